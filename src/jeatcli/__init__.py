@@ -1,0 +1,58 @@
+"""Adversarially robust energy-based classifiers: train, attack, sample, map and score them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .checkpoint import load
+    from .config import Threat, TrainConfig
+    from .errors import JeatError
+    from .evaluate import attack
+    from .generate import sample
+    from .landscape import energy_landscape
+    from .score import image_scores
+    from .training import train
+
+    __version__: str
+
+# Where each public name lives; it is imported when it is asked for, since torch takes seconds.
+# No name may be that of a file here: importing the file would put the module in its place.
+_HOMES = {
+    "JeatError": "errors",
+    "Threat": "config",
+    "TrainConfig": "config",
+    "attack": "evaluate",
+    "energy_landscape": "landscape",
+    "image_scores": "score",
+    "load": "checkpoint",
+    "sample": "generate",
+    "train": "training",
+}
+
+__all__ = [
+    "JeatError",
+    "Threat",
+    "TrainConfig",
+    "attack",
+    "energy_landscape",
+    "image_scores",
+    "load",
+    "sample",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("jeat-cli")
+    if name not in _HOMES:
+        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

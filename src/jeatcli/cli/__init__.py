@@ -1,0 +1,212 @@
+"""The command `jeat`: a group whose commands are imported when they are needed."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import platform
+from typing import Any, NamedTuple
+
+import click
+
+from ..errors import JeatError
+
+# The first lines of the commands' docstrings, so that `jeat --help` need not import them.
+COMMANDS = {
+    "train": "Train a classifier and print the path of its run.",
+    "attack": "Measure clean and robust accuracy of a RUN on test images.",
+    "sample": "Draw images from a RUN and print the path of the file.",
+    "landscape": "Draw the energy E(x,y) around a test image, one panel for each RUN.",
+    "score": "Score images by Inception Score, FID and KID.",
+}
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Failure(NamedTuple):
+    """An error as the user sees it: what and where, the fix, and the exit code."""
+
+    message: str
+    hint: str | None = None
+    exit_code: int = 1
+
+
+class LazyGroup(click.Group):
+    """A group that imports the file of a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which a user meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the file that is called `cmd_name`."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f".{cmd_name}", __name__).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands and what each does."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what `jeat` is and its commands first, the small print below them."""
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        self.format_commands(ctx, formatter)
+        click.Command.format_options(self, ctx, formatter)
+        self.format_epilog(ctx, formatter)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and tell what goes wrong in words and an exit code.
+
+        Here and not around `main`, so that a test runner sees it too.
+        """
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except (Exception, KeyboardInterrupt) as problem:
+            if isinstance(problem, OSError) and problem.errno == errno.EPIPE:
+                raise  # the reader of our pipe has gone: click ends silently
+            if os.environ.get("JEAT_DEBUG"):
+                import traceback
+
+                click.echo(traceback.format_exc(), err=True, nl=False)
+            failure = translate(problem)
+            click.echo(f"Error: {failure.message}", err=True)
+            if failure.hint:
+                click.echo(f"Hint: {failure.hint}", err=True)
+            ctx.exit(failure.exit_code)
+
+
+def translate(problem: BaseException) -> Failure:
+    """Put an exception into words that name the fix."""
+    text = str(problem)
+    match problem:
+        case JeatError():
+            return Failure(problem.message, problem.hint, problem.exit_code)
+        case KeyboardInterrupt():
+            return Failure("interrupted", None, 130)
+        case OSError() if problem.errno in _DISK_FULL:
+            where = f" to write `{problem.filename}`" if problem.filename else ""
+            return Failure(f"no space left on the disk{where}", "free some space and run it again")
+        case PermissionError():
+            return Failure(
+                f"no permission to use `{problem.filename}`",
+                "name a place of your own with `-o`, or mend the permissions",
+            )
+        case OSError() if problem.filename is not None:
+            return Failure(f"{problem.strerror or 'cannot use it'}: `{problem.filename}`")
+        case _ if _is_device_memory(problem):
+            return Failure(
+                "the device is out of memory", "use a smaller `--batch-size`, or `--device cpu`"
+            )
+        case MemoryError():
+            return Failure("out of memory", "use a smaller `--batch-size` or fewer images")
+        case ModuleNotFoundError(name=str(name)) if not name.startswith("jeatcli"):
+            return Failure(f"the package `{name}` is not installed", "run `pip install jeat-cli`")
+        case _ if "torchvision::nms" in text:
+            return Failure(
+                "torch and torchvision come from different builds",
+                "install the two together: `pip install --force-reinstall torch torchvision`",
+            )
+    first = text.strip().partition("\n")[0]
+    return Failure(
+        f"internal: {type(problem).__name__}{': ' if first else ''}{first}",
+        "run it again with `JEAT_DEBUG=1` to see the traceback, and report it",
+    )
+
+
+def _is_device_memory(problem: BaseException) -> bool:
+    """Tell whether torch ran out of memory, without importing torch."""
+    names = {kind.__name__ for kind in type(problem).__mro__}
+    return "OutOfMemoryError" in names or (
+        isinstance(problem, RuntimeError) and "can't allocate memory" in str(problem)
+    )
+
+
+def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        python = platform.python_version()
+        torch, ours = (_version(name) for name in ("torch", "jeat-cli"))
+        click.echo(f"jeat {ours} (Python {python}, torch {torch})")
+        ctx.exit()
+
+
+def _version(distribution: str) -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+_EPILOG = """\
+RUN is the name of a run, a path to its directory (with a slash), or a .safetensors
+file; where it is left out, the latest finished run.
+
+\b
+Environment:
+  JEAT_RUNS_DIR     where runs with a bare name live
+  JEAT_DATA_DIR     where the data sets are, or are put
+  JEAT_CACHE_DIR    what can be made or fetched again
+  JEAT_DEVICE       auto, cpu, cuda, cuda:N or mps
+  JEAT_DEBUG=1      show tracebacks
+  JEAT_TRAIN_EPS    the option --eps of `jeat train`; so for every option of every command
+An option on the command line wins over the environment, and that over `-c FILE.toml`.
+
+\b
+Exit codes:
+  0    done
+  1    failed, or --fail-under not reached
+  2    usage: an unknown option, name or value
+  3    training diverged, the last good state is kept
+  130  interrupted, after saving
+
+\b
+Completion of options, methods, data sets and runs:
+  bash  eval "$(_JEAT_COMPLETE=bash_source jeat)"
+  zsh   eval "$(_JEAT_COMPLETE=zsh_source jeat)"
+  fish  _JEAT_COMPLETE=fish_source jeat | source
+"""
+
+
+@click.group(
+    "jeat",
+    cls=LazyGroup,
+    epilog=_EPILOG,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "JEAT",
+        "max_content_width": 100,
+        "show_default": True,
+    },
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    allow_from_autoenv=False,
+    callback=_show_version,
+    help="Show the versions and exit.",
+)
+def main() -> None:
+    """Train, attack, sample, map and score robust energy-based classifiers.
+
+    The logits f(x) of a classifier are energies, E(x,y) = -f(x)[y]: adversarial training
+    shapes them, and gradient descent on them draws images. JEAT (Zhu et al., ICCV 2021)
+    trains with both in mind.
+
+    \b
+    Examples:
+      jeat train --method jeat --dataset digits    no download, about a minute
+      jeat attack                                  RUN left out: the latest finished run
+      jeat sample --class 3 -n 64
+      jeat landscape
+      jeat train --method jeat                     CIFAR-10, the paper's setting
+    """

@@ -1,0 +1,264 @@
+"""What the commands share: options, and a help that groups them under headings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ..config import read_toml
+from ..errors import UsageProblem, unknown
+from .parameters import COUNT, DESCENTS, DEVICE, FRACTION, NATURAL, NORM, RUN, SAMPLERS, STARTS
+
+F = TypeVar("F", bound=Callable[..., Any])
+Lists = Mapping[str, Callable[[], dict[str, str]]]
+FILE_OPTIONS = f"{__name__}.file_options"
+_WIDEST = 28
+
+
+class Option(click.Option):
+    """An option that stands under a heading of the help.
+
+    Args:
+        section: The heading.
+        shown: The default in words, where it depends on other settings.
+    """
+
+    def __init__(
+        self, *args: Any, section: str = "Output", shown: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+        self.shown = shown
+
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        """Show the default in words, and leave out ranges, which the error tells."""
+        extra = super().get_help_extra(ctx)
+        extra.pop("range", None)
+        if self.shown:
+            extra["default"] = self.shown
+        return extra
+
+
+class Command(click.Command):
+    """A command whose help groups the options and ends with lists of the names they take.
+
+    Args:
+        lists: For each heading a function that returns names and their summaries.
+    """
+
+    def __init__(self, *args: Any, lists: Lists | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lists = lists or {}
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Return `--help`, its help in the form of the others."""
+        found = super().get_help_option(ctx)
+        if found is not None:
+            found.help = "Show this help and exit"
+        return found
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under their headings, in the order of their definition."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            if isinstance(param, click.Argument):
+                continue  # from click 8.5 on they have a record of their own
+            if record := param.get_help_record(ctx):
+                sections.setdefault(getattr(param, "section", "Output"), []).append(record)
+        for heading, entries in self.lists.items():
+            sections[heading] = list(entries().items())
+        left = [first for rows in sections.values() for first, _ in rows]
+        width = max((len(first) for first in left if len(first) <= _WIDEST), default=0)
+        for heading, rows in sections.items():
+            if rows:
+                with formatter.section(heading):
+                    # One width for all headings, so that the help has two columns throughout.
+                    padded = [(first.ljust(width), text) for first, text in rows]
+                    formatter.write_dl(padded, col_max=width)
+
+
+def option(
+    section: str,
+    *names: str,
+    help: str,
+    type: Any = None,
+    metavar: str | None = None,
+    shown: str | None = None,
+    **settings: Any,
+) -> Callable[[F], F]:
+    """Declare an option under a heading; `shown` is its default in words."""
+    return click.option(
+        *names,
+        cls=Option,
+        section=section,
+        help=help,
+        type=type,
+        metavar=metavar,
+        shown=shown,
+        **settings,
+    )
+
+
+def combine(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Make one decorator of several, the first one uppermost."""
+
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def run_argument(function: F) -> F:
+    """Take a RUN that may be left out."""
+    return click.argument("run", required=False, type=RUN)(function)
+
+
+def threat_options(section: str, norm: str, eps: str) -> Callable[[F], F]:
+    """Take the norm and the radius of the ball, with these words for their defaults."""
+    what = "Radius of the ball in the [0, 1] pixel scale: 8/255 or 0.03"
+    return combine(
+        option(section, "--norm", help="Norm of the ball around an image", type=NORM, shown=norm),
+        option(section, "--eps", help=what, type=FRACTION, metavar="FRACTION", shown=eps),
+    )
+
+
+data_dir = option(
+    "Data",
+    "--data-dir",
+    help="Directory of the data sets, in torchvision's layout",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    envvar="JEAT_DATA_DIR",
+    show_envvar=True,
+)
+device = option(
+    "Machine",
+    "--device",
+    help="auto, cpu, cuda, cuda:N or mps; auto is the first there is of cuda, mps, cpu",
+    type=DEVICE,
+    metavar="DEVICE",
+    default="auto",
+    envvar="JEAT_DEVICE",
+    show_envvar=True,
+)
+
+
+def batch_size(default: int | None, shown: str | None = None) -> Callable[[F], F]:
+    """Take the number of images that are on the device at once."""
+    return option(
+        "Machine",
+        "-b",
+        "--batch-size",
+        help="Images at once; lower it where memory runs out",
+        type=COUNT,
+        metavar="N",
+        default=default,
+        shown=shown,
+    )
+
+
+_sampler = partial(option, "Sampler")
+sampler_options = combine(
+    _sampler(
+        "--sampler",
+        help="Langevin dynamics, or PGD in an l2 ball around the start",
+        type=click.Choice(SAMPLERS),
+        shown="sgld for methods with a chain",
+    ),
+    _sampler(
+        "--objective",
+        help="Descended: joint E(x,y), ce, or marginal E(x), which knows no class",
+        type=click.Choice(DESCENTS),
+        metavar="ENERGY",
+        shown="joint (sgld), ce (pgd)",
+    ),
+    _sampler(
+        "--init",
+        help="Start: uniform noise, or a Gaussian fitted to the class",
+        type=click.Choice(STARTS),
+        shown="uniform (sgld), gaussian (pgd)",
+    ),
+    _sampler("--steps", help="Gradient steps", type=NATURAL, metavar="N", shown="100 or 60"),
+    _sampler(
+        "--step-size",
+        help="Factor of the gradient (sgld), l2 length of a step (pgd), pixels in [0, 1]",
+        type=FRACTION,
+        metavar="FLOAT",
+        shown="the run's (sgld), by image size (pgd)",
+    ),
+    _sampler(
+        "--noise",
+        help="Standard deviation of the noise of an sgld step",
+        type=FRACTION,
+        metavar="FLOAT",
+        shown="the run's",
+    ),
+    _sampler(
+        "--eps",
+        help="l2 radius of pgd around the start, pixels in [0, 1]",
+        type=FRACTION,
+        metavar="FLOAT",
+        shown="by image size",
+    ),
+)
+
+
+def seed(section: str) -> Callable[[F], F]:
+    """Take the one seed of everything random."""
+    what = "Seed of everything random"
+    return option(section, "--seed", help=what, type=NATURAL, metavar="N", default=0)
+
+
+output_options = combine(
+    option("Output", "--json", "as_json", is_flag=True, help="Print one JSON object on stdout"),
+    option("Output", "-q", "--quiet", is_flag=True, help="Errors and the result only"),
+    option(
+        "Output",
+        "-v",
+        "--verbose",
+        is_flag=True,
+        help="More lines of progress, and the settings with their sources",
+    ),
+)
+
+
+def read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """Lay the settings of a TOML file below those of the environment and the command line.
+
+    Raises:
+        UsageProblem: If the file is no TOML, or has a key that is no option.
+    """
+    if path is None or ctx.resilient_parsing:
+        return path
+    table = read_toml(path)
+    known = {
+        long.removeprefix("--"): other
+        for other in ctx.command.params
+        if other is not param and isinstance(other, Option)
+        for long in other.opts
+        if long.startswith("--") and long != "--option"
+    }
+    ctx.meta[FILE_OPTIONS] = _options_table(path, table.pop("options", {}))
+    defaults: dict[str, Any] = {}
+    for key, value in table.items():
+        if (target := known.get(key.replace("_", "-"))) is None:
+            wrong = unknown("key", key, [*known, "options"])
+            raise UsageProblem(f"{wrong.message} in `{path}`", wrong.hint)
+        if isinstance(value, dict | list):
+            raise UsageProblem(f"`{key}` in `{path}` must be a single value")
+        # As text, so that the option's own type judges it: 3.5 epochs is an error, not 3.
+        defaults[str(target.name)] = str(value)
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+    return path
+
+
+def _options_table(path: Path, table: Any) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise UsageProblem(f"`options` in `{path}` must be a table", "write `[options]` above them")
+    return {key.replace("-", "_"): value for key, value in table.items()}

@@ -1,0 +1,193 @@
+"""The types of the parameters: they check what can be checked without torch, and complete it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from .. import registry
+from ..config import DATASETS, NORMS, dataset_facts, parse_number
+from ..errors import UsageProblem, unknown
+
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]
+else:
+    ParamType = click.ParamType  # generic from click 8.5 on
+
+
+class Name(ParamType):
+    """A name out of a list that is known without importing torch.
+
+    Args:
+        name: What it is a name of, for the error.
+        known: Returns the names and a summary of each.
+        check: Raises if a value is none of them.
+    """
+
+    def __init__(
+        self, name: str, known: Callable[[], dict[str, str]], check: Callable[[str], object]
+    ) -> None:
+        self.name = name
+        self.known = known
+        self.check = check
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return the name in lower case, or raise the did-you-mean."""
+        text = str(value)
+        text = text if text.startswith("folder:") else text.lower()
+        self.check(text)
+        return text
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        """Offer the names with their summaries."""
+        found = self.known().items()
+        return [CompletionItem(k, help=v) for k, v in found if k.startswith(incomplete)]
+
+
+def methods() -> dict[str, str]:
+    """Return the training methods and their summaries."""
+    found = registry.summaries("methods").items()
+    return {stem.replace("_", "-"): text for stem, text in found}
+
+
+def attacks() -> dict[str, str]:
+    """Return the attacks and their summaries."""
+    found = registry.summaries("attacks").items()
+    return {stem.replace("_", "-"): text for stem, text in found}
+
+
+@cache
+def architectures() -> dict[str, str]:
+    """Return the architectures as their files write them (`wrn-D-W`) and their summaries."""
+    found = {}
+    for summary in registry.summaries("models").values():
+        if match := re.match(r"`([^`]+)`:?\s*(.*)", summary):
+            found[match[1]] = match[2]
+    return found
+
+
+def arch_names() -> list[str]:
+    """Return names of architectures to complete, a usual size for each placeholder."""
+    return [name.replace("-D-W", "-28-10") for name in architectures()]
+
+
+def datasets() -> dict[str, str]:
+    """Return the data sets and their summaries."""
+    folder = {"folder:PATH": "images of your own, one directory per class"}
+    return {name: facts.summary for name, facts in DATASETS.items()} | folder
+
+
+def _check_in(kind: str, known: Callable[[], Iterable[str]]) -> Callable[[str], object]:
+    def check(name: str) -> None:
+        patterns = (re.sub(r"\b[A-Z]\b", r"\\d+", re.escape(k)) for k in known())
+        if not any(re.fullmatch(pattern, name) for pattern in patterns):
+            raise unknown(kind, name, known())
+
+    return check
+
+
+METHOD = Name("method", methods, _check_in("method", methods))
+ATTACK = Name("attack", attacks, _check_in("attack", attacks))
+DATASET = Name("data set", datasets, dataset_facts)
+ARCH = Name(
+    "architecture",
+    lambda: dict.fromkeys(arch_names(), ""),
+    _check_in("architecture", architectures),
+)
+NORM = click.Choice(NORMS, case_sensitive=False)
+# What the files with torch in them know, again for the help, which has none; a test compares.
+SAMPLERS = ("sgld", "pgd")
+STARTS = ("uniform", "gaussian")
+DESCENTS = ("joint", "ce", "marginal")
+NORM_LAYERS = ("batch", "group", "none")
+ACTIVATIONS = ("relu", "silu")
+OBJECTIVES = ("ce", "joint", "marginal", "margin", "dlr", "kl")
+
+
+class Number(ParamType):
+    """A finite number, or a fraction such as 8/255, of at least `least`."""
+
+    name = "number"
+
+    def __init__(self, least: float = 0.0, above: bool = False, most: float = math.inf) -> None:
+        self.least, self.above, self.most = least, above, most
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Return the value as a float."""
+        try:
+            number = value if isinstance(value, float) else parse_number(str(value))
+        except ValueError as problem:
+            self.fail(str(problem), param, ctx)
+        low = number <= self.least if self.above else number < self.least
+        if low or not number <= self.most or not math.isfinite(number):
+            bounds = f"{'above' if self.above else 'at least'} {self.least:g}"
+            bounds += f" and at most {self.most:g}" if math.isfinite(self.most) else ""
+            self.fail(f"{value} is not a number of {bounds}", param, ctx)
+        return number
+
+
+FRACTION = Number()
+POSITIVE = Number(above=True)
+SHARE = Number(most=1.0)
+COUNT = click.IntRange(min=1)
+NATURAL = click.IntRange(min=0)
+
+
+class Device(ParamType):
+    """The name of a device; whether it exists is for torch to say."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return the name in lower case."""
+        text = str(value).lower()
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+            raise UsageProblem(
+                f"unknown device `{value}`", "known: auto, cpu, cuda, cuda:N (N from 0), mps"
+            )
+        return text
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        """Offer the kinds of devices."""
+        kinds = ("auto", "cpu", "cuda", "mps")
+        return [CompletionItem(kind) for kind in kinds if kind.startswith(incomplete)]
+
+
+class Run(ParamType):
+    """A run by name or path; what it is, is looked up when it is opened."""
+
+    name = "run"
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        """Offer the runs, and files once there is a slash or a dot."""
+        if "/" in incomplete or "." in incomplete:
+            return [CompletionItem(incomplete, type="file")]
+        from .. import runs
+
+        return [CompletionItem(name) for name in runs.names() if name.startswith(incomplete)]
+
+
+RUN = Run()
+DEVICE = Device()
+
+
+class KeyValue(ParamType):
+    """`KEY=VALUE`, an option of a method."""
+
+    name = "KEY=VALUE"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
+        """Return the key, with underscores, and the value as it was written."""
+        key, equals, text = str(value).partition("=")
+        if not (equals and key.strip()):
+            self.fail(f"`{value}` is not of the form KEY=VALUE", param, ctx)
+        return key.strip().replace("-", "_"), text.strip()
+
+
+KEY_VALUE = KeyValue()

@@ -1,0 +1,139 @@
+"""`jeat train`."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from ..config import TrainConfig, resolve, to_toml
+from ..errors import UsageProblem
+from . import ui
+from .options import FILE_OPTIONS, Command
+from .parameters import architectures, datasets, methods
+from .train_options import train_options
+
+# Options of the methods that have a name of their own besides `-O`.
+SHORT_FORMS = (
+    "norm",
+    "eps",
+    "attack_steps",
+    "attack_step_size",
+    "sgld_steps",
+    "sgld_step_size",
+    "sgld_noise",
+    "buffer_size",
+    "reinit",
+)
+_LEVELS = (ParameterSource.DEFAULT_MAP, ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE)
+
+
+@click.command(
+    "train",
+    cls=Command,
+    lists={"Methods": methods, "Data sets": datasets, "Architectures": architectures},
+)
+@train_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    out: str | None,
+    force: bool,
+    dry_run: bool,
+    data_dir: Path | None,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **given: Any,
+) -> None:
+    """Train a classifier and print the path of its run.
+
+    A run that was stopped goes on where it was; one that is done says so. Every setting has
+    a default that suits the data set, the network and the method.
+
+    \b
+    Examples:
+      jeat train --method jeat --dataset digits
+      jeat train --method at --arch resnet-18 --eps 8/255 --epochs 30 -o at-resnet
+      jeat train --method jeat -O positive=clean -O lambda=0.5 --dry-run
+      jeat train -c runs/jeat/config.toml --seed 1 -o runs/jeat-seed-1
+    """
+    terminal = ui.open_terminal(quiet, verbose)
+    config = resolve(settings(ctx, given))
+    if dry_run:
+        click.echo(to_toml(config), nl=False)
+        return
+    if verbose:
+        terminal.say(to_toml(config).rstrip())
+    from ..training import train
+
+    with stop_on_signal(terminal) as should_stop:
+        result = train(
+            config,
+            out,
+            data_dir=data_dir,
+            device=device,
+            force=force,
+            should_stop=should_stop,
+            reporter=terminal,
+        )
+    ui.emit(result, as_json, lambda: result.run)
+    terminal.hint(ui.next_command("attack", result.run))
+
+
+def settings(ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
+    """Sort what the user said into the fields of `TrainConfig`, the method's under `options`."""
+    own = {each.name for each in fields(TrainConfig)} - {"options"}
+    return {key: value for key, value in given.items() if key in own} | {
+        "options": method_settings(ctx)
+    }
+
+
+def method_settings(ctx: click.Context) -> dict[str, Any]:
+    """Merge the method's options: the file's below the environment's below the command line's.
+
+    Raises:
+        UsageProblem: If one is given twice in the same place, as `--eps` and as `-O eps=...`.
+    """
+    merged: dict[str, Any] = {}
+    for level in _LEVELS:
+        source = ctx.get_parameter_source
+        named = {key: ctx.params[key] for key in SHORT_FORMS if source(key) is level}
+        pairs = dict(ctx.params["option"]) if source("option") is level else {}
+        if level is ParameterSource.DEFAULT_MAP:
+            pairs = ctx.meta.get(FILE_OPTIONS, {})
+        if twice := sorted(named.keys() & pairs.keys()):
+            flag = "--" + twice[0].replace("_", "-")
+            raise UsageProblem(f"`{twice[0]}` is given twice, by `{flag}` and among the options")
+        merged |= named | pairs
+    return merged
+
+
+@contextmanager
+def stop_on_signal(terminal: ui.Terminal) -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C or SIGTERM into a wish to stop, the second into KeyboardInterrupt."""
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        terminal.say("stopping after this step, saving; again to stop at once")
+
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    former = [signal.signal(kind, ask) for kind in kinds]
+    try:
+        yield lambda: asked
+    finally:
+        for kind, handler in zip(kinds, former, strict=True):
+            signal.signal(kind, handler)

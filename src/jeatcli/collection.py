@@ -1,0 +1,105 @@
+"""Images that some program wrote, as `score` reads them: a folder of pictures or an .npz."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from .data_local import SUFFIXES
+from .errors import JeatError, UsageProblem
+from .reporting import SILENT, Reporter
+
+_LOSSY = {".jpg", ".jpeg", ".webp"}
+_MODES = {1: "L", 3: "RGB"}
+
+
+def holds_pictures(path: Path) -> bool:
+    """Tell whether `path` is a folder with pictures in it."""
+    return path.is_dir() and any(each.suffix.lower() in SUFFIXES for each in path.iterdir())
+
+
+def read(
+    path: Path, shape: tuple[int, int, int], num: int | None = None, reporter: Reporter = SILENT
+) -> Tensor:
+    """Read a folder of pictures, in the order of their names, or an `.npz`, as it is stored.
+
+    Nothing is resized or converted: a score of other pixels would be another score.
+
+    Args:
+        path: The folder or the file.
+        shape: Channels, height and width that the images must have.
+        num: Take the first so many; all without it.
+
+    Returns:
+        Pixels 0..255, uint8 (n,C,H,W).
+
+    Raises:
+        JeatError: If an image cannot be read or has another shape.
+        UsageProblem: If there are fewer than `num`.
+    """
+    pixels = _npz(path, shape) if path.suffix.lower() == ".npz" else _folder(path, shape, reporter)
+    if num is not None and num > len(pixels):
+        raise UsageProblem(
+            f"{num:,} images asked of `{path}`, which has {len(pixels):,}",
+            f"choose a number up to {len(pixels):,}",
+        )
+    return torch.from_numpy(pixels[:num])
+
+
+def _folder(path: Path, shape: tuple[int, int, int], reporter: Reporter) -> NDArray[np.uint8]:
+    files = sorted(each for each in path.iterdir() if each.suffix.lower() in SUFFIXES)
+    if not files:
+        raise JeatError(
+            f"`{path}` holds no pictures",
+            f"put the images themselves there, as {', '.join(sorted(SUFFIXES))}",
+        )
+    if any(each.suffix.lower() in _LOSSY for each in files):
+        reporter.warn(f"`{path}` holds lossy pictures (JPEG, WebP), which changes every score")
+    return np.stack([_picture(each, shape) for each in files])
+
+
+def _picture(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    channels, height, width = shape
+    try:
+        with Image.open(path) as image:
+            mode, size = image.mode, image.size
+            if (mode, size) == (_MODES.get(channels), (width, height)):
+                return (
+                    np.array(image, dtype=np.uint8)
+                    .reshape(height, width, channels)
+                    .transpose(2, 0, 1)
+                )
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
+        raise JeatError(f"cannot read the picture `{path}`: {problem}", "write it anew") from None
+    raise JeatError(
+        f"`{path}` is {size[0]}x{size[1]} in mode {mode}, but the reference images are "
+        f"{width}x{height} in mode {_MODES.get(channels)}",
+        "score images of the reference's size and channels, or name another `--dataset`",
+    )
+
+
+def _npz(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            pixels = arrays["arr_0"] if isinstance(arrays, np.lib.npyio.NpzFile) else None
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as problem:
+        raise JeatError(
+            f"cannot read images from `{path}`: {problem}",
+            "it must hold `arr_0`, uint8 (n,H,W,C), as improved-diffusion and "
+            "`jeat sample --format npz` write it",
+        ) from None
+    channels, height, width = shape
+    if pixels is None or pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, channels):
+        found = "no archive" if pixels is None else f"{pixels.dtype} {pixels.shape}"
+        raise JeatError(
+            f"`{path}` holds {found}, not uint8 (n, {height}, {width}, {channels}), "
+            "the reference's shape",
+            "score images of the reference's size and channels, or name another `--dataset`",
+        )
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))

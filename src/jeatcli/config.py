@@ -1,0 +1,396 @@
+"""Every setting and its default, in one place.
+
+A default may depend on the data set, the architecture and the method; the tables below are
+laid over one another in that order, and what the user says lies on top.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageProblem, unknown
+
+
+@dataclass(frozen=True)
+class Threat:
+    """The set of perturbations that an attacker may use: a ball of radius `eps` around an image.
+
+    Args:
+        norm: `linf` or `l2`.
+        eps: The radius, in the [0, 1] pixel scale.
+    """
+
+    norm: str
+    eps: float
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise unknown("norm", self.norm, NORMS)
+        if not (math.isfinite(self.eps) and self.eps >= 0):
+            raise UsageProblem(f"eps must be a number of at least 0, not {self.eps}")
+        if self.norm == "linf" and self.eps > 1:
+            raise UsageProblem(
+                f"eps {self.eps:g} under linf is more than the whole pixel range [0, 1]",
+                f"did you mean {self.eps:g}/255?",
+            )
+
+    def __str__(self) -> str:
+        return f"{self.norm} {fraction(self.eps)}"
+
+
+NORMS = ("linf", "l2")
+
+
+def fraction(value: float) -> str:
+    """Write `value` as a fraction of 255 where it is one, else as a decimal."""
+    over = value * 255
+    if value < 1 and over >= 0.5 and abs(over - round(over)) < 1e-6:
+        return f"{round(over)}/255"
+    return f"{value:g}"
+
+
+def parse_number(text: str) -> float:
+    """Read `8/255` or `0.03`.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    above, slash, below = text.partition("/")
+    try:
+        return float(above) / float(below) if slash else float(above)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"`{text}` is no number or fraction such as 8/255") from None
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What is known of a data set before it is read.
+
+    Args:
+        summary: One line for the help.
+        shape: Channels, height, width.
+        mean, std: Per-channel statistics of the training pixels in [0, 1]. Two true standard
+            deviations circulate for CIFAR-10; this is the one over all pixels.
+        eps: The customary radius by norm, in the [0, 1] pixel scale.
+        augment: Whether random crops and flips keep the label (not so for digits).
+        defaults: Training and method settings that suit this data set.
+    """
+
+    summary: str
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    eps: Mapping[str, float]
+    augment: bool
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+_COLOUR_EPS = {"linf": 8 / 255, "l2": 0.5}
+_PHOTOS: dict[str, Any] = {"arch": "wrn-28-10"}
+_GLYPHS: dict[str, Any] = {
+    "arch": "small",
+    "epochs": 10,
+    "attack_steps": 7,
+}
+
+DATASETS: dict[str, DatasetFacts] = {
+    "cifar10": DatasetFacts(
+        "60,000 32x32 photographs, 10 classes (Krizhevsky 2009)",
+        (3, 32, 32),
+        (0.4914, 0.4822, 0.4465),
+        (0.2470, 0.2435, 0.2616),
+        _COLOUR_EPS,
+        True,
+        _PHOTOS,
+    ),
+    "cifar100": DatasetFacts(
+        "60,000 32x32 photographs, 100 classes (Krizhevsky 2009)",
+        (3, 32, 32),
+        (0.5071, 0.4865, 0.4409),
+        (0.2673, 0.2564, 0.2762),
+        _COLOUR_EPS,
+        True,
+        _PHOTOS,
+    ),
+    "svhn": DatasetFacts(
+        "99,289 32x32 house numbers, 10 classes (Netzer et al. 2011)",
+        (3, 32, 32),
+        (0.4377, 0.4438, 0.4728),
+        (0.1980, 0.2010, 0.1970),
+        _COLOUR_EPS,
+        False,
+        _PHOTOS,
+    ),
+    "mnist": DatasetFacts(
+        "70,000 28x28 handwritten digits, 10 classes (LeCun et al. 1998)",
+        (1, 28, 28),
+        (0.1307,),
+        (0.3081,),
+        {"linf": 0.3, "l2": 2.0},
+        False,
+        _GLYPHS,
+    ),
+    "fashion-mnist": DatasetFacts(
+        "70,000 28x28 pictures of clothes, 10 classes (Xiao et al. 2017)",
+        (1, 28, 28),
+        (0.2860,),
+        (0.3530,),
+        {"linf": 0.1, "l2": 1.5},
+        False,
+        _GLYPHS,
+    ),
+    "digits": DatasetFacts(
+        "1,797 8x8 handwritten digits inside the package (Alpaydin and Kaynak 1998)",
+        (1, 8, 8),
+        (0.3053,),
+        (0.3755,),
+        {"linf": 0.15, "l2": 0.6},
+        False,
+        {**_GLYPHS, "epochs": 40, "batch_size": 64, "buffer_size": 2000},
+    ),
+}
+
+
+def dataset_facts(name: str) -> DatasetFacts | None:
+    """Return what is known of data set `name`, or None for `folder:PATH`.
+
+    Raises:
+        UsageProblem: If there is no such data set, with the nearest name.
+    """
+    if name.startswith("folder:"):
+        return None
+    if name not in DATASETS:
+        raise unknown("data set", name, [*DATASETS, "folder:PATH"])
+    return DATASETS[name]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Every setting of a training run; `resolve` fills in the defaults.
+
+    Args:
+        method: A file of `methods/`.
+        dataset: A key of `DATASETS`, or `folder:PATH`.
+        arch: Name of a network.
+        norm_layer: `batch`, `group` or `none`.
+        activation: `relu` or `silu`.
+        epochs: Passes over the training images.
+        batch_size: Images a step.
+        optimizer: `sgd` (Nesterov momentum) or `adamw`.
+        lr: Highest learning rate.
+        schedule: `one-cycle`, `cosine`, `multi-step` or `constant`.
+        warmup: Share of the run over which the rate rises from zero.
+        weight_decay: Of weights; not of biases and normalisation layers.
+        momentum: Of SGD, or Adam's first beta.
+        grad_clip: Largest norm of the gradient; 0 for none.
+        ema: Decay of the average of the weights that is saved; 0 for none.
+        precision: `auto`, `fp32` or `bf16`, of the network's inside.
+        seed: Of everything random.
+        limit: Use the first so many training images; 0 for all.
+        sample_every, eval_every: Epochs between sample grids, and between evaluations.
+        save_every: Seconds between saves of the state within an epoch.
+        retries: How often a run that diverged goes back to its last good state.
+        options: The method's own settings.
+    """
+
+    method: str
+    dataset: str
+    arch: str
+    norm_layer: str
+    activation: str
+    epochs: int
+    batch_size: int
+    optimizer: str
+    lr: float
+    schedule: str
+    warmup: float
+    weight_decay: float
+    momentum: float
+    grad_clip: float
+    ema: float
+    precision: str
+    seed: int
+    limit: int
+    sample_every: int
+    eval_every: int
+    save_every: int
+    retries: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise unknown(name.replace("_", " "), getattr(self, name), choices)
+        for name, (least, most) in _RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                raise UsageProblem(
+                    f"{name} must be between {least:g} and {most:g}, not {getattr(self, name):g}"
+                )
+
+
+SCHEDULES = ("one-cycle", "cosine", "multi-step", "constant")
+_CHOICES = {
+    "optimizer": ("sgd", "adamw"),
+    "schedule": SCHEDULES,
+    "precision": ("auto", "fp32", "bf16"),
+    "norm_layer": ("batch", "group", "none"),
+    "activation": ("relu", "silu"),
+}
+_RANGES: dict[str, tuple[float, float]] = {
+    "epochs": (1, 1e6),
+    "batch_size": (1, 1e6),
+    "lr": (0, 1e3),
+    "warmup": (0, 1),
+    "weight_decay": (0, 1e3),
+    "momentum": (0, 0.9999),
+    "grad_clip": (0, math.inf),
+    "ema": (0, 0.999999),
+    "limit": (0, 1e12),
+    "sample_every": (0, 1e6),
+    "eval_every": (0, 1e6),
+    "save_every": (1, 1e6),
+    "retries": (0, 100),
+}
+
+# What changes how a run is watched, but not what it computes.
+WATCHING = ("sample_every", "eval_every", "save_every", "retries")
+
+_BASE: dict[str, Any] = {
+    "method": "jeat",
+    "dataset": "cifar10",
+    "arch": "small",
+    "norm_layer": "batch",
+    "activation": "relu",
+    "epochs": 100,
+    "batch_size": 128,
+    "optimizer": "sgd",
+    "lr": 0.1,
+    "schedule": "one-cycle",
+    "warmup": 0.1,
+    "weight_decay": 5e-4,
+    "momentum": 0.9,
+    "grad_clip": 0.0,
+    "ema": 0.999,
+    "precision": "auto",
+    "seed": 0,
+    "limit": 0,
+    "sample_every": 5,
+    "eval_every": 5,
+    "save_every": 300,
+    "retries": 3,
+}
+_SMALL: dict[str, Any] = {
+    "norm_layer": "none",
+    "activation": "silu",
+    "batch_size": 64,
+    "optimizer": "adamw",
+    "lr": 1e-3,
+    "weight_decay": 1e-4,
+    "grad_clip": 1.0,
+    "ema": 0.99,
+    "attack_steps": 5,
+    "sgld_steps": 10,
+    "buffer_size": 5000,
+}
+# Chains need the function that training sees, hence no batch statistics, and a smooth one
+# (Grathwohl et al. 2020); their gradients are the ones that run away.
+_CHAINED: dict[str, Any] = {
+    "norm_layer": "none",
+    "activation": "silu",
+    "optimizer": "adamw",
+    "lr": 3e-4,
+    "batch_size": 64,
+    "weight_decay": 1e-4,
+    "grad_clip": 1.0,
+}
+
+
+def defaults(method: str, dataset: str, arch: str | None = None) -> dict[str, Any]:
+    """Lay the tables of defaults over one another; keys that no config has are the method's."""
+    facts = dataset_facts(dataset)
+    of_dataset = dict(facts.defaults) if facts else {}
+    arch = arch or of_dataset.get("arch", _BASE["arch"])
+    of_method = _CHAINED if method in ("jem", "jeat") else {}
+    of_arch = _SMALL if arch == "small" else {}
+    merged = {**_BASE, **of_method, **of_arch, **of_dataset}
+    return {**merged, "method": method, "dataset": dataset, "arch": arch}
+
+
+def resolve(given: Mapping[str, Any]) -> TrainConfig:
+    """Fill in the defaults for what `given` leaves out or has as None.
+
+    Args:
+        given: Settings by field name of `TrainConfig`; `options` is a mapping.
+
+    Raises:
+        UsageProblem: If a key or a value is unknown, with the nearest one.
+    """
+    from .methods import options_of
+
+    said = {key: value for key, value in given.items() if value is not None}
+    known = [each.name for each in fields(TrainConfig)]
+    for key in said:
+        if key not in known:
+            raise unknown("setting", key, known)
+    method, dataset = said.get("method", _BASE["method"]), said.get("dataset", _BASE["dataset"])
+    table = defaults(method, dataset, said.get("arch"))
+    options = options_of(method, said.pop("options", {}), table, dataset_facts(dataset))
+    settings = {key: table[key] for key in known if key in table} | said
+    return TrainConfig(**settings, options=options)
+
+
+def differing(ours: TrainConfig, theirs: TrainConfig) -> list[str]:
+    """Name the settings, other than how a run is watched, in which two configurations differ."""
+    keys = []
+    for each in fields(TrainConfig):
+        mine, other = getattr(ours, each.name), getattr(theirs, each.name)
+        if each.name == "options":
+            keys += [key for key in {**mine, **other} if mine.get(key) != other.get(key)]
+        elif each.name == "precision":
+            keys += ["precision"] if mine not in (other, "auto") else []
+        elif each.name not in WATCHING and mine != other:
+            keys.append(each.name)
+    return sorted(keys)
+
+
+def to_toml(config: TrainConfig) -> str:
+    """Write a configuration as TOML that `jeat train -c` reads."""
+    settings = asdict(config)
+    options = settings.pop("options")
+    lines = [f"{key} = {_toml_value(value)}" for key, value in settings.items()]
+    lines += ["", "[options]"]
+    lines += [f"{key} = {_toml_value(value)}" for key, value in options.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return repr(value)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        UsageProblem: If it is not there or is not TOML, with the line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as problem:
+        raise UsageProblem(f"cannot read `{path}`: {problem}") from problem
+    except tomllib.TOMLDecodeError as problem:
+        raise UsageProblem(f"`{path}` is not valid TOML: {problem}") from problem
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Read the `config.toml` of a run."""
+    return resolve(read_toml(path))

@@ -1,0 +1,85 @@
+"""The training methods: one file a method, its fields are its options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any, get_args, get_origin, get_type_hints
+
+from .. import registry
+from ..config import DatasetFacts, fraction, parse_number
+from ..errors import UsageProblem, unknown
+from ._base import Method, Scene
+
+__all__ = ["Method", "Scene", "make", "options_of"]
+
+
+def _class_of(name: str) -> type[Method]:
+    found: type[Method] = registry.get("methods", name, "method").METHOD
+    return found
+
+
+def make(name: str, options: Mapping[str, Any]) -> Method:
+    """Build the method called `name` with these options."""
+    return _class_of(name)(**{_field(key): value for key, value in options.items()})
+
+
+def options_of(
+    name: str,
+    given: Mapping[str, Any],
+    table: Mapping[str, Any],
+    facts: DatasetFacts | None,
+) -> dict[str, Any]:
+    """Return every option of method `name`: what is given, else its default.
+
+    Args:
+        name: The method.
+        given: Options as text or as values.
+        table: Defaults that differ from the method's own; other keys are passed over.
+        facts: The data set's, for the customary radius.
+
+    Raises:
+        UsageProblem: If the method has no such option, or the value does not fit.
+    """
+    kind = _class_of(name)
+    hints = get_type_hints(kind)
+    known = {_shown(each.name): each.name for each in fields(kind)}
+    for key in given:
+        if _shown(key) not in known:
+            raise unknown(f"option of method `{name}`", key, known)
+    values: dict[str, Any] = {key: table[key] for key in known.values() if key in table}
+    values |= {_field(key): _parse(key, value, hints[_field(key)]) for key, value in given.items()}
+    if "eps" in hints and "eps" not in values:
+        usual = facts.eps if facts else {"linf": 8 / 255, "l2": 0.5}
+        norm = values.get("norm", "linf")
+        values["eps"] = usual.get(norm, usual["linf"])
+    return {_shown(key): value for key, value in asdict(kind(**values)).items()}
+
+
+def _shown(key: str) -> str:
+    """Write an option as the user does: `lambda`, which Python keeps for itself."""
+    return key.replace("-", "_").rstrip("_")
+
+
+def _field(key: str) -> str:
+    return "lambda_" if _shown(key) == "lambda" else _shown(key)
+
+
+def _parse(key: str, value: object, hint: Any) -> object:
+    """Read `value` as the type that the field has."""
+    kinds = get_args(hint) if get_origin(hint) is not None else (hint,)
+    if not isinstance(value, str):
+        return float(value) if isinstance(value, int) and float in kinds else value
+    if all(isinstance(kind, str) for kind in kinds):
+        if value not in kinds:
+            raise unknown(f"value of option `{key}`", value, kinds)
+        return value
+    try:
+        number = parse_number(value)
+    except ValueError as problem:
+        raise UsageProblem(f"option `{key}`: {problem}") from None
+    if float in kinds:
+        return number
+    if number != int(number):
+        raise UsageProblem(f"option `{key}` is a whole number, not {fraction(number)}")
+    return int(number)

@@ -1,0 +1,24 @@
+"""Adversarial training: CE(x^), PGD on CE (Madry et al. 2018)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..models import Classifier
+from ..randomness import BatchRng
+from ._base import Adversarial, Metrics, classify
+
+
+@dataclass
+class AdversarialTraining(Adversarial):
+    """CE(x^), the paper's Fig. 2b."""
+
+    def loss(
+        self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
+    ) -> tuple[Tensor, Metrics]:
+        return classify(model(self.attack(model, x, y, rng)), y)
+
+
+METHOD = AdversarialTraining

@@ -1,0 +1,27 @@
+"""PreJEAT: CE(x^), PGD on E(x, y) (Zhu et al. 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from ..models import Classifier
+from ..randomness import BatchRng
+from ._base import Adversarial, Metrics, classify
+
+
+@dataclass
+class PreJeat(Adversarial):
+    """CE(x^) on examples that raise the joint energy, the paper's Fig. 2c."""
+
+    attack_objective: Literal["ce", "joint", "marginal", "margin", "dlr", "kl"] = "joint"
+
+    def loss(
+        self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
+    ) -> tuple[Tensor, Metrics]:
+        return classify(model(self.attack(model, x, y, rng)), y)
+
+
+METHOD = PreJeat

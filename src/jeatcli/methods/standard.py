@@ -1,0 +1,24 @@
+"""Plain classification: CE(x)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..models import Classifier
+from ..randomness import BatchRng
+from ._base import Method, Metrics, classify
+
+
+@dataclass
+class Standard(Method):
+    """CE(x), the paper's Fig. 2a."""
+
+    def loss(
+        self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
+    ) -> tuple[Tensor, Metrics]:
+        return classify(model(x), y)
+
+
+METHOD = Standard

@@ -1,0 +1,96 @@
+"""What every network is wrapped in: pixel range, precision and the mode of inner loops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Network(Protocol):
+    """What an architecture's file builds."""
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the penultimate features, (n, d)."""
+
+    def head(self, features: Tensor) -> Tensor:
+        """Return the logits, (n, K), of penultimate features."""
+
+
+class Normalize(nn.Module):
+    """Shift and scale each channel: images in [0, 1] in, normalised images out.
+
+    Args:
+        mean, std: Per-channel statistics of pixels in [0, 1].
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+class Classifier(nn.Module):
+    """A network with its normalisation in front: images in [0, 1] in, float32 logits out.
+
+    Whatever precision the network computes in, logits and features leave it in float32, so
+    that energies, losses and reported numbers are taken there.
+
+    Args:
+        net: The network.
+        mean, std: Per-channel statistics for the normalisation.
+    """
+
+    def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.normalize = Normalize(mean, std)
+        self.net = net
+        self.autocast: torch.dtype | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        with self._precision(x):
+            logits: Tensor = self.net.head(self._features(x))  # type: ignore[operator]
+        return logits.float()
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the float32 penultimate features, (n, d), of images (n, C, H, W) in [0, 1]."""
+        with self._precision(x):
+            return self._features(x).float()
+
+    def _features(self, x: Tensor) -> Tensor:
+        x = self.normalize(x).contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.net.features(x)  # type: ignore[operator]
+        return features
+
+    def _precision(self, x: Tensor) -> torch.autocast:
+        dtype = self.autocast or torch.bfloat16
+        return torch.autocast(x.device.type, dtype, enabled=self.autocast is not None)
+
+
+@contextmanager
+def frozen(model: nn.Module, train: bool = False) -> Iterator[None]:
+    """Hold the weights fixed for an attack or a chain, then restore what was.
+
+    Gradients then reach the input alone, which halves the cost of a step. The model is in eval
+    mode meanwhile (as in TRADES and JEM), or in train mode if `train` (as in Rice et al. 2020).
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    needed = [weight for weight in model.parameters() if weight.requires_grad]
+    model.train(train)
+    for weight in needed:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in needed:
+            weight.requires_grad_(True)
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,53 @@
+"""`small`: A few convolutions and a hidden layer, for CPUs.
+
+Without normalisation layers, chains and attacks see the function that training sees; energies
+stay smooth with SiLU (Grathwohl et al. 2020 found both to help).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ._shape import Shape
+
+
+class Small(nn.Module):
+    """Two convolutions a resolution, halved down to 4 pixels, then a hidden layer of 256."""
+
+    def __init__(self, shape: Shape, width: int = 32) -> None:
+        super().__init__()
+        channels, height, breadth = shape.image
+        layers: list[nn.Module] = []
+        outputs = width
+
+        def convolve(inputs: int, outputs: int, stride: int) -> None:
+            layers.append(nn.Conv2d(inputs, outputs, 3, stride, 1))
+            layers.extend([shape.norm(outputs), shape.act()])
+
+        convolve(channels, outputs, 1)
+        while min(height, breadth) > 4:
+            inputs, outputs = outputs, min(2 * outputs, 4 * width)
+            height, breadth = -(-height // 2), -(-breadth // 2)
+            convolve(inputs, outputs, 2)
+            if min(height, breadth) > 4:
+                convolve(outputs, outputs, 1)
+        self.convs = nn.Sequential(*layers)
+        self.hidden = nn.Linear(outputs * height * breadth, 256)
+        self.act = shape.act()
+        self.linear = nn.Linear(256, shape.classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        features: Tensor = self.act(self.hidden(self.convs(x).flatten(1)))
+        return features
+
+    def head(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.linear(features)
+        return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+def make(shape: Shape) -> nn.Module:
+    """Build the network; glyphs of 8x8 get a wider one, for it costs nothing there."""
+    return Small(shape, width=48 if max(shape.image[1:]) <= 16 else 32)

@@ -1,0 +1,86 @@
+"""The optimiser, the learning rate over a run, and the average of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from .config import TrainConfig
+from .models import Classifier
+
+
+def optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Build SGD with Nesterov momentum, or AdamW; biases and norm layers do not decay."""
+    weights = [weight for weight in model.parameters() if weight.ndim > 1]
+    rest = [weight for weight in model.parameters() if weight.ndim <= 1]
+    groups = [
+        {"params": weights, "weight_decay": config.weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]
+    fused = next(model.parameters()).device.type in ("cuda", "cpu")
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, config.lr, (config.momentum, 0.999), fused=fused)
+    nesterov = config.momentum > 0
+    return torch.optim.SGD(groups, config.lr, config.momentum, nesterov=nesterov, fused=fused)
+
+
+def lr_factor(schedule: str, warmup: float, done: float) -> float:
+    """Return the learning rate as a share of its maximum, after a share `done` of the run.
+
+    All rise linearly over `warmup`. Then `one-cycle` falls linearly to zero (Smith 2018),
+    `cosine` as half a cosine (Loshchilov and Hutter 2017), `multi-step` to a tenth at one half
+    and three quarters (Rice et al. 2020), and `constant` stays.
+    """
+    if done < warmup:
+        return done / warmup
+    after = (done - warmup) / max(1 - warmup, 1e-12)
+    if schedule == "one-cycle":
+        return 1 - after
+    if schedule == "cosine":
+        return (1 + math.cos(math.pi * after)) / 2
+    if schedule == "multi-step":
+        return 0.1 ** ((done >= 0.5) + (done >= 0.75))
+    return 1.0
+
+
+class Average:
+    """The exponential moving average of a model's weights, which is what a run saves.
+
+    The decay is ramped up, min(decay, (1 + t) / (10 + t)), so that the first weights are soon
+    forgotten. Buffers (batch statistics) are taken over as they are.
+    """
+
+    def __init__(self, model: Classifier, average: Classifier, decay: float) -> None:
+        self.model = average.eval().requires_grad_(False)
+        self.decay = decay
+        self._pairs = list(zip(self.model.parameters(), model.parameters(), strict=True))
+        self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move the average toward the weights as they are after `step` steps."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        averages, weights = zip(*self._pairs, strict=True)
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+        for ours, theirs in self._buffers:
+            ours.copy_(theirs)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+    """Yield the optimiser's tensors by the index of their weight and their name."""
+    for index, slots in optimizer.state_dict()["state"].items():
+        for name, value in slots.items():
+            if value is not None:
+                yield f"{index}.{name}", torch.as_tensor(value)
+
+
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Take back what `optimizer_tensors` yielded."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -1,0 +1,84 @@
+"""Random numbers that depend on a seed and a position, and on nothing else.
+
+Every draw comes from a generator that is seeded by what it is for: the run's seed and the
+step in training, the seed and the image's index elsewhere. So a resumed run draws what the
+uninterrupted one would have drawn, and image k is the same in any batch (Karras et al. 2022
+draw one seed an image for the same reason).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+_MASK = (1 << 64) - 1
+
+
+def mix(*parts: int) -> int:
+    """Hash integers into one of 63 bits, by the finaliser of SplitMix64 (Steele et al. 2014)."""
+    state = 0
+    for part in parts:
+        state = (state + (part & _MASK) + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return state >> 1
+
+
+class Rng(Protocol):
+    """A source of random tensors of a batch's shape, type and device."""
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """Draw from U(0, 1)."""
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Draw from N(0, 1)."""
+
+
+class BatchRng:
+    """One generator for the whole batch, on the batch's device: the fast source for training."""
+
+    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        return torch.rand(
+            like.shape, generator=self.generator, device=like.device, dtype=like.dtype
+        )
+
+    def normal(self, like: Tensor) -> Tensor:
+        return torch.randn(
+            like.shape, generator=self.generator, device=like.device, dtype=like.dtype
+        )
+
+    def integers(self, high: int, count: int) -> Tensor:
+        """Draw `count` integers of [0, high)."""
+        device = self.generator.device
+        return torch.randint(high, (count,), generator=self.generator, device=device)
+
+
+class ImageRng:
+    """One generator an image, on the CPU: the same numbers in any batch and on any device."""
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def take(self, keep: Tensor) -> ImageRng:
+        """Return the source for the images of index `keep` alone, which goes on where this is."""
+        part = ImageRng([])
+        part.generators = [self.generators[index] for index in keep.tolist()]
+        return part
+
+    def uniform(self, like: Tensor) -> Tensor:
+        return self._stack(torch.rand, like)
+
+    def normal(self, like: Tensor) -> Tensor:
+        return self._stack(torch.randn, like)
+
+    def _stack(self, draw: object, like: Tensor) -> Tensor:
+        assert callable(draw)
+        rows = [draw(like.shape[1:], generator=generator) for generator in self.generators]
+        return torch.stack(rows).to(device=like.device, dtype=like.dtype)

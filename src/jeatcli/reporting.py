@@ -1,0 +1,59 @@
+"""How the core tells what it is doing, without knowing who listens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Bar(Protocol):
+    """A running task."""
+
+    def __call__(self, amount: int, **figures: float) -> None:
+        """Count `amount` units as done and show the latest `figures` beside the bar."""
+
+
+class Reporter(Protocol):
+    """A listener: the command line's terminal or log, or `Silent`."""
+
+    def track(self, label: str, total: int, unit: str = "image", done: int = 0) -> BarContext:
+        """Open a bar of `total` units of which `done` are done already."""
+
+    def say(self, text: str) -> None:
+        """Tell something worth knowing, one line."""
+
+    def warn(self, text: str) -> None:
+        """Tell something that may make a result wrong, one line."""
+
+
+class BarContext(Protocol):
+    """What `Reporter.track` returns."""
+
+    def __enter__(self) -> Bar: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+def ignore(amount: int, **figures: float) -> None:
+    """Listen to nothing."""
+
+
+class Silent:
+    """Say nothing: the Python API's default listener."""
+
+    @contextmanager
+    def _track(self) -> Iterator[Bar]:
+        yield ignore
+
+    def track(self, label: str, total: int, unit: str = "image", done: int = 0) -> BarContext:
+        return self._track()
+
+    def say(self, text: str) -> None:
+        return None
+
+    def warn(self, text: str) -> None:
+        return None
+
+
+SILENT: Reporter = Silent()

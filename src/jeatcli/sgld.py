@@ -1,0 +1,149 @@
+"""Stochastic gradient Langevin dynamics on an energy, and where its chains start.
+
+The chain is x <- clip(x - a * dE/dx + s * N(0, I), 0, 1) (Welling and Teh 2011; Du and Mordatch
+2019). The JEM family (Grathwohl et al. 2020) works in [-1, 1] with a = 1, s = 0.01: in the
+[0, 1] pixel scale that is a = 0.25, s = 0.005.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .randomness import BatchRng, Rng
+
+PerImage = Callable[[Tensor], Tensor]
+
+
+def langevin(
+    energy: PerImage,
+    x: Tensor,
+    *,
+    steps: int,
+    step_size: float,
+    noise: float,
+    rng: Rng,
+    clip_gradient: float | None = None,
+) -> Tensor:
+    """Run the chain from x and return where it ends, detached.
+
+    Args:
+        energy: Maps images (n, C, H, W) to energies (n,).
+        x: Where the chains start, in [0, 1].
+        steps: Number of steps.
+        step_size: a, the factor of the gradient.
+        noise: s, the standard deviation of the noise of a step, in the [0, 1] pixel scale.
+        rng: Source of the noise.
+        clip_gradient: Largest absolute value of a component of the gradient (Yang and Ji 2021
+            use 1), or None.
+    """
+    x = x.detach()
+    for _ in range(steps):
+        x = x.requires_grad_(True)
+        (gradient,) = torch.autograd.grad(energy(x).sum(), x)
+        if clip_gradient is not None:
+            gradient = gradient.clamp(-clip_gradient, clip_gradient)
+        x = x.detach().sub(gradient, alpha=step_size)
+        if noise:
+            x = x.add_(rng.normal(x), alpha=noise)
+        x = x.clamp_(0, 1)
+    return x
+
+
+class ReplayBuffer:
+    """The ends of earlier chains, from which later chains go on (Tieleman 2008).
+
+    Args:
+        images: The first content, (size, C, H, W) in [0, 1], on the training device.
+    """
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def draw(self, fresh: Tensor, reinit: float, rng: BatchRng) -> tuple[Tensor, Tensor]:
+        """Return len(fresh) starting points and the places that they come from.
+
+        Each is a random image of the buffer or, with probability `reinit`, the image of `fresh`
+        in the same place of the batch.
+        """
+        places = rng.integers(len(self.images), len(fresh))
+        anew = rng.uniform(fresh[:, :1, :1, :1]) < reinit
+        return torch.where(anew, fresh, self.images[places]), places
+
+    def put(self, x: Tensor, places: Tensor) -> None:
+        """Replace the images at `places` by x."""
+        self.images[places] = x.detach()
+
+
+def uniform_start(like: Tensor, rng: Rng) -> Tensor:
+    """Return images of uniform noise in [0, 1] (Grathwohl et al. 2020)."""
+    return rng.uniform(like)
+
+
+@dataclass(frozen=True)
+class ClassStatistics:
+    """A normal distribution a class, N(mean, factor factor^T + ridge I), over pixels in [0, 1].
+
+    Santurkar et al. (2019) start class-conditional generation at such samples, and Yang and
+    Ji (2021) their chains. The covariance keeps its `rank` leading directions, so that it fits
+    into a checkpoint; `ridge` is the mean variance of the directions that were left out, with
+    their 1e-4 added.
+
+    Args:
+        mean: (K, C, H, W).
+        factor: (K, rank, C, H, W); rows are principal directions times standard deviations.
+        ridge: (K,).
+    """
+
+    mean: Tensor
+    factor: Tensor
+    ridge: Tensor
+
+    @classmethod
+    def measure(cls, x: Tensor, y: Tensor, num_classes: int, rank: int = 64) -> ClassStatistics:
+        """Fit the statistics to uint8 images x (n, C, H, W) with labels y (n,)."""
+        size = x[0].numel()
+        means, factors, ridges = [], [], []
+        for label in range(num_classes):
+            pixels = x[y == label].flatten(1).float() / 255
+            mean, factor, ridge = _principal(pixels, min(rank, size))
+            means.append(mean.view(x.shape[1:]))
+            factors.append(factor.view(-1, *x.shape[1:]))
+            ridges.append(ridge)
+        return cls(torch.stack(means), torch.stack(factors), torch.stack(ridges))
+
+    def draw(self, y: Tensor, like: Tensor, rng: Rng) -> Tensor:
+        """Return one sample for each label of y (n,), clipped to [0, 1], shaped as `like`."""
+        weights = rng.normal(like.new_empty(len(y), self.factor.shape[1], 1, 1))
+        spread = torch.einsum("nr,nrchw->nchw", weights.flatten(1), self.factor[y])
+        rest = self.ridge[y].sqrt().view(-1, 1, 1, 1) * rng.normal(like)
+        return (self.mean[y] + spread + rest).clamp_(0, 1)
+
+    def to(self, device: torch.device | str) -> ClassStatistics:
+        """Return the statistics on another device."""
+        return ClassStatistics(self.mean.to(device), self.factor.to(device), self.ridge.to(device))
+
+
+def _principal(pixels: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean (d,), scaled leading directions (rank, d) and the variance left to the rest.
+
+    The directions come from subspace iteration on random vectors (Halko et al. 2011): exact
+    where the rank is the whole space, and a hundred times faster than all of the spectrum.
+    """
+    count, size = pixels.shape
+    mean = pixels.mean(0)
+    centred = (pixels - mean).double()
+    rng = BatchRng(0, pixels.device)
+    basis = rng.normal(centred.new_empty(size, min(rank + 8, size)))
+    for _ in range(6):
+        basis = torch.linalg.qr(centred.T @ (centred @ basis)).Q
+    _, spread, rotation = torch.linalg.svd(centred @ basis, full_matrices=False)
+    deviations = spread[:rank] / count**0.5
+    factor = centred.new_zeros(rank, size)
+    factor[: len(deviations)] = deviations[:, None] * (rotation[:rank] @ basis.T)
+    left_out = centred.square().sum() / count - deviations.square().sum()
+    rest = left_out.clamp_min(0) / max(size - rank, 1)
+    return mean, factor.float(), (rest + 1e-4).float()

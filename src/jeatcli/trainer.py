@@ -1,0 +1,93 @@
+"""The training loop, and nothing around it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .config import TrainConfig
+from .data import Loader
+from .methods import Method
+from .models import Classifier
+from .optimize import Average, lr_factor, optimizer
+from .randomness import BatchRng, mix
+
+Metrics = dict[str, Tensor]
+
+
+class Callback(Protocol):
+    """Something that happens around the loop."""
+
+    def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
+        """Follow a step; `metrics` are tensors of no dimension on the training device."""
+
+    def on_epoch(self, trainer: Trainer) -> None:
+        """Follow an epoch."""
+
+
+class Trainer:
+    """Run one method over one loader; everything else is a callback.
+
+    All randomness of a step is a function of the seed, the attempt and the step's number, and
+    all randomness of the data one of the seed and the position, so `step`, the tensors and
+    `attempt` are the whole state.
+    """
+
+    def __init__(
+        self, config: TrainConfig, model: Classifier, method: Method, loader: Loader
+    ) -> None:
+        self.config, self.model, self.method, self.loader = config, model, method, loader
+        self.optimizer = optimizer(config, model)
+        self.average = Average(model, copy.deepcopy(model), config.ema)
+        self.step, self.attempt = 0, 0
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are done."""
+        return self.step // len(self.loader)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch is done."""
+        return self.epoch >= self.config.epochs
+
+    def fit(self, callbacks: Sequence[Callback] = ()) -> None:
+        """Train from where the state is to the end."""
+        while not self.finished:
+            for x, y in self.loader.epoch(self.epoch, self.step % len(self.loader)):
+                metrics = self.update(x, y)
+                for callback in callbacks:
+                    callback.on_step(self, metrics)
+            for callback in callbacks:
+                callback.on_epoch(self)
+
+    def update(self, x: Tensor, y: Tensor) -> Metrics:
+        """Take one step on images (n, C, H, W) in [0, 1] with labels (n,)."""
+        self.model.train()
+        rng = BatchRng(mix(self.config.seed, self.attempt, self.step), x.device)
+        loss, metrics = self.method.loss(self.model, x, y, rng)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        largest = self.config.grad_clip or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), largest)
+        self._set_lr()
+        self.optimizer.step()
+        self.step += 1
+        self.average.update(self.step)
+        logged = {"loss": loss, "grad_norm": norm, **metrics}
+        return {name: value.detach() for name, value in logged.items()}
+
+    @property
+    def lr(self) -> float:
+        """The rate of the next step; each failed attempt halves it."""
+        done = (self.step + 1) / (self.config.epochs * len(self.loader) + 1)
+        factor = lr_factor(self.config.schedule, self.config.warmup, done)
+        return float(self.config.lr * factor * 0.5**self.attempt)
+
+    def _set_lr(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr

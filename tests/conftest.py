@@ -1,0 +1,60 @@
+"""What every test stands on: an environment of its own, and the real data sets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the user's runs, caches, settings, terminal and proxies out of the tests."""
+    for name in [name for name in os.environ if name.startswith("JEAT_")]:
+        monkeypatch.delenv(name)
+    for kind in ("data", "cache", "runs"):
+        monkeypatch.setenv(f"JEAT_{kind.upper()}_DIR", str(tmp_path / f"jeat-{kind}"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder of real data beside the repository, which CI must have."""
+    path = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not path.is_dir():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{path} is missing")
+        pytest.skip(f"{path} is missing")
+    return path
+
+
+@pytest.fixture(scope="session")
+def cifar10_root(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data directory with all of CIFAR-10 as its authors published it; do not write."""
+    root = tmp_path_factory.mktemp("cifar10")
+    command = [sys.executable, str(shared / "unpack_cifar10.py"), str(root)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return root
+
+
+@pytest.fixture(scope="session")
+def mnist_root(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data directory with the four MNIST files as published; do not write."""
+    root = tmp_path_factory.mktemp("mnist")
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for file in (shared / "mnist").glob("*.gz"):
+        shutil.copyfile(file, raw / file.name)
+    return root

@@ -1,0 +1,183 @@
+"""What the command line understands: types, files, environment, and which of them wins."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tomllib
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from jeatcli.cli import main, parameters, ui
+from jeatcli.cli.sample import destination, layout_of
+from jeatcli.cli.train import stop_on_signal
+from jeatcli.errors import UsageProblem
+
+DIGITS = ["train", "--dataset", "digits", "--dry-run"]
+
+
+def run(*arguments, **environment):
+    return CliRunner().invoke(main, list(arguments), env=environment)
+
+
+def resolved(*arguments, **environment):
+    result = run(*DIGITS, *arguments, **environment)
+    assert result.exit_code == 0, result.stderr
+    return tomllib.loads(result.stdout)
+
+
+def refused(*arguments, **environment):
+    result = run(*arguments, **environment)
+    assert result.exit_code == 2, result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    return " ".join(result.stderr.split())
+
+
+@pytest.fixture
+def toml(tmp_path):
+    def write(text):
+        path = tmp_path / "settings.toml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_dry_run_prints_a_file_that_repeats_itself(tmp_path):
+    first = run(*DIGITS, "--method", "jeat", "-O", "lambda=0.5", "--eps", "8/255")
+    path = tmp_path / "config.toml"
+    path.write_text(first.stdout)
+    again = run("train", "-c", str(path), "--dry-run")
+    assert again.exit_code == 0, again.stderr
+    assert again.stdout == first.stdout
+
+
+def test_short_forms_are_options_of_the_method():
+    options = resolved("--norm", "L2", "--eps", "0.5", "--sgld-steps", "3")["options"]
+    assert (options["norm"], options["eps"], options["sgld_steps"]) == ("l2", 0.5, 3)
+
+
+def test_command_line_wins_over_environment_over_file(toml):
+    path = toml("epochs = 1\nbatch-size = 2\nlimit = 3\n[options]\neps = 0.1\nsgld-steps = 7\n")
+    found = resolved("-c", path, "--epochs", "5", JEAT_TRAIN_EPOCHS="6", JEAT_TRAIN_LIMIT="9")
+    assert (found["epochs"], found["batch_size"], found["limit"]) == (5, 2, 9)
+    options = resolved("-c", path, "-O", "eps=0.2", "-O", "lambda=2")["options"]
+    assert (options["eps"], options["sgld_steps"], options["lambda"]) == (0.2, 7, 2.0)
+    assert resolved("-c", path, JEAT_TRAIN_EPS="8/255")["options"]["eps"] == 8 / 255
+    assert resolved("-c", path, JEAT_TRAIN_OPTION="eps=0.3 reinit=0.5")["options"]["eps"] == 0.3
+
+
+def test_verbose_tells_who_set_what(toml):
+    path = toml("epochs = 1\n")
+    result = run(*DIGITS, "-v", "-c", path, JEAT_TRAIN_SEED="4")
+    for line in ("dataset = digits (command line)", "epochs = 1 (file)", "seed = 4 (environment)"):
+        assert line in result.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epoch = 1", "unknown key `epoch` in `"),
+        ("epoch = 1", "did you mean `epochs`?"),
+        ("epochs = 1.5", "'1.5' is not a valid integer"),
+        ("epochs = [1]", "`epochs` in `"),
+        ("options = 3", "`options` in `"),
+        ("epochs = ", "settings.toml` is not valid TOML"),
+        ("lr = 1\nepochs = x", "at line 2, column 10"),
+        ("[options]\nlamda = 1", "did you mean `lambda`?"),
+        ("eps = 0.1\n[options]\neps = 0.1", "`eps` is given twice"),
+        ("method = 'jaet'", "did you mean `jeat`?"),
+    ],
+)
+def test_bad_files(toml, text, words):
+    assert words in refused(*DIGITS, "-c", toml(text))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--method", "jaet"], "unknown method `jaet` Hint: did you mean `jeat`?"),
+        (["--dataset", "cifar"], "unknown data set `cifar` Hint: did you mean `cifar10`?"),
+        (["--arch", "wrn28-10"], "unknown architecture `wrn28-10`"),
+        (["--device", "gpu"], "unknown device `gpu` Hint: known: auto, cpu"),
+        (["--dataset", "cifar10", "--eps", "8"], "did you mean 8/255?"),
+        (["--eps", "8/0"], "no number or fraction"),
+        (["--eps", "nan"], "nan is not a number of at least 0"),
+        (["--reinit", "1.5"], "at most 1"),
+        (["--lr", "0"], "above 0"),
+        (["-O", "lambda"], "`lambda` is not of the form KEY=VALUE"),
+        (["-O", "lamda=1"], "unknown option of method `jeat` `lamda`"),
+        (["-O", "eps=0.1", "--eps", "0.1"], "`eps` is given twice, by `--eps`"),
+        (["--method", "standard", "--eps", "0.1"], "option of method `standard`"),
+        (["-c", "nowhere.toml"], "'nowhere.toml' does not exist"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_options(arguments, words):
+    assert words in refused("train", "--dry-run", *arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["attack", "--attack", "pdg"], ["sample", "--init", "x"], ["nothing"], []]
+)
+def test_usage_errors_exit_with_2(arguments):
+    assert run(*arguments).exit_code == 2
+
+
+def test_names_are_taken_in_any_case():
+    assert resolved("--method", "JEAT", "--norm", "Linf")["method"] == "jeat"
+    assert parameters.DATASET.convert("folder:My/Pictures", None, None) == "folder:My/Pictures"
+    assert parameters.ARCH.convert("WRN-16-4", None, None) == "wrn-16-4"
+    assert parameters.DEVICE.convert("CUDA:1", None, None) == "cuda:1"
+
+
+def test_completion(monkeypatch):
+    from jeatcli import runs
+
+    monkeypatch.setattr(runs, "names", lambda: ["digits-at", "digits-jeat"])
+
+    def offered(kind, text):
+        return [item.value for item in kind.shell_complete(None, None, text)]
+
+    assert offered(parameters.RUN, "digits-j") == ["digits-jeat"]
+    assert offered(parameters.METHOD, "je") == ["jeat", "jem"]
+    assert offered(parameters.DATASET, "fo") == ["folder:PATH"]
+    assert "wrn-28-10" in offered(parameters.ARCH, "")
+    assert offered(parameters.DEVICE, "cu") == ["cuda"]
+    assert [item.type for item in parameters.RUN.shell_complete(None, None, "./d")] == ["file"]
+
+
+def test_where_samples_go(tmp_path):
+    home = tmp_path / "samples"
+    assert destination(None, "grid", home, "dog-seed0") == home / "dog-seed0.png"
+    assert destination(None, "png", home, "dog-seed0") == home / "dog-seed0"
+    assert destination(tmp_path, "npz", home, "dog-seed0") == tmp_path / "dog-seed0.npz"
+    assert destination(tmp_path / "a.PNG", "grid", home, "x") == tmp_path / "a.PNG"
+    assert destination(tmp_path / "a", "png", home, "x") == tmp_path / "a"
+    assert (layout_of(tmp_path / "a.npz"), layout_of(None)) == ("npz", "grid")
+    for name, layout in (("a.jpg", "grid"), ("a.png", "npz"), ("a.png", "png")):
+        with pytest.raises(UsageProblem, match="--format"):
+            destination(tmp_path / name, layout, home, "x")
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_the_second_stops(kind, capsys):
+    before = signal.getsignal(kind)
+    with stop_on_signal(ui.Terminal()) as should_stop:
+        assert not should_stop()
+        os.kill(os.getpid(), kind)
+        assert should_stop()
+        assert "stopping after this step, saving" in capsys.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), kind)
+    assert signal.getsignal(kind) is before
+
+
+def test_every_command_takes_the_shared_options():
+    for name in ("train", "attack", "sample", "landscape", "score"):
+        command = main.get_command(click.Context(main), name)
+        flags = {flag for param in command.params for flag in param.opts}
+        assert {"--device", "--seed", "--json", "-q", "-v", "-b"} <= flags

@@ -1,0 +1,114 @@
+"""The loader: order and augmentation follow from the seed and the place alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from jeatcli.data import Images, Loader, batches, crop_and_flip
+from jeatcli.errors import UsageProblem
+
+
+def images(n: int, shape: tuple[int, int, int] = (3, 32, 32)) -> Images:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(256, (n, *shape), dtype=torch.uint8, generator=generator)
+    return Images("noise", x, torch.arange(n), ("a", "b"))
+
+
+def equal(some: list[tuple[Tensor, Tensor]], others: list[tuple[Tensor, Tensor]]) -> bool:
+    pairs = zip(some, others, strict=True)
+    return all(torch.equal(x, u) and torch.equal(y, v) for (x, y), (u, v) in pairs)
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_batches_depend_on_seed_and_place_alone(augment: bool) -> None:
+    data = images(50)
+    loader = Loader(data, 8, augment=augment, seed=3)
+    whole = list(loader.epoch(2))
+    assert len(whole) == len(loader) == 6
+    torch.manual_seed(99)
+    fresh = Loader(data, 8, augment=augment, seed=3)
+    assert equal(whole[4:], list(fresh.epoch(2, start=4)))
+    assert list(fresh.epoch(2, start=6)) == []
+    assert not equal(whole, list(loader.epoch(3)))
+    assert not equal(whole, list(Loader(data, 8, augment=augment, seed=4).epoch(2)))
+
+
+def test_the_loader_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    next(Loader(images(20), 8, augment=True, seed=0).epoch(0))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_an_epoch_shows_each_image_once() -> None:
+    data = images(40)
+    x, y = (
+        torch.cat(part)
+        for part in zip(*Loader(data, 8, augment=False, seed=0).epoch(0), strict=True)
+    )
+    assert sorted(y.tolist()) == list(range(40))
+    assert y.tolist() != list(range(40))
+    assert x.dtype == torch.float32
+    assert torch.equal(x, data.x[y].float() / 255)
+
+
+def test_a_set_smaller_than_a_batch_is_one_batch() -> None:
+    loader = Loader(images(5), 8, augment=False, seed=0)
+    assert len(loader) == 1
+    assert [len(y) for _, y in loader.epoch(0)] == [5]
+    with pytest.raises(UsageProblem):
+        Loader(images(5), 0, augment=False, seed=0)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 6, 9), (3, 5, 5)])
+def test_crops_are_windows_of_the_reflected_image(shape: tuple[int, int, int]) -> None:
+    x = images(81 * 2, shape).x
+    _, height, width = shape
+    shifts = torch.cartesian_prod(torch.arange(9), torch.arange(9)).repeat(2, 1)
+    flips = torch.arange(len(x)) >= 81
+    cut = crop_and_flip(x, shifts, flips)
+    padded = torch.nn.functional.pad(x.float(), (4, 4, 4, 4), mode="reflect").to(torch.uint8)
+    for image, window, (top, left), flip in zip(padded, cut, shifts.tolist(), flips, strict=True):
+        expected = image[:, top : top + height, left : left + width]
+        assert torch.equal(window, expected.flip(2) if flip else expected)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3])
+def test_tiny_images_can_be_cropped(side: int) -> None:
+    x, _ = next(Loader(images(30, (1, side, side)), 30, augment=True, seed=0).epoch(0))
+    assert x.shape == (30, 1, side, side)
+
+
+def test_half_of_the_images_are_flipped_and_all_shifts_occur() -> None:
+    """Images whose pixels tell their place show which window was cut."""
+    place = torch.arange(32 * 32).view(1, 1, 32, 32).expand(4000, 2, -1, -1)
+    x = torch.stack([place[:, 0] // 32, place[:, 1] % 32], 1).to(torch.uint8)
+    data = Images("places", x, torch.zeros(4000, dtype=torch.int64), ("a", "b"))
+    (cut, _), *_ = Loader(data, 4000, augment=True, seed=1).epoch(0)
+    cut = (cut * 255).round().long()
+    flipped = cut[:, 1, 16, 16] < cut[:, 1, 16, 15]
+    assert flipped.float().mean() == pytest.approx(0.5, abs=0.03)
+    tops = cut[:, 0, 16, 16] - 16
+    assert (tops.min(), tops.max()) == (-4, 4)
+    assert (tops + 4).bincount().min() > 350
+
+
+def test_evaluation_batches_are_all_images_in_order() -> None:
+    data = images(21)
+    parts = list(batches(data, 8))
+    assert [len(y) for _, y in parts] == [8, 8, 5]
+    x = torch.cat([x for x, _ in parts])
+    assert x.dtype == torch.float32
+    assert torch.equal((x * 255).round().to(torch.uint8), data.x)
+    assert torch.equal(torch.cat([y for _, y in parts]), data.y)
+
+
+@pytest.mark.gpu
+def test_the_device_does_not_change_the_batches() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    data = images(64)
+    here = list(Loader(data, 16, augment=True, seed=0).epoch(0))
+    there = list(Loader(data.to("cuda"), 16, augment=True, seed=0).epoch(0))
+    assert equal(here, [(x.cpu(), y.cpu()) for x, y in there])

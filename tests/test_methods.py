@@ -1,0 +1,152 @@
+"""The contract of every method found in the folder, and what tells them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+
+from jeatcli import energy, methods, registry
+from jeatcli.config import DATASETS, defaults, resolve
+from jeatcli.errors import UsageProblem
+from jeatcli.methods import Method, Scene
+from jeatcli.models import Classifier, Shape, build
+from jeatcli.randomness import BatchRng
+from jeatcli.sgld import ClassStatistics
+
+NAMES = registry.names("methods")
+QUICK = {"attack_steps": 2, "sgld_steps": 2, "buffer_size": 20}
+
+
+def model() -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(build("small", Shape((1, 8, 8), 10, "batch", "silu")), [0.3], [0.4])
+
+
+def method(name: str, **options: Any) -> Method:
+    table = {**defaults(name, "digits"), **QUICK}
+    made = methods.make(name, methods.options_of(name, options, table, DATASETS["digits"]))
+    x, y = batch()
+    statistics = ClassStatistics.measure((255 * x).to(torch.uint8), y, 10)
+    made.setup(Scene((1, 8, 8), statistics, torch.device("cpu"), 0))
+    return made
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(
+        40
+    ) % 10
+
+
+def loss(
+    made: Method, net: Classifier | None = None
+) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+    return made.loss((net or model()).train(), *batch(), BatchRng(3))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_contract(name: str) -> None:
+    net, made = model().train(), method(name)
+    value, metrics = loss(made, net)
+    assert value.ndim == 0
+    assert torch.isfinite(value)
+    assert {"cross_entropy", "accuracy"} <= set(metrics)
+    assert all(each.ndim == 0 for each in metrics.values())
+    assert net.training
+    assert all(weight.grad is None for weight in net.parameters())
+    value.backward()
+    for key, weight in net.named_parameters():
+        assert weight.grad is not None, key
+        assert torch.isfinite(weight.grad).all()
+        assert weight.grad.abs().sum() > 0, key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_randomness_gives_the_same_loss(name: str) -> None:
+    torch.testing.assert_close(loss(method(name))[0], loss(method(name))[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_state_round_trip(name: str) -> None:
+    used, fresh = method(name), method(name)
+    loss(used)
+    fresh.load_state({key: value.clone() for key, value in used.state().items()})
+    torch.testing.assert_close(loss(used)[0], loss(fresh)[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_is_a_setting_and_is_written_down(name: str) -> None:
+    config = resolve({"method": name, "dataset": "digits"})
+    again = resolve({"method": name, "dataset": "digits", "options": config.options})
+    assert again == config
+    with pytest.raises(UsageProblem, match="unknown option of method"):
+        resolve({"method": name, "options": {"no_such": "1"}})
+
+
+def test_the_family_comes_out_of_the_same_pieces() -> None:
+    """at = (ce, lambda 0), prejeat = (joint, lambda 0) and standard = noise of nothing."""
+    free = {"lambda": 0, "energy_l2": 0}
+    same = [
+        (method("at"), method("jeat", attack_objective="ce", **free)),
+        (method("prejeat"), method("jeat", **free)),
+        (method("prejeat"), method("at", attack_objective="joint")),
+        (method("standard"), method("noise", sigma=0)),
+    ]
+    for left, right in same:
+        torch.testing.assert_close(loss(left)[0], loss(right)[0])
+    assert loss(method("at"))[0] != loss(method("prejeat"))[0]
+
+
+def test_at_lambda_1_the_loss_is_joint_minus_marginal() -> None:
+    made = method("jeat", energy_l2=0)
+    net = model().train()
+    seen = []
+    net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    value, _ = loss(made, net)
+    attacked, negatives = seen[-2:]
+    _, y = batch()
+    by_hand = energy.joint(net(attacked), y).mean() - energy.marginal(net(negatives)).mean()
+    torch.testing.assert_close(value, by_hand)
+
+
+def test_the_chain_goes_on_from_the_buffer() -> None:
+    made = method("jem", reinit=0.0)
+    before = made.state()["buffer"].clone()
+    loss(made)
+    changed = (made.state()["buffer"] != before).flatten(1).any(1)
+    assert 0 < changed.sum() <= 20
+
+
+@pytest.mark.parametrize("start", ["uniform", "gaussian"])
+def test_chains_start_where_they_are_told(start: str) -> None:
+    made = method("jem", chain_start=start)
+    spread = made.state()["buffer"].std()
+    assert spread.item() == pytest.approx(12**-0.5, abs=0.03)
+    assert torch.isfinite(loss(made)[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "what"),
+    [
+        ("jeat", "attack_steps", "0", "at least 1"),
+        ("jeat", "attack_steps", "1.5", "whole number"),
+        ("jeat", "eps", "8", "8/255"),
+        ("jeat", "norm", "l1", "unknown value of option `norm`"),
+        ("jem", "reinit", "2", "between 0 and 1"),
+        ("jem", "buffer_size", "0", "at least 1"),
+        ("noise", "sigma", "-1", "at least 0"),
+        ("at", "eps", "eight", "no number"),
+    ],
+)
+def test_values_out_of_range_are_told(name: str, option: str, value: str, what: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        resolve({"method": name, "options": {option: value}})
+    assert what in f"{caught.value} {caught.value.hint}"
+
+
+def test_lambda_is_called_lambda() -> None:
+    config = resolve({"method": "jeat", "options": {"lambda": "0.5"}})
+    assert config.options["lambda"] == 0.5
+    assert methods.make("jeat", config.options).lambda_ == 0.5  # type: ignore[attr-defined]

@@ -1,0 +1,96 @@
+"""Every architecture behind the classifier; published module names; the frozen mode."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from jeatcli.errors import UsageProblem
+from jeatcli.models import Classifier, Shape, architectures, build, frozen
+
+NETS = ["small", "resnet-18", "wrn-10-1"]
+
+
+def classifier(
+    arch: str = "small", norm: str = "none", image: tuple[int, int, int] = (3, 32, 32)
+) -> Classifier:
+    torch.manual_seed(0)
+    shape = Shape(image, 10, norm, "silu")
+    return Classifier(build(arch, shape), [0.5] * image[0], [0.25] * image[0])
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+@pytest.mark.parametrize("arch", NETS)
+def test_logits_and_features(arch: str, norm: str) -> None:
+    model = classifier(arch, norm).eval()
+    x = torch.rand(2, 3, 32, 32)
+    features = model.features(x)
+    assert model(x).shape == (2, 10)
+    torch.testing.assert_close(model.net.head(features), model(x))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("image", [(1, 8, 8), (1, 28, 28), (3, 20, 30)])
+@pytest.mark.parametrize("arch", NETS)
+def test_other_image_sizes(arch: str, image: tuple[int, int, int]) -> None:
+    assert classifier(arch, "batch", image)(torch.rand(2, *image)).shape == (2, 10)
+
+
+def test_normalisation_is_the_first_layer() -> None:
+    model = classifier()
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(model(x), model.net((x - 0.5) / 0.25))
+
+
+def test_bf16_inside_gives_float32_outside() -> None:
+    model = classifier()
+    x = torch.rand(2, 3, 32, 32)
+    plain = model(x)
+    model.autocast = torch.bfloat16
+    assert model(x).dtype == model.features(x).dtype == torch.float32
+    assert not torch.equal(model(x), plain)
+    torch.testing.assert_close(model(x), plain, atol=0.02, rtol=0.05)
+
+
+def test_wide_resnet_has_the_published_names_and_size() -> None:
+    net = build("wrn-28-10", Shape((3, 32, 32), 10))
+    keys = net.state_dict()
+    assert sum(weight.numel() for weight in net.parameters()) == 36_479_194
+    for key in ("block1.layer.0.convShortcut.weight", "block3.layer.3.bn2.running_var", "fc.bias"):
+        assert key in keys
+
+
+def test_preactivation_resnet_has_the_published_names_and_size() -> None:
+    net = build("resnet-18", Shape((3, 32, 32), 10))
+    assert sum(weight.numel() for weight in net.parameters()) == 11_172_170
+    for key in ("layer2.0.shortcut.0.weight", "layer4.1.bn2.weight", "bn.weight", "linear.bias"):
+        assert key in net.state_dict()
+
+
+def test_frozen_restores_modes_and_gradients() -> None:
+    model = classifier("resnet-18", "batch").train()
+    model.net.bn.eval()
+    with frozen(model):
+        assert not model.training
+        assert not any(weight.requires_grad for weight in model.parameters())
+    assert model.training
+    assert not model.net.bn.training
+    assert all(weight.requires_grad for weight in model.parameters())
+
+
+def test_wrong_names_are_told_with_the_nearest() -> None:
+    shape = Shape((3, 32, 32), 10)
+    with pytest.raises(UsageProblem, match="unknown architecture `resnet18`") as caught:
+        build("resnet18", shape)
+    assert "did you mean `resnet-18`" in (caught.value.hint or "")
+    with pytest.raises(UsageProblem, match="not 6n") as caught:
+        build("wrn-29-10", shape)
+    assert "wrn-28-10" in (caught.value.hint or "")
+    with pytest.raises(UsageProblem, match="depth 4"):
+        build("wrn-4-1", shape)
+    with pytest.raises(UsageProblem, match="unknown norm layer"):
+        Shape((3, 32, 32), 10, "layer")
+
+
+def test_every_file_says_its_name() -> None:
+    assert {"small", "resnet-18", "wrn-D-W"} <= set(architectures())
+    assert all(architectures().values())

@@ -1,0 +1,133 @@
+"""The balls, the objectives, and PGD against closed forms on a linear model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from jeatcli import pgd
+from jeatcli.config import Threat
+from jeatcli.errors import UsageProblem
+from jeatcli.randomness import BatchRng
+
+LINF, L2 = pgd.Linf(0.1), pgd.L2(0.7)
+
+
+def images(n: int = 6) -> Tensor:
+    return torch.rand(n, 3, 4, 5, generator=torch.Generator().manual_seed(1))
+
+
+class Linear:
+    """f(x) = W x: every attack on it has a closed form."""
+
+    def __init__(self, classes: int = 5) -> None:
+        self.weight = torch.randn(classes, 60, generator=torch.Generator().manual_seed(2))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.weight.T
+
+
+@pytest.mark.parametrize("ball", [LINF, L2], ids=["linf", "l2"])
+def test_a_start_is_in_the_ball_and_in_range(ball: pgd.Ball) -> None:
+    x = images(200)
+    start = ball.start(x, BatchRng(0))
+    distance = ball.distance(start, x)
+    assert (distance <= ball.eps + 1e-6).all()
+    assert distance.std() > 0
+    assert ((start >= 0) & (start <= 1)).all()
+
+
+@pytest.mark.parametrize("ball", [LINF, L2], ids=["linf", "l2"])
+def test_projection_is_the_identity_inside_and_nearest_outside(ball: pgd.Ball) -> None:
+    x = images()
+    inside = x + 0.01
+    torch.testing.assert_close(ball.project(inside, x), inside)
+    far = x + 3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(ball.distance(ball.project(far, x), x), torch.full((6,), ball.eps))
+
+
+@pytest.mark.parametrize("ball", [LINF, L2], ids=["linf", "l2"])
+def test_a_step_has_its_size_and_rises(ball: pgd.Ball) -> None:
+    gradient = torch.randn(6, 3, 4, 5, generator=torch.Generator().manual_seed(4))
+    step = ball.step(gradient, 0.3)
+    torch.testing.assert_close(ball.distance(step, torch.zeros_like(step)), torch.full((6,), 0.3))
+    assert ((step * gradient).flatten(1).sum(1) > 0).all()
+
+
+def test_linf_pgd_on_a_linear_model_ends_in_the_corner() -> None:
+    x, y, model = images(), torch.tensor([0, 1, 2, 3, 4, 0]), Linear()
+    value = pgd.objective("joint", model, x, y)
+    moved = pgd.ascend(value, x, LINF, steps=5, step_size=0.05)
+    corner = (x - 0.1 * model.weight[y].sign().view_as(x)).clamp(0, 1)
+    torch.testing.assert_close(moved, corner)
+
+
+def test_l2_pgd_on_a_linear_model_moves_straight() -> None:
+    x, y, model = images() * 0.2 + 0.4, torch.tensor([0, 1, 2, 3, 4, 0]), Linear()
+    ball = pgd.L2(0.25)  # so small that no pixel reaches 0 or 1
+    moved = pgd.ascend(pgd.objective("joint", model, x, y), x, ball, steps=10, step_size=0.1)
+    direction = model.weight[y] / model.weight[y].norm(dim=1, keepdim=True)
+    torch.testing.assert_close(moved, x - 0.25 * direction.view_as(x))
+
+
+@pytest.mark.parametrize("name", pgd.OBJECTIVES)
+@pytest.mark.parametrize("targeted", [False, True], ids=["untargeted", "targeted"])
+@pytest.mark.parametrize("ball", [LINF, L2], ids=["linf", "l2"])
+def test_every_attack_rises_and_keeps_to_its_ball(
+    name: str, targeted: bool, ball: pgd.Ball
+) -> None:
+    x, y, model = images(), torch.tensor([0, 1, 2, 3, 4, 0]), Linear()
+    target = (y + 2) % 5 if targeted else None
+    value = pgd.objective(name, model, x, y, target)
+    start = ball.start(x, BatchRng(5))
+    moved = pgd.ascend(value, x, ball, steps=20, step_size=0.02, start=start, keep_best=True)
+    assert (value(moved) >= value(start)).all()
+    assert value(moved).mean() > value(start).mean()
+    assert (ball.distance(moved, x) <= ball.eps + 1e-6).all()
+    assert ((moved >= 0) & (moved <= 1)).all()
+    assert not moved.requires_grad
+
+
+def test_objectives_have_their_published_values() -> None:
+    logits = torch.tensor([[3.0, 1.0, 0.5, -1.0], [0.0, 4.0, 2.0, 1.0]])
+    y, target = torch.tensor([0, 2]), torch.tensor([1, 3])
+    torch.testing.assert_close(pgd.margin(logits, y), torch.tensor([-2.0, 2.0]))
+    torch.testing.assert_close(pgd.dlr(logits, y), torch.tensor([-2 / 2.5, 2 / 3]))
+    by_hand = torch.tensor([(1 - 3) / (3 - (0.5 - 1) / 2), (1 - 2) / (4 - (1 + 0) / 2)])
+    torch.testing.assert_close(pgd.targeted_dlr(logits, y, target), by_hand)
+    p, q = logits.softmax(1), logits.flip(0).softmax(1)
+    torch.testing.assert_close(pgd.kl(logits.flip(0), logits), (p * (p / q).log()).sum(1))
+
+
+def test_the_best_iterate_is_kept_image_by_image() -> None:
+    x = torch.full((2, 1, 1, 1), 0.5)
+
+    def value(moved: Tensor) -> Tensor:
+        """Highest at 0.52, which steps of 0.05 overshoot."""
+        return -(moved.flatten() - 0.52).abs()
+
+    last = pgd.ascend(value, x, pgd.Linf(0.3), steps=4, step_size=0.03)
+    best = pgd.ascend(value, x, pgd.Linf(0.3), steps=4, step_size=0.03, keep_best=True)
+    assert (value(best) > value(last) - 1e-7).all()
+    torch.testing.assert_close(best, torch.full_like(best, 0.53))
+
+
+def test_no_radius_no_change() -> None:
+    x, y, model = images(), torch.zeros(6, dtype=torch.long), Linear()
+    moved = pgd.ascend(pgd.objective("ce", model, x, y), x, pgd.Linf(0.0), steps=3, step_size=0.1)
+    assert torch.equal(moved, x)
+
+
+def test_an_unknown_objective_names_the_nearest() -> None:
+    with pytest.raises(UsageProblem, match="unknown objective `jiont`") as caught:
+        pgd.objective("jiont", Linear(), images(), torch.zeros(6, dtype=torch.long))
+    assert "did you mean `joint`" in (caught.value.hint or "")
+
+
+def test_a_radius_of_8_under_linf_asks_for_a_fraction() -> None:
+    with pytest.raises(UsageProblem, match="eps 8 under linf") as caught:
+        Threat("linf", 8)
+    assert caught.value.hint == "did you mean 8/255?"
+    assert str(Threat("l2", 8)) == "l2 8"
+    assert str(Threat("linf", 8 / 255)) == "linf 8/255"

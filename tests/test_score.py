@@ -1,0 +1,406 @@
+"""The scores are torch-fidelity's, of the images and features that the protocol names."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from tiny import load_run, save_run
+from torch import Tensor
+
+from jeatcli import data, download, fidelity, inception, render
+from jeatcli.checkpoint import Model
+from jeatcli.errors import JeatError, UsageProblem
+from jeatcli.generate import sample
+from jeatcli.reporting import Silent
+from jeatcli.score import Scores, image_scores
+
+Floats = NDArray[np.float64]
+
+
+class Listener(Silent):
+    """Keep what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture
+def judge() -> Model:
+    return load_run("judge", seed=7)
+
+
+@pytest.fixture
+def artist() -> Model:
+    return load_run("artist", method="jeat")
+
+
+def features_of(judge: Model, pixels: Tensor) -> Floats:
+    with torch.inference_mode():
+        return judge.classifier.features(pixels.float() / 255).double().numpy()
+
+
+def drawn(artist: Model, num: int) -> Tensor:
+    return torch.from_numpy(render.to_uint8(sample(artist, num=num, steps=1).images))
+
+
+def frechet(one: Floats, two: Floats) -> float:
+    """Compute |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) by symmetric eigenvalues alone."""
+    first, second = np.cov(one, rowvar=False), np.cov(two, rowvar=False)
+    values, vectors = np.linalg.eigh(first)
+    root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+    mixed = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ second @ root), 0)).sum()
+    away = one.mean(0) - two.mean(0)
+    return float(away @ away + np.trace(first) + np.trace(second) - 2 * mixed)
+
+
+def unbiased_mmd(one: Floats, two: Floats) -> float:
+    """Compute the squared MMD of the cubic kernel (x.y / d + 1)^3 (Binkowski et al. 2018)."""
+
+    def kernel(a: Floats, b: Floats) -> Floats:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    def within(a: Floats) -> float:
+        k = kernel(a, a)
+        return float((k.sum() - np.trace(k)) / (len(a) * (len(a) - 1)))
+
+    return within(one) + within(two) - 2 * float(kernel(one, two).mean())
+
+
+def test_fid_is_the_frechet_distance_in_float64(artist: Model, judge: Model) -> None:
+    found = image_scores(artist, features=judge, num=300, reference="test", steps=1)
+    ours = features_of(judge, drawn(artist, 300))
+    theirs = features_of(judge, data.load("digits", "test").x)
+    # The features are float32; from there on all is float64. What is left is the batch size's
+    # effect on the network and the roots of eigenvalues that are zero.
+    assert found.fid == pytest.approx(frechet(ours, theirs), rel=1e-6)
+
+
+def test_kid_is_the_unbiased_mmd(artist: Model, judge: Model) -> None:
+    # Subsets that hold all images are all the same.
+    found = image_scores(artist, features=judge, num=397, reference="test", steps=1)
+    ours = features_of(judge, drawn(artist, 397))
+    theirs = features_of(judge, data.load("digits", "test").x)
+    assert found.kid == pytest.approx(unbiased_mmd(ours, theirs), rel=1e-6)
+    assert found.kid_std < 1e-6 * found.kid
+    assert found.protocol["kid_subset_size"] == 397
+
+
+def test_inception_score_has_the_library_s_convention(artist: Model, judge: Model) -> None:
+    found = image_scores(artist, features=judge, num=105, steps=1)
+    logits = judge.classifier(drawn(artist, 105).float() / 255).double()
+    order = np.random.RandomState(2020).permutation(105)
+    p = logits[order].softmax(1)
+    scores = []
+    for k in range(10):
+        part = p[k * 105 // 10 : (k + 1) * 105 // 10]
+        divergence = (part * (part / part.mean(0)).log()).sum(1)
+        scores.append(divergence.mean().exp().item())
+    assert found.inception_score == pytest.approx(np.mean(scores), rel=1e-6)
+    assert found.inception_score_std == pytest.approx(np.std(scores), rel=1e-4)
+
+
+def test_every_format_gives_the_same_numbers(artist: Model, judge: Model, tmp_path: Path) -> None:
+    samples = sample(artist, num=20, steps=1)
+    render.save_images(samples.images, tmp_path / "images")
+    render.save_npz(samples.images, samples.labels, tmp_path / "images.npz")
+    numbers = []
+    for source in (artist, tmp_path / "images", tmp_path / "images.npz"):
+        settings = {"num": 20, "steps": 1} if source is artist else {}
+        numbers.append(asdict(image_scores(source, features=judge, **settings)))
+    for name in ("inception_score", "inception_score_std", "fid", "kid", "kid_std"):
+        assert len({each[name] for each in numbers}) == 1
+
+
+def test_protocol_says_all_that_the_numbers_depend_on(artist: Model, judge: Model) -> None:
+    listener = Listener()
+    found = image_scores("artist", features="judge", num=15, steps=1, seed=4, reporter=listener)
+    protocol = json.loads(json.dumps(asdict(found)))["protocol"]
+    assert protocol["n"] == 15
+    assert protocol["reference"] == {"dataset": "digits", "split": "train", "n": 1400}
+    assert protocol["features"]["sha256"] == inception.checksum(judge.path)
+    assert protocol["features"]["run"] == "judge"
+    assert (protocol["splits"], protocol["kid_subsets"]) == (10, 100)
+    assert protocol["kid_subset_size"] == 15
+    assert protocol["classes"] == "10 in turn, 1 or 2 of each"
+    assert "0.5" in protocol["rounding"]
+    assert protocol["sampling"]["steps"] == 1
+    assert protocol["sampling"]["seed"] == found.seed == 4
+    assert set(protocol["versions"]) == {"jeat-cli", "torch-fidelity", "torch"}
+    assert protocol["comparable"].startswith("no: 15 images instead of 50,000")
+    assert any("KID" in text and "15" in text for text in listener.said)
+    assert found.run == "artist"
+
+
+def test_a_run_that_judges_itself_is_named(judge: Model) -> None:
+    found = image_scores(judge, features=judge, num=10, steps=1)
+    assert "judges itself" in found.protocol["comparable"]
+
+
+def test_two_images_suffice_and_one_does_not(artist: Model, judge: Model) -> None:
+    found = image_scores(artist, features=judge, num=2, steps=1)
+    assert found.protocol["splits"] == 2
+    assert all(np.isfinite(value) for value in asdict(found).values() if type(value) is float)
+    with pytest.raises(UsageProblem, match="at least 2"):
+        image_scores(artist, features=judge, num=1)
+
+
+def test_as_many_images_as_the_reference(artist: Model, judge: Model) -> None:
+    found = image_scores(artist, features=judge, reference="test", steps=0)
+    assert found.protocol["n"] == 397
+
+
+def test_leaves_no_trace_and_says_nothing(
+    artist: Model,
+    judge: Model,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.rglob("*"))
+    image_scores(artist, features=judge, num=10, steps=1)
+    assert set(tmp_path.rglob("*")) == before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_names_go_before_folders(
+    judge: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    render.save_images(torch.rand(4, 1, 8, 8), tmp_path / "judge")
+    assert image_scores("judge", features=judge, num=10, steps=1).protocol["n"] == 10
+    render.save_images(torch.rand(4, 1, 8, 8), tmp_path / "pictures")
+    assert image_scores("pictures", features=judge).protocol["n"] == 4
+
+
+# Inception
+
+
+@pytest.fixture(scope="session")
+def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a file of Inception's layout that holds random numbers."""
+    from torch_fidelity import FeatureExtractorInceptionV3, feature_extractor_inceptionv3
+
+    class Blank(FeatureExtractorInceptionV3):  # type: ignore[misc]
+        def load_state_dict(self, *_: object) -> None:
+            return None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            feature_extractor_inceptionv3, "load_state_dict_from_url", lambda *_, **__: {}
+        )
+        net = Blank("blank", ["2048"])
+    torch.manual_seed(0)
+    for weight in net.parameters():
+        if weight.dim() > 1:
+            weight.normal_(std=(2 / weight[0].numel()) ** 0.5)
+    path = tmp_path_factory.mktemp("inception") / inception.FILE
+    torch.save(net.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def _shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take FID and KID on 192 features: the roots of 2048 take longer than all other tests."""
+    from torch_fidelity import FeatureExtractorInceptionV3
+
+    layers = {"isc": "logits_unbiased", "fid": "192", "kid": "192"}
+    monkeypatch.setattr(
+        FeatureExtractorInceptionV3, "get_default_feature_layer_for_metric", layers.__getitem__
+    )
+
+
+@pytest.mark.usefixtures("_shallow")
+def test_inception_scores_are_the_library_s(
+    random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch_fidelity import calculate_metrics
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(4, 3, 32, 32, generator=generator)
+    pixels = torch.randint(256, (5, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    reference = data.Images("cifar10", pixels, torch.zeros(5).long(), ("a",))
+    monkeypatch.setattr(data, "load", lambda *_, **__: reference)
+    render.save_images(images, tmp_path / "ours")
+    render.save_images(pixels.float() / 255, tmp_path / "theirs")
+
+    found = image_scores(tmp_path / "ours", dataset="cifar10", inception_weights=random_weights)
+    direct = calculate_metrics(
+        input1=str(tmp_path / "ours"),
+        input2=str(tmp_path / "theirs"),
+        isc=True,
+        fid=True,
+        kid=True,
+        isc_splits=4,
+        kid_subset_size=4,
+        feature_extractor_weights_path=str(random_weights),
+        cuda=False,
+        cache=False,
+        save_cpu_ram=True,
+        verbose=False,
+    )
+    assert found.inception_score == pytest.approx(direct["inception_score_mean"], rel=1e-6)
+    assert found.inception_score_std == pytest.approx(direct["inception_score_std"], rel=1e-6)
+    assert found.fid == pytest.approx(direct["frechet_inception_distance"], rel=1e-6)
+    assert found.kid == pytest.approx(direct["kernel_inception_distance_mean"], rel=1e-6)
+    assert found.kid_std == pytest.approx(direct["kernel_inception_distance_std"], rel=1e-6)
+    assert found.protocol["features"]["sha256"] == inception.checksum(random_weights)
+    assert "not the published Inception file" in found.protocol["comparable"]
+
+
+def test_grey_images_are_repeated_as_the_library_would() -> None:
+    pixels = torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8)
+    colour = fidelity._coloured(pixels)
+    for grey, rgb in zip(pixels, colour, strict=True):
+        converted = render.to_image(grey.numpy()).convert("RGB")
+        assert np.array_equal(np.array(converted).transpose(2, 0, 1), rgb.numpy())
+
+
+def test_a_file_in_the_cache_is_used(random_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inception, "SHA256", inception.checksum(random_weights))
+    folder = inception.cache_dir() / "inception"
+    folder.mkdir(parents=True)
+    (folder / inception.FILE).symlink_to(random_weights)
+    assert inception.weights() == folder / inception.FILE
+
+
+def test_offline_says_which_file_to_put_where(
+    artist: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inception, "MIRRORS", ("http://127.0.0.1:9/weights.pth",))
+    monkeypatch.setattr(download, "TIMEOUT", 1.0)
+    with pytest.raises(JeatError) as problem:
+        image_scores(artist)
+    assert inception.FILE in problem.value.message
+    hint = problem.value.hint or ""
+    assert str(inception.cache_dir() / "inception") in hint
+    assert "http://127.0.0.1:9/weights.pth" in hint
+    assert "--features RUN" in hint
+
+
+class _Evil:
+    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+        return print, ("executed",)
+
+
+@pytest.mark.parametrize("content", ["nothing", "text", "pickle", "other"])
+def test_what_is_no_weights_file(
+    content: str, artist: Model, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "weights.pth"
+    if content == "text":
+        path.write_text("<html>not found</html>")
+    elif content == "pickle":
+        torch.save({"a": _Evil()}, path)
+    elif content == "other":
+        torch.save({"a": torch.zeros(3)}, path)
+    with pytest.raises(JeatError, match=r"weights\.pth") as problem:
+        image_scores(artist, inception_weights=path)
+    assert inception.FILE in (problem.value.hint or "")
+    assert "executed" not in capfd.readouterr().out
+
+
+# Bad input
+
+
+def score_folder(path: Path, judge: Model, **settings: object) -> Scores:
+    return image_scores(path, features=judge, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "found"),
+    [("L", (9, 8), "9x8 in mode L"), ("RGB", (8, 8), "mode RGB"), ("LA", (8, 8), "mode LA")],
+)
+def test_pictures_of_another_kind(
+    mode: str, size: tuple[int, int], found: str, judge: Model, tmp_path: Path
+) -> None:
+    render.save_images(torch.rand(2, 1, 8, 8), tmp_path / "p")
+    Image.new(mode, size).save(tmp_path / "p" / "odd.png")
+    with pytest.raises(JeatError, match=rf"odd\.png.*{found}"):
+        score_folder(tmp_path / "p", judge)
+
+
+def test_broken_and_lossy_pictures(judge: Model, tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    folder.mkdir()
+    for k in range(3):
+        Image.new("L", (8, 8), 50 * k).save(folder / f"{k}.jpg")
+    listener = Listener()
+    assert score_folder(folder, judge, reporter=listener).protocol["n"] == 3
+    assert any("lossy" in text for text in listener.said)
+    (folder / "4.png").write_bytes(b"\x89PNG\r\n\x1a\nhalf")
+    with pytest.raises(JeatError, match=r"cannot read the picture .*4\.png"):
+        score_folder(folder, judge)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "found"),
+    [
+        ({"x": np.zeros((2, 8, 8, 1), np.uint8)}, "arr_0"),
+        ({"arr_0": np.zeros((2, 8, 8, 1))}, "float64"),
+        ({"arr_0": np.zeros((2, 1, 8, 8), np.uint8)}, r"\(2, 1, 8, 8\)"),
+        ({"arr_0": np.array([{}], dtype=object)}, "cannot read"),
+    ],
+)
+def test_archives_of_another_kind(
+    arrays: dict[str, NDArray[np.uint8]], found: str, judge: Model, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(JeatError, match=found):
+        score_folder(tmp_path / "a.npz", judge)
+
+
+def test_archive_that_is_none_or_absent(judge: Model, tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"half an arch")
+    with pytest.raises(JeatError, match="cannot read images"):
+        score_folder(tmp_path / "a.npz", judge)
+    with pytest.raises(JeatError, match="cannot read images"):
+        score_folder(tmp_path / "absent.npz", judge)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 3}, "drawn already"),
+        ({"num": 5}, "5 images asked"),
+        ({"splits": 0}, "splits"),
+        ({"kid_subsets": 0}, "kid_subsets"),
+        ({"reference": "val"}, "train. or .test"),
+        ({"inception_weights": "w.pth"}, "no use"),
+    ],
+)
+def test_bad_settings(
+    settings: dict[str, object], message: str, judge: Model, tmp_path: Path
+) -> None:
+    render.save_images(torch.rand(4, 1, 8, 8), tmp_path / "p")
+    with pytest.raises(UsageProblem, match=message):
+        score_folder(tmp_path / "p", judge, **settings)
+
+
+def test_runs_that_do_not_fit(judge: Model, tmp_path: Path) -> None:
+    save_run("colour", dataset="cifar10")
+    with pytest.raises(UsageProblem, match=r"`colour` works on 3x32x32 .* digits are 1x8x8"):
+        image_scores("colour", features=judge, dataset="digits", num=4)
+    with pytest.raises(JeatError, match="no run"):
+        image_scores("nothing", features=judge)
+
+
+def test_pictures_need_a_reference(random_weights: Path, tmp_path: Path) -> None:
+    render.save_images(torch.rand(4, 1, 8, 8), tmp_path / "p")
+    with pytest.raises(UsageProblem, match="compared") as problem:
+        image_scores(tmp_path / "p", inception_weights=random_weights)
+    assert "--dataset" in (problem.value.hint or "")

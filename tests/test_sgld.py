@@ -1,0 +1,106 @@
+"""The chain against its known law, the buffer's rates, the class statistics."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from jeatcli.randomness import BatchRng, ImageRng, mix
+from jeatcli.sgld import ClassStatistics, ReplayBuffer, langevin
+
+
+def test_the_variance_on_a_quadratic_energy_is_the_known_one() -> None:
+    """x' = x - a k (x - c) + s N has the stationary variance s^2 / (1 - (1 - a k)^2)."""
+    stiffness, step, noise, centre = 4.0, 0.1, 0.02, 0.5
+    x = torch.full((500, 1, 8, 8), centre)
+    end = langevin(
+        lambda x: stiffness / 2 * (x - centre).square().flatten(1).sum(1),
+        x,
+        steps=60,
+        step_size=step,
+        noise=noise,
+        rng=BatchRng(0),
+    )
+    known = noise**2 / (1 - (1 - step * stiffness) ** 2)
+    assert end.mean().item() == pytest.approx(centre, abs=1e-3)
+    assert end.var().item() == pytest.approx(known, rel=0.02)
+
+
+def test_without_noise_the_chain_is_gradient_descent_and_stays_in_range() -> None:
+    x = torch.rand(4, 1, 2, 2)
+    end = langevin(
+        lambda x: 0.5 * (x - 2).square().flatten(1).sum(1),
+        x,
+        steps=3,
+        step_size=0.1,
+        noise=0,
+        rng=BatchRng(0),
+    )
+    torch.testing.assert_close(end, (2 - (2 - x) * 0.9**3).clamp(0, 1))
+
+
+def test_a_clipped_gradient_moves_by_the_step_at_most() -> None:
+    x = torch.full((2, 1, 2, 2), 0.5)
+    end = langevin(
+        lambda x: 1e6 * x.flatten(1).sum(1),
+        x,
+        steps=1,
+        step_size=0.01,
+        noise=0,
+        rng=BatchRng(0),
+        clip_gradient=1.0,
+    )
+    torch.testing.assert_close(end, torch.full_like(end, 0.49))
+
+
+def test_the_buffer_draws_and_starts_anew_at_the_given_rate() -> None:
+    buffer = ReplayBuffer(torch.zeros(100, 1, 2, 2))
+    fresh = torch.ones(20_000, 1, 2, 2)
+    start, places = buffer.draw(fresh, 0.05, BatchRng(0))
+    assert start.flatten(1)[:, 0].mean().item() == pytest.approx(0.05, abs=0.005)
+    assert places.float().mean().item() == pytest.approx(49.5, abs=1)
+    buffer.put(torch.full((2, 1, 2, 2), 0.7), torch.tensor([3, 5]))
+    assert buffer.images.flatten(1)[:, 0].nonzero().flatten().tolist() == [3, 5]
+
+
+def test_class_statistics_give_back_mean_and_covariance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = torch.randn(2, 3, 16, generator=generator) * 0.04
+    y = torch.arange(8000) % 2
+    weights = torch.randn(8000, 3, generator=generator)
+    pixels = 0.5 + torch.einsum("nr,nrd->nd", weights, shapes[y])
+    x = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).view(-1, 1, 4, 4)
+    statistics = ClassStatistics.measure(x, y, 2, rank=4)
+    drawn = statistics.draw(y, torch.empty(8000, 1, 4, 4), BatchRng(1))
+    for label in (0, 1):
+        real, ours = x[y == label].flatten(1) / 255, drawn[y == label].flatten(1)
+        torch.testing.assert_close(ours.mean(0), real.mean(0), atol=4e-3, rtol=0)
+        torch.testing.assert_close(torch.cov(ours.T), torch.cov(real.T), atol=1e-3, rtol=0)
+
+
+def test_principal_directions_are_those_of_a_full_decomposition() -> None:
+    x = torch.randint(256, (300, 1, 6, 6), generator=torch.Generator().manual_seed(0))
+    x = x.to(torch.uint8)
+    statistics = ClassStatistics.measure(x, torch.zeros(300, dtype=torch.long), 1, rank=36)
+    factor = statistics.factor[0].flatten(1)
+    covariance = factor.T @ factor
+    pixels = x.flatten(1).double() / 255
+    known = torch.cov(pixels.T, correction=0).float()
+    torch.testing.assert_close(covariance, known, atol=1e-6, rtol=1e-4)
+    assert statistics.ridge.item() == pytest.approx(1e-4)
+
+
+def test_an_image_draws_the_same_numbers_in_any_batch() -> None:
+    seeds = [mix(7, k) for k in range(5)]
+    like = torch.empty(5, 1, 3, 3)
+    whole, part = ImageRng(seeds), ImageRng(seeds[2:4])
+    assert torch.equal(whole.normal(like)[2:4], part.normal(like[2:4]))
+    kept = whole.take(torch.tensor([2, 3]))
+    assert torch.equal(kept.uniform(like[2:4]), part.uniform(like[2:4]))
+
+
+def test_mixed_seeds_do_not_collide() -> None:
+    seeds = {mix(a, b) for a in range(100) for b in range(100)}
+    assert len(seeds) == 10_000
+    assert mix(1, 2) != mix(2, 1)
+    assert all(0 <= seed < 2**63 for seed in seeds)

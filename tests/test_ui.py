@@ -1,0 +1,255 @@
+"""Progress on stderr, results on stdout: lines, quiet, JSON, tables, and errors in words."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from jeatcli import paths
+from jeatcli.cli import LazyGroup, main, translate, ui
+from jeatcli.errors import Diverged, Interrupted, JeatError, UsageProblem
+
+
+class Clock:
+    """Time that passes only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(ui.time, "monotonic", clock)
+    return clock
+
+
+def test_lines_say_what_how_far_and_how_fast(time, capsys):
+    with ui.Terminal().track("epoch 3/40", 1400) as bar:
+        time.now = 1.0
+        bar(700, loss=0.53123, energy_gap=-1.5)
+        time.now = 2.0
+        bar(700, loss=0.5)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "epoch 3/40  700/1,400  loss 0.5312  energy gap -1.5  700 image/s  0:01 left",
+        "epoch 3/40  1,400/1,400  loss 0.5  energy gap -1.5  700 image/s  0:02",
+    ]
+
+
+def test_lines_become_rarer(time, capsys):
+    day = 24 * 3600
+    with ui.Terminal().track("train", day, "step") as bar:
+        for _ in range(day):
+            time.now += 1
+            bar(1)
+    lines = capsys.readouterr().err.splitlines()
+    assert 20 < len(lines) < 120
+    assert lines[-1] == "train  86,400/86,400  1.0 step/s  24:00:00"
+
+
+def test_a_resumed_bar_counts_the_rate_from_where_it_began(time, capsys):
+    with ui.Terminal().track("train", 100, "step", done=90) as bar:
+        time.now = 0.5
+        bar(10)
+    assert capsys.readouterr().err == "train  100/100  20 step/s  0:00\n"
+
+
+def test_a_task_that_fails_has_no_last_line(time, capsys):
+    with contextlib.suppress(JeatError), ui.Terminal().track("score", 10) as bar:
+        bar(3)
+        raise JeatError("no")
+    assert capsys.readouterr().err == ""
+
+
+def test_lines_have_no_escapes(capsys):
+    terminal = ui.Terminal()
+    with terminal.track("a [bold]b[/bold]", 2) as outer, terminal.track("inner", 1) as inner:
+        inner(1)
+        terminal.say("[red]said[/red]")
+        terminal.warn("beware")
+        outer(2)
+    terminal.hint("jeat attack x")
+    err = capsys.readouterr().err
+    assert "\x1b" not in err
+    assert "a [bold]b[/bold]  2/2" in err
+    assert "[red]said[/red]\nWarning: beware\n" in err
+    assert err.endswith("Hint: jeat attack x\n")
+
+
+def test_quiet_says_nothing(capsys):
+    terminal = ui.Terminal(quiet=True)
+    with terminal.track("a", 1) as bar:
+        bar(1, loss=1.0)
+    terminal.say("said")
+    terminal.warn("beware")
+    terminal.hint("jeat attack x")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bars_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(ui, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "100")
+    terminal = ui.Terminal()
+    with terminal.track("outer [x]", 4) as outer:
+        with terminal.track("inner", 1) as inner:
+            inner(1)
+        terminal.say("said [y]")
+        outer(4, loss=0.25)
+    err = capsys.readouterr().err
+    assert "said [y]\n" in err
+    assert "outer [x]" in err
+    assert "4/4  loss 0.25" in err
+    assert terminal._live is None
+
+
+def test_quiet_and_verbose_exclude_each_other():
+    result = CliRunner().invoke(main, ["attack", "-q", "-v"])
+    assert result.exit_code == 2
+    assert "`--quiet` and `--verbose` exclude each other" in result.stderr
+
+
+@dataclass
+class Result:
+    path: Path
+    clean: float
+    broken: float
+    per_attack: dict[str, float]
+    classes: tuple[str, ...]
+    seed: int
+    done: bool
+
+
+RESULT = Result(Path("runs/x"), 0.25, float("nan"), {"pgd": float("inf")}, ("cat",), 3, True)
+
+
+def test_json_is_one_object_with_numbers_as_numbers(capsys):
+    ui.emit(RESULT, as_json=True, human=lambda: "human")
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.count("\n") == 1
+    assert json.loads(out) == {
+        "path": "runs/x",
+        "clean": 0.25,
+        "broken": None,
+        "per_attack": {"pgd": None},
+        "classes": ["cat"],
+        "seed": 3,
+        "done": True,
+    }
+
+
+def test_json_takes_arrays_and_refuses_objects():
+    numpy = pytest.importorskip("numpy")
+    assert ui.plain({"a": numpy.float32(0.5), "b": numpy.arange(2)}) == {"a": 0.5, "b": [0, 1]}
+    with pytest.raises(TypeError, match="object has no place in JSON"):
+        ui.plain(object())
+
+
+def test_human_text(capsys):
+    ui.emit(RESULT, as_json=False, human=lambda: "human")
+    assert capsys.readouterr().out == "human\n"
+
+
+def test_table_aligns_numbers_to_the_right():
+    rows = [("run", "clean", "rise"), ("jeat", "9.00 %", 0.5), ("standard", "10.00 %", 12.25)]
+    assert ui.table(rows).splitlines() == [
+        "run         clean   rise",
+        "jeat       9.00 %    0.5",
+        "standard  10.00 %  12.25",
+    ]
+
+
+def test_clock():
+    assert [ui.clock(s) for s in (0.4, 59.6, 3600, 90061)] == [
+        "0:00",
+        "1:00",
+        "1:00:00",
+        "25:01:01",
+    ]
+
+
+def test_next_command_names_a_run_as_it_is_typed():
+    assert ui.next_command("attack", None) == "jeat attack"
+    assert ui.next_command("attack", str(paths.runs_dir() / "a")) == "jeat attack a"
+    assert ui.next_command("attack", "./my runs/a") == "jeat attack './my runs/a'"
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch's."""
+
+
+@pytest.mark.parametrize(
+    ("problem", "code", "words"),
+    [
+        (JeatError("what", "fix"), 1, "what fix"),
+        (UsageProblem("what"), 2, "what"),
+        (Diverged("what"), 3, "what"),
+        (Interrupted("what"), 130, "what"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (OutOfMemoryError("CUDA out of memory"), 1, "--batch-size"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "--batch-size"),
+        (MemoryError(), 1, "--batch-size"),
+        (OSError(errno.ENOSPC, "No space left", "a/b"), 1, "no space left on the disk"),
+        (PermissionError(errno.EACCES, "Permission denied", "a/b"), 1, "permission to use `a/b`"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "a/b"), 1, "No such file: `a/b`"),
+        (ModuleNotFoundError("no", name="torch_fidelity"), 1, "`torch_fidelity` is not installed"),
+        (RuntimeError("operator torchvision::nms does not exist"), 1, "different builds"),
+        (ValueError("odd\nsecond line"), 1, "internal: ValueError: odd run it again"),
+        (AssertionError(), 1, "internal: AssertionError run it again"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_errors_in_words(problem, code, words):
+    failure = translate(problem)
+    assert failure.exit_code == code
+    assert words in f"{failure.message} {failure.hint or ''}"
+    assert "\n" not in failure.message
+
+
+def failing(problem: BaseException) -> click.Command:
+    @click.command()
+    def command() -> None:
+        raise problem
+
+    class Failing(LazyGroup):
+        def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+            return command
+
+    return Failing("jeat")
+
+
+def test_an_error_is_two_lines_and_no_traceback():
+    result = CliRunner().invoke(failing(JeatError("what", "fix")), ["x"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: what\nHint: fix\n"
+
+
+def test_debug_shows_the_traceback(monkeypatch):
+    monkeypatch.setenv("JEAT_DEBUG", "1")
+    result = CliRunner().invoke(failing(ValueError("odd")), ["x"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Traceback")
+    assert "Error: internal: ValueError: odd\n" in result.stderr
+
+
+def test_interruption_exits_with_130():
+    result = CliRunner().invoke(failing(KeyboardInterrupt()), ["x"])
+    assert (result.exit_code, result.stderr) == (130, "Error: interrupted\n")
+
+
+def test_a_closed_pipe_is_no_error():
+    result = CliRunner().invoke(failing(BrokenPipeError(errno.EPIPE, "Broken pipe")), ["x"])
+    assert result.exit_code == 1
+    assert result.stderr == ""

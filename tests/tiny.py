@@ -1,0 +1,59 @@
+"""Runs of untrained networks, small enough for any test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from jeatcli import checkpoint, runs
+from jeatcli.checkpoint import Meta, Model
+from jeatcli.config import DATASETS
+from jeatcli.paths import runs_dir
+from jeatcli.sgld import ClassStatistics
+
+
+def save_run(
+    name: str,
+    *,
+    dataset: str = "digits",
+    method: str = "standard",
+    seed: int = 0,
+    gain: float = 1.0,
+) -> Path:
+    """Write a finished run into the runs directory; `gain` multiplies its logits."""
+    facts = DATASETS[dataset]
+    meta = Meta(
+        arch="small",
+        norm_layer="none",
+        activation="silu",
+        dataset=dataset,
+        classes=tuple("0123456789"),
+        shape=facts.shape,
+        mean=facts.mean,
+        std=facts.std,
+        method=method,
+        options={},
+        epoch=1,
+        epochs=1,
+        finished=True,
+        seed=seed,
+    )
+    torch.manual_seed(seed)
+    classifier = checkpoint.network(meta)
+    for weight in classifier.parameters():
+        torch.nn.init.normal_(weight, std=gain * (2 / weight[0].numel()) ** 0.5)
+    statistics = ClassStatistics(
+        torch.full((10, *facts.shape), 0.5),
+        torch.zeros(10, 1, *facts.shape),
+        torch.full((10,), 0.04),
+    )
+    path = runs_dir() / name / runs.MODEL_FILE
+    path.parent.mkdir(parents=True)
+    checkpoint.save_model(path, classifier, meta, statistics)
+    return path
+
+
+def load_run(name: str, **settings: object) -> Model:
+    """Write a run and load it."""
+    return checkpoint.load(save_run(name, **settings), device="cpu")  # type: ignore[arg-type]
