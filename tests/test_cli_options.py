@@ -127,6 +127,10 @@ def test_usage_errors_exit_with_2(arguments):
     assert run(*arguments).exit_code == 2
 
 
+def test_a_mistyped_command_has_a_near_one():
+    assert "unknown command `trian` Hint: did you mean `train`?" in refused("trian")
+
+
 def test_names_are_taken_in_any_case():
     assert resolved("--method", "JEAT", "--norm", "Linf")["method"] == "jeat"
     assert parameters.DATASET.convert("folder:My/Pictures", None, None) == "folder:My/Pictures"

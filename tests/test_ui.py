@@ -231,25 +231,25 @@ def failing(problem: BaseException) -> click.Command:
 
 
 def test_an_error_is_two_lines_and_no_traceback():
-    result = CliRunner().invoke(failing(JeatError("what", "fix")), ["x"])
+    result = CliRunner().invoke(failing(JeatError("what", "fix")), ["attack"])
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "Error: what\nHint: fix\n"
 
 
 def test_debug_shows_the_traceback(monkeypatch):
     monkeypatch.setenv("JEAT_DEBUG", "1")
-    result = CliRunner().invoke(failing(ValueError("odd")), ["x"])
+    result = CliRunner().invoke(failing(ValueError("odd")), ["attack"])
     assert result.exit_code == 1
     assert result.stderr.startswith("Traceback")
     assert "Error: internal: ValueError: odd\n" in result.stderr
 
 
 def test_interruption_exits_with_130():
-    result = CliRunner().invoke(failing(KeyboardInterrupt()), ["x"])
+    result = CliRunner().invoke(failing(KeyboardInterrupt()), ["attack"])
     assert (result.exit_code, result.stderr) == (130, "Error: interrupted\n")
 
 
 def test_a_closed_pipe_is_no_error():
-    result = CliRunner().invoke(failing(BrokenPipeError(errno.EPIPE, "Broken pipe")), ["x"])
+    result = CliRunner().invoke(failing(BrokenPipeError(errno.EPIPE, "Broken pipe")), ["attack"])
     assert result.exit_code == 1
     assert result.stderr == ""

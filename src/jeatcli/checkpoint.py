@@ -91,7 +91,7 @@ def network(meta: Meta) -> Classifier:
     """Build the classifier that a header describes, its weights not yet loaded."""
     shape = Shape(meta.shape, len(meta.classes), meta.norm_layer, meta.activation)
     net = Classifier(build(meta.arch, shape), meta.mean, meta.std)
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return net.to(memory_format=torch.channels_last)
 
 
 def save_model(path: Path, classifier: Classifier, meta: Meta, statistics: ClassStatistics) -> None:
@@ -128,7 +128,7 @@ def load(run: str | Path | None = None, *, device: str = "auto") -> Model:
             parts["mean"].float(), parts["factor"].float(), parts["ridge"].float()
         )
     except (RuntimeError, KeyError) as problem:
-        reason = str(problem).partition("\n")[2].strip() or str(problem)
+        reason = str(problem).strip().splitlines()[-1].strip()
         raise JeatError(f"`{path}` does not fit its own header: {reason}") from problem
     classifier = classifier.eval().requires_grad_(False).to(place)
     return Model(classifier, meta, statistics.to(place), path)

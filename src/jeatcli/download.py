@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from http.client import HTTPException, HTTPResponse
@@ -25,8 +25,9 @@ TIMEOUT = 30.0
 CHUNK = 1 << 16
 # A running download touches its part every few seconds: one as old as this is a dead process's.
 STALE_SECONDS = 3600.0
-# MD5 is what the data sets' authors publish; it guards against accidents, not attackers.
-_new_digest = partial(hashlib.md5, usedforsecurity=False)
+# By the number of hexadecimal digits. MD5 is what the data sets' authors publish; it guards
+# against accidents, not attackers.
+_DIGESTS: dict[int, tuple[str, Callable[[], hashlib._Hash]]] = {32: ("MD5", partial(hashlib.md5, usedforsecurity=False)), 64: ("SHA-256", hashlib.sha256)}
 
 
 class _MirrorFailed(Exception):
@@ -36,7 +37,7 @@ class _MirrorFailed(Exception):
 def fetch(
     name: str,
     mirrors: Sequence[str],
-    md5: str,
+    expected: str,
     folder: Path,
     reporter: Reporter = SILENT,
     *,
@@ -51,7 +52,7 @@ def fetch(
     Args:
         name: File name.
         mirrors: Addresses, the best first.
-        md5: Checksum of the file, hexadecimal.
+        expected: MD5 or SHA-256 of the file, hexadecimal.
         folder: Where the file lies or shall lie.
         reporter: Hears of progress and of each mirror's failure.
         download: Whether the network may be used.
@@ -61,7 +62,7 @@ def fetch(
         JeatError: If the file is neither there nor to be had, or cannot be written.
     """
     target = folder / name
-    trouble = _trouble(target, md5)
+    trouble = _trouble(target, expected)
     if trouble is None:
         return target
     failures = []
@@ -70,7 +71,7 @@ def fetch(
             reporter.warn(f"{trouble}: downloading it anew")
         for url in mirrors:
             try:
-                _download(url, target, md5, reporter)
+                _download(url, target, expected, reporter)
             except _MirrorFailed as failure:
                 failures.append(f"{urlsplit(url).netloc}: {failure}")
                 reporter.say(f"cannot download `{name}` from {failures[-1]}")
@@ -80,14 +81,22 @@ def fetch(
     addresses = " or ".join(mirrors)
     raise JeatError(
         f"{trouble}, and {why}",
-        f"put the file with MD5 {md5} into `{folder}`, from {addresses}{instead}",
+        f"put the file with {_named(expected)} into `{folder}`, from {addresses}{instead}",
     )
 
 
-def checksum(path: Path) -> str:
-    """Return the MD5 of the file at `path`, hexadecimal."""
+def checksum(path: Path, digits: int = 32) -> str:
+    """Return the MD5 of the file at `path`, or with 64 digits its SHA-256, hexadecimal."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, _new_digest).hexdigest()
+        return hashlib.file_digest(file, _DIGESTS[digits][1]).hexdigest()
+
+
+def _digest(expected: str) -> hashlib._Hash:
+    return _DIGESTS[len(expected)][1]()
+
+
+def _named(digest: str) -> str:
+    return f"{_DIGESTS[len(digest)][0]} {digest}"
 
 
 @contextmanager
@@ -116,22 +125,22 @@ def beside(target: Path) -> Iterator[Path]:
         _remove(part)
 
 
-def _trouble(target: Path, md5: str) -> str | None:
+def _trouble(target: Path, expected: str) -> str | None:
     """Say what is wrong with the file at `target`, or return None if it is as published."""
     try:
         if not target.is_file():
             return f"`{target}` is absent"
-        found, size = checksum(target), target.stat().st_size
+        found, size = checksum(target, len(expected)), target.stat().st_size
     except OSError as problem:
         return f"`{target}` cannot be read ({problem.strerror or problem})"
-    if found == md5:
+    if found == expected:
         return None
-    return f"`{target}` is damaged ({size:,} bytes with MD5 {found}, which should be {md5})"
+    return f"`{target}` is damaged ({size:,} bytes with {_named(found)}, which should be {expected})"
 
 
-def _download(url: str, target: Path, md5: str, reporter: Reporter) -> None:
+def _download(url: str, target: Path, expected: str, reporter: Reporter) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "jeat-cli"})
-    digest, size = _new_digest(), 0
+    digest, size = _digest(expected), 0
     with _network():
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     with response, beside(target) as part, part.open("wb") as file:
@@ -144,8 +153,8 @@ def _download(url: str, target: Path, md5: str, reporter: Reporter) -> None:
                 bar(len(chunk))
         if size < total:
             raise _MirrorFailed(f"the connection broke after {size:,} of {total:,} bytes")
-        if digest.hexdigest() != md5:
-            raise _MirrorFailed(f"it sent {size:,} bytes with MD5 {digest.hexdigest()}, not {md5}")
+        if (found := digest.hexdigest()) != expected:
+            raise _MirrorFailed(f"it sent {size:,} bytes with {_named(found)}, not {expected}")
         file.flush()
         os.fsync(file.fileno())
 

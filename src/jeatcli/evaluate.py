@@ -201,7 +201,8 @@ def class_index(name: str | int, classes: Sequence[str]) -> int:
         return list(classes).index(text)
     if text.isdigit() and int(text) < len(classes):
         return int(text)
-    raise unknown("class", text, [*classes, f"0..{len(classes) - 1}"])
+    by_index = [] if classes[0].isdigit() else [f"0..{len(classes) - 1}"]
+    raise unknown("class", text, [*classes, *by_index])
 
 
 def _settings(name: str, plan: Plan) -> dict[str, Any]:

@@ -214,7 +214,7 @@ def save_grid(landscape: Landscape, path: Path | str) -> Path:
                 axis=landscape.axis,
                 directions=landscape.directions,
                 image=landscape.image,
-                summary=np.array(json.dumps(landscape.summary())),
+                summary=np.array(_text(landscape)),
             )
 
     return write_atomic(path, write)
@@ -228,8 +228,12 @@ def draw(landscape: Landscape, path: Path | str) -> Path:
         JeatError: If the file cannot be written.
     """
     check_path(path)
-    summary = json.dumps(landscape.summary())
-    return save(contour_figure(landscape), Path(path), "Energy landscape", summary)
+    return save(contour_figure(landscape), Path(path), "Energy landscape", _text(landscape))
+
+
+def _text(landscape: Landscape) -> str:
+    """Write the summary without its time, so that the same landscape is the same file."""
+    return json.dumps({k: each for k, each in landscape.summary().items() if k != "seconds"})
 
 
 def _check(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -12,6 +12,9 @@ class Bar(Protocol):
 
     def __call__(self, amount: int, **figures: float) -> None:
         """Count `amount` units as done and show the latest `figures` beside the bar."""
+
+
+BarContext = AbstractContextManager[Bar]
 
 
 class Reporter(Protocol):
@@ -25,14 +28,6 @@ class Reporter(Protocol):
 
     def warn(self, text: str) -> None:
         """Tell something that may make a result wrong, one line."""
-
-
-class BarContext(Protocol):
-    """What `Reporter.track` returns."""
-
-    def __enter__(self) -> Bar: ...
-
-    def __exit__(self, *exc: object) -> None: ...
 
 
 def ignore(amount: int, **figures: float) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from ..errors import JeatError
+from ..errors import JeatError, unknown
 
 # The first lines of the commands' docstrings, so that `jeat --help` need not import them.
 COMMANDS = {
@@ -45,6 +45,14 @@ class LazyGroup(click.Group):
         command = importlib.import_module(f".{cmd_name}", __name__).command
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or name the nearest one."""
+        if args[0] not in COMMANDS and not ctx.resilient_parsing:
+            raise unknown("command", args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands and what each does."""

@@ -101,7 +101,7 @@ def report(figures: dict[str, Any]) -> str:
     header = ("run", "prediction", "centre", "mean", "min", "max", "rise")
     rows = [header] + [
         (
-            Path(each["run"]).parent.name or each["run"],
+            each["name"],
             each["predicted_class"],
             *(each[key] for key in header[2:]),
         )

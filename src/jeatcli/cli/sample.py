@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +102,7 @@ def command(
     home = runs.resolve(run).parent / "samples"
     target = destination(out, layout, home, f"{'-'.join(classes)}-seed{settings['seed']}")
     drawn = sample(run, classes=classes, reporter=terminal, **settings)
-    save(drawn, layout, target, scale)
+    save(drawn, layout, target, scale, {**drawn.settings, "classes": classes})
     result = {
         "run": drawn.settings["run"],
         "path": target,
@@ -150,11 +150,13 @@ def destination(out: Path | None, layout: str, home: Path, name: str) -> Path:
     return out
 
 
-def save(drawn: Samples, layout: str, target: Path, scale: int | None) -> None:
-    """Write the images, and with them the settings that drew them."""
+def save(
+    drawn: Samples, layout: str, target: Path, scale: int | None, settings: Mapping[str, Any]
+) -> None:
+    """Write the images, and in each PNG the settings that drew it."""
     from .. import render
 
-    text = {"jeat": json.dumps(ui.plain(drawn.settings))}
+    text = {"jeat": json.dumps(ui.plain(settings))}
     if layout == "png":
         render.save_images(drawn.images, target, text)
     elif layout == "npz":

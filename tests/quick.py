@@ -1,0 +1,29 @@
+"""Runs that are over in seconds, for tests of what surrounds the training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jeatcli.config import TrainConfig, resolve
+from jeatcli.training import TrainResult, train
+
+STEPS = {"attack_steps": 2, "sgld_steps": 2, "buffer_size": 50}
+
+
+def config(method: str = "standard", **settings: Any) -> TrainConfig:
+    """Return a configuration of two epochs on 128 digits."""
+    from jeatcli.config import defaults
+    from jeatcli.methods import options_of
+
+    known = options_of(method, {}, defaults(method, "digits"), None)
+    options = {key: value for key, value in STEPS.items() if key in known}
+    options |= settings.pop("options", {})
+    quick = {"epochs": 2, "batch_size": 32, "limit": 128, "sample_every": 0, "eval_every": 0}
+    given = {"method": method, "dataset": "digits", **quick, **settings, "options": options}
+    return resolve(given)
+
+
+def run(out: Path | str, method: str = "standard", **settings: Any) -> TrainResult:
+    """Train such a run."""
+    return train(config(method, **settings), out)

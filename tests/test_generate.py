@@ -1,0 +1,101 @@
+"""Samples: of the class that was asked for, lower in energy, the same in any batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from quick import run
+
+from jeatcli import energy, generate
+from jeatcli.checkpoint import Model, load
+from jeatcli.errors import UsageProblem
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("runs") / "jeat"
+    return load(run(folder, "jeat", epochs=4, limit=0, batch_size=64).run)
+
+
+@pytest.mark.parametrize("sampler", generate.SAMPLERS)
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_image_k_is_the_same_in_any_batch(model: Model, sampler: str, batch_size: int) -> None:
+    whole = generate.sample(model, num=8, sampler=sampler, steps=20, batch_size=64)
+    parts = generate.sample(model, num=8, sampler=sampler, steps=20, batch_size=batch_size)
+    torch.testing.assert_close(whole.images, parts.images, atol=1e-4, rtol=0)
+    fewer = generate.sample(model, num=5, sampler=sampler, steps=20)
+    torch.testing.assert_close(whole.images[:5], fewer.images, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("objective", generate.OBJECTIVES)
+@pytest.mark.parametrize("init", generate.STARTS)
+@pytest.mark.parametrize("sampler", generate.SAMPLERS)
+def test_descent_lowers_its_objective(
+    model: Model, sampler: str, init: str, objective: str
+) -> None:
+    settings = {"num": 20, "sampler": sampler, "objective": objective, "init": init, "noise": 0.0}
+    start = generate.sample(model, steps=0, **settings)
+    end = generate.sample(model, steps=30, **settings)
+    values = {
+        "joint": energy.joint,
+        "ce": energy.cross_entropy,
+        "marginal": lambda logits, y: energy.marginal(logits),
+    }[objective]
+    before, after = (values(model.classifier(s.images), s.labels).mean() for s in (start, end))
+    assert after < before
+    assert ((end.images >= 0) & (end.images <= 1)).all()
+
+
+def test_samples_are_of_the_class_that_was_asked_for(model: Model) -> None:
+    drawn = generate.sample(model, num=30, steps=60)
+    assert drawn.labels.tolist() == [k % 10 for k in range(30)]
+    guesses = model.classifier(drawn.images).argmax(1)
+    assert (guesses == drawn.labels).float().mean() > 0.9
+    seven = generate.sample(model, num=4, classes=["7", 2], steps=1)
+    assert seven.labels.tolist() == [7, 2, 7, 2]
+
+
+def test_another_seed_gives_other_images(model: Model) -> None:
+    first, again, other = (
+        generate.sample(model, num=2, steps=5, seed=seed).images for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_the_checkpoint_is_enough(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jeatcli import data
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("sample read a data set")
+
+    monkeypatch.setattr(data, "load", refuse)
+    assert len(generate.sample(model, num=3, sampler="pgd", steps=2).images) == 3
+
+
+def test_defaults_are_the_methods_own(model: Model) -> None:
+    chained = generate.defaults(model)
+    assert (chained.sampler, chained.init, chained.objective) == ("sgld", "uniform", "joint")
+    pgd = generate.defaults(model, "pgd")
+    assert pgd.eps == pytest.approx(30 * (64 / 3072) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"classes": ["dgo"]}, "unknown class `dgo`"),
+        ({"classes": [10]}, "unknown class `10`"),
+        ({"num": 0}, "at least 1"),
+        ({"sampler": "ddpm"}, "unknown sampler"),
+        ({"init": "gausian"}, "unknown init"),
+        ({"objective": "margin"}, "unknown objective"),
+        ({"steps": -1}, "steps must be at least 0"),
+    ],
+)
+def test_bad_settings(model: Model, given: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageProblem, match=message):
+        generate.sample(model, **given)  # type: ignore[arg-type]

@@ -1,0 +1,207 @@
+"""A run's life: to its end, stopped and resumed, refused, started over, diverged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from quick import config, run
+from safetensors.torch import load_file
+
+from jeatcli import callbacks, registry, runs
+from jeatcli.checkpoint import load
+from jeatcli.config import read_config, resolve, to_toml
+from jeatcli.errors import Diverged, Interrupted, JeatError, UsageProblem
+from jeatcli.methods import _base
+from jeatcli.training import train
+
+
+def tensors(folder: Path | str) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for name in (runs.MODEL_FILE, runs.STATE_FILE):
+        found |= {f"{name}:{key}": value for key, value in load_file(Path(folder) / name).items()}
+    return found
+
+
+def lines(folder: Path | str) -> list[dict[str, Any]]:
+    text = (Path(folder) / "metrics.jsonl").read_text()
+    timed = ("seconds", "images_per_second")
+    loaded = [json.loads(line) for line in text.splitlines()]
+    return [{key: each[key] for key in each if key not in timed} for each in loaded]
+
+
+def same(left: Path | str, right: Path | str) -> None:
+    ours, theirs = tensors(left), tensors(right)
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        assert torch.equal(value, theirs[key]), key
+    assert lines(left) == lines(right)
+
+
+class StopAfter:
+    """Ask for a stop after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+@pytest.mark.parametrize("method", registry.names("methods"))
+def test_stopped_and_resumed_equals_straight_bit_for_bit(method: str, tmp_path: Path) -> None:
+    """Stopped within the first epoch, at its end, and within the second."""
+    settings = config(method, eval_every=1)
+    train(settings, tmp_path / "straight")
+    for stop in (3, 1, 2):
+        with pytest.raises(Interrupted, match="the state is saved"):
+            train(settings, tmp_path / "stopped", should_stop=StopAfter(stop))
+    result = train(settings, tmp_path / "stopped")
+    assert result.images == 2 * 32
+    same(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_augmentation_and_batch_statistics_resume_too(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    from PIL import Image
+
+    for index in range(24):
+        pixels = torch.randint(256, (12, 12, 3), dtype=torch.uint8).numpy()
+        place = folder / "ab"[index % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place / f"{index}.png")
+    given = {"dataset": f"folder:{folder}", "method": "jeat", "arch": "wrn-10-1", "epochs": 2}
+    quick = {"batch_size": 8, "norm_layer": "batch", "eval_every": 0, "sample_every": 0}
+    options = {"attack_steps": 1, "sgld_steps": 1, "buffer_size": 9, "chain_start": "gaussian"}
+    settings = resolve({**given, **quick, "options": options})
+    train(settings, tmp_path / "straight")
+    with pytest.raises(Interrupted):
+        train(settings, tmp_path / "stopped", should_stop=StopAfter(1))
+    train(settings, tmp_path / "stopped")
+    same(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_training_learns_the_digits(tmp_path: Path) -> None:
+    result = run(tmp_path / "run", epochs=6, limit=0, batch_size=64, eval_every=6)
+    assert result.metrics["test_clean"] > 0.95
+    assert result.images == 6 * 21 * 64
+
+
+def test_the_run_directory_holds_what_it_should(tmp_path: Path) -> None:
+    result = run(tmp_path / "run", "jeat", sample_every=1, eval_every=1)
+    folder = Path(result.run)
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    expected = {"config.toml", "metrics.jsonl", "model.safetensors", "state.safetensors"}
+    assert files == expected | {"samples/epoch-001.png", "samples/epoch-002.png", ".lock"}
+    assert [line["epoch"] for line in lines(folder)] == [1, 2]
+    assert {"loss", "energy_gap", "test_clean", "test_robust", "lr"} <= set(lines(folder)[-1])
+    model = load(folder)
+    assert model.meta.method == "jeat"
+    assert model.meta.finished
+    assert model.meta.threat.eps == 0.15
+
+
+def test_config_toml_repeats_the_run(tmp_path: Path) -> None:
+    run(tmp_path / "first", "jeat")
+    again = read_config(tmp_path / "first" / "config.toml")
+    assert to_toml(again) == (tmp_path / "first" / "config.toml").read_text()
+    train(again, tmp_path / "second")
+    same(tmp_path / "first", tmp_path / "second")
+
+
+def test_a_finished_run_says_so_and_is_left_alone(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    before = (tmp_path / "run" / runs.MODEL_FILE).stat().st_mtime_ns
+    again = run(tmp_path / "run")
+    assert again.already_done
+    assert again.images == 0
+    assert (tmp_path / "run" / runs.MODEL_FILE).stat().st_mtime_ns == before
+
+
+def test_another_configuration_is_refused_by_name_unless_forced(tmp_path: Path) -> None:
+    run(tmp_path / "run", "at")
+    before = tensors(tmp_path / "run")
+    with pytest.raises(JeatError, match="another `eps`, `lr`") as caught:
+        run(tmp_path / "run", "at", lr=0.5, options={"eps": 0.1, "attack_step_size": 0.13125})
+    assert "--force" in (caught.value.hint or "")
+    assert tensors(tmp_path / "run").keys() == before.keys()
+    train(config("at", epochs=1), tmp_path / "run", force=True)
+    assert load(tmp_path / "run").meta.epochs == 1
+    assert load(tmp_path / "run~1").meta.epochs == 2
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("...")
+    with pytest.raises(JeatError, match=r"no `config\.toml`"):
+        run(tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "..."
+
+
+def test_bad_data_leaves_no_run_behind(tmp_path: Path) -> None:
+    with pytest.raises(UsageProblem):
+        run(tmp_path / "run", limit=10**6)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_process_is_kept_off(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    with pytest.raises(Interrupted):
+        train(config(), tmp_path / "run", should_stop=lambda: True)
+    with (tmp_path / "run" / ".lock").open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(JeatError, match="another process is training"):
+            run(tmp_path / "run")
+
+
+def test_a_collapse_is_noticed_rolled_back_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An absurd weight of the energies makes them run away within an epoch."""
+    absurd = {"lambda": 1e6, "energy_l2": 0.0, "sgld_step_size": 1e3}
+    settings = config("jem", lr=1.0, grad_clip=0.0, retries=2, options=absurd)
+    with pytest.raises(Diverged, match="3 times in all") as caught:
+        train(settings, tmp_path / "run")
+    assert caught.value.exit_code == 3
+    events = [line for line in lines(tmp_path / "run") if line.get("event") == "diverged"]
+    assert [event["attempt"] for event in events] == [1, 2, 3]
+    for value in tensors_of_state(tmp_path / "run").values():
+        assert torch.isfinite(value.float()).all()
+
+
+def tensors_of_state(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / runs.STATE_FILE)
+
+
+def test_a_run_recovers_with_a_new_seed_and_half_the_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempt at step 5 fails; the second goes through."""
+    loss = _base.classify
+    state = {"broken": False}
+
+    def once(logits: torch.Tensor, y: torch.Tensor) -> Any:
+        value, metrics = loss(logits, y)
+        if not state["broken"] and len(seen) == 5:
+            state["broken"] = True
+            value = value * float("nan")
+        seen.append(1)
+        return value, metrics
+
+    seen: list[int] = []
+    from jeatcli.methods import standard
+
+    monkeypatch.setattr(standard, "classify", once)
+    monkeypatch.setattr(callbacks.Guard, "every", 1)
+    result = run(tmp_path / "run")
+    assert result.epochs == 2
+    assert state["broken"]
+    events = [line for line in lines(tmp_path / "run") if "event" in line]
+    assert [event["diverged_at"] for event in events] == [6]
+    assert events[0]["step"] == 4
+    assert lines(tmp_path / "run")[-1]["epoch"] == 2
+    assert load(tmp_path / "run").meta.finished
