@@ -19,7 +19,7 @@ def pick(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return _exact(torch.device("cuda"))
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
@@ -28,7 +28,15 @@ def pick(name: str = "auto") -> torch.device:
     if int(index or 0) >= count:
         have = f"{kind} devices here: {count}" if count else f"there is no {kind} device here"
         raise JeatError(f"device `{name}` does not exist; {have}", "use `--device auto` or `cpu`")
-    return torch.device(name)
+    return _exact(torch.device(name))
+
+
+def _exact(device: torch.device) -> torch.device:
+    """Keep float32 what it says on CUDA: TF32 would round its products to ten bits."""
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+    return device
 
 
 def _mps_count() -> int:

@@ -27,7 +27,10 @@ CHUNK = 1 << 16
 STALE_SECONDS = 3600.0
 # By the number of hexadecimal digits. MD5 is what the data sets' authors publish; it guards
 # against accidents, not attackers.
-_DIGESTS: dict[int, tuple[str, Callable[[], hashlib._Hash]]] = {32: ("MD5", partial(hashlib.md5, usedforsecurity=False)), 64: ("SHA-256", hashlib.sha256)}
+_DIGESTS: dict[int, tuple[str, Callable[[], hashlib._Hash]]] = {
+    32: ("MD5", partial(hashlib.md5, usedforsecurity=False)),
+    64: ("SHA-256", hashlib.sha256),
+}
 
 
 class _MirrorFailed(Exception):
@@ -135,7 +138,9 @@ def _trouble(target: Path, expected: str) -> str | None:
         return f"`{target}` cannot be read ({problem.strerror or problem})"
     if found == expected:
         return None
-    return f"`{target}` is damaged ({size:,} bytes with {_named(found)}, which should be {expected})"
+    return (
+        f"`{target}` is damaged ({size:,} bytes with {_named(found)}, which should be {expected})"
+    )
 
 
 def _download(url: str, target: Path, expected: str, reporter: Reporter) -> None:

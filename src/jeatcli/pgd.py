@@ -60,7 +60,7 @@ class Linf:
         return torch.maximum(torch.minimum(moved, x + self.eps), x - self.eps)
 
     def distance(self, moved: Tensor, x: Tensor) -> Tensor:
-        return torch.linalg.vector_norm((moved - x).flatten(1), torch.inf, dim=1)
+        return (moved - x).flatten(1).abs().amax(1)
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,13 @@ class L2:
         return x + offset * (self.eps / l2_norm(offset).clamp_min(1e-12)).clamp_max(1.0)
 
     def distance(self, moved: Tensor, x: Tensor) -> Tensor:
-        return torch.linalg.vector_norm((moved - x).flatten(1), dim=1)
+        return l2_norm(moved - x).flatten()
 
 
 def l2_norm(x: Tensor) -> Tensor:
     """Return the Euclidean norm of each image of x, shape (n, 1, 1, 1)."""
-    return torch.linalg.vector_norm(x.flatten(1), dim=1).view(-1, 1, 1, 1)
+    length: Tensor = torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True)
+    return length
 
 
 def unit(x: Tensor) -> Tensor:

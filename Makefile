@@ -1,0 +1,24 @@
+.PHONY: test lint docs build smoke
+
+test:
+	python -m pytest
+
+lint:
+	ruff check .
+	ruff format --check .
+	mypy
+	python docs/generate_cli.py --check
+
+docs:
+	python docs/generate_cli.py
+
+build:
+	python -m build
+
+# The wheel alone, without any development dependency, does the main job.
+smoke: build
+	rm -rf build/smoke && python -m venv build/smoke
+	build/smoke/bin/pip install dist/*.whl
+	build/smoke/bin/jeat --version
+	JEAT_RUNS_DIR=build/smoke/runs build/smoke/bin/jeat train --dataset digits --limit 128 --epochs 1
+	JEAT_RUNS_DIR=build/smoke/runs build/smoke/bin/jeat sample -n 10 --steps 5

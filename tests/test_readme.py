@@ -1,0 +1,54 @@
+"""The README keeps its promises: its commands are those of CI, its links and options exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from jeatcli.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Return every `jeat` command of the page's shell blocks, split into words."""
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    lines = [line.partition("#")[0] for block in blocks for line in block.splitlines()]
+    parts = [part.strip() for line in lines for part in line.split("&&")]
+    return [shlex.split(part) for part in parts if part.startswith("jeat ")]
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    command = 'pip install -e ".[test]" && python -m pytest'
+    assert f"```sh\n{command}\n```" in readme
+    assert f"\n{command}\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_is_one_that_jeat_understands(page: Path) -> None:
+    for _, verb, *words in commands(page):
+        command = main.get_command(None, verb)  # type: ignore[arg-type]
+        assert command is not None, verb
+        flags = {flag for parameter in command.params for flag in parameter.opts}
+        for word in words:
+            if word.startswith("-") and not re.fullmatch(r"-[\d.]+", word):
+                assert word.partition("=")[0] in flags, f"jeat {verb} {word}"
+
+
+def test_the_version_is_one() -> None:
+    printed = CliRunner().invoke(main, ["--version"]).output.split()[1]
+    assert f'version = "{printed}"' in (ROOT / "pyproject.toml").read_text()
+    assert f"version: {printed}" in (ROOT / "CITATION.cff").read_text()
