@@ -17,7 +17,7 @@ from .attacks import Plan
 from .checkpoint import Meta, Model
 from .errors import Interrupted
 from .evaluate import judge
-from .paths import write_atomic
+from .paths import append, write_atomic
 from .reporting import Bar, ignore
 from .sgld import ClassStatistics
 from .trainer import Metrics, Trainer
@@ -118,8 +118,7 @@ class Log:
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one line."""
-        with self.path.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(line) + "\n")
+        append(self.path, json.dumps(line) + "\n")
 
     def rewind(self, step: int) -> None:
         """Drop the lines after `step`: the resumed run writes them again."""

@@ -129,17 +129,26 @@ def load(run: str | Path | None = None, *, device: str = "auto") -> Model:
         )
     except (RuntimeError, KeyError) as problem:
         reason = str(problem).strip().splitlines()[-1].strip()
-        raise JeatError(f"`{path}` does not fit its own header: {reason}") from problem
+        raise JeatError(
+            f"`{path}` does not fit its own header: {reason}", "copy the file again"
+        ) from problem
     classifier = classifier.eval().requires_grad_(False).to(place)
     return Model(classifier, meta, statistics.to(place), path)
 
 
 def _meta(path: Path, header: dict[str, Any]) -> Meta:
+    if "step" in header:
+        raise JeatError(
+            f"`{path}` is the state of a training run, not its model",
+            f"name the `{runs.MODEL_FILE}` beside it",
+        )
     try:
         lists = {key: tuple(header[key]) for key in ("classes", "shape", "mean", "std")}
         return Meta(**{**header, **lists})
     except (KeyError, TypeError) as problem:
-        raise JeatError(f"the header of `{path}` lacks something: {problem}") from problem
+        raise JeatError(
+            f"the header of `{path}` lacks something: {problem}", "copy the file again"
+        ) from problem
 
 
 def save_state(path: Path, trainer: Trainer, extra: Mapping[str, Tensor]) -> None:
@@ -170,7 +179,11 @@ def load_state(path: Path, trainer: Trainer) -> dict[str, Tensor]:
     Raises:
         JeatError: If the file is damaged or is another run's.
     """
-    header = runs.read_header(path)
+    start_over = "start over with `--force`, which keeps the old run beside the new one"
+    try:
+        header = runs.read_header(path)
+    except runs.CutShort as problem:
+        raise JeatError(problem.message, f"copy it again, or {start_over}") from problem
     tensors = _read(path, next(trainer.model.parameters()).device)
     try:
         trainer.model.load_state_dict(_under("model.", tensors))
@@ -179,9 +192,7 @@ def load_state(path: Path, trainer: Trainer) -> dict[str, Tensor]:
         trainer.method.load_state(_under("method.", tensors))
         trainer.step, trainer.attempt = int(header["step"]), int(header["attempt"])
     except (RuntimeError, KeyError, ValueError) as problem:
-        raise JeatError(
-            f"`{path}` does not fit this run: {problem}", "start over with `--force`"
-        ) from problem
+        raise JeatError(f"`{path}` does not fit this run: {problem}", start_over) from problem
     return _under("extra.", tensors)
 
 
@@ -196,7 +207,9 @@ def _read(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
         with safe_open(path, framework="pt", device=str(device)) as handle:
             return {key: handle.get_tensor(key) for key in sorted(handle.keys())}
     except Exception as problem:
-        raise JeatError(f"cannot read `{path}`: {problem}", "the file is damaged") from problem
+        raise JeatError(
+            f"cannot read `{path}`: {problem}", "the file is damaged: copy it again"
+        ) from problem
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -86,8 +86,11 @@ def _picture(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
 
 def _npz(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     try:
+        # Of any other file numpy believes that it is a pickle, and says how to open it.
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no .npz archive, or cut short")
         with np.load(path, allow_pickle=False) as arrays:
-            pixels = arrays["arr_0"] if isinstance(arrays, np.lib.npyio.NpzFile) else None
+            pixels = arrays["arr_0"]
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as problem:
         raise JeatError(
             f"cannot read images from `{path}`: {problem}",
@@ -95,11 +98,10 @@ def _npz(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
             "`jeat sample --format npz` write it",
         ) from None
     channels, height, width = shape
-    if pixels is None or pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, channels):
-        found = "no archive" if pixels is None else f"{pixels.dtype} {pixels.shape}"
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, channels):
         raise JeatError(
-            f"`{path}` holds {found}, not uint8 (n, {height}, {width}, {channels}), "
-            "the reference's shape",
+            f"`{path}` holds {pixels.dtype} {pixels.shape}, "
+            f"not uint8 (n, {height}, {width}, {channels}), the reference's shape",
             "score images of the reference's size and channels, or name another `--dataset`",
         )
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))

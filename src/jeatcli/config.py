@@ -151,7 +151,16 @@ DATASETS: dict[str, DatasetFacts] = {
         (0.3755,),
         {"linf": 0.15, "l2": 0.6},
         False,
-        {**_GLYPHS, "epochs": 40, "batch_size": 64, "buffer_size": 2000},
+        _GLYPHS
+        | {
+            "epochs": 30,
+            "lr": 3e-3,
+            "attack_steps": 5,
+            "sgld_steps": 5,
+            "buffer_size": 2000,
+            "energy_l2": 0.001,
+            "sigma": 0.3,
+        },
     ),
 }
 
@@ -162,7 +171,7 @@ def dataset_facts(name: str) -> DatasetFacts | None:
     Raises:
         UsageProblem: If there is no such data set, with the nearest name.
     """
-    if name.startswith("folder:"):
+    if name.startswith("folder:") and name != "folder:":
         return None
     if name not in DATASETS:
         raise unknown("data set", name, [*DATASETS, "folder:PATH"])
@@ -227,10 +236,9 @@ class TrainConfig:
             if getattr(self, name) not in choices:
                 raise unknown(name.replace("_", " "), getattr(self, name), choices)
         for name, (least, most) in _RANGES.items():
-            if not least <= getattr(self, name) <= most:
-                raise UsageProblem(
-                    f"{name} must be between {least:g} and {most:g}, not {getattr(self, name):g}"
-                )
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and least <= value <= most):
+                raise UsageProblem(f"{name} must be between {least:g} and {most:g}, not {value}")
 
 
 SCHEDULES = ("one-cycle", "cosine", "multi-step", "constant")
@@ -386,11 +394,22 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as problem:
-        raise UsageProblem(f"cannot read `{path}`: {problem}") from problem
+        raise UsageProblem(f"cannot read `{path}`: {problem}", "check the path") from problem
     except tomllib.TOMLDecodeError as problem:
-        raise UsageProblem(f"`{path}` is not valid TOML: {problem}") from problem
+        raise UsageProblem(
+            f"`{path}` is not valid TOML: {problem}",
+            "mend it there; `jeat train --dry-run` prints a file to start from",
+        ) from problem
 
 
 def read_config(path: Path) -> TrainConfig:
-    """Read the `config.toml` of a run."""
-    return resolve(read_toml(path))
+    """Read the `config.toml` of a run.
+
+    Raises:
+        UsageProblem: If it is not there or something in it is wrong, naming the file.
+    """
+    settings = read_toml(path)
+    try:
+        return resolve(settings)
+    except UsageProblem as problem:
+        raise UsageProblem(f"{problem.message} in `{path}`", problem.hint) from problem

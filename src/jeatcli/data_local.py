@@ -77,7 +77,10 @@ def folder(path: Path, split: str, reporter: Reporter) -> Parts:
         JeatError: If there is no such folder, or something in it cannot be used.
     """
     if not path.is_dir():
-        raise JeatError(f"`{path}` is no directory", "write `folder:PATH` with an existing PATH")
+        raise JeatError(
+            f"`{path}` is no directory",
+            "put the pictures there, or write `folder:PATH` with an existing PATH",
+        )
     if (path / "train").is_dir() and (path / "test").is_dir():
         classes = _classes(path / "train")
         listed = {name: _pictures(path / name, classes) for name in ("train", "test")}

@@ -43,6 +43,24 @@ class Interrupted(JeatError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageProblem:
     """Build the error for a `kind` called `name` that is not among `known`."""
     choices = sorted(known)
-    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    hint = f"did you mean `{near[0]}`? " if near else ""
-    return UsageProblem(f"unknown {kind} `{name}`", f"{hint}known: {', '.join(choices)}")
+    near = nearest(name, choices)
+    hint = f"did you mean `{near}`? " if near else ""
+    listed = f"known: {', '.join(choices)}" if choices else "there are none"
+    return UsageProblem(f"unknown {kind} `{name}`", hint + listed)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return which of `known` was probably meant by `name`, if any.
+
+    A name may be like the beginning or the end of a longer one: `digits-jaet` means
+    `digits-jeat-small`, though `digits-at` has more of its letters.
+    """
+
+    def likeness(choice: str) -> tuple[float, float]:
+        length = max(len(name), 1)
+        parts = (choice, choice[:length], choice[-length:])
+        ratios = [difflib.SequenceMatcher(None, name, part).ratio() for part in parts]
+        return max(ratios), ratios[0]
+
+    best = max(known, key=likeness, default=None)
+    return best if best is not None and likeness(best)[0] >= 0.5 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -141,11 +142,11 @@ def save(figure: Any, path: Path, title: str, description: str) -> Path:
         "pdf": {"Title": title, "Subject": description, "CreationDate": None},
     }
 
-    def write(beside: Path) -> None:
-        with matplotlib.rc_context(STYLE):
-            figure.savefig(beside, format=kind, metadata=described[kind])
-
-    return write_atomic(path, write)
+    # In memory first: on a full disk the writer of PDFs fails in ways that do not say so.
+    content = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(content, format=kind, metadata=described[kind])
+    return write_atomic(path, lambda beside: beside.write_bytes(content.getvalue()))
 
 
 def _box(figure: Any, left: float, bottom: float, width: float, height: float) -> Any:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from .errors import JeatError
+
+# A full disk, a used-up quota, a limit on the size of files.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _place(variable: str, kind: str, *below: str) -> Path:
@@ -47,6 +51,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
     Raises:
         JeatError: If the directory cannot be made or the file cannot be written.
     """
+    check_writable(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,14 +60,50 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
             os.fsync(handle.fileno())
         os.replace(beside, path)
     except Exception as problem:
-        beside.unlink(missing_ok=True) if beside.parent.is_dir() else None
         if reason := _disk_trouble(problem):
-            raise JeatError(
-                f"cannot write `{path}`: {reason}",
-                "free some space, or name a writable place with `-o`",
-            ) from problem
+            raise _unwritable(path, reason) from problem
         raise
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
     return path
+
+
+def append(path: Path, text: str) -> None:
+    """Add `text` to the end of a file.
+
+    Raises:
+        JeatError: If it cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as handle:
+            handle.write(text)
+    except OSError as problem:
+        raise _unwritable(path, problem.strerror or str(problem)) from problem
+
+
+def check_writable(path: Path) -> None:
+    """Find what would keep `path` from being written, before the work for it begins.
+
+    Raises:
+        JeatError: If a directory is in its place, a file in its way, or permission lacking.
+    """
+    there = next((each for each in path.parents if os.path.exists(each)), Path("."))
+    if os.path.isdir(path):
+        raise _unwritable(path, "it is a directory")
+    if not os.path.isdir(there):
+        raise _unwritable(path, f"`{there}` is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _unwritable(path, f"no permission in `{there}`")
+
+
+def _unwritable(path: Path, reason: str) -> JeatError:
+    full = reason in [os.strerror(code) for code in _FULL]
+    place = "name another place with `-o`"
+    return JeatError(
+        f"cannot write `{path}`: {reason}",
+        f"free some space and run it again, or {place}" if full else place,
+    )
 
 
 def _disk_trouble(problem: Exception) -> str | None:
@@ -71,7 +112,7 @@ def _disk_trouble(problem: Exception) -> str | None:
         return problem.strerror or str(problem)
     # safetensors reports the operating system's errors as text in an exception of its own.
     text = str(problem)
-    for code in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG):
-        if os.strerror(code).lower() in text.lower() or f"os error {code}" in text:
+    for code in (*_FULL, errno.EACCES, errno.EROFS):
+        if os.strerror(code).lower() in text.lower() or f"os error {code})" in text:
             return os.strerror(code)
     return None

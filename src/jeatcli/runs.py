@@ -7,34 +7,40 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from .errors import JeatError, unknown
+from .errors import JeatError, nearest, unknown
 from .paths import runs_dir
 
 SCHEMA = 1
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "state.safetensors"
+CONFIG_FILE = "config.toml"
 _MOST_HEADER = 100_000_000
+
+
+class CutShort(JeatError):
+    """A checkpoint is not whole; what there is of it is of no use."""
 
 
 def names() -> list[str]:
     """Return the names of the runs in the runs directory, the latest last."""
-    return [path.name for path in _runs()]
+    return [path.name for path in _runs(runs_dir())]
 
 
-def _runs() -> list[Path]:
-    """Return the run directories that hold a model, by the time of its writing."""
-    models = [path for path in runs_dir().glob(f"*/{MODEL_FILE}") if "~" not in path.parent.name]
+def _runs(folder: Path) -> list[Path]:
+    """Return the run directories in `folder` that hold a model, by the time of its writing."""
+    models = [path for path in folder.glob(f"*/{MODEL_FILE}") if "~" not in path.parent.name]
     return [path.parent for path in sorted(models, key=lambda path: path.stat().st_mtime)]
 
 
 def place(name: str | Path) -> Path:
     """Return where a run of that name lies: a bare name is in the runs directory.
 
-    A slash or an extension makes it a path.
+    A slash or an extension makes it a path, which is made absolute: without its `./` it
+    would read as a name.
     """
     path = Path(name).expanduser()
     bare = isinstance(name, str) and "/" not in name and "\\" not in name and not path.suffix
-    return runs_dir() / path if bare else path
+    return runs_dir() / path if bare else path.absolute()
 
 
 def resolve(run: str | Path | None = None) -> Path:
@@ -48,22 +54,39 @@ def resolve(run: str | Path | None = None) -> Path:
     path = place(run)
     if path.is_dir():
         if not (path / MODEL_FILE).is_file():
-            what = "training has not saved a model there yet" if any(path.iterdir()) else "empty"
-            raise JeatError(
-                f"`{path}` holds no `{MODEL_FILE}` ({what})",
-                "name a run that has finished an epoch, or train it further with `jeat train`",
-            )
+            raise _without_model(path)
         return path / MODEL_FILE
     if path.is_file():
         return path
+    raise _missing(path)
+
+
+def _without_model(path: Path) -> JeatError:
+    """Say how a directory without a model can become a run, or that it is none."""
+    if (path / CONFIG_FILE).is_file():
+        what = "training has not saved a model there yet"
+        fix = f"train it further with `jeat train -c {path / CONFIG_FILE} -o {path}`"
+    else:
+        what = "it is no run" if any(path.iterdir()) else "empty"
+        fix = f"name the directory of a run or a `{MODEL_FILE}` that `jeat train` wrote"
+    return JeatError(f"`{path}` holds no `{MODEL_FILE}` ({what})", fix)
+
+
+def _missing(path: Path) -> JeatError:
+    """Say which runs there are where this one is not."""
+    if siblings := _runs(path.parent):
+        hint = unknown("run", path.name, [each.name for each in siblings]).hint
+    elif near := nearest(path.name, names()):
+        hint = f"check the path, or did you mean the run `{near}`?"
+    else:
+        hint = "make one with `jeat train`, or check the path"
     if path.parent == runs_dir():
-        missing = unknown("run", str(run), names() or ["(none yet: `jeat train` makes one)"])
-        raise JeatError(f"there is no run `{run}` in `{runs_dir()}`", missing.hint)
-    raise JeatError(f"there is no run or checkpoint at `{path}`", "check the path")
+        return JeatError(f"there is no run `{path.name}` in `{runs_dir()}`", hint)
+    return JeatError(f"there is no run or checkpoint at `{path}`", hint)
 
 
 def _latest() -> Path:
-    for path in reversed(_runs()):
+    for path in reversed(_runs(runs_dir())):
         if read_header(path / MODEL_FILE).get("finished"):
             return path
     raise JeatError(
@@ -76,7 +99,8 @@ def read_header(path: Path) -> dict[str, Any]:
     """Return what a checkpoint says of itself, after checking that the file is whole.
 
     Raises:
-        JeatError: If it is damaged, of another kind, or written by a newer version.
+        CutShort: If its end is missing.
+        JeatError: If it is of another kind, or written by a newer version.
     """
     try:
         size = path.stat().st_size
@@ -85,13 +109,15 @@ def read_header(path: Path) -> dict[str, Any]:
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
             raw = handle.read(length) if 0 < length <= min(size, _MOST_HEADER) else b""
     except OSError as problem:
-        raise JeatError(f"cannot read `{path}`: {problem.strerror}") from problem
+        raise JeatError(
+            f"cannot read `{path}`: {problem.strerror}", "check the path and its permissions"
+        ) from problem
     if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
         raise JeatError(
             f"`{path}` is a pickle, which may run code when it is read",
             "jeat reads `.safetensors` checkpoints that `jeat train` wrote",
         )
-    if size < 8 or 0 < size - 8 < length <= _MOST_HEADER:
+    if size < 8 or size - 8 < length <= _MOST_HEADER:
         raise _truncated(path, size)
     try:
         header = json.loads(raw)
@@ -121,8 +147,8 @@ def _checked(path: Path, meta: str) -> dict[str, Any]:
     return found
 
 
-def _truncated(path: Path, size: int) -> JeatError:
-    return JeatError(
+def _truncated(path: Path, size: int) -> CutShort:
+    return CutShort(
         f"`{path}` is cut short at {size:,} bytes",
         "copy it again, or train the run further with `jeat train`, which writes it anew",
     )

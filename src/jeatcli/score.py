@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import collection, data, devices, fidelity, inception, runs
 from .checkpoint import Model, load
-from .errors import UsageProblem
+from .errors import JeatError, UsageProblem
 from .generate import sample
 from .protocol import Protocol
 from .render import to_uint8
@@ -172,6 +172,10 @@ def _source(source: str | Path | Model | None, device: str, sampling: dict[str, 
 
 
 def _stored(path: Path, sampling: dict[str, Any]) -> _Source:
+    if not path.exists():
+        raise JeatError(
+            f"cannot read images from `{path}`: there is no such file", "check the path"
+        )
     if sampling:
         raise UsageProblem(
             f"`{path}` holds images that are drawn already, so "

@@ -27,7 +27,7 @@ from .config import (
     to_toml,
 )
 from .errors import Diverged, JeatError
-from .paths import write_atomic
+from .paths import check_writable, write_atomic
 from .randomness import mix
 from .reporting import SILENT, Reporter
 from .sgld import ClassStatistics
@@ -91,6 +91,8 @@ def train(
     """
     began = time.perf_counter()
     folder = runs.place(out or run_name(config))
+    if not folder.is_dir():
+        check_writable(folder / runs.CONFIG_FILE)
     place = devices.pick(device)
     config = _open(folder, config, force)
     config = _with_precision(config, place)
@@ -207,6 +209,8 @@ class _Stage:
             self.reporter.say(f"going on with `{self.folder}` from step {self.trainer.step:,}")
         else:
             saver.save_state(self.trainer)
+        if self.trainer.finished:  # the state is there but its model is lost or damaged
+            saver.save_model(self.trainer)
         label, done = f"train {self.config.method}", self.trainer.step
         with self.reporter.track(label, steps * size, done=done * size) as saver.log.bar:
             return self._survive(saver)
@@ -264,12 +268,12 @@ def _open(folder: Path, config: TrainConfig, force: bool) -> TrainConfig:
     """
     if force or not folder.exists() or not any(folder.iterdir()):
         return config
-    if not (folder / "config.toml").is_file():
+    if not (folder / runs.CONFIG_FILE).is_file():
         raise JeatError(
             f"`{folder}` exists and is no run: it has no `config.toml`",
             "name another place with `-o`, or move it aside and start there with `--force`",
         )
-    theirs = read_config(folder / "config.toml")
+    theirs = read_config(folder / runs.CONFIG_FILE)
     if keys := differing(config, theirs):
         raise JeatError(
             f"`{folder}` is a run with another {_list(keys)}",
@@ -288,9 +292,10 @@ def _create(folder: Path, config: TrainConfig, force: bool) -> None:
     if force and folder.exists() and any(folder.iterdir()):
         free = (k for k in range(1, 1_000_000) if not _aside(folder, k).exists())
         folder.rename(_aside(folder, next(free)))
-    if not (folder / "config.toml").is_file():
+    path = folder / runs.CONFIG_FILE
+    if not path.is_file():
         text = to_toml(config)
-        write_atomic(folder / "config.toml", lambda beside: beside.write_text(text))
+        write_atomic(path, lambda beside: beside.write_text(text))
 
 
 def _aside(folder: Path, number: int) -> Path:
@@ -298,18 +303,23 @@ def _aside(folder: Path, number: int) -> Path:
 
 
 def _done(folder: Path) -> int | None:
-    """Return the number of epochs of a run that has finished, else None."""
+    """Return the number of epochs of a run that has finished and is whole, else None."""
     model = folder / runs.MODEL_FILE
-    if not model.is_file():
+    try:
+        header = runs.read_header(model) if model.is_file() else {}
+    except runs.CutShort:  # the state writes it anew
         return None
-    header = runs.read_header(model)
     return int(header["epoch"]) if header.get("finished") else None
 
 
 def _last_line(folder: Path) -> dict[str, Any]:
     path = folder / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return json.loads(lines[-1]) if lines else {}
+    try:
+        found: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+    except ValueError:  # half a line, from a kill or a full disk
+        return {}
+    return found
 
 
 def _pixel_statistics(

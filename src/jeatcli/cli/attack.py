@@ -113,10 +113,11 @@ def command(
       jeat attack runs/jeat --fail-under 0.45 --json
     """
     terminal = ui.open_terminal(quiet, verbose)
-    from ..evaluate import attack, save
     from ..runs import MODEL_FILE, resolve
 
     path = resolve(run)
+    from ..evaluate import attack, save
+
     result = attack(path, data_dir=data_dir, reporter=terminal, **settings)
     ui.emit(result, as_json, lambda: report(result))
     if path.name == MODEL_FILE:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ..paths import check_writable
 from . import ui
 from .options import Command, batch_size, data_dir, device, option, output_options, seed
 from .parameters import NATURAL, POSITIVE, RUN
@@ -82,12 +83,14 @@ def command(
     """
     terminal = ui.open_terminal(quiet, verbose)
     from ..figure import check_path
-    from ..landscape import draw, energy_landscape, save_grid
     from ..runs import resolve
 
     chosen = [resolve(run) for run in runs] or [resolve(None)]
     path = out or chosen[0].parent / "landscape.png"
     check_path(path)
+    check_writable(path)
+    from ..landscape import draw, energy_landscape, save_grid
+
     result = energy_landscape(chosen, reporter=terminal, **settings)
     picture = draw(result, path)
     grid = save_grid(result, path.with_suffix(".npz"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageProblem
+from ..paths import check_writable
 from . import ui
 from .options import (
     Command,
@@ -97,10 +98,12 @@ def command(
     terminal = ui.open_terminal(quiet, verbose)
     layout = layout or layout_of(out)
     from .. import __version__, runs
-    from ..generate import sample
 
     home = runs.resolve(run).parent / "samples"
     target = destination(out, layout, home, f"{'-'.join(classes)}-seed{settings['seed']}")
+    check_writable(target / "000000.png" if layout == "png" else target)
+    from ..generate import sample
+
     drawn = sample(run, classes=classes, reporter=terminal, **settings)
     save(drawn, layout, target, scale, {**drawn.settings, "classes": classes})
     result = {

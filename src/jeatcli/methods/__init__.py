@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, get_args, get_origin, get_type_hints
@@ -66,18 +67,21 @@ def _field(key: str) -> str:
 
 
 def _parse(key: str, value: object, hint: Any) -> object:
-    """Read `value` as the type that the field has."""
+    """Read `value`, from a command line, a file or Python, as the type that the field has."""
     kinds = get_args(hint) if get_origin(hint) is not None else (hint,)
-    if not isinstance(value, str):
-        return float(value) if isinstance(value, int) and float in kinds else value
+    if value is None and type(None) in kinds:
+        return None
+    text = str(value)
     if all(isinstance(kind, str) for kind in kinds):
-        if value not in kinds:
-            raise unknown(f"value of option `{key}`", value, kinds)
-        return value
+        if text not in kinds:
+            raise unknown(f"value of option `{key}`", text, kinds)
+        return text
     try:
-        number = parse_number(value)
+        number = parse_number(text)
     except ValueError as problem:
         raise UsageProblem(f"option `{key}`: {problem}") from None
+    if not math.isfinite(number):
+        raise UsageProblem(f"option `{key}` must be a finite number, not {text}")
     if float in kinds:
         return number
     if number != int(number):

@@ -1,0 +1,106 @@
+"""PGD, image by image, against torchattacks and foolbox on the same net and images.
+
+    pip install -e ".[reference]"
+    python benchmarks/pgd_parity.py RUN [-n 200]
+
+All three start at the image itself (no random start) with one step size, so that they must agree
+to rounding. Printed for linf and l2: the largest difference of a pixel, the share of images on
+which the verdicts agree, the robust accuracy of each, and the seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import foolbox
+import torch
+import torchattacks
+from torch import Tensor
+
+from jeatcli import data, pgd
+from jeatcli.checkpoint import Model, load
+from jeatcli.config import Threat, dataset_facts
+from jeatcli.models import frozen
+
+STEPS = 20
+
+
+@dataclass
+class Outcome:
+    """What one library found."""
+
+    moved: Tensor
+    robust: Tensor
+    seconds: float
+
+
+def ours(model: Model, x: Tensor, y: Tensor, threat: Threat, step: float) -> Tensor:
+    """Attack by this package."""
+    with frozen(model.classifier):
+        value = pgd.objective("ce", model.classifier, x, y)
+        return pgd.ascend(value, x, pgd.ball(threat), steps=STEPS, step_size=step)
+
+
+def by_torchattacks(model: Model, x: Tensor, y: Tensor, threat: Threat, step: float) -> Tensor:
+    """Attack by torchattacks."""
+    kind = {"linf": torchattacks.PGD, "l2": torchattacks.PGDL2}[threat.norm]
+    attack = kind(model.classifier, eps=threat.eps, alpha=step, steps=STEPS, random_start=False)
+    moved: Tensor = attack(x, y)
+    return moved
+
+
+def by_foolbox(model: Model, x: Tensor, y: Tensor, threat: Threat, step: float) -> Tensor:
+    """Attack by foolbox."""
+    wrapped = foolbox.PyTorchModel(model.classifier, bounds=(0, 1), device=model.device)
+    kind = {"linf": foolbox.attacks.LinfPGD, "l2": foolbox.attacks.L2PGD}[threat.norm]
+    attack = kind(abs_stepsize=step, steps=STEPS, random_start=False)
+    moved: Tensor = attack.run(
+        wrapped, x, foolbox.criteria.Misclassification(y), epsilon=threat.eps
+    )
+    return moved
+
+
+LIBRARIES: dict[str, Callable[[Model, Tensor, Tensor, Threat, float], Tensor]] = {
+    "jeat": ours,
+    "torchattacks": by_torchattacks,
+    "foolbox": by_foolbox,
+}
+
+
+def run(name: str, model: Model, x: Tensor, y: Tensor, threat: Threat) -> Outcome:
+    """Attack once and judge the result by the plain model."""
+    began = time.perf_counter()
+    moved = LIBRARIES[name](model, x, y, threat, 2.5 * threat.eps / STEPS).detach()
+    seconds = time.perf_counter() - began
+    with torch.no_grad():
+        return Outcome(moved, model.classifier(moved).argmax(1) == y, seconds)
+
+
+def main() -> None:
+    """Compare and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("run")
+    parser.add_argument("-n", type=int, default=200)
+    given = parser.parse_args()
+    model = load(given.run)
+    images = data.load(model.meta.dataset, "test").first(given.n).to(model.device)
+    x, y = data.unit(images.x), images.y
+    usual = dataset_facts(model.meta.dataset)
+    print("| norm | library | robust | same verdict | largest difference | seconds |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for norm, eps in (usual.eps if usual else {"linf": 8 / 255, "l2": 0.5}).items():
+        outcomes = {name: run(name, model, x, y, Threat(norm, eps)) for name in LIBRARIES}
+        reference = outcomes["jeat"]
+        for name, found in outcomes.items():
+            same = (found.robust == reference.robust).float().mean().item()
+            apart = (found.moved - reference.moved).abs().max().item()
+            robust = found.robust.float().mean().item()
+            cells = (norm, name, f"{robust:.4f}", f"{same:.4f}", f"{apart:.1e}")
+            print("| " + " | ".join(cells) + f" | {found.seconds:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
