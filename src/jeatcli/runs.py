@@ -43,14 +43,18 @@ def place(name: str | Path) -> Path:
     return runs_dir() / path if bare else path.absolute()
 
 
-def resolve(run: str | Path | None = None) -> Path:
+def resolve(run: str | Path | None = None, other_than: Path | None = None) -> Path:
     """Return the model file of a run, a path, or (None) of the latest finished run.
+
+    Args:
+        run: A run's name or a path.
+        other_than: A model file that is not meant where no run is named.
 
     Raises:
         JeatError: If there is none.
     """
     if run is None:
-        return _latest() / MODEL_FILE
+        return _latest(other_than)
     path = place(run)
     if path.is_dir():
         if not (path / MODEL_FILE).is_file():
@@ -85,10 +89,11 @@ def _missing(path: Path) -> JeatError:
     return JeatError(f"there is no run or checkpoint at `{path}`", hint)
 
 
-def _latest() -> Path:
+def _latest(other_than: Path | None) -> Path:
     for path in reversed(_runs(runs_dir())):
-        if read_header(path / MODEL_FILE).get("finished"):
-            return path
+        model = path / MODEL_FILE
+        if model != other_than and read_header(model).get("finished"):
+            return model
     raise JeatError(
         f"there is no finished run in `{runs_dir()}`",
         "train one with `jeat train --dataset digits`, or name a RUN",

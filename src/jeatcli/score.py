@@ -81,7 +81,8 @@ def image_scores(
 
     Args:
         source: A run, which draws the images, in classes of equal size; a folder of pictures;
-            or an `.npz` of improved-diffusion's layout. None is the latest finished run.
+            or an `.npz` of improved-diffusion's layout. None is the latest finished run, other
+            than that of `features`.
         features: `inception`, or a run whose penultimate features and softmax are used.
         num: Images; by default as many as the reference has, or all that are there.
         reference: The split of the data set to compare with.
@@ -104,8 +105,10 @@ def image_scores(
     began = time.perf_counter()
     _check(num, splits, kid_subsets, kid_subset_size, batch_size)
     given = {key: value for key, value in sampling.items() if value is not None}
-    origin = _source(source, device, given)
     extractor = _extractor(features, inception_weights, device, reporter)
+    if source is None:
+        source = runs.resolve(None, extractor.path if isinstance(extractor, Model) else None)
+    origin = _source(source, device, given)
     against = _reference(origin, extractor, dataset, reference, data_dir, reporter)
     _fits(origin, extractor, against)
     images, drawn = _images(origin, num, against, seed, batch_size, reporter, given)
@@ -158,15 +161,14 @@ def _enough(num: int, name: str) -> None:
         )
 
 
-def _source(source: str | Path | Model | None, device: str, sampling: dict[str, Any]) -> _Source:
+def _source(source: str | Path | Model, device: str, sampling: dict[str, Any]) -> _Source:
     """Find out what is to be judged; a run's name goes before a folder's."""
     if isinstance(source, Model):
         return _Source(source.name, source, source.path)
-    if source is not None:
-        path = Path(source).expanduser()
-        known = str(source) in runs.names() or (path / runs.MODEL_FILE).exists()
-        if path.suffix.lower() == ".npz" or (not known and collection.holds_pictures(path)):
-            return _stored(path, sampling)
+    path = Path(source).expanduser()
+    known = str(source) in runs.names() or (path / runs.MODEL_FILE).exists()
+    if path.suffix.lower() == ".npz" or (not known and collection.holds_pictures(path)):
+        return _stored(path, sampling)
     model = load(source, device=device)
     return _Source(model.name, model, model.path)
 

@@ -86,6 +86,7 @@ def command(source: str | None, as_json: bool, quiet: bool, verbose: bool, **set
     The images are drawn from a RUN, in equal numbers for each class, or read from a FOLDER of
     PNGs or an .npz. The protocol is printed with the numbers, for they mean nothing without
     it. Inception knows photographs: for digits name a classifier of yours with --features.
+    Without a RUN, the latest finished one is meant that does not give the features.
 
     \b
     Examples:
