@@ -78,9 +78,15 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, T
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Take back what `optimizer_tensors` yielded."""
+    """Take back what `optimizer_tensors` yielded.
+
+    Each tensor takes the memory layout of its weight: fused kernels go through both in step.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
+        weight = weights[int(index)]
+        laid_out = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value
+        state.setdefault(int(index), {})[name] = laid_out
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..config import Threat
+from ..config import Threat, fraction
 from ..errors import JeatError
 from . import ui
 from .options import (
@@ -137,10 +137,16 @@ def report(result: Robustness) -> str:
     rows = [
         ("clean", ui.percent(result.clean)),
         *(
-            (f"after {name}", ui.percent(found["robust"]))
+            (f"after {protocol(name, found)}", ui.percent(found["robust"]))
             for name, found in result.per_attack.items()
         ),
         ("robust", ui.percent(result.robust)),
     ]
     about = f"{threat}, {result.objective}{aim}, n = {result.n:,}, {result.seconds:.1f} s"
     return f"{ui.table(rows)}\n{about}"
+
+
+def protocol(name: str, found: dict[str, Any]) -> str:
+    """Name an attack as papers do: `pgd-20-1, step 1/255` has 20 steps and one start."""
+    step = fraction(found["step_size"])
+    return f"{name}-{found['steps']}-{found['restarts']}, step {step}"
