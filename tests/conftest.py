@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import JEAT, STANDARD, done, jeat
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,14 +21,42 @@ def _two_threads() -> None:
 
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    isolate(monkeypatch, tmp_path)
+
+
+def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Keep the user's runs, caches, settings, terminal and proxies out of the tests."""
     for name in [name for name in os.environ if name.startswith("JEAT_")]:
         monkeypatch.delenv(name)
     for kind in ("data", "cache", "runs"):
-        monkeypatch.setenv(f"JEAT_{kind.upper()}_DIR", str(tmp_path / f"jeat-{kind}"))
+        monkeypatch.setenv(f"JEAT_{kind.upper()}_DIR", str(folder / f"jeat-{kind}"))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The runs `standard` and, later, `digits-jeat-small`, and what training the latter said."""
+
+    runs: Path
+    said: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Train two runs, the second by the installed executable; do not write."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        isolate(monkeypatch, folder)
+        done(*STANDARD, "-o", "standard")
+        return Trained(folder / "jeat-runs", jeat(*JEAT))
+
+
+@pytest.fixture
+def home(trained: Trained, tmp_path: Path) -> Path:
+    """Return the runs directory of this test, with copies of the two runs."""
+    return Path(shutil.copytree(trained.runs, tmp_path / "jeat-runs"))
 
 
 @pytest.fixture(scope="session")

@@ -34,13 +34,13 @@ def test_grid_places_images_in_rows(channels: int) -> None:
     images = torch.linspace(0, 0.9, 5)[:, None, None, None].expand(5, channels, 4, 6)
     pixels = np.array(render.grid(images, columns=3, scale=2, padding=1).convert("L"))
     assert pixels.shape == (2 * 9 + 1, 3 * 13 + 1)
-    assert pixels[0, 0] == 255
+    assert pixels[0, 0] == 96
     assert pixels[1, 1] == 0
     for index in range(5):
         top, left = 1 + index // 3 * 9, 1 + index % 3 * 13
         assert (pixels[top : top + 8, left : left + 12] == pixels[top, left]).all()
         assert pixels[top, left] == render.to_uint8(images[index, 0, :1, :1])[0, 0]
-    assert (pixels[10:18, 27:] == 255).all()
+    assert (pixels[10:18, 27:] == 96).all()
 
 
 def test_grid_is_nearly_square() -> None:

@@ -126,7 +126,7 @@ def test_another_configuration_is_refused_by_name_unless_forced(tmp_path: Path) 
     run(tmp_path / "run", "at")
     before = tensors(tmp_path / "run")
     with pytest.raises(JeatError, match="another `eps`, `lr`") as caught:
-        run(tmp_path / "run", "at", lr=0.5, options={"eps": 0.1, "attack_step_size": 0.13125})
+        run(tmp_path / "run", "at", lr=0.5, options={"eps": 0.1, "attack_step_size": 0.1875})
     assert "--force" in (caught.value.hint or "")
     assert tensors(tmp_path / "run").keys() == before.keys()
     train(config("at", epochs=1), tmp_path / "run", force=True)

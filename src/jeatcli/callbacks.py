@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class Guard:
 
     most_energy: float = 1e4
     most_gap: float = 1e3
-    every: int = 10
+    every: ClassVar[int] = 10
     latest: Metrics = field(default_factory=dict)
 
     def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
@@ -162,7 +162,7 @@ class Saver:
     saved: float = field(default_factory=time.monotonic)
 
     def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
-        if time.monotonic() - self.saved >= self.seconds:
+        if time.monotonic() - self.saved >= self.seconds and not trainer.between_epochs:
             self.guard.check()
             self.save_state(trainer)
 
@@ -229,23 +229,31 @@ class Grids:
 
 @dataclass
 class Stop:
-    """Leave the loop between two steps when the user asks for it."""
+    """Leave the loop between two steps when the user asks for it.
+
+    After the last step of an epoch what belongs to its end comes first: a run that goes on
+    from there would not make up for it.
+    """
 
     asked: Callable[[], bool]
     saver: Saver
 
     def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
-        if self.asked():
+        if not trainer.between_epochs and self.asked():
             self.saver.guard.check()
             self.saver.save_state(trainer)
-            raise Interrupted(
-                f"stopped in epoch {trainer.epoch + 1} of {trainer.config.epochs}; "
-                f"the state is saved in `{self.saver.folder}`",
-                "the same command goes on from there",
-            )
+            raise self._interrupted(f"in epoch {trainer.epoch + 1}", trainer)
 
     def on_epoch(self, trainer: Trainer) -> None:
-        return None
+        if not trainer.finished and self.asked():
+            raise self._interrupted(f"after epoch {trainer.epoch}", trainer)
+
+    def _interrupted(self, where: str, trainer: Trainer) -> Interrupted:
+        return Interrupted(
+            f"stopped {where} of {trainer.config.epochs}; "
+            f"the state is saved in `{self.saver.folder}`",
+            "the same command goes on from there",
+        )
 
 
 def due(trainer: Trainer, every: int) -> bool:

@@ -151,7 +151,8 @@ def judge(
     if aim is not None:
         keep = images.y != aim
         images = data.Images(images.name, images.x[keep], images.y[keep], images.classes)
-    count = len(images)
+    if not (count := len(images)):
+        raise UsageProblem("all the images are of the target class", "give more by `-n`")
     correct = _correct(classifier, images, batch_size)
     broken_by: list[str | None] = [None] * count
     robust = correct.clone()
@@ -160,7 +161,8 @@ def judge(
         began, before = time.perf_counter(), int(robust.sum())
         left = robust.nonzero().squeeze(1)
         with reporter.track(f"attack {name}", len(left)) as bar:
-            for index in torch.split(left, batch_size):
+            # Of nothing at all torch makes one empty part.
+            for index in torch.split(left, batch_size) if len(left) else ():
                 batch = _batch(images, index, aim)
                 moved = perturb(classifier, batch, plan)
                 _verify(name, batch, moved, plan.threat)

@@ -82,7 +82,7 @@ class Samples:
 def sample(
     run: str | Path | Model | None = None,
     *,
-    num: int = 64,
+    num: int | None = None,
     classes: Sequence[str | int] = ("all",),
     sampler: str | None = None,
     objective: str | None = None,
@@ -96,11 +96,11 @@ def sample(
     device: str = "auto",
     reporter: Reporter = SILENT,
 ) -> Samples:
-    """Draw `num` images from a checkpoint alone; image k depends on the seed and k only.
+    """Draw images from a checkpoint alone; image k depends on the seed and k only.
 
     Args:
         run: A run's name, path or loaded model; None is the latest finished run.
-        num: How many.
+        num: How many; by default eight of each class, or 64 of one or of many.
         classes: Names or indices, taken in turn; `all` stands for every class.
         sampler, objective, init, steps, step_size, noise, eps: See `Descent`; None is the
             default of the model's method (`defaults`).
@@ -130,7 +130,7 @@ def sample(
         images.cpu(),
         labels,
         model.meta.classes,
-        {**vars(descent), "seed": seed, "run": model.name, "n": num},
+        {**vars(descent), "seed": seed, "run": model.name, "n": len(labels)},
         time.perf_counter() - began,
         str(model.device),
     )
@@ -206,10 +206,12 @@ def _descend(model: Model, y: Tensor, descent: Descent, rng: ImageRng) -> Tensor
     )
 
 
-def _labels(classes: Sequence[str | int], known: tuple[str, ...], num: int) -> Tensor:
-    if num < 1:
-        raise UsageProblem(f"the number of images must be at least 1, not {num}")
+def _labels(classes: Sequence[str | int], known: tuple[str, ...], num: int | None) -> Tensor:
     chosen: list[int] = []
     for each in classes or ("all",):
         chosen += range(len(known)) if each == "all" else [class_index(each, known)]
+    if num is None:
+        num = 8 * len(chosen) if 1 < len(chosen) <= 20 else 64
+    if num < 1:
+        raise UsageProblem(f"the number of images must be at least 1, not {num}")
     return torch.tensor([chosen[k % len(chosen)] for k in range(num)])

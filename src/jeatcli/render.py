@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     Pixels = Tensor | NDArray[Any]
 
-_BACKGROUND = 255
+# Neither black nor white, which are the ground of drawn digits.
+_BACKGROUND = 96
 
 
 def to_uint8(images: Pixels) -> NDArray[np.uint8]:
@@ -57,7 +58,7 @@ def grid(
         images: (n,C,H,W) in [0, 1], C = 1 or 3.
         columns: Images in a row; without it the nearest to a square.
         scale: Each pixel becomes a square of this many pixels a side.
-        padding: Width of the white lines between and around the images, in pixels.
+        padding: Width of the grey lines between and around the images, in pixels.
     """
     pixels = to_uint8(images).repeat(scale, axis=2).repeat(scale, axis=3)
     count, channels, height, width = pixels.shape

@@ -105,10 +105,11 @@ def image_scores(
     began = time.perf_counter()
     _check(num, splits, kid_subsets, kid_subset_size, batch_size)
     given = {key: value for key, value in sampling.items() if value is not None}
+    origin = None if source is None else _source(source, device, given)
     extractor = _extractor(features, inception_weights, device, reporter)
-    if source is None:
-        source = runs.resolve(None, extractor.path if isinstance(extractor, Model) else None)
-    origin = _source(source, device, given)
+    if origin is None:
+        judge = extractor.path if isinstance(extractor, Model) else None
+        origin = _source(runs.resolve(None, judge), device, given)
     against = _reference(origin, extractor, dataset, reference, data_dir, reporter)
     _fits(origin, extractor, against)
     images, drawn = _images(origin, num, against, seed, batch_size, reporter, given)

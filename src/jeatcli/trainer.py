@@ -51,6 +51,11 @@ class Trainer:
         return self.step // len(self.loader)
 
     @property
+    def between_epochs(self) -> bool:
+        """Whether the last step was the last of its epoch."""
+        return self.step % len(self.loader) == 0
+
+    @property
     def finished(self) -> bool:
         """Whether the last epoch is done."""
         return self.epoch >= self.config.epochs

@@ -41,7 +41,15 @@ FORMATS = {"grid": ".png", "png": "", "npz": ".npz"}
     multiple=True,
     default=("all",),
 )
-@option("Images", "-n", "--num", help="Images to draw", type=COUNT, metavar="N", default=64)
+@option(
+    "Images",
+    "-n",
+    "--num",
+    help="Images to draw",
+    type=COUNT,
+    metavar="N",
+    shown="eight of each class",
+)
 @seed("Images")
 @sampler_options
 @batch_size(256)

@@ -1,0 +1,344 @@
+"""Every verb from end to end: what it prints where, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import JEAT, STANDARD, done, environment, here, jeat
+from conftest import Trained
+from PIL import Image
+
+LATEST = "digits-jeat-small"
+SCORES = ("inception_score", "inception_score_std", "fid", "kid", "kid_std")
+
+
+def parsed(said: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Return the one JSON object of a command that succeeded."""
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.count("\n") == 1
+    assert "\x1b" not in said.stdout + said.stderr
+    return dict(json.loads(said.stdout))
+
+
+def one(*arguments: object, **more: str) -> dict[str, Any]:
+    return dict(json.loads(done(*arguments, "--json", **more)))
+
+
+def settings(picture: Path) -> dict[str, Any]:
+    with Image.open(picture) as image:
+        return dict(json.loads(image.text["jeat"]))  # type: ignore[attr-defined]
+
+
+def pixels(picture: Path) -> np.ndarray[Any, Any]:
+    with Image.open(picture) as image:
+        return np.asarray(image)
+
+
+@pytest.fixture
+def pets(tmp_path: Path, home: Path) -> Path:
+    """Return a run on pictures that are there no longer."""
+    generator = np.random.default_rng(0)
+    folder = tmp_path / "pets"
+    for name in ("cat", "dog", "emu"):
+        (folder / name).mkdir(parents=True)
+        for k in range(6):
+            noise = generator.integers(0, 256, (10, 12, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(folder / name / f"{k}.png")
+    quick = ("--method", "standard", "--arch", "small", "--epochs", "1", "--batch-size", "4")
+    run = done("train", "--dataset", f"folder:{folder}", *quick, "--sample-every", "0", "-q")
+    shutil.rmtree(folder)
+    return Path(run.strip())
+
+
+# train
+
+
+def test_train_prints_the_path_of_its_run_alone(trained: Trained) -> None:
+    said = trained.said
+    run = trained.runs / LATEST
+    assert (said.returncode, said.stdout) == (0, f"{run}\n"), said.stderr
+    *_, progress, hint = said.stderr.splitlines()
+    assert progress.startswith("train jeat  128/128")
+    assert hint == f"Hint: jeat attack {LATEST}"
+    assert "\x1b" not in said.stderr
+    assert tomllib.loads((run / "config.toml").read_text())["options"]["sgld_steps"] == 2
+    line = json.loads((run / "metrics.jsonl").read_text())
+    assert line["epoch"] == 1
+    assert {"loss", "energy_gap", "accuracy", "seconds"} <= line.keys()
+
+
+def test_a_run_that_is_done_says_so(home: Path) -> None:
+    before = (home / LATEST / "model.safetensors").read_bytes()
+    again = here(*JEAT)
+    assert (again.exit_code, again.stdout) == (0, f"{home / LATEST}\n")
+    assert f"`{home / LATEST}` is done; `--force` starts it over" in again.stderr
+    found = one(*JEAT, "-q")
+    assert found["already_done"]
+    assert (found["epochs"], found["images"], found["device"]) == (1, 0, "cpu")
+    assert {"seconds", "precision", "seed", "version", "metrics"} <= found.keys()
+    assert (home / LATEST / "model.safetensors").read_bytes() == before
+
+
+def test_force_starts_over_and_keeps_the_old_run(home: Path) -> None:
+    before = (home / "standard" / "model.safetensors").read_bytes()
+    refused = here(*STANDARD, "--seed", "1", "-o", "standard")
+    assert refused.exit_code == 1
+    assert "is a run with another `seed`" in refused.stderr
+    found = one(*STANDARD, "--seed", "1", "-o", "standard", "--force")
+    assert (found["images"], found["seed"]) == (128, 1)
+    assert (home / "standard~1" / "model.safetensors").read_bytes() == before
+    assert (home / "standard" / "model.safetensors").read_bytes() != before
+
+
+def test_a_run_whose_model_was_lost_has_it_written_anew(home: Path) -> None:
+    model = home / "standard" / "model.safetensors"
+    before = model.read_bytes()
+    for damage in (lambda: model.write_bytes(before[:1000]), model.unlink):
+        damage()
+        assert done(*STANDARD, "-o", "standard") == f"{home / 'standard'}\n"
+        assert model.read_bytes() == before
+
+
+def test_dry_run_prints_what_config_reads_back(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(done(*JEAT, "--dry-run"))
+    assert done("train", "-c", file, "--dry-run") == file.read_text()
+    again = here("train", "-c", file)
+    assert again.stdout == f"{home / LATEST}\n"
+    assert "is done" in again.stderr
+    assert sorted(path.name for path in home.iterdir()) == [LATEST, "standard"]
+
+
+def test_the_environment_sets_any_option() -> None:
+    shown = done("train", "--dry-run", JEAT_TRAIN_METHOD="at", JEAT_TRAIN_EPS="4/255")
+    found = tomllib.loads(shown)
+    assert (found["method"], found["options"]["eps"]) == ("at", 4 / 255)
+    assert tomllib.loads(done("train", "--dry-run", "--method", "jem"))["method"] == "jem"
+
+
+def test_a_relative_path_is_printed_so_that_it_is_one(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    printed = done(*STANDARD, "-o", "./mine").strip()
+    assert printed == str(tmp_path / "mine")
+    assert one("attack", printed, "-n", 5)["run"] == "mine"
+
+
+# attack
+
+
+def test_attack(home: Path) -> None:
+    said = jeat("attack", "-n", 30, "--attack", "fgsm", "--attack", "pgd", "--steps", 3, "--json")
+    found = parsed(said)
+    assert (found["run"], found["dataset"], found["n"]) == (LATEST, "digits", 30)
+    assert (found["norm"], found["eps"]) == ("linf", 0.15)
+    assert 0 <= found["robust"] <= found["clean"] <= 1
+    assert found["robust"] == found["per_attack"]["pgd"]["robust"]
+    assert found["robust"] <= found["per_attack"]["fgsm"]["robust"]
+    assert (found["device"], found["seed"]) == ("cpu", 0)
+    assert found["seconds"] > 0
+    assert found["version"] in done("--version")
+    assert said.stderr.endswith("Hint: jeat sample\n")
+    assert json.loads((home / LATEST / "attack.json").read_text()) == found
+
+
+def test_attack_table(home: Path) -> None:
+    shown = done("attack", "standard", "-n", 20, "--steps", 2, "-q").splitlines()
+    assert [line.split()[0] for line in shown] == ["clean", "after", "robust", "linf"]
+    assert shown[0].endswith(" %")
+    assert "linf 0.15, ce, n = 20" in shown[-1]
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.15), ("l2", 0.6)])
+def test_attack_in_either_norm(home: Path, norm: str, eps: float) -> None:
+    usual = one("attack", "standard", "-n", 30, "--norm", norm)
+    assert (usual["norm"], usual["eps"]) == (norm, eps)
+    assert usual["robust"] < usual["clean"]
+    none = one("attack", "standard", "-n", 30, "--norm", norm, "--eps", 0)
+    assert none["robust"] == none["clean"] == usual["clean"]
+
+
+def test_attacks_on_images_that_are_broken_already(home: Path) -> None:
+    found = one("attack", "-n", 3, "--eps", 1, "--attack", "fgsm", "--attack", "pgd")
+    assert found["robust"] == 0
+    assert found["per_attack"]["pgd"]["broken"] == 0
+
+
+def test_attack_targeted(home: Path) -> None:
+    found = one("attack", "standard", "-n", 30, "--target", "3", "--objective", "margin")
+    assert (found["target"], found["objective"]) == ("3", "margin")
+
+
+def test_fail_under(home: Path) -> None:
+    passed = here("attack", "-n", 10, "--steps", 1, "--fail-under", 0)
+    assert passed.exit_code == 0
+    failed = here("attack", "-n", 10, "--steps", 20, "--eps", 1, "--fail-under", 0.9, "--json")
+    assert failed.exit_code == 1
+    assert "Error: robust accuracy 0.0" in failed.stderr
+    assert json.loads(failed.stdout)["robust"] < 0.9
+
+
+# sample
+
+
+def test_sample_grid(home: Path) -> None:
+    said = jeat("sample", "-n", 20, "--steps", 2)
+    path = home / LATEST / "samples" / "all-seed0.png"
+    assert (said.returncode, said.stdout) == (0, f"{path}\n"), said.stderr
+    assert "\x1b" not in said.stderr
+    assert said.stderr.endswith("Hint: jeat landscape\n")
+    # Ten columns, two rows, each pixel 4 x 4, lines of 2 around them.
+    assert pixels(path).shape == (2 * (8 * 4 + 2) + 2, 10 * (8 * 4 + 2) + 2)
+    about = settings(path)
+    assert (about["sampler"], about["objective"], about["init"]) == ("sgld", "joint", "uniform")
+    assert (about["run"], about["n"], about["seed"], about["steps"]) == (LATEST, 20, 0, 2)
+
+
+def test_sample_in_three_formats(home: Path, tmp_path: Path) -> None:
+    ask = ("sample", "standard", "-n", 6, "--steps", 2, "--class", "7", "--seed", 3)
+    assert done(*ask, "--format", "png", "-o", tmp_path / "many") == f"{tmp_path / 'many'}\n"
+    names = sorted(path.name for path in (tmp_path / "many").iterdir())
+    assert names == [f"{k:06d}.png" for k in range(6)]
+    assert settings(tmp_path / "many" / names[0])["seed"] == 3
+    several = np.stack([pixels(tmp_path / "many" / name) for name in names])
+    assert (several.shape, several.dtype) == ((6, 8, 8), np.uint8)
+    found = one(*ask, "-o", tmp_path / "some.npz")
+    with np.load(tmp_path / "some.npz") as arrays:
+        assert np.array_equal(arrays["arr_0"][..., 0], several)
+        assert arrays["arr_1"].tolist() == found["labels"] == [7] * 6
+    assert (found["format"], found["path"]) == ("npz", str(tmp_path / "some.npz"))
+    grid = done(*ask, "-o", tmp_path, "--scale", 1).strip()
+    assert grid == str(tmp_path / "7-seed3.png")
+    assert np.array_equal(pixels(Path(grid))[2:10, 2:10], several[0])
+
+
+def test_sample_from_the_checkpoint_alone_by_name_and_index(pets: Path, tmp_path: Path) -> None:
+    drawn = {}
+    for name in ("dog", "1"):
+        ask = ("sample", pets, "--class", name, "-n", 2, "--steps", 2, "--format", "npz")
+        found = one(*ask, "-o", tmp_path)
+        assert (found["labels"], found["classes"]) == ([1, 1], ["cat", "dog", "emu"])
+        drawn[name] = np.load(found["path"])["arr_0"]
+    assert drawn["dog"].shape == (2, 10, 12, 3)
+    assert np.array_equal(drawn["dog"], drawn["1"])
+    moved = tmp_path / "elsewhere.safetensors"
+    (pets / "model.safetensors").rename(moved)
+    several = one("sample", moved, "--class", "emu", "--class", "cat", "-n", 3, "--steps", 1)
+    assert several["labels"] == [2, 0, 2]
+    assert Path(several["path"]).parent == tmp_path / "samples"
+    absent = here("attack", moved)
+    assert absent.exit_code == 1
+    assert "pets` is no directory" in absent.stderr
+
+
+# landscape
+
+
+def test_landscape_of_one_run(home: Path) -> None:
+    said = jeat("landscape", "--grid", 5, "--span", 1, "--json")
+    found = parsed(said)
+    assert found["picture"] == str(home / LATEST / "landscape.png")
+    assert [each["name"] for each in found["runs"]] == [LATEST]
+    assert found["runs"][0]["rise"] == pytest.approx(
+        found["runs"][0]["mean"] - found["runs"][0]["centre"]
+    )
+    assert min(pixels(Path(found["picture"])).shape[:2]) > 100
+    assert settings(Path(found["picture"]))["span"] == 1
+    with np.load(found["grid_file"]) as arrays:
+        assert arrays["energy"].shape == (1, 5, 5)
+    assert said.stderr.endswith("Hint: jeat score\n")
+
+
+@pytest.mark.parametrize(("ending", "magic"), [("svg", b"<?xml"), ("pdf", b"%PDF-")])
+def test_landscape_of_several_runs(home: Path, tmp_path: Path, ending: str, magic: bytes) -> None:
+    path = tmp_path / f"both.{ending}"
+    shown = done("landscape", "standard", LATEST, "--grid", 5, "--image", 7, "-o", path)
+    header, first, second, about, last = shown.splitlines()
+    assert header.split()[-1] == "rise"
+    assert (first.split()[0], second.split()[0]) == ("standard", LATEST)
+    assert "test image 7" in about
+    assert last == str(path)
+    assert path.read_bytes().startswith(magic)
+    with np.load(path.with_suffix(".npz")) as arrays:
+        assert arrays["energy"].shape == (2, 5, 5)
+
+
+# score
+
+
+def test_score_is_the_same_for_a_run_its_folder_and_its_archive(home: Path, tmp_path: Path) -> None:
+    few = ("--features", "standard", "--splits", 2, "--json")
+    drawing = ("-n", 20, "--steps", 2, "--seed", 1)
+    said = jeat("score", *few, *drawing)
+    found = parsed(said)
+    assert found["run"] == LATEST
+    assert all(isinstance(found[name], float) for name in SCORES)
+    assert found["protocol"]["features"]["run"] == "standard"
+    assert found["protocol"]["comparable"].startswith("no: 20 images")
+    done("sample", *drawing, "--format", "png", "-o", tmp_path / "images")
+    done("sample", *drawing, "-o", tmp_path / "images.npz")
+    for source in (tmp_path / "images", tmp_path / "images.npz"):
+        again = json.loads(done("score", source, *few))
+        assert [again[name] for name in SCORES] == [found[name] for name in SCORES]
+
+
+def test_score_prints_the_protocol(home: Path) -> None:
+    shown = done("score", LATEST, "--features", "standard", "-n", 10, "--steps", 1, "-q")
+    for word in ("Inception Score", "FID", "KID", "reference", "rounding", "comparable"):
+        assert word in shown
+
+
+# all of them
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (*STANDARD, "-o", "again"),
+        ("attack", "-n", 5, "--steps", 1),
+        ("sample", "-n", 2, "--steps", 1),
+        ("landscape", "--grid", 3),
+        ("score", "--features", "standard", "-n", 4, "--steps", 1, "--kid-subsets", 2),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_quiet_leaves_the_result_alone(home: Path, arguments: tuple[object, ...]) -> None:
+    result = here(*arguments, "-q")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert result.stdout
+
+
+def test_python_m_jeatcli_is_the_same_program() -> None:
+    command = [sys.executable, "-m", "jeatcli", "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60)
+    assert said.returncode == 0
+    assert said.stdout.startswith("jeat ")
+    assert said.stdout == jeat("--version").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("jeat sa", ["sample"]),
+        ("jeat train --method je", ["jeat", "jem"]),
+        ("jeat train --arch res", ["resnet-18"]),
+        ("jeat train --dataset fa", ["fashion-mnist"]),
+        ("jeat attack dig", [LATEST]),
+        ("jeat landscape standard dig", [LATEST]),
+        ("jeat score --features st", ["standard"]),
+    ],
+)
+def test_completion(home: Path, words: str, expected: list[str]) -> None:
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    said = jeat(**asked, _JEAT_COMPLETE="bash_complete")
+    assert said.stdout.split() == [f"plain,{name}" for name in expected]
