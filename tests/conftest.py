@@ -49,13 +49,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as monkeypatch:
         isolate(monkeypatch, folder)
+        monkeypatch.setenv("JEAT_DEVICE", "cpu")
         done(*STANDARD, "-o", "standard")
         return Trained(folder / "jeat-runs", jeat(*JEAT))
 
 
 @pytest.fixture
-def home(trained: Trained, tmp_path: Path) -> Path:
-    """Return the runs directory of this test, with copies of the two runs."""
+def home(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the runs directory of this test, with copies of the two runs; work on the CPU."""
+    monkeypatch.setenv("JEAT_DEVICE", "cpu")
     return Path(shutil.copytree(trained.runs, tmp_path / "jeat-runs"))
 
 

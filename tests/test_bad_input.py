@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -25,6 +24,7 @@ from conftest import Trained
 from PIL import Image
 from safetensors.torch import save_file
 
+resource = pytest.importorskip("resource", reason="limits files to play a full disk")
 LATEST = "digits-jeat-small"
 Said = Result | subprocess.CompletedProcess[str]
 
@@ -535,8 +535,8 @@ def test_a_full_disk_while_saving_pictures(
 
 
 @contextmanager
-def stopped_after(steps: int) -> Iterator[None]:
-    """Send this process Ctrl-C after so many steps of training."""
+def stopped_after(steps: int, sent: signal.Signals = signal.SIGINT) -> Iterator[None]:
+    """Send this process a signal after so many steps of training."""
     from jeatcli.trainer import Trainer
 
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -545,7 +545,7 @@ def stopped_after(steps: int) -> Iterator[None]:
         def counted(self: Trainer, *batch: torch.Tensor) -> dict[str, torch.Tensor]:
             found = update(self, *batch)
             if self.step == steps:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), sent)
             return found
 
         monkeypatch.setattr(Trainer, "update", counted)
@@ -579,20 +579,35 @@ def interrupted(
     return subprocess.CompletedProcess([], code, stdout, "".join(lines) + rest)
 
 
-def test_ctrl_c_and_sigterm_while_training_save(home: Path) -> None:
-    """Stopped twice, the run goes on twice, and what it computes is that of a straight run."""
+def test_ctrl_c_while_training_saves(home: Path) -> None:
     run = home / "long"
-    long = ("train", "--method", "standard", *QUICK, "--limit", "0", "-o", "long", "--epochs")
+    long = ("train", "--method", "standard", *QUICK, "--limit", "0", "-o", "long", "--epochs", 500)
+    said = interrupted(signal.SIGINT, "train standard", *long)
     saved = f"the state is saved in `{run}`"
-    said = interrupted(signal.SIGINT, "train standard", *long, 500)
     refused(said, 130, "Error: stopped", saved, "Hint: the same command goes on from there")
-    said = interrupted(signal.SIGTERM, "train standard", *long, 500)
-    refused(said, 130, f"going on with `{run}` from step ", "Error: stopped", saved)
     lines = (run / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == list(range(1, len(lines) + 1))
     with stopped_after(1 + 43 * (len(lines) + 1)):
-        said = here(*long, 500)
-    refused(said, 130, f"going on with `{run}` from step ", "Error: stopped")
+        said = here(*long)
+    refused(said, 130, f"going on with `{run}` from step ", "Error: stopped", saved)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [3, 4])
+def test_a_run_that_was_stopped_goes_on_to_its_end(
+    home: Path, sent: signal.Signals, step: int
+) -> None:
+    """The third step is within an epoch, the fourth the last of one."""
+    two = (*STANDARD, "--epochs", 2)
+    assert here(*two, "-o", "straight").exit_code == 0
+    with stopped_after(step, sent):
+        said = here(*two, "-o", "twice")
+    refused(said, 130, "in epoch 1 of 2" if step == 3 else "after epoch 1 of 2", "goes on from")
+    again = here(*two, "-o", "twice")
+    assert (again.exit_code, again.stdout) == (0, f"{home / 'twice'}\n")
+    for name in ("model.safetensors", "config.toml", "state.safetensors"):
+        assert (home / "twice" / name).read_bytes() == (home / "straight" / name).read_bytes()
+    assert len((home / "twice" / "metrics.jsonl").read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from . import data, pgd
 from .attacks import Plan
 from .attacks._base import Batch
 from .checkpoint import Model, load
-from .config import Threat, dataset_facts
+from .config import NORMS, Threat, dataset_facts
 from .errors import JeatError, UsageProblem, unknown
 from .models import Classifier
 from .paths import write_atomic
@@ -221,6 +221,8 @@ def _threat(model: Model, norm: str | None, eps: float | None) -> Threat:
     """Return the threat model: what is given, else what the run was trained for."""
     trained = model.meta.threat
     norm = norm or trained.norm
+    if norm not in NORMS:
+        raise unknown("norm", norm, NORMS)
     if eps is not None:
         return Threat(norm, eps)
     if norm == trained.norm:
