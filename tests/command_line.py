@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from jeatcli.cli import main
@@ -50,3 +55,51 @@ def done(*arguments: object, **more: str) -> str:
     result = here(*arguments, **more)
     assert result.exit_code == 0, result.stderr
     return result.stdout
+
+
+Said = Result | subprocess.CompletedProcess[str]
+
+
+def refused(said: Said, code: int, *words: str) -> None:
+    """Check the exit code, the words on stderr (line breaks aside), and what is not there."""
+    found = said.exit_code if isinstance(said, Result) else said.returncode
+    text = " ".join(said.stderr.split())
+    assert found == code, said.stderr
+    assert said.stdout == ""
+    assert "Error: " in text
+    assert "Traceback" not in text
+    assert "internal" not in text
+    for word in words:
+        assert word in text, text
+
+
+def everything(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return the size and the time of writing of all files below `folder`."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+@contextmanager
+def untouched(folder: Path) -> Iterator[None]:
+    """Check that no file below `folder` is changed, lost or left behind."""
+    before = everything(folder)
+    yield
+    assert everything(folder) == before
+
+
+@contextmanager
+def stopped_after(steps: int, sent: signal.Signals = signal.SIGINT) -> Iterator[None]:
+    """Send this process a signal after so many steps of training."""
+    from jeatcli.trainer import Trainer
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        update = Trainer.update
+
+        def counted(self: Trainer, *batch: torch.Tensor) -> dict[str, torch.Tensor]:
+            found = update(self, *batch)
+            if self.step == steps:
+                os.kill(os.getpid(), sent)
+            return found
+
+        monkeypatch.setattr(Trainer, "update", counted)
+        yield

@@ -1,0 +1,91 @@
+"""Ctrl-C and SIGTERM: saved, said, exit 130."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from command_line import (
+    EXECUTABLE,
+    QUICK,
+    STANDARD,
+    environment,
+    here,
+    refused,
+    stopped_after,
+    untouched,
+)
+
+LATEST = "digits-jeat-small"
+
+
+def interrupted(
+    sent: signal.Signals, at: str, *arguments: object
+) -> subprocess.CompletedProcess[str]:
+    """Run the executable and send it a signal once a line of stderr begins with `at`."""
+    with subprocess.Popen(
+        [EXECUTABLE, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        killer = threading.Timer(120, process.kill)
+        killer.start()
+        assert process.stdout is not None
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if line.startswith(at):
+                process.send_signal(sent)
+                break
+        stdout, rest = process.stdout.read(), process.stderr.read()
+        code = process.wait()
+        killer.cancel()
+    return subprocess.CompletedProcess([], code, stdout, "".join(lines) + rest)
+
+
+def test_ctrl_c_while_training_saves(home: Path) -> None:
+    run = home / "long"
+    long = ("train", "--method", "standard", *QUICK, "--limit", "0", "-o", "long", "--epochs", 500)
+    said = interrupted(signal.SIGINT, "train standard", *long)
+    saved = f"the state is saved in `{run}`"
+    refused(said, 130, "Error: stopped", saved, "Hint: the same command goes on from there")
+    log = run / "metrics.jsonl"  # not there if the first epoch was not done yet
+    lines = log.read_text().splitlines() if log.exists() else []
+    assert [json.loads(line)["epoch"] for line in lines] == list(range(1, len(lines) + 1))
+    with stopped_after(1 + 43 * (len(lines) + 1)):
+        said = here(*long)
+    refused(said, 130, f"going on with `{run}` from step ", "Error: stopped", saved)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [3, 4])
+def test_a_run_that_was_stopped_goes_on_to_its_end(
+    home: Path, sent: signal.Signals, step: int
+) -> None:
+    """The third step is within an epoch, the fourth the last of one."""
+    two = (*STANDARD, "--epochs", 2)
+    assert here(*two, "-o", "straight").exit_code == 0
+    with stopped_after(step, sent):
+        said = here(*two, "-o", "twice")
+    refused(said, 130, "in epoch 1 of 2" if step == 3 else "after epoch 1 of 2", "goes on from")
+    again = here(*two, "-o", "twice")
+    assert (again.exit_code, again.stdout) == (0, f"{home / 'twice'}\n")
+    for name in ("model.safetensors", "config.toml", "state.safetensors"):
+        assert (home / "twice" / name).read_bytes() == (home / "straight" / name).read_bytes()
+    assert len((home / "twice" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("verb", "more"), [("attack", ("--steps", 50)), ("sample", ("-n", 5000, "--steps", 20))]
+)
+def test_ctrl_c_elsewhere(home: Path, verb: str, more: tuple[object, ...]) -> None:
+    with untouched(home):
+        said = interrupted(signal.SIGINT, verb, verb, LATEST, "-b", 1, *more)
+    refused(said, 130, "Error: interrupted")
