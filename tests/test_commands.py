@@ -288,7 +288,9 @@ def test_score_is_the_same_for_a_run_its_folder_and_its_archive(home: Path, tmp_
     done("sample", *drawing, "-o", tmp_path / "images.npz")
     for source in (tmp_path / "images", tmp_path / "images.npz"):
         again = json.loads(done("score", source, *few))
-        assert [again[name] for name in SCORES] == [found[name] for name in SCORES]
+        # Two processes with another number of threads may round the features differently.
+        expected = pytest.approx([found[name] for name in SCORES], rel=1e-6)
+        assert [again[name] for name in SCORES] == expected
 
 
 def test_score_prints_the_protocol(home: Path) -> None:
