@@ -22,8 +22,9 @@ from torch import Tensor
 
 from jeatcli import data, pgd
 from jeatcli.checkpoint import Model, load
-from jeatcli.config import Threat, dataset_facts
+from jeatcli.datasets import dataset_facts
 from jeatcli.models import frozen
+from jeatcli.threat import Threat
 
 STEPS = 20
 

@@ -11,8 +11,8 @@ from quick import run
 from jeatcli import attacks, data, evaluate, pgd, registry
 from jeatcli.attacks._base import Batch, Plan
 from jeatcli.checkpoint import Model, load
-from jeatcli.config import Threat
 from jeatcli.errors import JeatError, UsageProblem
+from jeatcli.threat import Threat
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "src" / "jeatcli"
 # Each line may import the lines above it. Files of one line do not know each other.
 ORDER = """
 errors reporting
-paths registry config randomness devices
+paths registry threat datasets randomness devices
+config
 runs download render figure energy sgld data_local
 pgd models data_published
 data
@@ -41,7 +42,18 @@ __init__
 CLI_RANK = {name: rank for rank, line in enumerate(CLI_ORDER.split("\n")) for name in line.split()}
 
 # What `--help`, completion and `import jeatcli` load.
-LIGHT = {"__init__", "__main__", "errors", "reporting", "paths", "registry", "config", "runs"}
+LIGHT = {
+    "__init__",
+    "__main__",
+    "errors",
+    "reporting",
+    "paths",
+    "registry",
+    "threat",
+    "datasets",
+    "config",
+    "runs",
+}
 HEAVY = {"torch", "torchvision", "torch_fidelity", "matplotlib", "numpy", "PIL", "safetensors"}
 
 

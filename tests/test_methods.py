@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from jeatcli import energy, methods, registry
-from jeatcli.config import DATASETS, defaults, resolve
+from jeatcli.config import defaults, resolve
+from jeatcli.datasets import DATASETS
 from jeatcli.errors import UsageProblem
 from jeatcli.methods import Method, Scene
 from jeatcli.models import Classifier, Shape, build

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from jeatcli import pgd
-from jeatcli.config import Threat
 from jeatcli.errors import UsageProblem
 from jeatcli.randomness import BatchRng
+from jeatcli.threat import Threat
 
 LINF, L2 = pgd.Linf(0.1), pgd.L2(0.7)
 

@@ -8,7 +8,7 @@ import torch
 
 from jeatcli import checkpoint, runs
 from jeatcli.checkpoint import Meta, Model
-from jeatcli.config import DATASETS
+from jeatcli.datasets import DATASETS
 from jeatcli.paths import runs_dir
 from jeatcli.sgld import ClassStatistics
 

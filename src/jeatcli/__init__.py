@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .checkpoint import load
-    from .config import Threat, TrainConfig
+    from .config import TrainConfig
     from .errors import JeatError
     from .evaluate import attack
     from .generate import sample
     from .landscape import energy_landscape
     from .score import image_scores
+    from .threat import Threat
     from .training import train
 
     __version__: str
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 # No name may be that of a file here: importing the file would put the module in its place.
 _HOMES = {
     "JeatError": "errors",
-    "Threat": "config",
+    "Threat": "threat",
     "TrainConfig": "config",
     "attack": "evaluate",
     "energy_landscape": "landscape",

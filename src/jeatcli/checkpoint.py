@@ -15,12 +15,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from . import devices, runs
-from .config import Threat, dataset_facts
+from .datasets import dataset_facts
 from .errors import JeatError
 from .models import Classifier, Shape, build
 from .optimize import load_optimizer_tensors, optimizer_tensors
 from .paths import write_atomic
 from .sgld import ClassStatistics
+from .threat import Threat
 from .trainer import Trainer
 
 

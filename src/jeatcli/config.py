@@ -1,7 +1,7 @@
-"""Every setting and its default, in one place.
+"""Every setting of a training run and its default, in one place.
 
-A default may depend on the data set, the architecture and the method; the tables below are
-laid over one another in that order, and what the user says lies on top.
+A default may depend on the method, the architecture and the data set; the tables are laid over
+one another in that order, and what the user says lies on top.
 """
 
 from __future__ import annotations
@@ -13,169 +13,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from .datasets import dataset_facts
 from .errors import UsageProblem, unknown
-
-
-@dataclass(frozen=True)
-class Threat:
-    """The set of perturbations that an attacker may use: a ball of radius `eps` around an image.
-
-    Args:
-        norm: `linf` or `l2`.
-        eps: The radius, in the [0, 1] pixel scale.
-    """
-
-    norm: str
-    eps: float
-
-    def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise unknown("norm", self.norm, NORMS)
-        if not (math.isfinite(self.eps) and self.eps >= 0):
-            raise UsageProblem(f"eps must be a number of at least 0, not {self.eps}")
-        if self.norm == "linf" and self.eps > 1:
-            raise UsageProblem(
-                f"eps {self.eps:g} under linf is more than the whole pixel range [0, 1]",
-                f"did you mean {self.eps:g}/255?",
-            )
-
-    def __str__(self) -> str:
-        return f"{self.norm} {fraction(self.eps)}"
-
-
-NORMS = ("linf", "l2")
-
-
-def fraction(value: float) -> str:
-    """Write `value` as a fraction of 255 where it is one, else as a decimal."""
-    over = value * 255
-    if value < 1 and over >= 0.5 and abs(over - round(over)) < 1e-6:
-        return f"{round(over)}/255"
-    return f"{value:g}"
-
-
-def parse_number(text: str) -> float:
-    """Read `8/255` or `0.03`.
-
-    Raises:
-        ValueError: If it is neither.
-    """
-    above, slash, below = text.partition("/")
-    try:
-        return float(above) / float(below) if slash else float(above)
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"`{text}` is no number or fraction such as 8/255") from None
-
-
-@dataclass(frozen=True)
-class DatasetFacts:
-    """What is known of a data set before it is read.
-
-    Args:
-        summary: One line for the help.
-        shape: Channels, height, width.
-        mean, std: Per-channel statistics of the training pixels in [0, 1]. Two true standard
-            deviations circulate for CIFAR-10; this is the one over all pixels.
-        eps: The customary radius by norm, in the [0, 1] pixel scale.
-        augment: Whether random crops and flips keep the label (not so for digits).
-        defaults: Training and method settings that suit this data set.
-    """
-
-    summary: str
-    shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    eps: Mapping[str, float]
-    augment: bool
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-
-
-_COLOUR_EPS = {"linf": 8 / 255, "l2": 0.5}
-_PHOTOS: dict[str, Any] = {"arch": "wrn-28-10"}
-_GLYPHS: dict[str, Any] = {
-    "arch": "small",
-    "epochs": 10,
-    "attack_steps": 7,
-}
-
-DATASETS: dict[str, DatasetFacts] = {
-    "cifar10": DatasetFacts(
-        "60,000 32x32 photographs, 10 classes (Krizhevsky 2009)",
-        (3, 32, 32),
-        (0.4914, 0.4822, 0.4465),
-        (0.2470, 0.2435, 0.2616),
-        _COLOUR_EPS,
-        True,
-        _PHOTOS,
-    ),
-    "cifar100": DatasetFacts(
-        "60,000 32x32 photographs, 100 classes (Krizhevsky 2009)",
-        (3, 32, 32),
-        (0.5071, 0.4865, 0.4409),
-        (0.2673, 0.2564, 0.2762),
-        _COLOUR_EPS,
-        True,
-        _PHOTOS,
-    ),
-    "svhn": DatasetFacts(
-        "99,289 32x32 house numbers, 10 classes (Netzer et al. 2011)",
-        (3, 32, 32),
-        (0.4377, 0.4438, 0.4728),
-        (0.1980, 0.2010, 0.1970),
-        _COLOUR_EPS,
-        False,
-        _PHOTOS,
-    ),
-    "mnist": DatasetFacts(
-        "70,000 28x28 handwritten digits, 10 classes (LeCun et al. 1998)",
-        (1, 28, 28),
-        (0.1307,),
-        (0.3081,),
-        {"linf": 0.3, "l2": 2.0},
-        False,
-        _GLYPHS,
-    ),
-    "fashion-mnist": DatasetFacts(
-        "70,000 28x28 pictures of clothes, 10 classes (Xiao et al. 2017)",
-        (1, 28, 28),
-        (0.2860,),
-        (0.3530,),
-        {"linf": 0.1, "l2": 1.5},
-        False,
-        _GLYPHS,
-    ),
-    "digits": DatasetFacts(
-        "1,797 8x8 handwritten digits inside the package (Alpaydin and Kaynak 1998)",
-        (1, 8, 8),
-        (0.3053,),
-        (0.3755,),
-        {"linf": 0.15, "l2": 0.6},
-        False,
-        _GLYPHS
-        | {
-            "epochs": 30,
-            "lr": 3e-3,
-            "attack_steps": 5,
-            "sgld_steps": 5,
-            "buffer_size": 2000,
-            "energy_l2": 0.001,
-            "sigma": 0.3,
-        },
-    ),
-}
-
-
-def dataset_facts(name: str) -> DatasetFacts | None:
-    """Return what is known of data set `name`, or None for `folder:PATH`.
-
-    Raises:
-        UsageProblem: If there is no such data set, with the nearest name.
-    """
-    if name.startswith("folder:") and name != "folder:":
-        return None
-    if name not in DATASETS:
-        raise unknown("data set", name, [*DATASETS, "folder:PATH"])
-    return DATASETS[name]
 
 
 @dataclass(frozen=True)
@@ -184,7 +23,7 @@ class TrainConfig:
 
     Args:
         method: A file of `methods/`.
-        dataset: A key of `DATASETS`, or `folder:PATH`.
+        dataset: A key of `datasets.DATASETS`, or `folder:PATH`.
         arch: Name of a network.
         norm_layer: `batch`, `group` or `none`.
         activation: `relu` or `silu`.

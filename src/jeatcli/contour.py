@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import fraction
 from .figure import STYLE, Layout
+from .threat import fraction
 
 if TYPE_CHECKING:
     from .landscape import Landscape

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from . import paths
-from .config import dataset_facts
 from .data_local import digits, folder
 from .data_published import published
+from .datasets import dataset_facts
 from .errors import JeatError, UsageProblem
 from .randomness import mix
 from .reporting import SILENT, Reporter
@@ -81,7 +81,7 @@ def load(
     """Read one split of a data set, downloading the published ones at first use.
 
     Args:
-        name: A key of `config.DATASETS`, or `folder:PATH`.
+        name: A key of `datasets.DATASETS`, or `folder:PATH`.
         split: `train` or `test`.
         data_dir: Where data sets lie; `JEAT_DATA_DIR` or the cache if None.
         limit: Keep the first so many images.

@@ -18,11 +18,12 @@ from . import data, pgd
 from .attacks import Plan
 from .attacks._base import Batch
 from .checkpoint import Model, load
-from .config import NORMS, Threat, dataset_facts
+from .datasets import dataset_facts
 from .errors import JeatError, UsageProblem, unknown
 from .models import Classifier
 from .paths import write_atomic
 from .reporting import SILENT, Reporter
+from .threat import NORMS, Threat
 
 CPU_IMAGES = 1000
 

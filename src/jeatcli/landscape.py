@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import checkpoint, data
-from .config import dataset_facts
 from .contour import contour_figure
+from .datasets import dataset_facts
 from .errors import UsageProblem
 from .figure import check_path, save
 from .paths import write_atomic

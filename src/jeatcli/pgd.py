@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import energy
-from .config import Threat
 from .errors import unknown
 from .randomness import Rng
+from .threat import Threat
 
 Logits = Callable[[Tensor], Tensor]
 PerImage = Callable[[Tensor], Tensor]

@@ -18,14 +18,8 @@ from . import checkpoint, data, devices, methods, runs
 from .attacks import Plan
 from .callbacks import Evaluation, Grids, Log, RanAway, Saver, Stop
 from .checkpoint import Meta, Model
-from .config import (
-    DatasetFacts,
-    TrainConfig,
-    dataset_facts,
-    differing,
-    read_config,
-    to_toml,
-)
+from .config import TrainConfig, differing, read_config, to_toml
+from .datasets import DatasetFacts, dataset_facts
 from .errors import Diverged, JeatError
 from .paths import check_writable, write_atomic
 from .randomness import mix

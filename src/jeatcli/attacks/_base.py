@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from .. import pgd
-from ..config import Threat
 from ..errors import UsageProblem
 from ..models import Classifier
 from ..randomness import ImageRng, mix
+from ..threat import Threat
 
 
 @dataclass(frozen=True)

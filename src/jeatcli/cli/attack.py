@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..config import Threat, fraction
 from ..errors import JeatError
+from ..threat import Threat, fraction
 from . import ui
 from .options import (
     Command,

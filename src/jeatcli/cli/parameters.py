@@ -12,8 +12,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from .. import registry
-from ..config import DATASETS, NORMS, dataset_facts, parse_number
+from ..datasets import DATASETS, dataset_facts
 from ..errors import UsageProblem, unknown
+from ..threat import NORMS, parse_number
 
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]

@@ -8,8 +8,9 @@ from dataclasses import asdict, fields
 from typing import Any, get_args, get_origin, get_type_hints
 
 from .. import registry
-from ..config import DatasetFacts, fraction, parse_number
+from ..datasets import DatasetFacts
 from ..errors import UsageProblem, unknown
+from ..threat import fraction, parse_number
 from ._base import Method, Scene
 
 __all__ = ["Method", "Scene", "make", "options_of"]

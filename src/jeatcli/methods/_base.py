@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from .. import energy, pgd
-from ..config import Threat
 from ..errors import UsageProblem
 from ..models import Classifier, frozen
 from ..randomness import BatchRng, mix
 from ..sgld import ClassStatistics, ReplayBuffer, langevin, uniform_start
+from ..threat import Threat
 
 Metrics = dict[str, Tensor]
 
