@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import JEAT, STANDARD, done, jeat
+from tiny import load_run
+
+from jeatcli.checkpoint import Model
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -90,3 +93,15 @@ def mnist_root(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in (shared / "mnist").glob("*.gz"):
         shutil.copyfile(file, raw / file.name)
     return root
+
+
+@pytest.fixture
+def judge() -> Model:
+    """Return an untrained run whose features judge images."""
+    return load_run("judge", seed=7)
+
+
+@pytest.fixture
+def artist() -> Model:
+    """Return an untrained run that draws images."""
+    return load_run("artist", method="jeat")

@@ -1,0 +1,165 @@
+"""The Inception weights: found, checked, said to be absent, and the library's own numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from jeatcli import data, download, fidelity, inception, render
+from jeatcli.checkpoint import Model
+from jeatcli.errors import JeatError, UsageProblem
+from jeatcli.reporting import Silent
+from jeatcli.score import image_scores
+
+Floats = NDArray[np.float64]
+
+
+class Listener(Silent):
+    """Keep what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture(scope="session")
+def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a file of Inception's layout that holds random numbers."""
+    from torch_fidelity import FeatureExtractorInceptionV3, feature_extractor_inceptionv3
+
+    class Blank(FeatureExtractorInceptionV3):  # type: ignore[misc]
+        def load_state_dict(self, *_: object) -> None:
+            return None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            feature_extractor_inceptionv3, "load_state_dict_from_url", lambda *_, **__: {}
+        )
+        net = Blank("blank", ["2048"])
+    torch.manual_seed(0)
+    for weight in net.parameters():
+        if weight.dim() > 1:
+            weight.normal_(std=(2 / weight[0].numel()) ** 0.5)
+    path = tmp_path_factory.mktemp("inception") / inception.FILE
+    torch.save(net.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def _shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take FID and KID on 192 features: the roots of 2048 take longer than all other tests."""
+    from torch_fidelity import FeatureExtractorInceptionV3
+
+    layers = {"isc": "logits_unbiased", "fid": "192", "kid": "192"}
+    monkeypatch.setattr(
+        FeatureExtractorInceptionV3, "get_default_feature_layer_for_metric", layers.__getitem__
+    )
+
+
+@pytest.mark.usefixtures("_shallow")
+def test_inception_scores_are_the_library_s(
+    random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch_fidelity import calculate_metrics
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(4, 3, 32, 32, generator=generator)
+    pixels = torch.randint(256, (5, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    reference = data.Images("cifar10", pixels, torch.zeros(5).long(), ("a",))
+    monkeypatch.setattr(data, "load", lambda *_, **__: reference)
+    render.save_images(images, tmp_path / "ours")
+    render.save_images(pixels.float() / 255, tmp_path / "theirs")
+
+    found = image_scores(tmp_path / "ours", dataset="cifar10", inception_weights=random_weights)
+    direct = calculate_metrics(
+        input1=str(tmp_path / "ours"),
+        input2=str(tmp_path / "theirs"),
+        isc=True,
+        fid=True,
+        kid=True,
+        isc_splits=4,
+        kid_subset_size=4,
+        feature_extractor_weights_path=str(random_weights),
+        cuda=False,
+        cache=False,
+        save_cpu_ram=True,
+        verbose=False,
+    )
+    assert found.inception_score == pytest.approx(direct["inception_score_mean"], rel=1e-6)
+    assert found.inception_score_std == pytest.approx(direct["inception_score_std"], rel=1e-6)
+    assert found.fid == pytest.approx(direct["frechet_inception_distance"], rel=1e-6)
+    assert found.kid == pytest.approx(direct["kernel_inception_distance_mean"], rel=1e-6)
+    assert found.kid_std == pytest.approx(direct["kernel_inception_distance_std"], rel=1e-6)
+    assert found.protocol["features"]["sha256"] == inception.checksum(random_weights)
+    assert "not the published Inception file" in found.protocol["comparable"]
+
+
+def test_grey_images_are_repeated_as_the_library_would() -> None:
+    pixels = torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8)
+    colour = fidelity._coloured(pixels)
+    for grey, rgb in zip(pixels, colour, strict=True):
+        converted = render.to_image(grey.numpy()).convert("RGB")
+        assert np.array_equal(np.array(converted).transpose(2, 0, 1), rgb.numpy())
+
+
+def test_a_file_in_the_cache_is_used(random_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inception, "SHA256", inception.checksum(random_weights))
+    folder = inception.cache_dir() / "inception"
+    folder.mkdir(parents=True)
+    (folder / inception.FILE).symlink_to(random_weights)
+    assert inception.weights() == folder / inception.FILE
+
+
+def test_offline_says_which_file_to_put_where(
+    artist: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inception, "MIRRORS", ("http://127.0.0.1:9/weights.pth",))
+    monkeypatch.setattr(download, "TIMEOUT", 1.0)
+    with pytest.raises(JeatError) as problem:
+        image_scores(artist)
+    assert inception.FILE in problem.value.message
+    hint = problem.value.hint or ""
+    assert str(inception.cache_dir() / "inception") in hint
+    assert "http://127.0.0.1:9/weights.pth" in hint
+    assert "--features RUN" in hint
+
+
+class _Evil:
+    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+        return print, ("executed",)
+
+
+@pytest.mark.parametrize("content", ["nothing", "text", "pickle", "other"])
+def test_what_is_no_weights_file(
+    content: str, artist: Model, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "weights.pth"
+    if content == "text":
+        path.write_text("<html>not found</html>")
+    elif content == "pickle":
+        torch.save({"a": _Evil()}, path)
+    elif content == "other":
+        torch.save({"a": torch.zeros(3)}, path)
+    with pytest.raises(JeatError, match=r"weights\.pth") as problem:
+        image_scores(artist, inception_weights=path)
+    assert inception.FILE in (problem.value.hint or "")
+    assert "executed" not in capfd.readouterr().out
+
+
+# Bad input
+
+
+def test_pictures_need_a_reference(random_weights: Path, tmp_path: Path) -> None:
+    render.save_images(torch.rand(4, 1, 8, 8), tmp_path / "p")
+    with pytest.raises(UsageProblem, match="compared") as problem:
+        image_scores(tmp_path / "p", inception_weights=random_weights)
+    assert "--dataset" in (problem.value.hint or "")
