@@ -23,6 +23,10 @@ from .sgld import ClassStatistics
 from .trainer import Metrics, Trainer
 
 
+# What of the figures is worth a place beside the bar; the log has all.
+SHOWN = ("loss", "accuracy", "energy_gap")
+
+
 class RanAway(Exception):
     """Training left the region from which it comes back."""
 
@@ -84,7 +88,8 @@ class Log:
         self.steps += 1
         self.timed_steps += 1
         every = 10
-        shown = self.means() if self.steps % every == 0 else {}
+        means = self.means() if self.steps % every == 0 else {}
+        shown = {name: means[name] for name in SHOWN if name in means}
         self.bar(trainer.config.batch_size, **shown)
 
     def on_epoch(self, trainer: Trainer) -> None:

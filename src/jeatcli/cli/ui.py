@@ -72,9 +72,9 @@ class Task:
         return f"{clock((self.total - self.done) / self.rate)} left" if self.rate else ""
 
     def detail(self) -> str:
-        """Write everything but the label: `700/1,400  loss 0.53  1,234 image/s  0:05 left`."""
+        """Write everything but the label: `700/1,400  1,234 image/s  0:05 left  loss 0.53`."""
         count = f"{self.done:,}/{self.total:,}"
-        parts = (count, self.figures_text(), self.rate_text(), self.time_text())
+        parts = (count, self.rate_text(), self.time_text(), self.figures_text())
         return "  ".join(part for part in parts if part)
 
 
