@@ -52,7 +52,7 @@ def test_a_data_set_that_is_absent_offline(
 ) -> None:
     said = here("train", "--dataset", name, "--epochs", 1)
     place = (offline / file).parent
-    refused(said, 1, f"Error: `{offline / file}` is absent", f"into `{place}`, from {address}")
+    refused(said, 1, f"Error: `{offline / file}` is absent", f"into `{place}`, from ", address)
     assert "Hint: put the file with MD5 " in said.stderr
     assert everything(tmp_path) == {}
 

@@ -33,6 +33,8 @@ def interrupted(
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
+        # A shell starts its background jobs, such as a whole test run, deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         killer = threading.Timer(120, process.kill)
         killer.start()
