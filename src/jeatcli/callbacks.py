@@ -22,7 +22,6 @@ from .reporting import Bar, ignore
 from .sgld import ClassStatistics
 from .trainer import Metrics, Trainer
 
-
 # What of the figures is worth a place beside the bar; the log has all.
 SHOWN = ("loss", "accuracy", "energy_gap")
 

@@ -78,6 +78,12 @@ class TrainConfig:
             value = getattr(self, name)
             if not (isinstance(value, int | float) and least <= value <= most):
                 raise UsageProblem(f"{name} must be between {least:g} and {most:g}, not {value}")
+        buffer = self.options.get("buffer_size", self.batch_size)
+        if buffer < self.batch_size:
+            raise UsageProblem(
+                f"a replay buffer of {buffer} images is too small for batches of {self.batch_size}",
+                "raise `--buffer-size` or lower `--batch-size`",
+            )
 
 
 SCHEDULES = ("one-cycle", "cosine", "multi-step", "constant")

@@ -55,6 +55,8 @@ class Average:
 
     def __init__(self, model: Classifier, average: Classifier, decay: float) -> None:
         self.model = average.eval().requires_grad_(False)
+        # It is what is evaluated and sampled from, and figures that are told are float32's.
+        self.model.autocast = None
         self.decay = decay
         self._pairs = list(zip(self.model.parameters(), model.parameters(), strict=True))
         self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))

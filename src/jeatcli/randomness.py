@@ -59,6 +59,11 @@ class BatchRng:
         device = self.generator.device
         return torch.randint(high, (count,), generator=self.generator, device=device)
 
+    def choice(self, high: int, count: int) -> Tensor:
+        """Draw `count` different integers of [0, high)."""
+        device = self.generator.device
+        return torch.randperm(high, generator=self.generator, device=device)[:count]
+
 
 class ImageRng:
     """One generator an image, on the CPU: the same numbers in any batch and on any device."""

@@ -67,9 +67,10 @@ class ReplayBuffer:
         """Return len(fresh) starting points and the places that they come from.
 
         Each is a random image of the buffer or, with probability `reinit`, the image of `fresh`
-        in the same place of the batch.
+        in the same place of the batch. No place is drawn twice: two chains that write to one
+        would leave it to the threads whose end stays there.
         """
-        places = rng.integers(len(self.images), len(fresh))
+        places = rng.choice(len(self.images), len(fresh))
         anew = rng.uniform(fresh[:, :1, :1, :1]) < reinit
         return torch.where(anew, fresh, self.images[places]), places
 
