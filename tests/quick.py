@@ -8,7 +8,7 @@ from typing import Any
 from jeatcli.config import TrainConfig, resolve
 from jeatcli.training import TrainResult, train
 
-STEPS = {"attack_steps": 2, "sgld_steps": 2, "buffer_size": 50}
+STEPS = {"attack_steps": 2, "sgld_steps": 2, "buffer_size": 100}
 
 
 def config(method: str = "standard", **settings: Any) -> TrainConfig:
