@@ -15,15 +15,16 @@ ORDER = """
 errors reporting
 paths registry threat datasets randomness devices
 config
-runs download render figure energy sgld data_local
-pgd models data_published
+runs config_file download render figure energy sgld data_local
+pgd models data_published run_folder
 data
 methods attacks optimize
 trainer
 checkpoint
-evaluate plane inception
+evaluate plane inception guard log
 generate contour
 callbacks landscape
+stage
 training
 collection fidelity
 protocol
@@ -52,6 +53,7 @@ LIGHT = {
     "threat",
     "datasets",
     "config",
+    "config_file",
     "runs",
 }
 HEAVY = {"torch", "torchvision", "torch_fidelity", "matplotlib", "numpy", "PIL", "safetensors"}

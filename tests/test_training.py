@@ -11,9 +11,10 @@ import torch
 from quick import config, run
 from safetensors.torch import load_file
 
-from jeatcli import callbacks, registry, runs
+from jeatcli import guard, registry, runs
 from jeatcli.checkpoint import load
-from jeatcli.config import read_config, resolve, to_toml
+from jeatcli.config import resolve
+from jeatcli.config_file import read_config, to_toml
 from jeatcli.errors import Diverged, Interrupted, JeatError, UsageProblem
 from jeatcli.methods import _base
 from jeatcli.training import train
@@ -196,7 +197,7 @@ def test_a_run_recovers_with_a_new_seed_and_half_the_rate(
     from jeatcli.methods import standard
 
     monkeypatch.setattr(standard, "classify", once)
-    monkeypatch.setattr(callbacks.Guard, "every", 1)
+    monkeypatch.setattr(guard.Guard, "every", 1)
     result = run(tmp_path / "run")
     assert result.epochs == 2
     assert state["broken"]

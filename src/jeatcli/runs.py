@@ -14,6 +14,7 @@ SCHEMA = 1
 MODEL_FILE = "model.safetensors"
 STATE_FILE = "state.safetensors"
 CONFIG_FILE = "config.toml"
+LOG_FILE = "metrics.jsonl"
 _MOST_HEADER = 100_000_000
 
 

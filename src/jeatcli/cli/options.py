@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..config import read_toml
+from ..config_file import read_toml
 from ..errors import UsageProblem, unknown
 from .parameters import COUNT, DESCENTS, DEVICE, FRACTION, NATURAL, NORM, RUN, SAMPLERS, STARTS
 

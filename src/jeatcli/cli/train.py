@@ -13,7 +13,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from ..config import TrainConfig, resolve, to_toml
+from ..config import TrainConfig, resolve
+from ..config_file import to_toml
 from ..errors import UsageProblem
 from . import ui
 from .options import FILE_OPTIONS, Command

@@ -1,0 +1,109 @@
+"""A run's directory: opened or refused, made, locked, and what it says of the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from . import runs
+from .config import TrainConfig, differing
+from .config_file import read_config, to_toml
+from .errors import JeatError
+from .paths import write_atomic
+
+
+def run_name(config: TrainConfig) -> str:
+    """Return the name of a run that was given none."""
+    dataset = config.dataset
+    if dataset.startswith("folder:"):
+        dataset = Path(dataset.removeprefix("folder:")).expanduser().resolve().name
+    return f"{dataset}-{config.method}-{config.arch}".replace(".", "_")
+
+
+def compare(folder: Path, config: TrainConfig) -> TrainConfig:
+    """Compare the run that may be in `folder` with `config`; return what it is to go on with.
+
+    Raises:
+        JeatError: If another run is there, with the settings that differ.
+    """
+    if not folder.exists() or not any(folder.iterdir()):
+        return config
+    if not (folder / runs.CONFIG_FILE).is_file():
+        raise JeatError(
+            f"`{folder}` exists and is no run: it has no `config.toml`",
+            "name another place with `-o`, or move it aside and start there with `--force`",
+        )
+    theirs = read_config(folder / runs.CONFIG_FILE)
+    if keys := differing(config, theirs):
+        raise JeatError(
+            f"`{folder}` is a run with another {_list(keys)}",
+            f"go on with it by `jeat train -c {folder}/config.toml -o {folder}`, "
+            "start another with `-o NAME`, or start this one over with `--force`",
+        )
+    return replace(config, precision=theirs.precision)
+
+
+def _list(keys: Sequence[str]) -> str:
+    return ", ".join(f"`{key}`" for key in keys)
+
+
+def create(folder: Path, config: TrainConfig, force: bool) -> None:
+    """Make the run's directory and write its configuration, the old run moved aside."""
+    if force and folder.exists() and any(folder.iterdir()):
+        free = (k for k in range(1, 1_000_000) if not _aside(folder, k).exists())
+        folder.rename(_aside(folder, next(free)))
+    path = folder / runs.CONFIG_FILE
+    if not path.is_file():
+        text = to_toml(config)
+        write_atomic(path, lambda beside: beside.write_text(text))
+
+
+def _aside(folder: Path, number: int) -> Path:
+    return folder.with_name(f"{folder.name}~{number}")
+
+
+def epochs_done(folder: Path) -> int | None:
+    """Return the number of epochs of a run that has finished and is whole, else None."""
+    model = folder / runs.MODEL_FILE
+    try:
+        header = runs.read_header(model) if model.is_file() else {}
+    except runs.CutShort:  # the state writes it anew
+        return None
+    return int(header["epoch"]) if header.get("finished") else None
+
+
+def last_line(folder: Path) -> dict[str, Any]:
+    """Return the last line of the run's log, empty if there is none that is whole."""
+    path = folder / runs.LOG_FILE
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    try:
+        found: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+    except ValueError:  # half a line, from a kill or a full disk
+        return {}
+    return found
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a second process off the run; the system frees the lock of one that died.
+
+    Raises:
+        JeatError: If another process trains this run.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks
+        yield
+        return
+    with (folder / ".lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise JeatError(
+                f"another process is training `{folder}`", "wait for it, or name another `-o`"
+            ) from None
+        yield
