@@ -1,0 +1,263 @@
+"""Images per second of a training step, against loops as published and against other libraries.
+
+    pip install -e ".[reference]"
+    JEAT_DATA_DIR=... python benchmarks/train_step.py --arch resnet-18 wrn-16-4 --batch-size 32
+
+All contenders of one network and method take a step each in turn, `--rounds` times, so that a busy
+machine slows them all; told are medians. First the step of `at` (PGD-10), `jem` (20 steps) and
+`jeat` (both) against `published_loops.py`; then PGD-10 alone against torchattacks and foolbox; then
+the whole loop (data, clipping, average, log, guard) against the bare step, and what a save costs.
+The share of peak is the step's FLOP, counted by torch, over the time and the speed of a large
+matrix product in the same precision. CIFAR-10 must be there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from published_loops import Published, plain
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from jeatcli import devices
+from jeatcli.callbacks import Saver
+from jeatcli.config import TrainConfig, resolve
+from jeatcli.errors import Interrupted
+from jeatcli.log import Log
+from jeatcli.randomness import BatchRng, mix
+from jeatcli.reporting import SILENT
+from jeatcli.stage import Stage
+from jeatcli.trainer import Trainer
+
+Step = Callable[[], object]
+STEPS = {"attack_steps": 10, "sgld_steps": 20}
+PARTS = ("steps", "attacks", "loop")
+NEEDED = {"at": ("attack_steps",), "jem": ("sgld_steps",), "jeat": ("attack_steps", "sgld_steps")}
+
+
+def settings(method: str, arch: str, given: argparse.Namespace) -> TrainConfig:
+    """Return the defaults of the method on CIFAR-10, with the steps that are compared."""
+    options = {name: STEPS[name] for name in NEEDED[method]}
+    if method != "at":
+        options["buffer_size"] = 1000
+    watch = {"sample_every": 0, "eval_every": 0, "precision": given.precision}
+    head = {"method": method, "dataset": "cifar10", "arch": arch, "epochs": 1000}
+    # The first images are enough, but for the number of steps between two saves.
+    head["limit"] = 5000
+    return resolve({**head, **watch, "batch_size": given.batch_size, "options": options})
+
+
+def bare(trainer: Trainer, x: Tensor, y: Tensor) -> None:
+    """Compute the loss, its gradient and the optimiser's step, and nothing else."""
+    trainer.model.train()
+    rng = BatchRng(mix(0, trainer.step), x.device)
+    loss, _ = trainer.method.loss(trainer.model, x, y, rng)
+    trainer.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    trainer.optimizer.step()
+
+
+def seconds(step: Step) -> float:
+    """Return how long one call takes, an accelerator's queue included."""
+    wait()
+    began = time.perf_counter()
+    step()
+    wait()
+    return time.perf_counter() - began
+
+
+def wait() -> None:
+    """Wait for the accelerator."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def alternate(contenders: dict[str, Step], rounds: int) -> dict[str, float]:
+    """Return the median seconds of each; the first round warms up."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(rounds + 1):
+        for name, step in contenders.items():
+            taken = seconds(step)
+            if turn:
+                times[name].append(taken)
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def peak_memory(step: Step) -> float:
+    """Return the most MiB that the device (on a CPU, the process) holds during a step."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return torch.cuda.max_memory_allocated() / 2**20
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
+    step()
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
+
+
+def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
+    """Return the FLOP/s of a large matrix product."""
+    size = 8192 if device.type == "cuda" else 1536
+    left = torch.randn(size, size, device=device).to(dtype)
+    best = min(seconds(lambda: left @ left) for _ in range(8))
+    return 2 * size**3 / best
+
+
+def flops(trainer: Trainer, method: str) -> float:
+    """Return the floating-point operations of a step for an image.
+
+    With F those of a forward pass, as torch counts them: 2 F for each step of an attack or a
+    chain (forward, gradient of the input), 3 F for each image that is learnt from.
+    """
+    x, _ = next(trainer.loader.epoch(0))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        trainer.model(x[:1])
+    inner = sum(2 * STEPS[name] for name in NEEDED[method])
+    return float(counter.get_total_flops()) * (inner + (3 if method == "at" else 6))
+
+
+def stage_of(
+    config: TrainConfig,
+    folder: str,
+    given: argparse.Namespace,
+    stop: Callable[[], bool] = lambda: False,
+) -> Stage:
+    """Build what `jeat train` builds."""
+    return Stage(config, Path(folder), devices.pick(given.device), None, stop, SILENT)
+
+
+def compare_steps(arch: str, method: str, given: argparse.Namespace, peak: float) -> None:
+    """Print our step and the published one."""
+    config = settings(method, arch, given)
+    with tempfile.TemporaryDirectory() as folder:
+        stage = stage_of(config, folder, given)
+    trainer = stage.trainer
+    batches = trainer.loader.epoch(0)
+    loop = Published(config, plain(trainer.model), stage.images)
+    contenders: dict[str, Step] = {
+        "jeat": lambda: trainer.update(*next(batches)),
+        "as published": loop.step,
+    }
+    times = alternate(contenders, given.rounds)
+    work = flops(trainer, method)
+    for name, taken in times.items():
+        memory = peak_memory(contenders[name])
+        told = (
+            arch,
+            method,
+            name,
+            f"{config.batch_size / taken:.2f}",
+            f"{times['as published'] / taken:.2f}",
+            f"{work / 1e9:.1f}",
+            f"{work * config.batch_size / taken / peak:.0%}",
+            f"{memory:,.0f}",
+        )
+        print("| " + " | ".join(told) + " |", flush=True)
+
+
+def compare_attacks(arch: str, given: argparse.Namespace) -> None:
+    """Print PGD-10 alone by each library, on the same weights."""
+    import foolbox
+    import torchattacks
+
+    config = settings("at", arch, given)
+    with tempfile.TemporaryDirectory() as folder:
+        stage = stage_of(config, folder, given)
+    trainer, options = stage.trainer, config.options
+    x, y = next(trainer.loader.epoch(0))
+    model = plain(trainer.model).eval()
+    eps, size = options["eps"], options["attack_step_size"]
+    theirs = torchattacks.PGD(model, eps=eps, alpha=size, steps=10, random_start=True)
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
+    pgd = foolbox.attacks.LinfPGD(abs_stepsize=size, steps=10, random_start=True)
+    criterion = foolbox.criteria.Misclassification(y)
+    contenders: dict[str, Step] = {
+        "jeat": lambda: trainer.method.attack(trainer.model, x, y, BatchRng(0, x.device)),
+        "torchattacks": lambda: theirs(x, y),
+        "foolbox": lambda: pgd.run(wrapped, x, criterion, epsilon=eps),
+    }
+    times = alternate(contenders, given.rounds)
+    for name, taken in times.items():
+        print(
+            f"| {arch} | {name} | {len(x) / taken:.2f} | {taken / times['jeat']:.2f} |", flush=True
+        )
+
+
+def compare_loop(arch: str, method: str, given: argparse.Namespace) -> None:
+    """Print the whole loop against the bare step, a step of each in turn, and a save."""
+    config = settings(method, arch, given)
+    whole: list[float] = []
+    alone: list[float] = []
+    last = 0.0
+
+    def between() -> bool:
+        """Close the loop's step, take a bare one, and open the loop's next."""
+        nonlocal last
+        wait()
+        whole.append(time.perf_counter() - last)
+        alone.append(seconds(lambda: bare(twin, x, y)))
+        last = time.perf_counter()
+        return len(whole) > given.rounds + 1
+
+    with tempfile.TemporaryDirectory() as folder:
+        stage = stage_of(config, folder, given, stop=between)
+        twin = copy.deepcopy(stage.trainer)
+        x, y = next(twin.loader.epoch(0))
+        last = time.perf_counter()
+        with suppress(Interrupted):
+            stage.run()
+        log = Log(Path(folder))
+        saver = Saver(Path(folder), stage.describe, stage.statistics, log, config.save_every)
+        saving = seconds(lambda: saver.on_epoch(stage.trainer))
+    looped, single = statistics.median(whole[2:]), statistics.median(alone[2:])
+    epoch = looped * len(stage.trainer.loader)
+    share = saving / min(epoch, config.save_every)
+    told = f"{looped:.3f} | {single:.3f} | {looped / single - 1:+.1%} | {saving:.2f} | {share:.2%}"
+    print(f"| {arch} | {method} | {told} |", flush=True)
+
+
+def main() -> None:
+    """Compare and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--arch", nargs="+", default=["resnet-18", "wrn-16-4", "small"])
+    parser.add_argument("--method", nargs="+", default=["at", "jem", "jeat"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--device", default="auto")
+    given = parser.parse_args()
+    device = devices.pick(given.device)
+    dtype = devices.autocast_type(given.precision, device) or torch.float32
+    peak = matrix_peak(dtype, device)
+    print(
+        f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {dtype},", end=" "
+    )
+    print(f"matrix peak {peak / 1e9:,.0f} GFLOP/s, batches of {given.batch_size}")
+    if "steps" in given.parts:
+        print("\n| network | method | step | images/s | ratio | GFLOP/image | of peak | peak MiB |")
+        print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+        for arch, method in itertools.product(given.arch, given.method):
+            compare_steps(arch, method, given, peak)
+    if "attacks" in given.parts:
+        print("\n| network | PGD-10 by | images/s | slower than jeat |\n| --- | --- | --- | --- |")
+        for arch in given.arch:
+            compare_attacks(arch, given)
+    if "loop" in given.parts:
+        print("\n| network | method | loop, s | bare step, s | more | a save, s | of the time |")
+        print("| --- | --- | --- | --- | --- | --- | --- |")
+        for arch, method in itertools.product(given.arch, given.method):
+            compare_loop(arch, method, given)
+
+
+if __name__ == "__main__":
+    main()
