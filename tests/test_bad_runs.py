@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from command_line import (
     STANDARD,
     here,
@@ -17,7 +16,6 @@ from command_line import (
     untouched,
 )
 from conftest import Trained
-from safetensors.torch import save_file
 
 LATEST = "digits-jeat-small"
 
@@ -47,9 +45,7 @@ def broken(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     newer = rewritten(model, schema=99, version="9.1")
     (folder / "newer" / "model.safetensors").write_bytes(newer)
     (folder / "words.txt").write_text("a checkpoint, honestly\n" * 10)
-    save_file({"a": torch.zeros(2)}, folder / "plain.safetensors")
-    torch.save({"a": torch.zeros(2)}, folder / "zip.pt")
-    torch.save({"a": torch.zeros(2)}, folder / "old.pt", _use_new_zipfile_serialization=False)
+    (folder / "web.pt").write_text("<html>")
     return folder
 
 
@@ -65,9 +61,7 @@ def broken(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("begun", "model.safetensors` is cut short at 8 bytes", "copy it again"),
         ("newer", "has schema 99, written by jeat 9.1", "upgrade: `pip install -U jeat-cli`"),
         ("words.txt", "words.txt` is not a jeat checkpoint", "name a run directory"),
-        ("plain.safetensors", "is not a jeat checkpoint", "name a run directory"),
-        ("zip.pt", "zip.pt` is a pickle", "jeat reads `.safetensors`"),
-        ("old.pt", "old.pt` is a pickle", "jeat reads `.safetensors`"),
+        ("web.pt", "web.pt` is a web page", "download it again"),
         ("nowhere", "there is no run or checkpoint at `", "known: "),
         ("no/where", "there is no run or checkpoint at `", "jeat train"),
         ("digits-jeta-small", "digits-jeta-small`", "did you mean the run `digits-jeat-small`?"),

@@ -149,7 +149,7 @@ def test_completion(monkeypatch):
     assert offered(parameters.RUN, "digits-j") == ["digits-jeat"]
     assert offered(parameters.METHOD, "je") == ["jeat", "jem"]
     assert offered(parameters.DATASET, "fo") == ["folder:PATH"]
-    assert "wrn-28-10" in offered(parameters.ARCH, "")
+    assert {"wrn-28-10", "cifar-resnet-20", "resnet-18-v1"} <= set(offered(parameters.ARCH, ""))
     assert offered(parameters.DEVICE, "cu") == ["cuda"]
     assert [item.type for item in parameters.RUN.shell_complete(None, None, "./d")] == ["file"]
 

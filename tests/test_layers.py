@@ -14,11 +14,11 @@ PACKAGE = Path(__file__).parent.parent / "src" / "jeatcli"
 ORDER = """
 errors reporting
 paths registry threat datasets randomness devices
-config
-runs config_file download render figure energy sgld data_local
+config foreign
+runs config_file download render figure energy sgld data_local state_dict
 pgd models data_published run_folder
-data
-methods attacks optimize
+data matching model
+methods attacks optimize adoption
 trainer
 checkpoint
 evaluate plane inception guard log
@@ -54,6 +54,7 @@ LIGHT = {
     "datasets",
     "config",
     "config_file",
+    "foreign",
     "runs",
 }
 HEAVY = {"torch", "torchvision", "torch_fidelity", "matplotlib", "numpy", "PIL", "safetensors"}

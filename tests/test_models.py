@@ -8,7 +8,7 @@ import torch
 from jeatcli.errors import UsageProblem
 from jeatcli.models import Classifier, Shape, architectures, build, frozen
 
-NETS = ["small", "resnet-18", "wrn-10-1"]
+NETS = ["small", "resnet-18", "resnet-18-wong", "resnet-18-v1", "cifar-resnet-8", "wrn-10-1"]
 
 
 def classifier(

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .config import TrainConfig
     from .errors import JeatError
     from .evaluate import attack
+    from .foreign import Foreign
     from .generate import sample
     from .landscape import energy_landscape
     from .score import image_scores
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # Where each public name lives; it is imported when it is asked for, since torch takes seconds.
 # No name may be that of a file here: importing the file would put the module in its place.
 _HOMES = {
+    "Foreign": "foreign",
     "JeatError": "errors",
     "Threat": "threat",
     "TrainConfig": "config",
@@ -33,6 +35,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Foreign",
     "JeatError",
     "Threat",
     "TrainConfig",

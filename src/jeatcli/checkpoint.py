@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,85 +14,28 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from . import devices, runs
-from .datasets import dataset_facts
-from .errors import JeatError
-from .models import Classifier, Shape, build
+from . import adoption, devices, runs
+from .errors import JeatError, UsageProblem
+from .foreign import Foreign
+from .model import Meta, Model, network
+from .models import Classifier
 from .optimize import load_optimizer_tensors, optimizer_tensors
 from .paths import write_atomic
+from .reporting import SILENT, Reporter
 from .sgld import ClassStatistics
-from .threat import Threat
 from .trainer import Trainer
 
-
-@dataclass(frozen=True)
-class Meta:
-    """What a checkpoint says of itself, in its header's one key `jeat`."""
-
-    arch: str
-    norm_layer: str
-    activation: str
-    dataset: str
-    classes: tuple[str, ...]
-    shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    method: str
-    options: Mapping[str, Any]
-    epoch: int
-    epochs: int
-    finished: bool
-    seed: int
-    version: str = version("jeat-cli")
-    schema: int = runs.SCHEMA
-
-    @property
-    def threat(self) -> Threat:
-        """The threat model that the run was trained for, else the data set's customary one."""
-        if "eps" in self.options:
-            return Threat(self.options["norm"], self.options["eps"])
-        facts = dataset_facts(self.dataset)
-        return Threat("linf", facts.eps["linf"] if facts else 8 / 255)
-
-
-@dataclass(frozen=True)
-class Model:
-    """A trained classifier, ready to be used.
-
-    Args:
-        classifier: In eval mode, float32, its weights frozen.
-        meta: What the checkpoint says of itself.
-        statistics: Of the training images, by class, on the classifier's device.
-        path: The file that it came from.
-    """
-
-    classifier: Classifier
-    meta: Meta
-    statistics: ClassStatistics
-    path: Path
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.classifier.parameters()).device
-
-    @property
-    def name(self) -> str:
-        """The run's name, or the file's."""
-        inside = self.path.name == runs.MODEL_FILE
-        return self.path.resolve().parent.name if inside else self.path.stem
-
-    @property
-    def directory(self) -> Path:
-        """Where the results for this model belong."""
-        return self.path.parent
-
-
-def network(meta: Meta) -> Classifier:
-    """Build the classifier that a header describes, its weights not yet loaded."""
-    shape = Shape(meta.shape, len(meta.classes), meta.norm_layer, meta.activation)
-    net = Classifier(build(meta.arch, shape), meta.mean, meta.std)
-    return net.to(memory_format=torch.channels_last)
+__all__ = [
+    "Meta",
+    "Model",
+    "load",
+    "load_each",
+    "load_state",
+    "network",
+    "refuse_unused",
+    "save_model",
+    "save_state",
+]
 
 
 def save_model(path: Path, classifier: Classifier, meta: Meta, statistics: ClassStatistics) -> None:
@@ -106,20 +49,77 @@ def save_model(path: Path, classifier: Classifier, meta: Meta, statistics: Class
     _save(path, tensors, asdict(meta))
 
 
-def load(run: str | Path | None = None, *, device: str = "auto") -> Model:
-    """Load the model of a run.
+def load(
+    run: str | Path | None = None,
+    *,
+    device: str = "auto",
+    foreign: Foreign | None = None,
+    reporter: Reporter = SILENT,
+) -> Model:
+    """Load the model of a run, or somebody else's.
 
     Args:
-        run: A run's name, a path to a run or a `.safetensors` file; None is the latest finished.
+        run: A run's name, a path to a run or to a file; None is the latest finished run.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        foreign: What a checkpoint is that `jeat train` did not write.
+        reporter: Hears what was decided for such a checkpoint.
 
     Raises:
-        JeatError: If there is none, or the file is damaged or not a jeat checkpoint.
+        JeatError: If there is none, or the file is damaged, would run code, or does not fit.
+        UsageProblem: If the checkpoint needs a description and has none, or the reverse.
     """
-    path = runs.resolve(run)
-    header = runs.read_header(path)
-    meta = _meta(path, header)
+    return load_each([run], device=device, foreign=foreign, reporter=reporter)[0]
+
+
+def load_each(
+    chosen: Sequence[str | Path | Model | None],
+    *,
+    device: str = "auto",
+    foreign: Foreign | None = None,
+    reporter: Reporter = SILENT,
+) -> list[Model]:
+    """Load several models, as `load` does; `foreign` describes each that is somebody else's.
+
+    Args:
+        chosen: What `load` takes, or models, which stay as they are.
+
+    Raises:
+        JeatError: As `load`.
+    """
     place = devices.pick(device)
+    models = [
+        each if isinstance(each, Model) else _load(runs.resolve(each), place, foreign, reporter)
+        for each in chosen
+    ]
+    refuse_unused(foreign, *models)
+    return models
+
+
+def refuse_unused(foreign: Foreign | None, *models: Model) -> None:
+    """Refuse a description of somebody else's checkpoint that no model needed.
+
+    Raises:
+        UsageProblem: Naming a checkpoint that says itself what it is.
+    """
+    if foreign is None or any(model.foreign for model in models):
+        return
+    ours = f"`{models[0].path}` was written by `jeat train`, and says itself what it is"
+    raise UsageProblem(
+        ours if models else "there is no checkpoint of others to be described",
+        "leave out the options that describe one, such as `--arch`",
+    )
+
+
+def _load(path: Path, device: torch.device, foreign: Foreign | None, reporter: Reporter) -> Model:
+    try:
+        header = runs.read_header(path)
+    except runs.NotOurs:
+        return adoption.adopt(path, foreign, device, reporter)
+    return _ours(path, header, device)
+
+
+def _ours(path: Path, header: dict[str, Any], device: torch.device) -> Model:
+    meta = _meta(path, header)
     tensors = _read(path)
     classifier = network(meta)
     try:
@@ -133,8 +133,8 @@ def load(run: str | Path | None = None, *, device: str = "auto") -> Model:
         raise JeatError(
             f"`{path}` does not fit its own header: {reason}", "copy the file again"
         ) from problem
-    classifier = classifier.eval().requires_grad_(False).to(place)
-    return Model(classifier, meta, statistics.to(place), path)
+    classifier = classifier.eval().requires_grad_(False).to(device)
+    return Model(classifier, meta, statistics.to(device), path)
 
 
 def _meta(path: Path, header: dict[str, Any]) -> Meta:

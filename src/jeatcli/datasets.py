@@ -16,6 +16,7 @@ class DatasetFacts:
     Args:
         summary: One line for the help.
         shape: Channels, height, width.
+        classes: Names of the classes.
         mean, std: Per-channel statistics of the training pixels in [0, 1]. Two true standard
             deviations circulate for CIFAR-10; this is the one over all pixels.
         eps: The customary radius by norm, in the [0, 1] pixel scale.
@@ -25,6 +26,7 @@ class DatasetFacts:
 
     summary: str
     shape: tuple[int, int, int]
+    classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     eps: Mapping[str, float]
@@ -33,17 +35,43 @@ class DatasetFacts:
 
 
 _COLOUR_EPS = {"linf": 8 / 255, "l2": 0.5}
-_PHOTOS: dict[str, Any] = {"arch": "wrn-28-10"}
+_PHOTOS: dict[str, Any] = {"arch": "wrn-28-10", "val_split": 1000}
 _GLYPHS: dict[str, Any] = {
     "arch": "small",
     "epochs": 10,
     "attack_steps": 7,
+    "val_split": 1000,
 }
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_NUMERALS = tuple("0123456789")
+_CIFAR10 = _words("airplane automobile bird cat deer dog frog horse ship truck")
+_CIFAR100 = _words(
+    """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
+    butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch
+    crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo
+    keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse
+    mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy
+    porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper
+    snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television
+    tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+    """
+)
+_CLOTHES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
 
 DATASETS: dict[str, DatasetFacts] = {
     "cifar10": DatasetFacts(
         "60,000 32x32 photographs, 10 classes (Krizhevsky 2009)",
         (3, 32, 32),
+        _CIFAR10,
         (0.4914, 0.4822, 0.4465),
         (0.2470, 0.2435, 0.2616),
         _COLOUR_EPS,
@@ -53,6 +81,7 @@ DATASETS: dict[str, DatasetFacts] = {
     "cifar100": DatasetFacts(
         "60,000 32x32 photographs, 100 classes (Krizhevsky 2009)",
         (3, 32, 32),
+        _CIFAR100,
         (0.5071, 0.4865, 0.4409),
         (0.2673, 0.2564, 0.2762),
         _COLOUR_EPS,
@@ -62,6 +91,7 @@ DATASETS: dict[str, DatasetFacts] = {
     "svhn": DatasetFacts(
         "99,289 32x32 house numbers, 10 classes (Netzer et al. 2011)",
         (3, 32, 32),
+        _NUMERALS,
         (0.4377, 0.4438, 0.4728),
         (0.1980, 0.2010, 0.1970),
         _COLOUR_EPS,
@@ -71,6 +101,7 @@ DATASETS: dict[str, DatasetFacts] = {
     "mnist": DatasetFacts(
         "70,000 28x28 handwritten digits, 10 classes (LeCun et al. 1998)",
         (1, 28, 28),
+        _NUMERALS,
         (0.1307,),
         (0.3081,),
         {"linf": 0.3, "l2": 2.0},
@@ -80,6 +111,7 @@ DATASETS: dict[str, DatasetFacts] = {
     "fashion-mnist": DatasetFacts(
         "70,000 28x28 pictures of clothes, 10 classes (Xiao et al. 2017)",
         (1, 28, 28),
+        _CLOTHES,
         (0.2860,),
         (0.3530,),
         {"linf": 0.1, "l2": 1.5},
@@ -89,6 +121,7 @@ DATASETS: dict[str, DatasetFacts] = {
     "digits": DatasetFacts(
         "1,797 8x8 handwritten digits inside the package (Alpaydin and Kaynak 1998)",
         (1, 8, 8),
+        _NUMERALS,
         (0.3053,),
         (0.3755,),
         {"linf": 0.15, "l2": 0.6},
@@ -102,6 +135,7 @@ DATASETS: dict[str, DatasetFacts] = {
             "buffer_size": 2000,
             "energy_l2": 0.001,
             "sigma": 0.3,
+            "val_split": 0,
         },
     ),
 }

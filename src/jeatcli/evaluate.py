@@ -17,9 +17,10 @@ from . import attacks as registry
 from . import data, pgd
 from .attacks import Plan
 from .attacks._base import Batch
-from .checkpoint import Model, load
+from .checkpoint import Model, load_each
 from .datasets import dataset_facts
 from .errors import JeatError, UsageProblem, unknown
+from .foreign import Foreign
 from .models import Classifier
 from .paths import write_atomic
 from .reporting import SILENT, Reporter
@@ -35,7 +36,7 @@ class Robustness:
     Args:
         run: The model's name.
         dataset: Whose test images were attacked, the first n in order.
-        method: That trained the model.
+        method: That trained the model, or `foreign`.
         n: Number of images.
         clean: Share that is classified correctly.
         robust: Share that is classified correctly and that no attack broke.
@@ -78,6 +79,7 @@ def attack(
     restarts: int = 1,
     num: int | None = None,
     target: str | int | None = None,
+    foreign: Foreign | None = None,
     batch_size: int = 256,
     data_dir: str | Path | None = None,
     device: str = "auto",
@@ -95,6 +97,7 @@ def attack(
         num: Use the first so many test images; None is all, or 1,000 on a CPU.
         target: A class, by name or index, that the attacks are to reach; its own images are
             then left out.
+        foreign: What the model is, if `jeat train` did not write it.
         batch_size: Images at a time.
         data_dir: Where the data sets are.
         device: Where to compute.
@@ -105,7 +108,7 @@ def attack(
         JeatError: If the run, the data or a setting is at fault.
     """
     began = time.perf_counter()
-    model = run if isinstance(run, Model) else load(run, device=device)
+    (model,) = load_each([run], device=device, foreign=foreign, reporter=reporter)
     plan = Plan(_threat(model, norm, eps), objective, steps, step_size, restarts, seed)
     images = data.load(model.meta.dataset, "test", data_dir=data_dir, reporter=reporter)
     _fits(model, images)

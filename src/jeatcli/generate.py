@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import pgd
-from .checkpoint import Model, load
+from . import data, pgd
+from .checkpoint import Model, load_each
 from .errors import UsageProblem, unknown
 from .evaluate import class_index
+from .foreign import Foreign
 from .randomness import ImageRng, mix
 from .reporting import SILENT, Reporter
-from .sgld import langevin, uniform_start
+from .sgld import ClassStatistics, langevin, uniform_start
 
 SAMPLERS = ("sgld", "pgd")
 STARTS = ("uniform", "gaussian")
@@ -92,6 +93,8 @@ def sample(
     noise: float | None = None,
     eps: float | None = None,
     seed: int = 0,
+    foreign: Foreign | None = None,
+    data_dir: str | Path | None = None,
     batch_size: int = 256,
     device: str = "auto",
     reporter: Reporter = SILENT,
@@ -105,6 +108,9 @@ def sample(
         sampler, objective, init, steps, step_size, noise, eps: See `Descent`; None is the
             default of the model's method (`defaults`).
         seed: Of everything random.
+        foreign: What the model is, if `jeat train` did not write it.
+        data_dir: Where the data sets are: only such a model needs the training images, for
+            `gaussian` starts, since its checkpoint has no class statistics.
         batch_size: Images at a time.
         device: Where to compute.
         reporter: Listens to the progress.
@@ -113,7 +119,7 @@ def sample(
         JeatError: If the run or a setting is at fault.
     """
     began = time.perf_counter()
-    model = run if isinstance(run, Model) else load(run, device=device)
+    (model,) = load_each([run], device=device, foreign=foreign, reporter=reporter)
     chosen = {
         "objective": objective,
         "init": init,
@@ -125,6 +131,8 @@ def sample(
     said = {key: value for key, value in chosen.items() if value is not None}
     descent = Descent(**{**vars(defaults(model, sampler)), **said})
     labels = _labels(classes, model.meta.classes, num)
+    if descent.init == "gaussian":
+        model = with_statistics(model, data_dir, reporter)
     images = draw(model, labels, descent, seed, batch_size, reporter)
     return Samples(
         images.cpu(),
@@ -161,6 +169,22 @@ def defaults(model: Model, sampler: str | None = None) -> Descent:
     )
 
 
+def with_statistics(
+    model: Model, data_dir: str | Path | None = None, reporter: Reporter = SILENT
+) -> Model:
+    """Return the model with class statistics: its own, or else measured on its training images.
+
+    Raises:
+        JeatError: If the images cannot be had.
+    """
+    if model.statistics is not None:
+        return model
+    reporter.say(f"`{model.name}` has no class statistics: measuring those of {model.meta.dataset}")
+    images = data.load(model.meta.dataset, "train", data_dir=data_dir, reporter=reporter)
+    measured = ClassStatistics.measure(images.x, images.y, len(images.classes))
+    return replace(model, statistics=measured.to(model.device))
+
+
 def draw(
     model: Model,
     labels: Tensor,
@@ -169,7 +193,10 @@ def draw(
     batch_size: int = 256,
     reporter: Reporter = SILENT,
 ) -> Tensor:
-    """Draw one image for each label (n,); return them (n, C, H, W) on the model's device."""
+    """Draw one image for each label (n,); return them (n, C, H, W) on the model's device.
+
+    A model without class statistics cannot start from them: see `with_statistics`.
+    """
     parts = []
     with reporter.track("sample", len(labels)) as bar:
         for index in torch.split(torch.arange(len(labels)), batch_size):
@@ -184,6 +211,7 @@ def _descend(model: Model, y: Tensor, descent: Descent, rng: ImageRng) -> Tensor
     if descent.init == "uniform":
         start = uniform_start(like, rng)
     else:
+        assert model.statistics is not None
         start = model.statistics.draw(y, like, rng)
     value = pgd.objective(descent.objective, model.classifier, start, y, target=y)
     if descent.sampler == "pgd":

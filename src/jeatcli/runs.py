@@ -12,14 +12,21 @@ from .paths import runs_dir
 
 SCHEMA = 1
 MODEL_FILE = "model.safetensors"
+BEST_FILE = "best.safetensors"
 STATE_FILE = "state.safetensors"
 CONFIG_FILE = "config.toml"
 LOG_FILE = "metrics.jsonl"
 _MOST_HEADER = 100_000_000
+# What PyTorch's checkpoints are called; their first bytes are those of a zip or of a pickle.
+_PICKLES = (".pt", ".pth", ".th", ".ckpt")
 
 
 class CutShort(JeatError):
     """A checkpoint is not whole; what there is of it is of no use."""
+
+
+class NotOurs(JeatError):
+    """A checkpoint that `jeat train` did not write."""
 
 
 def names() -> list[str]:
@@ -66,6 +73,27 @@ def resolve(run: str | Path | None = None, other_than: Path | None = None) -> Pa
     raise _missing(path)
 
 
+def is_foreign(path: Path) -> bool:
+    """Tell whether a file is a checkpoint that `jeat train` did not write.
+
+    Raises:
+        JeatError: If it cannot be read, or is no checkpoint at all.
+    """
+    try:
+        read_header(path)
+    except NotOurs:
+        return True
+    return False
+
+
+def results_dir(path: Path) -> Path:
+    """Return where the results for a model file go: beside it, if it is ours.
+
+    Those for somebody else's go into a directory of its name, in the working directory.
+    """
+    return Path.cwd() / path.stem if is_foreign(path) else path.parent
+
+
 def _without_model(path: Path) -> JeatError:
     """Say how a directory without a model can become a run, or that it is none."""
     if (path / CONFIG_FILE).is_file():
@@ -106,6 +134,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
     Raises:
         CutShort: If its end is missing.
+        NotOurs: If it is somebody else's.
         JeatError: If it is of another kind, or written by a newer version.
     """
     try:
@@ -118,11 +147,10 @@ def read_header(path: Path) -> dict[str, Any]:
         raise JeatError(
             f"cannot read `{path}`: {problem.strerror}", "check the path and its permissions"
         ) from problem
-    if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
-        raise JeatError(
-            f"`{path}` is a pickle, which may run code when it is read",
-            "jeat reads `.safetensors` checkpoints that `jeat train` wrote",
-        )
+    # The first byte alone may be that of the length of a header of ours.
+    pickled = start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and length > _MOST_HEADER)
+    if pickled or path.suffix.lower() in _PICKLES:
+        raise _foreign(path)
     if size < 8 or size - 8 < length <= _MOST_HEADER:
         raise _truncated(path, size)
     try:
@@ -130,7 +158,7 @@ def read_header(path: Path) -> dict[str, Any]:
         meta = header.pop("__metadata__", {}).get("jeat")
         ends = [entry["data_offsets"][1] for entry in header.values()]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise _foreign(path) from None
+        raise _no_checkpoint(path) from None
     if 8 + length + max(ends, default=0) > size:
         raise _truncated(path, size)
     if meta is None:
@@ -143,7 +171,7 @@ def _checked(path: Path, meta: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(meta)
         schema = int(found["schema"])
     except (ValueError, KeyError, TypeError):
-        raise _foreign(path) from None
+        raise _no_checkpoint(path) from None
     if schema > SCHEMA:
         raise JeatError(
             f"`{path}` has schema {schema}, written by jeat {found.get('version', '?')}; "
@@ -160,8 +188,12 @@ def _truncated(path: Path, size: int) -> CutShort:
     )
 
 
-def _foreign(path: Path) -> JeatError:
-    return JeatError(
-        f"`{path}` is not a jeat checkpoint",
-        "name a run directory or a `model.safetensors` that `jeat train` wrote",
-    )
+_NAME_OURS = "name a run directory or a `model.safetensors` that `jeat train` wrote"
+
+
+def _foreign(path: Path) -> NotOurs:
+    return NotOurs(f"`{path}` is somebody else's checkpoint, not one of jeat", _NAME_OURS)
+
+
+def _no_checkpoint(path: Path) -> JeatError:
+    return JeatError(f"`{path}` is not a jeat checkpoint", _NAME_OURS)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +14,9 @@ import torch
 from torch import Tensor
 
 from . import collection, data, devices, fidelity, inception, runs
-from .checkpoint import Model, load
+from .checkpoint import Model, load, refuse_unused
 from .errors import JeatError, UsageProblem
+from .foreign import Foreign
 from .generate import sample
 from .protocol import Protocol
 from .render import to_uint8
@@ -22,6 +25,7 @@ from .reporting import SILENT, Reporter
 _SAMPLE_BATCH = 256
 _INCEPTION_BATCH = 64
 _FEATURE_BATCH = 512
+_Open = Callable[[str | Path], Model]
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ def image_scores(
     kid_subsets: int = 100,
     kid_subset_size: int = 1000,
     dataset: str | None = None,
+    foreign: Foreign | None = None,
     inception_weights: Path | str | None = None,
     data_dir: Path | str | None = None,
     batch_size: int | None = None,
@@ -89,6 +94,8 @@ def image_scores(
         splits: Of the Inception Score.
         kid_subsets, kid_subset_size: Of the KID; fewer images make the subsets smaller.
         dataset: The reference's data set; by default the run's, or that of `features`.
+        foreign: What `source` and `features` are, if `jeat train` did not write them; their
+            data set is `dataset`, where none is said here.
         inception_weights: A file to use in place of the published one.
         data_dir: Where the data sets are.
         batch_size: Images at a time, for drawing and for the features.
@@ -105,14 +112,18 @@ def image_scores(
     began = time.perf_counter()
     _check(num, splits, kid_subsets, kid_subset_size, batch_size)
     given = {key: value for key, value in sampling.items() if value is not None}
-    origin = None if source is None else _source(source, device, given)
-    extractor = _extractor(features, inception_weights, device, reporter)
+    if foreign is not None and foreign.dataset is None:
+        foreign = replace(foreign, dataset=dataset)
+    open_model = partial(_open, device=device, foreign=foreign, reporter=reporter)
+    origin = None if source is None else _source(source, open_model, given)
+    extractor = _extractor(features, inception_weights, open_model, reporter)
     if origin is None:
         judge = extractor.path if isinstance(extractor, Model) else None
-        origin = _source(runs.resolve(None, judge), device, given)
+        origin = _source(runs.resolve(None, judge), open_model, given)
+    refuse_unused(foreign, *(m for m in (origin.model, extractor) if isinstance(m, Model)))
     against = _reference(origin, extractor, dataset, reference, data_dir, reporter)
     _fits(origin, extractor, against)
-    images, drawn = _images(origin, num, against, seed, batch_size, reporter, given)
+    images, drawn = _images(origin, num, against, seed, batch_size, data_dir, reporter, given)
     _enough(len(images), origin.name)
     place = extractor.device if isinstance(extractor, Model) else devices.pick(device)
     settings = {
@@ -162,7 +173,13 @@ def _enough(num: int, name: str) -> None:
         )
 
 
-def _source(source: str | Path | Model, device: str, sampling: dict[str, Any]) -> _Source:
+def _open(run: str | Path, device: str, foreign: Foreign | None, reporter: Reporter) -> Model:
+    """Load a model; the description is for somebody else's alone."""
+    described = foreign if runs.is_foreign(runs.resolve(run)) else None
+    return load(run, device=device, foreign=described, reporter=reporter)
+
+
+def _source(source: str | Path | Model, open_model: _Open, sampling: dict[str, Any]) -> _Source:
     """Find out what is to be judged; a run's name goes before a folder's."""
     if isinstance(source, Model):
         return _Source(source.name, source, source.path)
@@ -170,7 +187,7 @@ def _source(source: str | Path | Model, device: str, sampling: dict[str, Any]) -
     known = str(source) in runs.names() or (path / runs.MODEL_FILE).exists()
     if path.suffix.lower() == ".npz" or (not known and collection.holds_pictures(path)):
         return _stored(path, sampling)
-    model = load(source, device=device)
+    model = open_model(source)
     return _Source(model.name, model, model.path)
 
 
@@ -189,12 +206,15 @@ def _stored(path: Path, sampling: dict[str, Any]) -> _Source:
 
 
 def _extractor(
-    features: str | Path | Model, weights: Path | str | None, device: str, reporter: Reporter
+    features: str | Path | Model,
+    weights: Path | str | None,
+    open_model: _Open,
+    reporter: Reporter,
 ) -> Model | Path:
     """Get hold of what turns images into features, before anything long begins."""
     if features == "inception":
         return inception.weights(weights, reporter)
-    model = features if isinstance(features, Model) else load(features, device=device)
+    model = features if isinstance(features, Model) else open_model(features)
     if weights is not None:
         raise UsageProblem(
             f"Inception weights are of no use with the features of `{model.name}`",
@@ -242,6 +262,7 @@ def _images(
     against: data.Images,
     seed: int,
     batch_size: int | None,
+    data_dir: Path | str | None,
     reporter: Reporter,
     sampling: dict[str, Any],
 ) -> tuple[Tensor, dict[str, Any] | None]:
@@ -253,6 +274,7 @@ def _images(
         num=num or len(against),
         seed=seed,
         batch_size=batch_size or _SAMPLE_BATCH,
+        data_dir=data_dir,
         reporter=reporter,
         **sampling,
     )

@@ -155,7 +155,8 @@ def _version(distribution: str) -> str:
 
 _EPILOG = """\
 RUN is the name of a run, a path to its directory (with a slash), or a .safetensors
-file; where it is left out, the latest finished run.
+file; where it is left out, the latest finished run. It may also be a PyTorch
+checkpoint of somebody else, which --arch and --dataset describe.
 
 \b
 Environment:

@@ -16,6 +16,7 @@ from .options import (
     batch_size,
     data_dir,
     device,
+    foreign_options,
     option,
     output_options,
     run_argument,
@@ -81,6 +82,7 @@ _attack = partial(option, "Attack")
     shown="all, 1,000 on a CPU",
 )
 @data_dir
+@foreign_options()
 @batch_size(256)
 @device
 @option(
@@ -111,23 +113,26 @@ def command(
       jeat attack runs/jeat --attack fgsm --attack pgd --steps 50 --restarts 5
       jeat attack runs/jeat --norm l2 --eps 0.5 -n 1000
       jeat attack runs/jeat --fail-under 0.45 --json
+      jeat attack theirs.pt --arch resnet-18-v1 --dataset cifar10
     """
     terminal = ui.open_terminal(quiet, verbose)
-    from ..runs import MODEL_FILE, resolve
+    from ..runs import MODEL_FILE, is_foreign, resolve
 
     path = resolve(run)
     from ..evaluate import attack, save
 
     result = attack(path, data_dir=data_dir, reporter=terminal, **settings)
     ui.emit(result, as_json, lambda: report(result))
-    if path.name == MODEL_FILE:
+    ours = not is_foreign(path)
+    if path.name == MODEL_FILE and ours:
         try:
             save(result, path.parent)
         except JeatError as problem:
             terminal.warn(problem.message)
     if fail_under is not None and result.robust < fail_under:
         raise JeatError(f"robust accuracy {result.robust:.4f} is below {fail_under:g}")
-    terminal.hint(ui.next_command("sample", run))
+    if ours:
+        terminal.hint(ui.next_command("sample", run))
 
 
 def report(result: Robustness) -> str:

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from ..config_file import read_toml
-from ..errors import UsageProblem, unknown
-from .parameters import COUNT, DESCENTS, DEVICE, FRACTION, NATURAL, NORM, RUN, SAMPLERS, STARTS
+from ..foreign import Foreign
+from .parameters import (
+    ACTIVATIONS,
+    ARCH,
+    CHANNELS,
+    COUNT,
+    DATASET,
+    DESCENTS,
+    DEVICE,
+    FRACTION,
+    NATURAL,
+    NORM,
+    NORM_LAYERS,
+    RUN,
+    SAMPLERS,
+    STARTS,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 Lists = Mapping[str, Callable[[], dict[str, str]]]
-FILE_OPTIONS = f"{__name__}.file_options"
 _WIDEST = 28
 
 
@@ -228,37 +241,64 @@ output_options = combine(
 )
 
 
-def read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
-    """Lay the settings of a TOML file below those of the environment and the command line.
+_foreign = partial(option, "Checkpoints of others (RUN is a state dict that jeat did not write)")
+_described = {
+    "arch": _foreign(
+        "--arch", help="Its network; `jeat train --help` lists them", type=ARCH, metavar="ARCH"
+    ),
+    "dataset": _foreign(
+        "--dataset", help="What it was trained on", type=DATASET, metavar="DATASET"
+    ),
+    "mean": _foreign(
+        "--mean",
+        help="Its normalisation, by channel; --mean 0 --std 1 for pixels as they are",
+        type=CHANNELS,
+        metavar="R,G,B",
+        shown="the file's, else the data set's",
+    ),
+    "std": _foreign(
+        "--std",
+        help="The standard deviation that belongs to the mean",
+        type=CHANNELS,
+        metavar="R,G,B",
+        shown="the file's, else the data set's",
+    ),
+    "norm_layer": _foreign(
+        "--norm-layer",
+        help="Its normalisation layers",
+        type=click.Choice(NORM_LAYERS),
+        metavar="LAYER",
+        shown="batch",
+    ),
+    "activation": _foreign(
+        "--activation", help="Its nonlinearity", type=click.Choice(ACTIVATIONS), shown="relu"
+    ),
+    "entry": _foreign(
+        "--entry",
+        help="Where in the file the weights are, such as ema or last",
+        metavar="NAME",
+        shown="state_dict, model, ...",
+    ),
+}
 
-    Raises:
-        UsageProblem: If the file is no TOML, or has a key that is no option.
+
+def foreign_options(dataset: bool = True) -> Callable[[F], F]:
+    """Take what describes somebody else's checkpoint, and give it to the command as `foreign`.
+
+    The command gets a `Foreign`, or None where none of the options was used.
+
+    Args:
+        dataset: Whether `--dataset` is one of them; else it is the command's own.
     """
-    if path is None or ctx.resilient_parsing:
-        return path
-    table = read_toml(path)
-    known = {
-        long.removeprefix("--"): other
-        for other in ctx.command.params
-        if other is not param and isinstance(other, Option)
-        for long in other.opts
-        if long.startswith("--") and long != "--option"
-    }
-    ctx.meta[FILE_OPTIONS] = _options_table(path, table.pop("options", {}))
-    defaults: dict[str, Any] = {}
-    for key, value in table.items():
-        if (target := known.get(key.replace("_", "-"))) is None:
-            wrong = unknown("key", key, [*known, "options"])
-            raise UsageProblem(f"{wrong.message} in `{path}`", wrong.hint)
-        if isinstance(value, dict | list):
-            raise UsageProblem(f"`{key}` in `{path}` must be a single value")
-        # As text, so that the option's own type judges it: 3.5 epochs is an error, not 3.
-        defaults[str(target.name)] = str(value)
-    ctx.default_map = {**(ctx.default_map or {}), **defaults}
-    return path
+    options = {name: each for name, each in _described.items() if dataset or name != "dataset"}
 
+    def decorate(function: F) -> F:
+        @wraps(function)
+        def described(*args: Any, **settings: Any) -> Any:
+            taken = {name: settings.pop(name) for name in options}
+            said = {name: value for name, value in taken.items() if value is not None}
+            return function(*args, foreign=Foreign(**said) if said else None, **settings)
 
-def _options_table(path: Path, table: Any) -> dict[str, Any]:
-    if not isinstance(table, dict):
-        raise UsageProblem(f"`options` in `{path}` must be a table", "write `[options]` above them")
-    return {key.replace("-", "_"): value for key, value in table.items()}
+        return combine(*options.values())(described)  # type: ignore[return-value]
+
+    return decorate

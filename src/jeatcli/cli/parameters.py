@@ -75,7 +75,12 @@ def architectures() -> dict[str, str]:
 
 def arch_names() -> list[str]:
     """Return names of architectures to complete, a usual size for each placeholder."""
-    return [name.replace("-D-W", "-28-10") for name in architectures()]
+    usual = {"-D-W": "-28-10", "-N": "-20"}
+    found = []
+    for name in architectures():
+        ending = next((each for each in usual if name.endswith(each)), "")
+        found.append(name.removesuffix(ending) + usual.get(ending, ""))
+    return found
 
 
 def datasets() -> dict[str, str]:
@@ -133,7 +138,19 @@ class Number(ParamType):
         return number
 
 
+class Channels(ParamType):
+    """Numbers separated by commas, one for each channel or one for all, such as .5,.5,.5."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, ...]:
+        """Return the numbers."""
+        parts = value if isinstance(value, tuple) else str(value).split(",")
+        return tuple(FRACTION.convert(part, param, ctx) for part in parts)
+
+
 FRACTION = Number()
+CHANNELS = Channels()
 POSITIVE = Number(above=True)
 SHARE = Number(most=1.0)
 COUNT = click.IntRange(min=1)

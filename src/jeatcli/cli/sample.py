@@ -15,7 +15,9 @@ from . import ui
 from .options import (
     Command,
     batch_size,
+    data_dir,
     device,
+    foreign_options,
     option,
     output_options,
     run_argument,
@@ -52,6 +54,8 @@ FORMATS = {"grid": ".png", "png": "", "npz": ".npz"}
 )
 @seed("Images")
 @sampler_options
+@foreign_options()
+@data_dir
 @batch_size(256)
 @device
 @option(
@@ -102,12 +106,14 @@ def command(
       jeat sample runs/jeat --class dog --class cat -n 16 -o pets.png
       jeat sample runs/jeat -n 1000 --format png -o images
       jeat sample runs/jeat --sampler pgd --steps 60 --seed 3
+      jeat sample theirs.pt --arch resnet-18-v1 --dataset cifar10 --init uniform
     """
     terminal = ui.open_terminal(quiet, verbose)
     layout = layout or layout_of(out)
     from .. import __version__, runs
 
-    home = runs.resolve(run).parent / "samples"
+    path = runs.resolve(run)
+    home = runs.results_dir(path) / "samples"
     target = destination(out, layout, home, f"{'-'.join(classes)}-seed{settings['seed']}")
     check_writable(target / "000000.png" if layout == "png" else target)
     from ..generate import sample
@@ -128,7 +134,8 @@ def command(
         "version": __version__,
     }
     ui.emit(result, as_json, lambda: str(target))
-    terminal.hint(ui.next_command("landscape", run))
+    if not runs.is_foreign(path):
+        terminal.hint(ui.next_command("landscape", run))
 
 
 def layout_of(out: Path | None) -> str:

@@ -14,6 +14,7 @@ from .options import (
     batch_size,
     data_dir,
     device,
+    foreign_options,
     option,
     output_options,
     sampler_options,
@@ -63,7 +64,7 @@ _score = partial(option, "Score")
 @option(
     "Data",
     "--dataset",
-    help="Data set of the reference, for a FOLDER or an .npz",
+    help="Data set of the reference, for a FOLDER, an .npz or a checkpoint of others",
     type=DATASET,
     metavar="DATASET",
     shown="the run's",
@@ -77,6 +78,7 @@ _score = partial(option, "Score")
     metavar="FILE",
 )
 @sampler_options
+@foreign_options(dataset=False)
 @batch_size(None, "by features")
 @device
 @output_options
@@ -93,6 +95,7 @@ def command(source: str | None, as_json: bool, quiet: bool, verbose: bool, **set
       jeat score -n 50000
       jeat score runs/jeat --features runs/standard
       jeat score images/ --dataset cifar10 --reference test
+      jeat score runs/jeat --features theirs.pt --arch cifar-resnet-20 --dataset cifar10
     """
     terminal = ui.open_terminal(quiet, verbose)
     from ..score import image_scores

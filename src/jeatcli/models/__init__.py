@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._classifier import Classifier, Normalize, frozen
+from ._guess import candidates
 from ._shape import Shape, architectures, build
 
-__all__ = ["Classifier", "Normalize", "Shape", "architectures", "build", "frozen"]
+__all__ = ["Classifier", "Normalize", "Shape", "architectures", "build", "candidates", "frozen"]

@@ -1,14 +1,14 @@
 """`resnet-18`: Pre-activation residual network with a CIFAR stem (He et al. 2016b).
 
-Module names are those of the published PreActResNet-18 for CIFAR (Wong et al. 2020, Rice et al.
-2020, RobustBench), so that their state dicts load.
+Module names are those of the published PreActResNet-18 for CIFAR (Rice et al. 2020, Rebuffi et
+al. 2021, RobustBench), so that their state dicts load.
 """
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ._residual import Maker, ResidualNet, tamed
 from ._shape import Shape
 
 
@@ -27,57 +27,33 @@ class PreActBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         ahead = self.act(self.bn1(x))
-        aside = self.shortcut(ahead) if hasattr(self, "shortcut") else x
+        aside = self.shortcut(self.projected(x, ahead)) if hasattr(self, "shortcut") else x
         residual: Tensor = self.conv2(self.act(self.bn2(self.conv1(ahead)))) + aside
         return residual
 
+    def projected(self, x: Tensor, ahead: Tensor) -> Tensor:
+        """Return what the shortcut takes, of the block's input before and after its activation."""
+        return ahead
 
-class PreActResNet(nn.Module):
-    """Four stages of pre-activation blocks of 64, 128, 256 and 512 channels."""
 
-    def __init__(self, shape: Shape, blocks: tuple[int, int, int, int]) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(shape.image[0], 64, 3, 1, 1, bias=False)
-        inputs = 64
-        for stage, count in enumerate(blocks):
-            outputs = 64 << stage
-            layers = []
-            for index in range(count):
-                stride = 2 if stage and not index else 1
-                layers.append(PreActBlock(shape, inputs, outputs, stride))
-                inputs = outputs
-            setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
-        self.bn = shape.norm(inputs)
+class PreActResNet(ResidualNet):
+    """Four stages of pre-activation blocks, then the activation that the last one still needs.
+
+    Args:
+        block: Builds a block.
+    """
+
+    def __init__(self, shape: Shape, block: Maker = PreActBlock) -> None:
+        super().__init__(shape, block, (64, 128, 256, 512), 2)
+        self.bn = shape.norm(512)
         self.act = shape.act()
-        self.linear = nn.Linear(inputs, shape.classes)
 
-    def features(self, x: Tensor) -> Tensor:
-        x = self.conv1(x)
-        for stage in range(1, 5):
-            x = self.get_submodule(f"layer{stage}")(x)
-        return F.adaptive_avg_pool2d(self.act(self.bn(x)), 1).flatten(1)
-
-    def head(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.linear(features)
-        return logits
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
+    def last(self, x: Tensor) -> Tensor:
+        """Return what is averaged, of what the last stage gives."""
+        out: Tensor = self.act(self.bn(x))
+        return out
 
 
 def make(shape: Shape) -> nn.Module:
     """Build the 18-layer network."""
-    net = PreActResNet(shape, (2, 2, 2, 2))
-    if shape.norm_layer == "none":
-        tame_residuals(net)
-    return net
-
-
-def tame_residuals(net: nn.Module) -> None:
-    """Start every residual branch at zero, so that depth without normalisation is stable.
-
-    (Zhang et al. 2019, Fixup, whose one indispensable rule this is.)
-    """
-    for module in net.modules():
-        if isinstance(branch := getattr(module, "conv2", None), nn.Conv2d):
-            nn.init.zeros_(branch.weight)
+    return tamed(PreActResNet(shape), shape)

@@ -6,12 +6,14 @@ robust networks use, so that their state dicts load.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageProblem
+from ._residual import count_blocks, tamed
 from ._shape import Shape, at_least
-from .resnet import tame_residuals
 
 
 class BasicBlock(nn.Module):
@@ -92,7 +94,11 @@ def make(shape: Shape, depth: int, width: int) -> nn.Module:
             f"`{arch}` has depth {depth}, which is not 6n + 4",
             f"the nearest is `wrn-{near}-{width}`",
         )
-    net = WideResNet(shape, depth, width)
-    if shape.norm_layer == "none":
-        tame_residuals(net)
-    return net
+    return tamed(WideResNet(shape, depth, width), shape)
+
+
+def numbers(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
+    """Return depth and width of a network with a state dict of those shapes, if it is one."""
+    count = count_blocks("block1.layer", shapes)
+    first = shapes.get("block1.layer.0.conv1.weight")
+    return (6 * count + 4, first[0] // 16) if first else None

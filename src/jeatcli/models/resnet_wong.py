@@ -1,0 +1,18 @@
+"""`resnet-18-wong`: `resnet-18-raw` without the last normalisation and activation.
+
+So are the PreActResNet-18 of Wong et al. (2020) and of Andriushchenko and Flammarion (2020) in
+RobustBench.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ._residual import ResidualNet, tamed
+from ._shape import Shape
+from .resnet_raw import RawShortcutBlock
+
+
+def make(shape: Shape) -> nn.Module:
+    """Build the 18-layer network."""
+    return tamed(ResidualNet(shape, RawShortcutBlock, (64, 128, 256, 512), 2), shape)

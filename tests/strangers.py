@@ -1,0 +1,42 @@
+"""Checkpoints as others write them, made from networks of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from jeatcli.foreign import Foreign
+from jeatcli.models import Shape, build
+
+DIGITS = Shape((1, 8, 8), 10)
+PLAIN = Foreign("wrn-10-1", "digits", (0.0,), (1.0,))
+
+
+def net(arch: str = "wrn-10-1", shape: Shape = DIGITS) -> nn.Module:
+    """Build a network with weights of its own."""
+    torch.manual_seed(5)
+    found = build(arch, shape).eval()
+    for key, value in found.state_dict().items():
+        if value.ndim == 1 and "bias" not in key:
+            value.uniform_(0.5, 1.5)
+    return found
+
+
+def weights(arch: str = "wrn-10-1", prefix: str = "") -> dict[str, Tensor]:
+    """Return the state dict of such a network, a prefix before every name."""
+    return {prefix + key: value for key, value in net(arch).state_dict().items()}
+
+
+def written(folder: Path, content: object, name: str = "theirs.pt") -> Path:
+    """Write a file as `torch.save` does."""
+    torch.save(content, folder / name)
+    return folder / name
+
+
+def renamed(found: Mapping[str, Tensor], old: str, new: str) -> dict[str, Tensor]:
+    """Return a state dict with other names, of which there must be some."""
+    assert any(old in key for key in found)
+    return {key.replace(old, new): value for key, value in found.items()}
