@@ -147,7 +147,8 @@ def sample(
 def defaults(model: Model, sampler: str | None = None) -> Descent:
     """Return how images are drawn from a model if nothing else is said.
 
-    Methods with chains are sampled as they were trained, by SGLD from uniform noise; the others
+    Methods with chains are sampled as they were trained, by SGLD from where their chains start;
+    the others
     by the PGD of Santurkar et al. (2019) from class Gaussians, whose radius 30 and step 0.5 are
     for 3 x 32 x 32 pixels and scale with the root of their number.
     """
@@ -160,7 +161,7 @@ def defaults(model: Model, sampler: str | None = None) -> Descent:
     return Descent(
         sampler,
         "joint",
-        "uniform",
+        options.get("chain_start", "uniform"),
         100,
         options.get("sgld_step_size", 0.25),
         options.get("sgld_noise", 0.005),
