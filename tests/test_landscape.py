@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,85 +11,190 @@ import torch
 from PIL import Image
 from tiny import load_run, save_run
 
-from jeatcli import data, landscape
+from jeatcli import data
+from jeatcli.checkpoint import Model
 from jeatcli.errors import JeatError, UsageProblem
-from jeatcli.landscape import Landscape, draw, energy_landscape, save_grid
-from jeatcli.plane import Plane, random_directions
+from jeatcli.landscape import Landscape, draw, energy_landscape, save_numbers
+from jeatcli.views._plane import Plane, orthonormal, random_directions, scaled
+from jeatcli.views.contour import Contours, Panel
+
+
+def contours(landscape: Landscape) -> Contours:
+    assert isinstance(landscape.found, Contours)
+    return landscape.found
+
+
+def panels(runs: list[str | Model], **settings: object) -> tuple[Panel, ...]:
+    return contours(energy_landscape(runs, device="cpu", **settings)).panels  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def small() -> Landscape:
     save_run("one", method="at")
     save_run("two", method="jeat", seed=1)
-    return energy_landscape(["one", "two"], grid=5, image=3, device="cpu")
+    return energy_landscape(["one", "two"], grid=5, image=(3,), device="cpu")
 
 
-def test_directions_are_orthogonal_and_scaled() -> None:
-    first, second = random_directions(torch.zeros(3, 32, 32), 8 / 255, 0).double().flatten(1)
-    assert abs(first @ second) / first.square().sum() < 1e-6
+def directions(unit: float, norm: str, shape: tuple[int, ...] = (3, 32, 32)) -> torch.Tensor:
+    return scaled(orthonormal(random_directions(torch.zeros(shape), 0)), unit, norm).double()
+
+
+@pytest.mark.parametrize("norm", ["rms", "l2", "linf"])
+def test_directions_are_orthogonal_and_of_one_unit(norm: str) -> None:
+    first, second = directions(8 / 255, norm).flatten(1)
+    assert abs(first @ second) / (first.norm() * second.norm()) < 1e-6
     for direction in (first, second):
-        assert direction.square().mean().sqrt().item() == pytest.approx(8 / 255, rel=1e-6)
-        assert direction.norm().item() == pytest.approx(8 / 255 * 3072**0.5, rel=1e-6)
+        sizes = {
+            "rms": direction.square().mean().sqrt(),
+            "l2": direction.norm(),
+            "linf": direction.abs().max(),
+        }
+        assert sizes[norm].item() == pytest.approx(8 / 255, rel=1e-6)
 
 
 def test_directions_depend_on_the_seed_alone() -> None:
     x = torch.zeros(1, 8, 8)
-    assert torch.equal(random_directions(x, 0.1, 5), random_directions(x + 1, 0.1, 5))
-    assert not torch.equal(random_directions(x, 0.1, 5), random_directions(x, 0.1, 6))
+    assert torch.equal(random_directions(x, 5), random_directions(x + 1, 5))
+    assert not torch.equal(random_directions(x, 5), random_directions(x, 6))
 
 
 def test_axis_is_symmetric_and_passes_through_the_image() -> None:
-    axis = Plane(torch.zeros(2, 1, 8, 8), 4.0, 51).axis
+    axis = Plane(torch.zeros(1, 8, 8), torch.zeros(2, 1, 8, 8), 4.0, 51).axis
     assert axis[25] == 0
     assert axis[-1] == 4
     assert torch.equal(axis, -axis.flip(0))
 
 
-def test_grid_equals_the_energy_one_point_at_a_time() -> None:
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_section_lies_on_the_surface_of_the_ball(norm: str) -> None:
+    plane = Plane(torch.zeros(1, 8, 8), directions(0.1, "rms", (1, 8, 8)).float(), 4.0, 21)
+    ring = plane.section(norm, 0.3, np.linspace(0, 2 * np.pi, 40))
+    offsets = torch.from_numpy(ring) @ plane.directions.flatten(1).double()
+    order = torch.inf if norm == "linf" else 2
+    for length in torch.linalg.vector_norm(offsets, order, dim=1):
+        assert length.item() == pytest.approx(0.3, rel=1e-6)
+    inside = plane.inside(norm, 0.3)
+    for row, b in enumerate(plane.axis):
+        for column, a in enumerate(plane.axis):
+            offset = (a * plane.directions[0] + b * plane.directions[1]).flatten()
+            length = torch.linalg.vector_norm(offset, order).item()
+            if abs(length - 0.3) > 1e-6:
+                assert inside[row, column] == (length < 0.3)
+
+
+def energy_alone(model: Model, point: torch.Tensor, y: int, name: str) -> float:
+    logits = model.classifier(point[None])[0].double()
+    marginal = -logits.exp().sum().log().item()
+    joint = -logits[y].item()
+    return {"joint": joint, "marginal": marginal, "ce": joint - marginal}[name]
+
+
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("name", ["joint", "marginal", "ce"])
+def test_grid_equals_the_energy_one_point_at_a_time(name: str, clip: bool) -> None:
     model = load_run("run")
-    found = energy_landscape([model], grid=7, span=3, image=11, batch_size=10)
+    settings = {"grid": 7, "span": 3.0, "image": (11,), "energy": name, "clip": clip}
+    (panel,) = panels([model], batch_size=10, **settings)
     images = data.load("digits", "test")
     x, y = images.x[11].float() / 255, int(images.y[11])
-    first, second = torch.from_numpy(found.directions)
-    for row, b in enumerate(found.axis):
-        for column, a in enumerate(found.axis):
-            point = x + float(a) * first + float(b) * second
-            alone = -model.classifier(point[None])[0, y].item()
-            assert found.panels[0].energies[row, column] == pytest.approx(alone, rel=1e-5, abs=1e-5)
-    assert found.panels[0].centre == pytest.approx(-model.classifier(x[None])[0, y].item())
-    assert found.panels[0].centre == pytest.approx(found.panels[0].energies[3, 3], rel=1e-5)
+    first, second = panel.plane.directions
+    for row, b in enumerate(panel.plane.axis.tolist()):
+        for column, a in enumerate(panel.plane.axis.tolist()):
+            point = x + a * first + b * second
+            alone = energy_alone(model, point.clamp(0, 1) if clip else point, y, name)
+            assert panel.energies[row, column] == pytest.approx(alone, rel=1e-5, abs=2e-5)
+    assert panel.centre == pytest.approx(energy_alone(model, x, y, name), rel=1e-5, abs=2e-5)
+    assert panel.centre == pytest.approx(panel.energies[3, 3], rel=1e-5, abs=2e-5)
 
 
 def test_batch_size_does_not_change_the_numbers() -> None:
     model = load_run("run")
-    whole = energy_landscape([model], grid=9).panels[0].energies
-    parts = energy_landscape([model], grid=9, batch_size=7).panels[0].energies
+    whole = panels([model], grid=9)[0].energies
+    parts = panels([model], grid=9, batch_size=7)[0].energies
     np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=2e-5)
 
 
 def test_same_seed_same_numbers_and_same_picture(small: Landscape, tmp_path: Path) -> None:
-    again = energy_landscape(["one", "two"], grid=5, image=3, device="cpu")
-    for panel, same in zip(small.panels, again.panels, strict=True):
+    again = energy_landscape(["one", "two"], grid=5, image=(3,), device="cpu")
+    for panel, same in zip(contours(small).panels, contours(again).panels, strict=True):
         assert np.array_equal(panel.energies, same.energies)
     for kind in ("png", "svg", "pdf"):
         pictures = [draw(each, tmp_path / f"a.{kind}").read_bytes() for each in (small, again)]
         assert pictures[0] == pictures[1]
-    grids = [save_grid(each, tmp_path / "a.npz").read_bytes() for each in (small, again)]
+    grids = [save_numbers(each, tmp_path / "a.npz").read_bytes() for each in (small, again)]
     assert grids[0] == grids[1]
-    other = energy_landscape(["one"], grid=5, image=3, seed=1)
-    assert not np.array_equal(other.panels[0].energies, small.panels[0].energies)
+    (other,) = panels(["one"], grid=5, image=(3,), seed=1)
+    assert not np.array_equal(other.energies, contours(small).panels[0].energies)
+
+
+def test_adversarial_axis_goes_through_an_example_of_higher_cross_entropy() -> None:
+    model = load_run("run")
+    settings = {"axes": "adversarial", "energy": "ce", "eps": 0.1, "grid": 3}
+    (panel,) = panels([model], image=(5,), **settings)
+    ((name, a, b),) = panel.marks
+    assert (name, b) == ("PGD", pytest.approx(0, abs=1e-5))
+    moved = panel.plane.points(torch.tensor([[a, 0.0]]))[0]
+    assert (moved - panel.plane.x).abs().max().item() <= 0.1 + 1e-5
+    y = int(data.load("digits", "test").y[5])
+    assert energy_alone(model, moved, y, "ce") > panel.centre
+    first, second = panel.plane.directions.double().flatten(1)
+    assert abs(first @ second) / first.square().sum() < 1e-5
+
+
+def test_class_axes_go_through_two_samples_of_the_run() -> None:
+    model = load_run("run", method="jeat")
+    (panel,) = panels([model], axes="classes", class_=("3", "7"), grid=3)
+    (first, a, zero), (second, c, d) = panel.marks
+    assert (first, second) == ("3", "7")
+    assert zero == pytest.approx(0, abs=1e-4)
+    assert panel.plane.span >= max(a, abs(c), abs(d))
+    from jeatcli.generate import sample
+
+    drawn = sample(model, classes=["3", "7"], num=2, seed=0).images
+    found = panel.plane.points(torch.tensor([[a, 0.0], [c, d]]))
+    torch.testing.assert_close(found, drawn, atol=1e-4, rtol=0)
+
+
+def test_several_images_are_rows(tmp_path: Path) -> None:
+    runs: list[str | Model] = [load_run("one"), load_run("two", seed=1)]
+    found = energy_landscape(runs, image=(4, 2, 9), grid=5)
+    assert [panel.image for panel in contours(found).panels] == [4, 4, 2, 2, 9, 9]
+    assert len(found.summary()["runs"]) == 6
+    draw(found, tmp_path / "rows.png")
+
+
+def test_surface(small: Landscape, tmp_path: Path) -> None:
+    flat = draw(small, tmp_path / "flat.png").read_bytes()
+    raised = energy_landscape(["one", "two"], grid=5, image=(3,), surface=True)
+    assert draw(raised, tmp_path / "raised.png").read_bytes() != flat
+
+
+def test_style_of_matplotlib_or_of_a_file(small: Landscape, tmp_path: Path) -> None:
+    plain = draw(small, tmp_path / "a.svg").read_text(encoding="utf-8")
+    file = tmp_path / "big.mplstyle"
+    file.write_text("font.size: 23\n")
+    assert "23px" in draw(small, tmp_path / "b.svg", str(file)).read_text(encoding="utf-8")
+    assert "23px" not in plain
+    assert draw(small, tmp_path / "c.svg", "dark_background").read_text(encoding="utf-8") != plain
+    for wrong in ("dark_backgroud", str(tmp_path / "none.mplstyle")):
+        with pytest.raises(UsageProblem, match="unknown style"):
+            draw(small, tmp_path / "d.svg", wrong)
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageProblem, match="no style"):
+        draw(small, tmp_path / "d.svg", str(file))
 
 
 def test_summary_is_of_the_points_inside_the_ball(small: Landscape) -> None:
     summary = json.loads(json.dumps(small.summary()))
     assert summary["unit"] == 0.15
-    assert summary["radius_l2"] == pytest.approx(0.15 * 8)
+    assert summary["ball"] == {"norm": "l2", "radius": pytest.approx(0.15 * 8)}
     assert summary["points_in_ball"] == 1
     assert not summary["clipped"]
     assert 0 < summary["outside_pixel_range"] < 1
-    fine = energy_landscape(["one"], grid=21, image=3)
-    a, b = np.meshgrid(fine.axis, fine.axis)
-    inside = fine.panels[0].energies[a**2 + b**2 <= 1 + 1e-9]
+    fine = energy_landscape(["one"], grid=21, image=(3,))
+    (panel,) = contours(fine).panels
+    a, b = np.meshgrid(panel.plane.axis, panel.plane.axis)
+    inside = panel.energies[a**2 + b**2 <= 1 + 1e-5]
     figures = fine.summary()["runs"][0]
     assert figures["mean"] == pytest.approx(inside.mean())
     assert figures["rise"] == pytest.approx(inside.mean() - figures["centre"])
@@ -115,11 +219,10 @@ def test_draws_any_number_of_panels(count: int, tmp_path: Path) -> None:
     assert carried | {"seconds": found.seconds} == json.loads(json.dumps(found.summary()))
 
 
-def test_draws_a_plane_without_slope_and_names_with_dollars(
-    small: Landscape, tmp_path: Path
-) -> None:
-    flat = replace(small.panels[0], energies=np.zeros((5, 5)), method="a$b$", centre=0.0)
-    picture = draw(replace(small, panels=(flat,), relative=True), tmp_path / "flat.svg")
+def test_draws_a_plane_without_slope_and_names_with_dollars(tmp_path: Path) -> None:
+    flat = load_run("flat", gain=0.0, method="a$b$")
+    found = energy_landscape([flat], grid=5, relative=True)
+    picture = draw(found, tmp_path / "flat.svg")
     assert "a$b$" in picture.read_text(encoding="utf-8")
 
 
@@ -140,13 +243,14 @@ def test_unknown_file_type(small: Landscape, name: str, tmp_path: Path) -> None:
 
 
 def test_grid_file_holds_the_numbers(small: Landscape, tmp_path: Path) -> None:
-    with np.load(save_grid(small, tmp_path / "g.npz"), allow_pickle=False) as arrays:
-        assert np.array_equal(arrays["energy"], [panel.energies for panel in small.panels])
-        assert np.array_equal(arrays["axis"], small.axis)
-        assert arrays["directions"].shape == (2, 1, 8, 8)
+    with np.load(save_numbers(small, tmp_path / "g.npz"), allow_pickle=False) as arrays:
+        shown = contours(small).panels
+        assert np.array_equal(arrays["energy"], [panel.energies for panel in shown])
+        assert np.array_equal(arrays["axis"], shown[0].plane.axis)
+        assert arrays["directions"].shape == (2, 2, 1, 8, 8)
         assert json.loads(str(arrays["summary"]))["seed"] == 0
     with pytest.raises(UsageProblem, match="npz"):
-        save_grid(small, tmp_path / "g.csv")
+        save_numbers(small, tmp_path / "g.csv")
 
 
 @pytest.mark.parametrize(
@@ -158,14 +262,31 @@ def test_grid_file_holds_the_numbers(small: Landscape, tmp_path: Path) -> None:
         ({"grid": 2}, "at least 3"),
         ({"unit": 0.0}, "unit"),
         ({"batch_size": 0}, "batch size"),
-        ({"image": 397}, "no test image 397"),
-        ({"image": -1}, "no test image -1"),
+        ({"image": (397,)}, "no test image 397"),
+        ({"image": (-1,)}, "no test image -1"),
+        ({"kind": "contuor"}, "unknown kind `contuor`"),
+        ({"axes": "adverserial"}, "unknown axes"),
+        ({"energy": "free"}, "unknown energy"),
+        ({"unit_norm": "l1"}, "unknown unit norm"),
+        ({"class_": ("3", "4")}, "--class"),
+        ({"axes": "classes", "class_": ("3",)}, "two classes"),
+        ({"axes": "classes", "class_": ("3", "ten")}, "unknown class"),
+        ({"eps": 0.1}, "PGD example"),
+        ({"num": 10}, "`--num` does nothing"),
+        ({"kind": "path", "grid": 9}, "`--grid` does nothing"),
+        ({"kind": "path", "num": 398}, "398"),
+        ({"kind": "path", "beyond": -1}, "beyond"),
+        ({"kind": "sharpness", "directions": 1}, "directions"),
+        ({"kind": "sharpness", "radius": (0.0,)}, "radius"),
+        ({"kind": "histogram", "norm": "l3"}, "unknown norm"),
+        ({"kind": "histogram", "eps": 0.0}, "eps"),
+        ({"kind": "histogram", "against": "digit"}, "unknown data set"),
     ],
 )
-def test_bad_settings(settings: dict[str, float], message: str) -> None:
+def test_bad_settings(settings: dict[str, object], message: str) -> None:
     save_run("one")
     with pytest.raises(UsageProblem, match=message) as problem:
-        energy_landscape(["one"], **settings)  # type: ignore[arg-type]
+        energy_landscape(["one"], **settings)
     if "image" in settings:
         assert "0 to 396" in str(problem.value.hint)
 
@@ -182,7 +303,3 @@ def test_no_run_and_a_diverged_run() -> None:
         energy_landscape([])
     with pytest.raises(JeatError, match="not finite"):
         energy_landscape([load_run("wild", gain=1e12)], grid=3)
-
-
-def test_a_path_can_be_checked_before_the_work() -> None:
-    assert landscape.check_path("x.png") == "png"

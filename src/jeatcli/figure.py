@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import UsageProblem
+from .errors import UsageProblem, unknown
 from .paths import write_atomic
 
 KINDS = ("png", "svg", "pdf")
@@ -39,24 +40,28 @@ class Layout:
 
     Args:
         count: Panels.
+        columns: Panels in a row; without it up to four, as in the paper, and five and six in
+            rows of three.
     """
 
     count: int
+    columns: int | None = None
 
     @property
-    def columns(self) -> int:
-        """Up to four panels side by side, as in the paper; five and six in rows of three."""
-        return self.count if self.count <= 4 else 3 if self.count <= 6 else 4
+    def across(self) -> int:
+        """Panels in a row."""
+        usual = self.count if self.count <= 4 else 3 if self.count <= 6 else 4
+        return self.columns or usual
 
     @property
     def rows(self) -> int:
         """As many as the panels need."""
-        return math.ceil(self.count / self.columns)
+        return math.ceil(self.count / self.across)
 
     @property
     def width(self) -> float:
         """Of the panels together, in inches."""
-        return self.columns * _SIDE + (self.columns - 1) * _GAP
+        return self.across * _SIDE + (self.across - 1) * _GAP
 
     @property
     def height(self) -> float:
@@ -70,16 +75,17 @@ class Layout:
         size = (_LEFT + self.width + _BAR_GAP + _BAR + _RIGHT, _TOP + self.height + _BOTTOM)
         return Figure(figsize=size, dpi=_DPI)
 
-    def panels(self, figure: Any) -> list[Any]:
-        """Add the panels' axes; tick labels only where no panel is beside or below."""
+    def panels(self, figure: Any, projection: str | None = None) -> list[Any]:
+        """Add the panels' axes; flat ones are labelled where no panel is beside or below."""
         axes = []
         for index in range(self.count):
-            row, column = divmod(index, self.columns)
+            row, column = divmod(index, self.across)
             left = _LEFT + column * (_SIDE + _GAP)
             bottom = _BOTTOM + (self.rows - 1 - row) * (_SIDE + _ROW_GAP)
-            axis = _box(figure, left, bottom, _SIDE, _SIDE)
-            lowest = index + self.columns >= self.count
-            axis.tick_params(labelleft=column == 0, labelbottom=lowest, length=3)
+            axis = _box(figure, left, bottom, _SIDE, _SIDE, projection)
+            lowest = index + self.across >= self.count
+            if projection is None:
+                axis.tick_params(labelleft=column == 0, labelbottom=lowest, length=3)
             axes.append(axis)
         return axes
 
@@ -110,6 +116,17 @@ class Layout:
         )
 
 
+def plain_text(text: str) -> str:
+    """Keep matplotlib from reading a name as a formula."""
+    return text.replace("$", r"\$")
+
+
+def figure_text(value: float, signed: bool = False) -> str:
+    """Write a number with three significant digits and a true minus."""
+    text = f"{value:+.3g}" if signed else f"{value:.3g}"
+    return text.replace("-", "−")
+
+
 def check_path(path: Path | str) -> str:
     """Return the file type by which `save` would write `path`: png, svg or pdf.
 
@@ -125,6 +142,51 @@ def check_path(path: Path | str) -> str:
     return suffix
 
 
+@contextmanager
+def styled(style: str | None = None) -> Iterator[None]:
+    """Draw with our settings, and on top of them a style of matplotlib's or of a file.
+
+    Raises:
+        UsageProblem: If there is no such style.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        if style is not None:
+            settings: Any = matplotlib.rcParams
+            settings.update(_read_style(style))
+        yield
+
+
+def check_style(style: str | None) -> None:
+    """Refuse a style that `styled` could not use.
+
+    Raises:
+        UsageProblem: If there is no such style.
+    """
+    if style is not None:
+        _read_style(style)
+
+
+def _read_style(style: str) -> dict[str, Any]:
+    from matplotlib import rc_params_from_file
+    from matplotlib.style import library
+
+    found: Any
+    if style in library:
+        found = library[style]
+        return dict(found)
+    path = Path(style).expanduser()
+    if not path.is_file():
+        wrong = unknown("style", style, library)
+        raise UsageProblem(f"{wrong.message}; nor is it a file", wrong.hint)
+    try:
+        found = rc_params_from_file(path, use_default_template=False)
+    except (OSError, UnicodeDecodeError, ValueError) as problem:
+        raise UsageProblem(f"`{path}` is no style of matplotlib's: {problem}") from problem
+    return dict(found)
+
+
 def save(figure: Any, path: Path, title: str, description: str) -> Path:
     """Write `figure` as its path's ending says, with title and description in the file itself.
 
@@ -132,8 +194,6 @@ def save(figure: Any, path: Path, title: str, description: str) -> Path:
         UsageProblem: If the ending is none of png, svg, pdf.
         JeatError: If the file cannot be written.
     """
-    import matplotlib
-
     kind = check_path(path)
     # The time of writing is left out: the same picture is the same file.
     described: dict[str, dict[str, str | None]] = {
@@ -144,12 +204,19 @@ def save(figure: Any, path: Path, title: str, description: str) -> Path:
 
     # In memory first: on a full disk the writer of PDFs fails in ways that do not say so.
     content = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(content, format=kind, metadata=described[kind])
+    figure.savefig(content, format=kind, metadata=described[kind])
     return write_atomic(path, lambda beside: beside.write_bytes(content.getvalue()))
 
 
-def _box(figure: Any, left: float, bottom: float, width: float, height: float) -> Any:
+def _box(
+    figure: Any,
+    left: float,
+    bottom: float,
+    width: float,
+    height: float,
+    projection: str | None = None,
+) -> Any:
     """Add axes at a place given in inches from the lower left."""
     across, up = figure.get_size_inches()
-    return figure.add_axes((left / across, bottom / up, width / across, height / up))
+    place = (left / across, bottom / up, width / across, height / up)
+    return figure.add_axes(place, projection=projection)

@@ -17,7 +17,7 @@ COMMANDS = {
     "train": "Train a classifier and print the path of its run.",
     "attack": "Measure clean and robust accuracy of a RUN on test images.",
     "sample": "Draw images from a RUN and print the path of the file.",
-    "landscape": "Draw the energy E(x,y) around a test image, one panel for each RUN.",
+    "landscape": "Draw and measure the energy around test images, for one RUN or several.",
     "score": "Score images by Inception Score, FID and KID.",
 }
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)

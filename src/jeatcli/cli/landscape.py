@@ -5,51 +5,180 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..paths import check_writable
 from . import ui
-from .options import Command, batch_size, data_dir, device, option, output_options, seed
-from .parameters import NATURAL, POSITIVE, RUN
+from .landscape_report import report
+from .options import (
+    Command,
+    batch_size,
+    combine,
+    data_dir,
+    device,
+    foreign_options,
+    option,
+    output_options,
+    seed,
+)
+from .parameters import (
+    COUNT,
+    DATASET,
+    ENERGIES,
+    KIND,
+    NATURAL,
+    NORM,
+    OBJECTIVES,
+    PLANE_AXES,
+    POSITIVE,
+    RUN,
+    UNIT_NORMS,
+    kinds,
+)
 
-_plane = partial(option, "Plane")
+if TYPE_CHECKING:
+    from ..foreign import Foreign
+
+_what = partial(option, "Picture")
+_plane = partial(option, "Plane (--kind contour)")
+_other = partial(option, "Other kinds")
+
+plane_options = combine(
+    _plane(
+        "--image",
+        help="Index into the test images; repeatable, a row each",
+        type=NATURAL,
+        metavar="N",
+        multiple=True,
+        shown="0",
+    ),
+    _plane(
+        "--axes",
+        help="Random directions; or one toward the PGD example; or toward samples of two classes",
+        type=click.Choice(PLANE_AXES),
+        metavar="random|adversarial|classes",
+        shown="random",
+    ),
+    _plane(
+        "--class",
+        "class_",
+        help="Class of a sample for --axes classes, by name or index; given twice",
+        metavar="CLASS",
+        multiple=True,
+        shown="the image's and the next",
+    ),
+    _plane(
+        "--energy",
+        help="E(x,y), E(x), or their difference, the cross-entropy",
+        type=click.Choice(ENERGIES),
+        metavar="joint|marginal|ce",
+        shown="joint",
+    ),
+    _plane(
+        "--span",
+        help="The plane reaches from -SPAN to SPAN in both directions",
+        type=POSITIVE,
+        metavar="FLOAT",
+        shown="4, or what holds the samples",
+    ),
+    _plane("--grid", help="Points along each side", type=COUNT, metavar="N", shown="51"),
+    _plane(
+        "--unit-norm",
+        help="What of a direction is one unit: its RMS over the pixels, l2 length, largest pixel",
+        type=click.Choice(UNIT_NORMS),
+        metavar="rms|l2|linf",
+        shown="rms",
+    ),
+    _plane("--relative", is_flag=True, default=None, help="Draw the energy less that at the image"),
+    _plane("--clip", is_flag=True, default=None, help="Clip the plane's points to [0, 1]"),
+    _plane("--surface", is_flag=True, default=None, help="Draw in three dimensions"),
+)
+other_options = combine(
+    _other(
+        "-n",
+        "--num",
+        help="Use the first N test images (path, histogram, sharpness)",
+        type=COUNT,
+        metavar="N",
+        shown="100, 200, 200",
+    ),
+    _other(
+        "--norm",
+        help="Norm of the ball of attacks and worst rises",
+        type=NORM,
+        shown="linf",
+    ),
+    _other(
+        "--eps",
+        help="Radius of that ball in the [0, 1] pixel scale",
+        type=POSITIVE,
+        metavar="FRACTION",
+        shown="by data set",
+    ),
+    _other(
+        "--objective",
+        help="What the attack raises (path)",
+        type=click.Choice(OBJECTIVES),
+        metavar="OBJECTIVE",
+        shown="ce",
+    ),
+    _other("--steps", help="Its steps in the ball (path)", type=COUNT, metavar="N", shown="20"),
+    _other(
+        "--beyond",
+        help="Its steps on beyond the ball (path)",
+        type=NATURAL,
+        metavar="N",
+        shown="20",
+    ),
+    _other("--chain", help="Steps of the chain (path)", type=COUNT, metavar="N", shown="100"),
+    _other(
+        "--against",
+        help="Another data set of the same shape (histogram)",
+        type=DATASET,
+        metavar="DATASET",
+    ),
+    _other(
+        "--radius",
+        help="Length of random perturbations in units; repeatable (sharpness)",
+        type=POSITIVE,
+        metavar="FLOAT",
+        multiple=True,
+        shown="0.25 0.5 1 2 4",
+    ),
+    _other(
+        "--directions",
+        help="Random directions an image (sharpness)",
+        type=COUNT,
+        metavar="N",
+        shown="8",
+    ),
+)
 
 
-@click.command("landscape", cls=Command)
+@click.command("landscape", cls=Command, lists={"Kinds": kinds})
 @click.argument("runs", nargs=-1, type=RUN, metavar="[RUN]...")
-@_plane("--image", help="Index into the test images", type=NATURAL, metavar="N", default=0)
-@_plane(
-    "--span",
-    help="The plane reaches from -SPAN to SPAN in both directions",
-    type=POSITIVE,
-    metavar="FLOAT",
-    default=4.0,
-)
-@_plane(
-    "--grid",
-    help="Points along each side",
-    type=click.IntRange(min=3),
-    metavar="N",
-    default=51,
-)
-@_plane(
+@_what("--kind", help="What to show, listed below", type=KIND, metavar="KIND", default="contour")
+@_what(
     "--unit",
-    help="RMS over the pixels at a distance of 1, in the [0, 1] pixel scale",
+    help="Size of a distance of 1, in the [0, 1] pixel scale (contour, sharpness)",
     type=POSITIVE,
     metavar="FRACTION",
     shown="linf eps of the data set",
 )
-@seed("Plane")
+@seed("Picture")
+@plane_options
+@other_options
+@foreign_options()
 @data_dir
 @batch_size(512)
 @device
 @option(
     "Output",
-    "--relative",
-    is_flag=True,
-    help="Draw E(x,y) less its value at the image",
+    "--style",
+    help="Style of matplotlib's, by name or .mplstyle file, over ours",
+    metavar="STYLE",
 )
 @option(
     "Output",
@@ -58,60 +187,49 @@ _plane = partial(option, "Plane")
     help="Picture to write: .png, .svg or .pdf; the numbers go beside it as .npz",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    shown="landscape.png of the run",
+    shown="KIND.png of the run",
 )
 @output_options
 def command(
     runs: Sequence[str],
+    kind: str,
     out: Path | None,
+    style: str | None,
+    foreign: Foreign | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
     **settings: Any,
 ) -> None:
-    """Draw the energy E(x,y) around a test image, one panel for each RUN.
+    """Draw and measure the energy around test images, for one RUN or several.
 
-    The plane through the image is spanned by two random orthonormal directions, the same for
-    every run (Zhu et al. 2021, Figure 2). Darker is lower; the star is the image. `rise` is
-    the mean of E(x,y) inside the ball less its value at the image.
+    The contour is Figure 2 of Zhu et al. (2021): E(x,y) on a plane through an image, a panel
+    for each run, darker where it is lower; the star is the image, the outline a ball of one
+    unit. `rise` is the mean inside it less the value at the image.
 
     \b
     Examples:
       jeat landscape
-      jeat landscape runs/standard runs/at runs/prejeat runs/jeat -o fig2.png
-      jeat landscape runs/jeat --image 7 --relative --json
+      jeat landscape standard at prejeat jeat -o fig2.pdf
+      jeat landscape jeat --axes adversarial --image 7 --image 8 --relative
+      jeat landscape standard jeat --kind sharpness -n 500
     """
     terminal = ui.open_terminal(quiet, verbose)
-    from ..figure import check_path
-    from ..runs import resolve
+    from ..figure import check_path, check_style
+    from ..runs import resolve, results_dir
 
     chosen = [resolve(run) for run in runs] or [resolve(None)]
-    path = out or chosen[0].parent / "landscape.png"
+    path = out or results_dir(chosen[0]) / f"{'landscape' if kind == 'contour' else kind}.png"
     check_path(path)
+    check_style(style)
     check_writable(path)
-    from ..landscape import draw, energy_landscape, save_grid
+    from ..landscape import draw, energy_landscape, save_numbers
 
-    result = energy_landscape(chosen, reporter=terminal, **settings)
-    picture = draw(result, path)
-    grid = save_grid(result, path.with_suffix(".npz"))
-    figures = result.summary() | {"picture": picture, "grid_file": grid}
+    said = {key: value for key, value in settings.items() if value not in (None, ())}
+    result = energy_landscape(chosen, kind=kind, foreign=foreign, reporter=terminal, **said)
+    picture = draw(result, path, style)
+    numbers = save_numbers(result, path.with_suffix(".npz"))
+    figures = result.summary() | {"picture": picture, "numbers": numbers}
     ui.emit(figures, as_json, lambda: report(figures))
-    terminal.hint(ui.next_command("score", runs[0] if runs else None))
-
-
-def report(figures: dict[str, Any]) -> str:
-    """Write the numbers that the picture shows, and where it is."""
-    header = ("run", "prediction", "centre", "mean", "min", "max", "rise")
-    rows = [header] + [
-        (
-            each["name"],
-            each["predicted_class"],
-            *(each[key] for key in header[2:]),
-        )
-        for each in figures["runs"]
-    ]
-    about = (
-        f"E(x,y) of test image {figures['image']} ({figures['class']}); mean to rise over the "
-        f"{figures['points_in_ball']} grid points within l2 {figures['radius_l2']:.3g}"
-    )
-    return f"{ui.table(rows)}\n{about}\n{figures['picture']}"
+    if foreign is None:
+        terminal.hint(ui.next_command("score", runs[0] if runs else None))

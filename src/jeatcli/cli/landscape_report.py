@@ -1,0 +1,89 @@
+"""What `jeat landscape` prints, kind by kind: the numbers that the picture shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..threat import fraction
+from . import ui
+
+_MEASURES = {
+    "energy": "E(x,y) at the data",
+    "marginal": "E(x) at the data",
+    "rise": "mean rise, random directions",
+    "variance": "variance, random directions",
+    "worst": "worst rise in the ball",
+    "gradient": "gradient norm",
+    "curvature": "top Hessian eigenvalue",
+}
+
+
+def report(figures: Mapping[str, Any]) -> str:
+    """Write a table, what it is of, and where the picture is."""
+    write = {"contour": _contour, "path": _path, "histogram": _histogram, "sharpness": _sharpness}
+    return f"{write[figures['kind']](figures)}\n{figures['picture']}"
+
+
+def _contour(figures: Mapping[str, Any]) -> str:
+    header = ("run", "image", "prediction", "centre", "mean", "min", "max", "rise")
+    keys = ("name", *header[1:])
+    rows = [header, *(tuple(_cell(each[key]) for key in keys) for each in figures["runs"])]
+    symbol = {"joint": "E(x,y)", "marginal": "E(x)", "ce": "CE(x,y)"}[figures["energy"]]
+    about = (
+        f"{symbol} around the image; mean to rise over the {figures['points_in_ball']} grid points "
+        f"within {figures['ball']['norm']} {figures['ball']['radius']:.3g}"
+    )
+    return f"{ui.table(rows)}\n{about}"
+
+
+def _path(figures: Mapping[str, Any]) -> str:
+    rows: list[tuple[Any, ...]] = [("run", "way", "at", "E(x,y)", "E(x)", "CE(x,y)", "predicted y")]
+    for each in figures["runs"]:
+        for way in ("pgd", "sgld"):
+            for place, means in each[way].items():
+                energies = (means["joint"], means["marginal"], means["ce"])
+                rows.append((each["name"], way, place, *energies, ui.percent(means["correct"])))
+    about = (
+        f"means over {figures['n']} test images; PGD on {figures['objective']}, "
+        f"{figures['norm']} {fraction(figures['eps'])}, {figures['steps']} steps to the edge and "
+        f"{figures['beyond']} beyond; {figures['chain']} steps of SGLD"
+    )
+    return f"{ui.table(rows)}\n{about}"
+
+
+def _histogram(figures: Mapping[str, Any]) -> str:
+    rows: list[tuple[Any, ...]] = [("run", "set", "E(x)", "5 %", "95 %", "E(x,y)", "AUROC")]
+    for each in figures["runs"]:
+        for name, found in each["sets"].items():
+            shown = figures["against"] if name == "against" else name
+            low, _, high = found["marginal"]["quantiles"]
+            energies = (found["marginal"]["mean"], low, high, found["joint"]["mean"])
+            rows.append((each["name"], shown, *energies, found["marginal_auroc"]))
+    about = (
+        f"means and quantiles over {figures['n']} images a set, "
+        f"{figures['norm']} {fraction(figures['eps'])}; AUROC: the chance that a test image has "
+        "the lower E(x)"
+    )
+    return f"{ui.table(rows)}\n{about}"
+
+
+def _sharpness(figures: Mapping[str, Any]) -> str:
+    rows = [("", *(each["name"] for each in figures["runs"]))]
+    for measure, title in _MEASURES.items():
+        rows.append((title, *(_interval(each[measure]) for each in figures["runs"])))
+    about = (
+        f"means over {figures['n']} test images [95 % bootstrap interval]; random directions of "
+        f"{fraction(figures['unit'])} per-pixel RMS, worst rise in {figures['norm']} "
+        f"{fraction(figures['eps'])}"
+    )
+    return f"{ui.table(rows)}\n{about}"
+
+
+def _interval(found: Mapping[str, float]) -> str:
+    mean, low, high = (f"{found[key]:.3g}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def _cell(value: object) -> object:
+    return "none" if value is None else value

@@ -1,0 +1,326 @@
+"""The energy on a plane through an image (Zhu et al. 2021, Figure 2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .. import generate
+from ..checkpoint import Model
+from ..errors import UsageProblem
+from ..evaluate import class_index
+from ..reporting import Bar
+from ..threat import Threat
+from ._base import (
+    ENERGIES,
+    Findings,
+    Scene,
+    View,
+    attacked,
+    check_norm,
+    energy_of,
+    finite,
+    identify,
+    labels_of,
+    one_of,
+    positive,
+    rng_of,
+)
+from ._plane import UNIT_NORMS, Plane, ball_of_unit, orthonormal, random_directions, scaled
+
+AXES = ("random", "adversarial", "classes")
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One run's energies around one image.
+
+    Args:
+        model: The run.
+        label: What the run is called over the panel.
+        image: Index of the image among the test images.
+        plane: Where the energies were taken.
+        energies: At the grid's points, row b and column a, in the logits' unit.
+        centre: The energy at the image itself, which an even grid does not hold.
+        inside: Which points lie in the ball that is outlined.
+        prediction: The class that the run gives to the image.
+        confidence: Its probability.
+        marks: Further images on the plane: name, a, b.
+    """
+
+    model: Model
+    label: str
+    image: int
+    plane: Plane
+    energies: NDArray[np.float64]
+    centre: float
+    inside: NDArray[np.bool_]
+    prediction: int
+    confidence: float
+    marks: tuple[tuple[str, float, float], ...]
+
+    @property
+    def rise(self) -> float | None:
+        """The mean inside the ball less the energy at the image, if a point is inside.
+
+        A flat energy around the data has a small one.
+        """
+        ball = self.energies[self.inside]
+        return float(ball.mean()) - self.centre if ball.size else None
+
+
+@dataclass(frozen=True)
+class Contours(Findings):
+    """The energies of several runs on planes through one or more images.
+
+    Args:
+        panels: Image by image, each in the order of the runs.
+        view: The settings.
+        unit: Size of a distance of 1, in the [0, 1] pixel scale.
+        labels: The images' classes, by name.
+        ball: Norm and radius of the ball that is outlined.
+    """
+
+    panels: tuple[Panel, ...]
+    view: Contour
+    unit: float
+    labels: tuple[str, ...]
+    ball: Threat
+    title = "Energy landscape"
+
+    @property
+    def runs(self) -> int:
+        """How many runs there are."""
+        return len(self.panels) // len(self.view.image)
+
+    def shown(self, panel: Panel) -> NDArray[np.float64]:
+        """Return the energies that are drawn: less the one at the image if `relative`."""
+        return panel.energies - panel.centre if self.view.relative else panel.energies
+
+    def summary(self) -> dict[str, Any]:
+        """Return the settings, and figures of every panel.
+
+        `centre` is the energy at the image; `mean`, `min`, `max` and `rise` (mean less centre)
+        are over the grid's points inside the ball, `plane_min` and `plane_max` over all.
+        """
+        first = self.panels[0]
+        return {
+            "energy": self.view.energy,
+            "axes": self.view.axes,
+            "unit": self.unit,
+            "unit_norm": self.view.unit_norm,
+            "ball": {"norm": self.ball.norm, "radius": self.ball.eps},
+            "span": first.plane.span,
+            "grid": first.plane.grid,
+            "points_in_ball": int(first.inside.sum()),
+            "relative": self.view.relative,
+            "clipped": self.view.clip,
+            "outside_pixel_range": first.plane.share_outside(),
+            "runs": [self._figures(panel) for panel in self.panels],
+        }
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return energy (panels,b,a), axis, directions (panels,2,C,H,W), image (panels,C,H,W)."""
+        planes = [panel.plane for panel in self.panels]
+        return {
+            "energy": np.stack([panel.energies for panel in self.panels]),
+            "axis": planes[0].axis.numpy(),
+            "directions": np.stack([plane.directions.cpu().numpy() for plane in planes]),
+            "image": np.stack([plane.x.cpu().numpy() for plane in planes]),
+        }
+
+    def figure(self) -> Any:
+        if self.view.surface:
+            from ._surface_figure import surface_figure
+
+            return surface_figure(self)
+        from ._contour_figure import contour_figure
+
+        return contour_figure(self)
+
+    def _figures(self, panel: Panel) -> dict[str, Any]:
+        classes = panel.model.meta.classes
+        ball = panel.energies[panel.inside]
+        return identify(panel.model) | {
+            "image": panel.image,
+            "class": self.labels[self.view.image.index(panel.image)],
+            "prediction": classes[panel.prediction],
+            "confidence": panel.confidence,
+            "centre": panel.centre,
+            "mean": float(ball.mean()) if ball.size else None,
+            "min": float(ball.min()) if ball.size else None,
+            "max": float(ball.max()) if ball.size else None,
+            "rise": panel.rise,
+            "plane_min": float(panel.energies.min()),
+            "plane_max": float(panel.energies.max()),
+            "marks": [{"name": name, "a": a, "b": b} for name, a, b in panel.marks],
+        }
+
+
+@dataclass(frozen=True)
+class Contour(View):
+    """E on the plane x + a d1 + b d2 through test images.
+
+    The directions are orthogonal and of one size. The plane leaves [0, 1] on purpose unless it
+    is clipped, for clipping bends it and the energy is defined there.
+
+    Args:
+        image: Indices among the test images, a row each.
+        axes: `random`, Gaussian and the same for every run; `adversarial`, the first toward the
+            run's PGD example; `classes`, toward samples of the run of two classes.
+        class_: The two classes, by name or index; the image's own and the one after it without.
+        energy: `joint` E(x,y), `marginal` E(x) or `ce`.
+        span: The plane is [-span, span] in both directions; 4, or what holds the samples.
+        grid: Points along each side.
+        unit: Size of a distance of 1, in the [0, 1] pixel scale; the customary linf eps without.
+        unit_norm: What of a direction has that size: its per-pixel `rms`, its `l2` length or its
+            largest pixel (`linf`).
+        norm, eps: The ball of the PGD example.
+        relative: Draw the energies less the one at the image.
+        clip: Bring the points back into [0, 1].
+        surface: Draw in three dimensions.
+    """
+
+    image: tuple[int, ...] = (0,)
+    axes: str = "random"
+    class_: tuple[str, ...] = ()
+    energy: str = "joint"
+    span: float | None = None
+    grid: int = 51
+    unit: float | None = None
+    unit_norm: str = "rms"
+    norm: str | None = None
+    eps: float | None = None
+    relative: bool = False
+    clip: bool = False
+    surface: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("axes", self.axes, AXES)
+        one_of("energy", self.energy, ENERGIES)
+        one_of("unit norm", self.unit_norm, UNIT_NORMS)
+        check_norm(self.norm or "linf")
+        sizes = {"span": self.span, "unit": self.unit, "eps": self.eps}
+        positive(**{name: size for name, size in sizes.items() if size is not None})
+        if self.grid < 3:
+            raise UsageProblem(f"the grid must have at least 3 points a side, not {self.grid}")
+        if self.axes != "adversarial" and (self.norm or self.eps):
+            raise UsageProblem(
+                "`--norm` and `--eps` are those of the PGD example", "add `--axes adversarial`"
+            )
+        if self.class_ and self.axes != "classes":
+            raise UsageProblem("`--class` names where an axis goes", "add `--axes classes`")
+        if len(self.class_) not in (0, 2):
+            raise UsageProblem(f"two classes span a plane, not {len(self.class_)}")
+
+    def measure(self, scene: Scene) -> Contours:
+        unit = self.unit or scene.eps["linf"]
+        cuts = [
+            self._cut(scene, model, label, index, unit)
+            for index in self.image
+            for model, label in zip(scene.models, labels_of(scene.models), strict=True)
+        ]
+        span = self.span or self._reach(cuts)
+        scene.reporter.say(self._tell(unit, span))
+        with scene.reporter.track("energies", len(cuts) * self.grid**2, "point") as bar:
+            panels = tuple(self._panel(cut, span, unit, scene.batch_size, bar) for cut in cuts)
+        labels = tuple(scene.images.classes[cut.y] for cut in cuts[:: len(scene.models)])
+        ball = Threat(*ball_of_unit(unit, self.unit_norm, cuts[0].x.numel()))
+        return Contours(panels, self, unit, labels, ball)
+
+    def _cut(self, scene: Scene, model: Model, label: str, index: int, unit: float) -> Cut:
+        """Find the plane's directions, and where on it the images lie that it goes through."""
+        x, y = scene.image(index)
+        toward = self._toward(scene, model, x, y, index)
+        found = torch.stack([image - x for image in toward.values()]) if toward else x[:0]
+        drawn = random_directions(x, scene.seed).to(x.device)
+        basis = orthonormal(torch.cat([found.double().view(-1, *x.shape), drawn])[:2])
+        if not basis.isfinite().all():
+            raise UsageProblem(
+                f"`{model.name}` has no such plane through image {index}: {' and '.join(toward)} "
+                "and the image lie on one line",
+                "choose another image, or `--axes random`",
+            )
+        directions = scaled(basis, unit, self.unit_norm)
+        places = {name: _coordinates(image - x, directions) for name, image in toward.items()}
+        marks = tuple((name, *place) for name, place in places.items())
+        return Cut(model, label, index, x, y, directions, marks)
+
+    def _toward(
+        self, scene: Scene, model: Model, x: Tensor, y: int, index: int
+    ) -> dict[str, Tensor]:
+        """Return the images by name that the axes go toward; random axes go toward none."""
+        if self.axes == "random":
+            return {}
+        if self.axes == "adversarial":
+            threat = scene.threat(self.norm or "linf", self.eps)
+            rng = rng_of(torch.tensor([index]), scene.seed)
+            label = torch.tensor([y], device=x.device)
+            return {"PGD": attacked(model, x[None], label, threat, rng)[0]}
+        classes = model.meta.classes
+        chosen = [class_index(name, classes) for name in self.class_]
+        chosen = chosen or [y, (y + 1) % len(classes)]
+        model = generate.with_statistics(model, scene.data_dir, scene.reporter)
+        drawn = generate.draw(model, torch.tensor(chosen), generate.defaults(model), scene.seed)
+        return {classes[k]: image for k, image in zip(chosen, drawn, strict=True)}
+
+    def _reach(self, cuts: Sequence[Cut]) -> float:
+        """Return a span that holds every mark, at least 4."""
+        far = [max(abs(a), abs(b)) for cut in cuts for _, a, b in cut.marks]
+        return max([4.0, *(math.ceil(1.15 * each) for each in far)])
+
+    def _tell(self, unit: float, span: float) -> str:
+        size = {"rms": "per-pixel RMS", "l2": "in l2", "linf": "in linf"}[self.unit_norm]
+        reach = f"the plane goes {span:g} x {unit:.4g} {size} from the image"
+        if self.clip:
+            return f"{reach}; its points are clipped to [0, 1]"
+        return f"{reach}, out of [0, 1]: its points are not clipped"
+
+    def _panel(self, cut: Cut, span: float, unit: float, batch_size: int, bar: Bar) -> Panel:
+        plane = Plane(cut.x, cut.directions, span, self.grid, self.clip)
+        energies = plane.evaluate(cut.model.classifier, self.energy, cut.y, batch_size, bar)
+        with torch.inference_mode():
+            logits = cut.model.classifier(cut.x[None])
+            centre = energy_of(self.energy, logits, torch.tensor([cut.y], device=logits.device))
+        return Panel(
+            model=cut.model,
+            label=cut.label,
+            image=cut.index,
+            plane=plane,
+            energies=finite(cut.model, energies, "on this plane"),
+            centre=float(centre),
+            inside=plane.inside(*ball_of_unit(unit, self.unit_norm, cut.x.numel())),
+            prediction=int(logits.argmax()),
+            confidence=float(logits.softmax(1).max()),
+            marks=cut.marks,
+        )
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where one run's landscape is cut through one image."""
+
+    model: Model
+    label: str
+    index: int
+    x: Tensor
+    y: int
+    directions: Tensor
+    marks: tuple[tuple[str, float, float], ...]
+
+
+def _coordinates(offset: Tensor, directions: Tensor) -> tuple[float, float]:
+    """Return (a, b) of an offset (C,H,W) in the plane of orthogonal directions (2,C,H,W)."""
+    flat = directions.flatten(1).double()
+    a, b = (flat @ offset.flatten().double()) / flat.square().sum(1)
+    return float(a), float(b)
+
+
+VIEW = Contour

@@ -1,0 +1,280 @@
+"""Numbers over many images: how far and how steeply the energy rises around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .. import energy, pgd
+from ..checkpoint import Model
+from ..errors import UsageProblem
+from ..randomness import ImageRng
+from ..reporting import Bar
+from ..threat import Threat
+from ._base import (
+    Findings,
+    Scene,
+    View,
+    attacked,
+    check_norm,
+    finite,
+    identify,
+    positive,
+    rng_of,
+)
+
+# Of the bootstrap (Efron 1979): resamples, and the two ends of the interval.
+_RESAMPLES, _ENDS = 2000, (2.5, 97.5)
+# Relative change of an eigenvalue at which power iteration may stop, and where it has to.
+_TOLERANCE, _MOST_PRODUCTS = 1e-4, 40
+MEASURES = {
+    "energy": "E(x,y)",
+    "marginal": "E(x)",
+    "rise": "mean rise, random",
+    "variance": "variance, random",
+    "worst": "worst rise in the ball",
+    "gradient": "gradient norm",
+    "curvature": "top Hessian eigenvalue",
+}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over images and its bootstrap interval of 95 %."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Sharpness(Findings):
+    """What was measured of each run's energy around each image.
+
+    Args:
+        models: The runs.
+        view: The settings.
+        unit: Per-pixel RMS of a perturbation of radius 1, in the [0, 1] pixel scale.
+        threat: The ball of the worst rise.
+        values: By measure, (runs, images); `rise` and `variance` at radius 1.
+        rises: Mean rise of E(x,y) over the directions, (runs, radii, images).
+        seed: Of the bootstrap.
+    """
+
+    models: tuple[Model, ...]
+    view: SharpnessView
+    unit: float
+    threat: Threat
+    values: dict[str, NDArray[np.float64]]
+    rises: NDArray[np.float64]
+    seed: int
+    title = "Sharpness of the energy"
+
+    def interval(self, values: NDArray[np.float64]) -> Interval:
+        """Return the mean of `values` (images,) and its interval, the same images for every run."""
+        generator = np.random.default_rng(self.seed)
+        drawn = generator.integers(len(values), size=(_RESAMPLES, len(values)))
+        low, high = np.percentile(values[drawn].mean(1), _ENDS)
+        return Interval(float(values.mean()), float(low), float(high))
+
+    def summary(self) -> dict[str, Any]:
+        """Return the settings, and for each run its measures as mean, low and high.
+
+        `rises` has the mean rise at each radius.
+        """
+        return {
+            "n": self.view.num,
+            "unit": self.unit,
+            "radii": list(self.view.radius),
+            "directions": self.view.directions,
+            "norm": self.threat.norm,
+            "eps": self.threat.eps,
+            "interval": 0.95,
+            "runs": [self._figures(index) for index in range(len(self.models))],
+        }
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return each measure (runs,images), `rises` (runs,radii,images) and `radii`."""
+        return {**self.values, "rises": self.rises, "radii": np.array(self.view.radius)}
+
+    def figure(self) -> Any:
+        from ._sharpness_figure import sharpness_figure
+
+        return sharpness_figure(self)
+
+    def _figures(self, run: int) -> dict[str, Any]:
+        measures = {name: vars(self.interval(each[run])) for name, each in self.values.items()}
+        rises = [vars(self.interval(each)) for each in self.rises[run]]
+        return identify(self.models[run]) | measures | {"rises": rises}
+
+
+@dataclass(frozen=True)
+class SharpnessView(View):
+    """Rises of E(x,y) in random directions and in the worst one, gradients and curvatures.
+
+    Args:
+        num: How many test images, the first ones.
+        radius: Lengths of random perturbations, in units.
+        directions: Random directions an image.
+        unit: Per-pixel RMS of a radius of 1, in the [0, 1] pixel scale; the customary linf eps
+            without.
+        norm, eps: The ball in which the worst rise is sought, by PGD on E(x,y).
+    """
+
+    num: int = 200
+    radius: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    directions: int = 8
+    unit: float | None = None
+    norm: str = "linf"
+    eps: float | None = None
+
+    def __post_init__(self) -> None:
+        check_norm(self.norm)
+        sizes = {"unit": self.unit, "eps": self.eps}
+        positive(**{name: size for name, size in sizes.items() if size is not None})
+        for each in self.radius:
+            positive(radius=each)
+        if self.directions < 2:
+            raise UsageProblem(f"at least 2 directions are needed, not {self.directions}")
+        object.__setattr__(self, "radius", tuple(sorted({1.0, *self.radius})))
+
+    def measure(self, scene: Scene) -> Sharpness:
+        unit = self.unit or scene.eps["linf"]
+        threat = scene.threat(self.norm, self.eps)
+        x, y = scene.first(self.num)
+        found = []
+        with scene.reporter.track("sharpness", len(scene.models) * len(x)) as bar:
+            for model in scene.models:
+                probe = Probe(model, self, unit, threat, scene.seed)
+                found.append(_in_batches(probe, x, y, scene.batch_size, bar))
+        columns = {name: np.stack([each[name] for each in found]) for name in found[0]}
+        for model, *row in zip(scene.models, *columns.values(), strict=True):
+            finite(model, np.concatenate([np.ravel(each) for each in row]), "around the images")
+        rises = columns.pop("rises")
+        return Sharpness(scene.models, self, unit, threat, columns, rises, scene.seed)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Measures one run around a batch of images."""
+
+    model: Model
+    view: SharpnessView
+    unit: float
+    threat: Threat
+    seed: int
+
+    def __call__(self, x: Tensor, y: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """Return the measures (n,) and `rises` (n,radii) of images (n,C,H,W) in [0, 1]."""
+
+        def joint(images: Tensor) -> Tensor:
+            return energy.joint(self.model.classifier(images), y)
+
+        with torch.no_grad():
+            logits = self.model.classifier(x)
+        here = energy.joint(logits, y)
+        rises, variances = self._random(joint, x, here, rng_of(index, self.seed, 1))
+        worst = attacked(
+            self.model, x, y, self.threat, rng_of(index, self.seed, 2), objective="joint"
+        )
+        at_one = self.view.radius.index(1.0)
+        return {
+            "energy": here,
+            "marginal": energy.marginal(logits),
+            "rise": rises[:, at_one],
+            "variance": variances[:, at_one],
+            "worst": (joint(worst) - here).detach(),
+            "gradient": pgd.l2_norm(_gradient(joint, x)).flatten(),
+            "curvature": top_eigenvalue(joint, x, rng_of(index, self.seed, 3)),
+            "rises": rises,
+        }
+
+    def _random(
+        self, joint: Callable[[Tensor], Tensor], x: Tensor, here: Tensor, rng: ImageRng
+    ) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of the rise over random directions, (n,radii) each."""
+        length = self.unit * x[0].numel() ** 0.5
+        rises = []
+        with torch.no_grad():
+            for _ in range(self.view.directions):
+                direction = pgd.unit(rng.normal(x)) * length
+                each = [joint(x + radius * direction) - here for radius in self.view.radius]
+                rises.append(torch.stack(each, dim=1))
+        found = torch.stack(rises)
+        return found.mean(0), found.var(0)
+
+
+def _gradient(value: Callable[[Tensor], Tensor], x: Tensor, graph: bool = False) -> Tensor:
+    if not x.requires_grad:
+        x = x.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(value(x).sum(), x, create_graph=graph)
+    return gradient
+
+
+def top_eigenvalue(value: Callable[[Tensor], Tensor], x: Tensor, rng: ImageRng) -> Tensor:
+    """Return the largest eigenvalue of each image's Hessian of `value`, shape (n,).
+
+    Power iteration finds the one of largest size; where that is negative, a second one on the
+    Hessian shifted by it finds the largest. A network of piecewise linear layers has Hessian 0.
+
+    Args:
+        value: Maps images (n,C,H,W) to (n,); images do not influence one another.
+        x: Where, (n,C,H,W).
+        rng: Of the first vectors.
+    """
+    x = x.detach().requires_grad_(True)
+    gradient = _gradient(value, x, graph=True)
+    if not gradient.requires_grad:
+        return x.new_zeros(len(x))
+
+    def product(vector: Tensor) -> Tensor:
+        (found,) = torch.autograd.grad(
+            (gradient * vector).sum(), x, retain_graph=True, allow_unused=True
+        )
+        return torch.zeros_like(vector) if found is None else found
+
+    start = pgd.unit(rng.normal(x.detach()))
+    largest = _power(product, start)
+    shift = largest.clamp_max(0).view(-1, 1, 1, 1)
+    if not (shift < 0).any():
+        return largest
+    above = _power(lambda vector: product(vector) - shift * vector, start)
+    return torch.where(largest < 0, above + largest, largest)
+
+
+def _power(product: Callable[[Tensor], Tensor], vector: Tensor) -> Tensor:
+    """Return each image's eigenvalue of largest size, by Rayleigh quotients."""
+    found = vector.new_zeros(len(vector))
+    done = torch.zeros_like(found, dtype=torch.bool)
+    for _ in range(_MOST_PRODUCTS):
+        image = product(vector).detach()
+        quotient = (image * vector).flatten(1).sum(1)
+        settled = (quotient - found).abs() <= _TOLERANCE * quotient.abs()
+        # An image keeps its value once it has settled, whatever the others of its batch need.
+        found, done = torch.where(done, found, quotient), done | settled
+        if done.all():
+            break
+        vector = pgd.unit(image)
+    return found
+
+
+def _in_batches(
+    probe: Probe, x: Tensor, y: Tensor, batch_size: int, bar: Bar
+) -> dict[str, NDArray[np.float64]]:
+    """Measure all the images; an image a column."""
+    parts = []
+    for index in torch.split(torch.arange(len(x)), batch_size):
+        place = index.to(x.device)
+        parts.append(probe(x[place], y[place], index))
+        bar(len(index))
+    joined = {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
+    return {name: each.cpu().numpy().T for name, each in joined.items()}
+
+
+VIEW = SharpnessView

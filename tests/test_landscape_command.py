@@ -1,0 +1,90 @@
+"""`jeat landscape`: what it refuses, and every kind on a network that nobody here trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import done, here, parsed, refused, untouched
+from tiny import save_run
+
+PUBLIC = (
+    *("--arch", "cifar-resnet-20", "--dataset", "cifar10"),
+    *("--mean", ".485,.456,.406", "--std", ".229,.224,.225"),
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "hint"),
+    [
+        (["--image", 397], "there is no test image 397 in digits", "0 to 396"),
+        (["--span", 0], "Invalid value for '--span'", ""),
+        (["--grid", 2], "at least 3 points", ""),
+        (["-o", "plane.jpg"], "unknown file type `.jpg`", ".png, .svg or .pdf"),
+        (["-o", "plane"], "it has no file type", ".png, .svg or .pdf"),
+        (["--kind", "countour"], "unknown kind `countour`", "did you mean `contour`?"),
+        (["--kind", "path", "--span", 3], "`--span` does nothing for `--kind path`", "objective"),
+        (["--radius", 2], "`--radius` does nothing for `--kind contour`", ""),
+        (["--style", "ggplott"], "unknown style `ggplott`", "did you mean `ggplot`?"),
+        (["--eps", "8/255"], "those of the PGD example", "add `--axes adversarial`"),
+        (["--axes", "classes", "--class", "3"], "two classes span a plane, not 1", ""),
+        (["--kind", "histogram", "--against", "folder:nowhere"], "nowhere` is no directory", ""),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_bad_input(
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    error: str,
+    hint: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with untouched(home):
+        said = here("landscape", "standard", *arguments)
+        assert said.exit_code in (1, 2)
+        refused(said, said.exit_code, error, hint)
+    assert not list(tmp_path.glob("plane*"))
+
+
+def test_runs_of_different_data_sets(home: Path) -> None:
+    save_run("photos", dataset="cifar10")
+    with untouched(home):
+        said = here("landscape", "standard", "photos")
+        refused(said, 2, "different data sets", "one data set at a time")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("--kind", "contour", "--grid", 5),
+        ("--kind", "contour", "--grid", 5, "--axes", "adversarial", "--relative"),
+        ("--kind", "path", "-n", 3, "--steps", 3, "--beyond", 2, "--chain", 3),
+        ("--kind", "sharpness", "-n", 3, "--directions", 2),
+    ],
+    ids=lambda settings: " ".join(map(str, settings[1:5])),
+)
+def test_kinds_on_a_public_network(
+    settings: tuple[object, ...], shared: Path, cifar10_root: Path, tmp_path: Path
+) -> None:
+    file = shared / "models" / "resnet20-12fca82f.th"
+    there = ("--data-dir", cifar10_root, "-o", tmp_path / "a.png", "--device", "cpu")
+    found = parsed(here("landscape", file, *PUBLIC, *settings, *there, "--json"))
+    assert found["runs"][0]["method"] == "foreign"
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    with np.load(found["numbers"]) as arrays:
+        numbers = [each for each in arrays.values() if each.dtype.kind == "f"]
+    assert all(np.isfinite(each).all() for each in numbers)
+    assert [path.name for path in file.parent.glob("*.npz")] == []
+
+
+def test_histogram_on_a_public_network(shared: Path, cifar10_root: Path, tmp_path: Path) -> None:
+    file = shared / "models" / "resnet20-12fca82f.th"
+    picture = tmp_path / "a.pdf"
+    there = ("--data-dir", cifar10_root, "-o", picture, "--device", "cpu")
+    shown = done("landscape", file, *PUBLIC, "--kind", "histogram", "-n", 4, *there)
+    sets = [line.split()[1] for line in shown.splitlines()[1:-2]]
+    assert sets == ["test", "adversarial", "targeted", "noisy", "noise", "samples"]
+    assert picture.read_bytes().startswith(b"%PDF-")
