@@ -17,7 +17,7 @@ import torch
 
 from jeatcli.checkpoint import Model, load
 from jeatcli.landscape import energy_landscape
-from jeatcli.views.contour import Contours
+from jeatcli.views._contours import Contours
 
 
 def in_batches(models: list[Model], grid: int) -> Contours:

@@ -15,8 +15,8 @@ from jeatcli import data
 from jeatcli.checkpoint import Model
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.landscape import Landscape, draw, energy_landscape, save_numbers
+from jeatcli.views._contours import Contours, Panel
 from jeatcli.views._plane import Plane, orthonormal, random_directions, scaled
-from jeatcli.views.contour import Contours, Panel
 
 
 def contours(landscape: Landscape) -> Contours:

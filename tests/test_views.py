@@ -14,9 +14,10 @@ from jeatcli import data, pgd
 from jeatcli.checkpoint import Model
 from jeatcli.landscape import draw, energy_landscape, save_numbers
 from jeatcli.randomness import ImageRng
+from jeatcli.views._probe import top_eigenvalue
 from jeatcli.views.histogram import Histograms, _auroc
 from jeatcli.views.path import Paths
-from jeatcli.views.sharpness import Sharpness, top_eigenvalue
+from jeatcli.views.sharpness import Sharpness
 
 
 @pytest.fixture

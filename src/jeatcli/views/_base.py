@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import data, energy, pgd
-from ..checkpoint import Model
 from ..datasets import dataset_facts
 from ..errors import JeatError, UsageProblem, unknown
+from ..model import Model
 from ..randomness import ImageRng, mix
 from ..reporting import Reporter
 from ..threat import NORMS, Threat

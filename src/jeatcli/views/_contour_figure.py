@@ -15,7 +15,7 @@ from ..figure import Layout, figure_text, plain_text
 from ..threat import fraction
 
 if TYPE_CHECKING:
-    from .contour import Contours, Panel
+    from ._contours import Contours, Panel
 
 STAR = "#2a7fff"
 FORMULAS = {"joint": "$E(x, y)$", "marginal": "$E(x)$", "ce": "$CE(x, y)$"}

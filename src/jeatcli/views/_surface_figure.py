@@ -8,7 +8,7 @@ from ..figure import Layout
 from ._contour_figure import axis_labels, energy_label, name_panel, value_range
 
 if TYPE_CHECKING:
-    from .contour import Contours
+    from ._contours import Contours
 
 _ELEVATION, _AZIMUTH = 32, -58
 

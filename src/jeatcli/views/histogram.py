@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import data, energy, generate, pgd
-from ..checkpoint import Model
 from ..errors import UsageProblem
+from ..model import Model
 from ..randomness import mix
 from ..reporting import Bar
 from ..threat import Threat

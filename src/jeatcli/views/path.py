@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import energy, generate, pgd
-from ..checkpoint import Model
 from ..errors import UsageProblem
+from ..model import Model
 from ..randomness import ImageRng
 from ..reporting import Bar
 from ..sgld import langevin, uniform_start
