@@ -148,14 +148,18 @@ def test_attack(home: Path) -> None:
     assert found["seconds"] > 0
     assert found["version"] in done("--version")
     assert said.stderr.endswith("Hint: jeat sample\n")
-    assert json.loads((home / LATEST / "attack.json").read_text()) == found
+    record = json.loads((home / LATEST / "attack.json").read_text())
+    samples = record.pop("samples")
+    assert [len(each) for each in samples.values()] == [30, 30, 30]
+    assert record | {"record": str(home / LATEST / "attack.json")} == found
 
 
 def test_attack_table(home: Path) -> None:
     shown = done("attack", "standard", "-n", 20, "--steps", 2, "-q").splitlines()
     assert [line.split()[0] for line in shown] == ["clean", "after", "robust", "linf"]
     assert shown[0].endswith(" %")
-    assert "linf 0.15, ce, n = 20" in shown[-1]
+    assert shown[1].startswith("after pgd-2-1, ce, step 0.1875")
+    assert "linf 0.15, pgd, n = 20" in shown[-1]
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.15), ("l2", 0.6)])
@@ -175,7 +179,7 @@ def test_attacks_on_images_that_are_broken_already(home: Path) -> None:
 
 def test_attack_targeted(home: Path) -> None:
     found = one("attack", "standard", "-n", 30, "--target", "3", "--objective", "margin")
-    assert (found["target"], found["objective"]) == ("3", "margin")
+    assert (found["target"], found["per_attack"]["pgd"]["objective"]) == ("3", "margin")
 
 
 def test_fail_under(home: Path) -> None:
@@ -253,7 +257,7 @@ def test_landscape_of_one_run(home: Path) -> None:
     )
     assert min(pixels(Path(found["picture"])).shape[:2]) > 100
     assert settings(Path(found["picture"]))["span"] == 1
-    with np.load(found["grid_file"]) as arrays:
+    with np.load(found["numbers"]) as arrays:
         assert arrays["energy"].shape == (1, 5, 5)
     assert said.stderr.endswith("Hint: jeat score\n")
 
@@ -262,14 +266,33 @@ def test_landscape_of_one_run(home: Path) -> None:
 def test_landscape_of_several_runs(home: Path, tmp_path: Path, ending: str, magic: bytes) -> None:
     path = tmp_path / f"both.{ending}"
     shown = done("landscape", "standard", LATEST, "--grid", 5, "--image", 7, "-o", path)
-    header, first, second, about, last = shown.splitlines()
+    header, first, second, _, last = shown.splitlines()
     assert header.split()[-1] == "rise"
-    assert (first.split()[0], second.split()[0]) == ("standard", LATEST)
-    assert "test image 7" in about
+    assert first.split()[:2] == ["standard", "7"]
+    assert second.split()[:2] == [LATEST, "7"]
     assert last == str(path)
     assert path.read_bytes().startswith(magic)
     with np.load(path.with_suffix(".npz")) as arrays:
         assert arrays["energy"].shape == (2, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "header"),
+    [
+        ("path", ["run", "way", "at", "E(x,y)", "E(x)", "CE(x,y)", "predicted", "y"]),
+        ("histogram", ["run", "set", "E(x)", "5", "%", "95", "%", "E(x,y)", "AUROC"]),
+        ("sharpness", ["standard", LATEST]),
+    ],
+)
+def test_other_kinds_of_landscape(home: Path, kind: str, header: list[str]) -> None:
+    few = ("landscape", "standard", LATEST, "--kind", kind, "-n", 4)
+    shown = done(*few).splitlines()
+    assert shown[0].split() == header
+    assert shown[-1] == str(home / "standard" / f"{kind}.png")
+    assert min(pixels(Path(shown[-1])).shape[:2]) > 100
+    found = parsed(jeat(*few, "--json"))
+    assert (found["kind"], len(found["runs"])) == (kind, 2)
+    assert Path(found["numbers"]).suffix == ".npz"
 
 
 # score

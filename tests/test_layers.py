@@ -16,17 +16,22 @@ errors reporting
 paths registry threat datasets randomness devices
 config foreign
 runs config_file download render figure energy sgld data_local state_dict
-pgd models data_published run_folder
+pgd models data_published run_folder presets
 data matching model
 methods attacks optimize adoption
 trainer
-checkpoint
-evaluate plane inception guard log
-generate contour
-callbacks landscape
-stage
+checkpoint journal symptoms selection batch_size
+verdict
+evaluate inception guard log memory profiling collection descents
+starts
+recipe
+edits
+generate
+callbacks views validation
+stage curve landscape
+survival
 training
-collection fidelity
+fidelity export
 protocol
 score
 cli
@@ -36,7 +41,10 @@ RANK = {name: rank for rank, line in enumerate(ORDER.split("\n")) for name in li
 CLI_ORDER = """
 parameters ui
 options
+settings_file sampler_options
+method_options
 train_options
+attack_report landscape_report
 train attack sample landscape score
 __init__
 """

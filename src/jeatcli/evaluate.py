@@ -1,4 +1,4 @@
-"""Clean and robust accuracy: the worst case over attacks and restarts, image by image."""
+"""Clean and robust accuracy of a model: the worst case over attacks and restarts."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from safetensors.torch import save_file
 
 from . import attacks as registry
-from . import data, pgd
-from .attacks import Plan
-from .attacks._base import Batch
+from . import data, devices, symptoms
+from .attacks import Attack, Plan
+from .batch_size import fitting
 from .checkpoint import Model, load_each
 from .datasets import dataset_facts
-from .errors import JeatError, UsageProblem, unknown
+from .errors import JeatError, unknown
 from .foreign import Foreign
-from .models import Classifier
+from .journal import Journal, digest, tensor_digest
 from .paths import write_atomic
 from .reporting import SILENT, Reporter
+from .selection import Selection
+from .symptoms import Symptom
 from .threat import NORMS, Threat
-
-CPU_IMAGES = 1000
+from .verdict import Trial, enough_classes
+from .verdict import judge as judge
 
 
 @dataclass(frozen=True)
@@ -35,34 +37,44 @@ class Robustness:
 
     Args:
         run: The model's name.
-        dataset: Whose test images were attacked, the first n in order.
+        dataset: Whose test images were attacked.
         method: That trained the model, or `foreign`.
+        attacks: What was asked for: `fast` and `quick` are parts of AutoAttack, not AutoAttack.
         n: Number of images.
         clean: Share that is classified correctly.
         robust: Share that is classified correctly and that no attack broke.
         norm, eps: The threat model, in the [0, 1] pixel scale.
-        objective: What the attacks raise.
         target: The class that the attacks aim at, or None.
-        per_attack: For each attack in turn: `robust` after it, `broken` images, `seconds`, and
-            its settings. An attack sees only the images that those before it left.
+        transfer_from: The model that the attacks saw, or None for the model itself.
+        search: What the attacks computed in, `bf16` or `fp32`; the verdict is always fp32.
+        per_attack: For each attack in turn: `robust` after it, `broken` images, the images that
+            went `forward` and `backward` through the network, `seconds`, and its options. An
+            attack sees only the images that those before it left.
+        warnings: Reasons to doubt the result: `name`, the section of docs/attacks.md, and `text`.
         seconds, device, seed, version: Of the computation.
-        samples: Per image: `correct`, and `broken_by` with the attack's name or None.
+        key: A digest of the weights, the images and the settings.
+        samples: Per image: `index` in the test set, `correct`, and `broken_by` with the attack's
+            name or None.
     """
 
     run: str
     dataset: str
     method: str
+    attacks: tuple[str, ...]
     n: int
     clean: float
     robust: float
     norm: str
     eps: float
-    objective: str
     target: str | None
+    transfer_from: str | None
+    search: str
     per_attack: dict[str, dict[str, Any]]
+    warnings: list[dict[str, str]]
     seconds: float
     device: str
     seed: int
+    key: str
     version: str
     samples: dict[str, list[Any]]
 
@@ -71,129 +83,159 @@ def attack(
     run: str | Path | Model | None = None,
     *,
     attacks: Sequence[str] = ("pgd",),
-    objective: str = "ce",
+    objective: str | None = None,
     norm: str | None = None,
     eps: float | None = None,
-    steps: int = 20,
+    steps: int | None = None,
     step_size: float | None = None,
-    restarts: int = 1,
+    restarts: int | None = None,
+    queries: int | None = None,
     num: int | None = None,
+    indices: Path | None = None,
+    only: str | int | None = None,
     target: str | int | None = None,
+    transfer_from: str | Path | Model | None = None,
     foreign: Foreign | None = None,
-    batch_size: int = 256,
+    exact: bool = False,
+    batch_size: int | None = None,
     data_dir: str | Path | None = None,
     device: str = "auto",
     seed: int = 0,
+    progress: Path | None = None,
+    keep_progress: bool = False,
+    images_to: Path | None = None,
     reporter: Reporter = SILENT,
 ) -> Robustness:
-    """Measure clean and robust accuracy on the test images, in float32.
+    """Measure clean and robust accuracy on the test images.
 
     Args:
         run: A run's name, path or loaded model; None is the latest finished run.
         attacks: Names of files of `attacks/`, run in turn on the images still robust.
-        objective: What they raise, one of `pgd.OBJECTIVES`.
+        objective, steps, step_size, restarts, queries: Options of the attacks that have them;
+            None is what the attack's file says.
         norm, eps: The threat model; by default the one that the run was trained for.
-        steps, step_size, restarts: Of iterative attacks.
         num: Use the first so many test images; None is all, or 1,000 on a CPU.
+        indices: A file with the places in the test set of the images to use.
+        only: The class whose images are used, by name or index.
         target: A class, by name or index, that the attacks are to reach; its own images are
             then left out.
+        transfer_from: Another model, which the attacks see in the place of this one.
         foreign: What the model is, if `jeat train` did not write it.
-        batch_size: Images at a time.
+        exact: Search in float32; without it in bfloat16 where the processor has it. Every
+            success is confirmed in float32 either way.
+        batch_size: Images at a time; None is what the device has room for.
         data_dir: Where the data sets are.
         device: Where to compute.
         seed: Of the random starts, which depend on the image and not on the batch.
+        progress: A directory that keeps the progress meanwhile, so that a call which was killed
+            goes on where it was, to the same result.
+        keep_progress: Leave the progress there at the end, for a caller who has more to do and
+            removes it by `journal.Journal(progress, result.key).remove()`.
+        images_to: Write the adversarial images as this `.safetensors` file.
         reporter: Listens to the progress.
 
     Raises:
         JeatError: If the run, the data or a setting is at fault.
     """
     began = time.perf_counter()
-    (model,) = load_each([run], device=device, foreign=foreign, reporter=reporter)
-    plan = Plan(_threat(model, norm, eps), objective, steps, step_size, restarts, seed)
-    images = data.load(model.meta.dataset, "test", data_dir=data_dir, reporter=reporter)
-    _fits(model, images)
-    images = images.to(model.device).first(_count(num, len(images), model.device, reporter))
-    aim = None if target is None else class_index(target, model.meta.classes)
-    result = judge(model.classifier, images, attacks, plan, aim, batch_size, reporter)
-    return Robustness(
+    given = [run] if transfer_from is None else [run, transfer_from]
+    model, *others = load_each(given, device=device, foreign=foreign, reporter=reporter)
+    options = (objective, steps, step_size, restarts, queries)
+    plan = Plan(_threat(model, norm, eps), *options, seed)
+    chosen = registry.resolve(attacks, plan)
+    everything = data.load(model.meta.dataset, "test", data_dir=data_dir, reporter=reporter)
+    for each in (model, *others):
+        _fits(each, everything)
+    classes = model.meta.classes
+    aim, kind = (None if name is None else class_index(name, classes) for name in (target, only))
+    selected = Selection(num, indices, kind, aim).of(everything, model.device, reporter)
+    enough_classes(chosen, len(classes), aim is not None)
+    trial = Trial(
+        model.classifier,
+        *selected,
+        plan,
+        aim,
+        batch_size or fitting(model.classifier, model.meta.shape, model.device),
+        devices.autocast_type("fp32" if exact else "auto", model.device),
+        others[0].classifier if others else None,
+        keep=images_to is not None,
+        reporter=reporter,
+    )
+    key = _key(trial, chosen, exact, batch_size)
+    trial.journal = None if progress is None else Journal(progress, key)
+    found, doubts = _examined(trial, chosen)
+    result = Robustness(
         run=model.name,
         dataset=model.meta.dataset,
         method=model.meta.method,
+        attacks=tuple(attacks),
         norm=plan.threat.norm,
         eps=plan.threat.eps,
-        objective=objective,
-        target=None if aim is None else model.meta.classes[aim],
+        target=None if aim is None else classes[aim],
+        transfer_from=others[0].name if others else None,
+        search=devices.precision_name(trial.dtype),
+        warnings=[asdict(doubt) for doubt in doubts],
         seconds=time.perf_counter() - began,
         device=str(model.device),
         seed=seed,
+        key=key,
         version=version("jeat-cli"),
-        **result,
+        **found,
+    )
+    if images_to is not None:
+        _save_images(result, trial, images_to)
+    if trial.journal and not keep_progress:
+        trial.journal.remove()
+    return result
+
+
+def _examined(trial: Trial, chosen: Sequence[Attack]) -> tuple[dict[str, Any], list[Symptom]]:
+    """Run the attacks, and look for reasons to doubt the outcome before and after."""
+    first = slice(0, trial.batch_size)
+    x, y = data.unit(trial.images.x[first]), trial.images.y[first]
+    doubts = symptoms.before(trial.classifier, x, y, trial.plan.threat, chosen)
+    for doubt in doubts:
+        trial.reporter.warn(str(doubt))
+    found = trial.run(chosen)
+    later = symptoms.after(found["per_attack"])
+    for doubt in later:
+        trial.reporter.warn(str(doubt))
+    return found, doubts + later
+
+
+def _key(trial: Trial, chosen: Sequence[Attack], exact: bool, batch_size: int | None) -> str:
+    """Return the digest of everything that the verdicts depend on."""
+    networks = [trial.classifier] + ([trial.source] if trial.source else [])
+    return digest(
+        *networks,
+        attacks=[(each.name, each.options) for each in chosen],
+        plan=asdict(trial.plan),
+        images=tensor_digest(trial.images.x, trial.images.y, trial.places),
+        aim=trial.aim,
+        exact=exact,
+        batch_size=batch_size,
+        keep=trial.keep,
+        device=trial.images.x.device.type,
     )
 
 
-def judge(
-    classifier: Classifier,
-    images: data.Images,
-    attacks: Sequence[str],
-    plan: Plan,
-    aim: int | None = None,
-    batch_size: int = 256,
-    reporter: Reporter = SILENT,
-) -> dict[str, Any]:
-    """Run attacks in turn on the images that are still robust, and count.
+def _save_images(result: Robustness, trial: Trial, path: Path) -> None:
+    """Write the images as attacked: broken ones adversarial, the others as they are.
 
-    Returns:
-        `n`, `clean`, `robust`, `per_attack` and `samples` as in `Robustness`.
+    Tensors: `images` (n, C, H, W) float32 in [0, 1], `labels`, `index` in the test set, and
+    `broken`, 1 where an attack broke the image.
     """
-    needed = pgd.least_classes(plan.objective, aim is not None)
-    if len(images.classes) < needed:
-        raise UsageProblem(
-            f"objective `{plan.objective}` needs {needed} classes; there are {len(images.classes)}",
-            "use `--objective margin`",
-        )
-    perturbs = {name: registry.get(name) for name in attacks}
-    if aim is not None:
-        keep = images.y != aim
-        images = data.Images(images.name, images.x[keep], images.y[keep], images.classes)
-    if not (count := len(images)):
-        raise UsageProblem("all the images are of the target class", "give more by `-n`")
-    correct = _correct(classifier, images, batch_size)
-    broken_by: list[str | None] = [None] * count
-    robust = correct.clone()
-    per_attack: dict[str, dict[str, Any]] = {}
-    for name, perturb in perturbs.items():
-        began, before = time.perf_counter(), int(robust.sum())
-        left = robust.nonzero().squeeze(1)
-        with reporter.track(f"attack {name}", len(left)) as bar:
-            # Of nothing at all torch makes one empty part.
-            for index in torch.split(left, batch_size) if len(left) else ():
-                batch = _batch(images, index, aim)
-                moved = perturb(classifier, batch, plan)
-                _verify(name, batch, moved, plan.threat)
-                fallen = index[batch.broken(classifier, moved)]
-                robust[fallen] = False
-                for place in fallen.tolist():
-                    broken_by[place] = name
-                bar(len(index), robust=float(robust.sum()) / count)
-        per_attack[name] = {
-            "robust": int(robust.sum()) / count,
-            "broken": before - int(robust.sum()),
-            "seconds": time.perf_counter() - began,
-            **_settings(name, plan),
-        }
-    return {
-        "n": count,
-        "clean": int(correct.sum()) / count,
-        "robust": int(robust.sum()) / count,
-        "per_attack": per_attack,
-        "samples": {"correct": correct.tolist(), "broken_by": broken_by},
+    assert trial.adversarial is not None
+    broken = [name is not None for name in result.samples["broken_by"]]
+    tensors = {
+        "images": trial.adversarial.contiguous(),
+        "labels": trial.images.y.cpu(),
+        "index": trial.places,
+        "broken": torch.tensor(broken, dtype=torch.uint8),
     }
-
-
-def save(result: Robustness, folder: Path) -> Path:
-    """Write the result as `attack.json` into the model's directory."""
-    text = json.dumps(asdict(result), indent=1)
-    return write_atomic(folder / "attack.json", lambda beside: beside.write_text(text))
+    settings = {k: v for k, v in asdict(result).items() if k not in ("samples", "seconds")}
+    header = {"jeat": json.dumps(settings)}
+    write_atomic(path, lambda beside: save_file(tensors, beside, header))
 
 
 def class_index(name: str | int, classes: Sequence[str]) -> int:
@@ -211,16 +253,6 @@ def class_index(name: str | int, classes: Sequence[str]) -> int:
     raise unknown("class", text, [*classes, *by_index])
 
 
-def _settings(name: str, plan: Plan) -> dict[str, Any]:
-    if name == "fgsm":
-        return {"steps": 1, "step_size": plan.threat.eps, "restarts": 1}
-    return {
-        "steps": plan.steps,
-        "step_size": plan.resolved_step_size,
-        "restarts": plan.restarts,
-    }
-
-
 def _threat(model: Model, norm: str | None, eps: float | None) -> Threat:
     """Return the threat model: what is given, else what the run was trained for."""
     trained = model.meta.threat
@@ -236,17 +268,6 @@ def _threat(model: Model, norm: str | None, eps: float | None) -> Threat:
     return Threat(norm, usual[norm])
 
 
-def _count(num: int | None, available: int, device: torch.device, reporter: Reporter) -> int:
-    if num is None:
-        if device.type == "cpu" and available > CPU_IMAGES:
-            reporter.say(f"on a CPU the first {CPU_IMAGES:,} of {available:,} test images are used")
-            return CPU_IMAGES
-        return available
-    if not 1 <= num <= available:
-        raise UsageProblem(f"there are {available:,} test images, not {num:,}", "give `-n` less")
-    return num
-
-
 def _fits(model: Model, images: data.Images) -> None:
     if images.shape != model.meta.shape or len(images.classes) != len(model.meta.classes):
         raise JeatError(
@@ -254,31 +275,4 @@ def _fits(model: Model, images: data.Images) -> None:
             f"{len(model.meta.classes)} classes, but `{images.name}` has {images.shape} of "
             f"{len(images.classes)}",
             "the data set on disk is not the one of the run",
-        )
-
-
-def _batch(images: data.Images, index: Tensor, aim: int | None) -> Batch:
-    x, y = data.unit(images.x[index]), images.y[index]
-    return Batch(x, y, None if aim is None else torch.full_like(y, aim), index)
-
-
-@torch.no_grad()
-def _correct(classifier: Classifier, images: data.Images, batch_size: int) -> Tensor:
-    flags = [classifier(x).argmax(1) == y for x, y in data.batches(images, batch_size)]
-    return torch.cat(flags)
-
-
-def _verify(name: str, batch: Batch, moved: Tensor, threat: Threat) -> None:
-    """Check that an attack kept to its ball and to [0, 1].
-
-    Raises:
-        JeatError: If it did not; the result would be worthless.
-    """
-    distance = pgd.ball(threat).distance(moved, batch.x).max().item()
-    inside = bool(((moved >= 0) & (moved <= 1)).all())
-    # False for NaN, too. The slack is float32's rounding on the way to the ball and back.
-    if not (distance <= threat.eps + 1e-6 * max(1.0, threat.eps) and inside):
-        raise JeatError(
-            f"attack `{name}` left its ball: distance {distance:g} for {threat}",
-            "this is a fault of jeat; please report it",
         )

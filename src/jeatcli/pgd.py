@@ -34,8 +34,11 @@ class Ball(Protocol):
     def start(self, x: Tensor, rng: Rng) -> Tensor:
         """Return a random point of the ball around each image of x, clipped to [0, 1]."""
 
-    def step(self, gradient: Tensor, size: float) -> Tensor:
-        """Return the step of the given size, in this norm, along which `gradient` rises most."""
+    def edge(self, x: Tensor, rng: Rng) -> Tensor:
+        """Return a random point of the ball's surface around each image, clipped to [0, 1]."""
+
+    def step(self, gradient: Tensor, size: float | Tensor) -> Tensor:
+        """Return the step along which `gradient` rises most, its size in this norm given."""
 
     def project(self, moved: Tensor, x: Tensor) -> Tensor:
         """Return the point of the ball around x that is nearest to `moved`."""
@@ -53,7 +56,12 @@ class Linf:
     def start(self, x: Tensor, rng: Rng) -> Tensor:
         return (x + self.eps * (2 * rng.uniform(x) - 1)).clamp_(0, 1)
 
-    def step(self, gradient: Tensor, size: float) -> Tensor:
+    def edge(self, x: Tensor, rng: Rng) -> Tensor:
+        offset = 2 * rng.uniform(x) - 1
+        largest = offset.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
+        return (x + self.eps * offset / largest).clamp_(0, 1)
+
+    def step(self, gradient: Tensor, size: float | Tensor) -> Tensor:
         return size * gradient.sign()
 
     def project(self, moved: Tensor, x: Tensor) -> Tensor:
@@ -74,7 +82,10 @@ class L2:
         radius = self.eps * rng.uniform(x[:, :1, :1, :1])
         return (x + radius * direction).clamp_(0, 1)
 
-    def step(self, gradient: Tensor, size: float) -> Tensor:
+    def edge(self, x: Tensor, rng: Rng) -> Tensor:
+        return (x + self.eps * unit(rng.normal(x))).clamp_(0, 1)
+
+    def step(self, gradient: Tensor, size: float | Tensor) -> Tensor:
         return size * unit(gradient)
 
     def project(self, moved: Tensor, x: Tensor) -> Tensor:

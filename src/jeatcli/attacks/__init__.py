@@ -1,18 +1,105 @@
-"""The attacks that `jeat attack` runs: one file an attack, each with a function `perturb`."""
+"""The attacks that `jeat attack` runs: one file an attack, or an ensemble of attacks."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
 from .. import registry
-from ._base import Perturb, Plan
+from ..errors import UsageProblem
+from ..models import Classifier
+from ._base import Batch, Perturb, Plan
+from ._search import Search
 
-__all__ = ["Perturb", "Plan", "get"]
+__all__ = ["Attack", "Batch", "Plan", "Search", "get", "resolve"]
 
 
-def get(name: str) -> Perturb:
-    """Return the attack called `name`.
+@dataclass(frozen=True)
+class Attack:
+    """One attack with its options.
+
+    Args:
+        name: Its file's, with dashes.
+        perturb: Returns the moved images (n, C, H, W) of a batch.
+        options: The keyword parameters of `perturb`, at the values to use.
+        rows: How many rows of the network's batch an image takes.
+        least_classes: How many classes it needs.
+    """
+
+    name: str
+    perturb: Perturb
+    options: dict[str, Any] = field(default_factory=dict)
+    rows: int = 1
+    least_classes: int = 2
+
+    def __call__(self, search: Search | Classifier, batch: Batch, plan: Plan) -> Tensor:
+        """Return the moved images (n, C, H, W): in the ball and in [0, 1], detached."""
+        if isinstance(search, Classifier):
+            search = Search(search)
+        moved: Tensor = self.perturb(search, batch, plan, **self.options)
+        return moved
+
+
+def get(name: str, plan: Plan | None = None, **options: Any) -> Attack:
+    """Return the attack called `name`; options that it has are taken from the plan.
 
     Raises:
         UsageProblem: If there is none, with the nearest name.
     """
-    perturb: Perturb = registry.get("attacks", name, "attack").perturb
-    return perturb
+    module = registry.get("attacks", name, "attack")
+    known = {
+        key: parameter.default
+        for key, parameter in inspect.signature(module.perturb).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    given = plan.options if plan else {}
+    chosen = {key: given.get(key, value) for key, value in (known | options).items()}
+    rows, least = (
+        getattr(module, key, usual) for key, usual in (("ROWS", 1), ("LEAST_CLASSES", 2))
+    )
+    return Attack(name, module.perturb, chosen, rows, least)
+
+
+def parts(name: str) -> tuple[tuple[str, dict[str, Any]], ...] | None:
+    """Return the parts of an ensemble, None for a single attack."""
+    found: tuple[tuple[str, dict[str, Any]], ...] | None
+    found = getattr(registry.get("attacks", name, "attack"), "PARTS", None)
+    return found
+
+
+def resolve(names: Sequence[str], plan: Plan) -> list[Attack]:
+    """Return the attacks to run: ensembles taken apart, options filled in, none twice.
+
+    Raises:
+        UsageProblem: If there is no such attack, or none of them has an option that is given.
+    """
+    chosen: list[Attack] = []
+    for name in names:
+        if (several := parts(name)) is None:
+            chosen.append(get(name, plan))
+        else:
+            chosen += [get(part, None, **options) for part, options in several]
+    single = [get(name, plan) for name in names if parts(name) is None]
+    for option in plan.options:
+        if not any(option in attack.options for attack in single):
+            raise _unused(option, names)
+    different: list[Attack] = []
+    for attack in chosen:
+        if attack not in different:
+            different.append(attack)
+    return different
+
+
+def _unused(option: str, names: Sequence[str]) -> UsageProblem:
+    listed = " and ".join(f"`{name}`" for name in names)
+    shown = option.replace("_", "-")
+    if any(parts(name) for name in names):
+        return UsageProblem(
+            f"{listed} has no `--{shown}`: its parts are as published",
+            "leave it out, or name the attacks one by one by `--attack`",
+        )
+    return UsageProblem(f"attack {listed} has no `--{shown}`", "leave it out")

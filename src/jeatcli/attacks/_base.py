@@ -1,49 +1,56 @@
-"""What an attack is told and what it gives back."""
+"""What an attack is told, what it is given, and what it has found."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import pgd
-from ..errors import UsageProblem
-from ..models import Classifier
+from ..errors import UsageProblem, unknown
 from ..randomness import ImageRng, mix
 from ..threat import Threat
+
+OPTIONS = ("objective", "steps", "step_size", "restarts", "queries")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The settings of an attack.
+    """The threat model, and the options of attacks that are not left at their standard values.
 
     Args:
         threat: Norm and radius, in the [0, 1] pixel scale.
         objective: What is raised, one of `pgd.OBJECTIVES`.
         steps: Gradient steps of iterative attacks.
-        step_size: In the [0, 1] pixel scale; None is 2.5 eps / steps (Madry et al. 2018).
+        step_size: In the [0, 1] pixel scale.
         restarts: Runs from different random starts.
+        queries: Of attacks that use no gradient.
         seed: Of the random starts.
     """
 
     threat: Threat
-    objective: str = "ce"
-    steps: int = 20
+    objective: str | None = None
+    steps: int | None = None
     step_size: float | None = None
-    restarts: int = 1
+    restarts: int | None = None
+    queries: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "restarts"):
-            if getattr(self, name) < 1:
-                raise UsageProblem(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("steps", "restarts", "queries"):
+            if (number := getattr(self, name)) is not None and number < 1:
+                raise UsageProblem(f"{name} must be at least 1, not {number}")
+        if self.objective is not None and self.objective not in pgd.OBJECTIVES:
+            raise unknown("objective", self.objective, pgd.OBJECTIVES)
 
     @property
-    def resolved_step_size(self) -> float:
-        """The step size, its default resolved."""
-        return 2.5 * self.threat.eps / self.steps if self.step_size is None else self.step_size
+    def options(self) -> dict[str, Any]:
+        """The options that are given."""
+        given = {name: getattr(self, name) for name in OPTIONS}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -55,31 +62,72 @@ class Batch:
         y: True labels (n,).
         target: The class to reach (n,), or None for any wrong one.
         index: Places of the images in the whole set (n,), which their randomness depends on.
+        toward: The class that an attack tries on the way to any wrong one (n,), or None.
     """
 
     x: Tensor
     y: Tensor
     target: Tensor | None
     index: Tensor
+    toward: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
 
     def take(self, keep: Tensor) -> Batch:
         """Return the images at the places `keep` alone."""
         target = None if self.target is None else self.target[keep]
-        return Batch(self.x[keep], self.y[keep], target, self.index[keep])
+        toward = None if self.toward is None else self.toward[keep]
+        return Batch(self.x[keep], self.y[keep], target, self.index[keep], toward)
+
+    def toward_each(self, classes: Tensor) -> Batch:
+        """Return the images once for each of their classes (n, T), those of the first one first."""
+        count = classes.shape[1]
+        each = self.take(torch.arange(len(self), device=self.x.device).repeat(count))
+        return Batch(each.x, each.y, each.target, each.index, classes.T.reshape(-1))
 
     def rng(self, seed: int, *purpose: int) -> ImageRng:
         """Return a source of randomness of each image's own."""
         return ImageRng([mix(seed, *purpose, index) for index in self.index.tolist()])
 
-    @torch.no_grad()
-    def broken(self, model: Classifier, moved: Tensor) -> Tensor:
-        """Return which of the moved images are taken for the target, or for a wrong class."""
-        guess: Tensor = model(moved).argmax(1)
+    def broken(self, logits: Tensor) -> Tensor:
+        """Return which images, by these logits, are taken for the target, or for a wrong class."""
+        guess = logits.argmax(1)
         return guess != self.y if self.target is None else guess == self.target
 
-    def value(self, plan: Plan, model: Classifier) -> pgd.PerImage:
-        """Return the objective to raise."""
-        return pgd.objective(plan.objective, model, self.x, self.y, self.target)
+
+class Found:
+    """For each image of a batch the adversarial one that an attack has found, or none yet.
+
+    Args:
+        batch: The images.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self.images = batch.x.clone()
+        self.broken = torch.zeros(len(batch), dtype=torch.bool, device=batch.x.device)
+
+    @property
+    def left(self) -> Tensor:
+        """The places of the images that are not broken yet."""
+        return (~self.broken).nonzero().squeeze(1)
+
+    def add(self, image: Tensor, moved: Tensor, broken: Tensor) -> None:
+        """Take up the rows of `moved` that are broken; of several of an image the first.
+
+        Args:
+            image: The place of the image that each row belongs to (rows,).
+            moved: Moved images (rows, C, H, W).
+            broken: Which of them are adversarial (rows,).
+        """
+        rows = broken.nonzero().squeeze(1)
+        if not len(rows):
+            return
+        first = torch.full((len(self.broken),), len(image), device=image.device)
+        first.scatter_reduce_(0, image[rows], rows, "amin")
+        new = ((first < len(image)) & ~self.broken).nonzero().squeeze(1)
+        self.images[new] = moved[first[new]]
+        self.broken[new] = True
 
 
-Perturb = Callable[[Classifier, Batch, Plan], Tensor]
+Perturb = Callable[..., Tensor]

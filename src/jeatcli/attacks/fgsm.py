@@ -5,12 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from .. import pgd
-from ..models import Classifier
 from ._base import Batch, Plan
+from ._search import Search
 
 
-def perturb(model: Classifier, batch: Batch, plan: Plan) -> Tensor:
+def perturb(search: Search, batch: Batch, plan: Plan, *, objective: str = "ce") -> Tensor:
     """Return the images moved by eps along the gradient's direction, in the norm of the threat."""
     ball = pgd.ball(plan.threat)
-    value = batch.value(plan, model)
+    value = pgd.objective(objective, search, batch.x, batch.y, batch.target)
+    search.backward += len(batch)
     return pgd.ascend(value, batch.x, ball, steps=1, step_size=plan.threat.eps)

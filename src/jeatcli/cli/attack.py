@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import JeatError
-from ..threat import Threat, fraction
+from ..errors import JeatError, UsageProblem
+from ..paths import cache_dir, check_writable
 from . import ui
+from .attack_report import as_json_knows_it, report
 from .options import (
     Command,
     batch_size,
@@ -19,20 +21,21 @@ from .options import (
     foreign_options,
     option,
     output_options,
-    run_argument,
     seed,
-    threat_options,
 )
-from .parameters import ATTACK, COUNT, OBJECTIVES, POSITIVE, SHARE, attacks
+from .parameters import ATTACK, COUNT, FRACTION, NORM, OBJECTIVES, POSITIVE, RUN, SHARE, attacks
 
 if TYPE_CHECKING:
-    from ..evaluate import Robustness
+    from ..curve import Subject
 
 _attack = partial(option, "Attack")
+_data = partial(option, "Data")
+_output = partial(option, "Output")
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("attack", cls=Command, lists={"Attacks": attacks})
-@run_argument
+@click.argument("runs", nargs=-1, type=RUN, metavar="[RUN]...")
 @_attack(
     "--attack",
     "attacks",
@@ -44,16 +47,24 @@ _attack = partial(option, "Attack")
 )
 @_attack(
     "--objective",
-    help="What the attack raises: ce, joint E(x,y), marginal E(x), margin, dlr or kl",
+    help="What pgd and fgsm raise: ce, joint E(x,y), marginal E(x), margin, dlr or kl",
     type=click.Choice(OBJECTIVES),
     metavar="OBJECTIVE",
-    default="ce",
+    shown="ce",
 )
-@threat_options("Attack", "the run's", "the run's, else by data set")
-@_attack("--steps", help="Gradient steps", type=COUNT, metavar="N", default=20)
+@_attack("--norm", help="Norm of the ball around an image", type=NORM, shown="the run's")
+@_attack(
+    "--eps",
+    help="Radius of the ball in the [0, 1] pixel scale: 8/255 or 0.03; repeatable, for a curve",
+    type=FRACTION,
+    metavar="FRACTION",
+    multiple=True,
+    shown="the run's, else by data set",
+)
+@_attack("--steps", help="Gradient steps", type=COUNT, metavar="N", shown="by attack")
 @_attack(
     "--step-size",
-    help="Length of a step in the [0, 1] pixel scale",
+    help="Length of a step of pgd and cw in the [0, 1] pixel scale",
     type=POSITIVE,
     metavar="FRACTION",
     shown="2.5 eps / steps",
@@ -63,17 +74,28 @@ _attack = partial(option, "Attack")
     help="Random starts; the worst for each image counts",
     type=COUNT,
     metavar="N",
-    default=1,
+    shown="1",
 )
+@_attack("--queries", help="Queries of square", type=COUNT, metavar="N", shown="5000")
 @_attack(
     "--target",
     help="Drive every image to this class, by name or index",
     metavar="CLASS",
     shown="untargeted",
 )
+@_attack(
+    "--transfer-from",
+    help="Let the attacks see this RUN, and try on the other what they find",
+    type=RUN,
+    metavar="RUN",
+)
+@_attack(
+    "--exact",
+    is_flag=True,
+    help="Search in float32 even where the processor has bfloat16",
+)
 @seed("Attack")
-@option(
-    "Data",
+@_data(
     "-n",
     "--num",
     help="Use the first N test images",
@@ -81,22 +103,46 @@ _attack = partial(option, "Attack")
     metavar="N",
     shown="all, 1,000 on a CPU",
 )
+@_data("--indices", help="Use the test images whose numbers are in this file", type=_FILE)
+@_data("--class", "only", help="Use the images of this class, by name or index", metavar="CLASS")
 @data_dir
 @foreign_options()
-@batch_size(256)
+@batch_size(None, shown="256, on CUDA by its memory")
 @device
-@option(
-    "Output",
+@_output(
     "--fail-under",
     help="Exit with 1 if the robust accuracy is below this, such as 0.45",
     type=SHARE,
     metavar="SHARE",
 )
+@_output(
+    "-o",
+    "--out",
+    help="Where the result goes, with a verdict for each image",
+    type=_FILE,
+    metavar="FILE.json",
+    shown="attack.json of the run",
+)
+@_output(
+    "--save",
+    "images_to",
+    help="Write the attacked images, labels and verdicts",
+    type=_FILE,
+    metavar="FILE.safetensors",
+)
+@_output(
+    "--plot",
+    help="Draw the accuracy over eps: .png, .svg or .pdf",
+    type=_FILE,
+    metavar="FILE",
+)
 @output_options
 def command(
-    run: str | None,
+    runs: Sequence[str],
+    eps: Sequence[float],
     fail_under: float | None,
-    data_dir: Path | None,
+    out: Path | None,
+    plot: Path | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -105,53 +151,69 @@ def command(
     """Measure clean and robust accuracy of a RUN on test images.
 
     An image counts as robust if it is classified correctly under every attack and restart.
-    The threat model is the one that the run was trained for.
+    The threat model is the one that the run was trained for. An attack that was interrupted
+    goes on where it was when the same command is given again. Several RUNs are compared, and
+    several --eps make a curve.
 
     \b
     Examples:
       jeat attack
+      jeat attack --attack autoattack -n 500
       jeat attack runs/jeat --attack fgsm --attack pgd --steps 50 --restarts 5
       jeat attack runs/jeat --norm l2 --eps 0.5 -n 1000
+      jeat attack runs/at runs/jeat --eps 2/255 --eps 4/255 --eps 8/255 --plot curve.png
       jeat attack runs/jeat --fail-under 0.45 --json
       jeat attack theirs.pt --arch resnet-18-v1 --dataset cifar10
     """
     terminal = ui.open_terminal(quiet, verbose)
-    from ..runs import MODEL_FILE, is_foreign, resolve
+    from ..runs import is_foreign, resolve
 
-    path = resolve(run)
-    from ..evaluate import attack, save
+    paths = [resolve(run) for run in runs] or [resolve(None)]
+    _fit_together(len(paths), len(eps), out, settings["images_to"])
+    subjects = [_subject(path, out, len(eps) > 1) for path in paths]
+    for file in (out, settings["images_to"], plot):
+        if file is not None:
+            check_writable(file)
+    if plot is not None:
+        from ..figure import check_path
 
-    result = attack(path, data_dir=data_dir, reporter=terminal, **settings)
-    ui.emit(result, as_json, lambda: report(result))
-    ours = not is_foreign(path)
-    if path.name == MODEL_FILE and ours:
-        try:
-            save(result, path.parent)
-        except JeatError as problem:
-            terminal.warn(problem.message)
-    if fail_under is not None and result.robust < fail_under:
-        raise JeatError(f"robust accuracy {result.robust:.4f} is below {fail_under:g}")
-    if ours:
-        terminal.hint(ui.next_command("sample", run))
+        check_path(plot)
+    from ..curve import attack_each
+    from ..curve import plot as draw
 
-
-def report(result: Robustness) -> str:
-    """Write the accuracies as a table."""
-    threat = Threat(result.norm, result.eps)
-    aim = f", targeted at {result.target}" if result.target is not None else ""
-    rows = [
-        ("clean", ui.percent(result.clean)),
-        *(
-            (f"after {protocol(name, found)}", ui.percent(found["robust"]))
-            for name, found in result.per_attack.items()
-        ),
-        ("robust", ui.percent(result.robust)),
-    ]
-    about = f"{threat}, {result.objective}{aim}, n = {result.n:,}, {result.seconds:.1f} s"
-    return f"{ui.table(rows)}\n{about}"
+    results = attack_each(subjects, tuple(eps) or (None,), reporter=terminal, **settings)
+    picture = None if plot is None else draw(results, plot)
+    records = [subject.record for subject in subjects]
+    ui.emit(as_json_knows_it(results, records, picture), as_json, lambda: report(results, picture))
+    lowest = min(result.robust for result in results)
+    if fail_under is not None and lowest < fail_under:
+        raise JeatError(f"robust accuracy {lowest:.4f} is below {fail_under:g}")
+    if not is_foreign(paths[0]):
+        terminal.hint(ui.next_command("sample", runs[0] if runs else None))
 
 
-def protocol(name: str, found: dict[str, Any]) -> str:
-    """Name an attack as papers do: `pgd-20-1, step 1/255` has 20 steps and one start."""
-    step = fraction(found["step_size"])
-    return f"{name}-{found['steps']}-{found['restarts']}, step {step}"
+def _subject(path: Path, out: Path | None, curve: bool) -> Subject:
+    """Say where what is found of a model belongs: into its run, if it is one."""
+    from ..curve import Subject
+    from ..runs import MODEL_FILE, is_foreign
+
+    if path.name == MODEL_FILE and not is_foreign(path):
+        usual = path.parent / ("attack-curve.json" if curve else "attack.json")
+        return Subject(path, out or usual, path.parent)
+    return Subject(path, out, cache_dir() / "attacks")
+
+
+def _fit_together(runs: int, radii: int, out: Path | None, images_to: Path | None) -> None:
+    """Refuse one file for what is several.
+
+    Raises:
+        UsageProblem: If an output is asked for that there would be more than one of.
+    """
+    if out is not None and runs > 1:
+        raise UsageProblem("`--out` is for one RUN", "each run gets its own `attack.json` anyway")
+    if images_to is not None and runs * radii > 1:
+        raise UsageProblem("`--save` is for one RUN and one `--eps`", "call it once for each")
+    if images_to is not None and images_to.suffix != ".safetensors":
+        raise UsageProblem(
+            f"`--save` writes safetensors, not `{images_to.name}`", "name a `.safetensors` file"
+        )

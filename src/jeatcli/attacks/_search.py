@@ -1,0 +1,83 @@
+"""The classifier as an attack sees it: quick where it searches, plain where it judges."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..models import Classifier
+from ._base import Batch
+
+
+def ignore(step: int) -> None:
+    """Tell nobody about a step."""
+
+
+class Search:
+    """A classifier to search on, whose successes the plain float32 classifier confirms.
+
+    Args:
+        classifier: In eval mode, float32.
+        dtype: What the search computes in; None is float32, and then there is nothing to confirm.
+        on_step: Hears the number of each step.
+
+    Attributes:
+        forward, backward: Images that went through the network so far, either way.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        dtype: torch.dtype | None = None,
+        on_step: Callable[[int], None] = ignore,
+    ) -> None:
+        self.plain = classifier
+        self.exact = dtype is None
+        self.on_step = on_step
+        self.forward = self.backward = 0
+        self._quick = classifier
+        if not self.exact:
+            # A shallow copy: the same weights, another precision.
+            self._quick = copy.copy(classifier)
+            self._quick.autocast = dtype
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the float32 logits (n, K) of images (n, C, H, W) in [0, 1]."""
+        self.forward += len(x)
+        logits: Tensor = self._quick(x)
+        return logits
+
+    def gradient(
+        self, loss: Callable[[Tensor], Tensor], moved: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the values of a loss of the logits (n,), its gradient by the images, the logits.
+
+        One forward pass serves all three.
+        """
+        with torch.enable_grad():
+            moved = moved.detach().requires_grad_(True)
+            logits = self(moved)
+            values = loss(logits)
+            (gradient,) = torch.autograd.grad(values.sum(), moved)
+        self.backward += len(moved)
+        return values.detach(), gradient, logits.detach()
+
+    @torch.no_grad()
+    def broken(self, batch: Batch, moved: Tensor, logits: Tensor) -> Tensor:
+        """Return which of the moved images are broken: by their logits, confirmed in float32."""
+        broken = batch.broken(logits)
+        if self.exact:
+            return broken
+        rows = broken.nonzero().squeeze(1)
+        if len(rows):
+            broken[rows] = self.surely_broken(batch.take(rows), moved[rows])
+        return broken
+
+    @torch.no_grad()
+    def surely_broken(self, batch: Batch, moved: Tensor) -> Tensor:
+        """Return which of the moved images the plain classifier takes for something else."""
+        self.forward += len(moved)
+        return batch.broken(self.plain(moved))

@@ -1,0 +1,28 @@
+"""APGD on the targeted ratio, for each of the nine likeliest classes (Croce and Hein 2020a)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .. import pgd
+from ._apgd import Ascent, from_starts
+from ._base import Batch, Plan
+from ._search import Search
+from ._targets import TARGETS, likeliest
+
+LEAST_CLASSES = 4
+ROWS = TARGETS
+
+
+def loss(logits: Tensor, rows: Batch) -> Tensor:
+    """Return the ratio toward the class that the row tries."""
+    assert rows.toward is not None
+    return pgd.targeted_dlr(logits, rows.y, rows.toward)
+
+
+def perturb(
+    search: Search, batch: Batch, plan: Plan, *, steps: int = 100, restarts: int = 1
+) -> Tensor:
+    """Return adversarial images where APGD toward any of the classes finds one."""
+    ascent = Ascent(search, loss, pgd.ball(plan.threat), steps)
+    return from_starts(ascent, batch, plan, restarts, likeliest(search, batch))

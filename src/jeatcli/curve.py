@@ -1,0 +1,125 @@
+"""Accuracy under attack over several radii and models: the runs of attacks, and their curve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from . import figure
+from .errors import JeatError
+from .evaluate import Robustness, attack
+from .journal import Journal
+from .paths import write_atomic
+from .reporting import SILENT, Reporter
+from .views._lines import line, mark, tidy
+
+# Inches, and dots per inch.
+_SIZE = (4.2, 3.0)
+_DPI = 200
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to attack, and where what is found belongs.
+
+    Args:
+        path: The model's file.
+        record: The JSON file for the result, or None for no file.
+        progress: The directory that keeps the progress meanwhile, or None for no resuming.
+    """
+
+    path: Path
+    record: Path | None = None
+    progress: Path | None = None
+
+
+def attack_each(
+    subjects: Sequence[Subject],
+    eps: Sequence[float | None] = (None,),
+    *,
+    reporter: Reporter = SILENT,
+    **settings: Any,
+) -> list[Robustness]:
+    """Attack every model at every radius; of those that are done, none is attacked again.
+
+    A record holds the result of one radius as it is, and several as the list `results`.
+
+    Args:
+        subjects: The models.
+        eps: The radii, None for the one that the run was trained for.
+        reporter: Listens to the progress.
+        settings: As `evaluate.attack` takes them.
+
+    Raises:
+        JeatError: As `evaluate.attack`.
+    """
+    several = len(subjects) * len(eps) > 1
+    found: list[tuple[Subject, Robustness]] = []
+    for subject in subjects:
+        for number, radius in enumerate(eps, 1):
+            if several:
+                what = subject.path.parent.name if subject.record else subject.path.name
+                reporter.say(f"{what}, radius {number} of {len(eps)}")
+            result = attack(
+                subject.path,
+                eps=radius,
+                progress=subject.progress,
+                keep_progress=True,
+                reporter=reporter,
+                **settings,
+            )
+            found.append((subject, result))
+        if subject.record is not None:
+            mine = [result for each, result in found if each is subject]
+            _write(mine, subject.record, reporter)
+    for subject, result in found:
+        if subject.progress is not None:
+            Journal(subject.progress, result.key).remove()
+    return [result for _, result in found]
+
+
+def _write(results: Sequence[Robustness], path: Path, reporter: Reporter) -> None:
+    """Write a record; where that fails, only warn, for it took long to find."""
+    each = [asdict(result) for result in results]
+    text = json.dumps(each[0] if len(each) == 1 else {"results": each}, indent=1)
+    try:
+        write_atomic(path, lambda beside: beside.write_text(text))
+    except JeatError as problem:
+        reporter.warn(problem.message)
+
+
+def plot(results: Sequence[Robustness], path: Path) -> Path:
+    """Draw the robust accuracy over eps, a curve for each model, from the clean accuracy on.
+
+    Raises:
+        UsageProblem: If the path ends in none of .png, .svg, .pdf.
+        JeatError: If the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure.check_path(path)
+    about = [{"run": r.run, "eps": r.eps, "clean": r.clean, "robust": r.robust} for r in results]
+    with figure.styled():
+        drawing = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
+        axis = drawing.add_subplot()
+        for number, run in enumerate(dict.fromkeys(result.run for result in results)):
+            mine = sorted((r for r in results if r.run == run), key=lambda r: r.eps)
+            radii = [0.0, *(result.eps for result in mine)]
+            shares = [mine[0].clean, *(result.robust for result in mine)]
+            axis.plot(
+                [255 * radius for radius in radii] if mine[0].norm == "linf" else radii,
+                [100 * share for share in shares],
+                label=run,
+                **line(number) | mark(number),
+            )
+        first = results[0]
+        axis.set_xlabel(f"{first.norm} eps" + (", in 1/255" if first.norm == "linf" else ""))
+        axis.set_ylabel(f"accuracy under {' + '.join(first.attacks)}, %")
+        axis.set_ylim(0, 100)
+        axis.set_xlim(left=0)
+        tidy(axis)
+        axis.legend(frameon=False)
+        return figure.save(drawing, path, "Accuracy under attack", json.dumps(about))

@@ -1,0 +1,261 @@
+"""Which images no attack breaks: the worst case over attacks, restarts and targets, one by one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import attacks as registry
+from . import data, pgd
+from .attacks import Attack, Batch, Plan, Search
+from .errors import JeatError, UsageProblem
+from .journal import Journal
+from .models import Classifier
+from .reporting import SILENT, Bar, Reporter
+from .threat import Threat
+
+UNBROKEN = -1
+
+
+@dataclass
+class Progress:
+    """How far the attacks are.
+
+    Args:
+        broken_by: Per image the number of the attack that broke it, or `UNBROKEN`.
+        counts: For each attack that began: its `forward` and `backward` passes in images, and
+            `seconds`.
+        done: Images that the running attack is through with.
+        parts: Batches whose adversarial images are kept.
+        finished: Attacks that are over.
+        batch_size, bf16: Of the search, which another start might choose otherwise.
+    """
+
+    broken_by: list[int]
+    batch_size: int
+    bf16: bool
+    counts: list[dict[str, Any]] = field(default_factory=list)
+    done: int = 0
+    parts: int = 0
+    finished: int = 0
+
+
+@dataclass
+class Trial:
+    """Attacks in turn on the images that are still robust.
+
+    Args:
+        classifier: The plain one, in eval mode and float32: it judges.
+        images: Images and labels.
+        places: Their places in the whole set (n,), which their randomness depends on.
+        plan: Threat model and seed.
+        aim: The class to reach, or None.
+        batch_size: Rows of the network's batch.
+        dtype: What the search computes in; None is float32.
+        source: The classifier that the attacks see, if it is another one.
+        keep: Whether to keep the adversarial images.
+        journal: Where the progress goes, or None.
+        reporter: Listens.
+    """
+
+    classifier: Classifier
+    images: data.Images
+    places: Tensor
+    plan: Plan
+    aim: int | None = None
+    batch_size: int = 256
+    dtype: torch.dtype | None = None
+    source: Classifier | None = None
+    keep: bool = False
+    journal: Journal | None = None
+    reporter: Reporter = SILENT
+    adversarial: Tensor | None = field(default=None, init=False)
+
+    def run(self, attacks: Sequence[Attack]) -> dict[str, Any]:
+        """Attack; return the parts of `Robustness` that are found out, for JSON."""
+        correct = self._correct()
+        self.adversarial = data.unit(self.images.x).cpu() if self.keep else None
+        self.progress = self._resumed(len(correct))
+        for number in range(self.progress.finished, len(attacks)):
+            self._attack(number, attacks[number], correct)
+        labels = _labels(attacks)
+        broken_by = torch.tensor(self.progress.broken_by)
+        n, standing, per_attack = len(correct), int(correct.sum()), {}
+        for number, (label, attack) in enumerate(zip(labels, attacks, strict=True)):
+            broken = int((broken_by == number).sum())
+            standing -= broken
+            options = _settings(attack, self.plan.threat)
+            counts = self.progress.counts[number]
+            per_attack[label] = {"robust": standing / n, "broken": broken, **counts, **options}
+        return {
+            "n": n,
+            "clean": int(correct.sum()) / n,
+            "robust": standing / n,
+            "per_attack": per_attack,
+            "samples": {
+                "index": self.places.tolist(),
+                "correct": correct.tolist(),
+                "broken_by": [None if k == UNBROKEN else labels[k] for k in broken_by.tolist()],
+            },
+        }
+
+    @torch.no_grad()
+    def _correct(self) -> Tensor:
+        """Return which images are taken for what they are: the only ones worth attacking."""
+        parts = data.batches(self.images, self.batch_size)
+        return torch.cat([self.classifier(x).argmax(1) == y for x, y in parts])
+
+    def _resumed(self, count: int) -> Progress:
+        found = self.journal.read() if self.journal else None
+        if found is None:
+            return Progress([UNBROKEN] * count, self.batch_size, self.dtype is torch.bfloat16)
+        progress = Progress(**found["progress"])
+        self.batch_size = progress.batch_size
+        self.dtype = torch.bfloat16 if progress.bf16 else None
+        if self.journal and self.adversarial is not None:
+            for places, images in self.journal.read_images(progress.parts):
+                self.adversarial[places] = images
+        self.reporter.say("going on where the attack was interrupted")
+        return progress
+
+    def _attack(self, number: int, attack: Attack, correct: Tensor) -> None:
+        progress = self.progress
+        broken_by = torch.tensor(progress.broken_by, device=correct.device)
+        # What this attack broke already, before it was interrupted, was among its images.
+        waiting = correct & ((broken_by == UNBROKEN) | (broken_by == number))
+        left = waiting.nonzero().squeeze(1)
+        size = max(1, self.batch_size // attack.rows)
+        if len(progress.counts) == number:
+            progress.counts.append({"forward": 0, "backward": 0, "seconds": 0.0})
+        done = progress.done
+        with self.reporter.track(f"attack {attack.name}", len(left), done=done) as bar:
+            # Of nothing at all torch makes one empty part.
+            for index in torch.split(left[done:], size) if len(left) > done else ():
+                self._batch(number, attack, index, bar)
+                standing = int(correct.sum()) - sum(k != UNBROKEN for k in progress.broken_by)
+                bar(len(index), robust=standing / len(correct))
+        progress.done, progress.finished = 0, number + 1
+        self._write()
+
+    def _batch(self, number: int, attack: Attack, index: Tensor, bar: Bar) -> None:
+        began = time.perf_counter()
+        search = Search(self.source or self.classifier, self.dtype, lambda k: bar(0, step=k))
+        x, y = data.unit(self.images.x[index]), self.images.y[index]
+        target = None if self.aim is None else torch.full_like(y, self.aim)
+        batch = Batch(x, y, target, self.places.to(x.device)[index])
+        moved = attack(search, batch, self.plan)
+        check(attack.name, batch, moved, self.plan.threat)
+        with torch.no_grad():
+            fallen = batch.broken(self.classifier(moved)).nonzero().squeeze(1)
+        self._count(number, index[fallen], moved[fallen])
+        counts = self.progress.counts[number]
+        counts["forward"] += search.forward
+        counts["backward"] += search.backward
+        counts["seconds"] += time.perf_counter() - began
+        self.progress.done += len(index)
+        self._write()
+
+    def _count(self, number: int, places: Tensor, moved: Tensor) -> None:
+        for place in places.tolist():
+            self.progress.broken_by[place] = number
+        if self.adversarial is None or not len(places):
+            return
+        self.adversarial[places.cpu()] = moved.cpu()
+        if self.journal:
+            self._keep(lambda journal: journal.write_images(self.progress.parts, places, moved))
+        self.progress.parts += 1
+
+    def _write(self) -> None:
+        if self.journal:
+            self._keep(lambda journal: journal.write({"progress": asdict(self.progress)}))
+
+    def _keep(self, write: Callable[[Journal], None]) -> None:
+        """Write into the journal; where that fails, go on without one."""
+        assert self.journal is not None
+        try:
+            write(self.journal)
+        except JeatError as problem:
+            self.reporter.warn(f"{problem.message}; the attack cannot be resumed")
+            self.journal = None
+
+
+def judge(
+    classifier: Classifier,
+    images: data.Images,
+    names: Sequence[str],
+    plan: Plan,
+    aim: int | None = None,
+    batch_size: int = 256,
+    reporter: Reporter = SILENT,
+) -> dict[str, Any]:
+    """Run attacks in turn on the images that are still robust, in float32, and count.
+
+    Returns:
+        `n`, `clean`, `robust`, `per_attack` and `samples` as in `Robustness`.
+
+    Raises:
+        UsageProblem: If there is no such attack, or it does not fit the classes.
+    """
+    attacks = registry.resolve(names, plan)
+    enough_classes(attacks, len(images.classes), aim is not None)
+    places = torch.arange(len(images))
+    trial = Trial(classifier, images, places, plan, aim, batch_size, reporter=reporter)
+    return trial.run(attacks)
+
+
+def enough_classes(attacks: Sequence[Attack], classes: int, targeted: bool) -> None:
+    """Refuse attacks whose loss needs more classes than there are.
+
+    Raises:
+        UsageProblem: Naming one that needs fewer.
+    """
+    for attack in attacks:
+        objective = attack.options.get("objective", "ce")
+        if classes < (needed := pgd.least_classes(objective, targeted)):
+            raise UsageProblem(
+                f"objective `{objective}` needs {needed} classes; there are {classes}",
+                "use `--objective margin`",
+            )
+        if classes < attack.least_classes:
+            raise UsageProblem(
+                f"attack `{attack.name}` needs {attack.least_classes} classes; there are {classes}",
+                "use `--attack apgd-ce --attack fab-t --attack square`",
+            )
+
+
+def check(name: str, batch: Batch, moved: Tensor, threat: Threat) -> None:
+    """Check that an attack kept to its ball and to [0, 1].
+
+    Raises:
+        JeatError: If it did not; the result would be worthless.
+    """
+    distance = pgd.ball(threat).distance(moved, batch.x).max().item()
+    inside = bool(((moved >= 0) & (moved <= 1)).all())
+    # False for NaN, too. The slack is float32's rounding on the way to the ball and back.
+    if not (distance <= threat.eps + 1e-6 * max(1.0, threat.eps) and inside):
+        raise JeatError(
+            f"attack `{name}` left its ball: distance {distance:g} for {threat}",
+            "this is a fault of jeat; please report it",
+        )
+
+
+def _settings(attack: Attack, threat: Threat) -> dict[str, Any]:
+    """Return the attack's options, a step size that follows from the others in numbers."""
+    options = dict(attack.options)
+    if "step_size" in options and options["step_size"] is None:
+        options["step_size"] = 2.5 * threat.eps / options["steps"]
+    return options
+
+
+def _labels(attacks: Sequence[Attack]) -> list[str]:
+    """Name each attack; one that is there again with other options gets a number."""
+    labels: list[str] = []
+    for attack in attacks:
+        again = sum(label.partition("#")[0] == attack.name for label in labels)
+        labels.append(f"{attack.name}#{again + 1}" if again else attack.name)
+    return labels

@@ -1,0 +1,144 @@
+"""Every sign of a doubtful evaluation: seen where it is, not seen where it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jeatcli import attacks, data, evaluate, symptoms, verdict
+from jeatcli.attacks import Plan
+from jeatcli.models import Classifier
+from jeatcli.symptoms import Symptom
+from jeatcli.threat import Threat
+
+DOCS = Path(__file__).parent.parent / "docs" / "attacks.md"
+LINF = Threat("linf", 0.15)
+
+
+class Prototypes(nn.Module):
+    """Logits are minus squared distances to the mean image of each class: good on digits."""
+
+    def __init__(self, gain: float = 1.0, classes: int = 10) -> None:
+        super().__init__()
+        train = data.load("digits", "train")
+        means = [data.unit(train.x[train.y == k]).mean(0).flatten() for k in range(classes)]
+        self.means = nn.Parameter(torch.stack(means), requires_grad=False)
+        self.gain = gain
+
+    def features(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+    def head(self, features: Tensor) -> Tensor:
+        squares = features.square().sum(1, keepdim=True) + self.means.square().sum(1)
+        return self.gain * (2 * features @ self.means.T - squares)
+
+
+class Softmax(Prototypes):
+    def head(self, features: Tensor) -> Tensor:
+        return super().head(features).softmax(1)
+
+
+class Dropping(Prototypes):
+    def features(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x.flatten(1), 0.1, training=True)
+
+
+def classifier(net: nn.Module, mean: float = 0.0, std: float = 1.0) -> Classifier:
+    return Classifier(net, (mean,), (std,)).eval()
+
+
+def images(n: int = 100) -> data.Images:
+    return data.load("digits", "test").first(n)
+
+
+def names(
+    model: Classifier, threat: Threat = LINF, chosen: str = "apgd-ce", classes: int = 10
+) -> list[str]:
+    few = images(200)
+    kept = few.y < classes
+    found = symptoms.before(
+        model, data.unit(few.x)[kept], few.y[kept], threat, attacks.resolve([chosen], Plan(threat))
+    )
+    return [each.name for each in found]
+
+
+def test_an_honest_classifier_has_no_symptoms() -> None:
+    assert names(classifier(Prototypes())) == []
+    assert names(classifier(Prototypes()), Threat("l2", 0.6)) == []
+    assert names(classifier(Prototypes()), Threat("linf", 0.0)) == []
+
+
+def test_random_outputs() -> None:
+    assert names(classifier(Dropping())) == ["randomised-outputs"]
+    assert names(classifier(Dropping()), chosen="autoattack-rand") == []
+
+
+def test_probabilities() -> None:
+    assert names(classifier(Softmax())) == ["outputs-that-are-probabilities"]
+
+
+def test_few_classes() -> None:
+    assert names(classifier(Prototypes(classes=3)), classes=3) == ["fewer-than-4-classes"]
+
+
+@pytest.mark.parametrize(
+    "threat", [Threat("linf", 8 / 255 / 255), Threat("linf", 0.6), Threat("l2", 128)], ids=str
+)
+def test_eps_of_another_scale(threat: Threat) -> None:
+    assert names(classifier(Prototypes()), threat) == ["eps-of-another-scale"]
+
+
+def test_inputs_of_another_range() -> None:
+    """A network for pixels in 0..255, without the normalisation that would have divided them."""
+    assert names(classifier(Prototypes(), std=255.0)) == ["inputs-of-another-range"]
+
+
+def test_a_flat_softmax_is_flagged_and_broken_all_the_same() -> None:
+    """Logits times 1000: the cross-entropy has no gradient left, the ratio does not care."""
+    honest, flat = classifier(Prototypes()), classifier(Prototypes(gain=1000.0))
+    assert names(flat) == ["zero-gradients"]
+    few = images(40)
+    radius = Threat("linf", 0.08)
+
+    def robust(model: Classifier, name: str, **options: int) -> float:
+        found = verdict.judge(model, few, [name], Plan(radius, **options))  # type: ignore[arg-type]
+        share: float = found["robust"]
+        return share
+
+    truth = robust(honest, "apgd-t", steps=30)
+    blind = robust(flat, "apgd-ce", steps=30)
+    assert blind > truth + 0.1
+    assert robust(flat, "apgd-dlr", steps=30) == pytest.approx(truth, abs=0.03)
+    assert robust(flat, "apgd-t", steps=30) == pytest.approx(truth, abs=0.03)
+    assert robust(flat, "square", queries=300) < blind - 0.05
+
+
+def test_square_that_beats_the_gradients() -> None:
+    found = {"apgd-ce": {"robust": 0.5}, "fab-t": {"robust": 0.45}, "square": {"robust": 0.447}}
+    (seen,) = symptoms.after(found)
+    assert seen.name == "square-beats-the-gradients"
+    assert "0.3 points" in seen.text
+    assert symptoms.after({**found, "square": {"robust": 0.449}}) == []
+    assert symptoms.after({"square": {"robust": 0.1}}) == []
+
+
+def test_every_symptom_has_its_section() -> None:
+    sections = [line[4:].lower() for line in DOCS.read_text().splitlines() if line[:4] == "### "]
+    anchors = {text.replace("`", "").replace(" ", "-") for text in sections}
+    source = Path(symptoms.__file__).read_text()
+    known = {
+        line.strip().strip('",')
+        for before, line in zip(source.splitlines(), source.splitlines()[1:], strict=False)
+        if before.strip().endswith("Symptom(")
+    }
+    assert len(known) == 7
+    assert known <= anchors
+    assert str(Symptom("a-name", "text")).endswith("(docs/attacks.md#a-name)")
+
+
+def test_the_result_says_what_was_seen(home: Path) -> None:
+    found = evaluate.attack("standard", attacks=["fgsm"], num=30, eps=0.9)
+    assert [each["name"] for each in found.warnings] == ["eps-of-another-scale"]
