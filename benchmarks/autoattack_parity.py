@@ -1,0 +1,148 @@
+"""AutoAttack, image by image, against pyautoattack on the same net and images.
+
+    pip install -e ".[reference]"
+    python benchmarks/autoattack_parity.py RUN [-n 500] [--norm linf] [--eps 8/255]
+
+Both search in float32, in batches of one size; `--bf16` lets ours search in bfloat16. Each of the
+four parts is run by itself on all images that are classified correctly, then the whole on what is
+left. Starts are random and not shared, so that images near the limit may fall either way; to tell
+that noise from a difference, the reference is also run with a second seed (`--seeds 2`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from pyautoattack import AutoAttack
+from torch import Tensor
+
+from jeatcli import attacks, data
+from jeatcli.attacks import Batch, Plan, Search
+from jeatcli.checkpoint import Model, load
+from jeatcli.threat import Threat, parse_number
+
+PARTS = tuple(name for name, _ in attacks.parts("autoattack") or ())
+NORMS = {"linf": "Linf", "l2": "L2"}
+
+
+@dataclass
+class Outcome:
+    """Which images withstood, and how long it took."""
+
+    robust: Tensor
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is attacked."""
+
+    model: Model
+    x: Tensor
+    y: Tensor
+    threat: Threat
+    batch_size: int
+
+    def robust(self, moved: Tensor) -> Tensor:
+        """Return which images the plain classifier still takes for what they are."""
+        parts = torch.split(moved, self.batch_size)
+        with torch.no_grad():
+            guesses = torch.cat([self.model.classifier(part).argmax(1) for part in parts])
+        return guesses == self.y
+
+
+def reference(case: Case, parts: Sequence[str], seed: int) -> Outcome:
+    """Attack by pyautoattack."""
+    began = time.perf_counter()
+    judge = AutoAttack(
+        case.model.classifier,
+        norm=NORMS[case.threat.norm],
+        eps=case.threat.eps,
+        seed=seed,
+        device=case.model.device,
+    )
+    judge.attacks_to_run = list(parts)
+    moved, _ = judge.run_standard_evaluation(case.x, case.y, batch_size=case.batch_size)
+    return Outcome(case.robust(moved), time.perf_counter() - began)
+
+
+def ours(case: Case, parts: Sequence[str], seed: int, dtype: torch.dtype | None) -> Outcome:
+    """Attack by this package."""
+    began = time.perf_counter()
+    search = Search(case.model.classifier, dtype)
+    plan = Plan(case.threat, seed=seed)
+    robust = torch.ones_like(case.y, dtype=torch.bool)
+    for name in parts:
+        attack = attacks.get(name)
+        left = robust.nonzero().squeeze(1)
+        for index in torch.split(left, max(1, case.batch_size // attack.rows)):
+            if not len(index):
+                continue
+            batch = Batch(case.x[index], case.y[index], None, index)
+            moved = attack(search, batch, plan)
+            with torch.no_grad():
+                robust[index] = ~batch.broken(case.model.classifier(moved))
+    return Outcome(robust, time.perf_counter() - began)
+
+
+def row(name: str, n: int, mine: Outcome, theirs: Outcome, again: Outcome | None) -> str:
+    """Write one line of the table; accuracies are of all n images."""
+    cells = [
+        name,
+        f"{mine.robust.sum().item() / n:.4f}",
+        f"{theirs.robust.sum().item() / n:.4f}",
+        agreement(mine, theirs, n),
+        "" if again is None else agreement(again, theirs, n),
+        f"{mine.seconds:.1f}",
+        f"{theirs.seconds:.1f}",
+        f"{mine.seconds / theirs.seconds:.2f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def agreement(one: Outcome, other: Outcome, n: int) -> str:
+    """Write the share of all n images with one verdict; those misclassified as they are agree."""
+    return f"{1 - (one.robust != other.robust).sum().item() / n:.4f}"
+
+
+def main() -> None:
+    """Compare and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("run")
+    parser.add_argument("-n", type=int, default=500)
+    parser.add_argument("--norm", default="linf", choices=NORMS)
+    parser.add_argument("--eps", type=parse_number, default=None, help="as 8/255")
+    parser.add_argument("--parts", nargs="+", default=[*PARTS, "all"])
+    parser.add_argument("--batch-size", type=int, default=250)
+    parser.add_argument("--seeds", type=int, default=1, choices=(1, 2))
+    parser.add_argument("--bf16", action="store_true")
+    given = parser.parse_args()
+    logging.getLogger("auto-attack").setLevel(logging.ERROR)
+    model = load(given.run)
+    images = data.load(model.meta.dataset, "test").first(given.n).to(model.device)
+    x = data.unit(images.x)
+    with torch.no_grad():
+        correct = model.classifier(x).argmax(1) == images.y
+    threat = Threat(given.norm, model.meta.threat.eps if given.eps is None else given.eps)
+    case = Case(model, x[correct], images.y[correct], threat, given.batch_size)
+    dtype = torch.bfloat16 if given.bf16 else None
+    precision = "bf16" if given.bf16 else "fp32"
+    print(
+        f"{model.name}, {threat}, n = {given.n}, clean {len(case.x) / given.n:.4f}, {precision}\n"
+    )
+    print("| attack | robust, jeat | robust, reference | agree | reference's own | s | s | ratio |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    for name in given.parts:
+        parts = PARTS if name == "all" else (name,)
+        theirs = reference(case, parts, 0)
+        again = reference(case, parts, 1) if given.seeds > 1 else None
+        print(row(name, given.n, ours(case, parts, 0, dtype), theirs, again), flush=True)
+
+
+if __name__ == "__main__":
+    main()
