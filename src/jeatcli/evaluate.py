@@ -30,6 +30,9 @@ from .threat import NORMS, Threat
 from .verdict import Trial, enough_classes
 from .verdict import judge as judge
 
+# So many images are enough to see what is wrong with a network.
+_EXAMINED = 100
+
 
 @dataclass(frozen=True)
 class Robustness:
@@ -191,7 +194,7 @@ def attack(
 
 def _examined(trial: Trial, chosen: Sequence[Attack]) -> tuple[dict[str, Any], list[Symptom]]:
     """Run the attacks, and look for reasons to doubt the outcome before and after."""
-    first = slice(0, trial.batch_size)
+    first = slice(0, min(trial.batch_size, _EXAMINED))
     x, y = data.unit(trial.images.x[first]), trial.images.y[first]
     doubts = symptoms.before(trial.classifier, x, y, trial.plan.threat, chosen)
     for doubt in doubts:

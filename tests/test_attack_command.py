@@ -1,0 +1,185 @@
+"""`jeat attack` beyond one run and one radius: what is chosen, compared, transferred and saved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command_line import done, here, refused
+from PIL import Image
+from safetensors.torch import load_file
+from tiny import save_run
+
+from jeatcli import attacks, data, evaluate, pgd
+from jeatcli.attacks import Plan
+from jeatcli.threat import Threat
+
+QUICK = ("--attack", "fgsm", "-n", 60)
+
+
+def attack(*arguments: object) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(done("attack", *arguments, "--json"))
+    return found
+
+
+def samples(run: Path, name: str = "attack.json") -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = json.loads((run / name).read_text())["samples"]
+    return found
+
+
+@pytest.fixture
+def run() -> Path:
+    return save_run("model", gain=2.0).parent
+
+
+def test_a_tier_is_named_as_such(run: Path) -> None:
+    few = ("model", "-n", 20, "--eps", 0.1)
+    shown = done("attack", *few, "--attack", "quick").splitlines()
+    assert shown[1].startswith("after apgd-ce-100-1 ")
+    assert "quick (a part of AutoAttack, not AutoAttack), n = 20" in shown[-1]
+    assert json.loads((run / "attack.json").read_text())["attacks"] == ["quick"]
+
+
+def test_ensembles_have_the_published_parts() -> None:
+    plan = Plan(Threat("linf", 0.1))
+    standard = [(each.name, each.options) for each in attacks.resolve(["autoattack"], plan)]
+    assert standard == [
+        ("apgd-ce", {"steps": 100, "restarts": 1, "draws": 1}),
+        ("apgd-t", {"steps": 100, "restarts": 1}),
+        ("fab-t", {"steps": 100, "restarts": 1}),
+        ("square", {"queries": 5000, "restarts": 1}),
+    ]
+    plus = attacks.resolve(["autoattack-plus"], plan)
+    assert [each.name for each in plus] == [
+        *("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t")
+    ]
+    assert [each.options["restarts"] for each in plus] == [5, 5, 5, 1, 1, 1]
+    rand = attacks.resolve(["autoattack-rand"], plan)
+    assert [each.options["draws"] for each in rand] == [20, 20]
+    # What is asked for twice is run once.
+    assert len(attacks.resolve(["autoattack", "fast", "square"], plan)) == 4
+
+
+def test_images_by_their_numbers(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "some.txt").write_text("7, 3\n200\n")
+    found = attack("model", "--attack", "pgd", "--indices", tmp_path / "some.txt")
+    assert found["n"] == 3
+    few = samples(run)
+    assert few["index"] == [7, 3, 200]
+    attack("model", "--attack", "pgd", "-n", 201)
+    everything = samples(run)
+    # An image fares the same among others: its randomness is its own.
+    for key in ("correct", "broken_by"):
+        assert few[key] == [everything[key][k] for k in few["index"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("7 x", "`x` in"), ("397", "`397` in"), ("-1", "`-1` in"), ("", "no index"), ("1 1", "twice")],
+)
+def test_numbers_that_are_none(run: Path, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "some.txt").write_text(text)
+    refused(here("attack", "model", "--indices", tmp_path / "some.txt"), 2, message)
+    refused(here("attack", "model", "--indices", tmp_path / "none.txt"), 1, "cannot read `")
+
+
+def test_images_of_a_class(run: Path) -> None:
+    attack("model", "--attack", "fgsm", "--class", "3")
+    y = data.load("digits", "test").y
+    threes = (y == 3).nonzero().flatten().tolist()
+    assert samples(run)["index"] == threes
+    found = attack("model", "--attack", "fgsm", "--class", "3", "--target", "8", "-n", 5)
+    assert (found["n"], found["target"]) == (5, "8")
+    refused(here("attack", "model", "--class", "3", "--target", "3", "-n", 5), 2, "target class")
+
+
+def test_a_curve(run: Path, tmp_path: Path) -> None:
+    radii = ("--eps", 0.01, "--eps", 0.1, "--eps", 0.3)
+    picture = tmp_path / "curve.png"
+    found = attack("model", *QUICK, *radii, "--plot", picture)
+    assert [each["eps"] for each in found["results"]] == [0.01, 0.1, 0.3]
+    assert "samples" not in found["results"][0]
+    shares = [each["robust"] for each in found["results"]]
+    assert shares == sorted(shares, reverse=True)
+    record = json.loads((run / "attack-curve.json").read_text())
+    assert [each["robust"] for each in record["results"]] == shares
+    assert found["records"] == [str(run / "attack-curve.json")]
+    with Image.open(picture) as image:
+        assert min(image.size) > 300
+        assert json.loads(image.info["jeat"])[2]["robust"] == shares[2]
+    alone = attack("model", *QUICK, "--eps", 0.1)
+    assert alone["robust"] == shares[1]
+    assert not list(run.glob("attack-*/"))
+
+
+def test_a_comparison(run: Path) -> None:
+    save_run("other", gain=2.0, seed=1)
+    shown = done("attack", "model", "other", *QUICK, "--eps", 0.1).splitlines()
+    assert shown[0].split() == ["run", "eps", "clean", "after", "fgsm", "robust"]
+    assert [line.split()[0] for line in shown[1:3]] == ["model", "other"]
+    for name, line in zip(("model", "other"), shown[1:3], strict=True):
+        assert f"{100 * attack(name, *QUICK, '--eps', 0.1)['robust']:.2f} %" in line
+
+
+def test_examples_of_another_model(home: Path) -> None:
+    model, other = evaluate.load_each(["standard", "digits-jeat-small"])
+    few: dict[str, Any] = {"attacks": ["fgsm"], "num": 100, "eps": 0.1, "exact": True}
+    found = evaluate.attack(model, transfer_from=other, **few)
+    assert found.transfer_from == "digits-jeat-small"
+    images = data.load("digits", "test").first(100)
+    x, y = images.x / 255, images.y
+    value = pgd.objective("ce", other.classifier, x, y)
+    moved = pgd.ascend(value, x, pgd.Linf(0.1), steps=1, step_size=0.1)
+    clean, after = (model.classifier(each).argmax(1) == y for each in (x, moved))
+    assert found.robust == pytest.approx((clean & after).float().mean().item())
+    assert found.robust > evaluate.attack(model, **few).robust
+
+
+def test_saved_images_are_those_that_broke_the_model(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "images.safetensors"
+    found = attack("model", "--attack", "pgd", "-n", 80, "--eps", 0.1, "--save", file)
+    saved = load_file(file)
+    model = evaluate.load_each([run])[0]
+    x, y = data.unit(data.load("digits", "test").x[:80]), saved["labels"]
+    assert torch.equal(saved["index"], torch.arange(80))
+    broken = saved["broken"].bool()
+    assert 0 < broken.sum() == found["per_attack"]["pgd"]["broken"]
+    assert ((saved["images"] - x).flatten(1).abs().amax(1) <= 0.1 + 1e-6).all()
+    assert torch.equal(saved["images"][~broken], x[~broken])
+    wrong = model.classifier(saved["images"]).argmax(1) != y
+    right = model.classifier(x).argmax(1) == y
+    assert torch.equal(broken, wrong & right)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--attack", "autoattack", "--steps", 3), "`autoattack` has no `--steps`"),
+        (("--attack", "fast", "--restarts", 3), "`fast` has no `--restarts`"),
+        (("--attack", "square", "--step-size", 0.1), "`square` has no `--step-size`"),
+        (("--attack", "apgd-ce", "--objective", "ce"), "`apgd-ce` has no `--objective`"),
+        (("--queries", 7), "`pgd` has no `--queries`"),
+        (("--save", "x.pt"), "writes safetensors"),
+        (("--save", "x.safetensors", "--eps", 0.1, "--eps", 0.2), "one `--eps`"),
+        (("other", "-o", "x.json"), "`--out` is for one RUN"),
+        (("--plot", "x.doc"), "unknown file type `.doc`"),
+        (("--class", "x"), "unknown class `x`"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    run: Path, arguments: tuple[object, ...], message: str
+) -> None:
+    save_run("other")
+    refused(here("attack", "model", *arguments), 2, message)
+
+
+def test_two_classes_have_no_ratio() -> None:
+    """DLR needs three classes, and its targeted form four: said, not computed wrongly."""
+    plan = Plan(Threat("linf", 0.1))
+    for name, classes in (("apgd-dlr", 2), ("autoattack", 3)):
+        with pytest.raises(Exception, match=f"needs {classes + 1} classes"):
+            evaluate.enough_classes(attacks.resolve([name], plan), classes, False)
+    evaluate.enough_classes(attacks.resolve(["apgd-ce", "fab-t", "square"], plan), 2, False)
