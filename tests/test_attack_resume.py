@@ -19,6 +19,7 @@ from tiny import load_run, save_run
 from jeatcli import evaluate, journal, verdict
 from jeatcli.attacks import Attack, Batch
 from jeatcli.journal import Journal
+from jeatcli.robustness import Robustness
 from jeatcli.runs import MODEL_FILE
 
 ARGUMENTS = ("--attack", "fgsm", "--attack", "apgd-ce", "--attack", "square", "--steps", "30")
@@ -81,14 +82,16 @@ class Stopped(Exception):
     """The attack is to stop here."""
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
+def stop_after(
+    monkeypatch: pytest.MonkeyPatch, batches: int, by: type[BaseException] = Stopped
+) -> None:
     """Let the attack end in an exception after so many batches."""
     run, count = verdict.Trial._batch, 0
 
     def counted(self: verdict.Trial, *arguments: Any) -> None:
         nonlocal count
         if count == batches:
-            raise Stopped
+            raise by
         count += 1
         run(self, *arguments)
 
@@ -132,7 +135,7 @@ def watched(call: Any, runs: list[int]) -> Any:
     return counted
 
 
-def total_batches(result: evaluate.Robustness) -> int:
+def total_batches(result: Robustness) -> int:
     """Return how many batches of 2 the two attacks take."""
     left = sum(result.samples["correct"])
     first = -(-left // 2)
@@ -178,3 +181,17 @@ def test_progress_that_cannot_be_written_is_only_warned_of(tmp_path: Path) -> No
     said = here("attack", tmp_path / "alone.safetensors", "-n", 5, "--attack", "fgsm")
     assert said.exit_code == 0, said.stderr
     assert "the attack cannot be resumed" in " ".join(said.stderr.split())
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = save_run("model", gain=2.0).parent
+    command = ("attack", "model", "--attack", "fgsm", "-n", 50, "--batch-size", 2)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1, KeyboardInterrupt)
+        said = here(*command)
+    assert said.exit_code == 130
+    assert "its progress saved" in said.stderr
+    assert len(list(run.glob("attack-*/progress.json"))) == 1
+    again = here(*command)
+    assert "going on where the attack was interrupted" in again.stderr
+    assert not list(run.glob("attack-*/"))

@@ -21,18 +21,18 @@ data matching model
 methods attacks optimize adoption
 trainer
 checkpoint journal symptoms selection batch_size
-verdict
+verdict robustness
 evaluate inception guard log memory profiling collection descents
 starts
-recipe
-edits
+recipe features
+edits drawing
 generate
 callbacks views validation
 stage curve landscape
 survival
 training
-fidelity export
-protocol
+fidelity export source neighbours calibration detection
+protocol classifier
 score
 cli
 """
@@ -41,7 +41,7 @@ RANK = {name: rank for rank, line in enumerate(ORDER.split("\n")) for name in li
 CLI_ORDER = """
 parameters ui
 options
-settings_file sampler_options
+settings_file sampler_options sample_files score_report
 method_options
 train_options
 attack_report landscape_report

@@ -10,10 +10,11 @@ from typing import Any
 
 from . import figure
 from .errors import JeatError
-from .evaluate import Robustness, attack
+from .evaluate import attack
 from .journal import Journal
 from .paths import write_atomic
 from .reporting import SILENT, Reporter
+from .robustness import Robustness
 from .views._lines import line, mark, tidy
 
 # Inches, and dots per inch.

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
-from safetensors.torch import save_file
 
 from . import attacks as registry
 from . import data, devices, symptoms
@@ -22,8 +18,8 @@ from .datasets import dataset_facts
 from .errors import JeatError, unknown
 from .foreign import Foreign
 from .journal import Journal, digest, tensor_digest
-from .paths import write_atomic
 from .reporting import SILENT, Reporter
+from .robustness import Robustness, save_images
 from .selection import Selection
 from .symptoms import Symptom
 from .threat import NORMS, Threat
@@ -32,54 +28,6 @@ from .verdict import judge as judge
 
 # So many images are enough to see what is wrong with a network.
 _EXAMINED = 100
-
-
-@dataclass(frozen=True)
-class Robustness:
-    """What `attack` found; accuracies are fractions of all n images.
-
-    Args:
-        run: The model's name.
-        dataset: Whose test images were attacked.
-        method: That trained the model, or `foreign`.
-        attacks: What was asked for: `fast` and `quick` are parts of AutoAttack, not AutoAttack.
-        n: Number of images.
-        clean: Share that is classified correctly.
-        robust: Share that is classified correctly and that no attack broke.
-        norm, eps: The threat model, in the [0, 1] pixel scale.
-        target: The class that the attacks aim at, or None.
-        transfer_from: The model that the attacks saw, or None for the model itself.
-        search: What the attacks computed in, `bf16` or `fp32`; the verdict is always fp32.
-        per_attack: For each attack in turn: `robust` after it, `broken` images, the images that
-            went `forward` and `backward` through the network, `seconds`, and its options. An
-            attack sees only the images that those before it left.
-        warnings: Reasons to doubt the result: `name`, the section of docs/attacks.md, and `text`.
-        seconds, device, seed, version: Of the computation.
-        key: A digest of the weights, the images and the settings.
-        samples: Per image: `index` in the test set, `correct`, and `broken_by` with the attack's
-            name or None.
-    """
-
-    run: str
-    dataset: str
-    method: str
-    attacks: tuple[str, ...]
-    n: int
-    clean: float
-    robust: float
-    norm: str
-    eps: float
-    target: str | None
-    transfer_from: str | None
-    search: str
-    per_attack: dict[str, dict[str, Any]]
-    warnings: list[dict[str, str]]
-    seconds: float
-    device: str
-    seed: int
-    key: str
-    version: str
-    samples: dict[str, list[Any]]
 
 
 def attack(
@@ -166,44 +114,53 @@ def attack(
     )
     key = _key(trial, chosen, exact, batch_size)
     trial.journal = None if progress is None else Journal(progress, key)
-    found, doubts = _examined(trial, chosen)
-    result = Robustness(
-        run=model.name,
-        dataset=model.meta.dataset,
-        method=model.meta.method,
-        attacks=tuple(attacks),
-        norm=plan.threat.norm,
-        eps=plan.threat.eps,
-        target=None if aim is None else classes[aim],
-        transfer_from=others[0].name if others else None,
-        search=devices.precision_name(trial.dtype),
-        warnings=[asdict(doubt) for doubt in doubts],
-        seconds=time.perf_counter() - began,
-        device=str(model.device),
-        seed=seed,
-        key=key,
-        version=version("jeat-cli"),
-        **found,
-    )
+    found = _examined(trial, chosen) | {
+        "attacks": tuple(attacks),
+        "transfer_from": others[0].name if others else None,
+        "key": key,
+    }
+    result = _result(model, trial, found, time.perf_counter() - began)
     if images_to is not None:
-        _save_images(result, trial, images_to)
+        assert trial.adversarial is not None
+        save_images(result, trial.adversarial, trial.images.y, images_to)
     if trial.journal and not keep_progress:
         trial.journal.remove()
     return result
 
 
-def _examined(trial: Trial, chosen: Sequence[Attack]) -> tuple[dict[str, Any], list[Symptom]]:
-    """Run the attacks, and look for reasons to doubt the outcome before and after."""
+def _result(model: Model, trial: Trial, found: dict[str, Any], seconds: float) -> Robustness:
+    """Add to what was found of whom, by what and on what it was."""
+    return Robustness(
+        run=model.name,
+        dataset=model.meta.dataset,
+        method=model.meta.method,
+        norm=trial.plan.threat.norm,
+        eps=trial.plan.threat.eps,
+        target=None if trial.aim is None else model.meta.classes[trial.aim],
+        search=devices.precision_name(trial.dtype),
+        seconds=seconds,
+        device=str(model.device),
+        seed=trial.plan.seed,
+        version=version("jeat-cli"),
+        **found,
+    )
+
+
+def _examined(trial: Trial, chosen: Sequence[Attack]) -> dict[str, Any]:
+    """Run the attacks, and look for reasons to doubt the outcome before and after: `warnings`."""
     first = slice(0, min(trial.batch_size, _EXAMINED))
     x, y = data.unit(trial.images.x[first]), trial.images.y[first]
     doubts = symptoms.before(trial.classifier, x, y, trial.plan.threat, chosen)
-    for doubt in doubts:
-        trial.reporter.warn(str(doubt))
+    _warn(doubts, trial.reporter)
     found = trial.run(chosen)
     later = symptoms.after(found["per_attack"])
-    for doubt in later:
-        trial.reporter.warn(str(doubt))
-    return found, doubts + later
+    _warn(later, trial.reporter)
+    return found | {"warnings": [asdict(doubt) for doubt in (*doubts, *later)]}
+
+
+def _warn(doubts: Sequence[Symptom], reporter: Reporter) -> None:
+    for doubt in doubts:
+        reporter.warn(str(doubt))
 
 
 def _key(trial: Trial, chosen: Sequence[Attack], exact: bool, batch_size: int | None) -> str:
@@ -220,25 +177,6 @@ def _key(trial: Trial, chosen: Sequence[Attack], exact: bool, batch_size: int | 
         keep=trial.keep,
         device=trial.images.x.device.type,
     )
-
-
-def _save_images(result: Robustness, trial: Trial, path: Path) -> None:
-    """Write the images as attacked: broken ones adversarial, the others as they are.
-
-    Tensors: `images` (n, C, H, W) float32 in [0, 1], `labels`, `index` in the test set, and
-    `broken`, 1 where an attack broke the image.
-    """
-    assert trial.adversarial is not None
-    broken = [name is not None for name in result.samples["broken_by"]]
-    tensors = {
-        "images": trial.adversarial.contiguous(),
-        "labels": trial.images.y.cpu(),
-        "index": trial.places,
-        "broken": torch.tensor(broken, dtype=torch.uint8),
-    }
-    settings = {k: v for k, v in asdict(result).items() if k not in ("samples", "seconds")}
-    header = {"jeat": json.dumps(settings)}
-    write_atomic(path, lambda beside: save_file(tensors, beside, header))
 
 
 def class_index(name: str | int, classes: Sequence[str]) -> int:

@@ -30,7 +30,7 @@ def digest(*networks: nn.Module, **settings: Any) -> str:
     for network in networks:
         for name, weight in network.state_dict().items():
             found.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-            found.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            found.update(_bytes(weight))
     return found.hexdigest()[:16]
 
 
@@ -38,8 +38,12 @@ def tensor_digest(*tensors: Tensor) -> str:
     """Return a digest of images or labels, 16 hexadecimal digits."""
     found = hashlib.sha256()
     for tensor in tensors:
-        found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+        found.update(_bytes(tensor))
     return found.hexdigest()[:16]
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 class Journal:

@@ -180,4 +180,4 @@ def _input_range(classifier: Classifier, x: Tensor, y: Tensor) -> Symptom | None
 
 
 def _accuracy(classifier: Classifier, x: Tensor, y: Tensor) -> float:
-    return (classifier(x).argmax(1) == y).float().mean().item()
+    return float((classifier(x).argmax(1) == y).float().mean())

@@ -36,14 +36,26 @@ class Squares(Protocol):
     def start(self, x: Tensor, rng: ImageRng) -> Tensor:
         """Return the first point around each image."""
 
-    def propose(self, x: Tensor, best: Tensor, query: int, uniform: Tensor) -> Tensor:
+    def prepare(self, x: Tensor, query: int, uniform: Tensor) -> Tensor:
+        """Turn random numbers into what `propose` takes, for many queries at once.
+
+        Args:
+            x: Images (n, C, H, W).
+            query: Number of the first query, from 0.
+            uniform: Numbers of U(0, 1), (n, queries, draws).
+
+        Returns:
+            Whatever `propose` needs, (n, queries, numbers).
+        """
+
+    def propose(self, x: Tensor, best: Tensor, query: int, prepared: Tensor) -> Tensor:
         """Return a change of each best point inside a random square.
 
         Args:
             x: Images (n, C, H, W) in [0, 1].
             best: The best points so far.
             query: Number of the query, from 0.
-            uniform: Numbers of U(0, 1), (n, draws).
+            prepared: What `prepare` made for this query, (n, numbers).
         """
 
 
@@ -62,14 +74,21 @@ class LinfSquares:
         stripes = _signs(rng.uniform(x[:, :, :1, :]))
         return (x + self.eps * stripes).clamp_(0, 1)
 
-    def propose(self, x: Tensor, best: Tensor, query: int, uniform: Tensor) -> Tensor:
+    def prepare(self, x: Tensor, query: int, uniform: Tensor) -> Tensor:
+        """Return the changes of the channels, and the square's rows and columns as 0 and 1."""
         height, width = x.shape[2:]
-        length = side(query, height, width)
-        rows = _inside(uniform[:, 0], height, length)
-        columns = _inside(uniform[:, 1], width, length)
-        square = rows[:, None, :, None] * columns[:, None, None, :]
-        change = 2 * self.eps * _signs(uniform[:, 2:])[:, :, None, None] * square
-        return pgd.Linf(self.eps).project(best + change, x).clamp_(0, 1)
+        sides = [side(query + k, height, width) for k in range(uniform.shape[1])]
+        lengths = torch.tensor(sides, device=x.device)
+        rows = _inside(uniform[:, :, 0], height, lengths)
+        columns = _inside(uniform[:, :, 1], width, lengths)
+        return torch.cat([2 * self.eps * _signs(uniform[:, :, 2:]), rows, columns], dim=2)
+
+    def propose(self, x: Tensor, best: Tensor, query: int, prepared: Tensor) -> Tensor:
+        below = self.channels + x.shape[2]
+        rows = prepared[:, None, self.channels : below, None]
+        square = rows * prepared[:, None, None, below:]
+        change = prepared[:, : self.channels, None, None] * square
+        return torch.clamp(best + change, x - self.eps, x + self.eps).clamp_(0, 1)
 
 
 @dataclass(frozen=True)
@@ -95,7 +114,11 @@ class L2Squares:
                 tile += _bumps(length, uniform[:, 0]) * _signs(uniform[:, 1:])[:, :, None, None]
         return (x + self.eps * pgd.unit(offset)).clamp_(0, 1)
 
-    def propose(self, x: Tensor, best: Tensor, query: int, uniform: Tensor) -> Tensor:
+    def prepare(self, x: Tensor, query: int, uniform: Tensor) -> Tensor:
+        return uniform
+
+    def propose(self, x: Tensor, best: Tensor, query: int, prepared: Tensor) -> Tensor:
+        uniform = prepared
         height, width = x.shape[2:]
         length = side(query, height, width, least=3)
         offset = best - x
@@ -132,11 +155,11 @@ def _corner(uniform: Tensor, side: int, length: int) -> Tensor:
     return (uniform * (side - length)).long()
 
 
-def _inside(uniform: Tensor, side: int, length: int) -> Tensor:
-    """Return which places of a side (n, side) lie in a random window of `length`, as 0 and 1."""
+def _inside(uniform: Tensor, side: int, lengths: Tensor) -> Tensor:
+    """Return which places lie in random windows of these lengths, (n, q, side) of 0 and 1."""
     place = torch.arange(side, device=uniform.device)
-    first = _corner(uniform, side, length)[:, None]
-    return ((place >= first) & (place < first + length)).float()
+    first = (uniform * (side - lengths)).long()[:, :, None]
+    return ((place >= first) & (place < first + lengths[:, None])).float()
 
 
 def _window(uniform: Tensor, height: int, width: int, length: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""AutoAttack with five restarts and all parts: slower, hardly ever stronger."""
+"""AutoAttack with all its parts, those that are not targeted from five starts."""
 
 PARTS: tuple[tuple[str, dict[str, int]], ...] = (
     ("apgd-ce", {"restarts": 5}),

@@ -19,14 +19,14 @@ _BLOCK = 250
 
 @dataclass
 class Rows:
-    """The images that are left: their places, best points, values there, and randomness."""
+    """The images that are left: their places, best points, values there, and what comes next."""
 
     batch: Batch
     image: Tensor
     best: Tensor
     value: Tensor
     rng: ImageRng
-    uniform: Tensor
+    prepared: Tensor
 
     def take(self, keep: Tensor) -> Rows:
         """Return the rows at the places `keep` alone."""
@@ -36,7 +36,7 @@ class Rows:
             self.best[keep],
             self.value[keep],
             self.rng.take(keep),
-            self.uniform[keep],
+            self.prepared[keep],
         )
 
 
@@ -76,9 +76,9 @@ def _climb(
         search.on_step(query)
         if query % _BLOCK == 0:
             like = batch.x.new_empty(len(rows.image), _BLOCK, shapes.draws)
-            rows.uniform = rows.rng.uniform(like)
-        uniform = rows.uniform[:, query % _BLOCK]
-        moved = shapes.propose(rows.batch.x, rows.best, query, uniform)
+            rows.prepared = shapes.prepare(rows.batch.x, query, rows.rng.uniform(like))
+        prepared = rows.prepared[:, query % _BLOCK]
+        moved = shapes.propose(rows.batch.x, rows.best, query, prepared)
         value, broken = _query(search, rows.batch, moved)
         better = value > rows.value
         rows.best = torch.where(better.view(-1, 1, 1, 1), moved, rows.best)
@@ -99,4 +99,5 @@ def _query(search: Search, batch: Batch, moved: Tensor) -> tuple[Tensor, Tensor]
         value = pgd.margin(logits, batch.y)
     else:
         value = -pgd.margin(logits, batch.target)
-    return value, search.broken(batch, moved, logits)
+    broken = value >= 0
+    return value, search.broken(batch, moved, logits) if broken.any() else broken

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import JeatError, UsageProblem
+from ..errors import Interrupted, JeatError, UsageProblem
 from ..paths import cache_dir, check_writable
 from . import ui
 from .attack_report import as_json_knows_it, report
@@ -181,7 +181,12 @@ def command(
     from ..curve import attack_each
     from ..curve import plot as draw
 
-    results = attack_each(subjects, tuple(eps) or (None,), reporter=terminal, **settings)
+    try:
+        results = attack_each(subjects, tuple(eps) or (None,), reporter=terminal, **settings)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "the attack is stopped, its progress saved", "the same command goes on from there"
+        ) from None
     picture = None if plot is None else draw(results, plot)
     records = [subject.record for subject in subjects]
     ui.emit(as_json_knows_it(results, records, picture), as_json, lambda: report(results, picture))

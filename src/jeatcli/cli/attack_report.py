@@ -10,7 +10,7 @@ from ..threat import Threat, fraction
 from . import ui
 
 if TYPE_CHECKING:
-    from ..evaluate import Robustness
+    from ..robustness import Robustness
 
 _PREVIEWS = ("fast", "quick")
 
