@@ -4,11 +4,11 @@
     JEAT_DATA_DIR=... python benchmarks/train_step.py --arch resnet-18 wrn-16-4 --batch-size 32
 
 All contenders of one network and method take a step each in turn, `--rounds` times, so that a busy
-machine slows them all; told are medians. First the step of `at` (PGD-10), `jem` (20 steps) and
-`jeat` (both) against `published_loops.py`; then PGD-10 alone against torchattacks and foolbox; then
-the whole loop (data, clipping, average, log, guard) against the bare step, and what a save costs.
-The share of peak is the step's FLOP, counted by torch, over the time and the speed of a large
-matrix product in the same precision. CIFAR-10 must be there.
+machine slows them all, and a large matrix product with them; told are medians. First the step of
+`at` (PGD-10), `jem` (20 steps) and `jeat` (both) against `published_loops.py`; then PGD-10 alone
+against torchattacks and foolbox; then the whole loop (data, clipping, average, log, guard) against
+the bare step, and what a save costs. The share of peak is the FLOP of the step over its time and
+the speed of that product, in the same precision. CIFAR-10 must be there.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import torch
 from published_loops import Published, plain
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from jeatcli import devices
-from jeatcli.callbacks import Saver
 from jeatcli.config import TrainConfig, resolve
 from jeatcli.errors import Interrupted
-from jeatcli.log import Log
 from jeatcli.randomness import BatchRng, mix
-from jeatcli.reporting import SILENT
 from jeatcli.stage import Stage
+from jeatcli.survival import Survivor
 from jeatcli.trainer import Trainer
 
 Step = Callable[[], object]
@@ -49,7 +49,7 @@ def settings(method: str, arch: str, given: argparse.Namespace) -> TrainConfig:
     options = {name: STEPS[name] for name in NEEDED[method]}
     if method != "at":
         options["buffer_size"] = 1000
-    watch = {"sample_every": 0, "eval_every": 0, "precision": given.precision}
+    watch = {"sample_every": 0, "eval_every": 0, "val_split": 0, "precision": given.precision}
     head = {"method": method, "dataset": "cifar10", "arch": arch, "epochs": 1000}
     # The first images are enough, but for the number of steps between two saves.
     head["limit"] = 5000
@@ -93,23 +93,26 @@ def alternate(contenders: dict[str, Step], rounds: int) -> dict[str, float]:
 
 
 def peak_memory(step: Step) -> float:
-    """Return the most MiB that the device (on a CPU, the process) holds during a step."""
+    """Return the most MiB that tensors hold during a step; on a CPU, above what they held."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         step()
         return torch.cuda.max_memory_allocated() / 2**20
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
-    step()
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    changes = [event for event in profiler.events() if event.name == "[memory]"]
+    changes.sort(key=lambda event: event.time_range.start)
+    held = itertools.accumulate(event.self_cpu_memory_usage for event in changes)
+    return max(held, default=0) / 2**20
 
 
-def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
-    """Return the FLOP/s of a large matrix product."""
-    size = 8192 if device.type == "cuda" else 1536
+def matrix_product(given: argparse.Namespace) -> tuple[Step, float]:
+    """Return a large matrix product in the precision of the step, and its operations."""
+    device = devices.pick(given.device)
+    dtype = devices.autocast_type(given.precision, device) or torch.float32
+    size = 8192 if device.type == "cuda" else 2048
     left = torch.randn(size, size, device=device).to(dtype)
-    best = min(seconds(lambda: left @ left) for _ in range(8))
-    return 2 * size**3 / best
+    return partial(torch.matmul, left, left), 2.0 * size**3
 
 
 def flops(trainer: Trainer, method: str) -> float:
@@ -125,17 +128,12 @@ def flops(trainer: Trainer, method: str) -> float:
     return float(counter.get_total_flops()) * (inner + (3 if method == "at" else 6))
 
 
-def stage_of(
-    config: TrainConfig,
-    folder: str,
-    given: argparse.Namespace,
-    stop: Callable[[], bool] = lambda: False,
-) -> Stage:
+def stage_of(config: TrainConfig, folder: str, given: argparse.Namespace) -> Stage:
     """Build what `jeat train` builds."""
-    return Stage(config, Path(folder), devices.pick(given.device), None, stop, SILENT)
+    return Stage(config, Path(folder), devices.pick(given.device))
 
 
-def compare_steps(arch: str, method: str, given: argparse.Namespace, peak: float) -> None:
+def compare_steps(arch: str, method: str, given: argparse.Namespace) -> None:
     """Print our step and the published one."""
     config = settings(method, arch, given)
     with tempfile.TemporaryDirectory() as folder:
@@ -143,11 +141,14 @@ def compare_steps(arch: str, method: str, given: argparse.Namespace, peak: float
     trainer = stage.trainer
     batches = trainer.loader.epoch(0)
     loop = Published(config, plain(trainer.model), stage.images)
+    product, operations = matrix_product(given)
     contenders: dict[str, Step] = {
         "jeat": lambda: trainer.update(*next(batches)),
         "as published": loop.step,
+        "product": product,
     }
     times = alternate(contenders, given.rounds)
+    peak = operations / times.pop("product")
     work = flops(trainer, method)
     for name, taken in times.items():
         memory = peak_memory(contenders[name])
@@ -209,15 +210,14 @@ def compare_loop(arch: str, method: str, given: argparse.Namespace) -> None:
         return len(whole) > given.rounds + 1
 
     with tempfile.TemporaryDirectory() as folder:
-        stage = stage_of(config, folder, given, stop=between)
+        stage = stage_of(config, folder, given)
         twin = copy.deepcopy(stage.trainer)
         x, y = next(twin.loader.epoch(0))
+        survivor = Survivor(stage, between)
         last = time.perf_counter()
         with suppress(Interrupted):
-            stage.run()
-        log = Log(Path(folder))
-        saver = Saver(Path(folder), stage.describe, stage.statistics, log, config.save_every)
-        saving = seconds(lambda: saver.on_epoch(stage.trainer))
+            survivor.run()
+        saving = seconds(lambda: survivor.saver.on_epoch(stage.trainer))
     looped, single = statistics.median(whole[2:]), statistics.median(alone[2:])
     epoch = looped * len(stage.trainer.loader)
     share = saving / min(epoch, config.save_every)
@@ -237,17 +237,14 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
     device = devices.pick(given.device)
-    dtype = devices.autocast_type(given.precision, device) or torch.float32
-    peak = matrix_peak(dtype, device)
-    print(
-        f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {dtype},", end=" "
-    )
-    print(f"matrix peak {peak / 1e9:,.0f} GFLOP/s, batches of {given.batch_size}")
+    precision = devices.precision_name(devices.autocast_type(given.precision, device))
+    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {precision},")
+    print(f"batches of {given.batch_size}")
     if "steps" in given.parts:
         print("\n| network | method | step | images/s | ratio | GFLOP/image | of peak | peak MiB |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")
         for arch, method in itertools.product(given.arch, given.method):
-            compare_steps(arch, method, given, peak)
+            compare_steps(arch, method, given)
     if "attacks" in given.parts:
         print("\n| network | PGD-10 by | images/s | slower than jeat |\n| --- | --- | --- | --- |")
         for arch in given.arch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 from quick import config, run
 from safetensors.torch import load_file
+from twins import lines, same, tensors
 
 from jeatcli import guard, registry, runs
 from jeatcli.checkpoint import load
@@ -18,28 +18,6 @@ from jeatcli.config_file import read_config, to_toml
 from jeatcli.errors import Diverged, Interrupted, JeatError, UsageProblem
 from jeatcli.methods import _base
 from jeatcli.training import train
-
-
-def tensors(folder: Path | str) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
-    for name in (runs.MODEL_FILE, runs.STATE_FILE):
-        found |= {f"{name}:{key}": value for key, value in load_file(Path(folder) / name).items()}
-    return found
-
-
-def lines(folder: Path | str) -> list[dict[str, Any]]:
-    text = (Path(folder) / "metrics.jsonl").read_text()
-    timed = ("seconds", "images_per_second")
-    loaded = [json.loads(line) for line in text.splitlines()]
-    return [{key: each[key] for key in each if key not in timed} for each in loaded]
-
-
-def same(left: Path | str, right: Path | str) -> None:
-    ours, theirs = tensors(left), tensors(right)
-    assert ours.keys() == theirs.keys()
-    for key, value in ours.items():
-        assert torch.equal(value, theirs[key]), key
-    assert lines(left) == lines(right)
 
 
 class StopAfter:
@@ -121,6 +99,22 @@ def test_a_finished_run_says_so_and_is_left_alone(tmp_path: Path) -> None:
     assert again.already_done
     assert again.images == 0
     assert (tmp_path / "run" / runs.MODEL_FILE).stat().st_mtime_ns == before
+
+
+def test_max_steps_end_a_run_within_an_epoch_as_its_own_end(tmp_path: Path) -> None:
+    """Six steps of four an epoch: the rate has come down, the model is saved and evaluated."""
+    settings = config(max_steps=6, eval_every=1)
+    train(settings, tmp_path / "straight")
+    assert [line["step"] for line in lines(tmp_path / "straight")] == [4, 6]
+    assert lines(tmp_path / "straight")[-1]["lr"] < settings.lr / 2
+    assert "test_robust" in lines(tmp_path / "straight")[-1]
+    assert load(tmp_path / "straight").meta.finished
+    for stop in (5, 1):
+        with pytest.raises(Interrupted):
+            train(settings, tmp_path / "stopped", should_stop=StopAfter(stop))
+    train(settings, tmp_path / "stopped")
+    same(tmp_path / "straight", tmp_path / "stopped")
+    assert run(tmp_path / "stopped", max_steps=6, eval_every=1).already_done
 
 
 def test_another_configuration_is_refused_by_name_unless_forced(tmp_path: Path) -> None:

@@ -1,32 +1,51 @@
-"""What happens around the training loop: saves, evaluation, pictures, a stop on request."""
+"""What happens around the training loop: saves, pictures, a stop on request."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
-from . import checkpoint, data, generate, render, runs
-from .attacks import Plan
-from .checkpoint import Meta, Model
+from torch import Tensor
+
+from . import checkpoint, generate, render, runs
+from .checkpoint import Model
 from .errors import Interrupted
-from .evaluate import judge
 from .guard import Guard
-from .log import Log
-from .sgld import ClassStatistics
-from .trainer import Metrics, Trainer
+from .trainer import Metrics, Trainer, due
+
+
+class Part(Protocol):
+    """Something around the loop that an exact resume needs."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return its tensors."""
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state` returned."""
 
 
 @dataclass
 class Saver:
-    """Write the model every epoch, and the state every epoch and every so many seconds."""
+    """Write model and state every epoch, and the state every so many seconds within one.
+
+    The state comes first: a run that is killed between the two is known by its state to be
+    done, and the model is written then.
+
+    Args:
+        folder: The run's.
+        save_model: Writes `model.safetensors`.
+        parts: What belongs to the state besides the trainer, by name.
+        seconds: Between two saves within an epoch.
+        guard: Looks at the figures before a save.
+    """
 
     folder: Path
-    describe: Callable[[Trainer], Meta]
-    statistics: ClassStatistics
-    log: Log
+    save_model: Callable[[Trainer], object]
+    parts: Mapping[str, Part]
     seconds: float
     guard: Guard = field(default_factory=Guard)
     saved: float = field(default_factory=time.monotonic)
@@ -37,41 +56,25 @@ class Saver:
             self.save_state(trainer)
 
     def on_epoch(self, trainer: Trainer) -> None:
-        self.save_model(trainer)
         self.save_state(trainer)
-
-    def save_model(self, trainer: Trainer) -> None:
-        """Write `model.safetensors`, with the averaged weights."""
-        path = self.folder / runs.MODEL_FILE
-        checkpoint.save_model(path, trainer.average.model, self.describe(trainer), self.statistics)
+        self.save_model(trainer)
 
     def save_state(self, trainer: Trainer) -> None:
         """Write `state.safetensors`."""
-        checkpoint.save_state(self.folder / runs.STATE_FILE, trainer, self.log.state())
+        extra = {
+            f"{name}.{key}": value
+            for name, part in self.parts.items()
+            for key, value in part.state().items()
+        }
+        checkpoint.save_state(self.folder / runs.STATE_FILE, trainer, extra)
         self.saved = time.monotonic()
 
     def load_state(self, trainer: Trainer) -> None:
         """Go back to the last state that was saved."""
-        self.log.load_state(checkpoint.load_state(self.folder / runs.STATE_FILE, trainer))
-        self.log.rewind(trainer.step)
-
-
-@dataclass
-class Evaluation:
-    """Measure accuracy on the first test images every few epochs, and at the end."""
-
-    images: data.Images
-    plan: Plan
-    every: int
-    log: Log
-
-    def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
-        return None
-
-    def on_epoch(self, trainer: Trainer) -> None:
-        if due(trainer, self.every):
-            found = judge(trainer.average.model, self.images, ["pgd"], self.plan)
-            self.log.extra |= {"test_clean": found["clean"], "test_robust": found["robust"]}
+        extra = checkpoint.load_state(self.folder / runs.STATE_FILE, trainer)
+        for name, part in self.parts.items():
+            inside = {key: extra[key] for key in extra if key.startswith(f"{name}.")}
+            part.load_state({key.removeprefix(f"{name}."): inside[key] for key in inside})
 
 
 @dataclass
@@ -124,8 +127,3 @@ class Stop:
             f"the state is saved in `{self.saver.folder}`",
             "the same command goes on from there",
         )
-
-
-def due(trainer: Trainer, every: int) -> bool:
-    """Return whether something done every so many epochs is due; at the end it always is."""
-    return bool(every) and (trainer.epoch % every == 0 or trainer.finished)

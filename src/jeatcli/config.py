@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from typing import Any
 
 from .datasets import dataset_facts
@@ -26,18 +27,23 @@ class TrainConfig:
         norm_layer: `batch`, `group` or `none`.
         activation: `relu` or `silu`.
         epochs: Passes over the training images.
+        max_steps: End after so many steps, be it within an epoch; 0 for no such end.
         batch_size: Images a step.
-        optimizer: `sgd` (Nesterov momentum) or `adamw`.
+        optimizer: `sgd` (Nesterov momentum), `heavy-ball` (plain momentum) or `adamw`.
         lr: Highest learning rate.
         schedule: `one-cycle`, `cosine`, `multi-step` or `constant`.
+        milestones, lr_decay: Of `multi-step`: shares of the run after which the rate is
+            multiplied.
         warmup: Share of the run over which the rate rises from zero.
-        weight_decay: Of weights; not of biases and normalisation layers.
+        weight_decay: Of weights.
+        decay_norms: Whether biases and normalisation layers decay too.
         momentum: Of SGD, or Adam's first beta.
         grad_clip: Largest norm of the gradient; 0 for none.
         ema: Decay of the average of the weights that is saved; 0 for none.
         precision: `auto`, `fp32` or `bf16`, of the network's inside.
         seed: Of everything random.
         limit: Use the first so many training images; 0 for all.
+        val_split: Training images that are held out, to choose the best state by.
         sample_every, eval_every: Epochs between sample grids, and between evaluations.
         save_every: Seconds between saves of the state within an epoch.
         retries: How often a run that diverged goes back to its last good state.
@@ -50,18 +56,23 @@ class TrainConfig:
     norm_layer: str
     activation: str
     epochs: int
+    max_steps: int
     batch_size: int
     optimizer: str
     lr: float
     schedule: str
+    milestones: tuple[float, ...]
+    lr_decay: float
     warmup: float
     weight_decay: float
+    decay_norms: bool
     momentum: float
     grad_clip: float
     ema: float
     precision: str
     seed: int
     limit: int
+    val_split: int
     sample_every: int
     eval_every: int
     save_every: int
@@ -76,6 +87,11 @@ class TrainConfig:
             value = getattr(self, name)
             if not (isinstance(value, int | float) and least <= value <= most):
                 raise UsageProblem(f"{name} must be between {least:g} and {most:g}, not {value}")
+        if not all(0 < low < high < 1 for low, high in pairwise((1e-9, *self.milestones))):
+            raise UsageProblem(
+                f"milestones must rise from 0 to 1, not {', '.join(map(str, self.milestones))}",
+                "give shares of the run, such as `--milestones 0.5,0.75`",
+            )
         buffer = self.options.get("buffer_size", self.batch_size)
         if buffer < self.batch_size:
             raise UsageProblem(
@@ -84,9 +100,10 @@ class TrainConfig:
             )
 
 
+OPTIMIZERS = ("sgd", "heavy-ball", "adamw")
 SCHEDULES = ("one-cycle", "cosine", "multi-step", "constant")
 _CHOICES = {
-    "optimizer": ("sgd", "adamw"),
+    "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "precision": ("auto", "fp32", "bf16"),
     "norm_layer": ("batch", "group", "none"),
@@ -94,14 +111,17 @@ _CHOICES = {
 }
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 1e6),
+    "max_steps": (0, 1e12),
     "batch_size": (1, 1e6),
     "lr": (0, 1e3),
+    "lr_decay": (0, 1),
     "warmup": (0, 1),
     "weight_decay": (0, 1e3),
     "momentum": (0, 0.9999),
     "grad_clip": (0, math.inf),
     "ema": (0, 0.999999),
     "limit": (0, 1e12),
+    "val_split": (0, 1e12),
     "sample_every": (0, 1e6),
     "eval_every": (0, 1e6),
     "save_every": (1, 1e6),
@@ -118,18 +138,23 @@ _BASE: dict[str, Any] = {
     "norm_layer": "batch",
     "activation": "relu",
     "epochs": 100,
+    "max_steps": 0,
     "batch_size": 128,
     "optimizer": "sgd",
     "lr": 0.1,
     "schedule": "one-cycle",
+    "milestones": (0.5, 0.75),
+    "lr_decay": 0.1,
     "warmup": 0.1,
     "weight_decay": 5e-4,
+    "decay_norms": False,
     "momentum": 0.9,
     "grad_clip": 0.0,
     "ema": 0.999,
     "precision": "auto",
     "seed": 0,
     "limit": 0,
+    "val_split": 0,
     "sample_every": 5,
     "eval_every": 5,
     "save_every": 300,
@@ -192,6 +217,7 @@ def resolve(given: Mapping[str, Any]) -> TrainConfig:
     table = defaults(method, dataset, said.get("arch"))
     options = options_of(method, said.pop("options", {}), table, dataset_facts(dataset))
     settings = {key: table[key] for key in known if key in table} | said
+    settings["milestones"] = tuple(settings["milestones"])
     return TrainConfig(**settings, options=options)
 
 

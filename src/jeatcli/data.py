@@ -55,6 +55,10 @@ class Images:
         """Return the images on `device`."""
         return replace(self, x=self.x.to(device), y=self.y.to(device))
 
+    def take(self, index: Tensor) -> Images:
+        """Return the images at the places `index` alone."""
+        return replace(self, x=self.x[index], y=self.y[index])
+
     def first(self, n: int) -> Images:
         """Return the first `n` images.
 
@@ -67,6 +71,24 @@ class Images:
                 f"choose a number from 1 to {len(self):,}",
             )
         return replace(self, x=self.x[:n], y=self.y[:n])
+
+
+def hold_out(images: Images, count: int) -> tuple[Images, Images]:
+    """Split `count` random images off; return the rest and them, each in the order of the set.
+
+    They are the same ones for every seed, so that runs can be compared by them.
+
+    Raises:
+        UsageProblem: If no image is left.
+    """
+    if count >= len(images):
+        raise UsageProblem(
+            f"{count:,} images are to be held out of `{images.name}`, which has {len(images):,}",
+            "lower `--val-split`",
+        )
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    held, rest = order[:count].sort().values, order[count:].sort().values
+    return images.take(rest), images.take(held)
 
 
 def load(

@@ -77,15 +77,6 @@ class Log:
         """Append one line."""
         append(self.path, json.dumps(line) + "\n")
 
-    def rewind(self, step: int) -> None:
-        """Drop the lines after `step`: the resumed run writes them again."""
-        if not self.path.exists():
-            return
-        lines = self.path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if _step_of(line) <= step]
-        text = "".join(line + "\n" for line in kept)
-        write_atomic(self.path, lambda beside: beside.write_text(text, encoding="utf-8"))
-
     def state(self) -> dict[str, Tensor]:
         """Return the sums, for a resume within an epoch."""
         if not self.steps:
@@ -97,6 +88,15 @@ class Log:
         self.steps = int(state.get("steps", torch.tensor(0)))
         self.sums = {name: value for name, value in state.items() if name != "steps"}
         self.restart_clock()
+
+    def rewind(self, step: int) -> None:
+        """Drop the lines after `step`: the resumed run writes them again."""
+        if not self.path.exists():
+            return
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if _step_of(line) <= step]
+        text = "".join(line + "\n" for line in kept)
+        write_atomic(self.path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
 def _step_of(line: str) -> float:

@@ -13,36 +13,39 @@ from .models import Classifier
 
 
 def optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Build SGD with Nesterov momentum, or AdamW; biases and norm layers do not decay."""
+    """Build SGD with Nesterov's momentum or Polyak's (`heavy-ball`), or AdamW.
+
+    Biases and normalisation layers do not decay unless `config.decay_norms`.
+    """
     weights = [weight for weight in model.parameters() if weight.ndim > 1]
     rest = [weight for weight in model.parameters() if weight.ndim <= 1]
     groups = [
         {"params": weights, "weight_decay": config.weight_decay},
-        {"params": rest, "weight_decay": 0.0},
+        {"params": rest, "weight_decay": config.weight_decay if config.decay_norms else 0.0},
     ]
     fused = next(model.parameters()).device.type in ("cuda", "cpu")
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, config.lr, (config.momentum, 0.999), fused=fused)
-    nesterov = config.momentum > 0
+    nesterov = config.optimizer == "sgd" and config.momentum > 0
     return torch.optim.SGD(groups, config.lr, config.momentum, nesterov=nesterov, fused=fused)
 
 
-def lr_factor(schedule: str, warmup: float, done: float) -> float:
+def lr_factor(config: TrainConfig, done: float) -> float:
     """Return the learning rate as a share of its maximum, after a share `done` of the run.
 
     All rise linearly over `warmup`. Then `one-cycle` falls linearly to zero (Smith 2018),
-    `cosine` as half a cosine (Loshchilov and Hutter 2017), `multi-step` to a tenth at one half
-    and three quarters (Rice et al. 2020), and `constant` stays.
+    `cosine` as half a cosine (Loshchilov and Hutter 2017), `multi-step` by `lr_decay` at each
+    of the `milestones`, shares of the whole run, and `constant` stays.
     """
-    if done < warmup:
-        return done / warmup
-    after = (done - warmup) / max(1 - warmup, 1e-12)
-    if schedule == "one-cycle":
+    if done < config.warmup:
+        return done / config.warmup
+    after = (done - config.warmup) / max(1 - config.warmup, 1e-12)
+    if config.schedule == "one-cycle":
         return 1 - after
-    if schedule == "cosine":
+    if config.schedule == "cosine":
         return (1 + math.cos(math.pi * after)) / 2
-    if schedule == "multi-step":
-        return 0.1 ** ((done >= 0.5) + (done >= 0.75))
+    if config.schedule == "multi-step":
+        return config.lr_decay ** sum(done >= milestone for milestone in config.milestones)
     return 1.0
 
 

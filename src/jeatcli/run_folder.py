@@ -30,7 +30,7 @@ def compare(folder: Path, config: TrainConfig) -> TrainConfig:
     Raises:
         JeatError: If another run is there, with the settings that differ.
     """
-    if not folder.exists() or not any(folder.iterdir()):
+    if not _anything_in(folder):
         return config
     if not (folder / runs.CONFIG_FILE).is_file():
         raise JeatError(
@@ -47,13 +47,18 @@ def compare(folder: Path, config: TrainConfig) -> TrainConfig:
     return replace(config, precision=theirs.precision)
 
 
+def _anything_in(folder: Path) -> bool:
+    """Tell whether a directory holds more than the lock and beginnings of a killed process."""
+    return folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir())
+
+
 def _list(keys: Sequence[str]) -> str:
     return ", ".join(f"`{key}`" for key in keys)
 
 
 def create(folder: Path, config: TrainConfig, force: bool) -> None:
     """Make the run's directory and write its configuration, the old run moved aside."""
-    if force and folder.exists() and any(folder.iterdir()):
+    if force and _anything_in(folder):
         free = (k for k in range(1, 1_000_000) if not _aside(folder, k).exists())
         folder.rename(_aside(folder, next(free)))
     path = folder / runs.CONFIG_FILE
@@ -85,6 +90,15 @@ def last_line(folder: Path) -> dict[str, Any]:
     except ValueError:  # half a line, from a kill or a full disk
         return {}
     return found
+
+
+def clear_stale(folder: Path) -> None:
+    """Remove the unfinished files of a process that was killed; the caller holds the lock."""
+    for pattern in (".*.safetensors.*.tmp", ".*.toml.*.tmp", ".*.jsonl.*.tmp"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+    for path in folder.glob("samples/.epoch-*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from .config import TrainConfig
 from .data import Loader
@@ -17,6 +18,8 @@ from .optimize import Average, lr_factor, optimizer
 from .randomness import BatchRng, mix
 
 Metrics = dict[str, Tensor]
+# The parts of a step, as `--profile` tells them; the attack and the chain belong to the loss.
+SPANS = ("attack", "chain", "loss", "backward", "optimizer", "average")
 
 
 class Callback(Protocol):
@@ -46,19 +49,30 @@ class Trainer:
         self.step, self.attempt = 0, 0
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.model.parameters()).device
+
+    @property
     def epoch(self) -> int:
         """Epochs that are done."""
         return self.step // len(self.loader)
 
     @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        of_epochs = self.config.epochs * len(self.loader)
+        return min(of_epochs, self.config.max_steps or of_epochs)
+
+    @property
     def between_epochs(self) -> bool:
-        """Whether the last step was the last of its epoch."""
-        return self.step % len(self.loader) == 0
+        """Whether the last step was the last of its epoch, or of the run."""
+        return self.step % len(self.loader) == 0 or self.finished
 
     @property
     def finished(self) -> bool:
-        """Whether the last epoch is done."""
-        return self.epoch >= self.config.epochs
+        """Whether the last step is done."""
+        return self.step >= self.steps
 
     def fit(self, callbacks: Sequence[Callback] = ()) -> None:
         """Train from where the state is to the end."""
@@ -67,6 +81,8 @@ class Trainer:
                 metrics = self.update(x, y)
                 for callback in callbacks:
                     callback.on_step(self, metrics)
+                if self.finished:
+                    break
             for callback in callbacks:
                 callback.on_epoch(self)
 
@@ -74,25 +90,35 @@ class Trainer:
         """Take one step on images (n, C, H, W) in [0, 1] with labels (n,)."""
         self.model.train()
         rng = BatchRng(mix(self.config.seed, self.attempt, self.step), x.device)
-        loss, metrics = self.method.loss(self.model, x, y, rng)
+        with record_function("loss"):
+            loss, metrics = self.method.loss(self.model, x, y, rng)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        largest = self.config.grad_clip or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), largest)
-        self._set_lr()
-        self.optimizer.step()
+        with record_function("backward"):
+            loss.backward()  # type: ignore[no-untyped-call]
+        with record_function("optimizer"):
+            norm = self._descend()
         self.step += 1
-        self.average.update(self.step)
+        with record_function("average"):
+            self.average.update(self.step)
         logged = {"loss": loss, "grad_norm": norm, **metrics}
         return {name: value.detach() for name, value in logged.items()}
 
     @property
     def lr(self) -> float:
         """The rate of the next step; each failed attempt halves it."""
-        done = (self.step + 1) / (self.config.epochs * len(self.loader) + 1)
-        factor = lr_factor(self.config.schedule, self.config.warmup, done)
+        factor = lr_factor(self.config, (self.step + 1) / (self.steps + 1))
         return float(self.config.lr * factor * 0.5**self.attempt)
 
-    def _set_lr(self) -> None:
+    def _descend(self) -> Tensor:
+        """Clip the gradient and let the optimiser step; return the norm that it had."""
+        largest = self.config.grad_clip or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), largest)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
+        self.optimizer.step()
+        return norm
+
+
+def due(trainer: Trainer, every: int) -> bool:
+    """Return whether something done every so many epochs is due; at the end it always is."""
+    return bool(every) and (trainer.epoch % every == 0 or trainer.finished)

@@ -16,6 +16,7 @@ from .config import TrainConfig
 from .paths import check_writable
 from .reporting import SILENT, Reporter
 from .stage import Stage
+from .survival import Survivor
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class TrainResult:
 
     Args:
         run: The run's directory.
-        epochs: That the run has behind it.
+        epochs: Whole ones that the run has behind it.
         images: That the network has seen, all attempts of this call counted.
         seconds: Of this call.
         metrics: The last line of `metrics.jsonl`.
@@ -51,6 +52,7 @@ def train(
     data_dir: str | Path | None = None,
     device: str = "auto",
     force: bool = False,
+    profile: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     reporter: Reporter = SILENT,
 ) -> TrainResult:
@@ -63,6 +65,8 @@ def train(
         device: Where to compute.
         force: Start over, even if the run is there with other settings; the old one is kept
             beside it, as `NAME~1`.
+        profile: Measure where the time of a few steps goes: a table to the reporter, a trace to
+            `profile.json` in the run's directory.
         should_stop: Asked after every step; True saves and raises `Interrupted`.
         reporter: Listens to the progress.
 
@@ -83,11 +87,14 @@ def train(
     if already_done := epochs is not None:
         reporter.say(f"`{folder}` is done; `--force` starts it over")
     else:
-        stage = Stage(config, folder, place, data_dir, should_stop, reporter)
+        stage = Stage(config, folder, place, data_dir, reporter)
         run_folder.create(folder, config, force)
         with run_folder.locked(folder):
-            seen = stage.run()
-        epochs, last = stage.trainer.epoch, stage.last
+            run_folder.clear_stale(folder)
+            survivor = Survivor(stage, should_stop, profile)
+            survivor.run()
+        seen, last = survivor.seen, run_folder.last_line(folder)
+        epochs = stage.trainer.epoch
     return TrainResult(
         run=str(folder),
         epochs=epochs or 0,

@@ -9,8 +9,6 @@ from typing import Any, TypeVar
 
 import click
 
-from ..config_file import read_toml
-from ..errors import UsageProblem, unknown
 from ..foreign import Foreign
 from .parameters import (
     ACTIVATIONS,
@@ -31,7 +29,6 @@ from .parameters import (
 
 F = TypeVar("F", bound=Callable[..., Any])
 Lists = Mapping[str, Callable[[], dict[str, str]]]
-FILE_OPTIONS = f"{__name__}.file_options"
 _WIDEST = 28
 
 
@@ -305,39 +302,3 @@ def foreign_options(dataset: bool = True) -> Callable[[F], F]:
         return combine(*options.values())(described)  # type: ignore[return-value]
 
     return decorate
-
-
-def read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
-    """Lay the settings of a TOML file below those of the environment and the command line.
-
-    Raises:
-        UsageProblem: If the file is no TOML, or has a key that is no option.
-    """
-    if path is None or ctx.resilient_parsing:
-        return path
-    table = read_toml(path)
-    known = {
-        long.removeprefix("--"): other
-        for other in ctx.command.params
-        if other is not param and isinstance(other, Option)
-        for long in other.opts
-        if long.startswith("--") and long != "--option"
-    }
-    ctx.meta[FILE_OPTIONS] = _options_table(path, table.pop("options", {}))
-    defaults: dict[str, Any] = {}
-    for key, value in table.items():
-        if (target := known.get(key.replace("_", "-"))) is None:
-            wrong = unknown("key", key, [*known, "options"])
-            raise UsageProblem(f"{wrong.message} in `{path}`", wrong.hint)
-        if isinstance(value, dict | list):
-            raise UsageProblem(f"`{key}` in `{path}` must be a single value")
-        # As text, so that the option's own type judges it: 3.5 epochs is an error, not 3.
-        defaults[str(target.name)] = str(value)
-    ctx.default_map = {**(ctx.default_map or {}), **defaults}
-    return path
-
-
-def _options_table(path: Path, table: Any) -> dict[str, Any]:
-    if not isinstance(table, dict):
-        raise UsageProblem(f"`options` in `{path}` must be a table", "write `[options]` above them")
-    return {key.replace("-", "_"): value for key, value in table.items()}

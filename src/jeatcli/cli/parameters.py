@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from .. import registry
+from .. import presets, registry
 from ..datasets import DATASETS, dataset_facts
 from ..errors import UsageProblem, unknown
 from ..threat import NORMS, parse_number
@@ -98,6 +98,7 @@ def _check_in(kind: str, known: Callable[[], Iterable[str]]) -> Callable[[str], 
     return check
 
 
+PRESET = Name("preset", presets.summaries, presets.file)
 METHOD = Name("method", methods, _check_in("method", methods))
 ATTACK = Name("attack", attacks, _check_in("attack", attacks))
 DATASET = Name("data set", datasets, dataset_facts)

@@ -13,12 +13,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from .. import presets
 from ..config import TrainConfig, resolve
 from ..config_file import to_toml
 from ..errors import UsageProblem
 from . import ui
-from .options import FILE_OPTIONS, Command
+from .options import Command
 from .parameters import architectures, datasets, methods
+from .settings_file import CONFIG_OPTIONS, PRESET_OPTIONS
 from .train_options import train_options
 
 # Options of the methods that have a name of their own besides `-O`.
@@ -39,7 +41,12 @@ _LEVELS = (ParameterSource.DEFAULT_MAP, ParameterSource.ENVIRONMENT, ParameterSo
 @click.command(
     "train",
     cls=Command,
-    lists={"Methods": methods, "Data sets": datasets, "Architectures": architectures},
+    lists={
+        "Methods": methods,
+        "Presets": presets.summaries,
+        "Data sets": datasets,
+        "Architectures": architectures,
+    },
 )
 @train_options
 @click.pass_context
@@ -48,6 +55,7 @@ def command(
     /,
     out: str | None,
     force: bool,
+    profile: bool,
     dry_run: bool,
     data_dir: Path | None,
     device: str,
@@ -66,6 +74,7 @@ def command(
       jeat train --method jeat --dataset digits
       jeat train --method at --arch resnet-18 --eps 8/255 --epochs 30 -o at-resnet
       jeat train --method jeat -O positive=clean -O lambda=0.5 --dry-run
+      jeat train --preset rice2020 --epochs 30 -o rice-short
       jeat train -c runs/jeat/config.toml --seed 1 -o runs/jeat-seed-1
     """
     terminal = ui.open_terminal(quiet, verbose)
@@ -84,6 +93,7 @@ def command(
             data_dir=data_dir,
             device=device,
             force=force,
+            profile=profile,
             should_stop=should_stop,
             reporter=terminal,
         )
@@ -100,18 +110,20 @@ def settings(ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def method_settings(ctx: click.Context) -> dict[str, Any]:
-    """Merge the method's options: the file's below the environment's below the command line's.
+    """Merge the method's options, from the preset's up to the command line's.
+
+    Between them are the file's and the environment's.
 
     Raises:
         UsageProblem: If one is given twice in the same place, as `--eps` and as `-O eps=...`.
     """
-    merged: dict[str, Any] = {}
+    merged: dict[str, Any] = dict(ctx.meta.get(PRESET_OPTIONS, {}))
     for level in _LEVELS:
         source = ctx.get_parameter_source
         named = {key: ctx.params[key] for key in SHORT_FORMS if source(key) is level}
         pairs = dict(ctx.params["option"]) if source("option") is level else {}
         if level is ParameterSource.DEFAULT_MAP:
-            pairs = ctx.meta.get(FILE_OPTIONS, {})
+            pairs = ctx.meta.get(CONFIG_OPTIONS, {})
         if twice := sorted(named.keys() & pairs.keys()):
             flag = "--" + twice[0].replace("_", "-")
             raise UsageProblem(f"`{twice[0]}` is given twice, by `{flag}` and among the options")

@@ -3,161 +3,26 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 import click
 
-from ..config import SCHEDULES
-from .options import (
-    combine,
-    data_dir,
-    device,
-    option,
-    output_options,
-    read_config,
-    seed,
-    threat_options,
+from ..config import OPTIMIZERS, SCHEDULES
+from .method_options import (
+    attack_options,
+    data_options,
+    method_options,
+    model_options,
+    sgld_options,
 )
-from .parameters import (
-    ACTIVATIONS,
-    ARCH,
-    COUNT,
-    DATASET,
-    FRACTION,
-    KEY_VALUE,
-    METHOD,
-    NATURAL,
-    NORM_LAYERS,
-    POSITIVE,
-    SHARE,
-)
+from .options import combine, device, option, output_options, seed
+from .parameters import CHANNELS, COUNT, FRACTION, NATURAL, POSITIVE, SHARE
 
-OPTIMIZERS = ("sgd", "adamw")
 PRECISIONS = ("auto", "fp32", "bf16")
 
-_ATTACK = "Attack (methods with an inner attack)"
-_method = partial(option, "Method")
-_model = partial(option, "Model")
-_data = partial(option, "Data")
-_attack = partial(option, _ATTACK)
-_sgld = partial(option, "SGLD (methods with a chain)")
 _optimise = partial(option, "Optimisation")
 _machine = partial(option, "Machine")
 _output = partial(option, "Output")
 
-method_options = combine(
-    _method(
-        "--method",
-        help="What training lowers; listed below",
-        type=METHOD,
-        metavar="METHOD",
-        shown="jeat",
-    ),
-    _method(
-        "-O",
-        "--option",
-        help="An option of the method, such as lambda=0.5; repeatable, all with --dry-run",
-        type=KEY_VALUE,
-        metavar="KEY=VALUE",
-        multiple=True,
-    ),
-    _method(
-        "-c",
-        "--config",
-        help="Settings from a file, such as the config.toml of a run",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        metavar="FILE.toml",
-        is_eager=True,
-        callback=read_config,
-    ),
-)
-model_options = combine(
-    _model("--arch", help="Network; listed below", type=ARCH, metavar="ARCH", shown="by data set"),
-    _model(
-        "--norm-layer",
-        help="batch, group or none; chains want none, which mixes no images",
-        type=click.Choice(NORM_LAYERS),
-        metavar="LAYER",
-        shown="by method",
-    ),
-    _model(
-        "--activation",
-        help="Nonlinearity; chains want a smooth one",
-        type=click.Choice(ACTIVATIONS),
-        shown="by method",
-    ),
-)
-data_options = combine(
-    _data(
-        "--dataset",
-        help="What to train on; listed below",
-        type=DATASET,
-        metavar="DATASET",
-        shown="cifar10",
-    ),
-    _data(
-        "--limit",
-        help="Use the first N training images; 0 for all",
-        type=NATURAL,
-        metavar="N",
-        shown="0",
-    ),
-    data_dir,
-)
-attack_options = combine(
-    threat_options(_ATTACK, "linf", "by data set"),
-    _attack(
-        "--attack-steps",
-        help="Gradient steps; 1 is the single-step form with a random start",
-        type=COUNT,
-        metavar="N",
-        shown="by architecture",
-    ),
-    _attack(
-        "--attack-step-size",
-        help="Length of a step in the [0, 1] pixel scale",
-        type=POSITIVE,
-        metavar="FRACTION",
-        shown="2.5 eps / steps",
-    ),
-)
-sgld_options = combine(
-    _sgld(
-        "--sgld-steps",
-        help="Steps of the chain for each batch",
-        type=NATURAL,
-        metavar="N",
-        shown="by architecture",
-    ),
-    _sgld(
-        "--sgld-step-size",
-        help="Factor of the energy's gradient, pixels in [0, 1]; JEM's 1 in [-1, 1] is 0.25 here",
-        type=FRACTION,
-        metavar="FLOAT",
-        shown="0.25",
-    ),
-    _sgld(
-        "--sgld-noise",
-        help="Standard deviation of a step's noise; JEM's 0.01 is 0.005 here",
-        type=FRACTION,
-        metavar="FLOAT",
-        shown="0.005",
-    ),
-    _sgld(
-        "--buffer-size",
-        help="Images in the replay buffer",
-        type=COUNT,
-        metavar="N",
-        shown="by data set",
-    ),
-    _sgld(
-        "--reinit",
-        help="Probability that a chain starts anew",
-        type=SHARE,
-        metavar="SHARE",
-        shown="0.05",
-    ),
-)
 optimisation_options = combine(
     _optimise(
         "--epochs",
@@ -165,6 +30,13 @@ optimisation_options = combine(
         type=COUNT,
         metavar="N",
         shown="by data set",
+    ),
+    _optimise(
+        "--max-steps",
+        help="End after N steps, be it within an epoch; 0 for no such end",
+        type=NATURAL,
+        metavar="N",
+        shown="0",
     ),
     _optimise(
         "-b",
@@ -176,8 +48,9 @@ optimisation_options = combine(
     ),
     _optimise(
         "--optimizer",
-        help="SGD with Nesterov momentum, or AdamW",
+        help="sgd (Nesterov momentum), heavy-ball (plain momentum) or adamw",
         type=click.Choice(OPTIMIZERS),
+        metavar="OPTIMIZER",
         shown="by method",
     ),
     _optimise(
@@ -195,6 +68,20 @@ optimisation_options = combine(
         shown="one-cycle",
     ),
     _optimise(
+        "--milestones",
+        help="Shares of the run after which multi-step multiplies the rate",
+        type=CHANNELS,
+        metavar="SHARES",
+        shown="0.5,0.75",
+    ),
+    _optimise(
+        "--lr-decay",
+        help="By how much multi-step multiplies the rate",
+        type=SHARE,
+        metavar="FLOAT",
+        shown="0.1",
+    ),
+    _optimise(
         "--warmup",
         help="Share of the run over which the rate rises from zero",
         type=SHARE,
@@ -203,10 +90,16 @@ optimisation_options = combine(
     ),
     _optimise(
         "--weight-decay",
-        help="Of the weights; biases and normalisation layers have none",
+        help="Of the weights",
         type=FRACTION,
         metavar="FLOAT",
         shown="by method",
+    ),
+    _optimise(
+        "--decay-norms/--no-decay-norms",
+        help="Whether biases and normalisation layers decay too",
+        default=None,
+        shown="no",
     ),
     _optimise(
         "--momentum",
@@ -246,6 +139,11 @@ machine_options = combine(
         shown="auto",
     ),
     device,
+    _machine(
+        "--profile",
+        help="Measure a few steps: a table of where the time goes, and a trace beside the run",
+        is_flag=True,
+    ),
 )
 run_options = combine(
     _output(
@@ -267,7 +165,7 @@ run_options = combine(
     ),
     _output(
         "--eval-every",
-        help="Epochs between evaluations on test images; 0 for none",
+        help="Epochs between measurements of accuracy; 0 for none",
         type=NATURAL,
         metavar="EPOCHS",
         shown="5",

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from .. import energy, pgd
 from ..errors import UsageProblem
@@ -98,7 +99,7 @@ class Adversarial(Method):
         """Return the adversarial examples of a batch."""
         assert self.attack_step_size is not None
         start = self.ball.start(x, rng) if self.attack_start == "random" else None
-        with frozen(model, train=self.attack_mode == "train"):
+        with record_function("attack"), frozen(model, train=self.attack_mode == "train"):
             return pgd.ascend(
                 pgd.objective(self.attack_objective, model, x, y),
                 x,
@@ -159,7 +160,7 @@ class Chained(Method):
     def negatives(self, model: Classifier, x: Tensor, rng: BatchRng) -> Tensor:
         """Run one chain for each image of x, from the buffer, and put its end back there."""
         start, places = self.buffer.draw(self.fresh(x, rng), self.reinit, rng)
-        with frozen(model):
+        with record_function("chain"), frozen(model):
             end = langevin(
                 lambda images: energy.marginal(model(images)),
                 start,

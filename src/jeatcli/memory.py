@@ -1,0 +1,69 @@
+"""What to do when a batch does not fit: find one that does, and say so."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .errors import JeatError
+from .randomness import BatchRng
+from .trainer import Trainer
+
+# Halvings of the interval between the largest size that fitted and the smallest that did not.
+_REFINEMENTS = 3
+
+
+def is_exhausted(problem: BaseException) -> bool:
+    """Tell whether torch found no memory, on an accelerator or on the CPU."""
+    return isinstance(problem, torch.OutOfMemoryError) or (
+        isinstance(problem, RuntimeError) and "can't allocate memory" in str(problem)
+    )
+
+
+def too_large(trainer: Trainer) -> JeatError:
+    """Build the error for a batch that did not fit, with the largest one that does."""
+    size = trainer.loader.batch_size
+    found = largest_batch(trainer)
+    if found:
+        hint = f"use `--batch-size {found}`, the largest that fitted in a quick probe"
+    else:
+        hint = "not even one image fits: use a smaller `--arch`, or `--device cpu`"
+    return JeatError(f"`{trainer.device}` is out of memory with batches of {size} images", hint)
+
+
+def largest_batch(trainer: Trainer) -> int:
+    """Return a size at which a step fits, within an eighth of the largest; 0 if none does.
+
+    The trainer is of no use afterwards but for its state on disk.
+    """
+    fits, fails = 0, trainer.loader.batch_size
+    while not fits and fails > 1:
+        middle = fails // 2
+        fits, fails = (middle, fails) if _fits(trainer, middle) else (0, middle)
+    for _ in range(_REFINEMENTS if fits else 0):
+        if (middle := (fits + fails) // 2) == fits:
+            break
+        fits, fails = (middle, fails) if _fits(trainer, middle) else (fits, middle)
+    return fits
+
+
+def _fits(trainer: Trainer, size: int) -> bool:
+    """Try the loss and its gradient on a batch of that size."""
+    trainer.optimizer.zero_grad(set_to_none=True)
+    if trainer.device.type == "cuda":
+        torch.cuda.empty_cache()
+    try:
+        x, y = _batch(trainer, size)
+        trainer.model.train()
+        loss, _ = trainer.method.loss(trainer.model, x, y, BatchRng(0, x.device))
+        loss.backward()  # type: ignore[no-untyped-call]
+    except (torch.OutOfMemoryError, RuntimeError) as problem:
+        if not is_exhausted(problem):
+            raise
+        return False
+    return True
+
+
+def _batch(trainer: Trainer, size: int) -> tuple[Tensor, Tensor]:
+    images = trainer.loader.images
+    return images.x[:size].float() / 255, images.y[:size]

@@ -1,0 +1,132 @@
+"""A run from where it is to its end, whatever happens on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+
+from . import memory, runs
+from .attacks import Plan
+from .callbacks import Grids, Saver, Stop
+from .errors import Diverged
+from .guard import RanAway
+from .log import Log
+from .profiling import Profile
+from .stage import Stage
+from .trainer import Callback
+from .validation import Validation
+
+VALIDATION_STEPS = 10
+
+
+class Survivor:
+    """One call of `train`: it resumes, trains, saves, and goes back where the run ran away.
+
+    Args:
+        stage: What the run is made of.
+        should_stop: Asked after every step; True saves and raises `Interrupted`.
+        profile: Whether to measure where the time of some steps goes.
+    """
+
+    def __init__(
+        self, stage: Stage, should_stop: Callable[[], bool], profile: bool = False
+    ) -> None:
+        self.stage, self.trainer, self.config = stage, stage.trainer, stage.config
+        self.should_stop = should_stop
+        self.profile = [Profile(stage.folder, stage.reporter)] if profile else []
+        self.seen = 0
+        self.log = Log(stage.folder)
+        self.validation = self._validation()
+        self.saver = Saver(
+            stage.folder,
+            partial(stage.save, runs.MODEL_FILE),
+            {"log": self.log, "best": self.validation},
+            self.config.save_every,
+        )
+
+    def _validation(self) -> Validation:
+        stage, held_out = self.stage, self.config.val_split > 0
+        return Validation(
+            "val" if held_out else "test",
+            stage.judged,
+            Plan(stage.describe(None).threat, steps=VALIDATION_STEPS, seed=self.config.seed),
+            self.config.eval_every,
+            self.log,
+            partial(stage.save, runs.BEST_FILE) if held_out else None,
+        )
+
+    def run(self) -> None:
+        """Train to the end.
+
+        Raises:
+            JeatError: If a batch does not fit into memory.
+            Diverged: If the run ran away more often than `config.retries`.
+            Interrupted: If it was stopped.
+        """
+        trainer, stage = self.trainer, self.stage
+        if (stage.folder / runs.STATE_FILE).exists():
+            self._go_to_state()
+            stage.reporter.say(f"going on with `{stage.folder}` from step {trainer.step:,}")
+        else:
+            self.saver.save_state(trainer)
+        if trainer.finished:  # the state is there but its model is lost or damaged
+            self.saver.save_model(trainer)
+        label, size = f"train {self.config.method}", self.config.batch_size
+        total, done = trainer.steps * size, trainer.step * size
+        with stage.reporter.track(label, total, done=done) as self.log.bar:
+            while not trainer.finished:
+                self._attempt()
+
+    def _attempt(self) -> None:
+        """Train; where the run runs away, go back to the last good state, at half the rate."""
+        first = self.trainer.step
+        try:
+            self.trainer.fit(self._callbacks())
+            reason = ""
+        except RanAway as problem:
+            reason = str(problem)
+        except (torch.OutOfMemoryError, RuntimeError) as problem:
+            if not memory.is_exhausted(problem):
+                raise
+            raise memory.too_large(self.trainer) from problem
+        self.seen += (self.trainer.step - first) * self.config.batch_size
+        if reason:
+            self._go_back(reason)
+
+    def _go_to_state(self) -> None:
+        self.saver.load_state(self.trainer)
+        self.log.rewind(self.trainer.step)
+
+    def _go_back(self, reason: str) -> None:
+        trainer, at = self.trainer, self.trainer.step
+        self._go_to_state()
+        attempt = trainer.attempt + 1
+        event = {"event": "diverged", "step": trainer.step, "attempt": attempt, "reason": reason}
+        self.log.write({**event, "diverged_at": at})
+        if attempt > self.config.retries:
+            raise Diverged(
+                f"training ran away at step {at:,} ({reason}), {attempt} times in all; "
+                f"the last good state is kept in `{self.stage.folder}`",
+                "try a lower `--lr` or `--sgld-step-size`, or more `-O energy_l2=0.1`",
+            )
+        trainer.attempt = attempt
+        self.saver.save_state(trainer)
+        self.stage.reporter.warn(
+            f"training ran away at step {at:,} ({reason}); "
+            f"back to step {trainer.step:,} with a new seed and half the rate"
+        )
+
+    def _callbacks(self) -> Sequence[Callback]:
+        """Return what happens around the loop, in this order."""
+        stage, saver = self.stage, self.saver
+        return [
+            *self.profile,
+            saver.guard,
+            self.validation,
+            Grids(stage.folder, stage.model, self.config.sample_every),
+            self.log,
+            saver,
+            Stop(self.should_stop, saver),
+        ]

@@ -1,0 +1,86 @@
+"""A batch that does not fit is told with one that does; `--profile` tells where time goes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command_line import STANDARD, here, refused
+from quick import config
+
+from jeatcli.errors import JeatError
+from jeatcli.methods.standard import METHOD
+from jeatcli.training import train
+
+
+def room_for(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let a loss of more than `most` images run out of memory; return the sizes tried."""
+    loss, tried = METHOD.loss, []
+
+    def scarce(self: Any, model: Any, x: torch.Tensor, *rest: Any) -> Any:
+        tried.append(len(x))
+        if len(x) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return loss(self, model, x, *rest)
+
+    monkeypatch.setattr(METHOD, "loss", scarce)
+    return tried
+
+
+@pytest.mark.parametrize(("most", "told"), [(20, 20), (31, 30), (16, 16), (1, 1)])
+def test_the_largest_batch_that_fits_is_named(
+    most: int, told: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = room_for(most, monkeypatch)
+    with pytest.raises(JeatError, match="out of memory with batches of 32 images") as caught:
+        train(config(), tmp_path / "run")
+    assert f"`--batch-size {told}`" in (caught.value.hint or "")
+    assert len(tried) <= 9
+    monkeypatch.undo()
+    assert train(config(batch_size=told, max_steps=2), tmp_path / "smaller").images == 2 * told
+
+
+def test_the_run_goes_on_once_there_is_room(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        room_for(3, monkeypatch)
+        with pytest.raises(JeatError):
+            train(config(), tmp_path / "run")
+    assert train(config(), tmp_path / "run").epochs == 2
+
+
+def test_no_size_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room_for(0, monkeypatch)
+    refused(here(*STANDARD, "-o", "run"), 1, "out of memory", "not even one image fits")
+
+
+def test_other_errors_pass_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(METHOD, "loss", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        train(config(), tmp_path / "run")
+
+
+def test_profile_tells_where_the_time_goes(tmp_path: Path) -> None:
+    short = ("train", "--method", "jeat", "--dataset", "digits", "--limit", 64, "--batch-size", 8)
+    more = ("--max-steps", 9, "--eval-every", 0, "--sample-every", 0, "--buffer-size", 50)
+    said = here(*short, *more, "--profile", "-o", tmp_path / "run")
+    assert said.exit_code == 0, said.stderr
+    rows = [line.split() for line in said.stderr.splitlines() if "ms a step" in line]
+    share = {row[0]: float(row[1].rstrip("%")) for row in rows}
+    assert share["attack"] + share["chain"] < share["loss"] <= 100.5
+    assert share["chain"] > 5
+    assert "convolution_backward" in share
+    trace = json.loads((tmp_path / "run" / "profile.json").read_text())
+    names = {event.get("name") for event in trace["traceEvents"]}
+    assert {"attack", "chain", "aten::convolution"} <= names
+
+
+def test_a_run_too_short_to_profile_says_so(tmp_path: Path) -> None:
+    said = here(*STANDARD, "--max-steps", 2, "--profile", "-o", tmp_path / "run")
+    assert "too short" in said.stderr
+    assert not (tmp_path / "run" / "profile.json").exists()
