@@ -76,7 +76,9 @@ def table(events: Any, steps: int, on_cuda: bool) -> list[str]:
         for event in events
         if event.key not in SPANS and getattr(event, f"self_{kind}_time_total") > 0
     }
-    whole = sum(own.values()) or 1.0
+    # What a part does between its operations is its own; on CUDA nothing runs there.
+    between = 0.0 if on_cuda else sum(named[name].self_cpu_time_total for name in parts)
+    whole = sum(own.values()) + between or 1.0
     costly = sorted(own.items(), key=lambda item: -item[1])[:_ROWS]
     lines = [f"where the time goes, {steps} steps of {whole / steps / 1e6:.3f} s ({kind}):"]
     lines += [_row(name, time, whole, steps) for name, time in parts.items()]
