@@ -29,8 +29,8 @@ KILLS = int(os.environ.get("JEAT_TEST_KILLS", "20"))
 
 def settings() -> TrainConfig:
     """Return a run that writes its files every two steps, the best weights among them."""
-    often = {"limit": 32, "batch_size": 16, "val_split": 20, "eval_every": 2, "sample_every": 8}
-    return config("jeat", **often, epochs=40, lr=1e-3, options={"buffer_size": 60})
+    often = {"limit": 32, "batch_size": 16, "val_split": 20, "eval_every": 2}
+    return config("jeat", **often, epochs=24, lr=1e-3, options={"buffer_size": 60})
 
 
 def live(folder: Path) -> None:
@@ -102,7 +102,7 @@ def test_killed_at_random_moments_equals_never_killed_bit_for_bit(tmp_path: Path
     assert deaths > KILLS / 2
     assert within_a_file > 0
     same(straight, killed)
-    assert len(lines(killed)) == 40
+    assert len(lines(killed)) == 24
     assert not unfinished(killed)
     assert (killed / runs.BEST_FILE).exists()
     assert load(killed).meta.finished
