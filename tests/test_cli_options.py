@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from jeatcli.cli import main, parameters, ui
-from jeatcli.cli.sample import destination, layout_of
+from jeatcli.cli.sample_files import destination, layout_of
 from jeatcli.cli.train import stop_on_signal
 from jeatcli.errors import UsageProblem
 

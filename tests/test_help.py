@@ -127,10 +127,14 @@ def test_page_is_up_to_date():
 
 def test_names_known_without_torch_are_those_of_the_core():
     from jeatcli import config, generate, models, pgd
+    from jeatcli.views import _base, _plane, contour
 
     assert parameters.OBJECTIVES == pgd.OBJECTIVES
     assert parameters.SAMPLERS == generate.SAMPLERS
     assert parameters.STARTS == generate.STARTS
+    assert parameters.ENERGIES == _base.ENERGIES
+    assert parameters.PLANE_AXES == contour.AXES
+    assert parameters.UNIT_NORMS == _plane.UNIT_NORMS
     assert parameters.DESCENTS == generate.OBJECTIVES
     assert config._CHOICES["norm_layer"] == parameters.NORM_LAYERS
     assert config._CHOICES["activation"] == parameters.ACTIVATIONS

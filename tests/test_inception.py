@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from jeatcli import data, download, fidelity, inception, render
+from jeatcli import data, download, features, inception, render
 from jeatcli.checkpoint import Model
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.reporting import Silent
@@ -59,10 +59,11 @@ def _shallow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take FID and KID on 192 features: the roots of 2048 take longer than all other tests."""
     from torch_fidelity import FeatureExtractorInceptionV3
 
-    layers = {"isc": "logits_unbiased", "fid": "192", "kid": "192"}
+    layers = {"isc": "logits_unbiased", "fid": "192", "kid": "192", "prc": "192"}
     monkeypatch.setattr(
         FeatureExtractorInceptionV3, "get_default_feature_layer_for_metric", layers.__getitem__
     )
+    monkeypatch.setattr(features, "INCEPTION_LAYERS", ("192", "logits_unbiased"))
 
 
 @pytest.mark.usefixtures("_shallow")
@@ -86,8 +87,11 @@ def test_inception_scores_are_the_library_s(
         isc=True,
         fid=True,
         kid=True,
+        prc=True,
         isc_splits=4,
         kid_subset_size=4,
+        prc_neighborhood=3,
+        feature_extractor="inception-v3-compat",
         feature_extractor_weights_path=str(random_weights),
         cuda=False,
         cache=False,
@@ -98,6 +102,8 @@ def test_inception_scores_are_the_library_s(
     assert found.inception_score_std == pytest.approx(direct["inception_score_std"], rel=1e-6)
     assert found.fid == pytest.approx(direct["frechet_inception_distance"], rel=1e-6)
     assert found.kid == pytest.approx(direct["kernel_inception_distance_mean"], rel=1e-6)
+    assert found.precision == pytest.approx(direct["precision"], rel=1e-6)
+    assert found.recall == pytest.approx(direct["recall"], rel=1e-6)
     assert found.kid_std == pytest.approx(direct["kernel_inception_distance_std"], rel=1e-6)
     assert found.protocol["features"]["sha256"] == inception.checksum(random_weights)
     assert "not the published Inception file" in found.protocol["comparable"]
@@ -105,7 +111,7 @@ def test_inception_scores_are_the_library_s(
 
 def test_grey_images_are_repeated_as_the_library_would() -> None:
     pixels = torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8)
-    colour = fidelity._coloured(pixels)
+    colour = features.coloured(pixels)
     for grey, rgb in zip(pixels, colour, strict=True):
         converted = render.to_image(grey.numpy()).convert("RGB")
         assert np.array_equal(np.array(converted).transpose(2, 0, 1), rgb.numpy())

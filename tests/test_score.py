@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,12 @@ from PIL import Image
 from tiny import save_run
 from torch import Tensor
 
-from jeatcli import data, inception, render
+from jeatcli import data, features, fidelity, inception, render
 from jeatcli.checkpoint import Model
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.generate import sample
+from jeatcli.neighbours import nearest
+from jeatcli.paths import cache_dir
 from jeatcli.reporting import Silent
 from jeatcli.score import Scores, image_scores
 
@@ -102,6 +104,94 @@ def test_inception_score_has_the_library_s_convention(artist: Model, judge: Mode
     assert found.inception_score_std == pytest.approx(np.std(scores), rel=1e-4)
 
 
+def test_precision_and_recall_by_the_balls_of_the_third_neighbours(
+    artist: Model, judge: Model
+) -> None:
+    found = image_scores(artist, features=judge, num=150, reference="test", steps=1)
+    ours = features_of(judge, drawn(artist, 150))
+    theirs = features_of(judge, data.load("digits", "test").x)
+
+    def share(inside: Floats, of: Floats) -> float:
+        """Return the share of the points that lie in the ball of some point of the others."""
+        radii = np.sort(np.linalg.norm(of[:, None] - of[None], axis=2), axis=1)[:, 3]
+        away = np.linalg.norm(inside[:, None] - of[None], axis=2)
+        return float((away <= radii).any(1).mean())
+
+    assert found.precision == pytest.approx(share(ours, theirs), abs=1e-9)
+    assert found.recall == pytest.approx(share(theirs, ours), abs=1e-9)
+    assert found.protocol["neighbours"] == 3
+
+
+def test_real_images_are_precise_and_found_again(judge: Model, tmp_path: Path) -> None:
+    training = data.load("digits", "train")
+    render.save_npz(training.x.numpy(), training.y, tmp_path / "real.npz")
+    found = image_scores(tmp_path / "real.npz", features=judge)
+    assert (found.precision, found.recall) == (1.0, 1.0)
+    assert found.fid == pytest.approx(0, abs=1e-6)
+
+
+def test_selected_images_are_told(artist: Model, judge: Model) -> None:
+    protocol = image_scores(artist, features=judge, num=10, steps=1, best_of=3).protocol
+    assert protocol["selection"] == "the best of 3 by ce energy"
+    assert "selected images: the best of 3" in protocol["comparable"]
+
+
+def test_copies_are_seen(artist: Model, judge: Model, tmp_path: Path) -> None:
+    training = data.load("digits", "train")
+    copies = torch.cat([training.x[:30], drawn(artist, 10)])
+    render.save_npz(copies.numpy(), torch.zeros(40), tmp_path / "copies.npz")
+    picture = tmp_path / "near.png"
+    near = image_scores(tmp_path / "copies.npz", features=judge, neighbours=picture).neighbours
+    assert near is not None
+    assert near.identical == pytest.approx(30 / 40)
+    assert near.median == pytest.approx(0, abs=1e-6)
+    assert near.median_train > 0
+    with Image.open(picture) as image:
+        # Twelve rows of an image and its six nearest, each 32 x 32, lines of 2 around them.
+        assert image.size == (7 * 34 + 2, 12 * 34 + 2)
+        shown = np.array(image)
+    assert np.array_equal(shown[2:34, 2:34], shown[2:34, 36:68])
+    values = torch.from_numpy(features_of(judge, training.x))
+    distances, places = nearest(values[:5], values, 3)
+    for row in range(5):
+        away = (values - values[row]).norm(dim=1)
+        assert torch.allclose(distances[row], away.sort().values[:3], atol=1e-6)
+        assert away[places[row, 1]] == pytest.approx(away.sort().values[1].item(), abs=1e-6)
+    for settings in ({"reference": "test"}, {"neighbours": tmp_path / "near.jpg"}):
+        with pytest.raises(UsageProblem, match="neighbours are"):
+            image_scores(
+                tmp_path / "copies.npz", features=judge, **{"neighbours": picture, **settings}
+            )
+
+
+def test_features_of_a_data_set_are_taken_once(
+    artist: Model, judge: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(features, "WORTH_KEEPING", 1000)
+    settings = {"num": 20, "steps": 1}
+    first = image_scores(artist, features=judge, **settings)
+    (kept,) = (cache_dir() / "features").iterdir()
+    assert kept.name.startswith("digits-train-")
+    counted: list[int] = []
+    extract = features.extract
+
+    def count(images: Tensor, *rest: object) -> features.Features:
+        counted.append(len(images))
+        return extract(images, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(features, "extract", count)
+    again = image_scores(artist, features=judge, **settings)
+    assert counted == [20]
+    assert (again.fid, again.kid, again.recall) == (first.fid, first.kid, first.recall)
+    # Other weights are another file, and a damaged one is written anew.
+    image_scores(artist, features=artist, **settings)
+    assert len(list((cache_dir() / "features").iterdir())) == 2
+    kept.write_bytes(kept.read_bytes()[:100])
+    assert image_scores(artist, features=judge, **settings).fid == first.fid
+    assert counted == [20, 20, 1400, 20, 1400]
+    assert kept.stat().st_size > 1000
+
+
 def test_every_format_gives_the_same_numbers(artist: Model, judge: Model, tmp_path: Path) -> None:
     samples = sample(artist, num=20, steps=1)
     render.save_images(samples.images, tmp_path / "images")
@@ -110,7 +200,7 @@ def test_every_format_gives_the_same_numbers(artist: Model, judge: Model, tmp_pa
     for source in (artist, tmp_path / "images", tmp_path / "images.npz"):
         settings = {"num": 20, "steps": 1} if source is artist else {}
         numbers.append(asdict(image_scores(source, features=judge, **settings)))
-    for name in ("inception_score", "inception_score_std", "fid", "kid", "kid_std"):
+    for name in [field.name for field in fields(fidelity.Figures)]:
         assert len({each[name] for each in numbers}) == 1
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .checkpoint import load
+    from .classifier import classifier_scores
     from .config import TrainConfig
     from .errors import JeatError
     from .evaluate import attack
@@ -27,6 +28,7 @@ _HOMES = {
     "Threat": "threat",
     "TrainConfig": "config",
     "attack": "evaluate",
+    "classifier_scores": "classifier",
     "energy_landscape": "landscape",
     "image_scores": "score",
     "load": "checkpoint",
@@ -40,6 +42,7 @@ __all__ = [
     "Threat",
     "TrainConfig",
     "attack",
+    "classifier_scores",
     "energy_landscape",
     "image_scores",
     "load",

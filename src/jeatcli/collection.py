@@ -61,10 +61,22 @@ def _folder(path: Path, shape: tuple[int, int, int], reporter: Reporter) -> NDAr
         )
     if any(each.suffix.lower() in _LOSSY for each in files):
         reporter.warn(f"`{path}` holds lossy pictures (JPEG, WebP), which changes every score")
-    return np.stack([_picture(each, shape) for each in files])
+    return np.stack([picture(each, shape) for each in files])
 
 
-def _picture(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+def picture(
+    path: Path, shape: tuple[int, int, int], needed: str = "the reference images"
+) -> NDArray[np.uint8]:
+    """Read one picture as it is stored, uint8 (C,H,W).
+
+    Args:
+        path: The file.
+        shape: Channels, height and width that it must have.
+        needed: Whose shape that is.
+
+    Raises:
+        JeatError: If it cannot be read or has another shape.
+    """
     channels, height, width = shape
     try:
         with Image.open(path) as image:
@@ -78,9 +90,9 @@ def _picture(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
         raise JeatError(f"cannot read the picture `{path}`: {problem}", "write it anew") from None
     raise JeatError(
-        f"`{path}` is {size[0]}x{size[1]} in mode {mode}, but the reference images are "
+        f"`{path}` is {size[0]}x{size[1]} in mode {mode}, but {needed} are "
         f"{width}x{height} in mode {_MODES.get(channels)}",
-        "score images of the reference's size and channels, or name another `--dataset`",
+        "convert the picture yourself, or name another data set or run",
     )
 
 

@@ -4,153 +4,145 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import data, pgd
+from . import devices, starts
 from .checkpoint import Model, load_each
-from .errors import UsageProblem, unknown
+from .descents import OBJECTIVES, OPTIONS, SAMPLERS, STARTS, Descent
+from .drawing import Drawing, Samples
+from .edits import NO_EDIT, Edit, Interpolation
+from .errors import UsageProblem
 from .evaluate import class_index
 from .foreign import Foreign
-from .randomness import ImageRng, mix
+from .recipe import Recipe
 from .reporting import SILENT, Reporter
-from .sgld import ClassStatistics, langevin, uniform_start
+from .starts import with_statistics
 
-SAMPLERS = ("sgld", "pgd")
-STARTS = ("uniform", "gaussian")
-OBJECTIVES = ("joint", "ce", "marginal")
+__all__ = [
+    "OBJECTIVES",
+    "SAMPLERS",
+    "STARTS",
+    "Descent",
+    "Drawing",
+    "Edit",
+    "Samples",
+    "defaults",
+    "draw",
+    "plan",
+    "sample",
+    "with_statistics",
+]
 
-
-@dataclass(frozen=True)
-class Descent:
-    """How images are drawn.
-
-    Args:
-        sampler: `sgld`, Langevin dynamics, or `pgd`, targeted PGD in an l2 ball around the start
-            that keeps each image's best iterate (Santurkar et al. 2019).
-        objective: What is lowered: `joint` E(x, y), `ce`, or `marginal` E(x).
-        init: `uniform` noise, or the `gaussian` of the class's training images.
-        steps: Gradient steps.
-        step_size: Factor of the gradient (sgld) or l2 length of a step (pgd), pixels in [0, 1].
-        noise: Standard deviation of the noise of an sgld step.
-        clip: Largest absolute component of the gradient of sgld; 0 for no limit.
-        eps: l2 radius of pgd.
-    """
-
-    sampler: str
-    objective: str
-    init: str
-    steps: int
-    step_size: float
-    noise: float
-    clip: float
-    eps: float
-
-    def __post_init__(self) -> None:
-        choices = {"sampler": SAMPLERS, "objective": OBJECTIVES, "init": STARTS}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise unknown(name, getattr(self, name), known)
-        for name in ("steps", "step_size", "noise", "eps"):
-            if not getattr(self, name) >= 0:
-                raise UsageProblem(f"{name} must be at least 0, not {getattr(self, name)}")
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Drawn images.
-
-    Args:
-        images: (n, C, H, W) in [0, 1], float32, on the CPU.
-        labels: Their classes (n,).
-        classes: Names of the classes of the model.
-        settings: Every setting that went into them.
-        seconds, device: Of the computation.
-    """
-
-    images: Tensor
-    labels: Tensor
-    classes: tuple[str, ...]
-    settings: dict[str, Any]
-    seconds: float
-    device: str
+# What `Descent.with_settings` knows.
+SETTINGS = (
+    *("objective", "init", "steps", "step_size", "stop"),
+    *(name for names in OPTIONS.values() for name in names),
+)
 
 
 def sample(
     run: str | Path | Model | None = None,
     *,
-    num: int | None = None,
-    classes: Sequence[str | int] = ("all",),
-    sampler: str | None = None,
-    objective: str | None = None,
-    init: str | None = None,
-    steps: int | None = None,
-    step_size: float | None = None,
-    noise: float | None = None,
-    eps: float | None = None,
-    seed: int = 0,
-    foreign: Foreign | None = None,
-    data_dir: str | Path | None = None,
     batch_size: int = 256,
-    device: str = "auto",
+    frames: int = 0,
     reporter: Reporter = SILENT,
+    **settings: Any,
 ) -> Samples:
     """Draw images from a checkpoint alone; image k depends on the seed and k only.
 
     Args:
         run: A run's name, path or loaded model; None is the latest finished run.
-        num: How many; by default eight of each class, or 64 of one or of many.
-        classes: Names or indices, taken in turn; `all` stands for every class.
-        sampler, objective, init, steps, step_size, noise, eps: See `Descent`; None is the
-            default of the model's method (`defaults`).
-        seed: Of everything random.
-        foreign: What the model is, if `jeat train` did not write it.
-        data_dir: Where the data sets are: only such a model needs the training images, for
-            `gaussian` starts, since its checkpoint has no class statistics.
         batch_size: Images at a time.
-        device: Where to compute.
+        frames: States of the first ten images to keep, along their way.
         reporter: Listens to the progress.
+        settings: All else that `plan` takes, such as `num`, `classes`, `sampler`, `seed`.
 
     Raises:
         JeatError: If the run or a setting is at fault.
     """
     began = time.perf_counter()
+    drawn = plan(run, reporter=reporter, **settings).all(batch_size, reporter, frames)
+    return Samples(**{**vars(drawn), "seconds": time.perf_counter() - began})
+
+
+def plan(
+    run: str | Path | Model | None = None,
+    *,
+    num: int | None = None,
+    classes: Sequence[str | int] = ("all",),
+    sampler: str | None = None,
+    best_of: int | None = None,
+    seed: int = 0,
+    edit: Edit = NO_EDIT,
+    precision: str | None = None,
+    foreign: Foreign | None = None,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    reporter: Reporter = SILENT,
+    **settings: Any,
+) -> Drawing:
+    """Decide all about images that are to be drawn.
+
+    Args:
+        run: A run's name, path or loaded model; None is the latest finished run.
+        num: How many; by default eight of each class (64 of one or of many), one of each for a
+            counterfactual, eight for a way between two classes.
+        classes: Names or indices, taken in turn; `all` stands for every class.
+        sampler: `sgld`, `ascent` or `pgd`; None is the default of the model's method.
+        best_of: Candidates an image, of which the one of the lowest objective is kept.
+        seed: Of everything random.
+        edit: What to draw from, if not from nothing.
+        precision: Of the network's inside: `fp32` (also None), `bf16`, or `auto` for the
+            faster one.
+        foreign: What the model is, if `jeat train` did not write it.
+        data_dir: Where the data sets are: for `data` starts, and for the class statistics of
+            somebody else's model.
+        device: Where to compute.
+        reporter: Hears what was read.
+        settings: `objective`, `init`, `steps`, `step_size`, `stop`, and the sampler's own; see
+            `Descent`. None is the default of the model's method (`defaults`).
+
+    Raises:
+        JeatError: If the run or a setting is at fault.
+    """
+    if strange := settings.keys() - set(SETTINGS):
+        raise TypeError(f"no such settings: {', '.join(sorted(strange))}")
+    best_of = 1 if best_of is None else best_of
+    if best_of < 1:
+        raise UsageProblem(f"best_of must be at least 1, not {best_of}")
+    edit.check(settings, classes)
     (model,) = load_each([run], device=device, foreign=foreign, reporter=reporter)
-    chosen = {
-        "objective": objective,
-        "init": init,
-        "steps": steps,
-        "step_size": step_size,
-        "noise": noise,
-        "eps": eps,
+    descent = defaults(model, sampler).with_settings(settings)
+    start = starts.prepare("uniform" if edit.image else descent.init, model, data_dir, reporter)
+    dtype = devices.autocast_type(precision or "fp32", model.device)
+    recipe = Recipe(model, descent, start, seed, best_of, dtype=dtype)
+    if edit.between:
+        between = Interpolation.of(recipe, edit.between, 8 if num is None else num)
+        recipe, labels = between, between.labels()
+    else:
+        labels = _labels(classes, model.meta.classes, num, one_each=edit != NO_EDIT)
+        recipe = edit.apply(recipe)
+    selection = {"best_of": best_of} if best_of > 1 else {}
+    about = {
+        "precision": devices.precision_name(dtype),
+        "seed": seed,
+        "run": model.name,
+        "n": len(labels),
     }
-    said = {key: value for key, value in chosen.items() if value is not None}
-    descent = Descent(**{**vars(defaults(model, sampler)), **said})
-    labels = _labels(classes, model.meta.classes, num)
-    if descent.init == "gaussian":
-        model = with_statistics(model, data_dir, reporter)
-    images = draw(model, labels, descent, seed, batch_size, reporter)
-    return Samples(
-        images.cpu(),
-        labels,
-        model.meta.classes,
-        {**vars(descent), "seed": seed, "run": model.name, "n": len(labels)},
-        time.perf_counter() - began,
-        str(model.device),
-    )
+    return Drawing(recipe, labels, descent.describe() | selection | edit.describe() | about)
 
 
 def defaults(model: Model, sampler: str | None = None) -> Descent:
     """Return how images are drawn from a model if nothing else is said.
 
     Methods with chains are sampled as they were trained, by SGLD from where their chains start;
-    the others
-    by the PGD of Santurkar et al. (2019) from class Gaussians, whose radius 30 and step 0.5 are
-    for 3 x 32 x 32 pixels and scale with the root of their number.
+    the others by the PGD of Santurkar et al. (2019) from class Gaussians, whose radius 30 and
+    step 0.5 are for 3 x 32 x 32 pixels and scale with the root of their number. So does the step
+    0.2 of the 33 along the gradient alone (Yin et al. 2026).
     """
     options = model.meta.options
     chained = "sgld_steps" in options
@@ -158,6 +150,8 @@ def defaults(model: Model, sampler: str | None = None) -> Descent:
     scale = (torch.Size(model.meta.shape).numel() / 3072) ** 0.5
     if sampler == "pgd":
         return Descent("pgd", "ce", "gaussian", 60, 0.5 * scale, 0.0, 0.0, 30 * scale)
+    if sampler == "ascent":
+        return Descent("ascent", "joint", "gaussian", 33, 0.2 * scale, 0.0, 0.0, 0.0)
     return Descent(
         sampler,
         "joint",
@@ -170,22 +164,6 @@ def defaults(model: Model, sampler: str | None = None) -> Descent:
     )
 
 
-def with_statistics(
-    model: Model, data_dir: str | Path | None = None, reporter: Reporter = SILENT
-) -> Model:
-    """Return the model with class statistics: its own, or else measured on its training images.
-
-    Raises:
-        JeatError: If the images cannot be had.
-    """
-    if model.statistics is not None:
-        return model
-    reporter.say(f"`{model.name}` has no class statistics: measuring those of {model.meta.dataset}")
-    images = data.load(model.meta.dataset, "train", data_dir=data_dir, reporter=reporter)
-    measured = ClassStatistics.measure(images.x, images.y, len(images.classes))
-    return replace(model, statistics=measured.to(model.device))
-
-
 def draw(
     model: Model,
     labels: Tensor,
@@ -194,53 +172,21 @@ def draw(
     batch_size: int = 256,
     reporter: Reporter = SILENT,
 ) -> Tensor:
-    """Draw one image for each label (n,); return them (n, C, H, W) on the model's device.
-
-    A model without class statistics cannot start from them: see `with_statistics`.
-    """
-    parts = []
-    with reporter.track("sample", len(labels)) as bar:
-        for index in torch.split(torch.arange(len(labels)), batch_size):
-            rng = ImageRng([mix(seed, k) for k in index.tolist()])
-            parts.append(_descend(model, labels[index].to(model.device), descent, rng))
-            bar(len(index))
-    return torch.cat(parts)
+    """Draw one image for each label (n,); return them (n, C, H, W) on the model's device."""
+    recipe = Recipe(model, descent, starts.prepare(descent.init, model), seed)
+    drawing = Drawing(recipe, labels.cpu(), {})
+    return torch.cat([images for _, images in drawing.batches(batch_size, reporter)])
 
 
-def _descend(model: Model, y: Tensor, descent: Descent, rng: ImageRng) -> Tensor:
-    like = torch.empty(len(y), *model.meta.shape, device=model.device)
-    if descent.init == "uniform":
-        start = uniform_start(like, rng)
-    else:
-        assert model.statistics is not None
-        start = model.statistics.draw(y, like, rng)
-    value = pgd.objective(descent.objective, model.classifier, start, y, target=y)
-    if descent.sampler == "pgd":
-        return pgd.ascend(
-            value,
-            start,
-            pgd.L2(descent.eps),
-            steps=descent.steps,
-            step_size=descent.step_size,
-            keep_best=True,
-        )
-    return langevin(
-        lambda x: -value(x),
-        start,
-        steps=descent.steps,
-        step_size=descent.step_size,
-        noise=descent.noise,
-        rng=rng,
-        clip_gradient=descent.clip or None,
-    )
-
-
-def _labels(classes: Sequence[str | int], known: tuple[str, ...], num: int | None) -> Tensor:
+def _labels(
+    classes: Sequence[str | int], known: tuple[str, ...], num: int | None, one_each: bool
+) -> Tensor:
     chosen: list[int] = []
     for each in classes or ("all",):
         chosen += range(len(known)) if each == "all" else [class_index(each, known)]
     if num is None:
-        num = 8 * len(chosen) if 1 < len(chosen) <= 20 else 64
+        many = 8 * len(chosen) if 1 < len(chosen) <= 20 else 64
+        num = len(chosen) if one_each else many
     if num < 1:
         raise UsageProblem(f"the number of images must be at least 1, not {num}")
     return torch.tensor([chosen[k % len(chosen)] for k in range(num)])

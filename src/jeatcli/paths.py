@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import JeatError
@@ -75,9 +75,19 @@ def append(path: Path, text: str) -> None:
     Raises:
         JeatError: If it cannot be written.
     """
+    with writing(path), path.open("a", encoding="utf-8") as handle:
+        handle.write(text)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Put into words what keeps `path` from being written.
+
+    Raises:
+        JeatError: For an error of the operating system.
+    """
     try:
-        with path.open("a", encoding="utf-8") as handle:
-            handle.write(text)
+        yield
     except OSError as problem:
         raise _unwritable(path, problem.strerror or str(problem)) from problem
 

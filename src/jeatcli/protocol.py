@@ -28,7 +28,8 @@ class Protocol:
         reference: What they were compared with.
         split: Of the reference's data set.
         num: Number of images.
-        settings: `splits`, `kid_subsets` and `kid_subset_size` as they were used.
+        settings: `splits`, `kid_subsets`, `kid_subset_size` and `neighbours` as they were used.
+        sampling: How the images were drawn; None if they were there already.
     """
 
     model: Model | None
@@ -37,6 +38,7 @@ class Protocol:
     split: str
     num: int
     settings: Mapping[str, int]
+    sampling: Mapping[str, Any] | None
 
     def describe(self) -> dict[str, Any]:
         """Return the protocol, ready for JSON."""
@@ -54,10 +56,17 @@ class Protocol:
             "shuffle_seed": fidelity.SHUFFLE_SEED,
             "rounding": "floor(255 x + 0.5), as PNG" if drawn else "as stored",
             "classes": self._classes() if drawn else "not known",
-            "selection": "none" if drawn else "not known",
+            "selection": self._selection() or ("none" if drawn else "not known"),
             "versions": {name: version(name) for name in ("jeat-cli", "torch-fidelity", "torch")},
             "comparable": self._comparable(features["sha256"]),
+            "sampling": None if self.sampling is None else dict(self.sampling),
         }
+
+    def _selection(self) -> str | None:
+        """Tell by what images were chosen among more, None if they were not."""
+        if self.sampling is None or "best_of" not in self.sampling:
+            return None
+        return f"the best of {self.sampling['best_of']} by {self.sampling['objective']} energy"
 
     def _features(self) -> dict[str, Any]:
         if isinstance(self.extractor, Model):
@@ -95,6 +104,8 @@ class Protocol:
             reasons.append("weights that are not the published Inception file")
         if self.settings["splits"] != PUBLISHED_SPLITS:
             reasons.append(f"{self.settings['splits']} splits instead of {PUBLISHED_SPLITS}")
+        if selection := self._selection():
+            reasons.append(f"selected images: {selection}")
         if self.model is None:
             reasons.append("how the images were chosen is not known")
         return f"no: {'; '.join(reasons)}" if reasons else "yes, with IS and FID on CIFAR-10"

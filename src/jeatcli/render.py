@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Neither black nor white, which are the ground of drawn digits.
 _BACKGROUND = 96
+_FRAME_MS = 80
+_LAST_FRAME_MS = 1500
 
 
 def to_uint8(images: Pixels) -> NDArray[np.uint8]:
@@ -99,6 +101,39 @@ def save_images(
         save_png(to_image(pixels), folder / f"{start + index:06d}.png", text)
         for index, pixels in enumerate(to_uint8(images))
     ]
+
+
+def strip(frames: Pixels, scale: int = 1) -> Image.Image:
+    """Lay the states (frames,n,C,H,W) of images out in rows, an image a row, the first at left."""
+    states = to_uint8(frames).swapaxes(0, 1)
+    return grid(states.reshape(-1, *states.shape[2:]), columns=states.shape[1], scale=scale)
+
+
+def save_animation(frames: Pixels, path: Path, scale: int = 1) -> Path:
+    """Write the states (frames,n,C,H,W) of images as a GIF or a WebP, by the ending of `path`.
+
+    It shows the images side by side, and rests at the last state.
+
+    Raises:
+        JeatError: If the file cannot be written.
+    """
+    pictures = [grid(state, len(state), scale) for state in to_uint8(frames)]
+    times = [_FRAME_MS] * (len(pictures) - 1) + [_LAST_FRAME_MS]
+    kind = path.suffix.lower().removeprefix(".").upper()
+    lossless = {"lossless": True} if kind == "WEBP" else {}
+
+    def write(beside: Path) -> None:
+        pictures[0].save(
+            beside,
+            format=kind,
+            save_all=True,
+            append_images=pictures[1:],
+            duration=times,
+            loop=0,
+            **lossless,
+        )
+
+    return write_atomic(path, write)
 
 
 def save_npz(

@@ -1,31 +1,30 @@
-"""The quality of images: Inception Score, FID and KID, and the protocol that gives them meaning."""
+"""The quality of images: Inception Score, FID, KID, precision and recall, and their protocol."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
-from . import collection, data, devices, fidelity, inception, runs
+from . import data, devices, fidelity, inception, runs
+from . import features as features_of
 from .checkpoint import Model, load, refuse_unused
-from .errors import JeatError, UsageProblem
+from .errors import UsageProblem
 from .foreign import Foreign
-from .generate import sample
+from .neighbours import Neighbours, look_up
+from .paths import check_writable
 from .protocol import Protocol
-from .render import to_uint8
 from .reporting import SILENT, Reporter
+from .source import OpenModel, Source, find
 
 _SAMPLE_BATCH = 256
 _INCEPTION_BATCH = 64
 _FEATURE_BATCH = 512
-_Open = Callable[[str | Path], Model]
+# Of precision and recall (Kynkaanniemi et al. 2019).
+_NEIGHBOURS = 3
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,9 @@ class Scores:
         inception_score, inception_score_std: Mean and spread over the splits; higher is better.
         fid: Fréchet distance between the features of the images and the reference.
         kid, kid_std: Kernel distance, mean and spread over the subsets.
+        precision: Share of the images that lie among those of the reference.
+        recall: Share of the reference's images that lie among the images.
+        neighbours: The training images nearest to the images, if they were asked for.
         protocol: Everything that the numbers depend on, and whether they compare with others'.
         seconds, device, seed, version: Of the computation.
     """
@@ -47,20 +49,14 @@ class Scores:
     fid: float
     kid: float
     kid_std: float
+    precision: float
+    recall: float
+    neighbours: Neighbours | None
     protocol: dict[str, Any]
     seconds: float
     device: str
     seed: int
     version: str
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Images to be judged: a model that draws them, or the place where they lie."""
-
-    name: str
-    model: Model | None
-    path: Path
 
 
 def image_scores(
@@ -79,6 +75,7 @@ def image_scores(
     batch_size: int | None = None,
     device: str = "auto",
     seed: int = 0,
+    neighbours: Path | str | None = None,
     reporter: Reporter = SILENT,
     **sampling: Any,
 ) -> Scores:
@@ -101,9 +98,11 @@ def image_scores(
         batch_size: Images at a time, for drawing and for the features.
         device: Where to compute.
         seed: Of the drawing.
+        neighbours: A PNG to write, of the first images beside the training images that are
+            nearest to them in the features.
         reporter: Listens to the progress.
-        sampling: Settings of `generate.sample`: `sampler`, `objective`, `init`, `steps`,
-            `step_size`, `noise`, `eps`.
+        sampling: Settings of `generate.plan`: `sampler`, `objective`, `init`, `steps`,
+            `step_size`, `best_of` and the sampler's own.
 
     Raises:
         JeatError: If a run, a file or the data is at fault.
@@ -111,50 +110,73 @@ def image_scores(
     """
     began = time.perf_counter()
     _check(num, splits, kid_subsets, kid_subset_size, batch_size)
+    if neighbours is not None:
+        _check_neighbours(Path(neighbours), reference)
     given = {key: value for key, value in sampling.items() if value is not None}
     if foreign is not None and foreign.dataset is None:
         foreign = replace(foreign, dataset=dataset)
     open_model = partial(_open, device=device, foreign=foreign, reporter=reporter)
-    origin = None if source is None else _source(source, open_model, given)
+    origin = None if source is None else find(source, open_model, given)
     extractor = _extractor(features, inception_weights, open_model, reporter)
     if origin is None:
         judge = extractor.path if isinstance(extractor, Model) else None
-        origin = _source(runs.resolve(None, judge), open_model, given)
+        origin = find(runs.resolve(None, judge), open_model, given)
     refuse_unused(foreign, *(m for m in (origin.model, extractor) if isinstance(m, Model)))
     against = _reference(origin, extractor, dataset, reference, data_dir, reporter)
     _fits(origin, extractor, against)
-    images, drawn = _images(origin, num, against, seed, batch_size, data_dir, reporter, given)
+    if origin.model is not None:
+        num = num or len(against)
+        given |= {"seed": seed, "data_dir": data_dir}
+    drawing_batch = batch_size or _SAMPLE_BATCH
+    images, drawn = origin.images(against.shape, num, drawing_batch, reporter, **given)
     _enough(len(images), origin.name)
+    settings = _settings(len(images), len(against), splits, kid_subsets, kid_subset_size, reporter)
+    protocol = Protocol(origin.model, extractor, against, reference, len(images), settings, drawn)
     place = extractor.device if isinstance(extractor, Model) else devices.pick(device)
-    settings = {
-        "splits": min(splits, len(images)),
-        "kid_subsets": kid_subsets,
-        "kid_subset_size": min(kid_subset_size, len(images), len(against)),
-    }
-    default_batch = _FEATURE_BATCH if isinstance(extractor, Model) else _INCEPTION_BATCH
-    if (size := settings["kid_subset_size"]) < kid_subset_size:
-        reporter.say(
-            f"KID over subsets of {size:,} images, not {kid_subset_size:,}: more are not there"
-        )
-    protocol = Protocol(origin.model, extractor, against, reference, len(images), settings)
-    figures = fidelity.compute(
-        images,
-        against.x,
-        extractor,
-        **settings,
-        batch_size=batch_size or default_batch,
-        device=place,
-        reporter=reporter,
-    )
+    size = batch_size or (_FEATURE_BATCH if isinstance(extractor, Model) else _INCEPTION_BATCH)
+    ours = features_of.extract(images, extractor, size, place, reporter)
+    theirs = features_of.of_reference(against, reference, extractor, size, place, reporter)
+    near = None
+    if neighbours is not None:
+        near = look_up(images, ours.values, against, theirs.values, Path(neighbours))
     return Scores(
         run=origin.name,
-        **asdict(figures),
-        protocol=protocol.describe() | {"sampling": drawn},
+        **asdict(fidelity.compute(ours, theirs, **settings)),
+        neighbours=near,
+        protocol=protocol.describe(),
         seconds=time.perf_counter() - began,
         device=str(place),
         seed=seed,
         version=version("jeat-cli"),
     )
+
+
+def _settings(
+    num: int, references: int, splits: int, subsets: int, subset_size: int, reporter: Reporter
+) -> dict[str, int]:
+    """Return the settings of the scores as so few images allow them."""
+    size = min(subset_size, num, references)
+    if size < subset_size:
+        reporter.say(
+            f"KID over subsets of {size:,} images, not {subset_size:,}: more are not there"
+        )
+    return {
+        "splits": min(splits, num),
+        "kid_subsets": subsets,
+        "kid_subset_size": size,
+        "neighbours": min(_NEIGHBOURS, num - 1, references - 1),
+    }
+
+
+def _check_neighbours(path: Path, reference: str) -> None:
+    check_writable(path)
+    if path.suffix.lower() != ".png":
+        raise UsageProblem(f"the neighbours are drawn as a .png, not `{path}`", "name a .png")
+    if reference != "train":
+        raise UsageProblem(
+            "the neighbours are training images, and the reference is the test images",
+            "leave out `--reference test`",
+        )
 
 
 def _check(num: int | None, *positive: int | None) -> None:
@@ -179,36 +201,10 @@ def _open(run: str | Path, device: str, foreign: Foreign | None, reporter: Repor
     return load(run, device=device, foreign=described, reporter=reporter)
 
 
-def _source(source: str | Path | Model, open_model: _Open, sampling: dict[str, Any]) -> _Source:
-    """Find out what is to be judged; a run's name goes before a folder's."""
-    if isinstance(source, Model):
-        return _Source(source.name, source, source.path)
-    path = Path(source).expanduser()
-    known = str(source) in runs.names() or (path / runs.MODEL_FILE).exists()
-    if path.suffix.lower() == ".npz" or (not known and collection.holds_pictures(path)):
-        return _stored(path, sampling)
-    model = open_model(source)
-    return _Source(model.name, model, model.path)
-
-
-def _stored(path: Path, sampling: dict[str, Any]) -> _Source:
-    if not path.exists():
-        raise JeatError(
-            f"cannot read images from `{path}`: there is no such file", "check the path"
-        )
-    if sampling:
-        raise UsageProblem(
-            f"`{path}` holds images that are drawn already, so "
-            f"{', '.join(f'`{key}`' for key in sampling)} would change nothing",
-            "leave the settings out, or name a run",
-        )
-    return _Source(str(path), None, path)
-
-
 def _extractor(
     features: str | Path | Model,
     weights: Path | str | None,
-    open_model: _Open,
+    open_model: OpenModel,
     reporter: Reporter,
 ) -> Model | Path:
     """Get hold of what turns images into features, before anything long begins."""
@@ -224,7 +220,7 @@ def _extractor(
 
 
 def _reference(
-    origin: _Source,
+    origin: Source,
     extractor: Model | Path,
     dataset: str | None,
     split: Literal["train", "test"],
@@ -245,7 +241,7 @@ def _reference(
     return images
 
 
-def _fits(origin: _Source, extractor: Model | Path, against: data.Images) -> None:
+def _fits(origin: Source, extractor: Model | Path, against: data.Images) -> None:
     """Compare shapes before any image is drawn."""
     for model in (origin.model, extractor):
         if isinstance(model, Model) and tuple(model.meta.shape) != against.shape:
@@ -254,28 +250,3 @@ def _fits(origin: _Source, extractor: Model | Path, against: data.Images) -> Non
                 f"`{model.name}` works on {ours} images, but those of {against.name} are {theirs}",
                 "choose runs of one data set",
             )
-
-
-def _images(
-    origin: _Source,
-    num: int | None,
-    against: data.Images,
-    seed: int,
-    batch_size: int | None,
-    data_dir: Path | str | None,
-    reporter: Reporter,
-    sampling: dict[str, Any],
-) -> tuple[Tensor, dict[str, Any] | None]:
-    """Draw the images, or read them; return uint8 (n,C,H,W) and how they were drawn."""
-    if origin.model is None:
-        return collection.read(origin.path, against.shape, num, reporter), None
-    drawn = sample(
-        origin.model,
-        num=num or len(against),
-        seed=seed,
-        batch_size=batch_size or _SAMPLE_BATCH,
-        data_dir=data_dir,
-        reporter=reporter,
-        **sampling,
-    )
-    return torch.from_numpy(to_uint8(drawn.images)), drawn.settings

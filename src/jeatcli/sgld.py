@@ -46,11 +46,16 @@ def langevin(
         (gradient,) = torch.autograd.grad(energy(x).sum(), x)
         if clip_gradient is not None:
             gradient = gradient.clamp(-clip_gradient, clip_gradient)
-        x = x.detach().sub(gradient, alpha=step_size)
-        if noise:
-            x = x.add_(rng.normal(x), alpha=noise)
-        x = x.clamp_(0, 1)
+        x = langevin_step(x.detach(), gradient, step_size, noise, rng)
     return x
+
+
+def langevin_step(x: Tensor, slope: Tensor, step_size: float, noise: float, rng: Rng) -> Tensor:
+    """Return clip(x - a * slope + s * N(0, I), 0, 1), where the slope is dE/dx or its momentum."""
+    x = x.sub(slope, alpha=step_size)
+    if noise:
+        x = x.add_(rng.normal(x), alpha=noise)
+    return x.clamp_(0, 1)
 
 
 class ReplayBuffer:
@@ -118,10 +123,28 @@ class ClassStatistics:
 
     def draw(self, y: Tensor, like: Tensor, rng: Rng) -> Tensor:
         """Return one sample for each label of y (n,), clipped to [0, 1], shaped as `like`."""
-        weights = rng.normal(like.new_empty(len(y), self.factor.shape[1], 1, 1))
-        spread = torch.einsum("nr,nrchw->nchw", weights.flatten(1), self.factor[y])
+        spread = self._spread(y, like, rng, self.factor.shape[1])
         rest = self.ridge[y].sqrt().view(-1, 1, 1, 1) * rng.normal(like)
         return (self.mean[y] + spread + rest).clamp_(0, 1)
+
+    def draw_principal(self, y: Tensor, like: Tensor, rng: Rng, components: int) -> Tensor:
+        """Return a normal combination of each class's leading directions, clipped to [0, 1].
+
+        Of `draw` this is the part without the directions that vary little, so that the images
+        are as smooth as those of the class are.
+
+        Args:
+            y: Labels (n,).
+            like: Gives shape, type and device.
+            rng: Source of the weights of the combination.
+            components: Directions at most; the statistics may have fewer.
+        """
+        return (self.mean[y] + self._spread(y, like, rng, components)).clamp_(0, 1)
+
+    def _spread(self, y: Tensor, like: Tensor, rng: Rng, components: int) -> Tensor:
+        factor = self.factor[:, :components]
+        weights = rng.normal(like.new_empty(len(y), factor.shape[1], 1, 1))
+        return torch.einsum("nr,nrchw->nchw", weights.flatten(1), factor[y])
 
     def to(self, device: torch.device | str) -> ClassStatistics:
         """Return the statistics on another device."""

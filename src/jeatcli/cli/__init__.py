@@ -18,7 +18,7 @@ COMMANDS = {
     "attack": "Measure clean and robust accuracy of a RUN on test images.",
     "sample": "Draw images from a RUN and print the path of the file.",
     "landscape": "Draw and measure the energy around test images, for one RUN or several.",
-    "score": "Score images by Inception Score, FID and KID.",
+    "score": "Score images, or with --calibration and --ood the classifier itself.",
 }
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -16,15 +16,12 @@ from .parameters import (
     CHANNELS,
     COUNT,
     DATASET,
-    DESCENTS,
     DEVICE,
     FRACTION,
     NATURAL,
     NORM,
     NORM_LAYERS,
     RUN,
-    SAMPLERS,
-    STARTS,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -174,52 +171,6 @@ def batch_size(default: int | None, shown: str | None = None) -> Callable[[F], F
         default=default,
         shown=shown,
     )
-
-
-_sampler = partial(option, "Sampler")
-sampler_options = combine(
-    _sampler(
-        "--sampler",
-        help="Langevin dynamics, or PGD in an l2 ball around the start",
-        type=click.Choice(SAMPLERS),
-        shown="sgld for methods with a chain",
-    ),
-    _sampler(
-        "--objective",
-        help="Descended: joint E(x,y), ce, or marginal E(x), which knows no class",
-        type=click.Choice(DESCENTS),
-        metavar="ENERGY",
-        shown="joint (sgld), ce (pgd)",
-    ),
-    _sampler(
-        "--init",
-        help="Start: uniform noise, or a Gaussian fitted to the class",
-        type=click.Choice(STARTS),
-        shown="uniform (sgld), gaussian (pgd)",
-    ),
-    _sampler("--steps", help="Gradient steps", type=NATURAL, metavar="N", shown="100 or 60"),
-    _sampler(
-        "--step-size",
-        help="Factor of the gradient (sgld), l2 length of a step (pgd), pixels in [0, 1]",
-        type=FRACTION,
-        metavar="FLOAT",
-        shown="the run's (sgld), by image size (pgd)",
-    ),
-    _sampler(
-        "--noise",
-        help="Standard deviation of the noise of an sgld step",
-        type=FRACTION,
-        metavar="FLOAT",
-        shown="the run's",
-    ),
-    _sampler(
-        "--eps",
-        help="l2 radius of pgd around the start, pixels in [0, 1]",
-        type=FRACTION,
-        metavar="FLOAT",
-        shown="by image size",
-    ),
-)
 
 
 def seed(section: str) -> Callable[[F], F]:

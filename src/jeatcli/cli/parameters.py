@@ -63,6 +63,11 @@ def attacks() -> dict[str, str]:
     return {stem.replace("_", "-"): text for stem, text in found}
 
 
+def kinds() -> dict[str, str]:
+    """Return the kinds of landscape and their summaries."""
+    return dict(registry.summaries("views"))
+
+
 @cache
 def architectures() -> dict[str, str]:
     """Return the architectures as their files write them (`wrn-D-W`) and their summaries."""
@@ -101,6 +106,7 @@ def _check_in(kind: str, known: Callable[[], Iterable[str]]) -> Callable[[str], 
 PRESET = Name("preset", presets.summaries, presets.file)
 METHOD = Name("method", methods, _check_in("method", methods))
 ATTACK = Name("attack", attacks, _check_in("attack", attacks))
+KIND = Name("kind", kinds, _check_in("kind", kinds))
 DATASET = Name("data set", datasets, dataset_facts)
 ARCH = Name(
     "architecture",
@@ -109,11 +115,14 @@ ARCH = Name(
 )
 NORM = click.Choice(NORMS, case_sensitive=False)
 # What the files with torch in them know, again for the help, which has none; a test compares.
-SAMPLERS = ("sgld", "pgd")
-STARTS = ("uniform", "gaussian")
+SAMPLERS = ("sgld", "ascent", "pgd")
+STARTS = ("uniform", "gaussian", "pca", "noise", "buffer", "data")
 DESCENTS = ("joint", "ce", "marginal")
 NORM_LAYERS = ("batch", "group", "none")
 ACTIVATIONS = ("relu", "silu")
+ENERGIES = ("joint", "marginal", "ce")
+PLANE_AXES = ("random", "adversarial", "classes")
+UNIT_NORMS = ("rms", "l2", "linf")
 OBJECTIVES = ("ce", "joint", "marginal", "margin", "dlr", "kl")
 
 
@@ -153,6 +162,7 @@ class Channels(ParamType):
 FRACTION = Number()
 CHANNELS = Channels()
 POSITIVE = Number(above=True)
+SIGNED = Number(-math.inf)
 SHARE = Number(most=1.0)
 COUNT = click.IntRange(min=1)
 NATURAL = click.IntRange(min=0)

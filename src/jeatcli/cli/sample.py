@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import UsageProblem
 from ..paths import check_writable
 from . import ui
 from .options import (
@@ -21,15 +19,16 @@ from .options import (
     option,
     output_options,
     run_argument,
-    sampler_options,
     seed,
 )
 from .parameters import COUNT
+from .sample_files import FORMATS, check_pictures, destination, layout_of, name_for
+from .sampler_options import sampler_options
 
 if TYPE_CHECKING:
-    from ..generate import Samples
+    from ..generate import Drawing
 
-FORMATS = {"grid": ".png", "png": "", "npz": ".npz"}
+PICTURE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("sample", cls=Command)
@@ -53,6 +52,29 @@ FORMATS = {"grid": ".png", "png": "", "npz": ".npz"}
     shown="eight of each class",
 )
 @seed("Images")
+@option(
+    "Images",
+    "--interpolate",
+    help="Lead from one class to another, with the same random numbers",
+    metavar="A B",
+    nargs=2,
+)
+@option(
+    "Images",
+    "--from",
+    "image",
+    help="Start at a picture: what would make it the --class",
+    type=PICTURE,
+    metavar="IMAGE",
+)
+@option("Images", "--inpaint", help="Draw a part of a picture", type=PICTURE, metavar="IMAGE")
+@option(
+    "Images",
+    "--mask",
+    help="Picture whose light pixels are that part",
+    type=PICTURE,
+    metavar="IMAGE",
+)
 @sampler_options
 @foreign_options()
 @data_dir
@@ -83,13 +105,23 @@ FORMATS = {"grid": ".png", "png": "", "npz": ".npz"}
     metavar="N",
     shown="to 32 pixels an image",
 )
+@option(
+    "Output",
+    "--trace",
+    help="Write the first ten images on their way: a strip (.png), or moving (.gif, .webp)",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+)
+@option("Output", "--preview", help="Show the grid in the terminal, if there is one", is_flag=True)
 @output_options
 def command(
     run: str | None,
-    classes: Sequence[str],
     layout: str | None,
     out: Path | None,
     scale: int | None,
+    trace: Path | None,
+    preview: bool,
+    batch_size: int,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -98,39 +130,58 @@ def command(
     """Draw images from a RUN and print the path of the file.
 
     They come of descent on the energy, which needs the checkpoint alone. Image k is the same
-    whatever the batch size.
+    whatever the batch size. PNGs and .npz are written batch by batch, and the same command
+    goes on where it was stopped.
 
     \b
     Examples:
       jeat sample
-      jeat sample runs/jeat --class dog --class cat -n 16 -o pets.png
-      jeat sample runs/jeat -n 1000 --format png -o images
-      jeat sample runs/jeat --sampler pgd --steps 60 --seed 3
+      jeat sample runs/jeat --class dog --class cat -n 16 -o pets.png --trace pets.gif
+      jeat sample runs/jeat -n 50000 --format png -o images
+      jeat sample runs/jeat --sampler pgd --steps 60 --best-of 4
+      jeat sample runs/jeat --from cat.png --class dog
+      jeat sample runs/jeat --inpaint cat.png --mask hole.png --class cat -n 8
       jeat sample theirs.pt --arch resnet-18-v1 --dataset cifar10 --init uniform
     """
     terminal = ui.open_terminal(quiet, verbose)
     layout = layout or layout_of(out)
-    from .. import __version__, runs
+    check_pictures(layout, scale, trace, preview, settings["best_of"])
+    from .. import __version__, export, runs
 
     path = runs.resolve(run)
     home = runs.results_dir(path) / "samples"
-    target = destination(out, layout, home, f"{'-'.join(classes)}-seed{settings['seed']}")
-    check_writable(target / "000000.png" if layout == "png" else target)
-    from ..generate import sample
-
-    drawn = sample(run, classes=classes, reporter=terminal, **settings)
-    save(drawn, layout, target, scale, {**drawn.settings, "classes": classes})
+    target = destination(out, layout, home, name_for(settings))
+    for file in (target / "000000.png" if layout == "png" else target, trace):
+        if file:
+            check_writable(file)
+    drawing = _plan(run, terminal, **settings)
+    began = time.perf_counter()
+    found: dict[str, Any] = {}
+    if layout == "grid":
+        frames = export.frames_for(trace) if trace else 0
+        drawn = drawing.all(batch_size, terminal, frames)
+        picture = export.save_grid(drawn, target, scale)
+        found = {"trace": trace, "distance": drawn.distance}
+        if trace:
+            export.save_trace(drawn, trace, scale)
+        if preview:
+            ui.show(picture)
+    elif layout == "png":
+        export.save_folder(drawing, target, batch_size, terminal)
+    else:
+        export.save_npz(drawing, target, batch_size, terminal)
     result = {
-        "run": drawn.settings["run"],
+        "run": drawing.settings["run"],
         "path": target,
         "format": layout,
-        "n": len(drawn.images),
-        "labels": drawn.labels,
-        "classes": drawn.classes,
-        "settings": drawn.settings,
-        "seconds": drawn.seconds,
-        "device": drawn.device,
-        "seed": drawn.settings["seed"],
+        "n": len(drawing.labels),
+        "labels": drawing.labels,
+        "classes": drawing.recipe.model.meta.classes,
+        "settings": drawing.settings,
+        **found,
+        "seconds": time.perf_counter() - began,
+        "device": str(drawing.recipe.model.device),
+        "seed": drawing.settings["seed"],
         "version": __version__,
     }
     ui.emit(result, as_json, lambda: str(target))
@@ -138,66 +189,16 @@ def command(
         terminal.hint(ui.next_command("landscape", run))
 
 
-def layout_of(out: Path | None) -> str:
-    """Read off the ending of `out` what is wanted."""
-    return "npz" if out is not None and out.suffix.lower() == ".npz" else "grid"
+def _plan(
+    run: str | None,
+    terminal: ui.Terminal,
+    interpolate: tuple[str, str] | None,
+    image: Path | None,
+    inpaint: Path | None,
+    mask: Path | None,
+    **settings: Any,
+) -> Drawing:
+    from ..generate import Edit, plan
 
-
-def destination(out: Path | None, layout: str, home: Path, name: str) -> Path:
-    """Return the file or directory to write: `out`, something of that name in it, or in `home`.
-
-    Raises:
-        UsageProblem: If the ending of `out` is another format's.
-    """
-    ending = FORMATS[layout]
-    if out is None:
-        return home / f"{name}{ending}"
-    if layout == "png":
-        if out.suffix.lower() in (".png", ".npz") and not out.is_dir():
-            raise UsageProblem(
-                f"`--format png` writes a directory, not `{out}`", "name a directory with `-o`"
-            )
-        return out
-    if out.is_dir() or not out.suffix:
-        return out / f"{name}{ending}"
-    if out.suffix.lower() != ending:
-        raise UsageProblem(
-            f"`--format {layout}` writes a {ending} file, not `{out}`",
-            f"name a file that ends in {ending}",
-        )
-    return out
-
-
-def save(
-    drawn: Samples, layout: str, target: Path, scale: int | None, settings: Mapping[str, Any]
-) -> None:
-    """Write the images, and in each PNG the settings that drew it."""
-    from .. import render
-
-    text = {"jeat": json.dumps(ui.plain(settings))}
-    if layout == "png":
-        render.save_images(drawn.images, target, text)
-    elif layout == "npz":
-        _save_npz(drawn, target)
-    else:
-        scale = scale or max(1, 32 // drawn.images.shape[-1])
-        # A column for each class, for the images take the classes in turn.
-        distinct = len(set(drawn.labels.tolist()))
-        columns = distinct if 1 < distinct <= 20 else None
-        render.save_png(render.grid(drawn.images, columns, scale), target, text)
-
-
-def _save_npz(drawn: Samples, target: Path) -> None:
-    """Write the arrays in the layout of improved-diffusion: uint8 NHWC, then the labels."""
-    import numpy as np
-
-    from ..paths import write_atomic
-    from ..render import to_uint8
-
-    pixels = to_uint8(drawn.images).transpose(0, 2, 3, 1)
-
-    def write(beside: Path) -> None:
-        with beside.open("wb") as handle:
-            np.savez_compressed(handle, pixels, drawn.labels.numpy())
-
-    write_atomic(target, write)
+    edit = Edit(image, inpaint, mask, interpolate)
+    return plan(run, edit=edit, reporter=terminal, **settings)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from ..errors import UsageProblem
+from ..foreign import Foreign
 from . import ui
 from .options import (
     Command,
@@ -17,15 +21,39 @@ from .options import (
     foreign_options,
     option,
     output_options,
-    sampler_options,
     seed,
 )
 from .parameters import COUNT, DATASET, RUN
+from .sampler_options import sampler_options
+from .score_report import classifier_report, report
 
 if TYPE_CHECKING:
-    from ..score import Scores
+    from ..classifier import ClassifierScores
 
 _score = partial(option, "Score")
+_classifier = partial(option, "Classifier (instead of images)")
+# What the scores of the classifier take as well.
+_OF_CLASSIFIER = ("num", "dataset", "data_dir", "batch_size", "device", "foreign")
+_UNSAID = (None, ParameterSource.DEFAULT)
+
+
+class Diagram(click.Path):
+    """A picture's path; anything else behind `--calibration` is a RUN in the wrong place."""
+
+    name = "diagram"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return the path, or nothing for the option alone."""
+        if value and Path(value).suffix.lower() not in DIAGRAM_ENDINGS:
+            raise UsageProblem(
+                f"`--calibration` cannot draw into `{value}`",
+                f"name a file in {', '.join(DIAGRAM_ENDINGS)}, and a RUN before the options",
+            )
+        return value
+
+
+DIAGRAM_ENDINGS = (".png", ".svg", ".pdf")
+DIAGRAM = Diagram()
 
 
 @click.command("score", cls=Command)
@@ -77,13 +105,42 @@ _score = partial(option, "Score")
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
 )
+@option(
+    "Score",
+    "--neighbours",
+    help="Write images beside the training images nearest to them (PNG)",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+)
+@_classifier(
+    "--calibration",
+    help="Accuracy and ECE on the test images, and FILE the reliability diagram",
+    type=DIAGRAM,
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+)
+@_classifier(
+    "--ood",
+    help="AUROC of the test images against another data set, folder or .npz; repeatable",
+    metavar="DATASET|FOLDER",
+    multiple=True,
+)
 @sampler_options
 @foreign_options(dataset=False)
 @batch_size(None, "by features")
 @device
 @output_options
-def command(source: str | None, as_json: bool, quiet: bool, verbose: bool, **settings: Any) -> None:
-    """Score images by Inception Score, FID and KID.
+def command(
+    source: str | None,
+    calibration: str | None,
+    ood: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **settings: Any,
+) -> None:
+    """Score images, or with --calibration and --ood the classifier itself.
 
     The images are drawn from a RUN, in equal numbers for each class, or read from a FOLDER of
     PNGs or an .npz. The protocol is printed with the numbers, for they mean nothing without
@@ -93,23 +150,53 @@ def command(source: str | None, as_json: bool, quiet: bool, verbose: bool, **set
     \b
     Examples:
       jeat score -n 50000
-      jeat score runs/jeat --features runs/standard
+      jeat score runs/jeat --features runs/standard --neighbours nearest.png
       jeat score images/ --dataset cifar10 --reference test
+      jeat score runs/jeat --calibration reliability.png --ood svhn --ood textures/
       jeat score runs/jeat --features theirs.pt --arch cifar-resnet-20 --dataset cifar10
     """
     terminal = ui.open_terminal(quiet, verbose)
+    if calibration is not None or ood:
+        found = _classifier_scores(source, calibration, ood, terminal, settings)
+        ui.emit(found, as_json, lambda: classifier_report(found))
+        return
     from ..score import image_scores
 
     result = image_scores(source, reporter=terminal, **settings)
     ui.emit(result, as_json, lambda: report(result))
 
 
-def report(result: Scores) -> str:
-    """Write the scores, and below them how they were measured."""
-    rows = [
-        ("Inception Score", f"{result.inception_score:.3f} ± {result.inception_score_std:.3f}"),
-        ("FID", f"{result.fid:.3f}"),
-        ("KID", f"{result.kid:.5f} ± {result.kid_std:.5f}"),
-    ]
-    about = [(key.replace("_", " "), ui.inline(found)) for key, found in result.protocol.items()]
-    return f"{ui.table(rows)}\n\n{ui.table(about)}"
+def _classifier_scores(
+    run: str | None,
+    calibration: str | None,
+    ood: tuple[str, ...],
+    terminal: ui.Terminal,
+    settings: dict[str, Any],
+) -> ClassifierScores:
+    """Score the classifier, after refusing what only the scores of images know.
+
+    Raises:
+        UsageProblem: Naming such an option.
+    """
+    ctx = click.get_current_context()
+    said = [name for name in settings if ctx.get_parameter_source(name) not in _UNSAID]
+    if strange := [name for name in said if name not in _OF_CLASSIFIER]:
+        raise UsageProblem(
+            f"`--{strange[0].replace('_', '-')}` is for the scores of images, and `--calibration` "
+            "and `--ood` score the classifier",
+            "run `jeat score` twice, once for each",
+        )
+    foreign, dataset = settings["foreign"], settings["dataset"]
+    if dataset is not None:
+        foreign = replace(foreign or Foreign(), dataset=dataset)
+    from ..classifier import classifier_scores
+
+    return classifier_scores(
+        run,
+        calibrated=calibration is not None,
+        diagram=calibration or None,
+        ood=ood,
+        foreign=foreign,
+        reporter=terminal,
+        **{name: settings[name] for name in ("num", "data_dir", "batch_size", "device")},
+    )

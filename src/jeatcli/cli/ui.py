@@ -25,6 +25,7 @@ from ..paths import runs_dir
 from ..reporting import Bar, BarContext
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from rich.progress import Progress
 
 _SOURCES = {
@@ -207,6 +208,29 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def show(picture: Image) -> None:
+    """Show a picture in the terminal, two pixels a character; nothing where there is none.
+
+    It is made smaller if it is wider than the terminal.
+    """
+    if not (sys.stdout.isatty() and is_terminal()):
+        return
+    from rich.console import Console
+    from rich.style import Style
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    side = min(1.0, console.width / picture.width)
+    size = (max(1, round(picture.width * side)), max(2, 2 * round(picture.height * side / 2)))
+    small = picture.convert("RGB").resize(size, 4)  # 4: a box, so that small images stay sharp
+    data = small.tobytes()
+    colours = ["rgb({},{},{})".format(*data[k : k + 3]) for k in range(0, len(data), 3)]
+    for top in range(0, size[1], 2):
+        upper, lower = (colours[row * size[0] : (row + 1) * size[0]] for row in (top, top + 1))
+        pairs = zip(upper, lower, strict=True)
+        console.print(Text.assemble(*(("\u2580", Style(color=u, bgcolor=d)) for u, d in pairs)))
 
 
 def emit(result: object, as_json: bool, human: Callable[[], str]) -> None:

@@ -1,0 +1,127 @@
+"""Images per second and peak memory of `sample` against a plain loop as in the JEM code.
+
+    python benchmarks/sampling.py --arch resnet-18 --steps 20 --batch-size 50
+
+Both draw CIFAR-10-sized images by SGLD on E(x, y) from uniform noise, with the same step, noise and
+clipping, by the same untrained network; `sample` in bf16 where the processor has it (`--precision`
+for another). The plain loop is written as published codes are (Grathwohl et al. 2020): default
+memory layout, weights that want gradients, `retain_graph=True`. They draw a batch each in turn,
+`--rounds` times, so that a busy machine slows both; told are medians, and the most memory that a
+batch takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from train_step import peak_memory, seconds
+
+from jeatcli import devices
+from jeatcli.datasets import DATASETS
+from jeatcli.descents import Descent
+from jeatcli.drawing import Drawing
+from jeatcli.model import Meta, Model, network
+from jeatcli.recipe import Recipe
+from jeatcli.render import to_uint8
+from jeatcli.starts import prepare
+
+
+def untrained(arch: str, norm_layer: str, device: torch.device) -> Model:
+    """Return a network of random weights for CIFAR-10."""
+    facts = DATASETS["cifar10"]
+    meta = Meta(
+        arch=arch,
+        norm_layer=norm_layer,
+        activation="relu",
+        dataset="cifar10",
+        classes=tuple("0123456789"),
+        shape=facts.shape,
+        mean=facts.mean,
+        std=facts.std,
+        method="jem",
+        options={},
+        epoch=0,
+        epochs=0,
+        finished=True,
+        seed=0,
+    )
+    torch.manual_seed(0)
+    classifier = network(meta).eval().requires_grad_(False).to(device)
+    return Model(classifier, meta, None, Path("untrained"))
+
+
+def plain_chain(model: nn.Module, y: Tensor, descent: Descent, device: torch.device) -> Tensor:
+    """Draw one batch as the JEM code does."""
+    x = torch.rand(len(y), 3, 32, 32).to(device).requires_grad_(True)
+    for _ in range(descent.steps):
+        height = model(x).gather(1, y[:, None]).sum()
+        rise = torch.autograd.grad(height, [x], retain_graph=True)[0]
+        rise = rise.clamp(-descent.clip, descent.clip)
+        x.data += descent.step_size * rise + descent.noise * torch.randn_like(x)
+        x.data.clamp_(0, 1)
+    return x.detach().cpu()
+
+
+def contenders(given: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], object]]:
+    """Return a function a contender that draws a batch."""
+    model = untrained(given.arch, given.norm_layer, device)
+    descent = Descent("sgld", "joint", "uniform", given.steps, 0.25, 0.005, 1.0, 0.0)
+    labels = torch.arange(given.batch_size * (given.rounds + 2)) % 10
+    dtype = devices.autocast_type(given.precision, device)
+    recipe = Recipe(model, descent, prepare("uniform", model), dtype=dtype)
+    drawing = Drawing(recipe, labels, {})
+    batches = ours(drawing, given.batch_size)
+    parts = nn.Sequential(model.classifier.normalize, model.classifier.net)
+    loop = copy.deepcopy(parts).to(memory_format=torch.contiguous_format).requires_grad_(True)
+    classes = labels[: given.batch_size].to(device)
+    return {
+        "sample": partial(next, batches),
+        "plain loop": partial(plain_chain, loop, classes, descent, device),
+    }
+
+
+def ours(drawing: Drawing, batch_size: int) -> Iterator[object]:
+    """Draw batch by batch, rounded as `jeat sample --format png` rounds them."""
+    for _, images in drawing.batches(batch_size):
+        yield to_uint8(images)
+
+
+def main() -> None:
+    """Time both and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--arch", default="resnet-18")
+    parser.add_argument("--norm-layer", default="batch")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batch-size", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--device", default="auto")
+    given = parser.parse_args()
+    device = devices.pick(given.device)
+    steps = contenders(given, device)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    memory = {name: peak_memory(step) for name, step in steps.items()}
+    for _ in range(given.rounds):
+        for name, step in steps.items():
+            times[name].append(seconds(step))
+    print(
+        f"{given.arch}, {given.norm_layer}, {given.steps} steps, batch {given.batch_size}, {device}"
+    )
+    print("| | images/s | s/batch | peak MiB |")
+    print("| --- | --- | --- | --- |")
+    rates = {name: given.batch_size / statistics.median(each) for name, each in times.items()}
+    for name, rate in rates.items():
+        median = statistics.median(times[name])
+        print(f"| {name} | {rate:.2f} | {median:.2f} | {memory[name]:.0f} |")
+    print(f"times as fast: {rates['sample'] / rates['plain loop']:.2f}")
+
+
+if __name__ == "__main__":
+    main()

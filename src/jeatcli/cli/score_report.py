@@ -1,0 +1,57 @@
+"""What `jeat score` prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import ui
+
+if TYPE_CHECKING:
+    from ..classifier import ClassifierScores
+    from ..neighbours import Neighbours
+    from ..score import Scores
+
+
+def report(result: Scores) -> str:
+    """Write the scores, and below them how they were measured."""
+    rows = [
+        ("Inception Score", f"{result.inception_score:.3f} ± {result.inception_score_std:.3f}"),
+        ("FID", f"{result.fid:.3f}"),
+        ("KID", f"{result.kid:.5f} ± {result.kid_std:.5f}"),
+        ("precision", f"{result.precision:.4f}"),
+        ("recall", f"{result.recall:.4f}"),
+        *(_memory(result.neighbours) if result.neighbours else ()),
+    ]
+    about = [(key.replace("_", " "), ui.inline(found)) for key, found in result.protocol.items()]
+    return f"{ui.table(rows)}\n\n{ui.table(about)}"
+
+
+def _memory(found: Neighbours) -> list[tuple[str, str]]:
+    between = f"{found.median:.4g} (of a training image to another: {found.median_train:.4g})"
+    return [
+        ("distance to the nearest training image", between),
+        ("training images among them", ui.percent(found.identical)),
+        ("nearest neighbours", str(found.picture)),
+    ]
+
+
+def classifier_report(result: ClassifierScores) -> str:
+    """Write accuracy, calibration, and a row of areas for each kind of images."""
+    rows = [
+        ("test images", f"{result.n:,} of {result.dataset}"),
+        ("accuracy", ui.percent(result.accuracy)),
+    ]
+    if result.calibration:
+        bins = len(result.calibration.counts)
+        rows.append((f"ECE, {bins} bins", ui.percent(result.calibration.ece)))
+    if result.diagram:
+        rows.append(("reliability", str(result.diagram)))
+    text = ui.table(rows)
+    if not result.ood:
+        return text
+    heading = ("AUROC against", "images", "-E(x)", "max p(y|x)", "-|d log p(x)/dx|")
+    areas = [
+        (name, f"{found['n']:,}", *(f"{found[each]:.4f}" for each in list(found)[1:]))
+        for name, found in result.ood.items()
+    ]
+    return f"{text}\n\n{ui.table([heading, *areas])}"

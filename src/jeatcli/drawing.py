@@ -1,0 +1,100 @@
+"""Images that are to be drawn, batch by batch, and what they are once they are drawn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import pgd
+from .recipe import Recipe, Trace
+from .reporting import SILENT, Reporter
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Drawn images.
+
+    Args:
+        images: (n, C, H, W) in [0, 1], float32, on the CPU.
+        labels: Their classes (n,).
+        classes: Names of the classes of the model.
+        settings: Every setting that went into them.
+        seconds, device: Of the computation.
+        trace: The first images on their way, (frames, m, C, H, W), and the steps of the frames.
+        origin: The picture (C, H, W) that they were made of, if they were.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    settings: dict[str, Any]
+    seconds: float
+    device: str
+    trace: tuple[Tensor, list[int]] | None = None
+    origin: Tensor | None = None
+
+    @property
+    def distance(self) -> Tensor | None:
+        """The l2 distance of each image from the one it was made of, (n,), or None."""
+        return None if self.origin is None else pgd.l2_norm(self.images - self.origin).flatten()
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Images that are not drawn yet.
+
+    Args:
+        recipe: How each is drawn.
+        labels: Their classes (n,).
+        settings: Every setting that goes into them.
+    """
+
+    recipe: Recipe
+    labels: Tensor
+    settings: dict[str, Any]
+
+    def batches(
+        self,
+        batch_size: int,
+        reporter: Reporter = SILENT,
+        skip: Collection[int] = (),
+        trace: Trace | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Draw the images in turn; yield the numbers (b,) and the images (b, C, H, W) of a batch.
+
+        Args:
+            batch_size: Images at a time.
+            reporter: Listens to the progress.
+            skip: Numbers of images that are there: a batch of such alone is not drawn.
+            trace: Keeps the way of the first batch.
+        """
+        parts = torch.split(torch.arange(len(self.labels)), batch_size)
+        needed = [part for part in parts if not all(k in skip for k in part.tolist())]
+        done = len(self.labels) - sum(map(len, needed))
+        with reporter.track("sample", len(self.labels), done=done) as bar:
+            for index in needed:
+                watch = trace if trace and index[0] == 0 else None
+                yield index, self.recipe.draw(index, self.labels[index], watch)
+                bar(len(index))
+
+    def all(self, batch_size: int = 256, reporter: Reporter = SILENT, frames: int = 0) -> Samples:
+        """Draw all images at once; `frames` of the way of the first ten are kept as well."""
+        began = time.perf_counter()
+        trace = Trace(self.recipe.descent.steps, frames) if frames else None
+        parts = [images for _, images in self.batches(batch_size, reporter, trace=trace)]
+        model = self.recipe.model
+        return Samples(
+            torch.cat(parts).cpu(),
+            self.labels,
+            model.meta.classes,
+            self.settings,
+            time.perf_counter() - began,
+            str(model.device),
+            (trace.images, trace.steps) if trace else None,
+            None if self.recipe.origin is None else self.recipe.origin.cpu(),
+        )

@@ -1,0 +1,149 @@
+"""Drawn images as files, written batch by batch: a drawing that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from . import render
+from .drawing import Drawing, Samples
+from .errors import JeatError
+from .journal import digest
+from .paths import check_writable, writing
+from .reporting import SILENT, Reporter
+
+_STRIP_FRAMES = 9
+_ANIMATION_FRAMES = 33
+# Side of a small image in a grid, in pixels.
+_SIDE = 32
+
+
+def identity(drawing: Drawing) -> dict[str, Any]:
+    """Return all that decides image k but its number and class: two drawings of one identity agree.
+
+    How many images there are does not belong to it.
+    """
+    settings = {key: value for key, value in drawing.settings.items() if key != "n"}
+    model = drawing.recipe.model
+    weights = digest(model.classifier, mean=model.meta.mean, std=model.meta.std)
+    return settings | {"weights": weights}
+
+
+def save_folder(
+    drawing: Drawing, folder: Path, batch_size: int = 256, reporter: Reporter = SILENT
+) -> None:
+    """Draw into `000000.png` and so on, each with the settings that drew it.
+
+    An image that is there already, with the same settings, is not drawn again.
+
+    Raises:
+        JeatError: If a file cannot be written.
+    """
+    about, classes = identity(drawing), drawing.recipe.model.meta.classes
+    names = [classes[label] for label in drawing.labels.tolist()]
+    texts = [{"jeat": json.dumps(about | {"image": k, "class": c})} for k, c in enumerate(names)]
+    there = {k for k, text in enumerate(texts) if _carries(folder / f"{k:06d}.png", text)}
+    if there:
+        reporter.say(f"{len(there):,} of {len(texts):,} images are in `{folder}` already")
+    for index, images in drawing.batches(batch_size, reporter, skip=there):
+        for k, pixels in zip(index.tolist(), render.to_uint8(images), strict=True):
+            render.save_png(render.to_image(pixels), folder / f"{k:06d}.png", texts[k])
+
+
+def _carries(path: Path, text: Mapping[str, str]) -> bool:
+    try:
+        with Image.open(path) as image:
+            return image.info == text
+    except OSError:
+        return False
+
+
+def save_npz(
+    drawing: Drawing, path: Path, batch_size: int = 256, reporter: Reporter = SILENT
+) -> None:
+    """Draw into an archive of improved-diffusion's layout, by way of a file beside it.
+
+    That file grows by a batch at a time, and is gone when the archive is there.
+
+    Raises:
+        JeatError: If a file cannot be written.
+    """
+    check_writable(path)
+    beside = path.with_name(f".{path.name}.part")
+    about, shape = identity(drawing), drawing.recipe.model.meta.shape
+    header = json.dumps(about | {"labels": drawing.labels.tolist()}).encode() + b"\n"
+    count, size = len(drawing.labels), math.prod(shape)
+    if done := _done(beside, header, size):
+        reporter.say(f"{done:,} of {count:,} images are drawn already")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with writing(path), beside.open("rb+" if done else "wb") as file:
+            file.write(header)
+            for index, images in drawing.batches(batch_size, reporter, skip=range(done)):
+                file.seek(len(header) + int(index[0]) * size)
+                file.write(render.to_uint8(images).tobytes())
+                file.flush()
+    except JeatError:
+        if not _done(beside, header, size):
+            beside.unlink(missing_ok=True)
+        raise
+    pixels = np.fromfile(beside, np.uint8, count * size, offset=len(header))
+    text = {"jeat": json.dumps(about)}
+    render.save_npz(pixels.reshape(count, *shape), drawing.labels, path, text)
+    beside.unlink()
+
+
+def _done(beside: Path, header: bytes, size: int) -> int:
+    """Return how many whole images of this drawing a file holds."""
+    if not beside.is_file():
+        return 0
+    with beside.open("rb") as file:
+        same = file.read(len(header)) == header
+    return max(0, beside.stat().st_size - len(header)) // size if same else 0
+
+
+def save_grid(drawn: Samples, path: Path, scale: int | None = None) -> Image.Image:
+    """Write one picture of all images, a column a class, after the one they were made of.
+
+    Raises:
+        JeatError: If the file cannot be written.
+    """
+    scale = scale or max(1, _SIDE // drawn.images.shape[-1])
+    images, distinct = drawn.images, len(set(drawn.labels.tolist()))
+    columns = distinct if 1 < distinct <= 20 else None
+    if drawn.origin is not None:
+        images = torch.cat([drawn.origin[None], images])
+        columns = min(len(images), 11)
+    if "interpolate" in drawn.settings:
+        columns = min(len(images), 16)
+    picture = render.grid(images, columns, scale)
+    render.save_png(picture, path, {"jeat": json.dumps(drawn.settings)})
+    return picture
+
+
+def frames_for(path: Path) -> int:
+    """Return how many states `save_trace` shows in a strip, or in an animation."""
+    return _STRIP_FRAMES if path.suffix.lower() == ".png" else _ANIMATION_FRAMES
+
+
+def save_trace(drawn: Samples, path: Path, scale: int | None = None) -> None:
+    """Write the first images on their way, as a strip (.png) or an animation (.gif, .webp).
+
+    Raises:
+        JeatError: If the file cannot be written.
+    """
+    assert drawn.trace is not None
+    frames, steps = drawn.trace
+    scale = scale or max(1, _SIDE // frames.shape[-1])
+    if path.suffix.lower() != ".png":
+        render.save_animation(frames, path, scale)
+        return
+    text = {"jeat": json.dumps(drawn.settings | {"trace": steps})}
+    render.save_png(render.strip(frames, scale), path, text)

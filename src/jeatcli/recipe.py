@@ -1,0 +1,131 @@
+"""What decides image k of a drawing but its class: where it starts, how it descends, by which seed.
+
+Each image has a generator of its own, so it is the same in any batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import pgd
+from .descents import Descent, Hold, Watch, descend
+from .model import Model
+from .models import Classifier
+from .randomness import ImageRng, mix
+from .sgld import PerImage
+from .starts import Start
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model draws.
+
+    Args:
+        model: Whose energies are lowered.
+        descent: The sampler and its settings.
+        start: Where images start, from `starts.prepare`.
+        seed: Of everything random.
+        best_of: Candidates an image, of which the one of the lowest objective is kept.
+        hold: Puts back, after each step, what must not change.
+        origin: The picture (C, H, W) that is changed, if there is one.
+        dtype: What the network computes in; None is float32.
+    """
+
+    model: Model
+    descent: Descent
+    start: Start
+    seed: int = 0
+    best_of: int = 1
+    hold: Hold | None = None
+    origin: Tensor | None = None
+    dtype: torch.dtype | None = None
+
+    def draw(self, index: Tensor, y: Tensor, watch: Watch | None = None) -> Tensor:
+        """Return the images of the numbers `index` (n,) and classes y (n,), (n, C, H, W).
+
+        `watch` sees the steps of the first candidates.
+        """
+        with _computing_in(self.model.classifier, self.dtype):
+            return self._best(index, y.to(self.model.device), watch)
+
+    def _best(self, index: Tensor, y: Tensor, watch: Watch | None) -> Tensor:
+        energy = self.energy(index, y)
+        best = self._candidate(index, y, energy, 0, watch)
+        if self.best_of == 1:
+            return best
+        with torch.no_grad():
+            height = -energy(best)
+            for candidate in range(1, self.best_of):
+                with torch.enable_grad():
+                    other = self._candidate(index, y, energy, candidate, None)
+                best, height = pgd.better(other, -energy(other), best, height)
+        return best
+
+    def energy(self, index: Tensor, y: Tensor) -> PerImage:
+        """Return the function of images (n, C, H, W) to (n,) that the descent lowers."""
+        return self.class_energy(y)
+
+    def class_energy(self, y: Tensor) -> PerImage:
+        """Return the descent's objective for the classes y (n,)."""
+        nothing = torch.empty(0, device=y.device)
+        value = pgd.objective(self.descent.objective, self.model.classifier, nothing, y, target=y)
+        return lambda x: -value(x)
+
+    def rng(self, index: Tensor, candidate: int) -> ImageRng:
+        """Return the source of randomness of these images."""
+        more = (candidate,) if candidate else ()
+        return ImageRng([mix(self.seed, k, *more) for k in index.tolist()])
+
+    def begin(
+        self, index: Tensor, y: Tensor, like: Tensor, rng: ImageRng, candidate: int
+    ) -> Tensor:
+        """Return where these images start."""
+        return self.start(y, like, rng)
+
+    def _candidate(
+        self, index: Tensor, y: Tensor, energy: PerImage, candidate: int, watch: Watch | None
+    ) -> Tensor:
+        like = torch.empty(len(y), *self.model.meta.shape, device=self.model.device)
+        rng = self.rng(index, candidate)
+        start = self.begin(index, y, like, rng, candidate)
+        return descend(self.descent, energy, start, rng, self.hold, watch)
+
+
+@contextmanager
+def _computing_in(classifier: Classifier, dtype: torch.dtype | None) -> Iterator[None]:
+    before, classifier.autocast = classifier.autocast, dtype
+    try:
+        yield
+    finally:
+        classifier.autocast = before
+
+
+class Trace:
+    """The first images of a drawing at some steps of their way.
+
+    Args:
+        steps: Of the descent.
+        frames: How many steps to keep, the first and the last among them.
+        most: How many images.
+    """
+
+    def __init__(self, steps: int, frames: int, most: int = 10) -> None:
+        self.most = most
+        self.wanted = {round(k * steps / max(frames - 1, 1)) for k in range(frames)}
+        self.steps: list[int] = []
+        self.states: list[Tensor] = []
+
+    def __call__(self, step: int, x: Tensor) -> None:
+        if step in self.wanted:
+            self.steps.append(step)
+            self.states.append(x[: self.most].detach().cpu().clone())
+
+    @property
+    def images(self) -> Tensor:
+        """The states, (frames, n, C, H, W)."""
+        return torch.stack(self.states)

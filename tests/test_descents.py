@@ -1,0 +1,145 @@
+"""The samplers against closed forms and against the chain and the ascent that training uses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from jeatcli import pgd
+from jeatcli.descents import OBJECTIVES, OPTIONS, Descent, descend
+from jeatcli.errors import UsageProblem
+from jeatcli.randomness import BatchRng
+from jeatcli.sgld import langevin
+
+SGLD = Descent("sgld", "joint", "uniform", 6, 0.05, 0.01, 0.0, 0.0)
+ASCENT = Descent("ascent", "joint", "uniform", 6, 0.05, 0.0, 0.0, 0.0)
+PGD = Descent("pgd", "ce", "uniform", 6, 0.3, 0.0, 0.0, 0.7)
+
+
+def bowl(x: Tensor) -> Tensor:
+    """Return the energy of a slanted bowl, the lowest at 0.4."""
+    return 2 * (x - 0.4).square().flatten(1).sum(1)
+
+
+def images(count: int = 4) -> Tensor:
+    return torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.3])
+def test_sgld_is_the_chain_of_the_training(clip: float) -> None:
+    ours = descend(replace(SGLD, clip=clip), bowl, images(), BatchRng(1))
+    theirs = langevin(
+        bowl,
+        images(),
+        steps=6,
+        step_size=0.05,
+        noise=0.01,
+        rng=BatchRng(1),
+        clip_gradient=clip or None,
+    )
+    assert torch.equal(ours, theirs)
+
+
+def test_pgd_is_the_ascent_that_keeps_the_best() -> None:
+    ours = descend(PGD, bowl, images(), BatchRng(1))
+    theirs = pgd.ascend(
+        lambda x: -bowl(x), images(), pgd.L2(0.7), steps=6, step_size=0.3, keep_best=True
+    )
+    assert torch.equal(ours, theirs)
+    assert (pgd.l2_norm(ours - images()) <= 0.7 + 1e-6).all()
+
+
+def test_momentum_repeats_a_part_of_the_last_step() -> None:
+    x, velocity = images(), torch.zeros_like(images())
+    for _ in range(6):
+        velocity = 0.8 * velocity - 0.05 * 4 * (x - 0.4)
+        x = (x + velocity).clamp(0, 1)
+    ours = descend(replace(SGLD, noise=0.0, momentum=0.8), bowl, images(), BatchRng(0))
+    torch.testing.assert_close(ours, x)
+
+
+def test_the_temperature_is_that_of_the_stationary_law() -> None:
+    """On k/2 |x|^2 the chain of step a at temperature T has the variance T / (k (1 - a k / 2))."""
+    stiffness, step, temperature = 4.0, 0.1, 0.002
+    warm = SGLD.with_settings({"temperature": temperature, "step_size": step, "steps": 60})
+    start = torch.full((500, 1, 8, 8), 0.5)
+    end = descend(
+        warm,
+        lambda x: stiffness / 2 * (x - 0.5).square().flatten(1).sum(1),
+        start,
+        BatchRng(0),
+    )
+    known = temperature / (stiffness * (1 - step * stiffness / 2))
+    assert end.var().item() == pytest.approx(known, rel=0.02)
+
+
+def test_an_ascent_moves_by_its_step_along_the_gradient() -> None:
+    weights = torch.randn(1, 4, 4, generator=torch.Generator().manual_seed(2))
+    start = torch.full((3, 1, 4, 4), 0.5)
+    end = descend(ASCENT, lambda x: (weights * x).flatten(1).sum(1), start, BatchRng(0))
+    torch.testing.assert_close(end, start - 6 * 0.05 * weights / weights.norm())
+
+
+@pytest.mark.parametrize("descent", [SGLD, ASCENT, PGD], ids=lambda each: each.sampler)
+def test_an_image_rests_where_its_energy_is_low_enough(descent: Descent) -> None:
+    start, low = images(8), 0.5 * bowl(images(8)).max().item()
+    way: list[Tensor] = []
+    stopping = replace(descent, steps=40, stop=low)
+    end = descend(stopping, bowl, start, BatchRng(1), watch=lambda step, x: way.append(x.clone()))
+    rested = bowl(start) <= low
+    assert rested.any()
+    assert not rested.all()
+    assert torch.equal(end[rested], start[rested])
+    assert (bowl(end) <= low).all()
+    alone = descend(stopping, bowl, start[3:4], BatchRng(1))
+    if descent is not SGLD:
+        torch.testing.assert_close(end[3:4], alone)
+    for before, after in pairwise(way):
+        there = bowl(before) <= low
+        assert torch.equal(before[there], after[there])
+
+
+def test_what_is_held_does_not_change() -> None:
+    kept = torch.zeros(4, 4, dtype=torch.bool)
+    kept[:2] = True
+    for descent in (SGLD, ASCENT, PGD):
+        end = descend(
+            descent, bowl, images(), BatchRng(0), hold=lambda x: torch.where(kept, images(), x)
+        )
+        assert torch.equal(end[..., :2, :], images()[..., :2, :])
+        assert not torch.equal(end[..., 2:, :], images()[..., 2:, :])
+
+
+@pytest.mark.parametrize(
+    ("descent", "given", "message"),
+    [
+        (PGD, {"noise": 0.1}, "`noise` belongs to the sampler `sgld`"),
+        (ASCENT, {"momentum": 0.5}, "`momentum` belongs to the sampler `sgld`"),
+        (ASCENT, {"eps": 1.0}, "`eps` belongs to the sampler `pgd`"),
+        (SGLD, {"eps": 1.0}, "`eps` belongs to the sampler `pgd`"),
+        (PGD, {"temperature": 0.1}, "`temperature` belongs to the sampler `sgld`"),
+        (SGLD, {"temperature": 0.1, "noise": 0.1}, "exclude each other"),
+        (SGLD, {"temperature": -0.1}, "neither is negative"),
+        (SGLD, {"momentum": 1.0}, "below 1"),
+        (SGLD, {"steps": -1}, "at least 0"),
+        (SGLD, {"objective": "margin"}, "unknown objective"),
+        (SGLD, {"init": "gausian"}, "unknown init"),
+    ],
+)
+def test_settings_that_change_nothing_are_refused(
+    descent: Descent, given: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageProblem, match=message):
+        descent.with_settings(given)
+
+
+def test_only_what_a_sampler_uses_is_described() -> None:
+    assert set(OPTIONS) == {"sgld", "ascent", "pgd"}
+    assert "noise" not in PGD.describe()
+    assert "eps" not in SGLD.describe()
+    assert SGLD.with_settings({"stop": -3.0}).describe()["stop"] == -3.0
+    assert all(replace(SGLD, objective=each).describe()["objective"] == each for each in OBJECTIVES)
