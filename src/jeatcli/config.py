@@ -165,13 +165,14 @@ _SMALL: dict[str, Any] = {
     "activation": "silu",
     "batch_size": 64,
     "optimizer": "adamw",
-    "lr": 1e-3,
+    "lr": 1.5e-3,
     "weight_decay": 1e-4,
     "grad_clip": 1.0,
     "ema": 0.99,
-    "attack_steps": 5,
-    "sgld_steps": 10,
-    "buffer_size": 5000,
+    "attack_steps": 3,
+    "sgld_steps": 5,
+    "buffer_size": 1000,
+    "chain_start": "gaussian",
 }
 # Chains need the function that training sees, hence no batch statistics, and a smooth one
 # (Grathwohl et al. 2020); their gradients are the ones that run away.

@@ -40,6 +40,9 @@ _GLYPHS: dict[str, Any] = {
     "arch": "small",
     "epochs": 10,
     "attack_steps": 7,
+    "sgld_steps": 10,
+    "buffer_size": 5000,
+    "chain_start": "uniform",
     "val_split": 1000,
 }
 
