@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import done, here, parsed, refused, untouched
+from command_line import done, here, refused, untouched
 from tiny import save_run
 
 PUBLIC = (
@@ -71,7 +72,7 @@ def test_kinds_on_a_public_network(
 ) -> None:
     file = shared / "models" / "resnet20-12fca82f.th"
     there = ("--data-dir", cifar10_root, "-o", tmp_path / "a.png", "--device", "cpu")
-    found = parsed(here("landscape", file, *PUBLIC, *settings, *there, "--json"))
+    found = json.loads(done("landscape", file, *PUBLIC, *settings, *there, "--json"))
     assert found["runs"][0]["method"] == "foreign"
     assert (tmp_path / "a.png").stat().st_size > 10_000
     with np.load(found["numbers"]) as arrays:
