@@ -78,7 +78,7 @@ def test_more_images_are_added_and_other_ones_replace(model: Model, tmp_path: Pa
         about = json.loads(image.info["jeat"])
     assert (about["seed"], about["image"], about["class"]) == (1, 3, "3")
     # Other weights under the same name draw anew.
-    model.classifier.net.head.weight.data.mul_(1.5)
+    next(model.classifier.parameters()).mul_(1.5)
     before = contents(folder)
     export.save_folder(plan(model, num=8, steps=3, seed=1), folder, batch_size=4)
     assert contents(folder)["000000.png"] != before["000000.png"]
