@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from train_step import peak_memory, seconds
+from train_step import seconds
 
 from jeatcli import devices
 from jeatcli.datasets import DATASETS
@@ -73,7 +73,7 @@ def contenders(given: argparse.Namespace, device: torch.device) -> dict[str, Cal
     """Return a function a contender that draws a batch."""
     model = untrained(given.arch, given.norm_layer, device)
     descent = Descent("sgld", "joint", "uniform", given.steps, 0.25, 0.005, 1.0, 0.0)
-    labels = torch.arange(given.batch_size * (given.rounds + 2)) % 10
+    labels = torch.arange(given.batch_size * (given.rounds + 3)) % 10
     dtype = devices.autocast_type(given.precision, device)
     recipe = Recipe(model, descent, prepare("uniform", model), dtype=dtype)
     drawing = Drawing(recipe, labels, {})
@@ -85,6 +85,25 @@ def contenders(given: argparse.Namespace, device: torch.device) -> dict[str, Cal
         "sample": partial(next, batches),
         "plain loop": partial(plain_chain, loop, classes, descent, device),
     }
+
+
+def peak_memory(step: Callable[[], object], device: torch.device) -> float:
+    """Return the MiB that a step adds at its height: of the device, on a CPU of the process."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the height so far
+    before = status("VmRSS")
+    step()
+    return status("VmHWM") - before
+
+
+def status(name: str) -> float:
+    """Return a size of this process in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 2**10
 
 
 def ours(drawing: Drawing, batch_size: int) -> Iterator[object]:
@@ -107,7 +126,9 @@ def main() -> None:
     device = devices.pick(given.device)
     steps = contenders(given, device)
     times: dict[str, list[float]] = {name: [] for name in steps}
-    memory = {name: peak_memory(step) for name, step in steps.items()}
+    for step in steps.values():
+        step()  # warm up: the first batch also allocates what stays
+    memory = {name: peak_memory(step, device) for name, step in steps.items()}
     for _ in range(given.rounds):
         for name, step in steps.items():
             times[name].append(seconds(step))
