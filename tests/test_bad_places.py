@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,7 +145,6 @@ def test_a_full_disk_while_writing_the_log(home: Path) -> None:
     "arguments",
     [
         ["sample", "-n", 64, "--steps", 1, "-o", "grid.png"],
-        ["sample", "-n", 64, "--steps", 1, "-o", "arrays.npz"],
         ["landscape", "--grid", 3, "-o", "plane.png"],
         ["landscape", "--grid", 3, "-o", "plane.pdf"],
         ["landscape", "--grid", 3, "-o", "plane.svg"],
@@ -159,3 +159,19 @@ def test_a_full_disk_while_saving_pictures(
     with untouched(tmp_path), disk_of(500):
         said = here(*arguments)
     refused(said, 1, f"cannot write `{arguments[-1]}`", "Hint: free some space and run it again")
+
+
+def test_a_full_disk_keeps_the_images_that_are_drawn(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    archive = tmp_path / "arrays.npz"
+    archive.write_text("the one of yesterday")
+    ask = ("sample", "-n", 64, "--steps", 1, "-o", "arrays.npz")
+    with disk_of(500):
+        said = here(*ask)
+    refused(said, 1, "cannot write `arrays.npz`", "Hint: free some space and run it again")
+    assert archive.read_text() == "the one of yesterday"
+    assert here(*ask).exit_code == 0
+    assert zipfile.is_zipfile(archive)
+    assert not (tmp_path / ".arrays.npz.part").exists()

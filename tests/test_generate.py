@@ -92,6 +92,16 @@ def test_defaults_are_the_methods_own(model: Model) -> None:
     assert ascent.step_size == pytest.approx(0.2 * (64 / 3072) ** 0.5)
 
 
+def test_the_precision_is_the_descents_alone(model: Model) -> None:
+    exact, coarse = (
+        generate.sample(model, num=4, steps=5, precision=each) for each in (None, "bf16")
+    )
+    assert (exact.settings["precision"], coarse.settings["precision"]) == ("fp32", "bf16")
+    assert not torch.equal(exact.images, coarse.images)
+    torch.testing.assert_close(exact.images, coarse.images, atol=0.05, rtol=0)
+    assert model.classifier.autocast is None
+
+
 def test_a_trace_leads_from_the_start_to_the_image(model: Model) -> None:
     drawn = generate.sample(model, num=12, steps=20, frames=5)
     assert drawn.trace is not None
