@@ -109,7 +109,7 @@ def test_max_steps_end_a_run_within_an_epoch_as_its_own_end(tmp_path: Path) -> N
     assert lines(tmp_path / "straight")[-1]["lr"] < settings.lr / 2
     assert "test_robust" in lines(tmp_path / "straight")[-1]
     assert load(tmp_path / "straight").meta.finished
-    for stop in (5, 1):
+    for stop in (3, 2):
         with pytest.raises(Interrupted):
             train(settings, tmp_path / "stopped", should_stop=StopAfter(stop))
     train(settings, tmp_path / "stopped")

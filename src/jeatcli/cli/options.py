@@ -13,7 +13,6 @@ from ..foreign import Foreign
 from .parameters import (
     ACTIVATIONS,
     ARCH,
-    CHANNELS,
     COUNT,
     DATASET,
     DEVICE,
@@ -21,6 +20,7 @@ from .parameters import (
     NATURAL,
     NORM,
     NORM_LAYERS,
+    NUMBERS,
     RUN,
 )
 
@@ -203,14 +203,14 @@ _described = {
     "mean": _foreign(
         "--mean",
         help="Its normalisation, by channel; --mean 0 --std 1 for pixels as they are",
-        type=CHANNELS,
+        type=NUMBERS,
         metavar="R,G,B",
         shown="the file's, else the data set's",
     ),
     "std": _foreign(
         "--std",
         help="The standard deviation that belongs to the mean",
-        type=CHANNELS,
+        type=NUMBERS,
         metavar="R,G,B",
         shown="the file's, else the data set's",
     ),

@@ -148,7 +148,7 @@ class Number(ParamType):
         return number
 
 
-class Channels(ParamType):
+class Numbers(ParamType):
     """Numbers separated by commas, one for each channel or one for all, such as .5,.5,.5."""
 
     name = "numbers"
@@ -160,7 +160,7 @@ class Channels(ParamType):
 
 
 FRACTION = Number()
-CHANNELS = Channels()
+NUMBERS = Numbers()
 POSITIVE = Number(above=True)
 SIGNED = Number(-math.inf)
 SHARE = Number(most=1.0)

@@ -146,7 +146,7 @@ def command(
     terminal = ui.open_terminal(quiet, verbose)
     layout = layout or layout_of(out)
     check_pictures(layout, scale, trace, preview, settings["best_of"])
-    from .. import __version__, export, runs
+    from .. import runs
 
     path = runs.resolve(run)
     home = runs.results_dir(path) / "samples"
@@ -154,6 +154,8 @@ def command(
     for file in (target / "000000.png" if layout == "png" else target, trace):
         if file:
             check_writable(file)
+    from .. import __version__, export
+
     drawing = _plan(run, terminal, **settings)
     began = time.perf_counter()
     found: dict[str, Any] = {}

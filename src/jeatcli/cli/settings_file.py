@@ -11,6 +11,7 @@ from .. import presets
 from ..config_file import read_toml
 from ..errors import UsageProblem, unknown
 from .options import Option
+from .parameters import NUMBERS
 
 # Where the methods' options of either wait for the rest, in the context.
 CONFIG_OPTIONS = f"{__name__}.config_options"
@@ -54,7 +55,7 @@ def _settings(ctx: click.Context, path: Path) -> tuple[dict[str, Any], dict[str,
         if (target := known.get(key.replace("_", "-"))) is None:
             wrong = unknown("key", key, [*known, "options"])
             raise UsageProblem(f"{wrong.message} in `{path}`", wrong.hint)
-        if isinstance(value, dict):
+        if isinstance(value, dict) or (isinstance(value, list) and target.type is not NUMBERS):
             raise UsageProblem(f"`{key}` in `{path}` must be a single value")
         # As text, so that the option's own type judges it: 3.5 epochs is an error, not 3.
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)

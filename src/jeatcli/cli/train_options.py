@@ -15,7 +15,7 @@ from .method_options import (
     sgld_options,
 )
 from .options import combine, device, option, output_options, seed
-from .parameters import CHANNELS, COUNT, FRACTION, NATURAL, POSITIVE, SHARE
+from .parameters import COUNT, FRACTION, NATURAL, NUMBERS, POSITIVE, SHARE
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -48,7 +48,7 @@ optimisation_options = combine(
     ),
     _optimise(
         "--optimizer",
-        help="sgd (Nesterov momentum), heavy-ball (plain momentum) or adamw",
+        help="Optimiser: sgd (Nesterov momentum), heavy-ball (plain momentum) or adamw",
         type=click.Choice(OPTIMIZERS),
         metavar="OPTIMIZER",
         shown="by method",
@@ -70,7 +70,7 @@ optimisation_options = combine(
     _optimise(
         "--milestones",
         help="Shares of the run after which multi-step multiplies the rate",
-        type=CHANNELS,
+        type=NUMBERS,
         metavar="SHARES",
         shown="0.5,0.75",
     ),
