@@ -90,7 +90,7 @@ def test_a_run_that_was_stopped_goes_on_to_its_end(
 def test_ctrl_c_elsewhere(home: Path, verb: str, more: tuple[object, ...]) -> None:
     with untouched(home / "standard"):
         said = interrupted(signal.SIGINT, verb, verb, LATEST, "-b", 1, *more)
-    refused(said, 130, "Error: interrupted")
+    refused(said, 130, "stopped, its progress saved" if verb == "attack" else "interrupted")
     # An attack keeps what it found, to go on from there; a grid is nothing until it is whole.
     kept = [path.name for path in (home / LATEST).glob("attack-*")]
     assert bool(kept) == (verb == "attack")

@@ -46,7 +46,8 @@ class Small(nn.Module):
         for layer in (*self.convs, self.hidden):
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def features(self, x: Tensor) -> Tensor:
         features: Tensor = self.act(self.hidden(self.convs(x).flatten(1)))
