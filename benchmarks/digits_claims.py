@@ -23,6 +23,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,9 +92,9 @@ def measure(run: str, judge: Classifier, seconds: float) -> Row:
     )
 
 
-def distance(model: Model, judge: Classifier, **descent: str | float) -> float:
+def distance(model: Model, judge: Classifier, **descent: Any) -> float:
     """Return the Frechet distance between samples and training images in the judge's features."""
-    drawn = generate.sample(model, num=SAMPLES, **descent)  # type: ignore[arg-type]
+    drawn = generate.sample(model, num=SAMPLES, **descent)
     real = data.load("digits", "train")
     rounded = (drawn.images * 255).round() / 255
     return frechet_distance(judge.features(rounded), judge.features(data.unit(real.x)))

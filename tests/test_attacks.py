@@ -213,7 +213,7 @@ def test_proposals_stay_in_the_ball_and_change_a_square(ball: pgd.Ball) -> None:
     x = torch.rand(16, 3, 12, 12, generator=torch.Generator().manual_seed(3))
     shapes = _squares.squares(ball, 3)
     rng = BatchRng(0)
-    best = shapes.start(x, rng)  # type: ignore[arg-type]
+    best = shapes.start(x, rng)
     for query in (0, 30, 600, 4500):
         uniform = rng.uniform(x.new_empty(16, 1, shapes.draws))
         moved = shapes.propose(x, best, query, shapes.prepare(x, query, uniform)[:, 0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import strangers
@@ -153,9 +154,9 @@ def test_a_run_needs_no_description(home: Path) -> None:
         ({"dataset": "cifar11"}, "did you mean `cifar10`"),
     ],
 )
-def test_descriptions_that_cannot_be(given: dict[str, object], words: str) -> None:
+def test_descriptions_that_cannot_be(given: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageProblem) as caught:
-        Foreign(**given)  # type: ignore[arg-type]
+        Foreign(**given)
     assert words in f"{caught.value.message} {caught.value.hint}"
 
 

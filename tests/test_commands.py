@@ -34,7 +34,7 @@ def one(*arguments: object, **more: str) -> dict[str, Any]:
 
 def settings(picture: Path) -> dict[str, Any]:
     with Image.open(picture) as image:
-        return dict(json.loads(image.text["jeat"]))  # type: ignore[attr-defined]
+        return dict(json.loads(image.info["jeat"]))
 
 
 def pixels(picture: Path) -> np.ndarray[Any, Any]:

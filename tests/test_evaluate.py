@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from quick import run
@@ -142,16 +144,18 @@ def test_an_attack_that_leaves_its_ball_is_caught(
         ({"steps": 0}, "steps must be at least 1", ""),
     ],
 )
-def test_bad_settings(model: Model, given: dict[str, object], message: str, hint: str) -> None:
+def test_bad_settings(model: Model, given: dict[str, Any], message: str, hint: str) -> None:
     with pytest.raises(UsageProblem) as caught:
-        evaluate.attack(model, **given)  # type: ignore[arg-type]
+        evaluate.attack(model, **given)
     assert message in str(caught.value)
     assert hint in (caught.value.hint or "")
 
 
 def test_options_that_no_attack_has_are_refused(model: Model) -> None:
-    for names, given in [(["autoattack"], {"steps": 3}), (["cw"], {"objective": "ce"})]:
+    cases: list[tuple[list[str], dict[str, Any]]]
+    cases = [(["autoattack"], {"steps": 3}), (["cw"], {"objective": "ce"})]
+    for names, given in cases:
         with pytest.raises(UsageProblem, match="has no `--"):
-            evaluate.attack(model, attacks=names, **given)  # type: ignore[arg-type]
+            evaluate.attack(model, attacks=names, **given)
     # One of several is enough: fgsm has no steps.
     assert evaluate.attack(model, attacks=["fgsm", "pgd"], steps=1, num=5).n == 5

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,11 +37,11 @@ def stopped_after(batches: int) -> Iterator[None]:
     """Interrupt the drawing in the batch after so many."""
     draw, drawn = Recipe.draw, []
 
-    def counted(self: Recipe, *given: object) -> torch.Tensor:
+    def counted(self: Recipe, *given: Any) -> torch.Tensor:
         if len(drawn) == batches:
             raise KeyboardInterrupt
         drawn.append(given)
-        return draw(self, *given)  # type: ignore[arg-type]
+        return draw(self, *given)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recipe, "draw", counted)
@@ -95,9 +96,9 @@ def test_an_archive_goes_on_where_it_was_left(
     drawn: list[int] = []
     draw = Recipe.draw
 
-    def counted(self: Recipe, index: torch.Tensor, *rest: object) -> torch.Tensor:
+    def counted(self: Recipe, index: torch.Tensor, *rest: Any) -> torch.Tensor:
         drawn.extend(index.tolist())
-        return draw(self, index, *rest)  # type: ignore[arg-type]
+        return draw(self, index, *rest)
 
     monkeypatch.setattr(Recipe, "draw", counted)
     export.save_npz(drawing, tmp_path / "part.npz", batch_size=4)

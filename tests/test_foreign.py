@@ -13,24 +13,14 @@ import strangers
 import torch
 from safetensors.torch import save_file
 from strangers import PLAIN, renamed, weights, written
+from tiny import Listener
 
 from jeatcli import checkpoint, data, datasets, generate
 from jeatcli.checkpoint import Model
 from jeatcli.errors import UsageProblem
 from jeatcli.foreign import Foreign
-from jeatcli.reporting import Silent
 
 X = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-class Listener(Silent):
-    """Remember what was said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 def load(path: Path, foreign: Foreign = PLAIN, **settings: Any) -> Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -126,6 +127,6 @@ def test_a_trace_leads_from_the_start_to_the_image(model: Model) -> None:
         ({"sampler": "pgd", "noise": 0.1}, "belongs to the sampler `sgld`"),
     ],
 )
-def test_bad_settings(model: Model, given: dict[str, object], message: str) -> None:
+def test_bad_settings(model: Model, given: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageProblem, match=message):
-        generate.sample(model, **given)  # type: ignore[arg-type]
+        generate.sample(model, **given)

@@ -12,23 +12,9 @@ from numpy.typing import NDArray
 from jeatcli import data, download, features, inception, render
 from jeatcli.checkpoint import Model
 from jeatcli.errors import JeatError, UsageProblem
-from jeatcli.reporting import Silent
 from jeatcli.score import image_scores
 
 Floats = NDArray[np.float64]
-
-
-class Listener(Silent):
-    """Keep what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture(scope="session")

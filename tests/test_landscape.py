@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,8 +25,8 @@ def contours(landscape: Landscape) -> Contours:
     return landscape.found
 
 
-def panels(runs: list[str | Model], **settings: object) -> tuple[Panel, ...]:
-    return contours(energy_landscape(runs, device="cpu", **settings)).panels  # type: ignore[arg-type]
+def panels(runs: list[str | Model], **settings: Any) -> tuple[Panel, ...]:
+    return contours(energy_landscape(runs, device="cpu", **settings)).panels
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ methods attacks optimize adoption
 trainer
 checkpoint journal symptoms selection batch_size
 verdict robustness
-evaluate inception guard log memory profiling collection descents
+evaluate detection inception guard log memory profiling collection descents
 starts
 recipe features
 edits drawing
@@ -31,7 +31,7 @@ callbacks views validation
 stage curve landscape
 survival
 training
-fidelity export source neighbours calibration detection
+fidelity export source neighbours calibration
 protocol classifier
 score
 cli

@@ -151,4 +151,4 @@ def test_values_out_of_range_are_told(name: str, option: str, value: str, what: 
 def test_lambda_is_called_lambda() -> None:
     config = resolve({"method": "jeat", "options": {"lambda": "0.5"}})
     assert config.options["lambda"] == 0.5
-    assert methods.make("jeat", config.options).lambda_ == 0.5  # type: ignore[attr-defined]
+    assert vars(methods.make("jeat", config.options))["lambda_"] == 0.5

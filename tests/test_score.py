@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from tiny import save_run
+from tiny import Listener, save_run
 from torch import Tensor
 
 from jeatcli import data, features, fidelity, inception, render
@@ -20,23 +20,9 @@ from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.generate import sample
 from jeatcli.neighbours import nearest
 from jeatcli.paths import cache_dir
-from jeatcli.reporting import Silent
 from jeatcli.score import Scores, image_scores
 
 Floats = NDArray[np.float64]
-
-
-class Listener(Silent):
-    """Keep what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.said.append(text)
 
 
 def features_of(judge: Model, pixels: Tensor) -> Floats:

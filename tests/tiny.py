@@ -1,4 +1,4 @@
-"""Runs of untrained networks, small enough for any test."""
+"""Runs of untrained networks, small enough for any test, and who listens to what is said."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from jeatcli import checkpoint, runs
 from jeatcli.checkpoint import Meta, Model
 from jeatcli.datasets import DATASETS
 from jeatcli.paths import runs_dir
+from jeatcli.reporting import Silent
 from jeatcli.sgld import ClassStatistics
 
 
@@ -57,3 +58,16 @@ def save_run(
 def load_run(name: str, **settings: object) -> Model:
     """Write a run and load it."""
     return checkpoint.load(save_run(name, **settings), device="cpu")  # type: ignore[arg-type]
+
+
+class Listener(Silent):
+    """Keep what is said and warned of."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.said.append(text)

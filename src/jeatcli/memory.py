@@ -56,7 +56,7 @@ def _fits(trainer: Trainer, size: int) -> bool:
         x, y = _batch(trainer, size)
         trainer.model.train()
         loss, _ = trainer.method.loss(trainer.model, x, y, BatchRng(0, x.device))
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
     except (torch.OutOfMemoryError, RuntimeError) as problem:
         if not is_exhausted(problem):
             raise

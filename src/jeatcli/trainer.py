@@ -94,7 +94,7 @@ class Trainer:
             loss, metrics = self.method.loss(self.model, x, y, rng)
         self.optimizer.zero_grad(set_to_none=True)
         with record_function("backward"):
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
         with record_function("optimizer"):
             norm = self._descend()
         self.step += 1

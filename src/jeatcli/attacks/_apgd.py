@@ -210,14 +210,9 @@ def from_starts(
         Adversarial images where there are any, else the images as they are.
     """
     found = Found(batch)
-    for restart in range(restarts):
-        left = found.left
-        if not len(left):
-            break
-        part = batch.take(left)
-        tries = 1 if classes is None else classes.shape[1]
-        rows = part if classes is None else part.toward_each(classes[left])
-        draws = [part.rng(plan.seed, restart, number) for number in range(tries)]
+    for restart, left, part in found.restarts(restarts):
+        toward = None if classes is None else classes[left]
+        rows, draws = part.tries(plan.seed, restart, toward)
         start = torch.cat([ascent.ball.edge(part.x, rng) for rng in draws])
-        ascent.run(rows, left.repeat(tries), start, found)
+        ascent.run(rows, left.repeat(len(draws)), start, found)
     return found.images

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,14 @@ class Batch:
         each = self.take(torch.arange(len(self), device=self.x.device).repeat(count))
         return Batch(each.x, each.y, each.target, each.index, classes.T.reshape(-1))
 
+    def tries(
+        self, seed: int, restart: int, classes: Tensor | None
+    ) -> tuple[Batch, list[ImageRng]]:
+        """Return the images once for each class to try (n, T), or once, and a source for each."""
+        count = 1 if classes is None else classes.shape[1]
+        rows = self if classes is None else self.toward_each(classes)
+        return rows, [self.rng(seed, restart, number) for number in range(count)]
+
     def rng(self, seed: int, *purpose: int) -> ImageRng:
         """Return a source of randomness of each image's own."""
         return ImageRng([mix(seed, *purpose, index) for index in self.index.tolist()])
@@ -104,6 +112,7 @@ class Found:
     """
 
     def __init__(self, batch: Batch) -> None:
+        self.batch = batch
         self.images = batch.x.clone()
         self.broken = torch.zeros(len(batch), dtype=torch.bool, device=batch.x.device)
 
@@ -111,6 +120,14 @@ class Found:
     def left(self) -> Tensor:
         """The places of the images that are not broken yet."""
         return (~self.broken).nonzero().squeeze(1)
+
+    def restarts(self, count: int) -> Iterator[tuple[int, Tensor, Batch]]:
+        """Yield, at most `count` times, its number and the images that are left, with places."""
+        for restart in range(count):
+            left = self.left
+            if not len(left):
+                return
+            yield restart, left, self.batch.take(left)
 
     def add(self, image: Tensor, moved: Tensor, broken: Tensor) -> None:
         """Take up the rows of `moved` that are broken; of several of an image the first.

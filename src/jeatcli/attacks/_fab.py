@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -94,18 +94,13 @@ def from_starts(walk: Walk, batch: Batch, restarts: int, classes: Tensor | None 
         Adversarial images within the radius where there are any, else the images as they are.
     """
     found = Found(batch)
-    half = pgd.ball(type(walk.plan.threat)(walk.plan.threat.norm, walk.plan.threat.eps / 2))
+    half = pgd.ball(replace(walk.plan.threat, eps=walk.plan.threat.eps / 2))
     # Images that are broken as they are need no walk.
     with torch.no_grad():
         found.broken |= walk.search.broken(batch, batch.x, walk.search(batch.x))
-    for restart in range(restarts):
-        left = found.left
-        if not len(left):
-            break
-        part = batch.take(left)
-        tries = 1 if classes is None else classes.shape[1]
-        rows = part if classes is None else part.toward_each(classes[left])
-        draws = [part.rng(walk.plan.seed, restart, number) for number in range(tries)]
+    for restart, left, part in found.restarts(restarts):
+        toward = None if classes is None else classes[left]
+        rows, draws = part.tries(walk.plan.seed, restart, toward)
         starts = [half.edge(part.x, rng) if restart else part.x for rng in draws]
-        walk.run(rows, left.repeat(tries), torch.cat(starts), found)
+        walk.run(rows, left.repeat(len(draws)), torch.cat(starts), found)
     return found.images

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import pgd
-from ..randomness import ImageRng
+from ..randomness import Rng
 
 # Share of the pixels in a square at first, and the queries after which it is halved again.
 SHARE = 0.8
@@ -33,7 +33,7 @@ class Squares(Protocol):
     def draws(self) -> int:
         """How many uniform numbers of an image a proposal takes."""
 
-    def start(self, x: Tensor, rng: ImageRng) -> Tensor:
+    def start(self, x: Tensor, rng: Rng) -> Tensor:
         """Return the first point around each image."""
 
     def prepare(self, x: Tensor, query: int, uniform: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class LinfSquares:
     def draws(self) -> int:
         return 2 + self.channels
 
-    def start(self, x: Tensor, rng: ImageRng) -> Tensor:
+    def start(self, x: Tensor, rng: Rng) -> Tensor:
         stripes = _signs(rng.uniform(x[:, :, :1, :]))
         return (x + self.eps * stripes).clamp_(0, 1)
 
@@ -102,7 +102,7 @@ class L2Squares:
     def draws(self) -> int:
         return 5 + self.channels
 
-    def start(self, x: Tensor, rng: ImageRng) -> Tensor:
+    def start(self, x: Tensor, rng: Rng) -> Tensor:
         n, channels, height, width = x.shape
         length = max(height // 5, 1)
         first = (height - 5 * length) // 2

@@ -46,11 +46,7 @@ def perturb(
 ) -> Tensor:
     """Return adversarial images where random squares that raise the margin lead to one."""
     found = Found(batch)
-    for restart in range(restarts):
-        left = found.left
-        if not len(left):
-            break
-        part = batch.take(left)
+    for restart, left, part in found.restarts(restarts):
         shapes = squares(pgd.ball(plan.threat), batch.x.shape[1])
         _climb(search, part, left, shapes, part.rng(plan.seed, restart), queries, found)
     return found.images

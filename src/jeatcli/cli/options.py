@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -250,6 +250,6 @@ def foreign_options(dataset: bool = True) -> Callable[[F], F]:
             said = {name: value for name, value in taken.items() if value is not None}
             return function(*args, foreign=Foreign(**said) if said else None, **settings)
 
-        return combine(*options.values())(described)  # type: ignore[return-value]
+        return combine(*options.values())(cast(F, described))
 
     return decorate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,12 +38,14 @@ class Scene:
 
 
 @dataclass
-class Method:
+class Method(ABC):
     """An objective: the fields are its options, `loss` is what training lowers."""
 
     def setup(self, scene: Scene) -> None:
         """Prepare what the method keeps between steps."""
+        return None
 
+    @abstractmethod
     def loss(
         self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
     ) -> tuple[Tensor, Metrics]:
@@ -54,7 +57,6 @@ class Method:
             y: Labels (n,).
             rng: Source of this step's randomness.
         """
-        raise NotImplementedError
 
     def state(self) -> dict[str, Tensor]:
         """Return the tensors that an exact resume needs."""
@@ -62,6 +64,7 @@ class Method:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` returned."""
+        return None
 
 
 @dataclass

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 
-class Network(Protocol):
+class Network(nn.Module, ABC):
     """What an architecture's file builds."""
 
+    @abstractmethod
     def features(self, x: Tensor) -> Tensor:
         """Return the penultimate features, (n, d)."""
 
+    @abstractmethod
     def head(self, features: Tensor) -> Tensor:
         """Return the logits, (n, K), of penultimate features."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
 
 
 class Normalize(nn.Module):
@@ -49,7 +54,7 @@ class Classifier(nn.Module):
         mean, std: Per-channel statistics for the normalisation.
     """
 
-    def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, net: Network, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.normalize = Normalize(mean, std)
         self.net = net
@@ -57,8 +62,7 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with self._precision(x):
-            logits: Tensor = self.net.head(self._features(x))  # type: ignore[operator]
-        return logits.float()
+            return self.net.head(self._features(x)).float()
 
     def features(self, x: Tensor) -> Tensor:
         """Return the float32 penultimate features, (n, d), of images (n, C, H, W) in [0, 1]."""
@@ -67,8 +71,7 @@ class Classifier(nn.Module):
 
     def _features(self, x: Tensor) -> Tensor:
         x = self.normalize(x).contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.net.features(x)  # type: ignore[operator]
-        return features
+        return self.net.features(x)
 
     def _precision(self, x: Tensor) -> torch.autocast:
         dtype = self.autocast or torch.bfloat16

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ._classifier import Network
 from ._shape import Shape
 
 # Builds a layer for that many input and output channels, and that stride.
 Maker = Callable[[Shape, int, int, int], nn.Module]
 
 
-class ResidualNet(nn.Module):
+class ResidualNet(Network):
     """A convolution, stages of blocks, the mean over the places, and a linear layer.
 
     The stages are called `layer1`, `layer2`, ...; each but the first halves the resolution.
@@ -57,9 +58,6 @@ class ResidualNet(nn.Module):
     def head(self, features: Tensor) -> Tensor:
         logits: Tensor = self.linear(features)
         return logits
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
 
 
 class BasicBlock(nn.Module):
@@ -109,7 +107,7 @@ class BasicResNet(ResidualNet):
         return out
 
 
-def tamed(net: nn.Module, shape: Shape) -> nn.Module:
+def tamed(net: Network, shape: Shape) -> Network:
     """Return the network; every residual branch starts at zero where nothing normalises it.
 
     So depth without normalisation is stable (Zhang et al. 2019, Fixup, whose one indispensable

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import UsageProblem, unknown
 from ..registry import summaries
+from ._classifier import Network
 
 NORM_LAYERS = ("batch", "group", "none")
 ACTIVATIONS = ("relu", "silu")
@@ -61,7 +62,7 @@ def architectures() -> dict[str, str]:
     return found
 
 
-def build(arch: str, shape: Shape) -> nn.Module:
+def build(arch: str, shape: Shape) -> Network:
     """Build the network called `arch`.
 
     Raises:
@@ -70,7 +71,7 @@ def build(arch: str, shape: Shape) -> nn.Module:
     for stem, doc in summaries("models").items():
         pattern = re.sub(r"-[A-Z]\b", r"-(\\d+)", doc.lstrip("`").partition("`")[0])
         if match := re.fullmatch(pattern, arch):
-            make: Callable[..., nn.Module] = import_module(f".{stem}", __package__).make
+            make: Callable[..., Network] = import_module(f".{stem}", __package__).make
             return make(shape, *(int(number) for number in match.groups()))
     raise unknown("architecture", arch, architectures())
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageProblem
+from ._classifier import Network
 from ._residual import BasicResNet, count_blocks, tamed
 from ._shape import Shape, at_least
 
@@ -33,7 +34,7 @@ def shortcut(shape: Shape, inputs: int, outputs: int, stride: int) -> nn.Module:
     return nn.Identity() if inputs == outputs else ZeroPadding(outputs - inputs)
 
 
-def make(shape: Shape, depth: int) -> nn.Module:
+def make(shape: Shape, depth: int) -> Network:
     """Build the network of that depth.
 
     Raises:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ._classifier import Network
 from ._residual import Maker, ResidualNet, tamed
 from ._shape import Shape
 
@@ -54,6 +55,6 @@ class PreActResNet(ResidualNet):
         return out
 
 
-def make(shape: Shape) -> nn.Module:
+def make(shape: Shape) -> Network:
     """Build the 18-layer network."""
     return tamed(PreActResNet(shape), shape)

@@ -6,8 +6,9 @@ of `resnet-18`: a state dict does not tell the two apart, but its accuracy does.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from ._classifier import Network
 from ._residual import tamed
 from ._shape import Shape
 from .resnet import PreActBlock, PreActResNet
@@ -21,6 +22,6 @@ class RawShortcutBlock(PreActBlock):
         return x
 
 
-def make(shape: Shape) -> nn.Module:
+def make(shape: Shape) -> Network:
     """Build the 18-layer network."""
     return tamed(PreActResNet(shape, RawShortcutBlock), shape)

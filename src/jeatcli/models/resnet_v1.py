@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from ._classifier import Network
 from ._residual import BasicResNet, tamed
 from ._shape import Shape
 
@@ -20,6 +21,6 @@ def projection(shape: Shape, inputs: int, outputs: int, stride: int) -> nn.Modul
     return nn.Sequential(convolution, shape.norm(outputs))
 
 
-def make(shape: Shape) -> nn.Module:
+def make(shape: Shape) -> Network:
     """Build the 18-layer network."""
     return tamed(BasicResNet(shape, projection, (64, 128, 256, 512), 2), shape)

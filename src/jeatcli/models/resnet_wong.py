@@ -6,13 +6,12 @@ RobustBench.
 
 from __future__ import annotations
 
-from torch import nn
-
+from ._classifier import Network
 from ._residual import ResidualNet, tamed
 from ._shape import Shape
 from .resnet_raw import RawShortcutBlock
 
 
-def make(shape: Shape) -> nn.Module:
+def make(shape: Shape) -> Network:
     """Build the 18-layer network."""
     return tamed(ResidualNet(shape, RawShortcutBlock, (64, 128, 256, 512), 2), shape)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ._classifier import Network
 from ._shape import Shape
 
 
-class Small(nn.Module):
+class Small(Network):
     """Two convolutions a resolution, halved down to 4 pixels, then a hidden layer of 256."""
 
     def __init__(self, shape: Shape, width: int = 32) -> None:
@@ -57,10 +58,7 @@ class Small(nn.Module):
         logits: Tensor = self.linear(features)
         return logits
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
 
-
-def make(shape: Shape) -> nn.Module:
+def make(shape: Shape) -> Network:
     """Build the network; glyphs of 8x8 get a wider one, for it costs nothing there."""
     return Small(shape, width=48 if max(shape.image[1:]) <= 16 else 32)

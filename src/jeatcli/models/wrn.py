@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageProblem
+from ._classifier import Network
 from ._residual import count_blocks, tamed
 from ._shape import Shape, at_least
 
@@ -52,7 +53,7 @@ class NetworkBlock(nn.Module):
         return out
 
 
-class WideResNet(nn.Module):
+class WideResNet(Network):
     """Three stages of 16, 32 and 64 times `width` channels."""
 
     def __init__(self, shape: Shape, depth: int, width: int) -> None:
@@ -75,11 +76,8 @@ class WideResNet(nn.Module):
         logits: Tensor = self.fc(features)
         return logits
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
 
-
-def make(shape: Shape, depth: int, width: int) -> nn.Module:
+def make(shape: Shape, depth: int, width: int) -> Network:
     """Build the network of that depth and width.
 
     Raises:

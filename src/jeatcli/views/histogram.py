@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import data, energy, generate, pgd
+from ..detection import auroc
 from ..errors import UsageProblem
 from ..model import Model
 from ..randomness import mix
@@ -91,7 +92,9 @@ class Histograms(Findings):
                 "quantiles": np.quantile(values, _QUANTILES).tolist(),
             }
         test = self.values["test"][run, 0]
-        return figures | {"marginal_auroc": _auroc(test, self.values[name][run, 0])}
+        other = self.values[name][run, 0]
+        lower = auroc(-torch.from_numpy(test), -torch.from_numpy(other))
+        return figures | {"marginal_auroc": lower}
 
 
 @dataclass(frozen=True)
@@ -224,14 +227,6 @@ def _energies(
         bar(len(index))
     found: NDArray[np.float32] = torch.cat(rows, dim=1).numpy()
     return found
-
-
-def _auroc(inside: NDArray[np.float32], outside: NDArray[np.float32]) -> float:
-    """Return the chance that a value of `inside` is the lower one; a tie is half a chance."""
-    order = np.sort(outside)
-    above = len(order) - np.searchsorted(order, inside, side="right")
-    equal = np.searchsorted(order, inside, side="right") - np.searchsorted(order, inside)
-    return float((above + equal / 2).mean() / len(order))
 
 
 VIEW = Histogram
