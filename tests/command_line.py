@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,10 +10,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from jeatcli.cli import main
 
@@ -21,6 +25,8 @@ QUICK = (
     *("--dataset", "digits", "--limit", "128", "--epochs", "1", "--batch-size", "32"),
     *("--sample-every", "0", "--eval-every", "0"),
 )
+# The finished run of `conftest.home` that a command takes when no RUN is named.
+LATEST = "digits-jeat-small"
 STANDARD = ("train", "--method", "standard", *QUICK)
 JEAT = (
     *("train", "--method", "jeat", *QUICK),
@@ -103,3 +109,25 @@ def stopped_after(steps: int, sent: signal.Signals = signal.SIGINT) -> Iterator[
 
         monkeypatch.setattr(Trainer, "update", counted)
         yield
+
+
+def parsed(said: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Return the one JSON object of a command that succeeded."""
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.count("\n") == 1
+    assert "\x1b" not in said.stdout + said.stderr
+    return dict(json.loads(said.stdout))
+
+
+def one(*arguments: object, **more: str) -> dict[str, Any]:
+    return dict(json.loads(done(*arguments, "--json", **more)))
+
+
+def settings(picture: Path) -> dict[str, Any]:
+    with Image.open(picture) as image:
+        return dict(json.loads(image.info["jeat"]))
+
+
+def pixels(picture: Path) -> np.ndarray[Any, Any]:
+    with Image.open(picture) as image:
+        return np.asarray(image)

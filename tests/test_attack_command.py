@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from command_line import done, here, refused
+from command_line import LATEST, done, here, jeat, one, parsed, refused
 from PIL import Image
 from safetensors.torch import load_file
 from tiny import save_run
@@ -183,3 +183,58 @@ def test_two_classes_have_no_ratio() -> None:
         with pytest.raises(Exception, match=f"needs {classes + 1} classes"):
             evaluate.enough_classes(attacks.resolve([name], plan), classes, False)
     evaluate.enough_classes(attacks.resolve(["apgd-ce", "fab-t", "square"], plan), 2, False)
+
+
+def test_attack(home: Path) -> None:
+    said = jeat("attack", "-n", 30, "--attack", "fgsm", "--attack", "pgd", "--steps", 3, "--json")
+    found = parsed(said)
+    assert (found["run"], found["dataset"], found["n"]) == (LATEST, "digits", 30)
+    assert (found["norm"], found["eps"]) == ("linf", 0.15)
+    assert 0 <= found["robust"] <= found["clean"] <= 1
+    assert found["robust"] == found["per_attack"]["pgd"]["robust"]
+    assert found["robust"] <= found["per_attack"]["fgsm"]["robust"]
+    assert (found["device"], found["seed"]) == ("cpu", 0)
+    assert found["seconds"] > 0
+    assert found["version"] in done("--version")
+    assert said.stderr.endswith("Hint: jeat sample\n")
+    record = json.loads((home / LATEST / "attack.json").read_text())
+    samples = record.pop("samples")
+    assert [len(each) for each in samples.values()] == [30, 30, 30]
+    assert record | {"record": str(home / LATEST / "attack.json")} == found
+
+
+def test_attack_table(home: Path) -> None:
+    shown = done("attack", "standard", "-n", 20, "--steps", 2, "-q").splitlines()
+    assert [line.split()[0] for line in shown] == ["clean", "after", "robust", "linf"]
+    assert shown[0].endswith(" %")
+    assert shown[1].startswith("after pgd-2-1, ce, step 0.1875")
+    assert "linf 0.15, pgd, n = 20" in shown[-1]
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.15), ("l2", 0.6)])
+def test_attack_in_either_norm(home: Path, norm: str, eps: float) -> None:
+    usual = one("attack", "standard", "-n", 30, "--norm", norm)
+    assert (usual["norm"], usual["eps"]) == (norm, eps)
+    assert usual["robust"] < usual["clean"]
+    none = one("attack", "standard", "-n", 30, "--norm", norm, "--eps", 0)
+    assert none["robust"] == none["clean"] == usual["clean"]
+
+
+def test_attacks_on_images_that_are_broken_already(home: Path) -> None:
+    found = one("attack", "-n", 3, "--eps", 1, "--attack", "fgsm", "--attack", "pgd")
+    assert found["robust"] == 0
+    assert found["per_attack"]["pgd"]["broken"] == 0
+
+
+def test_attack_targeted(home: Path) -> None:
+    found = one("attack", "standard", "-n", 30, "--target", "3", "--objective", "margin")
+    assert (found["target"], found["per_attack"]["pgd"]["objective"]) == ("3", "margin")
+
+
+def test_fail_under(home: Path) -> None:
+    passed = here("attack", "-n", 10, "--steps", 1, "--fail-under", 0)
+    assert passed.exit_code == 0
+    failed = here("attack", "-n", 10, "--steps", 20, "--eps", 1, "--fail-under", 0.9, "--json")
+    assert failed.exit_code == 1
+    assert "Error: robust accuracy 0.0" in failed.stderr
+    assert json.loads(failed.stdout)["robust"] < 0.9

@@ -8,38 +8,26 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from command_line import JEAT, STANDARD, done, environment, here, jeat
+from command_line import (
+    JEAT,
+    LATEST,
+    STANDARD,
+    done,
+    environment,
+    here,
+    jeat,
+    one,
+    parsed,
+    pixels,
+    settings,
+)
 from conftest import Trained
 from PIL import Image
 
-LATEST = "digits-jeat-small"
 SCORES = ("inception_score", "inception_score_std", "fid", "kid", "kid_std")
-
-
-def parsed(said: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """Return the one JSON object of a command that succeeded."""
-    assert said.returncode == 0, said.stderr
-    assert said.stdout.count("\n") == 1
-    assert "\x1b" not in said.stdout + said.stderr
-    return dict(json.loads(said.stdout))
-
-
-def one(*arguments: object, **more: str) -> dict[str, Any]:
-    return dict(json.loads(done(*arguments, "--json", **more)))
-
-
-def settings(picture: Path) -> dict[str, Any]:
-    with Image.open(picture) as image:
-        return dict(json.loads(image.info["jeat"]))
-
-
-def pixels(picture: Path) -> np.ndarray[Any, Any]:
-    with Image.open(picture) as image:
-        return np.asarray(image)
 
 
 @pytest.fixture
@@ -133,64 +121,6 @@ def test_a_relative_path_is_printed_so_that_it_is_one(
     assert one("attack", printed, "-n", 5)["run"] == "mine"
 
 
-# attack
-
-
-def test_attack(home: Path) -> None:
-    said = jeat("attack", "-n", 30, "--attack", "fgsm", "--attack", "pgd", "--steps", 3, "--json")
-    found = parsed(said)
-    assert (found["run"], found["dataset"], found["n"]) == (LATEST, "digits", 30)
-    assert (found["norm"], found["eps"]) == ("linf", 0.15)
-    assert 0 <= found["robust"] <= found["clean"] <= 1
-    assert found["robust"] == found["per_attack"]["pgd"]["robust"]
-    assert found["robust"] <= found["per_attack"]["fgsm"]["robust"]
-    assert (found["device"], found["seed"]) == ("cpu", 0)
-    assert found["seconds"] > 0
-    assert found["version"] in done("--version")
-    assert said.stderr.endswith("Hint: jeat sample\n")
-    record = json.loads((home / LATEST / "attack.json").read_text())
-    samples = record.pop("samples")
-    assert [len(each) for each in samples.values()] == [30, 30, 30]
-    assert record | {"record": str(home / LATEST / "attack.json")} == found
-
-
-def test_attack_table(home: Path) -> None:
-    shown = done("attack", "standard", "-n", 20, "--steps", 2, "-q").splitlines()
-    assert [line.split()[0] for line in shown] == ["clean", "after", "robust", "linf"]
-    assert shown[0].endswith(" %")
-    assert shown[1].startswith("after pgd-2-1, ce, step 0.1875")
-    assert "linf 0.15, pgd, n = 20" in shown[-1]
-
-
-@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.15), ("l2", 0.6)])
-def test_attack_in_either_norm(home: Path, norm: str, eps: float) -> None:
-    usual = one("attack", "standard", "-n", 30, "--norm", norm)
-    assert (usual["norm"], usual["eps"]) == (norm, eps)
-    assert usual["robust"] < usual["clean"]
-    none = one("attack", "standard", "-n", 30, "--norm", norm, "--eps", 0)
-    assert none["robust"] == none["clean"] == usual["clean"]
-
-
-def test_attacks_on_images_that_are_broken_already(home: Path) -> None:
-    found = one("attack", "-n", 3, "--eps", 1, "--attack", "fgsm", "--attack", "pgd")
-    assert found["robust"] == 0
-    assert found["per_attack"]["pgd"]["broken"] == 0
-
-
-def test_attack_targeted(home: Path) -> None:
-    found = one("attack", "standard", "-n", 30, "--target", "3", "--objective", "margin")
-    assert (found["target"], found["per_attack"]["pgd"]["objective"]) == ("3", "margin")
-
-
-def test_fail_under(home: Path) -> None:
-    passed = here("attack", "-n", 10, "--steps", 1, "--fail-under", 0)
-    assert passed.exit_code == 0
-    failed = here("attack", "-n", 10, "--steps", 20, "--eps", 1, "--fail-under", 0.9, "--json")
-    assert failed.exit_code == 1
-    assert "Error: robust accuracy 0.0" in failed.stderr
-    assert json.loads(failed.stdout)["robust"] < 0.9
-
-
 # sample
 
 
@@ -242,57 +172,6 @@ def test_sample_from_the_checkpoint_alone_by_name_and_index(pets: Path, tmp_path
     absent = here("attack", moved)
     assert absent.exit_code == 1
     assert "pets` is no directory" in absent.stderr
-
-
-# landscape
-
-
-def test_landscape_of_one_run(home: Path) -> None:
-    said = jeat("landscape", "--grid", 5, "--span", 1, "--json")
-    found = parsed(said)
-    assert found["picture"] == str(home / LATEST / "landscape.png")
-    assert [each["name"] for each in found["runs"]] == [LATEST]
-    assert found["runs"][0]["rise"] == pytest.approx(
-        found["runs"][0]["mean"] - found["runs"][0]["centre"]
-    )
-    assert min(pixels(Path(found["picture"])).shape[:2]) > 100
-    assert settings(Path(found["picture"]))["span"] == 1
-    with np.load(found["numbers"]) as arrays:
-        assert arrays["energy"].shape == (1, 5, 5)
-    assert said.stderr.endswith("Hint: jeat score\n")
-
-
-@pytest.mark.parametrize(("ending", "magic"), [("svg", b"<?xml"), ("pdf", b"%PDF-")])
-def test_landscape_of_several_runs(home: Path, tmp_path: Path, ending: str, magic: bytes) -> None:
-    path = tmp_path / f"both.{ending}"
-    shown = done("landscape", "standard", LATEST, "--grid", 5, "--image", 7, "-o", path)
-    header, first, second, _, last = shown.splitlines()
-    assert header.split()[-1] == "rise"
-    assert first.split()[:2] == ["standard", "7"]
-    assert second.split()[:2] == [LATEST, "7"]
-    assert last == str(path)
-    assert path.read_bytes().startswith(magic)
-    with np.load(path.with_suffix(".npz")) as arrays:
-        assert arrays["energy"].shape == (2, 5, 5)
-
-
-@pytest.mark.parametrize(
-    ("kind", "header"),
-    [
-        ("path", ["run", "way", "at", "E(x,y)", "E(x)", "CE(x,y)", "predicted", "y"]),
-        ("histogram", ["run", "set", "E(x)", "5", "%", "95", "%", "E(x,y)", "AUROC"]),
-        ("sharpness", ["standard", LATEST]),
-    ],
-)
-def test_other_kinds_of_landscape(home: Path, kind: str, header: list[str]) -> None:
-    few = ("landscape", "standard", LATEST, "--kind", kind, "-n", 4)
-    shown = done(*few).splitlines()
-    assert shown[0].split() == header
-    assert shown[-1] == str(home / "standard" / f"{kind}.png")
-    assert min(pixels(Path(shown[-1])).shape[:2]) > 100
-    found = parsed(jeat(*few, "--json"))
-    assert (found["kind"], len(found["runs"])) == (kind, 2)
-    assert Path(found["numbers"]).suffix == ".npz"
 
 
 # score

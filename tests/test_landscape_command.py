@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import done, here, refused, untouched
+from command_line import LATEST, done, here, jeat, parsed, pixels, refused, settings, untouched
 from tiny import save_run
 
 PUBLIC = (
@@ -89,3 +89,51 @@ def test_histogram_on_a_public_network(shared: Path, cifar10_root: Path, tmp_pat
     sets = [line.split()[1] for line in shown.splitlines()[1:-2]]
     assert sets == ["test", "adversarial", "targeted", "noisy", "noise", "samples"]
     assert picture.read_bytes().startswith(b"%PDF-")
+
+
+def test_landscape_of_one_run(home: Path) -> None:
+    said = jeat("landscape", "--grid", 5, "--span", 1, "--json")
+    found = parsed(said)
+    assert found["picture"] == str(home / LATEST / "landscape.png")
+    assert [each["name"] for each in found["runs"]] == [LATEST]
+    assert found["runs"][0]["rise"] == pytest.approx(
+        found["runs"][0]["mean"] - found["runs"][0]["centre"]
+    )
+    assert min(pixels(Path(found["picture"])).shape[:2]) > 100
+    assert settings(Path(found["picture"]))["span"] == 1
+    with np.load(found["numbers"]) as arrays:
+        assert arrays["energy"].shape == (1, 5, 5)
+    assert said.stderr.endswith("Hint: jeat score\n")
+
+
+@pytest.mark.parametrize(("ending", "magic"), [("svg", b"<?xml"), ("pdf", b"%PDF-")])
+def test_landscape_of_several_runs(home: Path, tmp_path: Path, ending: str, magic: bytes) -> None:
+    path = tmp_path / f"both.{ending}"
+    shown = done("landscape", "standard", LATEST, "--grid", 5, "--image", 7, "-o", path)
+    header, first, second, _, last = shown.splitlines()
+    assert header.split()[-1] == "rise"
+    assert first.split()[:2] == ["standard", "7"]
+    assert second.split()[:2] == [LATEST, "7"]
+    assert last == str(path)
+    assert path.read_bytes().startswith(magic)
+    with np.load(path.with_suffix(".npz")) as arrays:
+        assert arrays["energy"].shape == (2, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "header"),
+    [
+        ("path", ["run", "way", "at", "E(x,y)", "E(x)", "CE(x,y)", "predicted", "y"]),
+        ("histogram", ["run", "set", "E(x)", "5", "%", "95", "%", "E(x,y)", "AUROC"]),
+        ("sharpness", ["standard", LATEST]),
+    ],
+)
+def test_other_kinds_of_landscape(home: Path, kind: str, header: list[str]) -> None:
+    few = ("landscape", "standard", LATEST, "--kind", kind, "-n", 4)
+    shown = done(*few).splitlines()
+    assert shown[0].split() == header
+    assert shown[-1] == str(home / "standard" / f"{kind}.png")
+    assert min(pixels(Path(shown[-1])).shape[:2]) > 100
+    found = parsed(jeat(*few, "--json"))
+    assert (found["kind"], len(found["runs"])) == (kind, 2)
+    assert Path(found["numbers"]).suffix == ".npz"

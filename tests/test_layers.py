@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parent.parent / "src" / "jeatcli"
 
 # Each line may import the lines above it. Files of one line do not know each other.
 ORDER = """
-errors reporting
-paths registry threat datasets randomness devices
+errors reporting launch
+paths registry threat datasets randomness devices ranks
 config foreign
 runs config_file download render figure energy sgld data_local state_dict
 pgd models data_published run_folder presets
@@ -56,6 +56,7 @@ LIGHT = {
     "__main__",
     "errors",
     "reporting",
+    "launch",
     "paths",
     "registry",
     "threat",

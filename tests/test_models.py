@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from jeatcli.errors import UsageProblem
-from jeatcli.models import Classifier, Shape, architectures, build, frozen
+from jeatcli.models import Classifier, Shape, architectures, build, frozen, quick
 
 NETS = ["small", "resnet-18", "resnet-18-wong", "resnet-18-v1", "cifar-resnet-8", "wrn-10-1"]
 
@@ -94,3 +95,41 @@ def test_wrong_names_are_told_with_the_nearest() -> None:
 def test_every_file_says_its_name() -> None:
     assert {"small", "resnet-18", "wrn-D-W"} <= set(architectures())
     assert all(architectures().values())
+
+
+def normalisations(net: object) -> int:
+    """Count the batch normalisations of a network."""
+    assert isinstance(net, nn.Module)
+    return sum(isinstance(each, nn.BatchNorm2d) for each in net.modules())
+
+
+@pytest.mark.parametrize("arch", NETS)
+def test_what_attacks_search_on_has_the_same_logits_and_gradients(arch: str) -> None:
+    """Statistics that are not those of a new network, so that folding them wrongly shows."""
+    model = classifier(arch, "batch")
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                for tensor in (module.weight, module.running_var):
+                    tensor.uniform_(0.5, 2.0)
+                for tensor in (module.bias, module.running_mean):
+                    tensor.normal_(0.0, 0.3)
+    model.eval()
+    fast = quick(model)
+    assert fast is not model
+    assert normalisations(fast.net.body) < normalisations(model.net)
+    x = torch.rand(4, 3, 32, 32, requires_grad=True)
+    found, gradients = [], []
+    for each in (model, fast):
+        logits = each(x)
+        found.append(logits.detach())
+        gradients.append(torch.autograd.grad(logits.logsumexp(1).sum(), x)[0])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-3, atol=1e-5)
+
+
+def test_nothing_is_folded_where_nothing_is_normalised() -> None:
+    model = classifier("small", "none").eval()
+    assert quick(model) is model
+    assert quick(model, torch.bfloat16).autocast is torch.bfloat16
+    assert model.autocast is None

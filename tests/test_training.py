@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +201,16 @@ def test_a_run_recovers_with_a_new_seed_and_half_the_rate(
     assert events[0]["step"] == 4
     assert lines(tmp_path / "run")[-1]["epoch"] == 2
     assert load(tmp_path / "run").meta.finished
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_learns_the_same(tmp_path: Path) -> None:
+    settings = {"dataset": "digits", "method": "at", "max_steps": 3, "options": {"attack_steps": 1}}
+    plain, compiled = (
+        train(resolve(settings | {"compile": flag}), tmp_path / str(flag), device="cpu").metrics
+        for flag in (False, True)
+    )
+    for name in ("loss", "grad_norm"):
+        assert compiled[name] == pytest.approx(plain[name], rel=1e-3)
+    assert load(tmp_path / "True").classifier(torch.rand(2, 1, 8, 8)).shape == (2, 10)

@@ -51,13 +51,15 @@ class Saver:
     saved: float = field(default_factory=time.monotonic)
 
     def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
-        if time.monotonic() - self.saved >= self.seconds and not trainer.between_epochs:
+        late = time.monotonic() - self.saved >= self.seconds
+        if not trainer.between_epochs and trainer.ranks.any(late):
             self.guard.check()
             self.save_state(trainer)
 
     def on_epoch(self, trainer: Trainer) -> None:
         self.save_state(trainer)
-        self.save_model(trainer)
+        if trainer.ranks.leader:
+            self.save_model(trainer)
 
     def save_state(self, trainer: Trainer) -> None:
         """Write `state.safetensors`."""
@@ -67,6 +69,7 @@ class Saver:
             for key, value in part.state().items()
         }
         checkpoint.save_state(self.folder / runs.STATE_FILE, trainer, extra)
+        trainer.ranks.wait()
         self.saved = time.monotonic()
 
     def load_state(self, trainer: Trainer) -> None:
@@ -112,13 +115,13 @@ class Stop:
     saver: Saver
 
     def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
-        if not trainer.between_epochs and self.asked():
+        if not trainer.between_epochs and trainer.ranks.any(self.asked()):
             self.saver.guard.check()
             self.saver.save_state(trainer)
             raise self._interrupted(f"in epoch {trainer.epoch + 1}", trainer)
 
     def on_epoch(self, trainer: Trainer) -> None:
-        if not trainer.finished and self.asked():
+        if not trainer.finished and trainer.ranks.any(self.asked()):
             raise self._interrupted(f"after epoch {trainer.epoch}", trainer)
 
     def _interrupted(self, where: str, trainer: Trainer) -> Interrupted:

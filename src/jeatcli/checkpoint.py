@@ -37,6 +37,9 @@ __all__ = [
     "save_state",
 ]
 
+# Tensors of a method that differ from rank to rank; all others are the same everywhere.
+PER_RANK = ("buffer",)
+
 
 def save_model(path: Path, classifier: Classifier, meta: Meta, statistics: ClassStatistics) -> None:
     """Write weights, class statistics and header as one safetensors file, atomically."""
@@ -153,7 +156,7 @@ def _meta(path: Path, header: dict[str, Any]) -> Meta:
 
 
 def save_state(path: Path, trainer: Trainer, extra: Mapping[str, Tensor]) -> None:
-    """Write all that an exact resume needs, atomically.
+    """Write all that an exact resume needs, atomically; where there are ranks, the first does.
 
     Args:
         path: The state file.
@@ -164,9 +167,11 @@ def save_state(path: Path, trainer: Trainer, extra: Mapping[str, Tensor]) -> Non
         "model": trainer.model.state_dict(),
         "average": trainer.average.model.state_dict(),
         "optimizer": dict(optimizer_tensors(trainer.optimizer)),
-        "method": trainer.method.state(),
+        "method": _whole(trainer),
         "extra": extra,
     }
+    if not trainer.ranks.leader:
+        return
     tensors = {
         f"{part}.{key}": value for part, each in parts.items() for key, value in each.items()
     }
@@ -190,11 +195,30 @@ def load_state(path: Path, trainer: Trainer) -> dict[str, Tensor]:
         trainer.model.load_state_dict(_under("model.", tensors))
         trainer.average.model.load_state_dict(_under("average.", tensors))
         load_optimizer_tensors(trainer.optimizer, _under("optimizer.", tensors))
-        trainer.method.load_state(_under("method.", tensors))
+        trainer.method.load_state(_part(trainer, _under("method.", tensors)))
         trainer.step, trainer.attempt = int(header["step"]), int(header["attempt"])
     except (RuntimeError, KeyError, ValueError) as problem:
         raise JeatError(f"`{path}` does not fit this run: {problem}", start_over) from problem
     return _under("extra.", tensors)
+
+
+def _whole(trainer: Trainer) -> dict[str, Tensor]:
+    """Return the method's tensors, the images that each rank has of its own put together."""
+    state = trainer.method.state()
+    return {
+        key: trainer.ranks.gather(state[key]) if key in PER_RANK else state[key] for key in state
+    }
+
+
+def _part(trainer: Trainer, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return this rank's part of what `_whole` put together, however many ranks there were."""
+    own = trainer.method.state()
+    for key in PER_RANK:
+        if key in own and key in state:
+            count = len(own[key])
+            rows = torch.arange(count, device=state[key].device) + trainer.ranks.rank * count
+            state[key] = state[key][rows % len(state[key])]
+    return state
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:

@@ -41,6 +41,7 @@ class TrainConfig:
         grad_clip: Largest norm of the gradient; 0 for none.
         ema: Decay of the average of the weights that is saved; 0 for none.
         precision: `auto`, `fp32` or `bf16`, of the network's inside.
+        compile: Whether `torch.compile` makes the network quicker, at the cost of the start.
         seed: Of everything random.
         limit: Use the first so many training images; 0 for all.
         val_split: Training images that are held out, to choose the best state by.
@@ -70,6 +71,7 @@ class TrainConfig:
     grad_clip: float
     ema: float
     precision: str
+    compile: bool
     seed: int
     limit: int
     val_split: int
@@ -152,6 +154,7 @@ _BASE: dict[str, Any] = {
     "grad_clip": 0.0,
     "ema": 0.999,
     "precision": "auto",
+    "compile": False,
     "seed": 0,
     "limit": 0,
     "val_split": 0,

@@ -13,6 +13,7 @@ from .errors import JeatError
 from .evaluate import attack
 from .journal import Journal
 from .paths import write_atomic
+from .ranks import current
 from .reporting import SILENT, Reporter
 from .robustness import Robustness
 from .views._lines import line, mark, tidy
@@ -73,11 +74,11 @@ def attack_each(
                 **settings,
             )
             found.append((subject, result))
-        if subject.record is not None:
+        if subject.record is not None and current().leader:
             mine = [result for each, result in found if each is subject]
             _write(mine, subject.record, reporter)
     for subject, result in found:
-        if subject.progress is not None:
+        if subject.progress is not None and current().leader:
             Journal(subject.progress, result.key).remove()
     return [result for _, result in found]
 

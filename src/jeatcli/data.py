@@ -20,6 +20,7 @@ from .data_published import published
 from .datasets import dataset_facts
 from .errors import JeatError, UsageProblem
 from .randomness import mix
+from .ranks import current
 from .reporting import SILENT, Reporter
 
 # Pixels by which a crop may be shifted in each direction, the custom on CIFAR (He et al. 2016).
@@ -116,21 +117,25 @@ def load(
     """
     dataset_facts(name)
     root = paths.data_dir(data_dir)
+    images = current().leader_first(lambda: _read(name, split, root, download, reporter))
+    return images if limit is None else images.first(limit)
+
+
+def _read(
+    name: str, split: Literal["train", "test"], root: Path, download: bool, reporter: Reporter
+) -> Images:
     try:
         if name.startswith("folder:"):
             place = Path(name.removeprefix("folder:")).expanduser()
-            parts = folder(place, split, reporter)
-        elif name == "digits":
-            parts = digits(split)
-        else:
-            parts = published(name, split, root, download=download, reporter=reporter)
+            return Images(name, *folder(place, split, reporter))
+        if name == "digits":
+            return Images(name, *digits(split))
+        return Images(name, *published(name, split, root, download=download, reporter=reporter))
     except OSError as problem:
         raise JeatError(
             f"cannot read `{problem.filename or name}`: {problem.strerror or problem}",
             "check that you may read it, or name another folder with `--data-dir`",
         ) from problem
-    images = Images(name, *parts)
-    return images if limit is None else images.first(limit)
 
 
 class Loader:
@@ -139,13 +144,37 @@ class Loader:
     Order and augmentation are functions of the seed, the epoch and the place in the epoch
     alone, drawn on the CPU: a resumed run sees what the uninterrupted one would have seen, on
     any device. The last partial batch is dropped; a set smaller than a batch is one batch.
+
+    Args:
+        images: The training set.
+        batch_size: Images a step, of all processes together.
+        augment: Whether to crop and flip.
+        seed: The run's.
+        part: Which part of each batch this process has, and how many parts there are.
+
+    Raises:
+        UsageProblem: If a batch cannot be cut into that many parts.
     """
 
-    def __init__(self, images: Images, batch_size: int, *, augment: bool, seed: int) -> None:
+    def __init__(
+        self,
+        images: Images,
+        batch_size: int,
+        *,
+        augment: bool,
+        seed: int,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
         if batch_size < 1:
             raise UsageProblem(f"the batch size must be at least 1, not {batch_size}")
         self.images = images
         self.batch_size = min(batch_size, len(images))
+        self.part, self.parts = part
+        if self.batch_size % self.parts:
+            raise UsageProblem(
+                f"batches of {self.batch_size} images cannot be shared by {self.parts} processes",
+                f"use a `--batch-size` that {self.parts} divides",
+            )
         self.augment = augment
         self.seed = seed
 
@@ -164,8 +193,10 @@ class Loader:
         if self.augment:
             shifts = torch.randint(2 * CROP + 1, (len(x), 2), generator=generator).to(x.device)
             flips = torch.randint(2, (len(x),), generator=generator).bool().to(x.device)
+        share = self.batch_size // self.parts
         for batch in range(start, len(self)):
-            part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+            first = batch * self.batch_size + self.part * share
+            part = slice(first, first + share)
             chosen = order[part]
             pixels = x[chosen]
             if self.augment:

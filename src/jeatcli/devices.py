@@ -6,6 +6,7 @@ import time
 
 import torch
 
+from . import launch
 from .errors import JeatError, UsageProblem, unknown
 
 
@@ -17,9 +18,14 @@ def pick(name: str = "auto") -> torch.device:
     Raises:
         JeatError: If there is no such device here.
     """
+    if launch.several() and name.startswith("cuda:"):
+        raise UsageProblem(
+            f"`{name}` cannot be the device of several processes",
+            "leave `--device` out: each process takes a device of its own",
+        )
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        return _exact(_own_cuda())
     if name == "auto":
-        if torch.cuda.is_available():
-            return _exact(torch.device("cuda"))
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
@@ -29,6 +35,15 @@ def pick(name: str = "auto") -> torch.device:
         have = f"{kind} devices here: {count}" if count else f"there is no {kind} device here"
         raise JeatError(f"device `{name}` does not exist; {have}", "use `--device auto` or `cpu`")
     return _exact(torch.device(name))
+
+
+def _own_cuda() -> torch.device:
+    """Return the CUDA device of this process: `torchrun` gives each of a machine its own."""
+    if not launch.several():
+        return torch.device("cuda")
+    device = torch.device("cuda", launch.local_number())
+    torch.cuda.set_device(device)
+    return device
 
 
 def _exact(device: torch.device) -> torch.device:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from . import pgd
+from .ranks import current
 from .recipe import Recipe, Trace
 from .reporting import SILENT, Reporter
 
@@ -67,20 +68,34 @@ class Drawing:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Draw the images in turn; yield the numbers (b,) and the images (b, C, H, W) of a batch.
 
+        Where several processes have joined, each draws a part of a batch, all get all of it, and
+        what to skip is what the first one says.
+
         Args:
-            batch_size: Images at a time.
+            batch_size: Images at a time, on each device.
             reporter: Listens to the progress.
             skip: Numbers of images that are there: a batch of such alone is not drawn.
             trace: Keeps the way of the first batch.
         """
-        parts = torch.split(torch.arange(len(self.labels)), batch_size)
-        needed = [part for part in parts if not all(k in skip for k in part.tolist())]
+        ranks = current()
+        parts = torch.split(torch.arange(len(self.labels)), batch_size * ranks.size)
+        needed = ranks.from_leader(
+            lambda: [part for part in parts if not all(k in skip for k in part.tolist())]
+        )
         done = len(self.labels) - sum(map(len, needed))
         with reporter.track("sample", len(self.labels), done=done) as bar:
             for index in needed:
                 watch = trace if trace and index[0] == 0 else None
-                yield index, self.recipe.draw(index, self.labels[index], watch)
+                own = ranks.share(index)
+                images = self.recipe.draw(own, self.labels[own], watch) if len(own) else None
+                drawn = [images] if ranks.size == 1 else ranks.collect(_on_cpu(images))
+                yield index, torch.cat([each for each in drawn if each is not None])
                 bar(len(index))
+
+    def follow(self, batch_size: int) -> None:
+        """Draw this process's part of what another one saves."""
+        for _ in self.batches(batch_size):
+            pass
 
     def all(self, batch_size: int = 256, reporter: Reporter = SILENT, frames: int = 0) -> Samples:
         """Draw all images at once; `frames` of the way of the first ten are kept as well."""
@@ -98,3 +113,7 @@ class Drawing:
             (trace.images, trace.steps) if trace else None,
             None if self.recipe.origin is None else self.recipe.origin.cpu(),
         )
+
+
+def _on_cpu(images: Tensor | None) -> Tensor | None:
+    return None if images is None else images.cpu()

@@ -15,6 +15,8 @@ class JeatError(Exception):
     """
 
     exit_code = 1
+    # Whether another process of the same command tells the user.
+    told = False
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -38,6 +40,10 @@ class Interrupted(JeatError):
     """The user stopped the command; what was done so far is saved."""
 
     exit_code = 130
+
+
+class RankLost(JeatError):
+    """A process of the run has died, and the others cannot go on without it."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageProblem:

@@ -18,6 +18,7 @@ from .datasets import dataset_facts
 from .errors import JeatError, unknown
 from .foreign import Foreign
 from .journal import Journal, digest, tensor_digest
+from .ranks import current
 from .reporting import SILENT, Reporter
 from .robustness import Robustness, save_images
 from .selection import Selection
@@ -101,26 +102,34 @@ def attack(
     aim, kind = (None if name is None else class_index(name, classes) for name in (target, only))
     selected = Selection(num, indices, kind, aim).of(everything, model.device, reporter)
     enough_classes(chosen, len(classes), aim is not None)
+    ranks = current()
+    # Every process as the first does: what these measure may differ from device to device.
+    size, dtype = ranks.from_leader(
+        lambda: (
+            batch_size or fitting(model.classifier, model.meta.shape, model.device),
+            devices.autocast_type("fp32" if exact else "auto", model.device),
+        )
+    )
     trial = Trial(
         model.classifier,
         *selected,
         plan,
         aim,
-        batch_size or fitting(model.classifier, model.meta.shape, model.device),
-        devices.autocast_type("fp32" if exact else "auto", model.device),
+        size,
+        dtype,
         others[0].classifier if others else None,
         keep=images_to is not None,
         reporter=reporter,
     )
     key = _key(trial, chosen, exact, batch_size)
-    trial.journal = None if progress is None else Journal(progress, key)
+    trial.journal = Journal(progress, key) if progress and ranks.leader else None
     found = _examined(trial, chosen) | {
         "attacks": tuple(attacks),
         "transfer_from": others[0].name if others else None,
         "key": key,
     }
     result = _result(model, trial, found, time.perf_counter() - began)
-    if images_to is not None:
+    if images_to is not None and ranks.leader:
         assert trial.adversarial is not None
         save_images(result, trial.adversarial, trial.images.y, images_to)
     if trial.journal and not keep_progress:

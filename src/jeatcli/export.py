@@ -17,6 +17,7 @@ from .drawing import Drawing, Samples
 from .errors import JeatError
 from .journal import digest
 from .paths import check_writable, writing
+from .ranks import current
 from .reporting import SILENT, Reporter
 
 _STRIP_FRAMES = 9
@@ -41,11 +42,15 @@ def save_folder(
 ) -> None:
     """Draw into `000000.png` and so on, each with the settings that drew it.
 
-    An image that is there already, with the same settings, is not drawn again.
+    An image that is there already, with the same settings, is not drawn again. Of several
+    processes only the first writes, here and in `save_npz`.
 
     Raises:
         JeatError: If a file cannot be written.
     """
+    if not current().leader:
+        drawing.follow(batch_size)
+        return
     about, classes = identity(drawing), drawing.recipe.model.meta.classes
     names = [classes[label] for label in drawing.labels.tolist()]
     texts = [{"jeat": json.dumps(about | {"image": k, "class": c})} for k, c in enumerate(names)]
@@ -75,6 +80,9 @@ def save_npz(
     Raises:
         JeatError: If a file cannot be written.
     """
+    if not current().leader:
+        drawing.follow(batch_size)
+        return
     check_writable(path)
     beside = path.with_name(f".{path.name}.part")
     about, shape = identity(drawing), drawing.recipe.model.meta.shape

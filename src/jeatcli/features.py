@@ -19,6 +19,7 @@ from .errors import JeatError
 from .inception import checksum
 from .journal import digest, tensor_digest
 from .paths import cache_dir, write_atomic
+from .ranks import current
 from .reporting import SILENT, Bar, Reporter
 
 # Of the 2015 Inception network: the last pooling, and the logits without their bias, as the
@@ -52,6 +53,8 @@ def extract(
 ) -> Features:
     """Return the features of uint8 images (n, C, H, W).
 
+    Where several processes have joined, each takes those of a part, and all get them all.
+
     Args:
         images: On any device.
         extractor: A classifier, whose penultimate features are taken, or the file of the 2015
@@ -63,9 +66,13 @@ def extract(
     judge = (
         _classifier(extractor) if isinstance(extractor, Model) else _inception(extractor, device)
     )
-    with reporter.track("features", len(images)) as bar, torch.no_grad():
-        parts = [_seen(judge, part, bar) for part in torch.split(images, batch_size)]
-    values, logits = (torch.cat(each) for each in zip(*parts, strict=True))
+    ranks = current()
+    own = ranks.share(images)
+    with reporter.track("features", len(own)) as bar, torch.no_grad():
+        # Of nothing at all torch makes one empty part.
+        parts = [_seen(judge, part, bar) for part in torch.split(own, batch_size) if len(part)]
+    shares = [part for share in ranks.collect(parts) for part in share]
+    values, logits = (torch.cat(each) for each in zip(*shares, strict=True))
     return Features(values, logits)
 
 
@@ -86,16 +93,24 @@ def of_reference(
     key = _key(reference.x, extractor, device)
     name = reference.name.replace("/", "-").replace(":", "-")
     path = cache_dir() / "features" / f"{name}-{split}-{key}.safetensors"
-    try:
-        stored = load_file(path)
-        return Features(stored["values"], stored["logits"])
-    except (OSError, SafetensorError, KeyError):
-        found = extract(reference.x, extractor, batch_size, device, reporter)
-    try:
-        write_atomic(path, lambda beside: save_file(vars(found), beside))
-    except JeatError as problem:
-        reporter.warn(f"the features of {reference.name} are not kept: {problem.message}")
+    ranks = current()
+    if stored := ranks.from_leader(lambda: _stored(path)):
+        return stored
+    found = extract(reference.x, extractor, batch_size, device, reporter)
+    if ranks.leader:
+        try:
+            write_atomic(path, lambda beside: save_file(vars(found), beside))
+        except JeatError as problem:
+            reporter.warn(f"the features of {reference.name} are not kept: {problem.message}")
     return found
+
+
+def _stored(path: Path) -> Features | None:
+    try:
+        found = load_file(path)
+        return Features(found["values"], found["logits"])
+    except (OSError, SafetensorError, KeyError):
+        return None
 
 
 def _key(pixels: Tensor, extractor: Model | Path, device: torch.device) -> str:

@@ -18,6 +18,7 @@ from .edits import NO_EDIT, Edit, Interpolation
 from .errors import UsageProblem
 from .evaluate import class_index
 from .foreign import Foreign
+from .ranks import current
 from .recipe import Recipe
 from .reporting import SILENT, Reporter
 from .starts import with_statistics
@@ -118,7 +119,8 @@ def plan(
     (model,) = load_each([run], device=device, foreign=foreign, reporter=reporter)
     descent = defaults(model, sampler).with_settings(settings)
     start = starts.prepare("uniform" if edit.image else descent.init, model, data_dir, reporter)
-    dtype = devices.autocast_type(precision or "fp32", model.device)
+    # Every process as the first does, for `auto` measures.
+    dtype = current().from_leader(lambda: devices.autocast_type(precision or "fp32", model.device))
     recipe = Recipe(model, descent, start, seed, best_of, dtype=dtype)
     if edit.between:
         between = Interpolation.of(recipe, edit.between, 8 if num is None else num)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
 from . import download
 from .errors import JeatError
 from .paths import cache_dir
+from .ranks import current
 from .reporting import SILENT, Reporter
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -30,14 +32,7 @@ def weights(given: Path | str | None = None, reporter: Reporter = SILENT) -> Pat
         JeatError: If it is absent and cannot be had, or holds something else.
     """
     if given is None:
-        path = download.fetch(
-            FILE,
-            MIRRORS,
-            SHA256,
-            cache_dir() / "inception",
-            reporter,
-            instead=", name it with `--inception-weights`, or score with `--features RUN`",
-        )
+        path = current().leader_first(partial(_fetch, reporter))
     else:
         path = Path(given).expanduser()
         if not path.is_file():
@@ -47,6 +42,17 @@ def weights(given: Path | str | None = None, reporter: Reporter = SILENT) -> Pat
             )
     _check(path)
     return path
+
+
+def _fetch(reporter: Reporter) -> Path:
+    return download.fetch(
+        FILE,
+        MIRRORS,
+        SHA256,
+        cache_dir() / "inception",
+        reporter,
+        instead=", name it with `--inception-weights`, or score with `--features RUN`",
+    )
 
 
 def checksum(path: Path) -> str:

@@ -9,7 +9,7 @@ draw one seed an image for the same reason).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -39,30 +39,51 @@ class Rng(Protocol):
 
 
 class BatchRng:
-    """One generator for the whole batch, on the batch's device: the fast source for training."""
+    """One generator for the whole batch, on the batch's device: the fast source for training.
 
-    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
+    Args:
+        seed: Of the generator.
+        device: The batch's.
+        part: Which part of a batch this process has, and how many parts there are. Every
+            process draws for the whole batch and takes its part, so that what an image gets
+            does not depend on how the batch is shared out.
+    """
+
+    def __init__(
+        self, seed: int, device: torch.device | str = "cpu", part: tuple[int, int] = (0, 1)
+    ) -> None:
         self.generator = torch.Generator(device).manual_seed(seed)
+        self.part, self.parts = part
 
     def uniform(self, like: Tensor) -> Tensor:
-        return torch.rand(
-            like.shape, generator=self.generator, device=like.device, dtype=like.dtype
-        )
+        return self._mine(torch.rand(self._whole(like), **self._as(like)))
 
     def normal(self, like: Tensor) -> Tensor:
-        return torch.randn(
-            like.shape, generator=self.generator, device=like.device, dtype=like.dtype
-        )
+        return self._mine(torch.randn(self._whole(like), **self._as(like)))
 
     def integers(self, high: int, count: int) -> Tensor:
         """Draw `count` integers of [0, high)."""
+        size = (count * self.parts,)
         device = self.generator.device
-        return torch.randint(high, (count,), generator=self.generator, device=device)
+        return self._mine(torch.randint(high, size, generator=self.generator, device=device))
 
     def choice(self, high: int, count: int) -> Tensor:
-        """Draw `count` different integers of [0, high)."""
+        """Draw `count` different integers of [0, high), of this part's own."""
         device = self.generator.device
-        return torch.randperm(high, generator=self.generator, device=device)[:count]
+        drawn = [
+            torch.randperm(high, generator=self.generator, device=device)[:count]
+            for _ in range(self.parts)
+        ]
+        return drawn[self.part]
+
+    def _whole(self, like: Tensor) -> tuple[int, ...]:
+        return (len(like) * self.parts, *like.shape[1:])
+
+    def _as(self, like: Tensor) -> dict[str, Any]:
+        return {"generator": self.generator, "device": like.device, "dtype": like.dtype}
+
+    def _mine(self, drawn: Tensor) -> Tensor:
+        return drawn.chunk(self.parts)[self.part] if self.parts > 1 else drawn
 
 
 class ImageRng:

@@ -17,6 +17,7 @@ from .foreign import Foreign
 from .neighbours import Neighbours, look_up
 from .paths import check_writable
 from .protocol import Protocol
+from .ranks import current
 from .reporting import SILENT, Reporter
 from .source import OpenModel, Source, find
 
@@ -136,12 +137,17 @@ def image_scores(
     size = batch_size or (_FEATURE_BATCH if isinstance(extractor, Model) else _INCEPTION_BATCH)
     ours = features_of.extract(images, extractor, size, place, reporter)
     theirs = features_of.of_reference(against, reference, extractor, size, place, reporter)
+    ranks = current()
+    figures = ranks.from_leader(lambda: fidelity.compute(ours, theirs, **settings))
     near = None
     if neighbours is not None:
-        near = look_up(images, ours.values, against, theirs.values, Path(neighbours))
+        picture = Path(neighbours)
+        near = ranks.from_leader(
+            lambda: look_up(images, ours.values, against, theirs.values, picture)
+        )
     return Scores(
         run=origin.name,
-        **asdict(fidelity.compute(ours, theirs, **settings)),
+        **asdict(figures),
         neighbours=near,
         protocol=protocol.describe(),
         seconds=time.perf_counter() - began,

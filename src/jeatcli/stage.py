@@ -13,6 +13,7 @@ from .checkpoint import Meta, Model
 from .config import TrainConfig
 from .datasets import DatasetFacts, dataset_facts
 from .randomness import mix
+from .ranks import SOLO, Ranks
 from .reporting import SILENT, Reporter
 from .sgld import ClassStatistics
 from .trainer import Trainer
@@ -31,6 +32,7 @@ class Stage:
         device: Where to compute.
         data_dir: Where the data sets are.
         reporter: Hears of downloads.
+        ranks: This process among those of the run.
     """
 
     config: TrainConfig
@@ -38,6 +40,7 @@ class Stage:
     device: torch.device
     data_dir: str | Path | None = None
     reporter: Reporter = SILENT
+    ranks: Ranks = SOLO
 
     def __post_init__(self) -> None:
         self.facts = dataset_facts(self.config.dataset)
@@ -69,11 +72,28 @@ class Stage:
             torch.manual_seed(mix(config.seed, 0))
             classifier = checkpoint.network(meta).to(self.device)
         classifier.autocast = devices.autocast_type(config.precision, self.device)
-        method = methods.make(config.method, config.options)
-        method.setup(methods.Scene(meta.shape, self.statistics, self.device, config.seed))
         augment = self.facts is None or self.facts.augment
-        loader = data.Loader(self.images, config.batch_size, augment=augment, seed=config.seed)
-        return Trainer(config, classifier, method, loader)
+        part = (self.ranks.rank, self.ranks.size)
+        loader = data.Loader(
+            self.images, config.batch_size, augment=augment, seed=config.seed, part=part
+        )
+        trainer = Trainer(config, classifier, self._method(), loader, self.ranks)
+        if config.compile:
+            # Not the average, which has been copied by now: it is used rarely, in many shapes.
+            classifier.compile(dynamic=False)
+        return trainer
+
+    def _method(self) -> methods.Method:
+        """Return the method, with its share of the replay buffer."""
+        config, ranks = self.config, self.ranks
+        options = dict(config.options)
+        if "buffer_size" in options:
+            options["buffer_size"] //= ranks.size
+        method = methods.make(config.method, options)
+        seed = config.seed if ranks.leader else mix(config.seed, ranks.rank)
+        shape = self.images.shape
+        method.setup(methods.Scene(shape, self.statistics, self.device, seed))
+        return method
 
     def describe(self, trainer: Trainer | None) -> Meta:
         """Return the header of the model as it is."""

@@ -14,6 +14,7 @@ from .errors import Diverged
 from .guard import RanAway
 from .log import Log
 from .profiling import Profile
+from .ranks import lost, rank_lost
 from .stage import Stage
 from .trainer import Callback
 from .validation import Validation
@@ -66,12 +67,13 @@ class Survivor:
             Interrupted: If it was stopped.
         """
         trainer, stage = self.trainer, self.stage
-        if (stage.folder / runs.STATE_FILE).exists():
+        if stage.ranks.from_leader((stage.folder / runs.STATE_FILE).exists):
             self._go_to_state()
             stage.reporter.say(f"going on with `{stage.folder}` from step {trainer.step:,}")
         else:
             self.saver.save_state(trainer)
-        if trainer.finished:  # the state is there but its model is lost or damaged
+        # The state may be there while its model is lost or damaged.
+        if trainer.finished and trainer.ranks.leader:
             self.saver.save_model(trainer)
         label, size = f"train {self.config.method}", self.config.batch_size
         total, done = trainer.steps * size, trainer.step * size
@@ -88,6 +90,8 @@ class Survivor:
         except RanAway as problem:
             reason = str(problem)
         except (torch.OutOfMemoryError, RuntimeError) as problem:
+            if lost(problem):
+                raise rank_lost() from problem
             if not memory.is_exhausted(problem):
                 raise
             raise memory.too_large(self.trainer) from problem
@@ -97,14 +101,16 @@ class Survivor:
 
     def _go_to_state(self) -> None:
         self.saver.load_state(self.trainer)
-        self.log.rewind(self.trainer.step)
+        if self.trainer.ranks.leader:
+            self.log.rewind(self.trainer.step)
 
     def _go_back(self, reason: str) -> None:
         trainer, at = self.trainer, self.trainer.step
         self._go_to_state()
         attempt = trainer.attempt + 1
         event = {"event": "diverged", "step": trainer.step, "attempt": attempt, "reason": reason}
-        self.log.write({**event, "diverged_at": at})
+        if trainer.ranks.leader:
+            self.log.write({**event, "diverged_at": at})
         if attempt > self.config.retries:
             raise Diverged(
                 f"training ran away at step {at:,} ({reason}), {attempt} times in all; "
@@ -119,8 +125,10 @@ class Survivor:
         )
 
     def _callbacks(self) -> Sequence[Callback]:
-        """Return what happens around the loop, in this order."""
+        """Return what happens around the loop, in this order; only the leader writes."""
         stage, saver = self.stage, self.saver
+        if not stage.ranks.leader:
+            return [saver.guard, saver, Stop(self.should_stop, saver)]
         return [
             *self.profile,
             saver.guard,

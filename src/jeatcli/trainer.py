@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.profiler import record_function
 
 from .config import TrainConfig
@@ -16,6 +16,7 @@ from .methods import Method
 from .models import Classifier
 from .optimize import Average, lr_factor, optimizer
 from .randomness import BatchRng, mix
+from .ranks import SOLO, Ranks
 
 Metrics = dict[str, Tensor]
 # The parts of a step, as `--profile` tells them; the attack and the chain belong to the loss.
@@ -32,6 +33,17 @@ class Callback(Protocol):
         """Follow an epoch."""
 
 
+class Objective(nn.Module):
+    """A method's loss as a module around the network, which is what processes share."""
+
+    def __init__(self, method: Method, model: Classifier) -> None:
+        super().__init__()
+        self.method, self.model = method, model
+
+    def forward(self, x: Tensor, y: Tensor, rng: BatchRng) -> tuple[Tensor, Metrics]:
+        return self.method.loss(self.model, x, y, rng)
+
+
 class Trainer:
     """Run one method over one loader; everything else is a callback.
 
@@ -41,9 +53,15 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainConfig, model: Classifier, method: Method, loader: Loader
+        self,
+        config: TrainConfig,
+        model: Classifier,
+        method: Method,
+        loader: Loader,
+        ranks: Ranks = SOLO,
     ) -> None:
         self.config, self.model, self.method, self.loader = config, model, method, loader
+        self.ranks, self.objective = ranks, ranks.wrap(Objective(method, model))
         self.optimizer = optimizer(config, model)
         self.average = Average(model, copy.deepcopy(model), config.ema)
         self.step, self.attempt = 0, 0
@@ -89,19 +107,22 @@ class Trainer:
     def update(self, x: Tensor, y: Tensor) -> Metrics:
         """Take one step on images (n, C, H, W) in [0, 1] with labels (n,)."""
         self.model.train()
-        rng = BatchRng(mix(self.config.seed, self.attempt, self.step), x.device)
+        ranks = self.ranks
+        seed = mix(self.config.seed, self.attempt, self.step)
+        rng = BatchRng(seed, x.device, (ranks.rank, ranks.size))
         with record_function("loss"):
-            loss, metrics = self.method.loss(self.model, x, y, rng)
+            loss, metrics = self.objective(x, y, rng)
         self.optimizer.zero_grad(set_to_none=True)
         with record_function("backward"):
             torch.autograd.backward(loss)
         with record_function("optimizer"):
             norm = self._descend()
+            ranks.average_statistics(self.model)
         self.step += 1
         with record_function("average"):
             self.average.update(self.step)
         logged = {"loss": loss, "grad_norm": norm, **metrics}
-        return {name: value.detach() for name, value in logged.items()}
+        return ranks.mean({name: value.detach() for name, value in logged.items()})
 
     @property
     def lr(self) -> float:

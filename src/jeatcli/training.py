@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import torch
 from . import devices, run_folder, runs
 from .config import TrainConfig
 from .paths import check_writable
+from .ranks import current
 from .reporting import SILENT, Reporter
 from .stage import Stage
 from .survival import Survivor
@@ -74,39 +77,53 @@ def train(
         JeatError: If the run is there with other settings, or data or device are at fault.
         Diverged: If the run ran away more often than `config.retries`.
         Interrupted: If it was stopped.
+        RankLost: If another of the processes that `torchrun` started has died.
     """
     began = time.perf_counter()
-    folder = runs.place(out or run_folder.run_name(config))
-    if not folder.is_dir():
-        check_writable(folder / runs.CONFIG_FILE)
-    place = devices.pick(device)
-    config = config if force else run_folder.compare(folder, config)
-    config = _with_precision(config, place)
-    epochs = None if force else run_folder.epochs_done(folder)
-    seen, last = 0, run_folder.last_line(folder)
-    if already_done := epochs is not None:
+    place, ranks = devices.pick(device), current()
+    reporter = reporter if ranks.leader else SILENT
+    folder, config, epochs = ranks.from_leader(partial(_find, config, out, place, force))
+    seen, already_done = 0, epochs is not None
+    if already_done:
         reporter.say(f"`{folder}` is done; `--force` starts it over")
     else:
-        stage = Stage(config, folder, place, data_dir, reporter)
-        run_folder.create(folder, config, force)
-        with run_folder.locked(folder):
-            run_folder.clear_stale(folder)
+        stage = Stage(config, folder, place, data_dir, reporter, ranks)
+        with ExitStack() as held:
+            ranks.from_leader(partial(_hold, held, folder, config, force))
             survivor = Survivor(stage, should_stop, profile)
             survivor.run()
-        seen, last = survivor.seen, run_folder.last_line(folder)
-        epochs = stage.trainer.epoch
+        seen, epochs = survivor.seen, stage.trainer.epoch
     return TrainResult(
         run=str(folder),
         epochs=epochs or 0,
         images=seen,
         seconds=time.perf_counter() - began,
-        metrics=last,
+        metrics=run_folder.last_line(folder),
         device=str(place),
         precision=config.precision,
         seed=config.seed,
         version=version("jeat-cli"),
         already_done=already_done,
     )
+
+
+def _find(
+    config: TrainConfig, out: str | Path | None, device: torch.device, force: bool
+) -> tuple[Path, TrainConfig, int | None]:
+    """Return the run's directory, the settings to go on with, and its epochs if it is done."""
+    folder = runs.place(out or run_folder.run_name(config))
+    if not folder.is_dir():
+        check_writable(folder / runs.CONFIG_FILE)
+    config = config if force else run_folder.compare(folder, config)
+    epochs = None if force else run_folder.epochs_done(folder)
+    return folder, _with_precision(config, device), epochs
+
+
+def _hold(held: ExitStack, folder: Path, config: TrainConfig, force: bool) -> None:
+    """Make the run's directory, keep other processes off it, and clear a dead one's litter."""
+    run_folder.create(folder, config, force)
+    held.enter_context(run_folder.locked(folder))
+    run_folder.clear_stale(folder)
 
 
 def _with_precision(config: TrainConfig, device: torch.device) -> TrainConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from .attacks import Attack, Batch, Plan, Search
 from .errors import JeatError, UsageProblem
 from .journal import Journal
 from .models import Classifier
+from .ranks import current
 from .reporting import SILENT, Bar, Reporter
 from .threat import Threat
 
@@ -45,9 +46,27 @@ class Progress:
     finished: int = 0
 
 
+class Strike(NamedTuple):
+    """What an attack did to a batch, or to a process's part of it.
+
+    Args:
+        fallen: The numbers of the images that it broke.
+        images: They as it moved them (n, C, H, W), on the CPU, if they are kept.
+        forward, backward: Passes in images.
+    """
+
+    fallen: list[int]
+    images: Tensor | None = None
+    forward: int = 0
+    backward: int = 0
+
+
 @dataclass
 class Trial:
     """Attacks in turn on the images that are still robust.
+
+    Where several processes have joined, each attacks a part of every batch; all have the same
+    verdicts, and the first one writes.
 
     Args:
         classifier: The plain one, in eval mode and float32: it judges.
@@ -78,9 +97,10 @@ class Trial:
 
     def run(self, attacks: Sequence[Attack]) -> dict[str, Any]:
         """Attack; return the parts of `Robustness` that are found out, for JSON."""
-        correct = self._correct()
+        correct = current().from_leader(self._correct).to(self.images.y.device)
         self.adversarial = data.unit(self.images.x).cpu() if self.keep else None
         self.progress = self._resumed(len(correct))
+        self.search = Search(self.source or self.classifier, self.dtype)
         for number in range(self.progress.finished, len(attacks)):
             self._attack(number, attacks[number], correct)
         labels = _labels(attacks)
@@ -108,10 +128,10 @@ class Trial:
     def _correct(self) -> Tensor:
         """Return which images are taken for what they are: the only ones worth attacking."""
         parts = data.batches(self.images, self.batch_size)
-        return torch.cat([self.classifier(x).argmax(1) == y for x, y in parts])
+        return torch.cat([self.classifier(x).argmax(1) == y for x, y in parts]).cpu()
 
     def _resumed(self, count: int) -> Progress:
-        found = self.journal.read() if self.journal else None
+        found = current().from_leader(lambda: self.journal.read() if self.journal else None)
         if found is None:
             return Progress([UNBROKEN] * count, self.batch_size, self.dtype is torch.bfloat16)
         progress = Progress(**found["progress"])
@@ -129,7 +149,7 @@ class Trial:
         # What this attack broke already, before it was interrupted, was among its images.
         waiting = correct & ((broken_by == UNBROKEN) | (broken_by == number))
         left = waiting.nonzero().squeeze(1)
-        size = max(1, self.batch_size // attack.rows)
+        size = max(1, self.batch_size // attack.rows) * current().size
         if len(progress.counts) == number:
             progress.counts.append({"forward": 0, "backward": 0, "seconds": 0.0})
         done = progress.done
@@ -143,8 +163,21 @@ class Trial:
         self._write()
 
     def _batch(self, number: int, attack: Attack, index: Tensor, bar: Bar) -> None:
-        began = time.perf_counter()
-        search = Search(self.source or self.classifier, self.dtype, lambda k: bar(0, step=k))
+        began, ranks = time.perf_counter(), current()
+        counts = self.progress.counts[number]
+        for strike in ranks.collect(self._strike(attack, ranks.share(index), bar)):
+            self._count(number, strike)
+            counts["forward"] += strike.forward
+            counts["backward"] += strike.backward
+        counts["seconds"] += time.perf_counter() - began
+        self.progress.done += len(index)
+        self._write()
+
+    def _strike(self, attack: Attack, index: Tensor, bar: Bar) -> Strike:
+        """Attack the images of index (n,), which are this process's part of a batch."""
+        if not len(index):
+            return Strike([])
+        search = self.search.anew(lambda k: bar(0, step=k))
         x, y = data.unit(self.images.x[index]), self.images.y[index]
         target = None if self.aim is None else torch.full_like(y, self.aim)
         batch = Batch(x, y, target, self.places.to(x.device)[index])
@@ -152,22 +185,18 @@ class Trial:
         check(attack.name, batch, moved, self.plan.threat)
         with torch.no_grad():
             fallen = batch.broken(self.classifier(moved)).nonzero().squeeze(1)
-        self._count(number, index[fallen], moved[fallen])
-        counts = self.progress.counts[number]
-        counts["forward"] += search.forward
-        counts["backward"] += search.backward
-        counts["seconds"] += time.perf_counter() - began
-        self.progress.done += len(index)
-        self._write()
+        images = moved[fallen].cpu() if self.keep else None
+        return Strike(index[fallen].tolist(), images, search.forward, search.backward)
 
-    def _count(self, number: int, places: Tensor, moved: Tensor) -> None:
-        for place in places.tolist():
+    def _count(self, number: int, strike: Strike) -> None:
+        for place in strike.fallen:
             self.progress.broken_by[place] = number
-        if self.adversarial is None or not len(places):
+        if self.adversarial is None or strike.images is None or not strike.fallen:
             return
-        self.adversarial[places.cpu()] = moved.cpu()
+        places, images = torch.tensor(strike.fallen), strike.images
+        self.adversarial[places] = images
         if self.journal:
-            self._keep(lambda journal: journal.write_images(self.progress.parts, places, moved))
+            self._keep(lambda journal: journal.write_images(self.progress.parts, places, images))
         self.progress.parts += 1
 
     def _write(self) -> None:

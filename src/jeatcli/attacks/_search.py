@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..models import Classifier
+from ..models import Classifier, quick
 from ._base import Batch
 
 
@@ -21,10 +21,11 @@ class Search:
 
     Args:
         classifier: In eval mode, float32.
-        dtype: What the search computes in; None is float32, and then there is nothing to confirm.
+        dtype: What the search computes in; None is float32.
         on_step: Hears the number of each step.
 
     Attributes:
+        exact: Whether the plain classifier itself is searched on: there is nothing to confirm.
         forward, backward: Images that went through the network so far, either way.
     """
 
@@ -35,14 +36,17 @@ class Search:
         on_step: Callable[[int], None] = ignore,
     ) -> None:
         self.plain = classifier
-        self.exact = dtype is None
         self.on_step = on_step
         self.forward = self.backward = 0
-        self._quick = classifier
-        if not self.exact:
-            # A shallow copy: the same weights, another precision.
-            self._quick = copy.copy(classifier)
-            self._quick.autocast = dtype
+        self._quick = quick(classifier, dtype)
+        self.exact = self._quick is classifier
+
+    def anew(self, on_step: Callable[[int], None]) -> Search:
+        """Return the same search with nothing counted yet."""
+        twin = copy.copy(self)
+        twin.forward = twin.backward = 0
+        twin.on_step = on_step
+        return twin
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the float32 logits (n, K) of images (n, C, H, W) in [0, 1]."""
@@ -67,7 +71,7 @@ class Search:
 
     @torch.no_grad()
     def broken(self, batch: Batch, moved: Tensor, logits: Tensor) -> Tensor:
-        """Return which of the moved images are broken: by their logits, confirmed in float32."""
+        """Return which of the moved images are broken: by their logits, confirmed by the plain."""
         broken = batch.broken(logits)
         if self.exact:
             return broken

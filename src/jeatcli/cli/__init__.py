@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from ..errors import JeatError, unknown
+from .. import launch
+from ..errors import Diverged, Interrupted, JeatError, UsageProblem, unknown
 
 # The first lines of the commands' docstrings, so that `jeat --help` need not import them.
 COMMANDS = {
@@ -84,10 +85,18 @@ class LazyGroup(click.Group):
 
                 click.echo(traceback.format_exc(), err=True, nl=False)
             failure = translate(problem)
+            if _told(problem):
+                ctx.exit(failure.exit_code)
             click.echo(f"Error: {failure.message}", err=True)
             if failure.hint:
                 click.echo(f"Hint: {failure.hint}", err=True)
             ctx.exit(failure.exit_code)
+
+
+def _told(problem: BaseException) -> bool:
+    """Tell whether another process says it: those of one command meet most errors together."""
+    together = UsageProblem | Diverged | Interrupted
+    return not launch.first() and (getattr(problem, "told", False) or isinstance(problem, together))
 
 
 def translate(problem: BaseException) -> Failure:
@@ -116,6 +125,11 @@ def translate(problem: BaseException) -> Failure:
             return Failure("out of memory", "use a smaller `--batch-size` or fewer images")
         case ModuleNotFoundError(name=str(name)) if not name.startswith("jeatcli"):
             return Failure(f"the package `{name}` is not installed", "run `pip install jeat-cli`")
+        case _ if "C++ compiler found" in text:
+            return Failure(
+                "`--compile` needs a C++ compiler, and there is none",
+                "install one, such as g++, or leave `--compile` out",
+            )
         case _ if "torchvision::nms" in text:
             return Failure(
                 "torch and torchvision come from different builds",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .. import launch
 from ..errors import Interrupted, JeatError, UsageProblem
 from ..paths import cache_dir, check_writable
 from . import ui
@@ -187,7 +188,7 @@ def command(
         raise Interrupted(
             "the attack is stopped, its progress saved", "the same command goes on from there"
         ) from None
-    picture = None if plot is None else draw(results, plot)
+    picture = draw(results, plot) if plot is not None and launch.first() else None
     records = [subject.record for subject in subjects]
     ui.emit(as_json_knows_it(results, records, picture), as_json, lambda: report(results, picture))
     lowest = min(result.robust for result in results)

@@ -157,7 +157,7 @@ other_options = combine(
 )
 
 
-@click.command("landscape", cls=Command, lists={"Kinds": kinds})
+@click.command("landscape", cls=Command, lists={"Kinds": kinds}, shared=False)
 @click.argument("runs", nargs=-1, type=RUN, metavar="[RUN]...")
 @_what("--kind", help="What to show, listed below", type=KIND, metavar="KIND", default="contour")
 @_what(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from .. import launch
 from ..foreign import Foreign
 from .parameters import (
     ACTIVATIONS,
@@ -58,11 +59,26 @@ class Command(click.Command):
 
     Args:
         lists: For each heading a function that returns names and their summaries.
+        shared: Whether several processes share its work; else the first does it alone.
     """
 
-    def __init__(self, *args: Any, lists: Lists | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, lists: Lists | None = None, shared: bool = True, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.lists = lists or {}
+        self.shared = shared
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it, together with the other processes that `torchrun` started, if it did."""
+        if not launch.several():
+            return super().invoke(ctx)
+        from ..devices import pick
+        from ..ranks import joined
+
+        with joined(pick(ctx.params.get("device", "auto"))) as ranks:
+            if self.shared or ranks.leader:
+                return super().invoke(ctx)
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         """Return `--help`, its help in the form of the others."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .. import launch
 from ..paths import check_writable
 from . import ui
 from .options import (
@@ -162,12 +163,13 @@ def command(
     if layout == "grid":
         frames = export.frames_for(trace) if trace else 0
         drawn = drawing.all(batch_size, terminal, frames)
-        picture = export.save_grid(drawn, target, scale)
         found = {"trace": trace, "distance": drawn.distance}
-        if trace:
-            export.save_trace(drawn, trace, scale)
-        if preview:
-            ui.show(picture)
+        if launch.first():
+            picture = export.save_grid(drawn, target, scale)
+            if trace:
+                export.save_trace(drawn, trace, scale)
+            if preview:
+                ui.show(picture)
     elif layout == "png":
         export.save_folder(drawing, target, batch_size, terminal)
     else:

@@ -80,7 +80,7 @@ def command(
     terminal = ui.open_terminal(quiet, verbose)
     config = resolve(settings(ctx, given))
     if dry_run:
-        click.echo(to_toml(config), nl=False)
+        ui.write(to_toml(config).removesuffix("\n"))
         return
     if verbose:
         terminal.say(to_toml(config).rstrip())

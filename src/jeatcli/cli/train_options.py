@@ -138,6 +138,12 @@ machine_options = combine(
         type=click.Choice(PRECISIONS),
         shown="auto",
     ),
+    _machine(
+        "--compile/--no-compile",
+        help="Let torch compile the network: minutes at the start, faster steps after them",
+        default=None,
+        shown="no",
+    ),
     device,
     _machine(
         "--profile",

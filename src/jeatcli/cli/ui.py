@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from .. import launch
 from ..errors import UsageProblem
 from ..paths import runs_dir
 from ..reporting import Bar, BarContext
@@ -82,6 +83,8 @@ class Task:
 class Terminal:
     """The reporter of the command line: bars on a terminal, plain lines elsewhere.
 
+    Of several processes only the first says anything.
+
     Args:
         quiet: Say nothing.
         verbose: Write lines, and more of them, on a terminal too.
@@ -90,7 +93,7 @@ class Terminal:
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
         if quiet and verbose:
             raise UsageProblem("`--quiet` and `--verbose` exclude each other")
-        self.quiet, self.verbose = quiet, verbose
+        self.quiet, self.verbose = quiet or not launch.first(), verbose
         self._live: Progress | None = None
 
     def track(self, label: str, total: int, unit: str = "image", done: int = 0) -> BarContext:
@@ -215,7 +218,7 @@ def show(picture: Image) -> None:
 
     It is made smaller if it is wider than the terminal.
     """
-    if not (sys.stdout.isatty() and is_terminal()):
+    if not (launch.first() and sys.stdout.isatty() and is_terminal()):
         return
     from rich.console import Console
     from rich.style import Style
@@ -235,7 +238,13 @@ def show(picture: Image) -> None:
 
 def emit(result: object, as_json: bool, human: Callable[[], str]) -> None:
     """Print the result on stdout: one JSON object, or what `human` returns."""
-    click.echo(json.dumps(plain(result), allow_nan=False) if as_json else human())
+    write(json.dumps(plain(result), allow_nan=False) if as_json else human())
+
+
+def write(text: str) -> None:
+    """Print a text on stdout; of several processes only the first does."""
+    if launch.first():
+        click.echo(text)
 
 
 def plain(value: Any) -> Any:

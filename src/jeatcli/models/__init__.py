@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from ._classifier import Classifier, Normalize, frozen
 from ._guess import candidates
+from ._quick import quick
 from ._shape import Shape, architectures, build
 
-__all__ = ["Classifier", "Normalize", "Shape", "architectures", "build", "candidates", "frozen"]
+__all__ = [
+    "Classifier",
+    "Normalize",
+    "Shape",
+    "architectures",
+    "build",
+    "candidates",
+    "frozen",
+    "quick",
+]

@@ -5,13 +5,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 
 class Network(nn.Module, ABC):
-    """What an architecture's file builds."""
+    """What an architecture's file builds.
+
+    Attributes:
+        foldable: Whether the features are those of modules in an order that no image changes, so
+            that an attack may search on a network with its batch normalisations folded.
+    """
+
+    foldable: ClassVar[bool] = False
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:

@@ -27,6 +27,8 @@ class ResidualNet(Network):
         count: Blocks in a stage.
     """
 
+    foldable = True
+
     def __init__(self, shape: Shape, block: Maker, widths: tuple[int, ...], count: int) -> None:
         super().__init__()
         inputs = widths[0]

@@ -15,6 +15,8 @@ from ._shape import Shape
 class Small(Network):
     """Two convolutions a resolution, halved down to 4 pixels, then a hidden layer of 256."""
 
+    foldable = True
+
     def __init__(self, shape: Shape, width: int = 32) -> None:
         super().__init__()
         channels, height, breadth = shape.image

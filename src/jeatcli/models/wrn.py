@@ -56,6 +56,8 @@ class NetworkBlock(nn.Module):
 class WideResNet(Network):
     """Three stages of 16, 32 and 64 times `width` channels."""
 
+    foldable = True
+
     def __init__(self, shape: Shape, depth: int, width: int) -> None:
         super().__init__()
         count = (depth - 4) // 6

@@ -1,0 +1,67 @@
+"""What bfloat16 costs in accuracy: the same CIFAR-10 runs in bf16 and in fp32, over seeds.
+
+    python benchmarks/precision.py [--method at] [--limit 3000] [--epochs 5] [--seeds 3]
+
+Both start from the same weights and see the same batches. Measured by each run's averaged model on
+the first test images, in float32 either way: clean accuracy, and PGD-10 at linf 8/255.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from jeatcli import evaluate
+from jeatcli.config import resolve
+from jeatcli.training import train
+
+PRECISIONS = ("fp32", "bf16")
+
+
+def measure(settings: dict[str, object], folder: Path, num: int) -> tuple[float, float, float]:
+    """Train one run; return its clean and robust accuracy, and the seconds that it took."""
+    began = time.perf_counter()
+    watching = {"sample_every": 0, "eval_every": 0}
+    run = train(resolve(settings | watching), folder).run
+    seconds = time.perf_counter() - began
+    found = evaluate.attack(run, steps=10, num=num, exact=True)
+    return found.clean, found.robust, seconds
+
+
+def main() -> None:
+    """Train, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--method", default="at")
+    parser.add_argument("--arch", default="small")
+    parser.add_argument("--limit", type=int, default=3000)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("-n", type=int, default=1000)
+    given = parser.parse_args()
+    keys = ("method", "arch", "limit", "epochs")
+    settings = {key: getattr(given, key) for key in keys}
+    print("| precision | seed | clean | PGD-10 | s |\n| --- | --- | --- | --- | --- |", flush=True)
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in PRECISIONS}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(given.seeds):
+            for name in PRECISIONS:
+                run = settings | {"precision": name, "seed": seed}
+                row = measure(run, Path(folder) / f"{name}-{seed}", given.n)
+                found[name].append(row)
+                print(
+                    f"| {name} | {seed} | {row[0]:.4f} | {row[1]:.4f} | {row[2]:.0f} |", flush=True
+                )
+    for name, rows in found.items():
+        columns = list(zip(*rows, strict=True))
+        spread = [statistics.stdev(each) if len(each) > 1 else 0.0 for each in columns]
+        cells = [
+            f"{statistics.mean(c):.4f} ± {s:.4f}" for c, s in zip(columns, spread, strict=True)
+        ]
+        print(f"| {name} | all | {cells[0]} | {cells[1]} | |")
+
+
+if __name__ == "__main__":
+    main()
