@@ -15,7 +15,7 @@ from tiny import save_run
 
 from jeatcli import attacks, data, evaluate, pgd
 from jeatcli.attacks import Plan
-from jeatcli.threat import Threat
+from jeatcli.threat import Threat, fraction
 
 QUICK = ("--attack", "fgsm", "-n", 60)
 
@@ -238,3 +238,8 @@ def test_fail_under(home: Path) -> None:
     assert failed.exit_code == 1
     assert "Error: robust accuracy 0.0" in failed.stderr
     assert json.loads(failed.stdout)["robust"] < 0.9
+
+
+def test_radii_are_written_as_they_are_meant() -> None:
+    written = [fraction(value) for value in (8 / 255, 128 / 255, 0.2, 0.15, 0.5, 0, 2.5 / 255)]
+    assert written == ["8/255", "128/255", "0.2", "0.15", "0.5", "0", "0.00980392"]

@@ -16,6 +16,7 @@ from .paths import write_atomic
 from .ranks import current
 from .reporting import SILENT, Reporter
 from .robustness import Robustness
+from .threat import fraction
 from .views._lines import line, mark, tidy
 
 # Inches, and dots per inch.
@@ -103,6 +104,8 @@ def plot(results: Sequence[Robustness], path: Path) -> Path:
     from matplotlib.figure import Figure
 
     figure.check_path(path)
+    levels = all(fraction(result.eps).endswith("/255") or not result.eps for result in results)
+    scale = 255 if levels else 1
     about = [{"run": r.run, "eps": r.eps, "clean": r.clean, "robust": r.robust} for r in results]
     with figure.styled():
         drawing = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
@@ -112,16 +115,17 @@ def plot(results: Sequence[Robustness], path: Path) -> Path:
             radii = [0.0, *(result.eps for result in mine)]
             shares = [mine[0].clean, *(result.robust for result in mine)]
             axis.plot(
-                [255 * radius for radius in radii] if mine[0].norm == "linf" else radii,
+                [scale * radius for radius in radii],
                 [100 * share for share in shares],
                 label=run,
                 **line(number) | mark(number),
             )
         first = results[0]
-        axis.set_xlabel(f"{first.norm} eps" + (", in 1/255" if first.norm == "linf" else ""))
+        axis.set_xlabel(f"{first.norm} eps" + (", in 1/255" if levels else ""))
         axis.set_ylabel(f"accuracy under {' + '.join(first.attacks)}, %")
         axis.set_ylim(0, 100)
         axis.set_xlim(left=0)
+        axis.locator_params(axis="x", nbins=5)
         tidy(axis)
         axis.legend(frameon=False)
         return figure.save(drawing, path, "Accuracy under attack", json.dumps(about))

@@ -39,9 +39,11 @@ NORMS = ("linf", "l2")
 
 
 def fraction(value: float) -> str:
-    """Write `value` as a fraction of 255 where it is one, else as a decimal."""
+    """Write `value` as a fraction of 255 where it is one, unless it is short as a decimal."""
     over = value * 255
-    if value < 1 and over >= 0.5 and abs(over - round(over)) < 1e-6:
+    # 0.2 happens to be 51/255, and is meant as it stands.
+    short = abs(value - round(value, 3)) < 1e-9
+    if value < 1 and over >= 0.5 and abs(over - round(over)) < 1e-6 and not short:
         return f"{round(over)}/255"
     return f"{value:g}"
 
