@@ -193,7 +193,9 @@ def command(
     ui.emit(as_json_knows_it(results, records, picture), as_json, lambda: report(results, picture))
     lowest = min(result.robust for result in results)
     if fail_under is not None and lowest < fail_under:
-        raise JeatError(f"robust accuracy {lowest:.4f} is below {fail_under:g}")
+        failed = JeatError(f"robust accuracy {lowest:.4f} is below {fail_under:g}")
+        failed.told = not launch.first()
+        raise failed
     if not is_foreign(paths[0]):
         terminal.hint(ui.next_command("sample", runs[0] if runs else None))
 
