@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from peak_memory import peak_memory
 from torch import Tensor, nn
 from train_step import seconds
 
@@ -85,25 +86,6 @@ def contenders(given: argparse.Namespace, device: torch.device) -> dict[str, Cal
         "sample": partial(next, batches),
         "plain loop": partial(plain_chain, loop, classes, descent, device),
     }
-
-
-def peak_memory(step: Callable[[], object], device: torch.device) -> float:
-    """Return the MiB that a step adds at its height: of the device, on a CPU of the process."""
-    if device.type == "cuda":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the height so far
-    before = status("VmRSS")
-    step()
-    return status("VmHWM") - before
-
-
-def status(name: str) -> float:
-    """Return a size of this process in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 2**10
 
 
 def ours(drawing: Drawing, batch_size: int) -> Iterator[object]:

@@ -25,9 +25,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from peak_memory import peak_memory
 from published_loops import Published, plain
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from jeatcli import devices
@@ -92,20 +92,6 @@ def alternate(contenders: dict[str, Step], rounds: int) -> dict[str, float]:
     return {name: statistics.median(each) for name, each in times.items()}
 
 
-def peak_memory(step: Step) -> float:
-    """Return the most MiB that tensors hold during a step; on a CPU, above what they held."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        return torch.cuda.max_memory_allocated() / 2**20
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step()
-    changes = [event for event in profiler.events() if event.name == "[memory]"]
-    changes.sort(key=lambda event: event.time_range.start)
-    held = itertools.accumulate(event.self_cpu_memory_usage for event in changes)
-    return max(held, default=0) / 2**20
-
-
 def matrix_product(given: argparse.Namespace) -> tuple[Step, float]:
     """Return a large matrix product in the precision of the step, and its operations."""
     device = devices.pick(given.device)
@@ -151,7 +137,7 @@ def compare_steps(arch: str, method: str, given: argparse.Namespace) -> None:
     peak = operations / times.pop("product")
     work = flops(trainer, method)
     for name, taken in times.items():
-        memory = peak_memory(contenders[name])
+        memory = peak_memory(contenders[name], trainer.device)
         told = (
             arch,
             method,

@@ -27,7 +27,7 @@ def test_logits_and_features(arch: str, norm: str) -> None:
     x = torch.rand(2, 3, 32, 32)
     features = model.features(x)
     assert model(x).shape == (2, 10)
-    torch.testing.assert_close(model.net.head(features), model(x))  # type: ignore[operator]
+    torch.testing.assert_close(model.net.head(features), model(x))
 
 
 @pytest.mark.parametrize("image", [(1, 8, 8), (1, 28, 28), (3, 20, 30)])

@@ -104,7 +104,7 @@ def test_forward_is_the_formula(arch: str, block: Block, stages: int, count: int
     with torch.no_grad():
         expected = logits(net.state_dict(), x, block, stages, count)
         torch.testing.assert_close(net(x), expected, rtol=1e-4, atol=1e-3)
-    assert net.features(x).shape == (2, 64 if stages == 3 else 512)  # type: ignore[operator]
+    assert net.features(x).shape == (2, 64 if stages == 3 else 512)
 
 
 def test_two_networks_of_the_same_names_differ() -> None:
