@@ -3,11 +3,14 @@
     pip install -e ".[reference]"
     python benchmarks/autoattack_parity.py RUN [-n 500] [--norm linf] [--eps 8/255]
 
-Both search in float32, in batches of one size; `--bf16` lets ours search in bfloat16. Each of the
-four parts is run by itself on all images that are classified correctly, then the whole on what is
-left. Starts are random and not shared, so that images near the limit may fall either way; to tell
-that noise from a difference, the reference is also run with a second seed (`--seeds 2`). A second
-table has APGD from shared starts, where only rounding is left to chance.
+RUN may be a state dict of others, with `--arch`, `--dataset`, `--mean` and `--std`. Both search in
+float32, in batches of one size, the reference on the network in torch's own memory layout, as its
+users load it; `--bf16` lets ours search in bfloat16, `--compile` on a compiled network, whose
+compilation counts. Each of the four parts is run by itself on all images that are classified
+correctly, then the whole on what is left. Starts are random and not shared, so that images near the
+limit may fall either way; to tell that noise from a difference, the reference is also run with a
+second seed (`--seeds 2`). A second table has APGD from shared starts, where only rounding is left
+to chance.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from published_loops import plain
 from pyautoattack import AutoAttack
 from torch import Tensor
 
@@ -28,6 +32,7 @@ from jeatcli.attacks._apgd import Ascent
 from jeatcli.attacks._base import Found
 from jeatcli.attacks._targets import likeliest
 from jeatcli.checkpoint import Model, load
+from jeatcli.foreign import Foreign
 from jeatcli.threat import Threat, parse_number
 
 PARTS = tuple(name for name, _ in attacks.parts("autoattack") or ())
@@ -64,7 +69,7 @@ def reference(case: Case, parts: Sequence[str], seed: int) -> Outcome:
     """Attack by pyautoattack."""
     began = time.perf_counter()
     judge = AutoAttack(
-        case.model.classifier,
+        plain(case.model.classifier).eval(),
         norm=NORMS[case.threat.norm],
         eps=case.threat.eps,
         seed=seed,
@@ -75,11 +80,11 @@ def reference(case: Case, parts: Sequence[str], seed: int) -> Outcome:
     return Outcome(case.robust(moved), time.perf_counter() - began)
 
 
-def ours(case: Case, parts: Sequence[str], seed: int, dtype: torch.dtype | None) -> Outcome:
+def ours(case: Case, parts: Sequence[str], dtype: torch.dtype | None, compiled: bool) -> Outcome:
     """Attack by this package."""
     began = time.perf_counter()
-    search = Search(case.model.classifier, dtype)
-    plan = Plan(case.threat, seed=seed)
+    search = Search(case.model.classifier, dtype, compiled=compiled)
+    plan = Plan(case.threat, seed=0)
     robust = torch.ones_like(case.y, dtype=torch.bool)
     for name in parts:
         attack = attacks.get(name)
@@ -97,7 +102,7 @@ def ours(case: Case, parts: Sequence[str], seed: int, dtype: torch.dtype | None)
 def shared(case: Case) -> None:
     """Run APGD of both from the same starts, on the targeted loss toward the likeliest class."""
     judge = AutoAttack(
-        case.model.classifier,
+        plain(case.model.classifier).eval(),
         norm=NORMS[case.threat.norm],
         eps=case.threat.eps,
         seed=0,
@@ -143,6 +148,14 @@ def agreement(one: Outcome, other: Outcome, n: int) -> str:
     return f"{1 - (one.robust != other.robust).sum().item() / n:.4f}"
 
 
+def subject(given: argparse.Namespace) -> Model:
+    """Load the model that both attack."""
+    if given.arch is None:
+        return load(given.run)
+    foreign = Foreign(given.arch, given.dataset, tuple(given.mean), tuple(given.std))
+    return load(given.run, foreign=foreign)
+
+
 def main() -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -154,9 +167,14 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=250)
     parser.add_argument("--seeds", type=int, default=1, choices=(1, 2))
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--compile", action="store_true")
+    for name in ("arch", "dataset"):
+        parser.add_argument(f"--{name}", help="of a state dict of others")
+    for name in ("mean", "std"):
+        parser.add_argument(f"--{name}", type=float, nargs="+", help="of a state dict of others")
     given = parser.parse_args()
     logging.getLogger("auto-attack").setLevel(logging.ERROR)
-    model = load(given.run)
+    model = subject(given)
     images = data.load(model.meta.dataset, "test").first(given.n).to(model.device)
     x = data.unit(images.x)
     with torch.no_grad():
@@ -164,7 +182,7 @@ def main() -> None:
     threat = Threat(given.norm, model.meta.threat.eps if given.eps is None else given.eps)
     case = Case(model, x[correct], images.y[correct], threat, given.batch_size)
     dtype = torch.bfloat16 if given.bf16 else None
-    precision = "bf16" if given.bf16 else "fp32"
+    precision = ("bf16" if given.bf16 else "fp32") + (", compiled" if given.compile else "")
     print(
         f"{model.name}, {threat}, n = {given.n}, clean {len(case.x) / given.n:.4f}, {precision}\n"
     )
@@ -174,7 +192,8 @@ def main() -> None:
         parts = PARTS if name == "all" else (name,)
         theirs = reference(case, parts, 0)
         again = reference(case, parts, 1) if given.seeds > 1 else None
-        print(row(name, given.n, ours(case, parts, 0, dtype), theirs, again), flush=True)
+        mine = ours(case, parts, dtype, given.compile)
+        print(row(name, given.n, mine, theirs, again), flush=True)
     shared(case)
 
 

@@ -44,7 +44,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 def plain(classifier: Classifier) -> nn.Module:
-    """Return the same network in float32 and the default memory layout, training."""
+    """Return the same network in float32 and torch's default memory layout, training."""
     parts = copy.deepcopy(nn.Sequential(classifier.normalize, classifier.net))
     return parts.to(memory_format=torch.contiguous_format).requires_grad_(True).train()
 

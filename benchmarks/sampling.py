@@ -4,16 +4,15 @@
 
 Both draw CIFAR-10-sized images by SGLD on E(x, y) from uniform noise, with the same step, noise and
 clipping, by the same untrained network; `sample` in bf16 where the processor has it (`--precision`
-for another). The plain loop is written as published codes are (Grathwohl et al. 2020): default
-memory layout, weights that want gradients, `retain_graph=True`. They draw a batch each in turn,
-`--rounds` times, so that a busy machine slows both; told are medians, and the most memory that a
-batch takes.
+for another), on a compiled network if `--compile` is given. The plain loop is written as published
+codes are (Grathwohl et al. 2020): default memory layout, weights that want gradients,
+`retain_graph=True`. They draw a batch each in turn, `--rounds` times, so that a busy machine slows
+both; told are medians, and the most memory that a batch takes.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import statistics
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import torch
 from peak_memory import peak_memory
+from published_loops import plain
 from torch import Tensor, nn
 from train_step import seconds
 
@@ -29,6 +29,7 @@ from jeatcli.datasets import DATASETS
 from jeatcli.descents import Descent
 from jeatcli.drawing import Drawing
 from jeatcli.model import Meta, Model, network
+from jeatcli.models import quick
 from jeatcli.recipe import Recipe
 from jeatcli.render import to_uint8
 from jeatcli.starts import prepare
@@ -76,11 +77,11 @@ def contenders(given: argparse.Namespace, device: torch.device) -> dict[str, Cal
     descent = Descent("sgld", "joint", "uniform", given.steps, 0.25, 0.005, 1.0, 0.0)
     labels = torch.arange(given.batch_size * (given.rounds + 3)) % 10
     dtype = devices.autocast_type(given.precision, device)
-    recipe = Recipe(model, descent, prepare("uniform", model), dtype=dtype)
+    fast = quick(model.classifier, dtype, given.compile)
+    recipe = Recipe(model, descent, prepare("uniform", model), quick=fast)
     drawing = Drawing(recipe, labels, {})
     batches = ours(drawing, given.batch_size)
-    parts = nn.Sequential(model.classifier.normalize, model.classifier.net)
-    loop = copy.deepcopy(parts).to(memory_format=torch.contiguous_format).requires_grad_(True)
+    loop = plain(model.classifier).eval()
     classes = labels[: given.batch_size].to(device)
     return {
         "sample": partial(next, batches),
@@ -103,6 +104,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
     device = devices.pick(given.device)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from jeatcli.errors import UsageProblem
 from jeatcli.models import Classifier, Shape, architectures, build, frozen, quick
+from jeatcli.models._compiled import SIZES, Compiled, pieces
 
 NETS = ["small", "resnet-18", "resnet-18-wong", "resnet-18-v1", "cifar-resnet-8", "wrn-10-1"]
 
@@ -103,10 +106,16 @@ def normalisations(net: object) -> int:
     return sum(isinstance(each, nn.BatchNorm2d) for each in net.modules())
 
 
-@pytest.mark.parametrize("arch", NETS)
-def test_what_attacks_search_on_has_the_same_logits_and_gradients(arch: str) -> None:
-    """Statistics that are not those of a new network, so that folding them wrongly shows."""
-    model = classifier(arch, "batch")
+def outputs(model: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits of images, and the gradient of their logsumexp by the images."""
+    x = x.detach().requires_grad_(True)
+    logits = model(x)
+    return logits.detach(), torch.autograd.grad(logits.logsumexp(1).sum(), x)[0]
+
+
+def used(arch: str, image: tuple[int, int, int] = (3, 32, 32)) -> Classifier:
+    """Return a network of other statistics than a new one's: folding them wrongly shows."""
+    model = classifier(arch, "batch", image)
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -114,18 +123,48 @@ def test_what_attacks_search_on_has_the_same_logits_and_gradients(arch: str) -> 
                     tensor.uniform_(0.5, 2.0)
                 for tensor in (module.bias, module.running_mean):
                     tensor.normal_(0.0, 0.3)
-    model.eval()
+    return model.eval()
+
+
+def same(one: Classifier, other: Classifier, x: Tensor) -> None:
+    """Compare two classifiers' logits and gradients."""
+    (logits, gradient), (expected, slope) = outputs(one, x), outputs(other, x)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gradient, slope, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("arch", NETS)
+def test_what_attacks_search_on_has_the_same_logits_and_gradients(arch: str) -> None:
+    model = used(arch)
     fast = quick(model)
     assert fast is not model
     assert normalisations(fast.net.body) < normalisations(model.net)
-    x = torch.rand(4, 3, 32, 32, requires_grad=True)
-    found, gradients = [], []
-    for each in (model, fast):
-        logits = each(x)
-        found.append(logits.detach())
-        gradients.append(torch.autograd.grad(logits.logsumexp(1).sum(), x)[0])
-    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-3, atol=1e-5)
+    same(fast, model, torch.rand(4, 3, 32, 32))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+# torch asks it of each piece, and hides the warning that this gives, if warnings are no errors.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_what_is_compiled_has_the_same_logits_and_gradients() -> None:
+    model = used("small", (1, 8, 8))
+    fast = quick(model, compiled=True)
+    assert isinstance(fast, Compiled)
+    for count in (1, 83):
+        same(fast, model, torch.rand(count, 1, 8, 8))
+    with torch.no_grad():
+        x = torch.rand(20, 1, 8, 8)
+        torch.testing.assert_close(fast(x), model(x), rtol=1e-4, atol=1e-4)
+        assert fast(x[:0]).shape == (0, 10)
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 64, 300, 600])
+def test_batches_are_cut_into_pieces_of_few_sizes(count: int) -> None:
+    x = torch.rand(count, 1, 2, 2)
+    parts = list(pieces(x))
+    assert {len(filled) for filled, _ in parts} <= set(SIZES)
+    assert torch.equal(torch.cat([filled[:few] for filled, few in parts]), x)
+    assert sum(len(filled) for filled, _ in parts) - count < SIZES[-1]
 
 
 def test_nothing_is_folded_where_nothing_is_normalised() -> None:

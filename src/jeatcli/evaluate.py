@@ -49,6 +49,7 @@ def attack(
     transfer_from: str | Path | Model | None = None,
     foreign: Foreign | None = None,
     exact: bool = False,
+    compiled: bool | None = None,
     batch_size: int | None = None,
     data_dir: str | Path | None = None,
     device: str = "auto",
@@ -75,6 +76,8 @@ def attack(
         foreign: What the model is, if `jeat train` did not write it.
         exact: Search in float32; without it in bfloat16 where the processor has it. Every
             success is confirmed in float32 either way.
+        compiled: Let torch compile the network that is searched on: minutes at the start, faster
+            steps after them, the same numbers to rounding.
         batch_size: Images at a time; None is what the device has room for.
         data_dir: Where the data sets are.
         device: Where to compute.
@@ -117,6 +120,7 @@ def attack(
         aim,
         size,
         dtype,
+        bool(compiled),
         others[0].classifier if others else None,
         keep=images_to is not None,
         reporter=reporter,
@@ -182,6 +186,7 @@ def _key(trial: Trial, chosen: Sequence[Attack], exact: bool, batch_size: int | 
         images=tensor_digest(trial.images.x, trial.images.y, trial.places),
         aim=trial.aim,
         exact=exact,
+        compiled=trial.compiled,
         batch_size=batch_size,
         keep=trial.keep,
         device=trial.images.x.device.type,

@@ -18,6 +18,7 @@ from .edits import NO_EDIT, Edit, Interpolation
 from .errors import UsageProblem
 from .evaluate import class_index
 from .foreign import Foreign
+from .models import quick
 from .ranks import current
 from .recipe import Recipe
 from .reporting import SILENT, Reporter
@@ -80,6 +81,7 @@ def plan(
     seed: int = 0,
     edit: Edit = NO_EDIT,
     precision: str | None = None,
+    compiled: bool | None = None,
     foreign: Foreign | None = None,
     data_dir: str | Path | None = None,
     device: str = "auto",
@@ -99,6 +101,7 @@ def plan(
         edit: What to draw from, if not from nothing.
         precision: Of the network's inside: `fp32` (also None), `bf16`, or `auto` for the
             faster one.
+        compiled: Whether torch compiles the network: minutes at the start, faster steps.
         foreign: What the model is, if `jeat train` did not write it.
         data_dir: Where the data sets are: for `data` starts, and for the class statistics of
             somebody else's model.
@@ -121,7 +124,9 @@ def plan(
     start = starts.prepare("uniform" if edit.image else descent.init, model, data_dir, reporter)
     # Every process as the first does, for `auto` measures.
     dtype = current().from_leader(lambda: devices.autocast_type(precision or "fp32", model.device))
-    recipe = Recipe(model, descent, start, seed, best_of, dtype=dtype)
+    recipe = Recipe(
+        model, descent, start, seed, best_of, quick=quick(model.classifier, dtype, bool(compiled))
+    )
     if edit.between:
         between = Interpolation.of(recipe, edit.between, 8 if num is None else num)
         recipe, labels = between, between.labels()
@@ -175,7 +180,8 @@ def draw(
     reporter: Reporter = SILENT,
 ) -> Tensor:
     """Draw one image for each label (n,); return them (n, C, H, W) on the model's device."""
-    recipe = Recipe(model, descent, starts.prepare(descent.init, model), seed)
+    start = starts.prepare(descent.init, model)
+    recipe = Recipe(model, descent, start, seed, quick=quick(model.classifier))
     drawing = Drawing(recipe, labels.cpu(), {})
     return torch.cat([images for _, images in drawing.batches(batch_size, reporter)])
 

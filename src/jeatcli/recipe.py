@@ -5,8 +5,6 @@ Each image has a generator of its own, so it is the same in any batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +31,7 @@ class Recipe:
         best_of: Candidates an image, of which the one of the lowest objective is kept.
         hold: Puts back, after each step, what must not change.
         origin: The picture (C, H, W) that is changed, if there is one.
-        dtype: What the network computes in; None is float32.
+        quick: The model's classifier made quicker, by `models.quick`; None is its own.
     """
 
     model: Model
@@ -43,17 +41,14 @@ class Recipe:
     best_of: int = 1
     hold: Hold | None = None
     origin: Tensor | None = None
-    dtype: torch.dtype | None = None
+    quick: Classifier | None = None
 
     def draw(self, index: Tensor, y: Tensor, watch: Watch | None = None) -> Tensor:
         """Return the images of the numbers `index` (n,) and classes y (n,), (n, C, H, W).
 
         `watch` sees the steps of the first candidates.
         """
-        with _computing_in(self.model.classifier, self.dtype):
-            return self._best(index, y.to(self.model.device), watch)
-
-    def _best(self, index: Tensor, y: Tensor, watch: Watch | None) -> Tensor:
+        y = y.to(self.model.device)
         energy = self.energy(index, y)
         best = self._candidate(index, y, energy, 0, watch)
         if self.best_of == 1:
@@ -73,7 +68,8 @@ class Recipe:
     def class_energy(self, y: Tensor) -> PerImage:
         """Return the descent's objective for the classes y (n,)."""
         nothing = torch.empty(0, device=y.device)
-        value = pgd.objective(self.descent.objective, self.model.classifier, nothing, y, target=y)
+        classifier = self.quick or self.model.classifier
+        value = pgd.objective(self.descent.objective, classifier, nothing, y, target=y)
         return lambda x: -value(x)
 
     def rng(self, index: Tensor, candidate: int) -> ImageRng:
@@ -94,15 +90,6 @@ class Recipe:
         rng = self.rng(index, candidate)
         start = self.begin(index, y, like, rng, candidate)
         return descend(self.descent, energy, start, rng, self.hold, watch)
-
-
-@contextmanager
-def _computing_in(classifier: Classifier, dtype: torch.dtype | None) -> Iterator[None]:
-    before, classifier.autocast = classifier.autocast, dtype
-    try:
-        yield
-    finally:
-        classifier.autocast = before
 
 
 class Trace:

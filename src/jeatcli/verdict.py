@@ -76,6 +76,7 @@ class Trial:
         aim: The class to reach, or None.
         batch_size: Rows of the network's batch.
         dtype: What the search computes in; None is float32.
+        compiled: Whether torch compiles the network that is searched on.
         source: The classifier that the attacks see, if it is another one.
         keep: Whether to keep the adversarial images.
         journal: Where the progress goes, or None.
@@ -89,6 +90,7 @@ class Trial:
     aim: int | None = None
     batch_size: int = 256
     dtype: torch.dtype | None = None
+    compiled: bool = False
     source: Classifier | None = None
     keep: bool = False
     journal: Journal | None = None
@@ -100,7 +102,8 @@ class Trial:
         correct = current().from_leader(self._correct).to(self.images.y.device)
         self.adversarial = data.unit(self.images.x).cpu() if self.keep else None
         self.progress = self._resumed(len(correct))
-        self.search = Search(self.source or self.classifier, self.dtype)
+        seen = self.source or self.classifier
+        self.search = Search(seen, self.dtype, compiled=self.compiled)
         for number in range(self.progress.finished, len(attacks)):
             self._attack(number, attacks[number], correct)
         labels = _labels(attacks)

@@ -22,6 +22,7 @@ class Search:
     Args:
         classifier: In eval mode, float32.
         dtype: What the search computes in; None is float32.
+        compiled: Whether torch compiles the network.
         on_step: Hears the number of each step.
 
     Attributes:
@@ -34,11 +35,12 @@ class Search:
         classifier: Classifier,
         dtype: torch.dtype | None = None,
         on_step: Callable[[int], None] = ignore,
+        compiled: bool = False,
     ) -> None:
         self.plain = classifier
         self.on_step = on_step
         self.forward = self.backward = 0
-        self._quick = quick(classifier, dtype)
+        self._quick = quick(classifier, dtype, compiled)
         self.exact = self._quick is classifier
 
     def anew(self, on_step: Callable[[int], None]) -> Search:

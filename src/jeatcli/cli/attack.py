@@ -17,6 +17,7 @@ from .attack_report import as_json_knows_it, report
 from .options import (
     Command,
     batch_size,
+    compiled,
     data_dir,
     device,
     foreign_options,
@@ -110,6 +111,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @foreign_options()
 @batch_size(None, shown="256, on CUDA by its memory")
 @device
+@compiled
 @_output(
     "--fail-under",
     help="Exit with 1 if the robust accuracy is below this, such as 0.45",

@@ -208,6 +208,17 @@ output_options = combine(
 )
 
 
+compiled = option(
+    "Machine",
+    "--compile",
+    "compiled",
+    help="Let torch compile the network: minutes at the start, faster steps after them",
+    is_flag=True,
+    default=None,
+    shown="no",
+)
+
+
 _foreign = partial(option, "Checkpoints of others (RUN is a state dict that jeat did not write)")
 _described = {
     "arch": _foreign(

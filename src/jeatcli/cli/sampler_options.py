@@ -6,7 +6,7 @@ from functools import partial
 
 import click
 
-from .options import combine, option
+from .options import combine, compiled, option
 from .parameters import COUNT, DESCENTS, FRACTION, NATURAL, SAMPLERS, SIGNED, STARTS
 
 _sampler = partial(option, "Sampler (an option that the sampler does not have is refused)")
@@ -85,4 +85,5 @@ sampler_options = combine(
         type=click.Choice(["fp32", "bf16", "auto"]),
         shown="fp32",
     ),
+    compiled,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._classifier import Classifier, Normalize, frozen
+from ._compiled import quieten
 from ._guess import candidates
 from ._quick import quick
 from ._shape import Shape, architectures, build
@@ -16,4 +17,5 @@ __all__ = [
     "candidates",
     "frozen",
     "quick",
+    "quieten",
 ]

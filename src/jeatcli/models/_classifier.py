@@ -16,7 +16,7 @@ class Network(nn.Module, ABC):
 
     Attributes:
         foldable: Whether the features are those of modules in an order that no image changes, so
-            that an attack may search on a network with its batch normalisations folded.
+            that attacks and chains may see it with its batch normalisations folded.
     """
 
     foldable: ClassVar[bool] = False

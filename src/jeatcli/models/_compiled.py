@@ -1,0 +1,57 @@
+"""A classifier that torch compiles: a program for each of a few batch sizes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ._classifier import Classifier, Network
+
+# A program for any batch size gains little, one for every size takes minutes. Batches of attacks
+# shrink from image to image, so they go through in pieces of these sizes, the last filled up.
+SIZES = (256, 64, 16)
+
+
+class Compiled(Classifier):
+    """The same logits, to rounding; the first batch of each size takes seconds to minutes.
+
+    A process has one at a time: what was compiled before is forgotten, and compiled again if it
+    is used again.
+    """
+
+    def __init__(self, net: Network, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__(net, mean, std)
+        # torch gives up on a function that it has compiled eight times, for other networks even.
+        torch.compiler.reset()
+        quieten()
+        self._program = torch.compile(super().forward, dynamic=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not len(x):
+            return super().forward(x)
+        return torch.cat([self._program(filled)[:count] for filled, count in pieces(x)])
+
+
+def pieces(x: Tensor) -> Iterator[tuple[Tensor, int]]:
+    """Split images (n, C, H, W) into batches of `SIZES`; yield each and how many count.
+
+    The last one is filled up by images of zeros.
+    """
+    first = 0
+    while first < len(x):
+        left = len(x) - first
+        size = next((size for size in SIZES if size <= left), SIZES[-1])
+        count = min(size, left)
+        piece = x[first : first + count]
+        if count < size:
+            piece = nn.functional.pad(piece, (0, 0, 0, 0, 0, 0, 0, size - count))
+        yield piece, count
+        first += count
+
+
+def quieten() -> None:
+    """Keep torch from telling, on a machine without CUDA, that there is none."""
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
