@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command_line import (
     JEAT,
     LATEST,
@@ -26,6 +28,7 @@ from command_line import (
 )
 from conftest import Trained
 from PIL import Image
+from torch import Tensor
 
 SCORES = ("inception_score", "inception_score_std", "fid", "kid", "kid_std")
 
@@ -193,6 +196,35 @@ def test_score_is_the_same_for_a_run_its_folder_and_its_archive(home: Path, tmp_
         # Two processes with another number of threads may round the features differently.
         expected = pytest.approx([found[name] for name in SCORES], rel=1e-6)
         assert [again[name] for name in SCORES] == expected
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("attack", "-n", 40, "--steps", 3, "-o", "{}/attack.json"),
+        ("sample", "-n", 20, "--steps", 3, "-o", "{}/images.npz"),
+        ("score", "--features", "standard", "-n", 20, "--steps", 3),
+    ],
+)
+def test_what_takes_compile_computes_by_what_was_compiled(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...]
+) -> None:
+    """In pieces of sixteen; that a compiled network is the same function is in test_models.py."""
+    sizes: set[int] = set()
+
+    def stand_in(forward: Callable[[Tensor], Tensor], dynamic: bool) -> Callable[[Tensor], Tensor]:
+        def program(x: Tensor) -> Tensor:
+            sizes.add(len(x))
+            return forward(x)
+
+        return program
+
+    monkeypatch.setattr(torch, "compile", stand_in)
+    done(*(str(each).format(tmp_path / "plain") for each in arguments))
+    assert not sizes
+    done(*(str(each).format(tmp_path / "compiled") for each in arguments), "--compile")
+    assert sizes
+    assert sizes <= {16}
 
 
 def test_score_prints_the_protocol(home: Path) -> None:

@@ -37,9 +37,6 @@ __all__ = [
     "save_state",
 ]
 
-# Tensors of a method that differ from rank to rank; all others are the same everywhere.
-PER_RANK = ("buffer",)
-
 
 def save_model(path: Path, classifier: Classifier, meta: Meta, statistics: ClassStatistics) -> None:
     """Write weights, class statistics and header as one safetensors file, atomically."""
@@ -205,16 +202,15 @@ def load_state(path: Path, trainer: Trainer) -> dict[str, Tensor]:
 def _whole(trainer: Trainer) -> dict[str, Tensor]:
     """Return the method's tensors, the images that each rank has of its own put together."""
     state = trainer.method.state()
-    return {
-        key: trainer.ranks.gather(state[key]) if key in PER_RANK else state[key] for key in state
-    }
+    own = {key: trainer.ranks.gather(state[key]) for key in trainer.method.per_rank}
+    return state | own
 
 
 def _part(trainer: Trainer, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return this rank's part of what `_whole` put together, however many ranks there were."""
     own = trainer.method.state()
-    for key in PER_RANK:
-        if key in own and key in state:
+    for key in trainer.method.per_rank:
+        if key in state:
             count = len(own[key])
             rows = torch.arange(count, device=state[key].device) + trainer.ranks.rank * count
             state[key] = state[key][rows % len(state[key])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -39,7 +39,14 @@ class Scene:
 
 @dataclass
 class Method(ABC):
-    """An objective: the fields are its options, `loss` is what training lowers."""
+    """An objective: the fields are its options, `loss` is what training lowers.
+
+    Attributes:
+        per_rank: The tensors of `state` that differ from process to process, where several train;
+            all others are the same everywhere.
+    """
+
+    per_rank: ClassVar[tuple[str, ...]] = ()
 
     def setup(self, scene: Scene) -> None:
         """Prepare what the method keeps between steps."""
@@ -128,6 +135,8 @@ class Chained(Method):
         lambda_: Weight of E(x+) - E(x_K).
         energy_l2: Weight of the mean square of both energies.
     """
+
+    per_rank = ("buffer",)
 
     sgld_steps: int = 20
     sgld_step_size: float = 0.25
