@@ -39,7 +39,7 @@ cli
 RANK = {name: rank for rank, line in enumerate(ORDER.split("\n")) for name in line.split()}
 
 CLI_ORDER = """
-parameters ui
+parameters stdout ui
 options
 settings_file sampler_options sample_files score_report
 method_options

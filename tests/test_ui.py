@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from jeatcli import paths
-from jeatcli.cli import LazyGroup, main, translate, ui
+from jeatcli.cli import LazyGroup, main, stdout, translate, ui
 from jeatcli.errors import Diverged, Interrupted, JeatError, UsageProblem
 
 
@@ -136,7 +136,7 @@ RESULT = Result(Path("runs/x"), 0.25, float("nan"), {"pgd": float("inf")}, ("cat
 
 
 def test_json_is_one_object_with_numbers_as_numbers(capsys):
-    ui.emit(RESULT, as_json=True, human=lambda: "human")
+    stdout.emit(RESULT, as_json=True, human=lambda: "human")
     out, err = capsys.readouterr()
     assert err == ""
     assert out.count("\n") == 1
@@ -153,19 +153,19 @@ def test_json_is_one_object_with_numbers_as_numbers(capsys):
 
 def test_json_takes_arrays_and_refuses_objects():
     numpy = pytest.importorskip("numpy")
-    assert ui.plain({"a": numpy.float32(0.5), "b": numpy.arange(2)}) == {"a": 0.5, "b": [0, 1]}
+    assert stdout.plain({"a": numpy.float32(0.5), "b": numpy.arange(2)}) == {"a": 0.5, "b": [0, 1]}
     with pytest.raises(TypeError, match="object has no place in JSON"):
-        ui.plain(object())
+        stdout.plain(object())
 
 
 def test_human_text(capsys):
-    ui.emit(RESULT, as_json=False, human=lambda: "human")
+    stdout.emit(RESULT, as_json=False, human=lambda: "human")
     assert capsys.readouterr().out == "human\n"
 
 
 def test_table_aligns_numbers_to_the_right():
     rows = [("run", "clean", "rise"), ("jeat", "9.00 %", 0.5), ("standard", "10.00 %", 12.25)]
-    assert ui.table(rows).splitlines() == [
+    assert stdout.table(rows).splitlines() == [
         "run         clean   rise",
         "jeat       9.00 %    0.5",
         "standard  10.00 %  12.25",

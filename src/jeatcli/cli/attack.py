@@ -12,7 +12,7 @@ import click
 from .. import launch
 from ..errors import Interrupted, JeatError, UsageProblem
 from ..paths import cache_dir, check_writable
-from . import ui
+from . import stdout, ui
 from .attack_report import as_json_knows_it, report
 from .options import (
     Command,
@@ -192,7 +192,9 @@ def command(
         ) from None
     picture = draw(results, plot) if plot is not None and launch.first() else None
     records = [subject.record for subject in subjects]
-    ui.emit(as_json_knows_it(results, records, picture), as_json, lambda: report(results, picture))
+    stdout.emit(
+        as_json_knows_it(results, records, picture), as_json, lambda: report(results, picture)
+    )
     lowest = min(result.robust for result in results)
     if fail_under is not None and lowest < fail_under:
         failed = JeatError(f"robust accuracy {lowest:.4f} is below {fail_under:g}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..threat import Threat, fraction
-from . import ui
+from . import stdout
 
 if TYPE_CHECKING:
     from ..robustness import Robustness
@@ -24,7 +24,7 @@ def as_json_knows_it(
     """
     each = []
     for result in results:
-        plain = ui.plain(result)
+        plain = stdout.plain(result)
         del plain["samples"]
         each.append(plain)
     listed: Any = [None if record is None else str(record) for record in records]
@@ -43,15 +43,15 @@ def report(results: Sequence[Robustness], picture: Path | None = None) -> str:
 
 def _one(result: Robustness) -> str:
     rows = [
-        ("clean", ui.percent(result.clean)),
+        ("clean", stdout.percent(result.clean)),
         *(
-            (f"after {protocol(name, found)}", ui.percent(found["robust"]))
+            (f"after {protocol(name, found)}", stdout.percent(found["robust"]))
             for name, found in result.per_attack.items()
         ),
-        ("robust", ui.percent(result.robust)),
+        ("robust", stdout.percent(result.robust)),
     ]
     threat = Threat(result.norm, result.eps)
-    return f"{ui.table(rows)}\n{threat}, {_about(result)}, {result.seconds:.1f} s"
+    return f"{stdout.table(rows)}\n{threat}, {_about(result)}, {result.seconds:.1f} s"
 
 
 def _several(results: Sequence[Robustness]) -> str:
@@ -61,14 +61,13 @@ def _several(results: Sequence[Robustness]) -> str:
     rows: list[tuple[str, ...]] = [header]
     for result in results:
         after = (
-            ui.percent(result.per_attack[name]["robust"]) if name in result.per_attack else "-"
+            stdout.percent(result.per_attack[name]["robust"]) if name in result.per_attack else "-"
             for name in names
         )
         radius = f"{result.norm} {fraction(result.eps)}"
-        rows.append(
-            (result.run, radius, ui.percent(result.clean), *after, ui.percent(result.robust))
-        )
-    return f"{ui.table(rows)}\n{_about(first)}"
+        clean, robust = stdout.percent(result.clean), stdout.percent(result.robust)
+        rows.append((result.run, radius, clean, *after, robust))
+    return f"{stdout.table(rows)}\n{_about(first)}"
 
 
 def _about(result: Robustness) -> str:

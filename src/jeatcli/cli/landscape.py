@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..paths import check_writable
-from . import ui
+from . import stdout, ui
 from .landscape_report import report
 from .options import (
     Command,
@@ -230,6 +230,6 @@ def command(
     picture = draw(result, path, style)
     numbers = save_numbers(result, path.with_suffix(".npz"))
     figures = result.summary() | {"picture": picture, "numbers": numbers}
-    ui.emit(figures, as_json, lambda: report(figures))
+    stdout.emit(figures, as_json, lambda: report(figures))
     if foreign is None:
         terminal.hint(ui.next_command("score", runs[0] if runs else None))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..threat import fraction
-from . import ui
+from . import stdout
 
 _MEASURES = {
     "energy": "E(x,y) at the data",
@@ -34,7 +34,7 @@ def _contour(figures: Mapping[str, Any]) -> str:
         f"{symbol} around the image; mean to rise over the {figures['points_in_ball']} grid points "
         f"within {figures['ball']['norm']} {figures['ball']['radius']:.3g}"
     )
-    return f"{ui.table(rows)}\n{about}"
+    return f"{stdout.table(rows)}\n{about}"
 
 
 def _path(figures: Mapping[str, Any]) -> str:
@@ -43,13 +43,13 @@ def _path(figures: Mapping[str, Any]) -> str:
         for way in ("pgd", "sgld"):
             for place, means in each[way].items():
                 energies = (means["joint"], means["marginal"], means["ce"])
-                rows.append((each["name"], way, place, *energies, ui.percent(means["correct"])))
+                rows.append((each["name"], way, place, *energies, stdout.percent(means["correct"])))
     about = (
         f"means over {figures['n']} test images; PGD on {figures['objective']}, "
         f"{figures['norm']} {fraction(figures['eps'])}, {figures['steps']} steps to the edge and "
         f"{figures['beyond']} beyond; {figures['chain']} steps of SGLD"
     )
-    return f"{ui.table(rows)}\n{about}"
+    return f"{stdout.table(rows)}\n{about}"
 
 
 def _histogram(figures: Mapping[str, Any]) -> str:
@@ -65,7 +65,7 @@ def _histogram(figures: Mapping[str, Any]) -> str:
         f"{figures['norm']} {fraction(figures['eps'])}; AUROC: the chance that a test image has "
         "the lower E(x)"
     )
-    return f"{ui.table(rows)}\n{about}"
+    return f"{stdout.table(rows)}\n{about}"
 
 
 def _sharpness(figures: Mapping[str, Any]) -> str:
@@ -77,7 +77,7 @@ def _sharpness(figures: Mapping[str, Any]) -> str:
         f"{fraction(figures['unit'])} per-pixel RMS, worst rise in {figures['norm']} "
         f"{fraction(figures['eps'])}"
     )
-    return f"{ui.table(rows)}\n{about}"
+    return f"{stdout.table(rows)}\n{about}"
 
 
 def _interval(found: Mapping[str, float]) -> str:

@@ -10,7 +10,7 @@ import click
 
 from .. import launch
 from ..paths import check_writable
-from . import ui
+from . import stdout, ui
 from .options import (
     Command,
     batch_size,
@@ -188,7 +188,7 @@ def command(
         "seed": drawing.settings["seed"],
         "version": __version__,
     }
-    ui.emit(result, as_json, lambda: str(target))
+    stdout.emit(result, as_json, lambda: str(target))
     if not runs.is_foreign(path):
         terminal.hint(ui.next_command("landscape", run))
 

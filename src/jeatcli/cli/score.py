@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from ..errors import UsageProblem
 from ..foreign import Foreign
-from . import ui
+from . import stdout, ui
 from .options import (
     Command,
     batch_size,
@@ -158,12 +158,12 @@ def command(
     terminal = ui.open_terminal(quiet, verbose)
     if calibration is not None or ood:
         found = _classifier_scores(source, calibration, ood, terminal, settings)
-        ui.emit(found, as_json, lambda: classifier_report(found))
+        stdout.emit(found, as_json, lambda: classifier_report(found))
         return
     from ..score import image_scores
 
     result = image_scores(source, reporter=terminal, **settings)
-    ui.emit(result, as_json, lambda: report(result))
+    stdout.emit(result, as_json, lambda: report(result))
 
 
 def _classifier_scores(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import ui
+from . import stdout
 
 if TYPE_CHECKING:
     from ..classifier import ClassifierScores
@@ -22,15 +22,17 @@ def report(result: Scores) -> str:
         ("recall", f"{result.recall:.4f}"),
         *(_memory(result.neighbours) if result.neighbours else ()),
     ]
-    about = [(key.replace("_", " "), ui.inline(found)) for key, found in result.protocol.items()]
-    return f"{ui.table(rows)}\n\n{ui.table(about)}"
+    about = [
+        (key.replace("_", " "), stdout.inline(found)) for key, found in result.protocol.items()
+    ]
+    return f"{stdout.table(rows)}\n\n{stdout.table(about)}"
 
 
 def _memory(found: Neighbours) -> list[tuple[str, str]]:
     between = f"{found.median:.4g} (of a training image to another: {found.median_train:.4g})"
     return [
         ("distance to the nearest training image", between),
-        ("training images among them", ui.percent(found.identical)),
+        ("training images among them", stdout.percent(found.identical)),
         ("nearest neighbours", str(found.picture)),
     ]
 
@@ -39,14 +41,14 @@ def classifier_report(result: ClassifierScores) -> str:
     """Write accuracy, calibration, and a row of areas for each kind of images."""
     rows = [
         ("test images", f"{result.n:,} of {result.dataset}"),
-        ("accuracy", ui.percent(result.accuracy)),
+        ("accuracy", stdout.percent(result.accuracy)),
     ]
     if result.calibration:
         bins = len(result.calibration.counts)
-        rows.append((f"ECE, {bins} bins", ui.percent(result.calibration.ece)))
+        rows.append((f"ECE, {bins} bins", stdout.percent(result.calibration.ece)))
     if result.diagram:
         rows.append(("reliability", str(result.diagram)))
-    text = ui.table(rows)
+    text = stdout.table(rows)
     if not result.ood:
         return text
     heading = ("AUROC against", "images", "-E(x)", "max p(y|x)", "-|d log p(x)/dx|")
@@ -54,4 +56,4 @@ def classifier_report(result: ClassifierScores) -> str:
         (name, f"{found['n']:,}", *(f"{found[each]:.4f}" for each in list(found)[1:]))
         for name, found in result.ood.items()
     ]
-    return f"{text}\n\n{ui.table([heading, *areas])}"
+    return f"{text}\n\n{stdout.table([heading, *areas])}"

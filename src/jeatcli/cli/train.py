@@ -17,7 +17,7 @@ from .. import presets
 from ..config import TrainConfig, resolve
 from ..config_file import to_toml
 from ..errors import UsageProblem
-from . import ui
+from . import stdout, ui
 from .options import Command
 from .parameters import architectures, datasets, methods
 from .settings_file import CONFIG_OPTIONS, PRESET_OPTIONS
@@ -80,7 +80,7 @@ def command(
     terminal = ui.open_terminal(quiet, verbose)
     config = resolve(settings(ctx, given))
     if dry_run:
-        ui.write(to_toml(config).removesuffix("\n"))
+        stdout.write(to_toml(config).removesuffix("\n"))
         return
     if verbose:
         terminal.say(to_toml(config).rstrip())
@@ -97,7 +97,7 @@ def command(
             should_stop=should_stop,
             reporter=terminal,
         )
-    ui.emit(result, as_json, lambda: result.run)
+    stdout.emit(result, as_json, lambda: result.run)
     terminal.hint(ui.next_command("attack", result.run))
 
 
