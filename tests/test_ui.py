@@ -59,6 +59,21 @@ def test_lines_become_rarer(time, capsys):
     assert lines[-1] == "train  86,400/86,400  1.0 step/s  24:00:00"
 
 
+def test_the_time_left_does_not_count_what_is_done_once(time, capsys):
+    with ui.Terminal().track("train", 100, "step") as bar:
+        time.now = 60.0
+        bar(1)
+        time.now = 70.0
+        bar(49)
+        time.now = 80.0
+        bar(50)
+    assert capsys.readouterr().err.splitlines() == [
+        "train  1/100  0.017 step/s  1:39:00 left",
+        "train  50/100  4.9 step/s  0:10 left",
+        "train  100/100  1.2 step/s  1:20",
+    ]
+
+
 def test_a_resumed_bar_counts_the_rate_from_where_it_began(time, capsys):
     with ui.Terminal().track("train", 100, "step", done=90) as bar:
         time.now = 0.5

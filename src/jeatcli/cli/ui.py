@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +43,14 @@ class Task:
         self.begun = done
         self.start = time.monotonic()
         self.figures: dict[str, float] = {}
+        self.first: tuple[int, float] | None = None
+
+    def advance(self, amount: int, figures: Mapping[str, float]) -> None:
+        """Count `amount` units as done, with the latest figures."""
+        self.done += amount
+        self.figures.update(figures)
+        if amount and self.first is None:
+            self.first = self.done, self.seconds
 
     @property
     def seconds(self) -> float:
@@ -51,8 +59,15 @@ class Task:
 
     @property
     def rate(self) -> float:
-        """Return units a second, 0 before anything is done."""
-        return (self.done - self.begun) / max(self.seconds, 1e-9)
+        """Return units a second, 0 before anything is done.
+
+        On the way the first units are left out, as soon as there are others: they may have
+        waited for something that is done once, such as a compilation.
+        """
+        done, seconds = self.begun, 0.0
+        if self.first and self.first[0] < self.done < self.total:
+            done, seconds = self.first
+        return (self.done - done) / max(self.seconds - seconds, 1e-9)
 
     def figures_text(self) -> str:
         """Write the figures as `loss 0.53  robust 0.41`."""
@@ -128,8 +143,7 @@ class Terminal:
 
         def advance(amount: int, **figures: float) -> None:
             nonlocal shown, due
-            task.done += amount
-            task.figures.update(figures)
+            task.advance(amount, figures)
             if task.seconds >= due:
                 shown, due = task.done, task.seconds + self._pause(task)
                 self.say(f"{task.label}  {task.detail()}")
@@ -151,8 +165,7 @@ class Terminal:
         number = live.add_task(task.label, total=task.total, detail="")
 
         def advance(amount: int, **figures: float) -> None:
-            task.done += amount
-            task.figures.update(figures)
+            task.advance(amount, figures)
             live.update(number, completed=task.done, detail=task.detail())
 
         try:
