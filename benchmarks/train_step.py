@@ -49,11 +49,12 @@ def settings(method: str, arch: str, given: argparse.Namespace) -> TrainConfig:
     options = {name: STEPS[name] for name in NEEDED[method]}
     if method != "at":
         options["buffer_size"] = 1000
-    watch = {"sample_every": 0, "eval_every": 0, "val_split": 0, "precision": given.precision}
+    watch = {"sample_every": 0, "eval_every": 0, "val_split": 0}
+    machine = {"precision": given.precision, "compile": given.compile}
     head = {"method": method, "dataset": "cifar10", "arch": arch, "epochs": 1000}
     # The first images are enough, but for the number of steps between two saves.
     head["limit"] = 5000
-    return resolve({**head, **watch, "batch_size": given.batch_size, "options": options})
+    return resolve({**head, **watch, **machine, "batch_size": given.batch_size, "options": options})
 
 
 def bare(trainer: Trainer, x: Tensor, y: Tensor) -> None:
@@ -220,12 +221,13 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--compile", action="store_true", help="our network, as `jeat train` does")
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
     device = devices.pick(given.device)
     precision = devices.precision_name(devices.autocast_type(given.precision, device))
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {precision},")
-    print(f"batches of {given.batch_size}")
+    print(f"batches of {given.batch_size}{', ours compiled' if given.compile else ''}")
     if "steps" in given.parts:
         print("\n| network | method | step | images/s | ratio | GFLOP/image | of peak | peak MiB |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from jeatcli.errors import UsageProblem
-from jeatcli.models import Classifier, Shape, architectures, build, frozen, quick
+from jeatcli.models import Classifier, Shape, architectures, build, frozen, inner, quick
 from jeatcli.models._compiled import SIZES, Compiled, pieces
 
 NETS = ["small", "resnet-18", "resnet-18-wong", "resnet-18-v1", "cifar-resnet-8", "wrn-10-1"]
@@ -167,8 +167,36 @@ def test_batches_are_cut_into_pieces_of_few_sizes(count: int) -> None:
     assert sum(len(filled) for filled, _ in parts) - count < SIZES[-1]
 
 
+@pytest.mark.parametrize("arch", NETS)
+def test_what_inner_loops_see_follows_the_network_as_it_learns(arch: str) -> None:
+    model = classifier(arch, "batch").train()
+    x = torch.rand(4, 3, 32, 32)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        with inner(model) as still:
+            assert still is not model
+            assert not model.training
+            same(still, model, x)
+            assert not any(weight.requires_grad for weight in still.parameters())
+        assert model.training
+        model(x).square().mean().backward()
+        optimizer.step()
+    with inner(model) as again:
+        assert again is still
+        same(again, model, x)
+
+
+def test_inner_loops_in_train_mode_see_the_network_itself() -> None:
+    model = classifier("small", "batch").train()
+    with inner(model, train=True) as still:
+        assert still is model
+        assert model.training
+
+
 def test_nothing_is_folded_where_nothing_is_normalised() -> None:
     model = classifier("small", "none").eval()
     assert quick(model) is model
+    with inner(model) as still:
+        assert still is model
     assert quick(model, torch.bfloat16).autocast is torch.bfloat16
     assert model.autocast is None

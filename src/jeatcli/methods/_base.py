@@ -12,7 +12,7 @@ from torch.profiler import record_function
 
 from .. import energy, pgd
 from ..errors import UsageProblem
-from ..models import Classifier, frozen
+from ..models import Classifier, inner
 from ..randomness import BatchRng, mix
 from ..sgld import ClassStatistics, ReplayBuffer, langevin, uniform_start
 from ..threat import Threat
@@ -109,9 +109,10 @@ class Adversarial(Method):
         """Return the adversarial examples of a batch."""
         assert self.attack_step_size is not None
         start = self.ball.start(x, rng) if self.attack_start == "random" else None
-        with record_function("attack"), frozen(model, train=self.attack_mode == "train"):
+        train = self.attack_mode == "train"
+        with record_function("attack"), inner(model, train) as still:
             return pgd.ascend(
-                pgd.objective(self.attack_objective, model, x, y),
+                pgd.objective(self.attack_objective, still, x, y),
                 x,
                 self.ball,
                 steps=self.attack_steps,
@@ -172,9 +173,9 @@ class Chained(Method):
     def negatives(self, model: Classifier, x: Tensor, rng: BatchRng) -> Tensor:
         """Run one chain for each image of x, from the buffer, and put its end back there."""
         start, places = self.buffer.draw(self.fresh(x, rng), self.reinit, rng)
-        with record_function("chain"), frozen(model):
+        with record_function("chain"), inner(model) as still:
             end = langevin(
-                lambda images: energy.marginal(model(images)),
+                lambda images: energy.marginal(still(images)),
                 start,
                 steps=self.sgld_steps,
                 step_size=self.sgld_step_size,

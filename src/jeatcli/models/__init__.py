@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._classifier import Classifier, Normalize, frozen
 from ._compiled import quieten
 from ._guess import candidates
-from ._quick import quick
+from ._quick import inner, quick
 from ._shape import Shape, architectures, build
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "build",
     "candidates",
     "frozen",
+    "inner",
     "quick",
     "quieten",
 ]

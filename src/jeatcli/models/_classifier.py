@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,12 @@ class Classifier(nn.Module):
         self.normalize = Normalize(mean, std)
         self.net = net
         self.autocast: torch.dtype | None = None
+        self.compiled = False
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Let torch compile the forward pass (`torch.nn.Module.compile`)."""
+        super().compile(*args, **kwargs)
+        self.compiled = True
 
     def forward(self, x: Tensor) -> Tensor:
         with self._precision(x):

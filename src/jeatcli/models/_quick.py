@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
+
 import torch
-from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
+from torch import nn
 
-from ._classifier import Classifier, Network
+from ._classifier import Classifier, Network, frozen
 from ._compiled import Compiled
+from ._folded import Folded
 
-
-class _Features(nn.Module):
-    """The way of a network to its features, as a module of its own."""
-
-    def __init__(self, net: Network) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net.features(x)
-
-
-class Folded(Network):
-    """A network with every batch normalisation folded that directly follows a convolution.
-
-    Args:
-        net: The network, in eval mode; it stays as it is.
-    """
-
-    def __init__(self, net: Network) -> None:
-        super().__init__()
-        self.body = fuse(_Features(net)).requires_grad_(False)
-        self.net = net
-
-    def features(self, x: Tensor) -> Tensor:
-        features: Tensor = self.body(x)
-        return features
-
-    def head(self, features: Tensor) -> Tensor:
-        return self.net.head(features)
+# What `inner` made of the classifiers that are being trained; None where nothing can be gained.
+_twins: WeakKeyDictionary[Classifier, Classifier | None] = WeakKeyDictionary()
 
 
 def quick(
@@ -63,10 +39,35 @@ def quick(
     return twin
 
 
+@contextmanager
+def inner(classifier: Classifier, train: bool = False) -> Iterator[Classifier]:
+    """Lend a classifier of the present weights to the attack or the chain of a training step.
+
+    The weights are frozen meanwhile, and the mode is as `frozen` has it. In eval mode what is lent
+    is a quicker twin, if there is one; it is kept for the next step.
+    """
+    with frozen(classifier, train):
+        yield classifier if train else _twin(classifier) or classifier
+
+
+def _twin(classifier: Classifier) -> Classifier | None:
+    """Return the classifier with its statistics folded as they are now, if there are any."""
+    if classifier not in _twins:
+        twin = quick(classifier, classifier.autocast)
+        if classifier.compiled and twin is not classifier:
+            twin.compile(dynamic=False)
+        _twins[classifier] = None if twin is classifier else twin
+    kept = _twins[classifier]
+    if kept is not None:
+        assert isinstance(kept.net, Folded)
+        kept.net.refresh()
+    return kept
+
+
 def _folded(classifier: Classifier) -> Network:
     """Return the network with its statistics folded, or as it is where that cannot be done."""
     net = classifier.net
-    if classifier.training or not getattr(net, "foldable", False):
+    if classifier.training or not net.foldable:
         return net
     normalised = any(isinstance(each, nn.BatchNorm2d) for each in net.modules())
     return Folded(net) if normalised else net
