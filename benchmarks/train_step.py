@@ -110,7 +110,7 @@ def flops(trainer: Trainer, method: str) -> float:
     """
     x, _ = next(trainer.loader.epoch(0))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        trainer.model(x[:1])
+        trainer.average.model(x[:1])
     inner = sum(2 * STEPS[name] for name in NEEDED[method])
     return float(counter.get_total_flops()) * (inner + (3 if method == "at" else 6))
 
