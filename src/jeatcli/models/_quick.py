@@ -67,7 +67,7 @@ def _twin(classifier: Classifier) -> Classifier | None:
 def _folded(classifier: Classifier) -> Network:
     """Return the network with its statistics folded, or as it is where that cannot be done."""
     net = classifier.net
-    if classifier.training or not net.foldable:
+    if classifier.training or not getattr(net, "foldable", False):
         return net
     normalised = any(isinstance(each, nn.BatchNorm2d) for each in net.modules())
     return Folded(net) if normalised else net
