@@ -12,7 +12,6 @@ from . import checkpoint, data, devices, methods, runs
 from .checkpoint import Meta, Model
 from .config import TrainConfig
 from .datasets import DatasetFacts, dataset_facts
-from .models import quieten
 from .randomness import mix
 from .ranks import SOLO, Ranks
 from .reporting import SILENT, Reporter
@@ -80,7 +79,6 @@ class Stage:
         )
         trainer = Trainer(config, classifier, self._method(), loader, self.ranks)
         if config.compile:
-            quieten()
             # Not the average, which has been copied by now: it is used rarely, in many shapes.
             classifier.compile(dynamic=False)
         return trainer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ._classifier import Classifier, Normalize, frozen
-from ._compiled import quieten
 from ._guess import candidates
 from ._quick import inner, quick
 from ._shape import Shape, architectures, build
@@ -18,5 +17,4 @@ __all__ = [
     "frozen",
     "inner",
     "quick",
-    "quieten",
 ]

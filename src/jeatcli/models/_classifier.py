@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -71,6 +72,7 @@ class Classifier(nn.Module):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Let torch compile the forward pass (`torch.nn.Module.compile`)."""
+        quieten()
         super().compile(*args, **kwargs)
         self.compiled = True
 
@@ -90,6 +92,11 @@ class Classifier(nn.Module):
     def _precision(self, x: Tensor) -> torch.autocast:
         dtype = self.autocast or torch.bfloat16
         return torch.autocast(x.device.type, dtype, enabled=self.autocast is not None)
+
+
+def quieten() -> None:
+    """Keep torch's compiler from telling, on a machine without CUDA, that there is none."""
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 @contextmanager

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ._classifier import Classifier, Network
+from ._classifier import Classifier, Network, quieten
 
 # A program for any batch size gains little, one for every size takes minutes. Batches of attacks
 # shrink from image to image, so they go through in pieces of these sizes, the last filled up.
@@ -50,8 +49,3 @@ def pieces(x: Tensor) -> Iterator[tuple[Tensor, int]]:
             piece = nn.functional.pad(piece, (0, 0, 0, 0, 0, 0, 0, size - count))
         yield piece, count
         first += count
-
-
-def quieten() -> None:
-    """Keep torch from telling, on a machine without CUDA, that there is none."""
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
