@@ -15,7 +15,7 @@ from torch import Tensor
 from .. import data, energy, pgd
 from ..datasets import dataset_facts
 from ..errors import JeatError, UsageProblem, unknown
-from ..model import Model
+from ..model import FOREIGN, Model
 from ..randomness import ImageRng, mix
 from ..reporting import Reporter
 from ..threat import NORMS, Threat
@@ -127,8 +127,11 @@ def identify(model: Model) -> dict[str, str]:
 
 
 def labels_of(models: Sequence[Model], longest: int = 24) -> list[str]:
-    """Return what to call the runs in a picture: the method, or the name where methods repeat."""
-    methods = [model.meta.method for model in models]
+    """Return what to call the runs in a picture: the method, or the name where methods repeat.
+
+    Checkpoints of others, whose method nobody knows, go by their names.
+    """
+    methods = [FOREIGN, *(model.meta.method for model in models)]
     names = [
         model.meta.method if methods.count(model.meta.method) == 1 else model.name
         for model in models
