@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,10 +148,13 @@ def test_progress_of_another_model_or_setting_is_not_taken_up(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     model, other = load_run("model", gain=2.0), load_run("other", gain=2.0, seed=1)
+    # The weights do not tell which function of them the network is.
+    activated = replace(model, meta=replace(model.meta, activation="relu"))
     keys = set()
     for subject, settings in [
         (model, {}),
         (other, {}),
+        (activated, {}),
         (model, {"seed": 1}),
         (model, {"eps": 0.03}),
         (model, {"num": 30}),
@@ -163,7 +167,7 @@ def test_progress_of_another_model_or_setting_is_not_taken_up(
     ]:
         chosen: dict[str, Any] = {"attacks": ["fgsm"], "num": 20, **settings}
         keys.add(evaluate.attack(subject, **chosen).key)
-    assert len(keys) == 11
+    assert len(keys) == 12
     # A file of another kind in the place of the progress is none.
     place = Journal(tmp_path, "0" * 16)
     place.folder.mkdir()

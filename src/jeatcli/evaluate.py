@@ -15,9 +15,10 @@ from .attacks import Attack, Plan
 from .batch_size import fitting
 from .checkpoint import Model, load_each
 from .datasets import dataset_facts
+from .digests import digest, tensor_digest
 from .errors import JeatError, unknown
 from .foreign import Foreign
-from .journal import Journal, digest, tensor_digest
+from .journal import Journal
 from .ranks import current
 from .reporting import SILENT, Reporter
 from .robustness import Robustness, save_images
@@ -125,7 +126,7 @@ def attack(
         keep=images_to is not None,
         reporter=reporter,
     )
-    key = _key(trial, chosen, exact, batch_size)
+    key = _key([model, *others], trial, chosen, exact, batch_size)
     trial.journal = Journal(progress, key) if progress and ranks.leader else None
     found = _examined(trial, chosen) | {
         "attacks": tuple(attacks),
@@ -176,11 +177,16 @@ def _warn(doubts: Sequence[Symptom], reporter: Reporter) -> None:
         reporter.warn(str(doubt))
 
 
-def _key(trial: Trial, chosen: Sequence[Attack], exact: bool, batch_size: int | None) -> str:
+def _key(
+    models: Sequence[Model],
+    trial: Trial,
+    chosen: Sequence[Attack],
+    exact: bool,
+    batch_size: int | None,
+) -> str:
     """Return the digest of everything that the verdicts depend on."""
-    networks = [trial.classifier] + ([trial.source] if trial.source else [])
     return digest(
-        *networks,
+        models=[each.fingerprint for each in models],
         attacks=[(each.name, each.options) for each in chosen],
         plan=asdict(trial.plan),
         images=tensor_digest(trial.images.x, trial.images.y, trial.places),

@@ -15,7 +15,6 @@ from PIL import Image
 from . import render
 from .drawing import Drawing, Samples
 from .errors import JeatError
-from .journal import digest
 from .paths import check_writable, writing
 from .ranks import current
 from .reporting import SILENT, Reporter
@@ -32,9 +31,7 @@ def identity(drawing: Drawing) -> dict[str, Any]:
     How many images there are does not belong to it.
     """
     settings = {key: value for key, value in drawing.settings.items() if key != "n"}
-    model = drawing.recipe.model
-    weights = digest(model.classifier, mean=model.meta.mean, std=model.meta.std)
-    return settings | {"weights": weights}
+    return settings | {"weights": drawing.recipe.model.fingerprint}
 
 
 def save_folder(

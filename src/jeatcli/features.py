@@ -15,9 +15,9 @@ from torch import Tensor
 
 from .checkpoint import Model
 from .data import Images
+from .digests import digest, tensor_digest
 from .errors import JeatError
 from .inception import checksum
-from .journal import digest, tensor_digest
 from .paths import cache_dir, write_atomic
 from .ranks import current
 from .reporting import SILENT, Bar, Reporter
@@ -116,8 +116,7 @@ def _stored(path: Path) -> Features | None:
 def _key(pixels: Tensor, extractor: Model | Path, device: torch.device) -> str:
     about = {"images": tensor_digest(pixels), "device": device.type}
     if isinstance(extractor, Model):
-        meta = extractor.meta
-        return digest(extractor.classifier, arch=meta.arch, mean=meta.mean, std=meta.std, **about)
+        return digest(model=extractor.fingerprint, **about)
     library = version("torch-fidelity")
     return digest(weights=checksum(extractor), library=library, layers=INCEPTION_LAYERS, **about)
 

@@ -7,7 +7,6 @@ and renamed, the images before the progress that counts on them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -15,35 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from .paths import write_atomic
 
 PROGRESS = "progress.json"
-
-
-def digest(*networks: nn.Module, **settings: Any) -> str:
-    """Return a digest of the weights of networks and of settings, 16 hexadecimal digits."""
-    found = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    for network in networks:
-        for name, weight in network.state_dict().items():
-            found.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-            found.update(_bytes(weight))
-    return found.hexdigest()[:16]
-
-
-def tensor_digest(*tensors: Tensor) -> str:
-    """Return a digest of images or labels, 16 hexadecimal digits."""
-    found = hashlib.sha256()
-    for tensor in tensors:
-        found.update(_bytes(tensor))
-    return found.hexdigest()[:16]
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 class Journal:

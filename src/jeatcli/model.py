@@ -12,6 +12,7 @@ import torch
 
 from . import runs
 from .datasets import dataset_facts
+from .digests import digest
 from .models import Classifier, Shape, build
 from .sgld import ClassStatistics
 from .threat import Threat
@@ -77,6 +78,13 @@ class Model:
         """The run's name, or the file's."""
         inside = self.path.name == runs.MODEL_FILE
         return self.path.resolve().parent.name if inside else self.path.stem
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the function that it computes: its weights, and what they do not tell."""
+        meta = self.meta
+        about = (meta.arch, meta.norm_layer, meta.activation, meta.mean, meta.std, meta.classes)
+        return digest(self.classifier, about=about)
 
     @property
     def foreign(self) -> bool:

@@ -1,0 +1,32 @@
+"""Short names for what a result depends on: weights, images and settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def digest(*networks: nn.Module, **settings: Any) -> str:
+    """Return a digest of the weights of networks and of settings, 16 hexadecimal digits."""
+    found = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for network in networks:
+        for name, weight in network.state_dict().items():
+            found.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+            found.update(_bytes(weight))
+    return found.hexdigest()[:16]
+
+
+def tensor_digest(*tensors: Tensor) -> str:
+    """Return a digest of images or labels, 16 hexadecimal digits."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(_bytes(tensor))
+    return found.hexdigest()[:16]
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
