@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from command_line import done, here, refused
@@ -140,3 +141,16 @@ def test_the_command_prints_and_draws(tmp_path: Path) -> None:
 def test_options_of_the_other_scores(more: list[object], words: str) -> None:
     save_run("judge")
     refused(here("score", "judge", *more), 2, words)
+
+
+def test_logits_that_are_no_numbers_are_no_scores(judge: Model) -> None:
+    next(judge.classifier.parameters()).fill_(torch.nan)
+    for settings in ({"calibrated": True}, {"calibrated": False, "ood": ["digits"]}):
+        with pytest.raises(JeatError, match=r"`judge`.*are not finite for 20 of 20 images"):
+            classifier_scores(judge, num=20, **settings)
+
+
+def test_an_archive_without_images_is_no_kind(judge: Model, tmp_path: Path) -> None:
+    np.savez(tmp_path / "none.npz", arr_0=np.zeros((0, 8, 8, 1), np.uint8))
+    with pytest.raises(JeatError, match="holds no images"):
+        classifier_scores(judge, ood=[str(tmp_path / "none.npz")], num=20)

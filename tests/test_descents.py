@@ -77,6 +77,41 @@ def test_the_temperature_is_that_of_the_stationary_law() -> None:
     assert end.var().item() == pytest.approx(known, rel=0.02)
 
 
+def stationary_variance(stiffness: float, descent: Descent) -> float:
+    """Return the variance of x under x - a v + s N(0, 1), v = m v + k x: P = A P A^T + Q."""
+    k, a, m = stiffness, descent.step_size, descent.momentum
+    moves = torch.tensor([[1 - a * k, -a * m], [k, m]], dtype=torch.float64)
+    noise = torch.tensor([descent.noise**2, 0.0, 0.0, 0.0], dtype=torch.float64)
+    both = torch.eye(4, dtype=torch.float64) - torch.kron(moves, moves)
+    return float(torch.linalg.solve(both, noise)[0])
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_momentum_leaves_the_temperature_as_it_is(momentum: float) -> None:
+    stiffness, temperature = 4.0, 0.002
+    given = {"temperature": temperature, "momentum": momentum}
+    step = 0.005 * (1 - momentum)
+    warm = replace(SGLD, steps=250).with_settings({**given, "step_size": step})
+    start = torch.full((500, 1, 8, 8), 0.5)
+    end = descend(
+        warm,
+        lambda x: stiffness / 2 * (x - 0.5).square().flatten(1).sum(1),
+        start,
+        BatchRng(0),
+    )
+    assert end.var().item() == pytest.approx(stationary_variance(stiffness, warm), rel=0.02)
+    slow = SGLD.with_settings({**given, "step_size": step / 100})
+    limit = stationary_variance(stiffness, slow)
+    assert limit == pytest.approx(temperature / stiffness, rel=0.003)
+
+
+def test_a_temperature_lifts_the_clip() -> None:
+    clipped = replace(SGLD, clip=0.3)
+    assert clipped.with_settings({"temperature": 0.1}).clip == 0
+    assert clipped.with_settings({"temperature": 0.1, "clip": 0.2}).clip == 0.2
+    assert clipped.with_settings({"noise": 0.1}).clip == 0.3
+
+
 def test_an_ascent_moves_by_its_step_along_the_gradient() -> None:
     weights = torch.randn(1, 4, 4, generator=torch.Generator().manual_seed(2))
     start = torch.full((3, 1, 4, 4), 0.5)
@@ -125,6 +160,8 @@ def test_what_is_held_does_not_change() -> None:
         (SGLD, {"temperature": 0.1, "noise": 0.1}, "exclude each other"),
         (SGLD, {"temperature": -0.1}, "neither is negative"),
         (SGLD, {"momentum": 1.0}, "below 1"),
+        (SGLD, {"clip": -1.0}, "at least 0"),
+        (PGD, {"clip": 1.0}, "`clip` belongs to the sampler `sgld`"),
         (SGLD, {"steps": -1}, "at least 0"),
         (SGLD, {"objective": "margin"}, "unknown objective"),
         (SGLD, {"init": "gausian"}, "unknown init"),

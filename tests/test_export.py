@@ -21,6 +21,7 @@ from tiny import load_run, save_run
 
 from jeatcli import export
 from jeatcli.checkpoint import Model
+from jeatcli.errors import JeatError
 from jeatcli.generate import plan
 from jeatcli.recipe import Recipe
 
@@ -214,3 +215,28 @@ def test_a_preview_is_shown_on_a_terminal_alone(
     lines = err.splitlines()
     assert [line.count("\u2580") for line in lines] == [40]
     assert os.environ["COLUMNS"] == "40"
+
+
+def test_images_of_another_drawing_do_not_stay_beside_these(model: Model, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    export.save_folder(plan(model, num=6, steps=3), folder, batch_size=4)
+    before = contents(folder)
+    with pytest.raises(JeatError, match=r"000004\.png` is of another drawing"):
+        export.save_folder(plan(model, num=4, steps=3, seed=1), folder, batch_size=4)
+    assert contents(folder) == before
+    # Fewer of the same drawing are a part of what is there.
+    export.save_folder(plan(model, num=4, steps=3), folder, batch_size=4)
+    assert contents(folder) == before
+
+
+def test_an_archive_that_is_there_is_not_drawn_again(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "images.npz"
+    export.save_npz(plan(model, num=6, steps=3), path, batch_size=4)
+    before = path.read_bytes()
+    with stopped_after(0):
+        export.save_npz(plan(model, num=6, steps=3), path, batch_size=4)
+    assert path.read_bytes() == before
+    export.save_npz(plan(model, num=6, steps=3, seed=1), path, batch_size=4)
+    assert path.read_bytes() != before

@@ -188,10 +188,11 @@ def test_protocol_says_all_that_the_numbers_depend_on(artist: Model, judge: Mode
     assert protocol["features"]["run"] == "judge"
     assert (protocol["splits"], protocol["kid_subsets"]) == (10, 100)
     assert protocol["kid_subset_size"] == 15
-    assert protocol["classes"] == "10 in turn, 1 or 2 of each"
+    assert protocol["classes"] == "10, 1 or 2 of each"
     assert "0.5" in protocol["rounding"]
     assert protocol["sampling"]["steps"] == 1
     assert protocol["sampling"]["seed"] == found.seed == 4
+    assert protocol["sampling"]["weights"] == artist.fingerprint
     assert set(protocol["versions"]) == {"jeat-cli", "torch-fidelity", "torch"}
     assert protocol["comparable"].startswith("no: 15 images instead of 50,000")
     assert any("KID" in text and "15" in text for text in listener.said)
@@ -240,6 +241,7 @@ def test_leaves_no_trace_and_says_nothing(
         ({"steps": 3}, "drawn already"),
         ({"num": 5}, "5 images asked"),
         ({"splits": 0}, "splits"),
+        ({"kid_subset_size": 1}, "at least 2"),
         ({"kid_subsets": 0}, "kid_subsets"),
         ({"reference": "val"}, "train. or .test"),
         ({"inception_weights": "w.pth"}, "no use"),

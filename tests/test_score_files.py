@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from tiny import Listener
 
-from jeatcli import fidelity, render
+from jeatcli import export, fidelity, render
 from jeatcli.checkpoint import Model
 from jeatcli.errors import JeatError
-from jeatcli.generate import sample
+from jeatcli.generate import plan, sample
 from jeatcli.score import Scores, image_scores
 
 
@@ -42,7 +42,10 @@ def test_broken_and_lossy_pictures(judge: Model, tmp_path: Path) -> None:
     for k in range(3):
         Image.new("L", (8, 8), 50 * k).save(folder / f"{k}.jpg")
     listener = Listener()
-    assert score_folder(folder, judge, reporter=listener).protocol["n"] == 3
+    protocol = score_folder(folder, judge, reporter=listener).protocol
+    assert protocol["n"] == 3
+    assert "lossy" in protocol["rounding"]
+    assert "lossy" in protocol["comparable"]
     assert any("lossy" in text for text in listener.said)
     (folder / "4.png").write_bytes(b"\x89PNG\r\n\x1a\nhalf")
     with pytest.raises(JeatError, match=r"cannot read the picture .*4\.png"):
@@ -94,3 +97,43 @@ def test_every_format_gives_the_same_numbers(artist: Model, judge: Model, tmp_pa
         numbers.append(asdict(image_scores(source, features=judge, **settings)))
     for name in [field.name for field in fields(fidelity.Figures)]:
         assert len({each[name] for each in numbers}) == 1
+
+
+def test_an_archive_that_is_bent(judge: Model, tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    noise = np.random.default_rng(0).integers(256, size=(60, 8, 8, 1), dtype=np.uint8)
+    np.savez_compressed(path, arr_0=noise)
+    bent = bytearray(path.read_bytes())
+    bent[200:260] = bytes(60)
+    path.write_bytes(bent)
+    with pytest.raises(JeatError, match="cannot read images"):
+        score_folder(path, judge)
+
+
+@pytest.mark.parametrize("name", ["images", "images.npz"])
+def test_what_was_drawn_is_told_of_its_files(
+    name: str, artist: Model, judge: Model, tmp_path: Path
+) -> None:
+    save = export.save_npz if name.endswith(".npz") else export.save_folder
+    save(plan(artist, num=25, steps=1, best_of=2, seed=3), tmp_path / name)
+    protocol = image_scores(tmp_path / name, features=judge).protocol
+    direct = image_scores(artist, features=judge, num=25, steps=1, best_of=2, seed=3).protocol
+    assert protocol == direct
+    assert protocol["selection"] == "the best of 2 by ce energy"
+    assert protocol["classes"] == "10, 2 or 3 of each"
+    fewer = image_scores(tmp_path / name, features=judge, num=20).protocol
+    assert fewer["classes"] == "10, 2 of each"
+    assert "judges itself" in image_scores(tmp_path / name, features=artist).protocol["comparable"]
+
+
+def test_images_of_two_drawings_say_nothing_together(
+    artist: Model, judge: Model, tmp_path: Path
+) -> None:
+    export.save_folder(plan(artist, num=4, steps=1), tmp_path / "one")
+    export.save_folder(plan(artist, num=6, steps=1, seed=1), tmp_path / "two")
+    for file in (tmp_path / "one").iterdir():
+        file.rename(tmp_path / "two" / f"more-{file.name}")
+    protocol = image_scores(tmp_path / "two", features=judge).protocol
+    assert protocol["n"] == 10
+    assert protocol["selection"] == protocol["classes"] == "not known"
+    assert "how the images were chosen is not known" in protocol["comparable"]

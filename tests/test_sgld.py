@@ -79,6 +79,15 @@ def test_class_statistics_give_back_mean_and_covariance() -> None:
         torch.testing.assert_close(torch.cov(ours.T), torch.cov(real.T), atol=1e-3, rtol=0)
 
 
+def test_a_class_without_images_has_the_statistics_of_all() -> None:
+    x = torch.randint(256, (50, 1, 4, 4), generator=torch.Generator().manual_seed(0))
+    x, y = x.to(torch.uint8), torch.arange(50) % 2
+    three = ClassStatistics.measure(x, y, 3, rank=4)
+    everything = ClassStatistics.measure(x, torch.zeros_like(y), 1, rank=4)
+    assert torch.equal(three.mean[2], everything.mean[0])
+    assert all(torch.isfinite(each).all() for each in vars(three).values())
+
+
 def test_principal_directions_are_those_of_a_full_decomposition() -> None:
     x = torch.randint(256, (300, 1, 6, 6), generator=torch.Generator().manual_seed(0))
     x = x.to(torch.uint8)

@@ -47,7 +47,7 @@ def calibrate(confidence: Tensor, correct: Tensor, bins: int = BINS) -> Calibrat
     counts = torch.bincount(place, minlength=bins)
     sums = (torch.bincount(place, each, minlength=bins) for each in (confidence, right))
     means = [each / counts for each in sums]
-    gaps = (means[0] - means[1]).abs().nan_to_num()
+    gaps = torch.where(counts > 0, (means[0] - means[1]).abs(), 0.0)
     sure, true = ([None if math.isnan(v) else v for v in each.tolist()] for each in means)
     ece = float((gaps * counts).sum() / len(confidence))
     return Calibration(ece, edges.tolist(), counts.tolist(), sure, true)

@@ -15,7 +15,7 @@ from . import calibration, collection, data, detection, figure
 from .calibration import Calibration
 from .checkpoint import Model, load_each
 from .datasets import DATASETS
-from .errors import UsageProblem
+from .errors import JeatError, UsageProblem
 from .foreign import Foreign
 from .paths import check_writable
 from .reporting import SILENT, Reporter
@@ -113,7 +113,10 @@ def _other(
     place = Path(name).expanduser()
     stored = name not in DATASETS and (place.is_dir() or place.suffix.lower() == ".npz")
     if stored:
-        return collection.read(place, model.meta.shape, None, reporter)[:num]
+        found, _ = collection.read(place, model.meta.shape, None, reporter)
+        if not len(found):
+            raise JeatError(f"`{place}` holds no images", "name another file or folder")
+        return found[:num]
     images = data.load(name, "test", data_dir=data_dir, reporter=reporter)
     if images.shape != tuple(model.meta.shape):
         ours, theirs = ("x".join(map(str, each)) for each in (model.meta.shape, images.shape))
@@ -129,8 +132,9 @@ def _predictions(model: Model, images: data.Images, size: int) -> tuple[Tensor, 
     """Return the confidence in the predicted classes, float64 (n,), and whether they are right."""
     parts = []
     for x, y in data.batches(images, size):
-        highest = model.classifier(x.to(model.device)).double().softmax(1).max(1)
-        parts.append((highest.values.cpu(), highest.indices.cpu() == y))
+        logits = detection.finite(model, model.classifier(x.to(model.device)).cpu())
+        highest = logits.double().softmax(1).max(1)
+        parts.append((highest.values, highest.indices == y))
     confidence, correct = zip(*parts, strict=True)
     return torch.cat(confidence), torch.cat(correct)
 

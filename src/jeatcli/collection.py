@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from .data_local import SUFFIXES
 from .errors import JeatError, UsageProblem
+from .provenance import TEXT, Provenance, of_archive, of_pictures
 from .reporting import SILENT, Reporter
 
 _LOSSY = {".jpg", ".jpeg", ".webp"}
@@ -26,7 +28,7 @@ def holds_pictures(path: Path) -> bool:
 
 def read(
     path: Path, shape: tuple[int, int, int], num: int | None = None, reporter: Reporter = SILENT
-) -> Tensor:
+) -> tuple[Tensor, Provenance]:
     """Read a folder of pictures, in the order of their names, or an `.npz`, as it is stored.
 
     Nothing is resized or converted: a score of other pixels would be another score.
@@ -37,31 +39,49 @@ def read(
         num: Take the first so many; all without it.
 
     Returns:
-        Pixels 0..255, uint8 (n,C,H,W).
+        Pixels 0..255, uint8 (n,C,H,W), and what the files say of their making.
 
     Raises:
         JeatError: If an image cannot be read or has another shape.
         UsageProblem: If there are fewer than `num`.
     """
-    pixels = _npz(path, shape) if path.suffix.lower() == ".npz" else _folder(path, shape, reporter)
-    if num is not None and num > len(pixels):
+    if path.suffix.lower() == ".npz":
+        pixels, known = _npz(path, shape, num)
+    else:
+        pixels, known = _folder(path, shape, num, reporter)
+    return torch.from_numpy(pixels), known
+
+
+def _enough(path: Path, there: int, num: int | None) -> None:
+    if num is not None and num > there:
         raise UsageProblem(
-            f"{num:,} images asked of `{path}`, which has {len(pixels):,}",
-            f"choose a number up to {len(pixels):,}",
+            f"{num:,} images asked of `{path}`, which has {there:,}",
+            f"choose a number up to {there:,}",
         )
-    return torch.from_numpy(pixels[:num])
 
 
-def _folder(path: Path, shape: tuple[int, int, int], reporter: Reporter) -> NDArray[np.uint8]:
+def _folder(
+    path: Path, shape: tuple[int, int, int], num: int | None, reporter: Reporter
+) -> tuple[NDArray[np.uint8], Provenance]:
     files = sorted(each for each in path.iterdir() if each.suffix.lower() in SUFFIXES)
     if not files:
         raise JeatError(
             f"`{path}` holds no pictures",
             f"put the images themselves there, as {', '.join(sorted(SUFFIXES))}",
         )
-    if any(each.suffix.lower() in _LOSSY for each in files):
+    _enough(path, len(files), num)
+    files = files[:num]
+    if lossy := any(each.suffix.lower() in _LOSSY for each in files):
         reporter.warn(f"`{path}` holds lossy pictures (JPEG, WebP), which changes every score")
-    return np.stack([picture(each, shape) for each in files])
+    # Their texts last: a file that is none has been refused by then.
+    pixels = np.stack([picture(each, shape) for each in files])
+    return pixels, of_pictures(map(_text, files), lossy)
+
+
+def _text(path: Path) -> str | None:
+    with Image.open(path) as image:
+        found = image.info.get(TEXT)
+    return found if isinstance(found, str) else None
 
 
 def picture(
@@ -96,14 +116,18 @@ def picture(
     )
 
 
-def _npz(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+def _npz(
+    path: Path, shape: tuple[int, int, int], num: int | None
+) -> tuple[NDArray[np.uint8], Provenance]:
     try:
         # Of any other file numpy believes that it is a pickle, and says how to open it.
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no .npz archive, or cut short")
         with np.load(path, allow_pickle=False) as arrays:
             pixels = arrays["arr_0"]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as problem:
+            text = str(arrays[TEXT]) if TEXT in arrays else None
+            labels = arrays["arr_1"].tolist() if "arr_1" in arrays else []
+    except (OSError, ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as problem:
         raise JeatError(
             f"cannot read images from `{path}`: {problem}",
             "it must hold `arr_0`, uint8 (n,H,W,C), as improved-diffusion and "
@@ -116,4 +140,6 @@ def _npz(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
             f"not uint8 (n, {height}, {width}, {channels}), the reference's shape",
             "score images of the reference's size and channels, or name another `--dataset`",
         )
-    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+    _enough(path, len(pixels), num)
+    known = of_archive(text, labels[:num]) if len(labels) == len(pixels) else Provenance()
+    return np.ascontiguousarray(pixels[:num].transpose(0, 3, 1, 2)), known

@@ -19,7 +19,7 @@ OBJECTIVES = ("joint", "ce", "marginal")
 STARTS = ("uniform", "gaussian", "pca", "noise", "buffer", "data")
 # What a sampler takes beside the objective, the start, the steps, their size and the stop.
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "sgld": ("noise", "temperature", "momentum"),
+    "sgld": ("noise", "temperature", "momentum", "clip"),
     "ascent": (),
     "pgd": ("eps",),
 }
@@ -68,7 +68,7 @@ class Descent:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
-        for name in ("steps", "step_size", "noise", "eps"):
+        for name in ("steps", "step_size", "noise", "clip", "eps"):
             if not getattr(self, name) >= 0:
                 raise UsageProblem(f"{name} must be at least 0, not {getattr(self, name)}")
         if not 0 <= self.momentum < 1:
@@ -77,7 +77,9 @@ class Descent:
     def with_settings(self, given: Mapping[str, Any]) -> Descent:
         """Return the descent with some settings of `given`, those that are None left out.
 
-        A `temperature` T stands for the noise sqrt(2 a T) of a step of size a.
+        A `temperature` T stands for the noise sqrt(2 a T / (1 - m)) of a step of size a with
+        momentum m, for a gradient counts 1 / (1 - m) times by then, and for no clip unless one is
+        given: it would have another law.
 
         Raises:
             UsageProblem: If the sampler has no such setting, or a value is out of range.
@@ -98,8 +100,9 @@ class Descent:
                 "`noise` and `temperature` exclude each other, and neither is negative",
                 "a temperature T is the noise sqrt(2 * step size * T)",
             )
-        chosen = replace(self, **said)
-        return replace(chosen, noise=math.sqrt(2 * chosen.step_size * temperature))
+        chosen = replace(self, **{"clip": 0.0, **said})
+        variance = 2 * chosen.step_size * temperature / (1 - chosen.momentum)
+        return replace(chosen, noise=math.sqrt(variance))
 
     def describe(self) -> dict[str, Any]:
         """Return the settings that this sampler uses, and no others."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from . import energy
 from .checkpoint import Model
+from .errors import JeatError
 from .reporting import SILENT, Reporter
 
 # The scores, by which the classifier's own images should be the higher ones.
@@ -37,10 +38,26 @@ def _scores(model: Model, images: Tensor) -> dict[str, Tensor]:
     (slope,) = torch.autograd.grad(density.sum(), x)
     found = (
         density.detach(),
-        energy.class_probabilities(logits.detach().double()).amax(1),
-        -slope.flatten(1).norm(dim=1),
+        # In float64, which Apple's devices do not have.
+        energy.class_probabilities(finite(model, logits.detach().cpu()).double()).amax(1),
+        -finite(model, slope).flatten(1).norm(dim=1),
     )
-    return {name: each.double().cpu() for name, each in zip(SCORES, found, strict=True)}
+    return {name: each.cpu().double() for name, each in zip(SCORES, found, strict=True)}
+
+
+def finite(model: Model, found: Tensor) -> Tensor:
+    """Return what was computed for images (n, ...).
+
+    Raises:
+        JeatError: If a value is not finite: ranks and bins would take it for a number.
+    """
+    if bad := int((~torch.isfinite(found.flatten(1))).any(1).sum()):
+        raise JeatError(
+            f"the logits of `{model.name}`, or their gradients, are not finite for {bad:,} of "
+            f"{len(found):,} images",
+            "the run may have diverged: take an earlier one, or check the checkpoint",
+        )
+    return found
 
 
 def auroc(own: Tensor, other: Tensor) -> float:

@@ -59,6 +59,15 @@ class Drawing:
     labels: Tensor
     settings: dict[str, Any]
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides image k but its number and class: drawings of one identity agree.
+
+        How many images there are does not belong to it.
+        """
+        settings = {key: value for key, value in self.settings.items() if key != "n"}
+        return settings | {"weights": self.recipe.model.fingerprint}
+
     def batches(
         self,
         batch_size: int,

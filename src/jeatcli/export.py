@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
+import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from . import render
 from .drawing import Drawing, Samples
 from .errors import JeatError
 from .paths import check_writable, writing
+from .provenance import TEXT, of_pictures
 from .ranks import current
 from .reporting import SILENT, Reporter
 
@@ -23,15 +27,6 @@ _STRIP_FRAMES = 9
 _ANIMATION_FRAMES = 33
 # Side of a small image in a grid, in pixels.
 _SIDE = 32
-
-
-def identity(drawing: Drawing) -> dict[str, Any]:
-    """Return all that decides image k but its number and class: two drawings of one identity agree.
-
-    How many images there are does not belong to it.
-    """
-    settings = {key: value for key, value in drawing.settings.items() if key != "n"}
-    return settings | {"weights": drawing.recipe.model.fingerprint}
 
 
 def save_folder(
@@ -43,14 +38,16 @@ def save_folder(
     processes only the first writes, here and in `save_npz`.
 
     Raises:
-        JeatError: If a file cannot be written.
+        JeatError: If a file cannot be written, or images of another drawing would stay beside
+            these.
     """
+    about, classes = drawing.identity, drawing.recipe.model.meta.classes
+    current().from_leader(lambda: _refuse_others(folder, len(drawing.labels), about))
     if not current().leader:
         drawing.follow(batch_size)
         return
-    about, classes = identity(drawing), drawing.recipe.model.meta.classes
     names = [classes[label] for label in drawing.labels.tolist()]
-    texts = [{"jeat": json.dumps(about | {"image": k, "class": c})} for k, c in enumerate(names)]
+    texts = [{TEXT: json.dumps(about | {"image": k, "class": c})} for k, c in enumerate(names)]
     there = {k for k, text in enumerate(texts) if _carries(folder / f"{k:06d}.png", text)}
     if there:
         reporter.say(f"{len(there):,} of {len(texts):,} images are in `{folder}` already")
@@ -67,22 +64,39 @@ def _carries(path: Path, text: Mapping[str, str]) -> bool:
         return False
 
 
+def _refuse_others(folder: Path, count: int, about: Mapping[str, Any]) -> None:
+    """Refuse a folder with more images than are drawn now, if those are of another drawing."""
+    numbered = [path for path in folder.glob("*.png") if path.stem.isdigit()]
+    for path in sorted(path for path in numbered if int(path.stem) >= count):
+        with suppress(OSError), Image.open(path) as image:
+            if of_pictures([image.info.get(TEXT)]).sampling == about:
+                continue
+        raise JeatError(
+            f"`{path}` is of another drawing, and would be taken for one of these images",
+            "name another directory with `-o`, or remove what is in this one",
+        )
+
+
 def save_npz(
     drawing: Drawing, path: Path, batch_size: int = 256, reporter: Reporter = SILENT
 ) -> None:
     """Draw into an archive of improved-diffusion's layout, by way of a file beside it.
 
-    That file grows by a batch at a time, and is gone when the archive is there.
+    That file grows by a batch at a time, and is gone when the archive is there. An archive of
+    the same drawing stays as it is.
 
     Raises:
         JeatError: If a file cannot be written.
     """
+    about, shape = drawing.identity, drawing.recipe.model.meta.shape
+    if current().from_leader(lambda: _holds(path, about, drawing.labels.tolist())):
+        reporter.say(f"the images are in `{path}` already")
+        return
     if not current().leader:
         drawing.follow(batch_size)
         return
     check_writable(path)
     beside = path.with_name(f".{path.name}.part")
-    about, shape = identity(drawing), drawing.recipe.model.meta.shape
     header = json.dumps(about | {"labels": drawing.labels.tolist()}).encode() + b"\n"
     count, size = len(drawing.labels), math.prod(shape)
     if done := _done(beside, header, size):
@@ -100,9 +114,19 @@ def save_npz(
             beside.unlink(missing_ok=True)
         raise
     pixels = np.fromfile(beside, np.uint8, count * size, offset=len(header))
-    text = {"jeat": json.dumps(about)}
+    text = {TEXT: json.dumps(about)}
     render.save_npz(pixels.reshape(count, *shape), drawing.labels, path, text)
     beside.unlink()
+
+
+def _holds(path: Path, about: Mapping[str, Any], labels: list[int]) -> bool:
+    """Tell whether an archive holds all of these images."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            same = arrays["arr_1"].tolist() == labels and len(arrays["arr_0"]) == len(labels)
+            return same and json.loads(str(arrays[TEXT])) == about
+    except (OSError, ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile):
+        return False
 
 
 def _done(beside: Path, header: bytes, size: int) -> int:
@@ -129,7 +153,7 @@ def save_grid(drawn: Samples, path: Path, scale: int | None = None) -> Image.Ima
     if "interpolate" in drawn.settings:
         columns = min(len(images), 16)
     picture = render.grid(images, columns, scale)
-    render.save_png(picture, path, {"jeat": json.dumps(drawn.settings)})
+    render.save_png(picture, path, {TEXT: json.dumps(drawn.settings)})
     return picture
 
 
@@ -150,5 +174,5 @@ def save_trace(drawn: Samples, path: Path, scale: int | None = None) -> None:
     if path.suffix.lower() != ".png":
         render.save_animation(frames, path, scale)
         return
-    text = {"jeat": json.dumps(drawn.settings | {"trace": steps})}
+    text = {TEXT: json.dumps(drawn.settings | {"trace": steps})}
     render.save_png(render.strip(frames, scale), path, text)

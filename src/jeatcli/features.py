@@ -132,8 +132,9 @@ def _classifier(model: Model) -> Judge:
 
     def judge(images: Tensor) -> tuple[Tensor, Tensor]:
         values = model.classifier.features(images.to(model.device).float() / 255)
-        # Means in float64: the library averages in the features' own type.
-        return values.double(), head(values).double()
+        # Means in float64: the library averages in the features' own type. On the CPU, for
+        # Apple's devices have no float64.
+        return values.cpu().double(), head(values).cpu().double()
 
     return judge
 

@@ -92,8 +92,8 @@ def image_scores(
         splits: Of the Inception Score.
         kid_subsets, kid_subset_size: Of the KID; fewer images make the subsets smaller.
         dataset: The reference's data set; by default the run's, or that of `features`.
-        foreign: What `source` and `features` are, if `jeat train` did not write them; their
-            data set is `dataset`, where none is said here.
+        foreign: What `source` and `features` are, if `jeat train` did not write them, both of
+            one kind; where it says no data set, that is `dataset`, or that of a run in `source`.
         inception_weights: A file to use in place of the published one.
         data_dir: Where the data sets are.
         batch_size: Images at a time, for drawing and for the features.
@@ -114,14 +114,13 @@ def image_scores(
     if neighbours is not None:
         _check_neighbours(Path(neighbours), reference)
     given = {key: value for key, value in sampling.items() if value is not None}
-    if foreign is not None and foreign.dataset is None:
-        foreign = replace(foreign, dataset=dataset)
-    open_model = partial(_open, device=device, foreign=foreign, reporter=reporter)
-    origin = None if source is None else find(source, open_model, given)
-    extractor = _extractor(features, inception_weights, open_model, reporter)
-    if origin is None:
-        judge = extractor.path if isinstance(extractor, Model) else None
-        origin = find(runs.resolve(None, judge), open_model, given)
+    open_model = partial(_open, device=device, reporter=reporter)
+    described = _with_dataset(foreign, dataset)
+    origin = find(_or_latest(source, features), partial(open_model, foreign=described), given)
+    if origin.model is not None:
+        described = _with_dataset(described, origin.model.meta.dataset)
+    open_judge = partial(open_model, foreign=described)
+    extractor = _extractor(features, inception_weights, open_judge, reporter)
     refuse_unused(foreign, *(m for m in (origin.model, extractor) if isinstance(m, Model)))
     against = _reference(origin, extractor, dataset, reference, data_dir, reporter)
     _fits(origin, extractor, against)
@@ -129,10 +128,10 @@ def image_scores(
         num = num or len(against)
         given |= {"seed": seed, "data_dir": data_dir}
     drawing_batch = batch_size or _SAMPLE_BATCH
-    images, drawn = origin.images(against.shape, num, drawing_batch, reporter, **given)
+    images, known = origin.images(against.shape, num, drawing_batch, reporter, **given)
     _enough(len(images), origin.name)
     settings = _settings(len(images), len(against), splits, kid_subsets, kid_subset_size, reporter)
-    protocol = Protocol(origin.model, extractor, against, reference, len(images), settings, drawn)
+    protocol = Protocol(known, extractor, against, reference, len(images), settings)
     place = extractor.device if isinstance(extractor, Model) else devices.pick(device)
     size = batch_size or (_FEATURE_BATCH if isinstance(extractor, Model) else _INCEPTION_BATCH)
     ours = features_of.extract(images, extractor, size, place, reporter)
@@ -188,8 +187,10 @@ def _check_neighbours(path: Path, reference: str) -> None:
 def _check(num: int | None, *positive: int | None) -> None:
     names = ("splits", "kid_subsets", "kid_subset_size", "batch_size")
     for name, value in zip(names, positive, strict=True):
-        if value is not None and value < 1:
-            raise UsageProblem(f"{name} must be at least 1, not {value}")
+        # The unbiased estimate of a subset of one divides by zero.
+        least = 2 if name == "kid_subset_size" else 1
+        if value is not None and value < least:
+            raise UsageProblem(f"{name} must be at least {least}, not {value}")
     if num is not None:
         _enough(num, "the call")
 
@@ -199,6 +200,22 @@ def _enough(num: int, name: str) -> None:
         raise UsageProblem(
             f"a score needs at least 2 images, and `{name}` gives {num}", "choose a larger `-n`"
         )
+
+
+def _with_dataset(foreign: Foreign | None, dataset: str | None) -> Foreign | None:
+    """Fill in the data set of a description that has none."""
+    if foreign is None or foreign.dataset is not None:
+        return foreign
+    return replace(foreign, dataset=dataset)
+
+
+def _or_latest(source: str | Path | Model | None, features: str | Path | Model) -> Any:
+    """Return the source, for None the latest finished run that is not the judge."""
+    if source is not None:
+        return source
+    if isinstance(features, Model):
+        return runs.resolve(None, features.path)
+    return runs.resolve(None, None if features == "inception" else runs.resolve(features))
 
 
 def _open(run: str | Path, device: str, foreign: Foreign | None, reporter: Reporter) -> Model:

@@ -110,11 +110,15 @@ class ClassStatistics:
 
     @classmethod
     def measure(cls, x: Tensor, y: Tensor, num_classes: int, rank: int = 64) -> ClassStatistics:
-        """Fit the statistics to uint8 images x (n, C, H, W) with labels y (n,)."""
+        """Fit the statistics to uint8 images x (n, C, H, W) with labels y (n,).
+
+        A class without an image has those of all images.
+        """
         size = x[0].numel()
         means, factors, ridges = [], [], []
         for label in range(num_classes):
-            pixels = x[y == label].flatten(1).float() / 255
+            members = y == label
+            pixels = (x[members] if members.any() else x).flatten(1).float() / 255
             mean, factor, ridge = _principal(pixels, min(rank, size))
             means.append(mean.view(x.shape[1:]))
             factors.append(factor.view(-1, *x.shape[1:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from . import collection, runs
 from .checkpoint import Model
 from .errors import JeatError, UsageProblem
 from .generate import plan
+from .provenance import Provenance
 from .render import to_uint8
 from .reporting import Reporter
 
@@ -41,8 +43,8 @@ class Source:
         batch_size: int,
         reporter: Reporter,
         **sampling: Any,
-    ) -> tuple[Tensor, dict[str, Any] | None]:
-        """Draw the images, or read them; return uint8 (n,C,H,W) and how they were drawn.
+    ) -> tuple[Tensor, Provenance]:
+        """Draw the images, or read them; return uint8 (n,C,H,W) and how they came to be.
 
         Args:
             shape: Channels, height and width that they must have.
@@ -55,11 +57,12 @@ class Source:
             JeatError: If images cannot be read, or a setting is at fault.
         """
         if self.model is None:
-            return collection.read(self.path, shape, num, reporter), None
+            return collection.read(self.path, shape, num, reporter)
         drawing = plan(self.model, num=num, reporter=reporter, **sampling)
         # Rounded batch by batch: 50,000 images take a quarter of the memory.
         parts = [to_uint8(images) for _, images in drawing.batches(batch_size, reporter)]
-        return torch.cat([torch.from_numpy(part) for part in parts]), drawing.settings
+        known = Provenance(drawing.identity, Counter(drawing.labels.tolist()))
+        return torch.cat([torch.from_numpy(part) for part in parts]), known
 
 
 def find(source: str | Path | Model, open_model: OpenModel, sampling: dict[str, Any]) -> Source:

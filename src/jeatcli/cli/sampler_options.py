@@ -47,7 +47,7 @@ sampler_options = combine(
     ),
     _sampler(
         "--temperature",
-        help="T, in place of the noise sqrt(2 * step size * T) (sgld)",
+        help="T, in place of the noise: sqrt(2 * step size * T / (1 - momentum)) (sgld)",
         type=FRACTION,
         metavar="FLOAT",
     ),
@@ -57,6 +57,13 @@ sampler_options = combine(
         type=FRACTION,
         metavar="FLOAT",
         shown="0",
+    ),
+    _sampler(
+        "--clip",
+        help="Largest component of the gradient, 0 for no limit (sgld)",
+        type=FRACTION,
+        metavar="FLOAT",
+        shown="the run's, else 1; 0 with --temperature",
     ),
     _sampler(
         "--eps",

@@ -1,0 +1,80 @@
+"""When a score stands beside the published ones, and what is said when it does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jeatcli import inception
+from jeatcli.checkpoint import Model
+from jeatcli.data import Images
+from jeatcli.protocol import Protocol
+from jeatcli.provenance import Provenance
+
+CLASSES = tuple("0123456789")
+TRAINING = Images("cifar10", torch.zeros(10, 3, 2, 2, dtype=torch.uint8), torch.arange(10), CLASSES)
+SETTINGS = {"splits": 10, "kid_subsets": 100, "kid_subset_size": 1000, "neighbours": 3}
+SAMPLING = {"sampler": "sgld", "objective": "joint", "init": "uniform", "weights": "w"}
+EVEN = dict.fromkeys(CLASSES, 5000)
+DRAWN = Provenance(SAMPLING, EVEN)
+PUBLISHED = Protocol(DRAWN, Path("weights.pth"), TRAINING, "train", 50_000, SETTINGS)
+
+
+@pytest.fixture(autouse=True)
+def _published_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inception, "checksum", lambda path: inception.SHA256)
+
+
+def said(**changes: Any) -> str:
+    return str(replace(PUBLISHED, **changes).describe()["comparable"])
+
+
+def test_the_published_protocol_is_comparable() -> None:
+    assert said() == "yes, with IS and FID on CIFAR-10"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"num": 10_000}, "10,000 images instead of 50,000"),
+        ({"split": "test"}, "reference cifar10 test, not cifar10 train"),
+        ({"reference": replace(TRAINING, name="svhn")}, "reference svhn train"),
+        ({"settings": {**SETTINGS, "splits": 5}}, "5 splits instead of 10"),
+        ({"origin": Provenance()}, "how the images were chosen is not known"),
+        ({"origin": replace(DRAWN, lossy=True)}, "pixels of a lossy format"),
+        (
+            {"origin": replace(DRAWN, sampling={**SAMPLING, "best_of": 4})},
+            "selected images: the best of 4 by joint energy",
+        ),
+        (
+            {"origin": replace(DRAWN, sampling={**SAMPLING, "init": "data"})},
+            "images that start at training images",
+        ),
+        (
+            {"origin": replace(DRAWN, sampling={**SAMPLING, "inpaint": {"path": "x.png"}})},
+            "images that start at a picture",
+        ),
+        (
+            {"origin": replace(DRAWN, classes={**EVEN, "3": 4000, "4": 6000})},
+            "classes of unequal size: 10, 4000 to 6000 of each",
+        ),
+        (
+            {"origin": replace(DRAWN, classes={"3": 50_000})},
+            "classes of unequal size: 1, 50000 of each",
+        ),
+    ],
+)
+def test_each_reason_that_it_is_not(changes: dict[str, Any], reason: str) -> None:
+    assert said(**changes).startswith(f"no: {reason}")
+
+
+def test_other_weights_and_other_features(monkeypatch: pytest.MonkeyPatch, judge: Model) -> None:
+    monkeypatch.setattr(inception, "checksum", lambda path: "0" * 64)
+    assert said() == "no: weights that are not the published Inception file"
+    assert said(extractor=judge) == "no: features of `judge`, not of Inception"
+    own = replace(DRAWN, sampling={**SAMPLING, "weights": judge.fingerprint})
+    assert said(extractor=judge, origin=own).endswith("the run judges itself")
