@@ -28,6 +28,7 @@ from command_line import (
 )
 from conftest import Trained
 from PIL import Image
+from strangers import weights, written
 from torch import Tensor
 
 SCORES = ("inception_score", "inception_score_std", "fid", "kid", "kid_std")
@@ -225,6 +226,29 @@ def test_what_takes_compile_computes_by_what_was_compiled(
     done(*(str(each).format(tmp_path / "compiled") for each in arguments), "--compile")
     assert sizes
     assert sizes <= {16}
+
+
+def test_every_setting_of_a_sampler_arrives(home: Path, tmp_path: Path) -> None:
+    chain = ("--noise", 0.01, "--momentum", 0.3, "--clip", 0.7, "--stop", -9)
+    ball = ("--sampler", "pgd", "--eps", 0.9, "--step-size", 0.2)
+    warm = ("--temperature", 0.02, "--step-size", 0.1)
+    found = [
+        json.loads(done("sample", "-n", 2, "--steps", 2, *more, "--json"))["settings"]
+        for more in (chain, ball, warm)
+    ]
+    assert {"noise": 0.01, "momentum": 0.3, "clip": 0.7, "stop": -9}.items() <= found[0].items()
+    assert {"sampler": "pgd", "eps": 0.9, "step_size": 0.2}.items() <= found[1].items()
+    assert found[2]["noise"] == pytest.approx((2 * 0.1 * 0.02) ** 0.5)
+    assert found[2]["clip"] == 0
+
+
+def test_a_judge_of_others_is_of_the_run_s_data_set(home: Path, tmp_path: Path) -> None:
+    theirs = written(tmp_path, weights())
+    described = ("--arch", "wrn-10-1", "--mean", "0", "--std", "1")
+    said = done("score", LATEST, "-n", 10, "--steps", 1, "--features", theirs, *described, "--json")
+    protocol = json.loads(said)["protocol"]
+    assert protocol["features"]["run"] == "theirs"
+    assert protocol["reference"]["dataset"] == "digits"
 
 
 def test_score_prints_the_protocol(home: Path) -> None:

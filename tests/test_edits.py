@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from quick import run
+from tiny import Listener
 
 from jeatcli import data, energy, generate, render
 from jeatcli.checkpoint import Model, load
@@ -58,6 +60,28 @@ def test_a_counterfactual_starts_at_the_image_and_becomes_the_class(
     assert end.distance.item() > 0.1
     if sampler == "pgd":
         assert end.distance.item() <= end.settings["eps"] + 1e-5
+
+
+@pytest.mark.parametrize(
+    ("given", "alike"),
+    [
+        ({"sampler": "pgd", "num": 2}, True),
+        ({"sampler": "ascent", "best_of": 2}, True),
+        ({"sampler": "sgld", "noise": 0.0, "num": 2}, True),
+        ({"sampler": "sgld", "num": 2}, False),
+        ({"sampler": "pgd", "num": 1}, False),
+        ({"sampler": "pgd", "classes": [8, 9]}, False),
+    ],
+)
+def test_images_that_are_all_the_same_are_warned_of(
+    model: Model, three: Path, given: dict[str, Any], alike: bool
+) -> None:
+    listener = Listener()
+    settings = {"classes": [8], "steps": 3, **given}
+    drawn = generate.sample(model, edit=Edit(image=three), reporter=listener, **settings)
+    assert any("all images of a class are the same" in text for text in listener.said) == alike
+    if drawn.images.shape[0] == 2 and settings["classes"] == [8]:
+        assert torch.equal(drawn.images[0], drawn.images[1]) == alike
 
 
 def render_back(path: Path) -> torch.Tensor:

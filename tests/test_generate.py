@@ -113,6 +113,13 @@ def test_a_trace_leads_from_the_start_to_the_image(model: Model) -> None:
     assert torch.equal(states[0], begin.images[:10])
 
 
+def test_a_trace_shows_ten_images_in_batches_of_four(model: Model) -> None:
+    drawn = generate.sample(model, num=12, steps=2, frames=3, batch_size=4)
+    assert drawn.trace is not None
+    assert drawn.trace[0].shape[1] == 10
+    torch.testing.assert_close(drawn.trace[0][-1], drawn.images[:10])
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -155,3 +155,12 @@ def test_pictures_need_a_reference(random_weights: Path, tmp_path: Path) -> None
     with pytest.raises(UsageProblem, match="compared") as problem:
         image_scores(tmp_path / "p", inception_weights=random_weights)
     assert "--dataset" in (problem.value.hint or "")
+
+
+def test_the_layers_are_the_library_s_own() -> None:
+    from torch_fidelity import FeatureExtractorInceptionV3
+
+    of = FeatureExtractorInceptionV3.get_default_feature_layer_for_metric
+    values, logits = features.INCEPTION_LAYERS
+    assert {of("fid"), of("kid"), of("prc")} == {values}
+    assert of("isc") == logits

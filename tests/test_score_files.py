@@ -10,9 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from tiny import Listener
+from tiny import Listener, load_run
 
-from jeatcli import export, fidelity, render
+from jeatcli import collection, export, fidelity, render
 from jeatcli.checkpoint import Model
 from jeatcli.errors import JeatError
 from jeatcli.generate import plan, sample
@@ -25,7 +25,13 @@ def score_folder(path: Path, judge: Model, **settings: object) -> Scores:
 
 @pytest.mark.parametrize(
     ("mode", "size", "found"),
-    [("L", (9, 8), "9x8 in mode L"), ("RGB", (8, 8), "mode RGB"), ("LA", (8, 8), "mode LA")],
+    [
+        ("L", (9, 8), "9x8 in mode L"),
+        ("RGB", (8, 8), "mode RGB"),
+        ("LA", (8, 8), "mode LA"),
+        ("P", (8, 8), "mode P"),
+        ("I;16", (8, 8), "mode I;16"),
+    ],
 )
 def test_pictures_of_another_kind(
     mode: str, size: tuple[int, int], found: str, judge: Model, tmp_path: Path
@@ -34,6 +40,16 @@ def test_pictures_of_another_kind(
     Image.new(mode, size).save(tmp_path / "p" / "odd.png")
     with pytest.raises(JeatError, match=rf"odd\.png.*{found}"):
         score_folder(tmp_path / "p", judge)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "L", "CMYK"])
+def test_colour_pictures_of_another_kind(mode: str, tmp_path: Path) -> None:
+    colour = load_run("colour", dataset="cifar10")
+    render.save_images(torch.rand(2, 3, 32, 32), tmp_path / "p")
+    ending = ".jpg" if mode == "CMYK" else ".png"
+    Image.new(mode, (32, 32)).save(tmp_path / "p" / f"odd{ending}")
+    with pytest.raises(JeatError, match=rf"odd\{ending}` is 32x32 in mode {mode}, .* mode RGB"):
+        collection.read(tmp_path / "p", colour.meta.shape)
 
 
 def test_broken_and_lossy_pictures(judge: Model, tmp_path: Path) -> None:

@@ -88,6 +88,15 @@ def test_a_class_without_images_has_the_statistics_of_all() -> None:
     assert all(torch.isfinite(each).all() for each in vars(three).values())
 
 
+def test_the_statistics_of_many_classes_are_of_lower_rank() -> None:
+    x = torch.zeros(300, 1, 9, 9, dtype=torch.uint8)
+    ranks = [
+        ClassStatistics.measure(x, torch.arange(300) % count, count).factor.shape[1]
+        for count in (2, 10, 20, 100)
+    ]
+    assert ranks == [64, 64, 32, 30]
+
+
 def test_principal_directions_are_those_of_a_full_decomposition() -> None:
     x = torch.randint(256, (300, 1, 6, 6), generator=torch.Generator().manual_seed(0))
     x = x.to(torch.uint8)

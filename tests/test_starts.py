@@ -65,6 +65,16 @@ def test_pca_combines_the_leading_directions_of_the_class(model: Model) -> None:
     assert rest.mean() < 0.6 * spread.mean()
 
 
+def test_the_names_are_those_of_the_statistics(model: Model) -> None:
+    statistics = model.statistics
+    assert statistics is not None
+    like = torch.empty(200, *model.meta.shape)
+    found, y = drawn("gaussian", model)
+    assert torch.equal(found, statistics.draw(y, like, ImageRng(range(200))))
+    found, y = drawn("pca", model)
+    assert torch.equal(found, statistics.draw_principal(y, like, ImageRng(range(200)), 30))
+
+
 def test_data_are_training_images_of_the_class(model: Model) -> None:
     found, y = drawn("data", model, 50)
     training = data.load("digits", "train")

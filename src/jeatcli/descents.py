@@ -74,6 +74,11 @@ class Descent:
         if not 0 <= self.momentum < 1:
             raise UsageProblem(f"momentum must be at least 0 and below 1, not {self.momentum}")
 
+    @property
+    def random(self) -> bool:
+        """Whether two images that start alike may end differently."""
+        return self.sampler == "sgld" and self.noise > 0
+
     def with_settings(self, given: Mapping[str, Any]) -> Descent:
         """Return the descent with some settings of `given`, those that are None left out.
 

@@ -110,6 +110,8 @@ class Drawing:
         """Draw all images at once; `frames` of the way of the first ten are kept as well."""
         began = time.perf_counter()
         trace = Trace(self.recipe.descent.steps, frames) if frames else None
+        # Those ten come in one batch.
+        batch_size = max(batch_size, trace.most) if trace else batch_size
         parts = [images for _, images in self.batches(batch_size, reporter, trace=trace)]
         model = self.recipe.model
         return Samples(

@@ -133,6 +133,12 @@ def plan(
     else:
         labels = _labels(classes, model.meta.classes, num, one_each=edit != NO_EDIT)
         recipe = edit.apply(recipe)
+        if (
+            edit.image
+            and not descent.random
+            and (best_of > 1 or len(labels.unique()) < len(labels))
+        ):
+            reporter.warn("from one picture without noise, all images of a class are the same")
     selection = {"best_of": best_of} if best_of > 1 else {}
     about = {
         "precision": devices.precision_name(dtype),

@@ -43,10 +43,17 @@ def nearest(values: Tensor, among: Tensor, count: int) -> tuple[Tensor, Tensor]:
         among: Features (m, d), with m at least `count`.
         count: How many for each.
     """
-    found = [
-        torch.cdist(part, among).topk(count, largest=False) for part in torch.split(values, _ROWS)
-    ]
-    return torch.cat([each.values for each in found]), torch.cat([each.indices for each in found])
+    found = [_nearest(part, among, count) for part in torch.split(values, _ROWS)]
+    distances, places = zip(*found, strict=True)
+    return torch.cat(distances), torch.cat(places)
+
+
+def _nearest(rows: Tensor, among: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    places = torch.cdist(rows, among).topk(count, largest=False).indices
+    # The search multiplies matrices, to which a copy is not at distance 0.
+    exact = (rows[:, None].double() - among[places].double()).norm(dim=2)
+    distances, order = exact.sort(dim=1)
+    return distances, places.gather(1, order)
 
 
 def look_up(

@@ -109,12 +109,16 @@ class ClassStatistics:
     ridge: Tensor
 
     @classmethod
-    def measure(cls, x: Tensor, y: Tensor, num_classes: int, rank: int = 64) -> ClassStatistics:
+    def measure(
+        cls, x: Tensor, y: Tensor, num_classes: int, rank: int | None = None
+    ) -> ClassStatistics:
         """Fit the statistics to uint8 images x (n, C, H, W) with labels y (n,).
 
-        A class without an image has those of all images.
+        A class without an image has those of all images. Without a rank it is 64 for ten classes
+        and at least 30 for more, so that the statistics of many do not outgrow the weights.
         """
         size = x[0].numel()
+        rank = rank or max(30, min(64, 640 // num_classes))
         means, factors, ridges = [], [], []
         for label in range(num_classes):
             members = y == label
