@@ -133,11 +133,8 @@ def plan(
     else:
         labels = _labels(classes, model.meta.classes, num, one_each=edit != NO_EDIT)
         recipe = edit.apply(recipe)
-        if (
-            edit.image
-            and not descent.random
-            and (best_of > 1 or len(labels.unique()) < len(labels))
-        ):
+        alike = best_of > 1 or len(set(labels.tolist())) < len(labels)
+        if edit.image and not descent.random and alike:
             reporter.warn("from one picture without noise, all images of a class are the same")
     selection = {"best_of": best_of} if best_of > 1 else {}
     about = {
