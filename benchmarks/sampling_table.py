@@ -2,9 +2,10 @@
 
     python benchmarks/sampling_table.py --features JUDGE RUN [RUN ...] [-n 500] [--steps 60]
 
-All draw the same number of images by the same number of steps on E(x,y), so that what separates two
-rows of a way is the method, and two ways of a row the sampling. The judge is a classifier that none
-of them was trained with; the reference is the training images. Prints a Markdown table.
+All draw the same number of images by the same number of steps, on E(x,y) or on what `--objective`
+says, so that what separates two rows of a way is the method, and two ways of a row the sampling.
+The judge is a classifier that none of them was trained with; the reference is the training images.
+Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from itertools import product
 from pathlib import Path
 
 from jeatcli.checkpoint import load
+from jeatcli.descents import OBJECTIVES
 from jeatcli.foreign import Foreign
 from jeatcli.score import Scores, image_scores
 
@@ -41,7 +43,8 @@ def main() -> None:
     parser.add_argument("--mean", type=float, nargs=3)
     parser.add_argument("--std", type=float, nargs=3)
     parser.add_argument("-n", type=int, default=500)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=60, help="0 for the starts themselves")
+    parser.add_argument("--objective", default="joint", choices=OBJECTIVES)
     parser.add_argument("--samplers", nargs="+", default=SAMPLERS, choices=SAMPLERS)
     parser.add_argument("--starts", nargs="+", default=STARTS, choices=STARTS)
     parser.add_argument("--out", type=Path, help="write all figures as JSON")
@@ -54,7 +57,12 @@ def main() -> None:
     print("| --- " * 7 + "|", flush=True)
     kept = []
     for sampler, start, model in product(given.samplers, given.starts, models):
-        ways = {"sampler": sampler, "init": start, "objective": "joint", "steps": given.steps}
+        ways = {
+            "sampler": sampler,
+            "init": start,
+            "objective": given.objective,
+            "steps": given.steps,
+        }
         found = image_scores(model, features=judge, num=given.n, **ways)
         print(row(model.name, sampler, start, found), flush=True)
         kept.append(asdict(found))

@@ -32,7 +32,7 @@ stage curve landscape
 survival
 training
 fidelity export source neighbours calibration
-protocol classifier
+protocol classifier comparison
 score
 cli
 """

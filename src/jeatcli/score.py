@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from . import data, devices, fidelity, inception, runs
+from . import devices, fidelity
 from . import features as features_of
-from .checkpoint import Model, load, refuse_unused
+from .checkpoint import Model
+from .comparison import arrange
 from .errors import UsageProblem
 from .foreign import Foreign
 from .neighbours import Neighbours, look_up
@@ -19,7 +19,6 @@ from .paths import check_writable
 from .protocol import Protocol
 from .ranks import current
 from .reporting import SILENT, Reporter
-from .source import OpenModel, Source, find
 
 _SAMPLE_BATCH = 256
 _INCEPTION_BATCH = 64
@@ -114,16 +113,19 @@ def image_scores(
     if neighbours is not None:
         _check_neighbours(Path(neighbours), reference)
     given = {key: value for key, value in sampling.items() if value is not None}
-    open_model = partial(_open, device=device, reporter=reporter)
-    described = _with_dataset(foreign, dataset)
-    origin = find(_or_latest(source, features), partial(open_model, foreign=described), given)
-    if origin.model is not None:
-        described = _with_dataset(described, origin.model.meta.dataset)
-    open_judge = partial(open_model, foreign=described)
-    extractor = _extractor(features, inception_weights, open_judge, reporter)
-    refuse_unused(foreign, *(m for m in (origin.model, extractor) if isinstance(m, Model)))
-    against = _reference(origin, extractor, dataset, reference, data_dir, reporter)
-    _fits(origin, extractor, against)
+    origin, extractor, against = arrange(
+        source,
+        features,
+        reference,
+        dataset=dataset,
+        foreign=foreign,
+        inception_weights=inception_weights,
+        data_dir=data_dir,
+        device=device,
+        sampling=given,
+        reporter=reporter,
+    )
+    _enough(len(against), f"{against.name} {reference}")
     if origin.model is not None:
         num = num or len(against)
         given |= {"seed": seed, "data_dir": data_dir}
@@ -200,76 +202,3 @@ def _enough(num: int, name: str) -> None:
         raise UsageProblem(
             f"a score needs at least 2 images, and `{name}` gives {num}", "choose a larger `-n`"
         )
-
-
-def _with_dataset(foreign: Foreign | None, dataset: str | None) -> Foreign | None:
-    """Fill in the data set of a description that has none."""
-    if foreign is None or foreign.dataset is not None:
-        return foreign
-    return replace(foreign, dataset=dataset)
-
-
-def _or_latest(source: str | Path | Model | None, features: str | Path | Model) -> Any:
-    """Return the source, for None the latest finished run that is not the judge."""
-    if source is not None:
-        return source
-    if isinstance(features, Model):
-        return runs.resolve(None, features.path)
-    return runs.resolve(None, None if features == "inception" else runs.resolve(features))
-
-
-def _open(run: str | Path, device: str, foreign: Foreign | None, reporter: Reporter) -> Model:
-    """Load a model; the description is for somebody else's alone."""
-    described = foreign if runs.is_foreign(runs.resolve(run)) else None
-    return load(run, device=device, foreign=described, reporter=reporter)
-
-
-def _extractor(
-    features: str | Path | Model,
-    weights: Path | str | None,
-    open_model: OpenModel,
-    reporter: Reporter,
-) -> Model | Path:
-    """Get hold of what turns images into features, before anything long begins."""
-    if features == "inception":
-        return inception.weights(weights, reporter)
-    model = features if isinstance(features, Model) else open_model(features)
-    if weights is not None:
-        raise UsageProblem(
-            f"Inception weights are of no use with the features of `{model.name}`",
-            "leave one of the two out",
-        )
-    return model
-
-
-def _reference(
-    origin: Source,
-    extractor: Model | Path,
-    dataset: str | None,
-    split: Literal["train", "test"],
-    data_dir: Path | str | None,
-    reporter: Reporter,
-) -> data.Images:
-    model = origin.model or (extractor if isinstance(extractor, Model) else None)
-    name = dataset or (model.meta.dataset if model else None)
-    if name is None:
-        raise UsageProblem(
-            f"with what shall the images of `{origin.path}` be compared?",
-            "name the data set with `--dataset`, such as `--dataset cifar10`",
-        )
-    if split not in ("train", "test"):
-        raise UsageProblem(f"the reference is `train` or `test`, not `{split}`")
-    images = data.load(name, split, data_dir=data_dir, reporter=reporter)
-    _enough(len(images), f"{name} {split}")
-    return images
-
-
-def _fits(origin: Source, extractor: Model | Path, against: data.Images) -> None:
-    """Compare shapes before any image is drawn."""
-    for model in (origin.model, extractor):
-        if isinstance(model, Model) and tuple(model.meta.shape) != against.shape:
-            ours, theirs = ("x".join(map(str, s)) for s in (model.meta.shape, against.shape))
-            raise UsageProblem(
-                f"`{model.name}` works on {ours} images, but those of {against.name} are {theirs}",
-                "choose runs of one data set",
-            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ class Source:
         return torch.cat([torch.from_numpy(part) for part in parts]), known
 
 
-def find(source: str | Path | Model, open_model: OpenModel, sampling: dict[str, Any]) -> Source:
+def find(source: str | Path | Model, open_model: OpenModel, sampling: Mapping[str, Any]) -> Source:
     """Find out what is to be judged; a run's name goes before a folder's.
 
     Raises:
@@ -82,7 +82,7 @@ def find(source: str | Path | Model, open_model: OpenModel, sampling: dict[str, 
     return Source(model.name, model, model.path)
 
 
-def _stored(path: Path, sampling: dict[str, Any]) -> Source:
+def _stored(path: Path, sampling: Mapping[str, Any]) -> Source:
     if not path.exists():
         raise JeatError(
             f"cannot read images from `{path}`: there is no such file", "check the path"
