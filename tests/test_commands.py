@@ -137,7 +137,7 @@ def test_sample_grid(home: Path) -> None:
     # Ten columns, two rows, each pixel 4 x 4, lines of 2 around them.
     assert pixels(path).shape == (2 * (8 * 4 + 2) + 2, 10 * (8 * 4 + 2) + 2)
     about = settings(path)
-    assert (about["sampler"], about["objective"], about["init"]) == ("sgld", "joint", "uniform")
+    assert (about["sampler"], about["objective"], about["init"]) == ("sgld", "joint", "gaussian")
     assert (about["run"], about["n"], about["seed"], about["steps"]) == (LATEST, 20, 0, 2)
 
 

@@ -86,7 +86,7 @@ def test_the_checkpoint_is_enough(
 
 def test_defaults_are_the_methods_own(model: Model) -> None:
     chained = generate.defaults(model)
-    assert (chained.sampler, chained.init, chained.objective) == ("sgld", "uniform", "joint")
+    assert (chained.sampler, chained.init, chained.objective) == ("sgld", "gaussian", "joint")
     pgd = generate.defaults(model, "pgd")
     assert pgd.eps == pytest.approx(30 * (64 / 3072) ** 0.5)
     ascent = generate.defaults(model, "ascent")

@@ -18,6 +18,7 @@ from .edits import NO_EDIT, Edit, Interpolation
 from .errors import UsageProblem
 from .evaluate import class_index
 from .foreign import Foreign
+from .methods import sampling_of
 from .models import quick
 from .ranks import current
 from .recipe import Recipe
@@ -149,23 +150,25 @@ def plan(
 def defaults(model: Model, sampler: str | None = None) -> Descent:
     """Return how images are drawn from a model if nothing else is said.
 
-    Methods with chains are sampled as they were trained, by SGLD from where their chains start;
-    the others by the PGD of Santurkar et al. (2019) from class Gaussians, whose radius 30 and
-    step 0.5 are for 3 x 32 x 32 pixels and scale with the root of their number. So does the step
-    0.2 of the 33 along the gradient alone (Yin et al. 2026).
+    From class Gaussians, by the sampler and on the objective of the method: SGLD as its chains
+    were run, or the PGD of Santurkar et al. (2019), whose radius 30 and step 0.5 are for
+    3 x 32 x 32 pixels and scale with the root of their number. So does the step 0.2 of the 33
+    along the gradient alone (Yin et al. 2026).
     """
     options = model.meta.options
-    chained = "sgld_steps" in options
-    sampler = sampler or ("sgld" if chained else "pgd")
+    suited, objective = sampling_of(model.meta.method)
+    sampler = sampler or suited
+    if sampler != suited:
+        objective = "ce" if sampler == "pgd" else "joint"
     scale = (torch.Size(model.meta.shape).numel() / 3072) ** 0.5
     if sampler == "pgd":
-        return Descent("pgd", "ce", "gaussian", 60, 0.5 * scale, 0.0, 0.0, 30 * scale)
+        return Descent("pgd", objective, "gaussian", 60, 0.5 * scale, 0.0, 0.0, 30 * scale)
     if sampler == "ascent":
-        return Descent("ascent", "joint", "gaussian", 33, 0.2 * scale, 0.0, 0.0, 0.0)
+        return Descent("ascent", objective, "gaussian", 33, 0.2 * scale, 0.0, 0.0, 0.0)
     return Descent(
         sampler,
-        "joint",
-        options.get("chain_start", "uniform"),
+        objective,
+        "gaussian",
         100,
         options.get("sgld_step_size", 0.25),
         options.get("sgld_noise", 0.005),

@@ -15,20 +15,20 @@ sampler_options = combine(
         "--sampler",
         help="Langevin dynamics; steps of one length; PGD in an l2 ball around the start",
         type=click.Choice(SAMPLERS),
-        shown="sgld for methods with a chain, else pgd",
+        shown="sgld for jem, jeat and noise; else pgd",
     ),
     _sampler(
         "--objective",
         help="Descended: joint E(x,y), ce, or marginal E(x), which knows no class",
         type=click.Choice(DESCENTS),
         metavar="ENERGY",
-        shown="joint; ce (pgd)",
+        shown="joint; ce for pgd and for noise",
     ),
     _sampler(
         "--init",
         help="Start: noise, the class's Gaussian or PCA, the training's buffer or images",
         type=click.Choice(STARTS),
-        shown="where the run's chains start; gaussian (pgd, ascent)",
+        shown="gaussian",
     ),
     _sampler("--steps", help="Gradient steps", type=NATURAL, metavar="N", shown="100, 33, 60"),
     _sampler(

@@ -13,7 +13,7 @@ from ..errors import UsageProblem, unknown
 from ..threat import fraction, parse_number
 from ._base import Method, Scene
 
-__all__ = ["Method", "Scene", "make", "options_of"]
+__all__ = ["Method", "Scene", "make", "options_of", "sampling_of"]
 
 
 def _class_of(name: str) -> type[Method]:
@@ -24,6 +24,11 @@ def _class_of(name: str) -> type[Method]:
 def make(name: str, options: Mapping[str, Any]) -> Method:
     """Build the method called `name` with these options."""
     return _class_of(name)(**{_field(key): value for key, value in options.items()})
+
+
+def sampling_of(name: str) -> tuple[str, str]:
+    """Return the sampler and the objective that suit a method, also one that is not ours."""
+    return (_class_of(name) if name in registry.names("methods") else Method).sampling
 
 
 def options_of(

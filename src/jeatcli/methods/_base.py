@@ -44,9 +44,12 @@ class Method(ABC):
     Attributes:
         per_rank: The tensors of `state` that differ from process to process, where several train;
             all others are the same everywhere.
+        sampling: By which sampler and on which objective its images are nearest to real ones;
+            docs/sampling.md has the measurements.
     """
 
     per_rank: ClassVar[tuple[str, ...]] = ()
+    sampling: ClassVar[tuple[str, str]] = ("pgd", "ce")
 
     def setup(self, scene: Scene) -> None:
         """Prepare what the method keeps between steps."""
@@ -138,6 +141,7 @@ class Chained(Method):
     """
 
     per_rank = ("buffer",)
+    sampling = ("sgld", "joint")
 
     sgld_steps: int = 20
     sgld_step_size: float = 0.25

@@ -23,6 +23,8 @@ class Noise(Method):
         sigma: Standard deviation of a pixel's noise, in the [0, 1] pixel scale.
     """
 
+    sampling = ("sgld", "ce")
+
     noise: Literal["gaussian", "uniform"] = "gaussian"
     sigma: float = 0.25
 
