@@ -1,13 +1,13 @@
 """Images per second and peak memory of `sample` against a plain loop as in the JEM code.
 
-    python benchmarks/sampling.py --arch resnet-18 --steps 20 --batch-size 50
+    python benchmarks/sampling.py --arch cifar-resnet-20 -n 10000 --steps 20 --batch-size 100
 
 Both draw CIFAR-10-sized images by SGLD on E(x, y) from uniform noise, with the same step, noise and
 clipping, by the same untrained network; `sample` in bf16 where the processor has it (`--precision`
 for another), on a compiled network if `--compile` is given. The plain loop is written as published
 codes are (Grathwohl et al. 2020): default memory layout, weights that want gradients,
-`retain_graph=True`. They draw a batch each in turn, `--rounds` times, so that a busy machine slows
-both; told are medians, and the most memory that a batch takes.
+`retain_graph=True`. They draw a batch each in turn until each has drawn `-n` images, so that a busy
+machine slows both; told are the time of all, the median of a batch, and the most memory it takes.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def contenders(given: argparse.Namespace, device: torch.device) -> dict[str, Cal
     """Return a function a contender that draws a batch."""
     model = untrained(given.arch, given.norm_layer, device)
     descent = Descent("sgld", "joint", "uniform", given.steps, 0.25, 0.005, 1.0, 0.0)
-    labels = torch.arange(given.batch_size * (given.rounds + 3)) % 10
+    # Two batches more than are timed: one warms up, one is measured for its memory.
+    labels = torch.arange(given.num + 2 * given.batch_size) % 10
     dtype = devices.autocast_type(given.precision, device)
     fast = quick(model.classifier, dtype, given.compile)
     recipe = Recipe(model, descent, prepare("uniform", model), quick=fast)
@@ -102,7 +103,7 @@ def main() -> None:
     parser.add_argument("--norm-layer", default="batch")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=50)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("-n", "--num", type=int, default=500, help="images by each")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", default="auto")
@@ -113,19 +114,22 @@ def main() -> None:
     for step in steps.values():
         step()  # warm up: the first batch also allocates what stays
     memory = {name: peak_memory(step, device) for name, step in steps.items()}
-    for _ in range(given.rounds):
+    for _ in range(given.num // given.batch_size):
         for name, step in steps.items():
             times[name].append(seconds(step))
     print(
         f"{given.arch}, {given.norm_layer}, {given.steps} steps, batch {given.batch_size}, {device}"
     )
-    print("| | images/s | s/batch | peak MiB |")
-    print("| --- | --- | --- | --- |")
-    rates = {name: given.batch_size / statistics.median(each) for name, each in times.items()}
-    for name, rate in rates.items():
-        median = statistics.median(times[name])
-        print(f"| {name} | {rate:.2f} | {median:.2f} | {memory[name]:.0f} |")
-    print(f"times as fast: {rates['sample'] / rates['plain loop']:.2f}")
+    print("| | images | s | images/s | s/batch, median | peak MiB |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, each in times.items():
+        images, total = given.batch_size * len(each), sum(each)
+        median = statistics.median(each)
+        print(
+            f"| {name} | {images:,} | {total:.1f} | {images / total:.2f} | {median:.2f} "
+            f"| {memory[name]:.0f} |"
+        )
+    print(f"times as fast: {sum(times['plain loop']) / sum(times['sample']):.2f}")
 
 
 if __name__ == "__main__":
