@@ -23,6 +23,8 @@ from jeatcli.score import Scores, image_scores
 
 SAMPLERS = ("sgld", "ascent", "pgd")
 STARTS = ("uniform", "noise", "gaussian", "pca")
+# Those that not every method has, or that are no samples.
+OTHER_STARTS = ("buffer", "data")
 
 
 def row(name: str, sampler: str, start: str, found: Scores) -> str:
@@ -46,7 +48,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60, help="0 for the starts themselves")
     parser.add_argument("--objective", default="joint", choices=OBJECTIVES)
     parser.add_argument("--samplers", nargs="+", default=SAMPLERS, choices=SAMPLERS)
-    parser.add_argument("--starts", nargs="+", default=STARTS, choices=STARTS)
+    parser.add_argument("--starts", nargs="+", default=STARTS, choices=STARTS + OTHER_STARTS)
+    parser.add_argument("--momentum", type=float, help="of sgld")
+    parser.add_argument("--temperature", type=float, help="of sgld, in place of the run's noise")
     parser.add_argument("--out", type=Path, help="write all figures as JSON")
     given = parser.parse_args()
     models = [load(run) for run in given.runs]
@@ -62,6 +66,8 @@ def main() -> None:
             "init": start,
             "objective": given.objective,
             "steps": given.steps,
+            "momentum": given.momentum,
+            "temperature": given.temperature,
         }
         found = image_scores(model, features=judge, num=given.n, **ways)
         print(row(model.name, sampler, start, found), flush=True)
