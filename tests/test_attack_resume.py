@@ -199,3 +199,25 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     again = here(*command)
     assert "going on where the attack was interrupted" in again.stderr
     assert not list(run.glob("attack-*/"))
+
+
+@pytest.mark.parametrize("smaller", [3, None])
+def test_an_attack_goes_on_in_smaller_batches(
+    smaller: int | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What ran out of memory goes on with the size that is given; without one, with the old."""
+    model = load_run("model", gain=2.0)
+    settings: dict[str, Any] = {"attacks": ["fgsm", "pgd"], "num": 100, "eps": 0.02}
+    whole = evaluate.attack(model, **settings, batch_size=8)
+    settings |= {"progress": tmp_path}
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(Stopped):
+            evaluate.attack(model, **settings, batch_size=8)
+    runs: list[int] = []
+    monkeypatch.setattr(Attack, "__call__", watched(Attack.__call__, runs))
+    # What is correct at the edge between two classes may depend on the size: it is not asked anew.
+    monkeypatch.delattr(verdict.Trial, "_correct")
+    resumed = evaluate.attack(model, **settings, batch_size=smaller)
+    assert max(runs) == (smaller or 8)
+    assert resumed.samples == whole.samples

@@ -21,6 +21,7 @@ data matching model
 methods attacks optimize adoption
 trainer
 checkpoint journal symptoms selection batch_size
+progress refusals
 verdict robustness
 evaluate detection inception guard log memory profiling collection descents
 starts

@@ -20,12 +20,13 @@ from .errors import JeatError, unknown
 from .foreign import Foreign
 from .journal import Journal
 from .ranks import current
+from .refusals import enough_classes
 from .reporting import SILENT, Reporter
 from .robustness import Robustness, save_images
 from .selection import Selection
 from .symptoms import Symptom
 from .threat import NORMS, Threat
-from .verdict import Trial, enough_classes
+from .verdict import Trial
 from .verdict import judge as judge
 
 # So many images are enough to see what is wrong with a network.
@@ -120,13 +121,14 @@ def attack(
         plan,
         aim,
         size,
+        batch_size is not None,
         dtype,
         bool(compiled),
         others[0].classifier if others else None,
         keep=images_to is not None,
         reporter=reporter,
     )
-    key = _key([model, *others], trial, chosen, exact, batch_size)
+    key = _key([model, *others], trial, chosen, exact)
     trial.journal = Journal(progress, key) if progress and ranks.leader else None
     found = _examined(trial, chosen) | {
         "attacks": tuple(attacks),
@@ -135,10 +137,10 @@ def attack(
     }
     result = _result(model, trial, found, time.perf_counter() - began)
     if images_to is not None and ranks.leader:
-        assert trial.adversarial is not None
-        save_images(result, trial.adversarial, trial.images.y, images_to)
-    if trial.journal and not keep_progress:
-        trial.journal.remove()
+        assert trial.ledger.images is not None
+        save_images(result, trial.ledger.images, trial.images.y, images_to)
+    if trial.ledger.journal and not keep_progress:
+        trial.ledger.journal.remove()
     return result
 
 
@@ -177,14 +179,8 @@ def _warn(doubts: Sequence[Symptom], reporter: Reporter) -> None:
         reporter.warn(str(doubt))
 
 
-def _key(
-    models: Sequence[Model],
-    trial: Trial,
-    chosen: Sequence[Attack],
-    exact: bool,
-    batch_size: int | None,
-) -> str:
-    """Return the digest of everything that the verdicts depend on."""
+def _key(models: Sequence[Model], trial: Trial, chosen: Sequence[Attack], exact: bool) -> str:
+    """Return the digest of everything that the verdicts depend on, but for rounding."""
     return digest(
         models=[each.fingerprint for each in models],
         attacks=[(each.name, each.options) for each in chosen],
@@ -193,7 +189,6 @@ def _key(
         aim=trial.aim,
         exact=exact,
         compiled=trial.compiled,
-        batch_size=batch_size,
         keep=trial.keep,
         device=trial.images.x.device.type,
     )

@@ -3,62 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import attacks as registry
-from . import data, pgd
+from . import data
 from .attacks import Attack, Batch, Plan, Search
-from .errors import JeatError, UsageProblem
 from .journal import Journal
 from .models import Classifier
+from .progress import UNBROKEN, Ledger, Progress, Strike
 from .ranks import current
+from .refusals import check, enough_classes
 from .reporting import SILENT, Bar, Reporter
 from .threat import Threat
-
-UNBROKEN = -1
-
-
-@dataclass
-class Progress:
-    """How far the attacks are.
-
-    Args:
-        broken_by: Per image the number of the attack that broke it, or `UNBROKEN`.
-        counts: For each attack that began: its `forward` and `backward` passes in images, and
-            `seconds`.
-        done: Images that the running attack is through with.
-        parts: Batches whose adversarial images are kept.
-        finished: Attacks that are over.
-        batch_size, bf16: Of the search, which another start might choose otherwise.
-    """
-
-    broken_by: list[int]
-    batch_size: int
-    bf16: bool
-    counts: list[dict[str, Any]] = field(default_factory=list)
-    done: int = 0
-    parts: int = 0
-    finished: int = 0
-
-
-class Strike(NamedTuple):
-    """What an attack did to a batch, or to a process's part of it.
-
-    Args:
-        fallen: The numbers of the images that it broke.
-        images: They as it moved them (n, C, H, W), on the CPU, if they are kept.
-        forward, backward: Passes in images.
-    """
-
-    fallen: list[int]
-    images: Tensor | None = None
-    forward: int = 0
-    backward: int = 0
 
 
 @dataclass
@@ -75,6 +36,7 @@ class Trial:
         plan: Threat model and seed.
         aim: The class to reach, or None.
         batch_size: Rows of the network's batch.
+        fixed: Whether that size was asked for: it then holds for an attack that goes on, too.
         dtype: What the search computes in; None is float32.
         compiled: Whether torch compiles the network that is searched on.
         source: The classifier that the attacks see, if it is another one.
@@ -89,31 +51,33 @@ class Trial:
     plan: Plan
     aim: int | None = None
     batch_size: int = 256
+    fixed: bool = False
     dtype: torch.dtype | None = None
     compiled: bool = False
     source: Classifier | None = None
     keep: bool = False
     journal: Journal | None = None
     reporter: Reporter = SILENT
-    adversarial: Tensor | None = field(default=None, init=False)
+    ledger: Ledger = field(init=False)
 
     def run(self, attacks: Sequence[Attack]) -> dict[str, Any]:
         """Attack; return the parts of `Robustness` that are found out, for JSON."""
-        correct = current().from_leader(self._correct).to(self.images.y.device)
-        self.adversarial = data.unit(self.images.x).cpu() if self.keep else None
-        self.progress = self._resumed(len(correct))
+        images = data.unit(self.images.x).cpu() if self.keep else None
+        progress = self._resumed(images) or self._begun()
+        self.ledger = Ledger(progress, images, self.journal, self.reporter)
+        correct = torch.tensor(progress.correct, device=self.images.y.device)
         seen = self.source or self.classifier
         self.search = Search(seen, self.dtype, compiled=self.compiled)
-        for number in range(self.progress.finished, len(attacks)):
+        for number in range(progress.finished, len(attacks)):
             self._attack(number, attacks[number], correct)
         labels = _labels(attacks)
-        broken_by = torch.tensor(self.progress.broken_by)
+        broken_by = torch.tensor(progress.broken_by)
         n, standing, per_attack = len(correct), int(correct.sum()), {}
         for number, (label, attack) in enumerate(zip(labels, attacks, strict=True)):
             broken = int((broken_by == number).sum())
             standing -= broken
             options = _settings(attack, self.plan.threat)
-            counts = self.progress.counts[number]
+            counts = progress.counts[number]
             per_attack[label] = {"robust": standing / n, "broken": broken, **counts, **options}
         return {
             "n": n,
@@ -133,21 +97,28 @@ class Trial:
         parts = data.batches(self.images, self.batch_size)
         return torch.cat([self.classifier(x).argmax(1) == y for x, y in parts]).cpu()
 
-    def _resumed(self, count: int) -> Progress:
+    def _begun(self) -> Progress:
+        correct = current().from_leader(self._correct).tolist()
+        broken_by = [UNBROKEN] * len(correct)
+        return Progress(correct, broken_by, self.batch_size, self.dtype is torch.bfloat16)
+
+    def _resumed(self, images: Tensor | None) -> Progress | None:
+        """Return the progress of the journal, its images put in their places; None if none."""
         found = current().from_leader(lambda: self.journal.read() if self.journal else None)
         if found is None:
-            return Progress([UNBROKEN] * count, self.batch_size, self.dtype is torch.bfloat16)
+            return None
         progress = Progress(**found["progress"])
-        self.batch_size = progress.batch_size
+        if not self.fixed:
+            self.batch_size = progress.batch_size
         self.dtype = torch.bfloat16 if progress.bf16 else None
-        if self.journal and self.adversarial is not None:
-            for places, images in self.journal.read_images(progress.parts):
-                self.adversarial[places] = images
+        if self.journal and images is not None:
+            for places, kept in self.journal.read_images(progress.parts):
+                images[places] = kept
         self.reporter.say("going on where the attack was interrupted")
         return progress
 
     def _attack(self, number: int, attack: Attack, correct: Tensor) -> None:
-        progress = self.progress
+        progress = self.ledger.progress
         broken_by = torch.tensor(progress.broken_by, device=correct.device)
         # What this attack broke already, before it was interrupted, was among its images.
         waiting = correct & ((broken_by == UNBROKEN) | (broken_by == number))
@@ -163,18 +134,15 @@ class Trial:
                 standing = int(correct.sum()) - sum(k != UNBROKEN for k in progress.broken_by)
                 bar(len(index), robust=standing / len(correct))
         progress.done, progress.finished = 0, number + 1
-        self._write()
+        self.ledger.write()
 
     def _batch(self, number: int, attack: Attack, index: Tensor, bar: Bar) -> None:
         began, ranks = time.perf_counter(), current()
-        counts = self.progress.counts[number]
         for strike in ranks.collect(self._strike(attack, ranks.share(index), bar)):
-            self._count(number, strike)
-            counts["forward"] += strike.forward
-            counts["backward"] += strike.backward
-        counts["seconds"] += time.perf_counter() - began
-        self.progress.done += len(index)
-        self._write()
+            self.ledger.count(number, strike)
+        self.ledger.progress.counts[number]["seconds"] += time.perf_counter() - began
+        self.ledger.progress.done += len(index)
+        self.ledger.write()
 
     def _strike(self, attack: Attack, index: Tensor, bar: Bar) -> Strike:
         """Attack the images of index (n,), which are this process's part of a batch."""
@@ -190,30 +158,6 @@ class Trial:
             fallen = batch.broken(self.classifier(moved)).nonzero().squeeze(1)
         images = moved[fallen].cpu() if self.keep else None
         return Strike(index[fallen].tolist(), images, search.forward, search.backward)
-
-    def _count(self, number: int, strike: Strike) -> None:
-        for place in strike.fallen:
-            self.progress.broken_by[place] = number
-        if self.adversarial is None or strike.images is None or not strike.fallen:
-            return
-        places, images = torch.tensor(strike.fallen), strike.images
-        self.adversarial[places] = images
-        if self.journal:
-            self._keep(lambda journal: journal.write_images(self.progress.parts, places, images))
-        self.progress.parts += 1
-
-    def _write(self) -> None:
-        if self.journal:
-            self._keep(lambda journal: journal.write({"progress": asdict(self.progress)}))
-
-    def _keep(self, write: Callable[[Journal], None]) -> None:
-        """Write into the journal; where that fails, go on without one."""
-        assert self.journal is not None
-        try:
-            write(self.journal)
-        except JeatError as problem:
-            self.reporter.warn(f"{problem.message}; the attack cannot be resumed")
-            self.journal = None
 
 
 def judge(
@@ -238,42 +182,6 @@ def judge(
     places = torch.arange(len(images))
     trial = Trial(classifier, images, places, plan, aim, batch_size, reporter=reporter)
     return trial.run(attacks)
-
-
-def enough_classes(attacks: Sequence[Attack], classes: int, targeted: bool) -> None:
-    """Refuse attacks whose loss needs more classes than there are.
-
-    Raises:
-        UsageProblem: Naming one that needs fewer.
-    """
-    for attack in attacks:
-        objective = attack.options.get("objective", "ce")
-        if classes < (needed := pgd.least_classes(objective, targeted)):
-            raise UsageProblem(
-                f"objective `{objective}` needs {needed} classes; there are {classes}",
-                "use `--objective margin`",
-            )
-        if classes < attack.least_classes:
-            raise UsageProblem(
-                f"attack `{attack.name}` needs {attack.least_classes} classes; there are {classes}",
-                "use `--attack apgd-ce --attack fab-t --attack square`",
-            )
-
-
-def check(name: str, batch: Batch, moved: Tensor, threat: Threat) -> None:
-    """Check that an attack kept to its ball and to [0, 1].
-
-    Raises:
-        JeatError: If it did not; the result would be worthless.
-    """
-    distance = pgd.ball(threat).distance(moved, batch.x).max().item()
-    inside = bool(((moved >= 0) & (moved <= 1)).all())
-    # False for NaN, too. The slack is float32's rounding on the way to the ball and back.
-    if not (distance <= threat.eps + 1e-6 * max(1.0, threat.eps) and inside):
-        raise JeatError(
-            f"attack `{name}` left its ball: distance {distance:g} for {threat}",
-            "this is a fault of jeat; please report it",
-        )
 
 
 def _settings(attack: Attack, threat: Threat) -> dict[str, Any]:

@@ -1,0 +1,48 @@
+"""What is refused before an attack runs, and what may not come out of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from . import pgd
+from .attacks import Attack, Batch
+from .errors import JeatError, UsageProblem
+from .threat import Threat
+
+
+def enough_classes(attacks: Sequence[Attack], classes: int, targeted: bool) -> None:
+    """Refuse attacks whose loss needs more classes than there are.
+
+    Raises:
+        UsageProblem: Naming one that needs fewer.
+    """
+    for attack in attacks:
+        objective = attack.options.get("objective", "ce")
+        if classes < (needed := pgd.least_classes(objective, targeted)):
+            raise UsageProblem(
+                f"objective `{objective}` needs {needed} classes; there are {classes}",
+                "use `--objective margin`",
+            )
+        if classes < attack.least_classes:
+            raise UsageProblem(
+                f"attack `{attack.name}` needs {attack.least_classes} classes; there are {classes}",
+                "use `--attack apgd-ce --attack fab-t --attack square`",
+            )
+
+
+def check(name: str, batch: Batch, moved: Tensor, threat: Threat) -> None:
+    """Check that an attack kept to its ball and to [0, 1].
+
+    Raises:
+        JeatError: If it did not; the result would be worthless.
+    """
+    distance = pgd.ball(threat).distance(moved, batch.x).max().item()
+    inside = bool(((moved >= 0) & (moved <= 1)).all())
+    # False for NaN, too. The slack is float32's rounding on the way to the ball and back.
+    if not (distance <= threat.eps + 1e-6 * max(1.0, threat.eps) and inside):
+        raise JeatError(
+            f"attack `{name}` left its ball: distance {distance:g} for {threat}",
+            "this is a fault of jeat; please report it",
+        )
