@@ -11,10 +11,11 @@ from scipy.optimize import linprog
 from torch import Tensor, nn
 
 from jeatcli import attacks, pgd
-from jeatcli.attacks import Batch, Plan, Search, _squares, apgd_ce, fab_t
+from jeatcli.attacks import Batch, Plan, Search, _squares, apgd_ce, fab, fab_t
 from jeatcli.attacks._apgd import Ascent, Rows
 from jeatcli.attacks._base import Found
 from jeatcli.attacks._projection import displacement
+from jeatcli.attacks._targets import likeliest
 from jeatcli.models import Classifier
 from jeatcli.randomness import BatchRng
 from jeatcli.threat import Threat
@@ -284,3 +285,87 @@ def test_random_classifiers_are_attacked_by_the_mean_of_their_gradients() -> Non
     # A start and three steps with 20 gradients each; the last step needs none.
     assert len(passes) == 4 * 20 + 1
     assert search.forward == sum(passes)
+
+
+def test_restarts_on_another_network_go_on_until_the_judged_one_is_broken() -> None:
+    """PGD on the source, by hand: an image is broken if any of the restarts breaks the judge."""
+    source, judge = linear(), Classifier(Linear(gain=-1.0), (0.0,), (1.0,))
+    images = batch(source, 60)
+    images = Batch(images.x, judge(images.x).argmax(1), None, images.index)
+    plan = Plan(Threat("linf", 0.25), steps=1, step_size=0.02, restarts=6)
+    value = pgd.objective("ce", source, images.x, images.y)
+    ball = pgd.ball(plan.threat)
+    any_breaks, each = torch.zeros(60, dtype=torch.bool), []
+    for restart in range(6):
+        start = ball.start(images.x, images.rng(0, restart))
+        moved = pgd.ascend(value, images.x, ball, steps=1, step_size=0.02, start=start)
+        each.append(images.broken(judge(moved)))
+        any_breaks |= each[-1]
+    moved = attacks.get("pgd", plan)(Search(source, judge=judge), images, plan)
+    assert torch.equal(images.broken(judge(moved)), any_breaks)
+    assert any_breaks.sum() > max(broken.sum() for broken in each)
+
+
+@pytest.mark.parametrize("name", ["apgd-ce", "apgd-t", "square"])
+def test_what_breaks_the_judge_alone_is_found_on_another_network(name: str) -> None:
+    """Where the source holds, its best point is tried; where it falls, the next start is."""
+    source, judge = linear(), linear(gain=1.0)
+    assert isinstance(judge.net.weight, nn.Parameter)
+    noise = torch.randn(judge.net.weight.shape, generator=torch.Generator().manual_seed(4))
+    judge.net.weight.add_(0.5 * noise)
+    images = batch(source, 200)
+    near = distances(source, images, "linf")
+    right = judge(images.x).argmax(1) == images.y
+    images = images.take((right & (near > near.median())).nonzero().squeeze(1))
+    # The source holds everywhere.
+    plan = Plan(Threat("linf", 0.99 * near.median().item()))
+    moved = attacks.get(name)(Search(source, judge=judge), images, plan)
+    assert not images.broken(source(moved)).any()
+    assert images.broken(judge(moved)).any()
+    wide = Threat("linf", 2 * plan.threat.eps)
+
+    def found(restarts: int) -> Tensor:
+        few = {"queries": 60} if name == "square" else {"steps": 10}
+        more = Plan(wide, restarts=restarts, **few)  # type: ignore[arg-type]
+        moved = attacks.get(name, more)(Search(source, judge=judge), images, more)
+        return images.broken(judge(moved))
+
+    once, often = found(1), found(4)
+    assert not (once & ~often).any()
+    # Toward four targets one start finds them all.
+    assert often.sum() > once.sum() or name == "apgd-t"
+
+
+def test_what_a_coarse_square_raised_is_judged_in_fp32() -> None:
+    """At the edge bf16 hides what is broken: the best points are looked at in float32."""
+    model = linear(gain=30.0)
+    images = batch(model, 3000)
+    plan = Plan(Threat("linf", distances(model, images, "linf").quantile(0.1).item()), queries=40)
+    coarse = Search(model, torch.bfloat16)
+    moved = attacks.get("square", plan)(coarse, images, plan)
+    broken = images.broken(model(moved))
+    assert (broken & ~images.broken(coarse(moved))).any()
+
+
+def test_targets_are_ranked_by_the_plain_network() -> None:
+    model = linear(classes=40)
+    images = batch(model, 500)
+    ranked = model(images.x).scatter(1, images.y[:, None], -torch.inf).topk(9).indices
+    assert torch.equal(likeliest(Search(model, torch.bfloat16), images), ranked)
+
+
+def test_fab_keeps_the_nearest_boundary_alone() -> None:
+    """Against all K gradients at once."""
+    model = linear(classes=7)
+    images = batch(model, 20)
+    for norm in ("linf", "l2"):
+        value, normal = fab.nearest(Search(model), images, images.x, norm)
+        weight, logits = model.net.weight, model(images.x)
+        assert isinstance(weight, Tensor)
+        normals = weight[None] - weight[images.y][:, None]
+        length = normals.abs().sum(2) if norm == "linf" else normals.norm(dim=2)
+        leads = logits - logits.gather(1, images.y[:, None])
+        distance = (leads.abs() / length).nan_to_num(torch.inf)
+        k = distance.scatter(1, images.y[:, None], torch.inf).argmin(1)
+        torch.testing.assert_close(value, leads[torch.arange(20), k])
+        torch.testing.assert_close(normal.flatten(1), normals[torch.arange(20), k])

@@ -153,7 +153,13 @@ _LEAST_CLASSES = {"dlr": 3, "targeted dlr": 4}
 def objective(
     name: str, model: Logits, x: Tensor, y: Tensor, target: Tensor | None = None
 ) -> PerImage:
-    """Return the function of the moved images that an attack raises.
+    """Return the function of the moved images that an attack raises, as `loss` of their logits."""
+    value = loss(name, model, x, y, target)
+    return lambda moved: value(model(moved))
+
+
+def loss(name: str, model: Logits, x: Tensor, y: Tensor, target: Tensor | None = None) -> PerImage:
+    """Return the function of the moved images' logits that an attack raises.
 
     Untargeted: `ce` the cross-entropy, `joint` E(x, y), `marginal` E(x), `margin` the
     Carlini-Wagner margin, `dlr` its scale-free form, `kl` the divergence from the clean
@@ -174,32 +180,31 @@ def objective(
     if name not in OBJECTIVES:
         raise unknown("objective", name, OBJECTIVES)
     if target is not None:
-        return _targeted(name, model, y, target)
+        return _targeted(name, y, target)
     if name == "kl":
         with torch.no_grad():
             clean = model(x)
-        return lambda moved: kl(model(moved), clean)
-    untargeted: dict[str, Callable[[Tensor], Tensor]] = {
+        return lambda logits: kl(logits, clean)
+    untargeted: dict[str, PerImage] = {
         "ce": lambda logits: energy.cross_entropy(logits, y),
         "joint": lambda logits: energy.joint(logits, y),
         "marginal": energy.marginal,
         "margin": lambda logits: margin(logits, y),
         "dlr": lambda logits: dlr(logits, y),
     }
-    value = untargeted[name]
-    return lambda moved: value(model(moved))
+    return untargeted[name]
 
 
-def _targeted(name: str, model: Logits, y: Tensor, target: Tensor) -> PerImage:
+def _targeted(name: str, y: Tensor, target: Tensor) -> PerImage:
     if name == "marginal":
-        return lambda moved: -energy.marginal(model(moved))
+        return lambda logits: -energy.marginal(logits)
     if name == "joint":
-        return lambda moved: -energy.joint(model(moved), target)
+        return lambda logits: -energy.joint(logits, target)
     if name == "margin":
-        return lambda moved: -margin(model(moved), target)
+        return lambda logits: -margin(logits, target)
     if name == "dlr":
-        return lambda moved: targeted_dlr(model(moved), y, target)
-    return lambda moved: -energy.cross_entropy(model(moved), target)
+        return lambda logits: targeted_dlr(logits, y, target)
+    return lambda logits: -energy.cross_entropy(logits, target)
 
 
 def least_classes(name: str, targeted: bool) -> int:

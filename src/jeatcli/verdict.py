@@ -67,7 +67,7 @@ class Trial:
         self.ledger = Ledger(progress, images, self.journal, self.reporter)
         correct = torch.tensor(progress.correct, device=self.images.y.device)
         seen = self.source or self.classifier
-        self.search = Search(seen, self.dtype, compiled=self.compiled)
+        self.search = Search(seen, self.dtype, compiled=self.compiled, judge=self.classifier)
         for number in range(progress.finished, len(attacks)):
             self._attack(number, attacks[number], correct)
         labels = _labels(attacks)

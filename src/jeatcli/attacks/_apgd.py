@@ -98,7 +98,7 @@ class Ascent:
                 rows = self._check(rows, period)
                 since, period = 0, max(period - self._share(DECREASE), self._share(SHORTEST))
             rows = self._without_broken(rows, found)
-        if not self.search.exact:
+        if self.search.transfers or not self.search.exact:
             self._confirm(rows, found)
 
     def _share(self, share: float) -> int:
@@ -189,9 +189,9 @@ class Ascent:
         return rows.take((~gone).nonzero().squeeze(1)) if gone.any() else rows
 
     def _confirm(self, rows: Rows, found: Found) -> None:
-        """Ask the plain classifier about the best points: a coarse search may have missed some."""
+        """Ask the judge about the best points: another one, or a coarse search, may miss some."""
         if len(rows.image):
-            found.add(rows.image, rows.best, self.search.surely_broken(rows.batch, rows.best))
+            found.add(rows.image, rows.best, self.search.judged(rows.batch, rows.best))
 
 
 def from_starts(
@@ -210,7 +210,7 @@ def from_starts(
         Adversarial images where there are any, else the images as they are.
     """
     found = Found(batch)
-    for restart, left, part in found.restarts(restarts):
+    for restart, left, part in found.restarts(restarts, ascent.search):
         toward = None if classes is None else classes[left]
         rows, draws = part.tries(plan.seed, restart, toward)
         start = torch.cat([ascent.ball.edge(part.x, rng) for rng in draws])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from .. import pgd
 from ..errors import UsageProblem, unknown
 from ..randomness import ImageRng, mix
 from ..threat import Threat
+
+if TYPE_CHECKING:
+    from ._search import Search
 
 OPTIONS = ("objective", "steps", "step_size", "restarts", "queries")
 
@@ -121,13 +124,20 @@ class Found:
         """The places of the images that are not broken yet."""
         return (~self.broken).nonzero().squeeze(1)
 
-    def restarts(self, count: int) -> Iterator[tuple[int, Tensor, Batch]]:
-        """Yield, at most `count` times, its number and the images that are left, with places."""
+    def restarts(self, count: int, search: Search) -> Iterator[tuple[int, Tensor, Batch]]:
+        """Yield, at most `count` times, its number and the images that are left, with places.
+
+        Where the search is on another classifier than the one that judges, an image is left
+        until it has broken that one.
+        """
         for restart in range(count):
             left = self.left
             if not len(left):
                 return
-            yield restart, left, self.batch.take(left)
+            part = self.batch.take(left)
+            yield restart, left, part
+            if search.transfers:
+                self.broken[left] = search.judged(part, self.images[left])
 
     def add(self, image: Tensor, moved: Tensor, broken: Tensor) -> None:
         """Take up the rows of `moved` that are broken; of several of an image the first.

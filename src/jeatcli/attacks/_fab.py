@@ -98,7 +98,7 @@ def from_starts(walk: Walk, batch: Batch, restarts: int, classes: Tensor | None 
     # Images that are broken as they are need no walk.
     with torch.no_grad():
         found.broken |= walk.search.broken(batch, batch.x, walk.search(batch.x))
-    for restart, left, part in found.restarts(restarts):
+    for restart, left, part in found.restarts(restarts, walk.search):
         toward = None if classes is None else classes[left]
         rows, draws = part.tries(walk.plan.seed, restart, toward)
         starts = [half.edge(part.x, rng) if restart else part.x for rng in draws]

@@ -21,8 +21,9 @@ def ascend_from_starts(
 ) -> Tensor:
     """Return each image's adversarial example: a breaking one if any restart found it.
 
-    The last iterate counts, as the field's PGD-N has it. An image that a restart broke is left
-    out of the later ones; of the others the last iterate of highest objective is kept.
+    The last iterate counts, as the field's PGD-N has it. An image that a restart broke, by the
+    verdict of the judge, is left out of the later ones; of the others the last iterate of highest
+    objective is kept.
     """
     ball = pgd.ball(plan.threat)
     best = batch.x.clone()
@@ -31,12 +32,20 @@ def ascend_from_starts(
     for restart in range(restarts):
         part = batch.take(left)
         start = ball.start(part.x, part.rng(plan.seed, restart))
-        value = pgd.objective(objective, search, part.x, part.y, part.target)
+        loss = pgd.loss(objective, search, part.x, part.y, part.target)
+
+        def value(moved: Tensor, loss: pgd.PerImage = loss) -> Tensor:
+            return loss(search(moved))
+
         moved = pgd.ascend(value, part.x, ball, steps=steps, step_size=step_size, start=start)
         search.backward += steps * len(part)
         with torch.no_grad():
-            broken = search.broken(part, moved, search(moved))
-            values = torch.where(broken, torch.inf, value(moved))
+            logits = search(moved)
+            if search.transfers:
+                broken = search.judged(part, moved)
+            else:
+                broken = search.broken(part, moved, logits)
+            values = torch.where(broken, torch.inf, loss(logits))
         best[left], highest[left] = pgd.better(moved, values, best[left], highest[left])
         left = left[~broken]
         if not len(left):

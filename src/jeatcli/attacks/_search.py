@@ -21,11 +21,13 @@ class Search:
 
     Args:
         classifier: In eval mode, float32.
+        judge: Whose verdict counts; None for the classifier itself.
         dtype: What the search computes in; None is float32.
         compiled: Whether torch compiles the network.
         on_step: Hears the number of each step.
 
     Attributes:
+        plain: The classifier as it is, to confirm what was found.
         exact: Whether the plain classifier itself is searched on: there is nothing to confirm.
         forward, backward: Images that went through the network so far, either way.
     """
@@ -36,12 +38,19 @@ class Search:
         dtype: torch.dtype | None = None,
         on_step: Callable[[int], None] = ignore,
         compiled: bool = False,
+        judge: Classifier | None = None,
     ) -> None:
         self.plain = classifier
+        self.judge = judge or classifier
         self.on_step = on_step
         self.forward = self.backward = 0
         self._quick = quick(classifier, dtype, compiled)
         self.exact = self._quick is classifier
+
+    @property
+    def transfers(self) -> bool:
+        """Whether what breaks the classifier is to break another one."""
+        return self.judge is not self.plain
 
     def anew(self, on_step: Callable[[int], None]) -> Search:
         """Return the same search with nothing counted yet."""
@@ -87,3 +96,9 @@ class Search:
         """Return which of the moved images the plain classifier takes for something else."""
         self.forward += len(moved)
         return batch.broken(self.plain(moved))
+
+    @torch.no_grad()
+    def judged(self, batch: Batch, moved: Tensor) -> Tensor:
+        """Return which of the moved images the judge takes for something else."""
+        self.forward += len(moved)
+        return batch.broken(self.judge(moved))

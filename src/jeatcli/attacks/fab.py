@@ -36,20 +36,19 @@ def nearest(search: Search, batch: Batch, moved: Tensor, norm: str) -> tuple[Ten
     with torch.enable_grad():
         moved = moved.detach().requires_grad_(True)
         logits = search(moved)
+        leads = logits - logits.gather(1, batch.y[:, None])
         last = logits.shape[1] - 1
-        slopes = torch.stack(
-            [
-                torch.autograd.grad(logits[:, k].sum(), moved, retain_graph=k < last)[0]
-                for k in range(last + 1)
-            ],
-            dim=1,
-        )
+        value, shortest = leads.new_zeros(len(moved)), leads.new_full((len(moved),), torch.inf)
+        normal = torch.zeros_like(moved)
+        # The nearest so far alone is kept: all K gradients of a large batch are much memory.
+        for k in range(last + 1):
+            (slope,) = torch.autograd.grad(leads[:, k].sum(), moved, retain_graph=k < last)
+            flat = slope.flatten(1)
+            dual = flat.abs().sum(1) if norm == "linf" else flat.norm(dim=1)
+            distance = leads[:, k].detach().abs() / (dual + 1e-12)
+            nearer = (distance < shortest) & (batch.y != k)
+            shortest = torch.where(nearer, distance, shortest)
+            value = torch.where(nearer, leads[:, k].detach(), value)
+            normal = torch.where(nearer.view(-1, 1, 1, 1), slope, normal)
     search.backward += len(moved) * (last + 1)
-    rows = torch.arange(len(moved), device=moved.device)
-    leads = (logits - logits[rows, batch.y][:, None]).detach()
-    normals = slopes - slopes[rows, batch.y][:, None]
-    flat = normals.flatten(2)
-    dual = flat.abs().sum(2) if norm == "linf" else flat.norm(dim=2)
-    distance = leads.abs() / (dual + 1e-12)
-    chosen = distance.scatter(1, batch.y[:, None], torch.inf).argmin(1)
-    return leads[rows, chosen], normals[rows, chosen]
+    return value, normal

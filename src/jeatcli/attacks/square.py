@@ -46,7 +46,7 @@ def perturb(
 ) -> Tensor:
     """Return adversarial images where random squares that raise the margin lead to one."""
     found = Found(batch)
-    for restart, left, part in found.restarts(restarts):
+    for restart, left, part in found.restarts(restarts, search):
         shapes = squares(pgd.ball(plan.threat), batch.x.shape[1])
         _climb(search, part, left, shapes, part.rng(plan.seed, restart), queries, found)
     return found.images
@@ -82,6 +82,9 @@ def _climb(
         if broken.any():
             found.add(rows.image, moved, broken)
             rows = _without(rows, broken)
+    if len(rows.image) and (search.transfers or not search.exact):
+        # A coarse search may have missed some, and another classifier's edge lies elsewhere.
+        found.add(rows.image, rows.best, search.judged(rows.batch, rows.best))
 
 
 def _without(rows: Rows, broken: Tensor) -> Rows:
