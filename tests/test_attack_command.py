@@ -15,6 +15,7 @@ from tiny import save_run
 
 from jeatcli import attacks, data, evaluate, pgd
 from jeatcli.attacks import Plan
+from jeatcli.errors import UsageProblem
 from jeatcli.threat import Threat, fraction
 
 QUICK = ("--attack", "fgsm", "-n", 60)
@@ -167,6 +168,8 @@ def test_saved_images_are_those_that_broke_the_model(run: Path, tmp_path: Path) 
         (("other", "-o", "x.json"), "`--out` is for one RUN"),
         (("--plot", "x.doc"), "unknown file type `.doc`"),
         (("--class", "x"), "unknown class `x`"),
+        (("--attack", "autoattack-plus", "--target", 3), "`fab` aims at no class"),
+        (("--attack", "pgd", "--attack", "fgsm", "--objective", "kl"), "gradient of `kl` is zero"),
     ],
 )
 def test_what_does_not_fit_is_refused(
@@ -174,6 +177,7 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     save_run("other")
     refused(here("attack", "model", *arguments), 2, message)
+    assert not list(run.glob("attack*"))
 
 
 def test_two_classes_have_no_ratio() -> None:
@@ -181,8 +185,11 @@ def test_two_classes_have_no_ratio() -> None:
     plan = Plan(Threat("linf", 0.1))
     for name, classes in (("apgd-dlr", 2), ("autoattack", 3)):
         with pytest.raises(Exception, match=f"needs {classes + 1} classes"):
-            evaluate.enough_classes(attacks.resolve([name], plan), classes, False)
-    evaluate.enough_classes(attacks.resolve(["apgd-ce", "fab-t", "square"], plan), 2, False)
+            evaluate.refuse_unfit(attacks.resolve([name], plan), classes, False)
+    evaluate.refuse_unfit(attacks.resolve(["apgd-ce", "fab-t", "square"], plan), 2, False)
+    evaluate.refuse_unfit(attacks.resolve(["apgd-dlr"], plan), 3, False)
+    with pytest.raises(UsageProblem, match="`apgd-dlr` needs 4 classes to reach one"):
+        evaluate.refuse_unfit(attacks.resolve(["apgd-dlr"], plan), 3, True)
 
 
 def test_attack(home: Path) -> None:

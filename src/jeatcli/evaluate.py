@@ -20,7 +20,7 @@ from .errors import JeatError, unknown
 from .foreign import Foreign
 from .journal import Journal
 from .ranks import current
-from .refusals import enough_classes
+from .refusals import refuse_unfit
 from .reporting import SILENT, Reporter
 from .robustness import Robustness, save_images
 from .selection import Selection
@@ -106,7 +106,7 @@ def attack(
     classes = model.meta.classes
     aim, kind = (None if name is None else class_index(name, classes) for name in (target, only))
     selected = Selection(num, indices, kind, aim).of(everything, model.device, reporter)
-    enough_classes(chosen, len(classes), aim is not None)
+    refuse_unfit(chosen, len(classes), aim is not None)
     ranks = current()
     # Every process as the first does: what these measure may differ from device to device.
     size, dtype = ranks.from_leader(

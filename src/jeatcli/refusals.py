@@ -12,11 +12,11 @@ from .errors import JeatError, UsageProblem
 from .threat import Threat
 
 
-def enough_classes(attacks: Sequence[Attack], classes: int, targeted: bool) -> None:
-    """Refuse attacks whose loss needs more classes than there are.
+def refuse_unfit(attacks: Sequence[Attack], classes: int, targeted: bool) -> None:
+    """Refuse attacks that need more classes than there are, or cannot do what is asked.
 
     Raises:
-        UsageProblem: Naming one that needs fewer.
+        UsageProblem: Naming one that can.
     """
     for attack in attacks:
         objective = attack.options.get("objective", "ce")
@@ -30,6 +30,8 @@ def enough_classes(attacks: Sequence[Attack], classes: int, targeted: bool) -> N
                 f"attack `{attack.name}` needs {attack.least_classes} classes; there are {classes}",
                 "use `--attack apgd-ce --attack fab-t --attack square`",
             )
+        if attack.unfit and (reason := attack.unfit(classes, targeted, attack.options)):
+            raise UsageProblem(*reason)
 
 
 def check(name: str, batch: Batch, moved: Tensor, threat: Threat) -> None:

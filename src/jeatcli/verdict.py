@@ -17,7 +17,7 @@ from .journal import Journal
 from .models import Classifier
 from .progress import UNBROKEN, Ledger, Progress, Strike
 from .ranks import current
-from .refusals import check, enough_classes
+from .refusals import check, refuse_unfit
 from .reporting import SILENT, Bar, Reporter
 from .threat import Threat
 
@@ -178,7 +178,7 @@ def judge(
         UsageProblem: If there is no such attack, or it does not fit the classes.
     """
     attacks = registry.resolve(names, plan)
-    enough_classes(attacks, len(images.classes), aim is not None)
+    refuse_unfit(attacks, len(images.classes), aim is not None)
     places = torch.arange(len(images))
     trial = Trial(classifier, images, places, plan, aim, batch_size, reporter=reporter)
     return trial.run(attacks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,9 @@ from ._search import Search
 __all__ = ["Attack", "Batch", "Plan", "Search", "get", "resolve"]
 
 
+Unfit = Callable[[int, bool, Mapping[str, Any]], tuple[str, str] | None]
+
+
 @dataclass(frozen=True)
 class Attack:
     """One attack with its options.
@@ -28,6 +31,8 @@ class Attack:
         options: The keyword parameters of `perturb`, at the values to use.
         rows: How many rows of the network's batch an image takes.
         least_classes: How many classes it needs.
+        unfit: Returns why it cannot run and what can, for a number of classes, whether there is
+            a class to reach, and its options; None where it can.
     """
 
     name: str
@@ -35,6 +40,7 @@ class Attack:
     options: dict[str, Any] = field(default_factory=dict)
     rows: int = 1
     least_classes: int = 2
+    unfit: Unfit | None = None
 
     def __call__(self, search: Search | Classifier, batch: Batch, plan: Plan) -> Tensor:
         """Return the moved images (n, C, H, W): in the ball and in [0, 1], detached."""
@@ -58,10 +64,9 @@ def get(name: str, plan: Plan | None = None, **options: Any) -> Attack:
     }
     given = plan.options if plan else {}
     chosen = {key: given.get(key, value) for key, value in (known | options).items()}
-    rows, least = (
-        getattr(module, key, usual) for key, usual in (("ROWS", 1), ("LEAST_CLASSES", 2))
-    )
-    return Attack(name, module.perturb, chosen, rows, least)
+    usual: dict[str, Any] = {"ROWS": 1, "LEAST_CLASSES": 2, "unfit": None}
+    rows, least, unfit = (getattr(module, key, value) for key, value in usual.items())
+    return Attack(name, module.perturb, chosen, rows, least, unfit)
 
 
 def parts(name: str) -> tuple[tuple[str, dict[str, Any]], ...] | None:

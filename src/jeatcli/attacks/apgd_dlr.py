@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor
 
 from .. import pgd
@@ -10,6 +13,14 @@ from ._base import Batch, Plan
 from ._search import Search
 
 LEAST_CLASSES = 3
+
+
+def unfit(classes: int, targeted: bool, options: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Refuse a class to reach among fewer than four: the targeted ratio needs as many."""
+    if targeted and classes < 4:
+        what = f"attack `apgd-dlr` needs 4 classes to reach one of them; there are {classes}"
+        return what, "use `--attack apgd-ce`"
+    return None
 
 
 def loss(logits: Tensor, rows: Batch) -> Tensor:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from ..errors import UsageProblem
 from ._base import Batch, Plan
 from ._fab import Walk, from_starts
 from ._search import Search
 
 
+def unfit(classes: int, targeted: bool, options: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Refuse a class to reach."""
+    if targeted:
+        return "attack `fab` aims at no class", "use `--attack fab-t`, alone or beside others"
+    return None
+
+
 def perturb(
     search: Search, batch: Batch, plan: Plan, *, steps: int = 100, restarts: int = 1
 ) -> Tensor:
-    """Return adversarial images where FAB finds one in the ball.
-
-    Raises:
-        UsageProblem: If there is a class to reach; `fab-t` is the attack for that.
-    """
-    if batch.target is not None:
-        raise UsageProblem("attack `fab` aims at no class", "use `--attack fab-t`")
+    """Return adversarial images where FAB finds one in the ball."""
 
     def boundary(search: Search, batch: Batch, moved: Tensor) -> tuple[Tensor, Tensor]:
         return nearest(search, batch, moved, plan.threat.norm)

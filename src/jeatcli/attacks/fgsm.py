@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor
 
 from .. import pgd
 from ._base import Batch, Plan
 from ._search import Search
+
+
+def unfit(classes: int, targeted: bool, options: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Refuse the divergence from the image's own prediction, which is least at the image."""
+    if options["objective"] == "kl" and not targeted:
+        what = "attack `fgsm` steps from the image itself, where the gradient of `kl` is zero"
+        return what, "use `--attack pgd --steps 1`, which starts beside it, or another objective"
+    return None
 
 
 def perturb(search: Search, batch: Batch, plan: Plan, *, objective: str = "ce") -> Tensor:
