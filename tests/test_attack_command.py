@@ -95,6 +95,9 @@ def test_images_of_a_class(run: Path) -> None:
     found = attack("model", "--attack", "fgsm", "--class", "3", "--target", "8", "-n", 5)
     assert (found["n"], found["target"]) == (5, "8")
     refused(here("attack", "model", "--class", "3", "--target", "3", "-n", 5), 2, "target class")
+    (run / "one.txt").write_text(str((y != 3).nonzero()[0].item()))
+    chosen = ("--indices", run / "one.txt", "--class", "3")
+    refused(here("attack", "model", *chosen), 2, "no image among those of", "is of class `3`")
 
 
 def test_a_curve(run: Path, tmp_path: Path) -> None:
@@ -249,4 +252,8 @@ def test_fail_under(home: Path) -> None:
 
 def test_radii_are_written_as_they_are_meant() -> None:
     written = [fraction(value) for value in (8 / 255, 128 / 255, 0.2, 0.15, 0.5, 0, 2.5 / 255)]
-    assert written == ["8/255", "128/255", "0.2", "0.15", "0.5", "0", "0.00980392"]
+    assert written == ["8/255", "128/255", "0.2", "0.15", "0.5", "0", "2.5/255"]
+    assert [fraction(value) for value in (2.5 * (2 / 255) / 20, 0.123456)] == [
+        "0.25/255",
+        "0.123456",
+    ]

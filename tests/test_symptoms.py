@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tiny import load_run
 from torch import Tensor, nn
 
 from jeatcli import attacks, data, evaluate, symptoms, verdict
 from jeatcli.attacks import Plan
+from jeatcli.model import Model
 from jeatcli.models import Classifier
 from jeatcli.symptoms import Symptom
 from jeatcli.threat import Threat
@@ -91,6 +95,13 @@ def test_eps_of_another_scale(threat: Threat) -> None:
     assert names(classifier(Prototypes()), threat) == ["eps-of-another-scale"]
 
 
+def test_a_radius_of_linf_under_l2() -> None:
+    """On CIFAR, where 8/255 is 0.14/255 a pixel."""
+    for eps, seen in ((8 / 255, True), (36 / 255, False), (0.5, False), (12.0, False)):
+        found = symptoms._scale(Threat("l2", eps), 3 * 32 * 32)
+        assert (found is not None) == seen, eps
+
+
 def test_inputs_of_another_range() -> None:
     """A network for pixels in 0..255, without the normalisation that would have divided them."""
     assert names(classifier(Prototypes(), std=255.0)) == ["inputs-of-another-range"]
@@ -123,6 +134,13 @@ def test_square_that_beats_the_gradients() -> None:
     assert "0.3 points" in seen.text
     assert symptoms.after({**found, "square": {"robust": 0.449}}) == []
     assert symptoms.after({"square": {"robust": 0.1}}) == []
+    assert symptoms.after(found, transferred=True) == []
+    # Weak attacks leave much to any other.
+    for weak in ("fgsm", "pgd", "cw"):
+        assert symptoms.after({weak: {"robust": 0.5}, "square": {"robust": 0.1}}) == []
+    # What a weak one breaks after a strong one is not Square's.
+    parts = {"apgd-ce": {"robust": 0.5}, "cw": {"robust": 0.4}, "square": {"robust": 0.399}}
+    assert symptoms.after(parts) == []
 
 
 def test_every_symptom_has_its_section() -> None:
@@ -134,7 +152,7 @@ def test_every_symptom_has_its_section() -> None:
         for before, line in zip(source.splitlines(), source.splitlines()[1:], strict=False)
         if before.strip().endswith("Symptom(")
     }
-    assert len(known) == 7
+    assert len(known) == 8
     assert known <= anchors
     assert str(Symptom("a-name", "text")).endswith("(docs/attacks.md#a-name)")
 
@@ -142,3 +160,50 @@ def test_every_symptom_has_its_section() -> None:
 def test_the_result_says_what_was_seen(home: Path) -> None:
     found = evaluate.attack("standard", attacks=["fgsm"], num=30, eps=0.9)
     assert [each["name"] for each in found.warnings] == ["eps-of-another-scale"]
+
+
+class Prefers(Prototypes):
+    """Like its parent, but of pixels that are not in 0..255 it takes all for a 3."""
+
+    def head(self, features: Tensor) -> Tensor:
+        favour = 1e6 * (features.amax(1, keepdim=True) < 0.01)
+        return super().head(features) + favour * torch.eye(10)[3]
+
+
+def test_the_range_is_looked_at_on_images_of_all_classes() -> None:
+    """A network with the wrong normalisation may be right on the class that is asked for."""
+    found = evaluate.attack(stranger(Prefers(), std=255.0), attacks=["fgsm"], only="3", num=20)
+    assert found.clean == 1
+    assert "inputs-of-another-range" in [each["name"] for each in found.warnings]
+
+
+def stranger(net: nn.Module, std: float = 1.0) -> Model:
+    """Return a model of that network."""
+    model = load_run("model")
+    return replace(model, classifier=classifier(net, std=std).requires_grad_(False))
+
+
+class Torn(Prototypes):
+    """Its gradient is NaN at the images that are bright on the left."""
+
+    def features(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        torn = (x[:, :, :, :4].sum((1, 2, 3)) > x[:, :, :, 4:].sum((1, 2, 3))).nonzero().flatten()
+        nothing = flat.new_zeros(len(x)).index_put((torn,), (0 * flat[torn]).square().sum(1).sqrt())
+        return flat + nothing[:, None]
+
+
+WITH_GRADIENTS = ["fgsm", "pgd", "cw", "apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t"]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", WITH_GRADIENTS)
+def test_gradients_of_nan_are_told_and_break_nothing(name: str, norm: str) -> None:
+    model = stranger(Torn())
+    settings: dict[str, Any] = {"norm": norm, "eps": 0.1 if norm == "linf" else 0.6, "queries": 20}
+    settings |= {} if name == "fgsm" else {"steps": 5}
+    found = evaluate.attack(model, attacks=[name, "square"], num=60, **settings)
+    assert found.per_attack["square"]["nan"] == 0
+    assert found.per_attack[name]["nan"] > 0
+    assert "gradients-that-are-no-numbers" in [each["name"] for each in found.warnings]
+    assert found.per_attack[name]["broken"] > 0

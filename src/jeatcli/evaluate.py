@@ -23,7 +23,7 @@ from .ranks import current
 from .refusals import refuse_unfit
 from .reporting import SILENT, Reporter
 from .robustness import Robustness, save_images
-from .selection import Selection
+from .selection import Selection, mixed
 from .symptoms import Symptom
 from .threat import NORMS, Threat
 from .verdict import Trial
@@ -130,7 +130,8 @@ def attack(
     )
     key = _key([model, *others], trial, chosen, exact)
     trial.journal = Journal(progress, key) if progress and ranks.leader else None
-    found = _examined(trial, chosen) | {
+    some = mixed(everything, min(size, _EXAMINED)).to(model.device)
+    found = _examined(trial, chosen, some) | {
         "attacks": tuple(attacks),
         "transfer_from": others[0].name if others else None,
         "key": key,
@@ -162,14 +163,13 @@ def _result(model: Model, trial: Trial, found: dict[str, Any], seconds: float) -
     )
 
 
-def _examined(trial: Trial, chosen: Sequence[Attack]) -> dict[str, Any]:
+def _examined(trial: Trial, chosen: Sequence[Attack], some: data.Images) -> dict[str, Any]:
     """Run the attacks, and look for reasons to doubt the outcome before and after: `warnings`."""
-    first = slice(0, min(trial.batch_size, _EXAMINED))
-    x, y = data.unit(trial.images.x[first]), trial.images.y[first]
+    x, y = data.unit(some.x), some.y
     doubts = symptoms.before(trial.classifier, x, y, trial.plan.threat, chosen)
     _warn(doubts, trial.reporter)
     found = trial.run(chosen)
-    later = symptoms.after(found["per_attack"])
+    later = symptoms.after(found["per_attack"], transferred=trial.source is not None)
     _warn(later, trial.reporter)
     return found | {"warnings": [asdict(doubt) for doubt in (*doubts, *later)]}
 

@@ -23,8 +23,8 @@ class Progress:
     Args:
         correct: Per image whether it is taken for what it is: the others are not attacked.
         broken_by: Per image the number of the attack that broke it, or `UNBROKEN`.
-        counts: For each attack that began: its `forward` and `backward` passes in images, and
-            `seconds`.
+        counts: For each attack that began: its `forward` and `backward` passes in images, gradients
+            of `nan`, and `seconds`.
         done: Images that the running attack is through with.
         parts: Batches whose adversarial images are kept.
         finished: Attacks that are over.
@@ -48,12 +48,14 @@ class Strike(NamedTuple):
         fallen: The numbers of the images that it broke.
         images: They as it moved them (n, C, H, W), on the CPU, if they are kept.
         forward, backward: Passes in images.
+        nan: How many of its gradients had NaN in them.
     """
 
     fallen: list[int]
     images: Tensor | None = None
     forward: int = 0
     backward: int = 0
+    nan: int = 0
 
 
 @dataclass
@@ -77,6 +79,7 @@ class Ledger:
         counts = self.progress.counts[number]
         counts["forward"] += strike.forward
         counts["backward"] += strike.backward
+        counts["nan"] += strike.nan
         for place in strike.fallen:
             self.progress.broken_by[place] = number
         if self.images is None or strike.images is None or not strike.fallen:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from . import pgd
@@ -48,3 +49,8 @@ def check(name: str, batch: Batch, moved: Tensor, threat: Threat) -> None:
             f"attack `{name}` left its ball: distance {distance:g} for {threat}",
             "this is a fault of jeat; please report it",
         )
+
+
+def without_nan(moved: Tensor, x: Tensor) -> Tensor:
+    """Return x where an attack ended in NaN, as a gradient of NaN makes it."""
+    return torch.where(moved.isnan().flatten(1).any(1).view(-1, 1, 1, 1), x, moved)

@@ -31,7 +31,8 @@ class Robustness:
         transfer_from: The model that the attacks saw, or None for the model itself.
         search: What the attacks computed in, `bf16` or `fp32`; the verdict is always fp32.
         per_attack: For each attack in turn: `robust` after it, `broken` images, the images that
-            went `forward` and `backward` through the network, `seconds`, and its options. An
+            went `forward` and `backward` through the network, the gradients that were `nan`,
+            `seconds`, and its options. An
             attack sees only the images that those before it left.
         warnings: Reasons to doubt the result: `name`, the section of docs/attacks.md, and `text`.
         seconds, device, seed, version: Of the computation.

@@ -45,6 +45,10 @@ class Selection:
             places = read_indices(self.indices, len(images))
         if self.only is not None:
             places = places[images.y[places] == self.only]
+            if not len(places):
+                name = images.classes[self.only]
+                among = "the test images" if self.indices is None else f"those of `{self.indices}`"
+                raise UsageProblem(f"no image among {among} is of class `{name}`")
         places = places[: self._count(len(places), device, reporter)]
         if self.aim is not None:
             places = places[images.y[places] != self.aim]
@@ -66,6 +70,12 @@ class Selection:
                 f"there are {available:,} test images, not {self.num:,}", "give `-n` less"
             )
         return self.num
+
+
+def mixed(images: data.Images, count: int) -> data.Images:
+    """Return so many from all over a set, at most: those of one class may all look alike."""
+    places = torch.linspace(0, len(images) - 1, min(count, len(images))).long()
+    return replace(images, x=images.x[places], y=images.y[places])
 
 
 def read_indices(path: Path, available: int) -> Tensor:

@@ -24,9 +24,13 @@ _RANDOM = 1e-4
 _PROBABLE = 1e-5
 # Square may take so much more than the others before it is odd: 0.2 points.
 _SQUARE = 0.002
-# Radii as the RMS change of a pixel: beyond these they are probably of another pixel scale.
+# Radii beyond these are probably of another pixel scale: as the RMS change of a pixel, and for l2,
+# whose published radii begin at 36/255, as they are: 8/255 is meant for linf.
 _SMALL, _LARGE = 0.1 / 255, 0.4
+_SMALL_L2 = 0.05
 _WHITE_BOX_FREE = ("square",)
+# Of the attacks with gradients, those that find what is there on a network that masks nothing.
+_STRONG = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t")
 
 
 @dataclass(frozen=True)
@@ -71,22 +75,43 @@ def before(
     return [each for each in found if each is not None]
 
 
-def after(per_attack: Mapping[str, Mapping[str, Any]]) -> list[Symptom]:
-    """Return what is odd about what the attacks found."""
-    lowest = math.inf
+def after(per_attack: Mapping[str, Mapping[str, Any]], transferred: bool = False) -> list[Symptom]:
+    """Return what is odd about what the attacks found.
+
+    Args:
+        per_attack: As in `Robustness`.
+        transferred: Whether they saw another network, whose gradients are nobody's fault.
+    """
+    found = [None if transferred else _square_ahead(per_attack), _no_numbers(per_attack)]
+    return [each for each in found if each is not None]
+
+
+def _square_ahead(per_attack: Mapping[str, Mapping[str, Any]]) -> Symptom | None:
+    """Compare Square with what was left by attacks of which one at least is strong."""
+    left, strong = 1.0, False
     for label, found in per_attack.items():
         name = label.partition("#")[0]
-        if name in _WHITE_BOX_FREE and found["robust"] < lowest - _SQUARE < math.inf:
-            return [
-                Symptom(
-                    "square-beats-the-gradients",
-                    f"Square Attack broke {100 * (lowest - found['robust']):.1f} points of images "
-                    "that the attacks with gradients could not: the gradients are masked, and the "
-                    "true robustness is probably lower",
-                )
-            ]
-        lowest = min(lowest, found["robust"])
-    return []
+        if strong and name in _WHITE_BOX_FREE and found["robust"] < left - _SQUARE:
+            return Symptom(
+                "square-beats-the-gradients",
+                f"Square Attack broke {100 * (left - found['robust']):.1f} points of images "
+                "that the attacks with gradients could not: the gradients are masked, and the "
+                "true robustness is probably lower",
+            )
+        left, strong = found["robust"], strong or name in _STRONG
+    return None
+
+
+def _no_numbers(per_attack: Mapping[str, Mapping[str, Any]]) -> Symptom | None:
+    counts = {label: found["nan"] for label, found in per_attack.items() if found.get("nan")}
+    if not counts:
+        return None
+    each = ", ".join(f"{count:,} of `{label}`" for label, count in counts.items())
+    return Symptom(
+        "gradients-that-are-no-numbers",
+        f"gradients were NaN ({each}), and led nowhere: mend the network's gradient, or trust "
+        "attacks without gradients alone",
+    )
 
 
 @torch.no_grad()
@@ -152,9 +177,10 @@ def _few_classes(classes: int) -> Symptom | None:
 
 def _scale(threat: Threat, pixels: int) -> Symptom | None:
     rms = threat.eps if threat.norm == "linf" else threat.eps / math.sqrt(pixels)
-    if threat.eps == 0 or _SMALL <= rms <= _LARGE:
+    small = rms < _SMALL or (threat.norm == "l2" and threat.eps < _SMALL_L2)
+    if threat.eps == 0 or not (small or rms > _LARGE):
         return None
-    size = "large" if rms > _LARGE else "small"
+    size = "small" if small else "large"
     return Symptom(
         "eps-of-another-scale",
         f"eps {threat} is {size}: {rms * 255:.3g}/255 a pixel; jeat's pixels are in [0, 1], "

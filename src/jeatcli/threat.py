@@ -43,8 +43,8 @@ def fraction(value: float) -> str:
     over = value * 255
     # 0.2 happens to be 51/255, and is meant as it stands.
     short = abs(value - round(value, 3)) < 1e-9
-    if value < 1 and over >= 0.5 and abs(over - round(over)) < 1e-6 and not short:
-        return f"{round(over)}/255"
+    if value < 1 and over >= 0.01 and abs(over - round(over, 2)) < 1e-6 and not short:
+        return f"{round(over, 2):g}/255"
     return f"{value:g}"
 
 

@@ -17,7 +17,7 @@ from .journal import Journal
 from .models import Classifier
 from .progress import UNBROKEN, Ledger, Progress, Strike
 from .ranks import current
-from .refusals import check, refuse_unfit
+from .refusals import check, refuse_unfit, without_nan
 from .reporting import SILENT, Bar, Reporter
 from .threat import Threat
 
@@ -125,7 +125,7 @@ class Trial:
         left = waiting.nonzero().squeeze(1)
         size = max(1, self.batch_size // attack.rows) * current().size
         if len(progress.counts) == number:
-            progress.counts.append({"forward": 0, "backward": 0, "seconds": 0.0})
+            progress.counts.append({"forward": 0, "backward": 0, "nan": 0, "seconds": 0.0})
         done = progress.done
         with self.reporter.track(f"attack {attack.name}", len(left), done=done) as bar:
             # Of nothing at all torch makes one empty part.
@@ -152,12 +152,12 @@ class Trial:
         x, y = data.unit(self.images.x[index]), self.images.y[index]
         target = None if self.aim is None else torch.full_like(y, self.aim)
         batch = Batch(x, y, target, self.places.to(x.device)[index])
-        moved = attack(search, batch, self.plan)
+        moved = without_nan(attack(search, batch, self.plan), batch.x)
         check(attack.name, batch, moved, self.plan.threat)
         with torch.no_grad():
             fallen = batch.broken(self.classifier(moved)).nonzero().squeeze(1)
         images = moved[fallen].cpu() if self.keep else None
-        return Strike(index[fallen].tolist(), images, search.forward, search.backward)
+        return Strike(index[fallen].tolist(), images, search.forward, search.backward, search.nan)
 
 
 def judge(

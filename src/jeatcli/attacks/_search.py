@@ -30,6 +30,7 @@ class Search:
         plain: The classifier as it is, to confirm what was found.
         exact: Whether the plain classifier itself is searched on: there is nothing to confirm.
         forward, backward: Images that went through the network so far, either way.
+        nan: How many gradients so far had NaN in them.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Search:
         self.judge = judge or classifier
         self.on_step = on_step
         self.forward = self.backward = 0
+        self._nan = torch.zeros((), dtype=torch.long)
         self._quick = quick(classifier, dtype, compiled)
         self.exact = self._quick is classifier
 
@@ -56,14 +58,25 @@ class Search:
         """Return the same search with nothing counted yet."""
         twin = copy.copy(self)
         twin.forward = twin.backward = 0
+        twin._nan = torch.zeros((), dtype=torch.long)
         twin.on_step = on_step
         return twin
+
+    @property
+    def nan(self) -> int:
+        return int(self._nan)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the float32 logits (n, K) of images (n, C, H, W) in [0, 1]."""
         self.forward += len(x)
+        if x.requires_grad:
+            x.register_hook(self._look)  # type: ignore[no-untyped-call]
         logits: Tensor = self._quick(x)
         return logits
+
+    def _look(self, gradient: Tensor) -> None:
+        # No number is fetched from the device here: that would wait for it at every step.
+        self._nan = self._nan.to(gradient.device) + gradient.isnan().flatten(1).any(1).sum()
 
     def gradient(
         self, loss: Callable[[Tensor], Tensor], moved: Tensor
