@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import torch
 from command_line import LATEST, done, here, jeat, one, parsed, refused
 from PIL import Image
 from safetensors.torch import load_file
+from strangers import weights, written
 from tiny import save_run
 
 from jeatcli import attacks, data, evaluate, pgd
 from jeatcli.attacks import Plan
 from jeatcli.errors import UsageProblem
+from jeatcli.runs import MODEL_FILE
 from jeatcli.threat import Threat, fraction
 
 QUICK = ("--attack", "fgsm", "-n", 60)
@@ -126,6 +129,78 @@ def test_a_comparison(run: Path) -> None:
     assert [line.split()[0] for line in shown[1:3]] == ["model", "other"]
     for name, line in zip(("model", "other"), shown[1:3], strict=True):
         assert f"{100 * attack(name, *QUICK, '--eps', 0.1)['robust']:.2f} %" in line
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_run_beside_a_strangers_checkpoint(run: Path, tmp_path: Path, turned: bool) -> None:
+    """What describes the stranger is for the stranger alone, in either order."""
+    theirs = written(tmp_path, weights())
+    described = ("--arch", "wrn-10-1", "--dataset", "digits", "--mean", 0, "--std", 1)
+    both = [theirs, "model"] if turned else ["model", theirs]
+    found = attack(*both, *QUICK, "--eps", 0.1, *described)["results"]
+    assert [each["run"] for each in found] == [Path(each).stem for each in both]
+    assert {each["run"]: each["method"] for each in found} == {
+        "model": "standard",
+        "theirs": "foreign",
+    }
+    transferred = attack("model", *QUICK, "--eps", 0.1, "--transfer-from", theirs, *described)
+    assert transferred["transfer_from"] == "theirs"
+    # What cannot be loaded is found out before the first one is attacked.
+    for record in run.glob("attack*.json"):
+        record.unlink()
+    both = [tmp_path / "none.pt" if each == theirs else each for each in both]
+    refused(here("attack", *both, *QUICK, *described), 1, "no run or checkpoint")
+    undescribed = [theirs if each != "model" else each for each in both]
+    refused(here("attack", *undescribed, *QUICK), 2, "--arch")
+    assert not list(run.glob("attack*.json"))
+
+
+def test_another_file_of_a_run_has_a_name_and_a_record_of_its_own(
+    run: Path, tmp_path: Path
+) -> None:
+    other = save_run("other", gain=2.0, seed=1).parent
+    for each in (run, other):
+        shutil.copy(each / MODEL_FILE, each / "best.safetensors")
+    radii = ("--eps", 0.1, "--eps", 0.2)
+    picture = tmp_path / "curve.svg"
+    bests = [run / "best.safetensors", other / "best.safetensors"]
+    found = attack(*bests, *QUICK, *radii, "--plot", picture)
+    assert [each["run"] for each in found["results"]] == 2 * ["model/best"] + 2 * ["other/best"]
+    assert found["records"] == [str(each / "attack-best-curve.json") for each in (run, other)]
+    assert all(f">{name}/best</text>" in picture.read_text() for name in ("model", "other"))
+    alone = attack(bests[0], *QUICK, "--eps", 0.1)
+    assert alone["record"] == str(run / "attack-best.json")
+    assert not (run / "attack.json").exists()
+    assert not list(run.glob("attack-*/"))
+
+
+def test_a_later_attack_leaves_the_results_of_others(run: Path, tmp_path: Path) -> None:
+    few = ("model", "-n", 20)
+    first = attack(*few, "--attack", "quick", "--eps", "8/255")
+    second = attack(*few, "--attack", "fgsm", "--eps", 0.1)
+    attack(*few, "--attack", "fgsm", "--eps", 0.1)
+    attack(*few, "--attack", "fgsm", "-o", tmp_path / "elsewhere.json")
+    assert json.loads((run / "attack.json").read_text())["attacks"] == ["fgsm"]
+    kept = {path.name: json.loads(path.read_text()) for path in (run / "attacks").iterdir()}
+    assert set(kept) == {
+        f"quick-linf-8of255-{first['key']}.json",
+        f"fgsm-linf-0.1-{second['key']}.json",
+    }
+    for found in kept.values():
+        assert len(found["samples"]["index"]) == 20
+
+
+def test_a_comparison_tells_what_differs(run: Path) -> None:
+    save_run("other", gain=2.0, seed=1)
+    shown = done("attack", "model", "other", *QUICK, "--eps", 0.1, "--eps", 0.9).splitlines()
+    assert shown[5:] == [
+        "model, linf 0.1: fgsm, n = 60",
+        "model, linf 0.9: fgsm, n = 60, doubtful: eps-of-another-scale",
+        "other, linf 0.1: fgsm, n = 60",
+        "other, linf 0.9: fgsm, n = 60, doubtful: eps-of-another-scale",
+    ]
+    same = done("attack", "model", "other", *QUICK, "--eps", 0.1).splitlines()
+    assert same[3:] == ["fgsm, n = 60"]
 
 
 def test_examples_of_another_model(home: Path) -> None:

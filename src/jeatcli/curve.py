@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from . import figure
+from .checkpoint import Model, load_each
 from .errors import JeatError
 from .evaluate import attack
+from .foreign import Foreign
 from .journal import Journal
 from .paths import write_atomic
 from .ranks import current
@@ -30,12 +32,15 @@ class Subject:
 
     Args:
         path: The model's file.
-        record: The JSON file for the result, or None for no file.
+        record: The JSON file for the last result, or None for no file.
+        archive: The directory that keeps the result of each threat model and each choice of
+            attacks, images and settings, or None.
         progress: The directory that keeps the progress meanwhile, or None for no resuming.
     """
 
     path: Path
     record: Path | None = None
+    archive: Path | None = None
     progress: Path | None = None
 
 
@@ -43,31 +48,42 @@ def attack_each(
     subjects: Sequence[Subject],
     eps: Sequence[float | None] = (None,),
     *,
+    transfer_from: str | Path | Model | None = None,
+    foreign: Foreign | None = None,
+    device: str = "auto",
     reporter: Reporter = SILENT,
     **settings: Any,
 ) -> list[Robustness]:
     """Attack every model at every radius; of those that are done, none is attacked again.
 
-    A record holds the result of one radius as it is, and several as the list `results`.
+    All are loaded before the first one is attacked. A record holds the result of one radius as it
+    is, and several as the list `results`.
 
     Args:
         subjects: The models.
         eps: The radii, None for the one that the run was trained for.
+        transfer_from, device: As `evaluate.attack` takes them.
+        foreign: What those of the models are that `jeat train` did not write.
         reporter: Listens to the progress.
-        settings: As `evaluate.attack` takes them.
+        settings: The others that `evaluate.attack` takes.
 
     Raises:
         JeatError: As `evaluate.attack`.
     """
     several = len(subjects) * len(eps) > 1
+    others = [] if transfer_from is None else [transfer_from]
+    places = [*(subject.path for subject in subjects), *others]
+    models = load_each(places, device=device, foreign=foreign, reporter=reporter)
+    source = models[len(subjects)] if others else None
     found: list[tuple[Subject, Robustness]] = []
-    for subject in subjects:
+    for subject, model in zip(subjects, models, strict=False):
         for number, radius in enumerate(eps, 1):
             if several:
-                what = subject.path.parent.name if subject.record else subject.path.name
-                reporter.say(f"{what}, radius {number} of {len(eps)}")
+                reporter.say(f"{model.name}, radius {number} of {len(eps)}")
             result = attack(
-                subject.path,
+                model,
+                transfer_from=source,
+                device=device,
                 eps=radius,
                 progress=subject.progress,
                 keep_progress=True,
@@ -75,6 +91,8 @@ def attack_each(
                 **settings,
             )
             found.append((subject, result))
+            if subject.archive is not None and current().leader:
+                _write([result], subject.archive / _named(result), reporter)
         if subject.record is not None and current().leader:
             mine = [result for each, result in found if each is subject]
             _write(mine, subject.record, reporter)
@@ -82,6 +100,12 @@ def attack_each(
         if subject.progress is not None and current().leader:
             Journal(subject.progress, result.key).remove()
     return [result for _, result in found]
+
+
+def _named(result: Robustness) -> str:
+    """Name the file of a result, which the same command writes again."""
+    radius = fraction(result.eps).replace("/", "of")
+    return f"{'+'.join(result.attacks)}-{result.norm}-{radius}-{result.key}.json"
 
 
 def _write(results: Sequence[Robustness], path: Path, reporter: Reporter) -> None:
@@ -94,8 +118,13 @@ def _write(results: Sequence[Robustness], path: Path, reporter: Reporter) -> Non
         reporter.warn(problem.message)
 
 
-def plot(results: Sequence[Robustness], path: Path) -> Path:
+def plot(results: Sequence[Robustness], path: Path, radii: int) -> Path:
     """Draw the robust accuracy over eps, a curve for each model, from the clean accuracy on.
+
+    Args:
+        results: What `attack_each` returned.
+        path: Where the picture goes.
+        radii: How many results each model has.
 
     Raises:
         UsageProblem: If the path ends in none of .png, .svg, .pdf.
@@ -110,14 +139,15 @@ def plot(results: Sequence[Robustness], path: Path) -> Path:
     with figure.styled():
         drawing = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
         axis = drawing.add_subplot()
-        for number, run in enumerate(dict.fromkeys(result.run for result in results)):
-            mine = sorted((r for r in results if r.run == run), key=lambda r: r.eps)
-            radii = [0.0, *(result.eps for result in mine)]
+        for number, first in enumerate(results[::radii]):
+            begin = number * radii
+            mine = sorted(results[begin : begin + radii], key=lambda result: result.eps)
+            offsets = [0.0, *(result.eps for result in mine)]
             shares = [mine[0].clean, *(result.robust for result in mine)]
             axis.plot(
-                [scale * radius for radius in radii],
+                [scale * radius for radius in offsets],
                 [100 * share for share in shares],
-                label=run,
+                label=first.run,
                 **line(number) | mark(number),
             )
         first = results[0]

@@ -75,9 +75,12 @@ class Model:
 
     @property
     def name(self) -> str:
-        """The run's name, or the file's."""
-        inside = self.path.name == runs.MODEL_FILE
-        return self.path.resolve().parent.name if inside else self.path.stem
+        """The run's name, `RUN/best` of another file of a run, or the file's."""
+        run = self.path.resolve().parent
+        if self.path.name == runs.MODEL_FILE:
+            return run.name
+        inside = not self.foreign and (run / runs.MODEL_FILE).is_file()
+        return f"{run.name}/{self.path.stem}" if inside else self.path.stem
 
     @property
     def fingerprint(self) -> str:

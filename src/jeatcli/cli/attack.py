@@ -190,7 +190,7 @@ def command(
         raise Interrupted(
             "the attack is stopped, its progress saved", "the same command goes on from there"
         ) from None
-    picture = draw(results, plot) if plot is not None and launch.first() else None
+    picture = draw(results, plot, len(eps) or 1) if plot is not None and launch.first() else None
     records = [subject.record for subject in subjects]
     stdout.emit(
         as_json_knows_it(results, records, picture), as_json, lambda: report(results, picture)
@@ -209,10 +209,12 @@ def _subject(path: Path, out: Path | None, curve: bool) -> Subject:
     from ..curve import Subject
     from ..runs import MODEL_FILE, is_foreign
 
-    if path.name == MODEL_FILE and not is_foreign(path):
-        usual = path.parent / ("attack-curve.json" if curve else "attack.json")
-        return Subject(path, out or usual, path.parent)
-    return Subject(path, out, cache_dir() / "attacks")
+    run = path.parent
+    if is_foreign(path) or not (run / MODEL_FILE).is_file():
+        return Subject(path, out, progress=cache_dir() / "attacks")
+    which = "" if path.name == MODEL_FILE else f"-{path.stem}"
+    usual = run / f"attack{which}{'-curve' if curve else ''}.json"
+    return Subject(path, out or usual, None if out else run / "attacks", run)
 
 
 def _fit_together(runs: int, radii: int, out: Path | None, images_to: Path | None) -> None:

@@ -55,7 +55,6 @@ def _one(result: Robustness) -> str:
 
 
 def _several(results: Sequence[Robustness]) -> str:
-    first = results[0]
     names = list(dict.fromkeys(name for result in results for name in result.per_attack))
     header = ("run", "eps", "clean", *(f"after {name}" for name in names), "robust")
     rows: list[tuple[str, ...]] = [header]
@@ -67,7 +66,19 @@ def _several(results: Sequence[Robustness]) -> str:
         radius = f"{result.norm} {fraction(result.eps)}"
         clean, robust = stdout.percent(result.clean), stdout.percent(result.robust)
         rows.append((result.run, radius, clean, *after, robust))
-    return f"{stdout.table(rows)}\n{_about(first)}"
+    return "\n".join([stdout.table(rows), *_notes(results)])
+
+
+def _notes(results: Sequence[Robustness]) -> list[str]:
+    """Say what was run: once if it is the same of all, else of each."""
+    notes = [_about(result) for result in results]
+    if len(set(notes)) == 1:
+        return notes[:1]
+    radii = [f"{result.norm} {fraction(result.eps)}" for result in results]
+    return [
+        f"{result.run}, {radius}: {note}"
+        for result, radius, note in zip(results, radii, notes, strict=True)
+    ]
 
 
 def _about(result: Robustness) -> str:
