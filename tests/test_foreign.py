@@ -97,6 +97,18 @@ def test_names_of_trades_and_robustbench(tmp_path: Path) -> None:
     is_ours(load(written(tmp_path, renamed(found, "convShortcut", "conv_shortcut"))))
 
 
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_the_first_layer_twice(tmp_path: Path, prefix: str) -> None:
+    """As Andriushchenko and Flammarion (2020) have it."""
+    found = weights("resnet-18-wong")
+    twice = {"model_preact_hl1.1.weight": found["conv1.weight"]} | found
+    path = written(tmp_path, {prefix + key: value for key, value in twice.items()})
+    is_ours(load(path, replace(PLAIN, arch="resnet-18-wong")), "resnet-18-wong")
+    with pytest.raises(UsageProblem) as caught:
+        checkpoint.load(path)
+    assert "--arch resnet-18-wong" in str(caught.value.hint)
+
+
 def test_names_of_other_residual_networks(tmp_path: Path) -> None:
     theirs = replace(PLAIN, arch="resnet-18-v1")
     found = renamed(renamed(weights("resnet-18-v1"), "shortcut", "downsample"), "linear", "fc")

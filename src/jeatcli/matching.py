@@ -10,7 +10,8 @@ from torch import Tensor
 
 from .models import Shape, candidates
 
-_TOLD = 4
+# So many names of each kind are told: more hide the hint.
+_TOLD = 20
 # Names that other implementations give to the same layers.
 _RENAMINGS = (
     (r"\bconv_shortcut\b", "convShortcut"),
@@ -18,8 +19,9 @@ _RENAMINGS = (
     (r"^fc\b", "linear"),
     (r"^linear\b", "fc"),
 )
-# A stage that TRADES' wide network has and does not use.
-_UNUSED = r"sub_block1\."
+# A stage that TRADES' wide network has and does not use, and a second name that the first layer
+# has in the checkpoint of Andriushchenko and Flammarion (2020).
+_UNUSED = r"(sub_block1|model_preact_hl1)\."
 # Counts of training steps, which nothing reads in eval mode.
 _COUNTER = "num_batches_tracked"
 

@@ -1,7 +1,7 @@
 """`resnet-18`: Pre-activation residual network with a CIFAR stem (He et al. 2016b).
 
-Module names are those of the published PreActResNet-18 for CIFAR (Rice et al. 2020, Rebuffi et
-al. 2021, RobustBench), so that their state dicts load.
+Module names are those of the published PreActResNet-18 for CIFAR (Rice et al. 2020), so that its
+state dict loads. DeepMind's network of that name (Rebuffi et al. 2021) is another one.
 """
 
 from __future__ import annotations

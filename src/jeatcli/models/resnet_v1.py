@@ -1,7 +1,8 @@
 """`resnet-18-v1`: The original residual network with a CIFAR stem (He et al. 2016a).
 
 Module names are those of pytorch-cifar, MadryLab's robustness and RobustBench's ResNet, so that
-their state dicts load.
+the state dicts of their 18 layers load. Those of Engstrom et al. (2019) and Augustin et al. (2020)
+have 50, and do not.
 """
 
 from __future__ import annotations

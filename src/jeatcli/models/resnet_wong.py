@@ -1,7 +1,7 @@
 """`resnet-18-wong`: `resnet-18-raw` without the last normalisation and activation.
 
 So are the PreActResNet-18 of Wong et al. (2020) and of Andriushchenko and Flammarion (2020) in
-RobustBench.
+RobustBench. The state dict of the latter has its first layer twice; `matching` knows.
 """
 
 from __future__ import annotations
