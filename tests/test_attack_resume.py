@@ -23,8 +23,11 @@ from jeatcli.journal import Journal
 from jeatcli.robustness import Robustness
 from jeatcli.runs import MODEL_FILE
 
-ARGUMENTS = ("--attack", "fgsm", "--attack", "apgd-ce", "--attack", "square", "--steps", "30")
-ARGUMENTS += ("--queries", "50", "-n", "150", "--eps", "0.08", "--batch-size", "1")
+# By norm: between them every attack that has a schedule.
+ARGUMENTS = {
+    "linf": "--attack fgsm --attack apgd-ce --attack square --queries 50 --eps 0.08 -n 150",
+    "l2": "--attack apgd-t --attack fab-t --eps 0.5 -n 200",
+}
 
 
 def record(run: Path, name: str = "attack.json") -> dict[str, Any]:
@@ -36,17 +39,21 @@ def record(run: Path, name: str = "attack.json") -> dict[str, Any]:
     return found
 
 
-def test_killed_at_random_and_gone_on_to_the_same_end(tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_killed_at_random_and_gone_on_to_the_same_end(norm: str, tmp_path: Path) -> None:
+    """Five kills each."""
+    arguments = (*ARGUMENTS[norm].split(), "--norm", norm, "--batch-size", "1", "--steps", "20")
     run = save_run("whole", gain=2.0).parent
     copy = save_run("killed", gain=2.0).parent
-    command = [str(EXECUTABLE), "attack", "killed", *ARGUMENTS]
+    command = [str(EXECUTABLE), "attack", "killed", *arguments]
     command += ["--save", str(tmp_path / "k.safetensors")]
-    done("attack", "whole", *ARGUMENTS, "--save", tmp_path / "w.safetensors")
+    done("attack", "whole", *arguments, "--save", tmp_path / "w.safetensors")
     whole = record(run)
     assert 0 < whole["robust"] < whole["clean"]
     kills, said = 0, ""
     chance = random.Random(0)
-    while kills < 2:
+    while kills < 5:
         process = subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, env=environment(JEAT_DEVICE="cpu")
         )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from command_line import one
 from tiny import load_run
 from torch import Tensor, nn
 
 from jeatcli import attacks, data, evaluate, symptoms, verdict
 from jeatcli.attacks import Plan
+from jeatcli.checkpoint import load, save_model
 from jeatcli.model import Model
 from jeatcli.models import Classifier
+from jeatcli.runs import MODEL_FILE
 from jeatcli.symptoms import Symptom
 from jeatcli.threat import Threat
 
@@ -125,6 +129,23 @@ def test_a_flat_softmax_is_flagged_and_broken_all_the_same() -> None:
     assert robust(flat, "apgd-dlr", steps=30) == pytest.approx(truth, abs=0.03)
     assert robust(flat, "apgd-t", steps=30) == pytest.approx(truth, abs=0.03)
     assert robust(flat, "square", queries=300) < blind - 0.05
+
+
+def test_a_flat_softmax_through_the_command(home: Path) -> None:
+    """One run of the command warns of it and breaks it, as far as the network that it was."""
+    honest = load("standard", device="cpu")
+    flat = copy.deepcopy(honest.classifier)
+    for weight in flat.net.get_submodule("linear").parameters():
+        weight.mul_(1000)
+    assert honest.statistics is not None
+    (home / "flat").mkdir()
+    save_model(home / "flat" / MODEL_FILE, flat, honest.meta, honest.statistics)
+    few = ("--attack", "apgd-ce", "--attack", "apgd-t", "-n", 60, "--steps", 20, "--eps", 0.08)
+    found, truth = (one("attack", name, *few) for name in ("flat", "standard"))
+    assert [each["name"] for each in found["warnings"]] == ["zero-gradients"]
+    assert truth["warnings"] == []
+    assert found["per_attack"]["apgd-ce"]["robust"] > truth["robust"] + 0.1
+    assert found["robust"] == pytest.approx(truth["robust"], abs=0.04)
 
 
 def test_square_that_beats_the_gradients() -> None:
