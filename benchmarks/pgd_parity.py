@@ -14,16 +14,17 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from unittest.mock import patch
 
 import foolbox
 import torch
 import torchattacks
 from torch import Tensor
 
-from jeatcli import data, pgd
+from jeatcli import attacks, data, pgd
+from jeatcli.attacks import Batch, Plan
 from jeatcli.checkpoint import Model, load
 from jeatcli.datasets import dataset_facts
-from jeatcli.models import frozen
 from jeatcli.threat import Threat
 
 STEPS = 20
@@ -39,10 +40,11 @@ class Outcome:
 
 
 def ours(model: Model, x: Tensor, y: Tensor, threat: Threat, step: float) -> Tensor:
-    """Attack by this package."""
-    with frozen(model.classifier):
-        value = pgd.objective("ce", model.classifier, x, y)
-        return pgd.ascend(value, x, pgd.ball(threat), steps=STEPS, step_size=step)
+    """Attack by `attacks/pgd.py`, its random start replaced by the image."""
+    plan = Plan(threat, steps=STEPS, step_size=step)
+    batch = Batch(x, y, None, torch.arange(len(x)))
+    with patch.object(type(pgd.ball(threat)), "start", lambda self, x, rng: x):
+        return attacks.get("pgd", plan)(model.classifier, batch, plan)
 
 
 def by_torchattacks(model: Model, x: Tensor, y: Tensor, threat: Threat, step: float) -> Tensor:
