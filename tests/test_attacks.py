@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -443,3 +444,38 @@ def test_a_step_of_fab_is_the_published_one(norm: str) -> None:
     replace(walk, boundary=watched).run(images, torch.arange(30), x, Found(images))
     # Beyond the boundary by a twentieth, then back by a tenth of the way.
     torch.testing.assert_close(seen[1], x + 0.9 * 1.05 * projection(x))
+
+
+def told(name: str) -> tuple[int, int]:
+    """Return what docs/attacks.md says an image costs at most among ten classes."""
+    docs = Path(__file__).parent.parent / "docs" / "attacks.md"
+    row = next(line for line in docs.read_text().splitlines() if line.startswith(f"| `{name}` |"))
+    cost = row.rstrip("| ").rpartition("|")[2].replace(",", "").replace("a restart", "")
+    forward, *backward = cost.split("+")
+    return int(forward), sum(
+        int(part.replace("K", "")) * (10 if "K" in part else 1) for part in backward
+    )
+
+
+SINGLE = ("fgsm", "pgd", "cw", "apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "fab")
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_an_image_costs_the_passes_that_are_told(name: str) -> None:
+    """Of an image that nothing breaks; no pass is done twice."""
+    model = linear(classes=10)
+    images = batch(model, 3)
+    search, plan = Search(model), Plan(Threat("linf", 1e-7))
+    attacks.get(name, plan)(search, images, plan)
+    assert (search.forward / 3, search.backward / 3) == told(name)
+
+
+@pytest.mark.parametrize("name", ["autoattack", "autoattack-plus", "fast", "quick"])
+def test_an_ensemble_costs_what_its_parts_do(name: str) -> None:
+    forward = backward = 0
+    for part in attacks.resolve([name], Plan(LINF)):
+        one, restarts = told(part.name), part.options["restarts"]
+        # FAB looks at the images themselves once.
+        forward += restarts * one[0] - (restarts - 1) * (part.name == "fab")
+        backward += restarts * one[1]
+    assert (forward, backward) == told(name)
