@@ -339,6 +339,27 @@ def test_what_breaks_the_judge_alone_is_found_on_another_network(name: str) -> N
     assert often.sum() > once.sum() or name == "apgd-t"
 
 
+def test_an_image_that_broke_the_source_alone_gets_its_other_starts() -> None:
+    source, judge = linear(), linear()
+    assert isinstance(judge.net.weight, nn.Parameter)
+    noise = torch.randn(judge.net.weight.shape, generator=torch.Generator().manual_seed(4))
+    judge.net.weight.add_(0.5 * noise)
+    images = batch(source, 200)
+    near = distances(source, images, "linf")
+    right = judge(images.x).argmax(1) == images.y
+    images = images.take((right & (near < near.quantile(0.3))).nonzero().squeeze(1))
+
+    def found(restarts: int) -> Tensor:
+        radius = Threat("linf", 2 * near.quantile(0.3).item())
+        plan = Plan(radius, steps=10, restarts=restarts)
+        moved = attacks.get("apgd-ce", plan)(Search(source, judge=judge), images, plan)
+        # The source alone would leave nothing to the second start.
+        assert restarts > 1 or images.broken(source(moved)).all()
+        return images.broken(judge(moved))
+
+    assert found(4).sum() > found(1).sum() > 0
+
+
 def test_what_a_coarse_square_raised_is_judged_in_fp32() -> None:
     """At the edge bf16 hides what is broken: the best points are looked at in float32."""
     model = linear(gain=30.0)
