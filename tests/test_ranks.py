@@ -26,7 +26,7 @@ from jeatcli.training import train
 LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 DIGITS = (
     *("--dataset", "digits", "--limit", "128", "--batch-size", "32", "--device", "cpu"),
-    *("--sample-every", "0", "--eval-every", "0", "--lr", "1e-3"),
+    *("--lr", "1e-3"),
 )
 
 
@@ -75,7 +75,9 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
     more = ("--method", "at", "--attack-steps", 2, "--epochs", 3, *DIGITS)
     assert both("train", *more, "-o", tmp_path / "two") == f"{tmp_path / 'two'}\n"
     train(read_config(tmp_path / "two" / "config.toml"), tmp_path / "one", device="cpu")
+    assert (tmp_path / "two" / "samples" / "epoch-003.png").exists()
     one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
+    assert {"test_clean", "test_robust"} < two[-1].keys()
     assert [line["step"] for line in two] == [4, 8, 12]
     for left, right in zip(one, two, strict=True):
         assert left.keys() == right.keys()
@@ -114,6 +116,13 @@ def test_two_processes_find_what_one_finds(verb: tuple[object, ...], run: Path) 
     assert two.keys() == one.keys()
     for key, value in one.items():
         assert two[key] == (pytest.approx(value) if isinstance(value, float) else value), key
+
+
+@pytest.mark.slow
+def test_two_processes_draw_a_landscape_by_the_first_alone(run: Path, tmp_path: Path) -> None:
+    small = ("--grid", 5, "--device", "cpu", "--json", "-o", tmp_path / "map.png")
+    assert json.loads(both("landscape", run, *small))["kind"] == "contour"
+    assert (tmp_path / "map.png").exists()
 
 
 @pytest.mark.slow

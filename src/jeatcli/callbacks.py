@@ -58,8 +58,7 @@ class Saver:
 
     def on_epoch(self, trainer: Trainer) -> None:
         self.save_state(trainer)
-        if trainer.ranks.leader:
-            self.save_model(trainer)
+        self.save_model(trainer)
 
     def save_state(self, trainer: Trainer) -> None:
         """Write `state.safetensors`."""
@@ -82,7 +81,10 @@ class Saver:
 
 @dataclass
 class Grids:
-    """Draw a grid of samples every few epochs, ten rows of one column a class."""
+    """Draw a grid of samples every few epochs, ten rows of one column a class.
+
+    Where there are ranks, each draws a part and the first writes the picture.
+    """
 
     folder: Path
     model: Callable[[Trainer], Model]
@@ -98,6 +100,8 @@ class Grids:
         model = self.model(trainer)
         columns = min(len(model.meta.classes), 10)
         drawn = generate.sample(model, num=self.rows * columns, classes=range(columns))
+        if not trainer.ranks.leader:
+            return
         path = self.folder / "samples" / f"epoch-{trainer.epoch:03d}.png"
         picture = render.grid(drawn.images, columns=columns, scale=4)
         render.save_png(picture, path, {"settings": json.dumps(drawn.settings)})

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .errors import JeatError, RankLost
 
 T = TypeVar("T")
-# What one rank may do alone while the others wait: evaluate, draw a grid, download.
+# What one rank may do alone while the others wait: save, download.
 _PATIENCE = timedelta(hours=2)
 
 

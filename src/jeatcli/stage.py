@@ -121,7 +121,9 @@ class Stage:
         return Model(trainer.average.model, meta, self.statistics.to(self.device), path)
 
     def save(self, name: str, trainer: Trainer) -> None:
-        """Write the averaged model as it is into the run's directory."""
+        """Write the averaged model as it is into the run's directory; the first rank does."""
+        if not self.ranks.leader:
+            return
         meta = self.describe(trainer)
         checkpoint.save_model(self.folder / name, trainer.average.model, meta, self.statistics)
 

@@ -73,7 +73,7 @@ class Survivor:
         else:
             self.saver.save_state(trainer)
         # The state may be there while its model is lost or damaged.
-        if trainer.finished and trainer.ranks.leader:
+        if trainer.finished:
             self.saver.save_model(trainer)
         label, size = f"train {self.config.method}", self.config.batch_size
         total, done = trainer.steps * size, trainer.step * size
@@ -125,16 +125,11 @@ class Survivor:
         )
 
     def _callbacks(self) -> Sequence[Callback]:
-        """Return what happens around the loop, in this order; only the leader writes."""
+        """Return what happens around the loop, in this order; the leader alone keeps the log."""
         stage, saver = self.stage, self.saver
+        grids = Grids(stage.folder, stage.model, self.config.sample_every)
+        measured: list[Callback] = [saver.guard, self.validation, grids]
+        kept: list[Callback] = [saver, Stop(self.should_stop, saver)]
         if not stage.ranks.leader:
-            return [saver.guard, saver, Stop(self.should_stop, saver)]
-        return [
-            *self.profile,
-            saver.guard,
-            self.validation,
-            Grids(stage.folder, stage.model, self.config.sample_every),
-            self.log,
-            saver,
-            Stop(self.should_stop, saver),
-        ]
+            return measured + kept
+        return [*self.profile, *measured, self.log, *kept]

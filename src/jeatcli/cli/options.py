@@ -71,14 +71,14 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it, together with the other processes that `torchrun` started, if it did."""
-        if not launch.several():
-            return super().invoke(ctx)
+        if not (self.shared and launch.several()):
+            # The first process works alone, and joins none: nobody would answer it.
+            return super().invoke(ctx) if launch.first() else None
         from ..devices import pick
         from ..ranks import joined
 
-        with joined(pick(ctx.params.get("device", "auto"))) as ranks:
-            if self.shared or ranks.leader:
-                return super().invoke(ctx)
+        with joined(pick(ctx.params.get("device", "auto"))):
+            return super().invoke(ctx)
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         """Return `--help`, its help in the form of the others."""
