@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from command_line import everything
 from quick import config, run
 from safetensors.torch import load_file
 from twins import lines, same, tensors
@@ -152,6 +153,10 @@ def test_a_second_process_is_kept_off(tmp_path: Path) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX)
         with pytest.raises(JeatError, match="another process is training"):
             run(tmp_path / "run")
+        before = everything(tmp_path)
+        with pytest.raises(JeatError, match="another process is training"):
+            train(config(epochs=1), tmp_path / "run", force=True)
+        assert everything(tmp_path) == before
 
 
 def test_a_collapse_is_noticed_rolled_back_and_tried_again(

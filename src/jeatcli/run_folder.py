@@ -56,11 +56,21 @@ def _list(keys: Sequence[str]) -> str:
     return ", ".join(f"`{key}`" for key in keys)
 
 
-def create(folder: Path, config: TrainConfig, force: bool) -> None:
-    """Make the run's directory and write its configuration, the old run moved aside."""
-    if force and _anything_in(folder):
-        free = (k for k in range(1, 1_000_000) if not _aside(folder, k).exists())
+def set_aside(folder: Path) -> None:
+    """Move what is in the run's place to `NAME~1`, or the first number that is free.
+
+    Raises:
+        JeatError: If another process trains the run that is there.
+    """
+    if not _anything_in(folder):
+        return
+    free = (k for k in range(1, 1_000_000) if not _aside(folder, k).exists())
+    with locked(folder):
         folder.rename(_aside(folder, next(free)))
+
+
+def create(folder: Path, config: TrainConfig) -> None:
+    """Make the run's directory and write its configuration, if it is not there."""
     path = folder / runs.CONFIG_FILE
     if not path.is_file():
         text = to_toml(config)

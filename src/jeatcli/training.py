@@ -121,7 +121,9 @@ def _find(
 
 def _hold(held: ExitStack, folder: Path, config: TrainConfig, force: bool) -> None:
     """Make the run's directory, keep other processes off it, and clear a dead one's litter."""
-    run_folder.create(folder, config, force)
+    if force:
+        run_folder.set_aside(folder)
+    run_folder.create(folder, config)
     held.enter_context(run_folder.locked(folder))
     run_folder.clear_stale(folder)
 
