@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from command_line import everything
 from quick import config, run
 from safetensors.torch import load_file
+from tiny import Listener
 from twins import lines, same, tensors
 
 from jeatcli import guard, registry, runs
@@ -157,6 +159,20 @@ def test_a_second_process_is_kept_off(tmp_path: Path) -> None:
         with pytest.raises(JeatError, match="another process is training"):
             train(config(epochs=1), tmp_path / "run", force=True)
         assert everything(tmp_path) == before
+
+
+def test_a_file_system_without_locks_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    listener = Listener()
+    assert train(config(epochs=1), tmp_path / "run", reporter=listener).epochs == 1
+    assert any("cannot be locked (No locks available)" in line for line in listener.said)
 
 
 def test_a_collapse_is_noticed_rolled_back_and_tried_again(

@@ -14,6 +14,7 @@ from .config import TrainConfig, differing
 from .config_file import read_config, to_toml
 from .errors import JeatError
 from .paths import write_atomic
+from .reporting import SILENT, Reporter
 
 
 def run_name(config: TrainConfig) -> str:
@@ -112,8 +113,10 @@ def clear_stale(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, reporter: Reporter = SILENT) -> Iterator[None]:
     """Keep a second process off the run; the system frees the lock of one that died.
+
+    Some network and FUSE file systems have no locks: the reporter warns, and the run goes on.
 
     Raises:
         JeatError: If another process trains this run.
@@ -126,8 +129,12 @@ def locked(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("a") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):
             raise JeatError(
                 f"another process is training `{folder}`", "wait for it, or name another `-o`"
             ) from None
+        except OSError as problem:
+            reporter.warn(
+                f"`{folder}` cannot be locked ({problem.strerror}); start no second process there"
+            )
         yield

@@ -89,7 +89,7 @@ def train(
     else:
         stage = Stage(config, folder, place, data_dir, reporter, ranks)
         with ExitStack() as held:
-            ranks.from_leader(partial(_hold, held, folder, config, force))
+            ranks.from_leader(partial(_hold, held, stage, force))
             survivor = Survivor(stage, should_stop, profile)
             survivor.run()
         seen, epochs = survivor.seen, stage.trainer.epoch
@@ -119,12 +119,13 @@ def _find(
     return folder, _with_precision(config, device), epochs
 
 
-def _hold(held: ExitStack, folder: Path, config: TrainConfig, force: bool) -> None:
+def _hold(held: ExitStack, stage: Stage, force: bool) -> None:
     """Make the run's directory, keep other processes off it, and clear a dead one's litter."""
+    folder = stage.folder
     if force:
         run_folder.set_aside(folder)
-    run_folder.create(folder, config)
-    held.enter_context(run_folder.locked(folder))
+    run_folder.create(folder, stage.config)
+    held.enter_context(run_folder.locked(folder, stage.reporter))
     run_folder.clear_stale(folder)
 
 
