@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import torch
 from command_line import STANDARD, here, refused
 from quick import config
 
+from jeatcli import memory
 from jeatcli.errors import JeatError
 from jeatcli.methods.standard import METHOD
+from jeatcli.optimize import optimizer_tensors
+from jeatcli.stage import Stage
 from jeatcli.training import train
 
 
@@ -42,6 +46,40 @@ def test_the_largest_batch_that_fits_is_named(
     assert len(tried) <= 9
     monkeypatch.undo()
     assert train(config(batch_size=told, max_steps=2), tmp_path / "smaller").images == 2 * told
+
+
+def test_the_probe_has_what_the_failed_step_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And leaves room for what the optimiser keeps, which its first step makes."""
+    held: list[weakref.ref[torch.Tensor]] = []
+    alive: list[bool] = []
+    loss = METHOD.loss
+
+    def scarce(self: Any, model: Any, x: torch.Tensor, *rest: Any) -> Any:
+        if not held:
+            held.append(weakref.ref(x))
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        alive.append(held[0]() is not None)
+        return loss(self, model, x, *rest)
+
+    monkeypatch.setattr(METHOD, "loss", scarce)
+    with pytest.raises(JeatError, match="out of memory") as caught:
+        train(config(), tmp_path / "run")
+    assert alive
+    assert not any(alive)
+    assert caught.value.__context__ is None
+
+
+def test_of_several_processes_each_tries_its_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Stage(config(), tmp_path / "run", torch.device("cpu")).trainer
+    trainer.loader.parts = 2
+    tried = room_for(10, monkeypatch)
+    assert memory.largest_batch(trainer) == 20
+    assert max(tried) < 16
+    assert any(True for _ in optimizer_tensors(trainer.optimizer))
 
 
 def test_the_run_goes_on_once_there_is_room(tmp_path: Path) -> None:

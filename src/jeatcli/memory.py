@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+
 import torch
 from torch import Tensor
 
 from .errors import JeatError
 from .randomness import BatchRng
-from .trainer import Trainer
+from .trainer import Objective, Trainer
 
 # Halvings of the interval between the largest size that fitted and the smallest that did not.
 _REFINEMENTS = 3
@@ -34,9 +36,14 @@ def too_large(trainer: Trainer) -> JeatError:
 def largest_batch(trainer: Trainer) -> int:
     """Return a size at which a step fits, within an eighth of the largest; 0 if none does.
 
-    The trainer is of no use afterwards but for its state on disk.
+    Where there are ranks, each tries its part of a batch by itself. The trainer is of no use
+    afterwards but for its state on disk.
     """
-    fits, fails = 0, trainer.loader.batch_size
+    parts = trainer.loader.parts
+    # Its gradients would still be exchanged, with ranks that do not try.
+    trainer.objective = Objective(trainer.method, trainer.model)
+    gc.collect()
+    fits, fails = 0, trainer.loader.batch_size // parts
     while not fits and fails > 1:
         middle = fails // 2
         fits, fails = (middle, fails) if _fits(trainer, middle) else (0, middle)
@@ -44,11 +51,11 @@ def largest_batch(trainer: Trainer) -> int:
         if (middle := (fits + fails) // 2) == fits:
             break
         fits, fails = (middle, fails) if _fits(trainer, middle) else (fits, middle)
-    return fits
+    return fits * parts
 
 
 def _fits(trainer: Trainer, size: int) -> bool:
-    """Try the loss and its gradient on a batch of that size."""
+    """Try a step on a batch of that size, with the state that the optimiser makes at its first."""
     trainer.optimizer.zero_grad(set_to_none=True)
     if trainer.device.type == "cuda":
         torch.cuda.empty_cache()
@@ -57,6 +64,7 @@ def _fits(trainer: Trainer, size: int) -> bool:
         trainer.model.train()
         loss, _ = trainer.method.loss(trainer.model, x, y, BatchRng(0, x.device))
         torch.autograd.backward(loss)
+        trainer.optimizer.step()
     except (torch.OutOfMemoryError, RuntimeError) as problem:
         if not is_exhausted(problem):
             raise

@@ -83,10 +83,9 @@ class Survivor:
 
     def _attempt(self) -> None:
         """Train; where the run runs away, go back to the last good state, at half the rate."""
-        first = self.trainer.step
+        first, reason, exhausted = self.trainer.step, "", False
         try:
             self.trainer.fit(self._callbacks())
-            reason = ""
         except RanAway as problem:
             reason = str(problem)
         except (torch.OutOfMemoryError, RuntimeError) as problem:
@@ -94,7 +93,9 @@ class Survivor:
                 raise rank_lost() from problem
             if not memory.is_exhausted(problem):
                 raise
-            raise memory.too_large(self.trainer) from problem
+            exhausted = True
+        if exhausted:  # Here, for the error's traceback holds the tensors of the step that failed.
+            raise memory.too_large(self.trainer)
         self.seen += (self.trainer.step - first) * self.config.batch_size
         if reason:
             self._go_back(reason)
