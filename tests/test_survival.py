@@ -20,6 +20,7 @@ from quick import config
 from twins import lines, same
 
 from jeatcli import runs
+from jeatcli.callbacks import Saver
 from jeatcli.checkpoint import load
 from jeatcli.config import TrainConfig
 from jeatcli.training import train
@@ -38,6 +39,7 @@ def live(folder: Path) -> None:
     import torch
 
     torch.set_num_threads(1)
+    Saver.rare = 0  # saves at every epoch, although they are short
     train(settings(), folder, device="cpu")
 
 

@@ -9,18 +9,23 @@ from typing import Any
 
 import pytest
 import torch
-from command_line import everything
+from command_line import QUICK, everything, here, refused, stopped_after
 from quick import config, run
 from safetensors.torch import load_file
 from tiny import Listener
 from twins import lines, same, tensors
 
-from jeatcli import guard, registry, runs
+from jeatcli import checkpoint, guard, registry, runs, trainer
+from jeatcli.callbacks import Saver
 from jeatcli.checkpoint import load
 from jeatcli.config import resolve
 from jeatcli.config_file import read_config, to_toml
 from jeatcli.errors import Diverged, Interrupted, JeatError, UsageProblem
 from jeatcli.methods import _base
+from jeatcli.optimize import lr_factor
+from jeatcli.randomness import mix
+from jeatcli.ranks import Ranks
+from jeatcli.trainer import Metrics, Trainer
 from jeatcli.training import train
 
 
@@ -79,6 +84,7 @@ def test_the_run_directory_holds_what_it_should(tmp_path: Path) -> None:
     folder = Path(result.run)
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     expected = {"config.toml", "metrics.jsonl", "model.safetensors", "state.safetensors"}
+    expected.add("state-before.safetensors")
     assert files == expected | {"samples/epoch-001.png", "samples/epoch-002.png", ".lock"}
     assert [line["epoch"] for line in lines(folder)] == [1, 2]
     assert {"loss", "energy_gap", "test_clean", "test_robust", "lr"} <= set(lines(folder)[-1])
@@ -190,6 +196,48 @@ def test_a_collapse_is_noticed_rolled_back_and_tried_again(
         assert torch.isfinite(value.float()).all()
 
 
+# Steps of that size, their gradients not clipped, throw the chains far out of the data.
+ABSURD = {"sgld_step_size": 1e3, "sgld_clip": 0.0}
+
+
+def test_a_real_collapse_is_recovered_from_at_lower_rates_with_new_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: dict[tuple[int, int], int] = {}
+
+    def noted(seed: int, attempt: int, step: int) -> int:
+        return seeds.setdefault((attempt, step), mix(seed, attempt, step))
+
+    monkeypatch.setattr(trainer, "mix", noted)
+    settings = config("jem", lr=0.4, schedule="constant", warmup=0.0, retries=9, options=ABSURD)
+    train(settings, tmp_path / "run")
+    log = lines(tmp_path / "run")
+    events = [line for line in log if line.get("event") == "diverged"]
+    assert [event["attempt"] for event in events] == list(range(1, len(events) + 1))
+    assert all("energy" in event["reason"] for event in events)
+    rates = [event["lr"] for event in events]
+    assert rates
+    assert rates == pytest.approx([0.4 * 0.5**attempt for attempt in range(1, len(rates) + 1)])
+    assert log[-1]["epoch"] == 2
+    assert log[-1]["lr"] == rates[-1]
+    assert seeds[0, 0] != seeds[1, 0]
+    assert load(tmp_path / "run").meta.finished
+
+
+def test_a_real_collapse_without_retries_leaves_the_last_state_and_exits_with_3(
+    tmp_path: Path,
+) -> None:
+    absurd = (f"{name}={value}" for name, value in ABSURD.items())
+    command = ("train", "--method", "jem", *QUICK, "--epochs", 9, "--lr", 0.4, "--retries", 0)
+    command += ("--schedule", "constant", *(f"-O{pair}" for pair in absurd))
+    command += ("-O", "buffer_size=100", "--device", "cpu", "-o", tmp_path / "run")
+    with stopped_after(2):
+        refused(here(*command), 130, "in epoch 1")
+    state = (tmp_path / "run" / runs.STATE_FILE).read_bytes()
+    refused(here(*command), 3, "training ran away", "the last good state is kept")
+    assert (tmp_path / "run" / runs.STATE_FILE).read_bytes() == state
+
+
 def tensors_of_state(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / runs.STATE_FILE)
 
@@ -214,6 +262,7 @@ def test_a_run_recovers_with_a_new_seed_and_half_the_rate(
 
     monkeypatch.setattr(standard, "classify", once)
     monkeypatch.setattr(guard.Guard, "every", 1)
+    monkeypatch.setattr(Saver, "rare", 0)
     result = run(tmp_path / "run")
     assert result.epochs == 2
     assert state["broken"]
@@ -222,6 +271,71 @@ def test_a_run_recovers_with_a_new_seed_and_half_the_rate(
     assert events[0]["step"] == 4
     assert lines(tmp_path / "run")[-1]["epoch"] == 2
     assert load(tmp_path / "run").meta.finished
+
+
+def test_where_the_last_state_fails_again_the_one_before_is_gone_back_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The states are of steps 4 and 8; twice the run fails at step 9."""
+    look = guard.Guard.on_step
+
+    def fail(self: guard.Guard, at: Trainer, metrics: Metrics) -> None:
+        look(self, at, metrics)
+        if at.step == 9 and at.attempt < 2:
+            raise guard.RanAway("the gap is 1e+09")
+
+    monkeypatch.setattr(guard.Guard, "on_step", fail)
+    monkeypatch.setattr(Saver, "rare", 0)
+    settings = config(epochs=3)
+    train(settings, tmp_path / "run")
+    log = lines(tmp_path / "run")
+    events = [line for line in log if "event" in line]
+    assert [(event["step"], event["attempt"]) for event in events] == [(8, 1), (4, 2)]
+    for event in events:
+        factor = lr_factor(settings, (event["step"] + 1) / 13)
+        assert event["lr"] == pytest.approx(settings.lr * factor * 0.5 ** event["attempt"])
+    assert [line["step"] for line in log if "event" not in line] == [4, 8, 12]
+    before, last = (
+        runs.read_header(tmp_path / "run" / name)
+        for name in (runs.STATE_BEFORE_FILE, runs.STATE_FILE)
+    )
+    assert (before["step"], before["attempt"]) == (8, 2)
+    assert (last["step"], last["attempt"]) == (12, 2)
+
+
+def test_ranks_that_find_different_states_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Interrupted):
+        train(config(), tmp_path / "run", should_stop=lambda: True)
+    monkeypatch.setattr(Ranks, "collect", lambda self, found: [found, (0, 0)])
+    with pytest.raises(JeatError, match="different states"):
+        run(tmp_path / "run")
+
+
+def test_short_epochs_are_not_saved_but_at_the_end_and_at_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    save = checkpoint.save_state
+
+    def noted(path: Path, at: Trainer, extra: Any) -> None:
+        saved.append(at.step)
+        save(path, at, extra)
+
+    monkeypatch.setattr(checkpoint, "save_state", noted)
+    steps = {}
+    for name, rare in (("each", 0.0), ("few", 1e9)):
+        monkeypatch.setattr(Saver, "rare", rare)
+        run(tmp_path / name, epochs=4)
+        steps[name], saved[:] = list(saved), []
+    assert steps == {"each": [0, 4, 8, 12, 16], "few": [0, 16]}
+    with pytest.raises(Interrupted, match="after epoch 2"):
+        train(config(epochs=4), tmp_path / "stopped", should_stop=StopAfter(8))
+    assert saved == [0, 8]
+    run(tmp_path / "stopped", epochs=4)
+    same(tmp_path / "each", tmp_path / "few")
+    same(tmp_path / "each", tmp_path / "stopped")
 
 
 @pytest.mark.slow

@@ -90,7 +90,7 @@ class Log:
         self.restart_clock()
 
     def rewind(self, step: int) -> None:
-        """Drop the lines after `step`: the resumed run writes them again."""
+        """Drop the epochs after `step`: the resumed run writes them again."""
         if not self.path.exists():
             return
         lines = self.path.read_text(encoding="utf-8").splitlines()
@@ -101,6 +101,7 @@ class Log:
 
 def _step_of(line: str) -> float:
     try:
-        return float(json.loads(line).get("step", 0))
-    except (ValueError, AttributeError):
+        found = json.loads(line)
+        return 0.0 if "event" in found else float(found.get("step", 0))
+    except (ValueError, AttributeError, TypeError):
         return float("inf")  # half a line, from a kill

@@ -14,6 +14,7 @@ SCHEMA = 1
 MODEL_FILE = "model.safetensors"
 BEST_FILE = "best.safetensors"
 STATE_FILE = "state.safetensors"
+STATE_BEFORE_FILE = "state-before.safetensors"
 CONFIG_FILE = "config.toml"
 LOG_FILE = "metrics.jsonl"
 _MOST_HEADER = 100_000_000

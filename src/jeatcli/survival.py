@@ -10,13 +10,13 @@ import torch
 from . import memory, runs
 from .attacks import Plan
 from .callbacks import Grids, Saver, Stop
-from .errors import Diverged
+from .errors import Diverged, JeatError
 from .guard import RanAway
 from .log import Log
 from .profiling import Profile
 from .ranks import lost, rank_lost
 from .stage import Stage
-from .trainer import Callback
+from .trainer import Callback, Trainer
 from .validation import Validation
 
 VALIDATION_STEPS = 10
@@ -55,8 +55,13 @@ class Survivor:
             Plan(stage.describe(None).threat, steps=VALIDATION_STEPS, seed=self.config.seed),
             self.config.eval_every,
             self.log,
-            partial(stage.save, runs.BEST_FILE) if held_out else None,
+            self._keep_best if held_out else None,
         )
+
+    def _keep_best(self, trainer: Trainer) -> None:
+        """Save the weights as the best so far, and soon the state that knows them to be."""
+        self.stage.save(runs.BEST_FILE, trainer)
+        self.saver.overdue = True
 
     def run(self) -> None:
         """Train to the end.
@@ -100,26 +105,35 @@ class Survivor:
         if reason:
             self._go_back(reason)
 
-    def _go_to_state(self) -> None:
-        self.saver.load_state(self.trainer)
-        if self.trainer.ranks.leader:
-            self.log.rewind(self.trainer.step)
+    def _go_to_state(self, name: str = runs.STATE_FILE) -> None:
+        """Load a state, on every rank before the leader may write another in its place."""
+        trainer, folder = self.trainer, self.stage.folder
+        self.saver.load_state(trainer, name)
+        if len(set(trainer.ranks.collect((trainer.step, trainer.attempt)))) > 1:
+            raise JeatError(
+                f"the processes have found different states in `{folder}`",
+                "put the run by `-o` on a disk that all machines see",
+            )
+        if trainer.ranks.leader:
+            self.log.rewind(trainer.step)
 
     def _go_back(self, reason: str) -> None:
-        trainer, at = self.trainer, self.trainer.step
-        self._go_to_state()
+        trainer, at, best = self.trainer, self.trainer.step, self.validation.state()
         attempt = trainer.attempt + 1
+        self._go_to_state(trainer.ranks.from_leader(self.saver.last_good))
+        # The best weights so far are those of `best.safetensors`, however far the run goes back.
+        self.validation.load_state(best)
+        trainer.attempt = attempt
         event = {"event": "diverged", "step": trainer.step, "attempt": attempt, "reason": reason}
         if trainer.ranks.leader:
-            self.log.write({**event, "diverged_at": at})
+            self.log.write({**event, "diverged_at": at, "lr": trainer.lr})
         if attempt > self.config.retries:
             raise Diverged(
                 f"training ran away at step {at:,} ({reason}), {attempt} times in all; "
                 f"the last good state is kept in `{self.stage.folder}`",
                 "try a lower `--lr` or `--sgld-step-size`, or more `-O energy_l2=0.1`",
             )
-        trainer.attempt = attempt
-        self.saver.save_state(trainer)
+        self.saver.save_again(trainer)
         self.stage.reporter.warn(
             f"training ran away at step {at:,} ({reason}); "
             f"back to step {trainer.step:,} with a new seed and half the rate"
