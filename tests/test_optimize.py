@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from quick import config
 from torch import nn
 
-from jeatcli.optimize import lr_factor, optimizer
+from jeatcli.models import Classifier, Shape, build
+from jeatcli.optimize import Average, lr_factor, optimizer
 
 
 def net() -> nn.Module:
@@ -34,6 +37,25 @@ def test_two_steps_of_constant_gradient_tell_the_momenta_apart(name: str, second
         before = weight.weight.item()
         made.step()
     assert before - weight.weight.item() == pytest.approx(second, rel=1e-6)
+
+
+def test_running_statistics_are_averaged_like_the_weights() -> None:
+    """The decay is 0.5 once (1 + t) / (10 + t) is beyond it; a count is a count."""
+    model = Classifier(build("wrn-10-1", Shape((1, 8, 8), 2, "batch")), [0.3], [0.2])
+    average = Average(model, copy.deepcopy(model), 0.5)
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            if not name.startswith("normalize."):
+                value.fill_(4)
+    before = {name: value.clone() for name, value in average.model.state_dict().items()}
+    average.update(100)
+    for name, value in average.model.state_dict().items():
+        if name.startswith("normalize."):
+            assert torch.equal(value, before[name])
+        elif name.endswith("num_batches_tracked"):
+            assert value == 4
+        else:
+            torch.testing.assert_close(value, (before[name] + 4) / 2)
 
 
 def test_the_rate_falls_at_the_milestones() -> None:

@@ -53,7 +53,8 @@ class Average:
     """The exponential moving average of a model's weights, which is what a run saves.
 
     The decay is ramped up, min(decay, (1 + t) / (10 + t)), so that the first weights are soon
-    forgotten. Buffers (batch statistics) are taken over as they are.
+    forgotten. Running statistics are averaged like the weights that they belong to; counts are
+    taken over as they are.
     """
 
     def __init__(self, model: Classifier, average: Classifier, decay: float) -> None:
@@ -61,8 +62,10 @@ class Average:
         # It is what is evaluated and sampled from, and figures that are told are float32's.
         self.model.autocast = None
         self.decay = decay
-        self._pairs = list(zip(self.model.parameters(), model.parameters(), strict=True))
-        self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
+        ours, theirs = ((*net.parameters(), *net.buffers()) for net in (self.model, model))
+        pairs = list(zip(ours, theirs, strict=True))
+        self._pairs = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -70,7 +73,7 @@ class Average:
         decay = min(self.decay, (1 + step) / (10 + step))
         averages, weights = zip(*self._pairs, strict=True)
         torch._foreach_lerp_(averages, weights, 1 - decay)
-        for ours, theirs in self._buffers:
+        for ours, theirs in self._counts:
             ours.copy_(theirs)
 
 
