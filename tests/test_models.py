@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from jeatcli.errors import UsageProblem
 from jeatcli.models import Classifier, Shape, architectures, build, frozen, inner, quick
+from jeatcli.models._classifier import PixelConv
 from jeatcli.models._compiled import SIZES, Compiled, pieces
 
 NETS = ["small", "resnet-18", "resnet-18-wong", "resnet-18-v1", "cifar-resnet-8", "wrn-10-1"]
@@ -53,6 +54,27 @@ def test_bf16_inside_gives_float32_outside() -> None:
     assert model(x).dtype == model.features(x).dtype == torch.float32
     assert not torch.equal(model(x), plain)
     torch.testing.assert_close(model(x), plain, atol=0.02, rtol=0.05)
+
+
+@pytest.mark.parametrize("arch", NETS)
+@pytest.mark.parametrize("copied", [False, True], ids=["plain", "folded"])
+def test_bf16_takes_neither_the_pixels_nor_the_logits(arch: str, copied: bool) -> None:
+    """A tenth of a grey level, lost in bfloat16's steps, moves what the second layer takes."""
+    model = classifier(arch, "batch").eval()
+    model = quick(model, torch.bfloat16) if copied else model
+    model.autocast = torch.bfloat16
+    logits = model(torch.rand(8, 3, 32, 32))
+    assert not torch.equal(logits, logits.bfloat16().float())
+    seen: list[torch.Tensor] = []
+    for each in model.modules():
+        if isinstance(each, PixelConv):
+            each.register_forward_hook(lambda module, given, found: seen.append(found))
+    grey = torch.full((1, 3, 32, 32), 0.8)
+    for x in (grey, grey + 0.1 / 255):
+        assert torch.equal(grey.bfloat16(), x.bfloat16())
+        model(x)
+    assert seen[0].dtype == torch.float32
+    assert not torch.equal(*seen)
 
 
 def test_wide_resnet_has_the_published_names_and_size() -> None:

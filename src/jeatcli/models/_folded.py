@@ -34,7 +34,7 @@ class Folded(Network):
         super().__init__()
         self.net = net
         features = _Features(net)
-        self.body = fx.symbolic_trace(features)
+        self.body = fx.GraphModule(features, _Tracer().trace(features))
         self.folds = _fold(self.body, dict(features.named_modules()))
         self.refresh()
 
@@ -69,6 +69,13 @@ class _Features(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net.features(x)
+
+
+class _Tracer(fx.Tracer):
+    """It takes each convolution as one step, our own kind too."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _fold(body: fx.GraphModule, modules: Mapping[str, nn.Module]) -> list[Fold]:

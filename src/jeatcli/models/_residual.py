@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._classifier import Network
+from ._classifier import Network, PixelConv
 from ._shape import Shape
 
 # Builds a layer for that many input and output channels, and that stride.
@@ -32,7 +32,7 @@ class ResidualNet(Network):
     def __init__(self, shape: Shape, block: Maker, widths: tuple[int, ...], count: int) -> None:
         super().__init__()
         inputs = widths[0]
-        self.conv1 = nn.Conv2d(shape.image[0], inputs, 3, 1, 1, bias=False)
+        self.conv1 = PixelConv(shape.image[0], inputs, 3, 1, 1, bias=False)
         self.stages = [f"layer{number}" for number, _ in enumerate(widths, 1)]
         for name, outputs in zip(self.stages, widths, strict=True):
             stride = 1 if name == "layer1" else 2

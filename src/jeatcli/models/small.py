@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ._classifier import Network
+from ._classifier import Network, PixelConv
 from ._shape import Shape
 
 
@@ -24,7 +24,8 @@ class Small(Network):
         outputs = width
 
         def convolve(inputs: int, outputs: int, stride: int) -> None:
-            layers.append(nn.Conv2d(inputs, outputs, 3, stride, 1))
+            kind = nn.Conv2d if layers else PixelConv
+            layers.append(kind(inputs, outputs, 3, stride, 1))
             layers.extend([shape.norm(outputs), shape.act()])
 
         convolve(channels, outputs, 1)

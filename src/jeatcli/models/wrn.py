@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageProblem
-from ._classifier import Network
+from ._classifier import Network, PixelConv
 from ._residual import count_blocks, tamed
 from ._shape import Shape, at_least
 
@@ -62,7 +62,7 @@ class WideResNet(Network):
         super().__init__()
         count = (depth - 4) // 6
         channels = [16, 16 * width, 32 * width, 64 * width]
-        self.conv1 = nn.Conv2d(shape.image[0], channels[0], 3, 1, 1, bias=False)
+        self.conv1 = PixelConv(shape.image[0], channels[0], 3, 1, 1, bias=False)
         self.block1 = NetworkBlock(shape, count, channels[0], channels[1], 1)
         self.block2 = NetworkBlock(shape, count, channels[1], channels[2], 2)
         self.block3 = NetworkBlock(shape, count, channels[2], channels[3], 2)
