@@ -38,17 +38,33 @@ def pick(name: str = "auto") -> torch.device:
 
 
 def _own_cuda() -> torch.device:
-    """Return the CUDA device of this process: `torchrun` gives each of a machine its own."""
+    """Return the CUDA device of this process: `torchrun` gives each of a machine its own.
+
+    Raises:
+        UsageProblem: If there are more processes than devices.
+    """
     if not launch.several():
         return torch.device("cuda")
-    device = torch.device("cuda", launch.local_number())
+    number, count = launch.local_number(), torch.cuda.device_count()
+    if number >= count:
+        raise UsageProblem(
+            f"there are more processes on this machine than CUDA devices, which are {count}",
+            f"use `torchrun --nproc-per-node {count}`, or `--device cpu`",
+        )
+    device = torch.device("cuda", number)
     torch.cuda.set_device(device)
     return device
 
 
 def _exact(device: torch.device) -> torch.device:
-    """Keep float32 what it says on CUDA: TF32 would round its products to ten bits."""
+    """Keep float32 what it says on CUDA, where TF32 would round its products to ten bits.
+
+    And keep a resumed run what the uninterrupted one is: convolutions are by algorithms that add
+    in one order, which are not chosen by a race.
+    """
     if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
     return device
