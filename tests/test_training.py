@@ -94,6 +94,22 @@ def test_the_run_directory_holds_what_it_should(tmp_path: Path) -> None:
     assert model.meta.threat.eps == 0.15
 
 
+def test_a_set_smaller_than_a_batch_is_counted_as_it_is(tmp_path: Path) -> None:
+    assert run(tmp_path / "run", limit=20).images == 2 * 20
+
+
+def test_the_generators_of_others_are_left_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seeded(seed: int) -> None:
+        raise AssertionError("a GPU's generator was seeded")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded)
+    before = torch.get_rng_state()
+    run(tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_config_toml_repeats_the_run(tmp_path: Path) -> None:
     run(tmp_path / "first", "jeat")
     again = read_config(tmp_path / "first" / "config.toml")

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from .trainer import Metrics, Trainer
+from .trainer import Metrics, Trainer, numbers
 
 
 class RanAway(Exception):
@@ -45,7 +45,6 @@ class Guard:
         """
         limits = {"energy": self.most_energy, "energy_sgld": self.most_energy}
         limits["energy_gap"] = self.most_gap
-        for name, value in self.latest.items():
-            figure = value.item()
+        for name, figure in numbers(self.latest).items():
             if not abs(figure) <= limits.get(name, torch.finfo(torch.float32).max):
                 raise RanAway(f"{name} is {figure:.3g}")

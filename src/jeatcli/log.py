@@ -14,7 +14,7 @@ from torch import Tensor
 from .paths import append, write_atomic
 from .reporting import Bar, ignore
 from .runs import LOG_FILE
-from .trainer import Metrics, Trainer
+from .trainer import Metrics, Trainer, numbers
 
 # What of the figures is worth a place beside the bar; the log has all.
 SHOWN = ("loss", "accuracy", "energy_gap")
@@ -42,10 +42,10 @@ class Log:
         every = 10
         means = self.means() if self.steps % every == 0 else {}
         shown = {name: means[name] for name in SHOWN if name in means}
-        self.bar(trainer.config.batch_size, **shown)
+        self.bar(trainer.loader.batch_size, **shown)
 
     def on_epoch(self, trainer: Trainer) -> None:
-        images = self.timed_steps * trainer.config.batch_size
+        images = self.timed_steps * trainer.loader.batch_size
         seconds = time.perf_counter() - self.began
         figures = {**self.means(), **self.extra}
         line = {
@@ -67,7 +67,7 @@ class Log:
 
     def means(self) -> dict[str, float]:
         """Return the figures' averages over the epoch so far."""
-        return {name: value.item() / self.steps for name, value in self.sums.items()}
+        return {name: total / self.steps for name, total in numbers(self.sums).items()}
 
     def restart_clock(self) -> None:
         """Leave out of the speed what came before now."""

@@ -67,9 +67,10 @@ class Stage:
     def _trainer(self) -> Trainer:
         config = self.config
         meta = self.describe(None)
-        # Layers draw their first weights from torch's global generator, which is left as it was.
+        # Layers draw their first weights from torch's global generator of the CPU, which is left
+        # as it was; `torch.manual_seed` would change those of the GPUs for good.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix(config.seed, 0))
+            torch.default_generator.manual_seed(mix(config.seed, 0))
             classifier = checkpoint.network(meta).to(self.device)
         classifier.autocast = devices.autocast_type(config.precision, self.device)
         augment = self.facts is None or self.facts.augment

@@ -80,7 +80,7 @@ class Survivor:
         # The state may be there while its model is lost or damaged.
         if trainer.finished:
             self.saver.save_model(trainer)
-        label, size = f"train {self.config.method}", self.config.batch_size
+        label, size = f"train {self.config.method}", trainer.loader.batch_size
         total, done = trainer.steps * size, trainer.step * size
         with stage.reporter.track(label, total, done=done) as self.log.bar:
             while not trainer.finished:
@@ -101,7 +101,7 @@ class Survivor:
             exhausted = True
         if exhausted:  # Here, for the error's traceback holds the tensors of the step that failed.
             raise memory.too_large(self.trainer)
-        self.seen += (self.trainer.step - first) * self.config.batch_size
+        self.seen += (self.trainer.step - first) * self.trainer.loader.batch_size
         if reason:
             self._go_back(reason)
 

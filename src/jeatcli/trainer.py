@@ -140,6 +140,12 @@ class Trainer:
         return norm
 
 
+def numbers(metrics: Metrics) -> dict[str, float]:
+    """Return figures as numbers; the training device is waited for once."""
+    values = [value.float() for value in metrics.values()]
+    return dict(zip(metrics, torch.stack(values).tolist(), strict=True)) if values else {}
+
+
 def due(trainer: Trainer, every: int) -> bool:
     """Return whether something done every so many epochs is due; at the end it always is."""
     return bool(every) and (trainer.epoch % every == 0 or trainer.finished)
