@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ from command_line import (
     stopped_after,
     untouched,
 )
+
+from jeatcli.cli import ui
+from jeatcli.cli.train import stop_on_signal
 
 LATEST = "digits-jeat-small"
 
@@ -82,6 +86,26 @@ def test_a_run_that_was_stopped_goes_on_to_its_end(
     for name in ("model.safetensors", "config.toml", "state.safetensors"):
         assert (home / "twice" / name).read_bytes() == (home / "straight" / name).read_bytes()
     assert len((home / "twice" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_one_of_several_processes_takes_an_echo_for_no_second_signal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = ui.Terminal(quiet=True)
+    with stop_on_signal(terminal):
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with stop_on_signal(terminal) as should_stop:
+        assert not should_stop()
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+        assert should_stop()
+        later = time.monotonic() + 6
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
 
 
 @pytest.mark.parametrize(

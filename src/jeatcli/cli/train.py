@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -13,7 +14,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from .. import presets
+from .. import launch, presets
 from ..config import TrainConfig, resolve
 from ..config_file import to_toml
 from ..errors import UsageProblem
@@ -35,6 +36,8 @@ SHORT_FORMS = (
     "buffer_size",
     "reinit",
 )
+# Seconds within which a signal comes again that was sent once.
+_ECHO = 5.0
 _LEVELS = (ParameterSource.DEFAULT_MAP, ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE)
 
 
@@ -133,20 +136,26 @@ def method_settings(ctx: click.Context) -> dict[str, Any]:
 
 @contextmanager
 def stop_on_signal(terminal: ui.Terminal) -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a wish to stop, the second into KeyboardInterrupt."""
-    asked = False
+    """Turn the first Ctrl-C or SIGTERM into a wish to stop, the second into KeyboardInterrupt.
+
+    One of several processes gets each signal twice, from the terminal or the scheduler and from
+    `torchrun`, which hands it on: what follows the first at once is no second wish.
+    """
+    first: float | None = None
 
     def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+        nonlocal first
+        now = time.monotonic()
+        if first is None:
+            first = now
+            terminal.say("stopping after this step, saving; again to stop at once")
+        elif not launch.several() or now - first > _ECHO:
             raise KeyboardInterrupt
-        asked = True
-        terminal.say("stopping after this step, saving; again to stop at once")
 
     kinds = (signal.SIGINT, signal.SIGTERM)
     former = [signal.signal(kind, ask) for kind in kinds]
     try:
-        yield lambda: asked
+        yield lambda: first is not None
     finally:
         for kind, handler in zip(kinds, former, strict=True):
             signal.signal(kind, handler)
