@@ -129,9 +129,12 @@ def test_a_finished_run_says_so_and_is_left_alone(tmp_path: Path) -> None:
 
 def test_max_steps_end_a_run_within_an_epoch_as_its_own_end(tmp_path: Path) -> None:
     """Six steps of four an epoch: the rate has come down, the model is saved and evaluated."""
-    settings = config(max_steps=6, eval_every=1)
-    train(settings, tmp_path / "straight")
-    assert [line["step"] for line in lines(tmp_path / "straight")] == [4, 6]
+    settings = config(max_steps=6, eval_every=1, sample_every=1)
+    assert train(settings, tmp_path / "straight").epochs == 2
+    ends = [(line["epoch"], line["step"]) for line in lines(tmp_path / "straight")]
+    assert ends == [(1, 4), (2, 6)]
+    grids = sorted(path.name for path in (tmp_path / "straight" / "samples").iterdir())
+    assert grids == ["epoch-001.png", "epoch-002.png"]
     assert lines(tmp_path / "straight")[-1]["lr"] < settings.lr / 2
     assert "test_robust" in lines(tmp_path / "straight")[-1]
     assert load(tmp_path / "straight").meta.finished
@@ -140,7 +143,7 @@ def test_max_steps_end_a_run_within_an_epoch_as_its_own_end(tmp_path: Path) -> N
             train(settings, tmp_path / "stopped", should_stop=StopAfter(stop))
     train(settings, tmp_path / "stopped")
     same(tmp_path / "straight", tmp_path / "stopped")
-    assert run(tmp_path / "stopped", max_steps=6, eval_every=1).already_done
+    assert train(settings, tmp_path / "stopped").already_done
 
 
 def test_another_configuration_is_refused_by_name_unless_forced(tmp_path: Path) -> None:

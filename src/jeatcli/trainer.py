@@ -73,8 +73,9 @@ class Trainer:
 
     @property
     def epoch(self) -> int:
-        """Epochs that are done."""
-        return self.step // len(self.loader)
+        """Epochs that are done; one within which `max_steps` end the run counts as one."""
+        whole, part = divmod(self.step, len(self.loader))
+        return whole + (part > 0 and self.finished)
 
     @property
     def steps(self) -> int:

@@ -28,7 +28,7 @@ class TrainResult:
 
     Args:
         run: The run's directory.
-        epochs: Whole ones that the run has behind it.
+        epochs: That the run has behind it; one within which it ended counts as one.
         images: That the network has seen, all attempts of this call counted.
         seconds: Of this call.
         metrics: The last line of `metrics.jsonl`.
