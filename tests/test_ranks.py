@@ -43,6 +43,7 @@ def both(*arguments: object) -> str:
     said, heard = process.communicate(timeout=200)
     assert process.returncode == 0, heard
     assert said.count("\n") == 1, said
+    assert "FutureWarning" not in heard
     return said
 
 

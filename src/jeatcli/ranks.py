@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,7 +41,10 @@ class Ranks:
         """Let the gradients of `objective` be averaged over the processes, as they come."""
         if self.size == 1:
             return objective
-        return DistributedDataParallel(objective, broadcast_buffers=False)
+        with warnings.catch_warnings():
+            # The option's new name is not known to the older versions of torch.
+            warnings.simplefilter("ignore", FutureWarning)
+            return DistributedDataParallel(objective, broadcast_buffers=False)
 
     def mean(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the average over the processes of tensors of no dimension."""
