@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from command_line import QUICK, everything, here, refused, stopped_after
+from PIL import Image
 from quick import config, run
 from safetensors.torch import load_file
 from tiny import Listener
@@ -86,6 +88,9 @@ def test_the_run_directory_holds_what_it_should(tmp_path: Path) -> None:
     expected = {"config.toml", "metrics.jsonl", "model.safetensors", "state.safetensors"}
     expected.add("state-before.safetensors")
     assert files == expected | {"samples/epoch-001.png", "samples/epoch-002.png", ".lock"}
+    with Image.open(folder / "samples" / "epoch-002.png") as grid:
+        # Where the chains of digits start, and not where samples do.
+        assert json.loads(grid.info["settings"])["init"] == "uniform"
     assert [line["epoch"] for line in lines(folder)] == [1, 2]
     assert {"loss", "energy_gap", "test_clean", "test_robust", "lr"} <= set(lines(folder)[-1])
     model = load(folder)

@@ -142,7 +142,8 @@ def _link(state: Path, beside: Path) -> None:
 class Grids:
     """Draw a grid of samples every few epochs, ten rows of one column a class.
 
-    Where there are ranks, each draws a part and the first writes the picture.
+    They start where the method's chains do, if it has any: from class Gaussians everything looks
+    like something. Where there are ranks, each draws a part and the first writes the picture.
     """
 
     folder: Path
@@ -158,7 +159,8 @@ class Grids:
             return
         model = self.model(trainer)
         columns = min(len(model.meta.classes), 10)
-        drawn = generate.sample(model, num=self.rows * columns, classes=range(columns))
+        start = model.meta.options.get("chain_start")
+        drawn = generate.sample(model, num=self.rows * columns, classes=range(columns), init=start)
         if not trainer.ranks.leader:
             return
         path = self.folder / "samples" / f"epoch-{trainer.epoch:03d}.png"
