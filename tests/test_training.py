@@ -27,6 +27,7 @@ from jeatcli.methods import _base
 from jeatcli.optimize import lr_factor
 from jeatcli.randomness import mix
 from jeatcli.ranks import Ranks
+from jeatcli.reporting import BarContext, Silent
 from jeatcli.trainer import Metrics, Trainer
 from jeatcli.training import train
 
@@ -310,8 +311,16 @@ def test_where_the_last_state_fails_again_the_one_before_is_gone_back_to(
 
     monkeypatch.setattr(guard.Guard, "on_step", fail)
     monkeypatch.setattr(Saver, "rare", 0)
+    begun: list[int] = []
+
+    class Watcher(Silent):
+        def track(self, label: str, total: int, unit: str = "image", done: int = 0) -> BarContext:
+            begun.append(done)
+            return super().track(label, total, unit, done)
+
     settings = config(epochs=3)
-    train(settings, tmp_path / "run")
+    train(settings, tmp_path / "run", reporter=Watcher())
+    assert begun == [0, 8 * 32, 4 * 32]
     log = lines(tmp_path / "run")
     events = [line for line in log if "event" in line]
     assert [(event["step"], event["attempt"]) for event in events] == [(8, 1), (4, 2)]

@@ -81,9 +81,9 @@ class Survivor:
         if trainer.finished:
             self.saver.save_model(trainer)
         label, size = f"train {self.config.method}", trainer.loader.batch_size
-        total, done = trainer.steps * size, trainer.step * size
-        with stage.reporter.track(label, total, done=done) as self.log.bar:
-            while not trainer.finished:
+        total = trainer.steps * size
+        while not trainer.finished:
+            with stage.reporter.track(label, total, done=trainer.step * size) as self.log.bar:
                 self._attempt()
 
     def _attempt(self) -> None:
