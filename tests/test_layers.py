@@ -42,7 +42,7 @@ RANK = {name: rank for rank, line in enumerate(ORDER.split("\n")) for name in li
 CLI_ORDER = """
 parameters stdout ui
 options
-settings_file sampler_options sample_files score_report
+settings_file sampler_options foreign_options sample_files score_report
 method_options
 train_options
 attack_report landscape_report

@@ -14,13 +14,13 @@ from ..errors import Interrupted, JeatError, UsageProblem
 from ..paths import cache_dir, check_writable
 from . import stdout, ui
 from .attack_report import as_json_knows_it, report
+from .foreign_options import foreign_options
 from .options import (
     Command,
     batch_size,
     compiled,
     data_dir,
     device,
-    foreign_options,
     option,
     output_options,
     seed,

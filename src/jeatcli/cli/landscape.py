@@ -11,6 +11,7 @@ import click
 
 from ..paths import check_writable
 from . import stdout, ui
+from .foreign_options import foreign_options
 from .landscape_report import report
 from .options import (
     Command,
@@ -18,7 +19,6 @@ from .options import (
     combine,
     data_dir,
     device,
-    foreign_options,
     option,
     output_options,
     seed,

@@ -11,12 +11,12 @@ import click
 from .. import launch
 from ..paths import check_writable
 from . import stdout, ui
+from .foreign_options import foreign_options
 from .options import (
     Command,
     batch_size,
     data_dir,
     device,
-    foreign_options,
     option,
     output_options,
     run_argument,

@@ -13,12 +13,12 @@ from click.core import ParameterSource
 from ..errors import UsageProblem
 from ..foreign import Foreign
 from . import stdout, ui
+from .foreign_options import foreign_options
 from .options import (
     Command,
     batch_size,
     data_dir,
     device,
-    foreign_options,
     option,
     output_options,
     seed,
