@@ -4,8 +4,8 @@
 
 All draw the same number of images by the same number of steps, on E(x,y) or on what `--objective`
 says, so that what separates two rows of a way is the method, and two ways of a row the sampling.
-The judge is a classifier that none of them was trained with; the reference is the training images.
-Prints a Markdown table.
+The judge is a classifier that none of them was trained with; the reference is the training images,
+or the test images: recall needs the distances between all of them. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--objective", default="joint", choices=OBJECTIVES)
     parser.add_argument("--samplers", nargs="+", default=SAMPLERS, choices=SAMPLERS)
     parser.add_argument("--starts", nargs="+", default=STARTS, choices=STARTS + OTHER_STARTS)
+    parser.add_argument("--reference", default="train", choices=("train", "test"))
     parser.add_argument("--momentum", type=float, help="of sgld")
     parser.add_argument("--temperature", type=float, help="of sgld, in place of the run's noise")
     parser.add_argument("--out", type=Path, help="write all figures as JSON")
@@ -68,6 +69,7 @@ def main() -> None:
             "steps": given.steps,
             "momentum": given.momentum,
             "temperature": given.temperature,
+            "reference": given.reference,
         }
         found = image_scores(model, features=judge, num=given.n, **ways)
         print(row(model.name, sampler, start, found), flush=True)
