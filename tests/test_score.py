@@ -118,7 +118,7 @@ def test_real_images_are_precise_and_found_again(judge: Model, tmp_path: Path) -
 
 def test_selected_images_are_told(artist: Model, judge: Model) -> None:
     protocol = image_scores(artist, features=judge, num=10, steps=1, best_of=3).protocol
-    assert protocol["selection"] == "the best of 3 by ce energy"
+    assert protocol["selection"] == "the best of 3 by joint energy"
     assert "selected images: the best of 3" in protocol["comparable"]
 
 
@@ -130,7 +130,8 @@ def test_copies_are_seen(artist: Model, judge: Model, tmp_path: Path) -> None:
     near = image_scores(tmp_path / "copies.npz", features=judge, neighbours=picture).neighbours
     assert near is not None
     assert near.identical == pytest.approx(30 / 40)
-    assert near.median == 0
+    # The features of a copy are those of another batch: float32's rounding is left.
+    assert near.median == pytest.approx(0, abs=1e-5)
     assert near.median_train > 0
     with Image.open(picture) as image:
         # Twelve rows of an image and its six nearest, each 32 x 32, lines of 2 around them.

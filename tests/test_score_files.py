@@ -135,7 +135,7 @@ def test_what_was_drawn_is_told_of_its_files(
     protocol = image_scores(tmp_path / name, features=judge).protocol
     direct = image_scores(artist, features=judge, num=25, steps=1, best_of=2, seed=3).protocol
     assert protocol == direct
-    assert protocol["selection"] == "the best of 2 by ce energy"
+    assert protocol["selection"] == "the best of 2 by joint energy"
     assert protocol["classes"] == "10, 2 or 3 of each"
     fewer = image_scores(tmp_path / name, features=judge, num=20).protocol
     assert fewer["classes"] == "10, 2 of each"
