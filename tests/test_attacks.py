@@ -309,14 +309,19 @@ def test_restarts_on_another_network_go_on_until_the_judged_one_is_broken() -> N
     assert any_breaks.sum() > max(broken.sum() for broken in each)
 
 
-@pytest.mark.parametrize("name", ["apgd-ce", "apgd-t", "square"])
-def test_what_breaks_the_judge_alone_is_found_on_another_network(name: str) -> None:
-    """Where the source holds, its best point is tried; where it falls, the next start is."""
-    source, judge = linear(), linear(gain=1.0)
+def two_alike() -> tuple[Classifier, Classifier, Batch]:
+    """Return a classifier, another with nearly its weights, and images."""
+    source, judge = linear(), linear()
     assert isinstance(judge.net.weight, nn.Parameter)
     noise = torch.randn(judge.net.weight.shape, generator=torch.Generator().manual_seed(4))
     judge.net.weight.add_(0.5 * noise)
-    images = batch(source, 200)
+    return source, judge, batch(source, 200)
+
+
+@pytest.mark.parametrize("name", ["apgd-ce", "apgd-t", "square"])
+def test_what_breaks_the_judge_alone_is_found_on_another_network(name: str) -> None:
+    """Where the source holds, its best point is tried; where it falls, the next start is."""
+    source, judge, images = two_alike()
     near = distances(source, images, "linf")
     right = judge(images.x).argmax(1) == images.y
     images = images.take((right & (near > near.median())).nonzero().squeeze(1))
@@ -340,11 +345,7 @@ def test_what_breaks_the_judge_alone_is_found_on_another_network(name: str) -> N
 
 
 def test_an_image_that_broke_the_source_alone_gets_its_other_starts() -> None:
-    source, judge = linear(), linear()
-    assert isinstance(judge.net.weight, nn.Parameter)
-    noise = torch.randn(judge.net.weight.shape, generator=torch.Generator().manual_seed(4))
-    judge.net.weight.add_(0.5 * noise)
-    images = batch(source, 200)
+    source, judge, images = two_alike()
     near = distances(source, images, "linf")
     right = judge(images.x).argmax(1) == images.y
     images = images.take((right & (near < near.quantile(0.3))).nonzero().squeeze(1))

@@ -9,14 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from .. import launch
-from .parameters import (
-    COUNT,
-    DEVICE,
-    FRACTION,
-    NATURAL,
-    NORM,
-    RUN,
-)
+from .parameters import COUNT, DEVICE, FRACTION, NATURAL, NORM, RUN
 
 F = TypeVar("F", bound=Callable[..., Any])
 Lists = Mapping[str, Callable[[], dict[str, str]]]

@@ -15,14 +15,14 @@ sampler_options = combine(
         "--sampler",
         help="Langevin dynamics; steps of one length; PGD in an l2 ball around the start",
         type=click.Choice(SAMPLERS),
-        shown="sgld for jem, jeat and noise; else pgd",
+        shown="by method",
     ),
     _sampler(
         "--objective",
         help="Descended: joint E(x,y), ce, or marginal E(x), which knows no class",
         type=click.Choice(DESCENTS),
         metavar="ENERGY",
-        shown="joint; ce for pgd and for noise",
+        shown="by method, else joint; ce (pgd)",
     ),
     _sampler(
         "--init",
