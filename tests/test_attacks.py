@@ -2,65 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from linear import L2, LINF, SHAPE, Linear, batch, distances, linear
 from scipy.optimize import linprog
-from torch import Tensor, nn
+from torch import Tensor
 
 from jeatcli import attacks, pgd
-from jeatcli.attacks import Batch, Plan, Search, _squares, apgd_ce, fab, fab_t
+from jeatcli.attacks import Batch, Plan, Search, _squares, apgd_ce, fab_t
 from jeatcli.attacks._apgd import Ascent, Rows
 from jeatcli.attacks._base import Found
-from jeatcli.attacks._fab import Walk
 from jeatcli.attacks._projection import displacement
 from jeatcli.attacks._targets import likeliest
 from jeatcli.models import Classifier
 from jeatcli.randomness import BatchRng
 from jeatcli.threat import Threat
-
-SHAPE = (1, 4, 4)
-LINF, L2 = Threat("linf", 0.1), Threat("l2", 0.3)
-
-
-class Linear(nn.Module):
-    """f(x) = gain W x, in the form of a network; its features are computed, though exactly."""
-
-    def __init__(self, classes: int = 5, gain: float = 1.0, shape: tuple[int, ...] = SHAPE) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(2)
-        weight = torch.randn(classes, math.prod(shape), generator=generator)
-        self.weight = nn.Parameter(gain * weight, requires_grad=False)
-
-    def features(self, x: Tensor) -> Tensor:
-        return x.flatten(1) @ torch.eye(x[0].numel())
-
-    def head(self, features: Tensor) -> Tensor:
-        return features @ self.weight.T
-
-
-def linear(gain: float = 1.0, classes: int = 5) -> Classifier:
-    return Classifier(Linear(classes, gain), (0.0,), (1.0,))
-
-
-def batch(model: Classifier, n: int = 40) -> Batch:
-    """Return images in the middle of the range, all classified correctly."""
-    x = 0.3 + 0.4 * torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(1))
-    return Batch(x, model(x).argmax(1), None, torch.arange(n))
-
-
-def distances(model: Classifier, images: Batch, norm: str) -> Tensor:
-    """Return how far the nearest boundary of a linear model is, by the closed form."""
-    logits, weight = model(images.x), model.net.weight
-    assert isinstance(weight, Tensor)
-    lead = logits.gather(1, images.y[:, None]) - logits
-    normal = weight[images.y][:, None] - weight[None]
-    length = normal.abs().sum(2) if norm == "linf" else normal.norm(dim=2)
-    return (lead / length).nan_to_num(torch.inf).amin(1)
 
 
 @pytest.mark.parametrize("threat", [LINF, L2], ids=str)
@@ -290,77 +247,6 @@ def test_random_classifiers_are_attacked_by_the_mean_of_their_gradients() -> Non
     assert search.forward == sum(passes)
 
 
-def test_restarts_on_another_network_go_on_until_the_judged_one_is_broken() -> None:
-    """PGD on the source, by hand: an image is broken if any of the restarts breaks the judge."""
-    source, judge = linear(), Classifier(Linear(gain=-1.0), (0.0,), (1.0,))
-    images = batch(source, 60)
-    images = Batch(images.x, judge(images.x).argmax(1), None, images.index)
-    plan = Plan(Threat("linf", 0.25), steps=1, step_size=0.02, restarts=6)
-    value = pgd.objective("ce", source, images.x, images.y)
-    ball = pgd.ball(plan.threat)
-    any_breaks, each = torch.zeros(60, dtype=torch.bool), []
-    for restart in range(6):
-        start = ball.start(images.x, images.rng(0, restart))
-        moved = pgd.ascend(value, images.x, ball, steps=1, step_size=0.02, start=start)
-        each.append(images.broken(judge(moved)))
-        any_breaks |= each[-1]
-    moved = attacks.get("pgd", plan)(Search(source, judge=judge), images, plan)
-    assert torch.equal(images.broken(judge(moved)), any_breaks)
-    assert any_breaks.sum() > max(broken.sum() for broken in each)
-
-
-def two_alike() -> tuple[Classifier, Classifier, Batch]:
-    """Return a classifier, another with nearly its weights, and images."""
-    source, judge = linear(), linear()
-    assert isinstance(judge.net.weight, nn.Parameter)
-    noise = torch.randn(judge.net.weight.shape, generator=torch.Generator().manual_seed(4))
-    judge.net.weight.add_(0.5 * noise)
-    return source, judge, batch(source, 200)
-
-
-@pytest.mark.parametrize("name", ["apgd-ce", "apgd-t", "square"])
-def test_what_breaks_the_judge_alone_is_found_on_another_network(name: str) -> None:
-    """Where the source holds, its best point is tried; where it falls, the next start is."""
-    source, judge, images = two_alike()
-    near = distances(source, images, "linf")
-    right = judge(images.x).argmax(1) == images.y
-    images = images.take((right & (near > near.median())).nonzero().squeeze(1))
-    # The source holds everywhere.
-    plan = Plan(Threat("linf", 0.99 * near.median().item()))
-    moved = attacks.get(name)(Search(source, judge=judge), images, plan)
-    assert not images.broken(source(moved)).any()
-    assert images.broken(judge(moved)).any()
-    wide = Threat("linf", 2 * plan.threat.eps)
-
-    def found(restarts: int) -> Tensor:
-        few = {"queries": 60} if name == "square" else {"steps": 10}
-        more = Plan(wide, restarts=restarts, **few)  # type: ignore[arg-type]
-        moved = attacks.get(name, more)(Search(source, judge=judge), images, more)
-        return images.broken(judge(moved))
-
-    once, often = found(1), found(4)
-    assert not (once & ~often).any()
-    # Toward four targets one start finds them all.
-    assert often.sum() > once.sum() or name == "apgd-t"
-
-
-def test_an_image_that_broke_the_source_alone_gets_its_other_starts() -> None:
-    source, judge, images = two_alike()
-    near = distances(source, images, "linf")
-    right = judge(images.x).argmax(1) == images.y
-    images = images.take((right & (near < near.quantile(0.3))).nonzero().squeeze(1))
-
-    def found(restarts: int) -> Tensor:
-        radius = Threat("linf", 2 * near.quantile(0.3).item())
-        plan = Plan(radius, steps=10, restarts=restarts)
-        moved = attacks.get("apgd-ce", plan)(Search(source, judge=judge), images, plan)
-        # The source alone would leave nothing to the second start.
-        assert restarts > 1 or images.broken(source(moved)).all()
-        return images.broken(judge(moved))
-
-    assert found(4).sum() > found(1).sum() > 0
-
-
 def test_what_a_coarse_square_raised_is_judged_in_fp32() -> None:
     """At the edge bf16 hides what is broken: the best points are looked at in float32."""
     model = linear(gain=30.0)
@@ -377,127 +263,3 @@ def test_targets_are_ranked_by_the_plain_network() -> None:
     images = batch(model, 500)
     ranked = model(images.x).scatter(1, images.y[:, None], -torch.inf).topk(9).indices
     assert torch.equal(likeliest(Search(model, torch.bfloat16), images), ranked)
-
-
-def test_fab_keeps_the_nearest_boundary_alone() -> None:
-    """Against all K gradients at once."""
-    model = linear(classes=7)
-    images = batch(model, 20)
-    for norm in ("linf", "l2"):
-        value, normal = fab.nearest(Search(model), images, images.x, norm)
-        weight, logits = model.net.weight, model(images.x)
-        assert isinstance(weight, Tensor)
-        normals = weight[None] - weight[images.y][:, None]
-        length = normals.abs().sum(2) if norm == "linf" else normals.norm(dim=2)
-        leads = logits - logits.gather(1, images.y[:, None])
-        distance = (leads.abs() / length).nan_to_num(torch.inf)
-        k = distance.scatter(1, images.y[:, None], torch.inf).argmin(1)
-        torch.testing.assert_close(value, leads[torch.arange(20), k])
-        torch.testing.assert_close(normal.flatten(1), normals[torch.arange(20), k])
-
-
-def bump(height: int, width: int) -> Tensor:
-    """Return the published sum over k of squares around the centre, 1/(k + 1)^2 high, of norm 1."""
-    found = torch.zeros(height, width)
-    for k in range(max(height, width) // 2 + 1):
-        rows = slice(max(height // 2 - k, 0), height // 2 + k + 1)
-        found[rows, max(width // 2 - k, 0) : width // 2 + k + 1] += 1 / (k + 1) ** 2
-    return found / found.norm()
-
-
-def test_a_step_of_square_in_l2_is_the_published_one() -> None:
-    """One channel at a time, with the random numbers written out."""
-    generator = torch.Generator().manual_seed(3)
-    x = 0.3 + 0.4 * torch.rand(1, 2, 9, 9, generator=generator)
-    offset = torch.randn(1, 2, 9, 9, generator=generator)
-    offset *= 0.4 / offset.norm()
-    # Corners at the whole part of 6 u; turned, since 0.7 > 0.5; signs minus and plus.
-    uniform = torch.tensor([[0.3, 0.6, 0.8, 0.1, 0.7, 0.2, 0.9]])
-    shapes = _squares.L2Squares(0.5, 2)
-    got = shapes.propose(x, x + offset, 300, shapes.prepare(x, 300, uniform[:, None])[:, 0])
-    to, origin = (slice(1, 4), slice(3, 6)), (slice(4, 7), slice(0, 3))
-    pair = torch.cat([bump(1, 3), -bump(2, 3)])
-    pair = (pair / pair.norm()).T
-    moved = offset[0].clone()
-    for channel, sign in ((0, -1), (1, 1)):
-        old = offset[0, channel]
-        budget = old[to].square().sum() + old[origin].square().sum() + (0.5**2 - 0.4**2) / 2
-        new = sign * pair + old[to] / old[to].norm()
-        moved[channel][origin] = 0
-        moved[channel][to] = new / new.norm() * budget.sqrt()
-    torch.testing.assert_close(got[0], (x[0] + 0.5 * moved / moved.norm()).clamp(0, 1))
-
-
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_a_step_of_fab_is_the_published_one(norm: str) -> None:
-    """On a linear model and far from the edges of the box, where projections are closed forms."""
-    model = Classifier(Linear(classes=2), (0.5,), (1.0,))
-    x = 0.5 + 0.05 * torch.randn(30, *SHAPE, generator=torch.Generator().manual_seed(8))
-    images = Batch(x, model(x).argmax(1), None, torch.arange(30), 1 - model(x).argmax(1))
-    weight = model.net.weight
-    assert isinstance(weight, Tensor)
-    normal = (weight[1 - images.y] - weight[images.y]).view_as(x)
-
-    def projection(point: Tensor) -> Tensor:
-        logits = model(point)
-        gap = logits.gather(1, 1 - images.y[:, None]) - logits.gather(1, images.y[:, None])
-        gap = gap[:, :, None, None]
-        if norm == "linf":
-            return -gap * normal.sign() / normal.abs().sum((1, 2, 3), keepdim=True)
-        return -gap * normal / normal.square().sum((1, 2, 3), keepdim=True)
-
-    ball = pgd.ball(Threat(norm, 1e-9))
-    walk = Walk(Search(model), fab_t.boundary, Plan(Threat(norm, 1e-9)), 2)
-    aside = projection(x)
-    # Some nearer to the boundary than a tenth of the way from the image.
-    moved = x + torch.linspace(0.5, 1.1, 30)[:, None, None, None] * aside + 1e-3 * (x.flip(0) - 0.5)
-    ahead = projection(moved)
-    lengths = [ball.distance(d, torch.zeros_like(d)) for d in (ahead, aside)]
-    share = (lengths[0] / (lengths[0] + lengths[1])).clamp(max=0.1).view(-1, 1, 1, 1)
-    assert 0 < (share < 0.1).sum() < 30
-    expected = (1 - share) * (moved + 1.05 * ahead) + share * (x + 1.05 * aside)
-    torch.testing.assert_close(walk._step(images, moved, ball), expected)
-    seen: list[Tensor] = []
-
-    def watched(search: Search, batch: Batch, moved: Tensor) -> tuple[Tensor, Tensor]:
-        seen.append(moved)
-        return fab_t.boundary(search, batch, moved)
-
-    replace(walk, boundary=watched).run(images, torch.arange(30), x, Found(images))
-    # Beyond the boundary by a twentieth, then back by a tenth of the way.
-    torch.testing.assert_close(seen[1], x + 0.9 * 1.05 * projection(x))
-
-
-def told(name: str) -> tuple[int, int]:
-    """Return what docs/attacks.md says an image costs at most among ten classes."""
-    docs = Path(__file__).parent.parent / "docs" / "attacks.md"
-    row = next(line for line in docs.read_text().splitlines() if line.startswith(f"| `{name}` |"))
-    cost = row.rstrip("| ").rpartition("|")[2].replace(",", "").replace("a restart", "")
-    forward, *backward = cost.split("+")
-    return int(forward), sum(
-        int(part.replace("K", "")) * (10 if "K" in part else 1) for part in backward
-    )
-
-
-SINGLE = ("fgsm", "pgd", "cw", "apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "fab")
-
-
-@pytest.mark.parametrize("name", SINGLE)
-def test_an_image_costs_the_passes_that_are_told(name: str) -> None:
-    """Of an image that nothing breaks; no pass is done twice."""
-    model = linear(classes=10)
-    images = batch(model, 3)
-    search, plan = Search(model), Plan(Threat("linf", 1e-7))
-    attacks.get(name, plan)(search, images, plan)
-    assert (search.forward / 3, search.backward / 3) == told(name)
-
-
-@pytest.mark.parametrize("name", ["autoattack", "autoattack-plus", "fast", "quick"])
-def test_an_ensemble_costs_what_its_parts_do(name: str) -> None:
-    forward = backward = 0
-    for part in attacks.resolve([name], Plan(LINF)):
-        one, restarts = told(part.name), part.options["restarts"]
-        # FAB looks at the images themselves once.
-        forward += restarts * one[0] - (restarts - 1) * (part.name == "fab")
-        backward += restarts * one[1]
-    assert (forward, backward) == told(name)
