@@ -266,7 +266,7 @@ def test_two_classes_have_no_ratio() -> None:
             evaluate.refuse_unfit(attacks.resolve([name], plan), classes, False)
     evaluate.refuse_unfit(attacks.resolve(["apgd-ce", "fab-t", "square"], plan), 2, False)
     evaluate.refuse_unfit(attacks.resolve(["apgd-dlr"], plan), 3, False)
-    with pytest.raises(UsageProblem, match="`apgd-dlr` needs 4 classes to reach one"):
+    with pytest.raises(UsageProblem, match="`apgd-dlr` needs 4 classes; there are 3"):
         evaluate.refuse_unfit(attacks.resolve(["apgd-dlr"], plan), 3, True)
 
 

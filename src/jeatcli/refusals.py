@@ -26,11 +26,6 @@ def refuse_unfit(attacks: Sequence[Attack], classes: int, targeted: bool) -> Non
                 f"objective `{objective}` needs {needed} classes; there are {classes}",
                 "use `--objective margin`",
             )
-        if classes < attack.least_classes:
-            raise UsageProblem(
-                f"attack `{attack.name}` needs {attack.least_classes} classes; there are {classes}",
-                "use `--attack apgd-ce --attack fab-t --attack square`",
-            )
         if attack.unfit and (reason := attack.unfit(classes, targeted, attack.options)):
             raise UsageProblem(*reason)
 

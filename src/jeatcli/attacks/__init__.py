@@ -30,7 +30,6 @@ class Attack:
         perturb: Returns the moved images (n, C, H, W) of a batch.
         options: The keyword parameters of `perturb`, at the values to use.
         rows: How many rows of the network's batch an image takes.
-        least_classes: How many classes it needs.
         unfit: Returns why it cannot run and what can, for a number of classes, whether there is
             a class to reach, and its options; None where it can.
     """
@@ -39,7 +38,6 @@ class Attack:
     perturb: Perturb
     options: dict[str, Any] = field(default_factory=dict)
     rows: int = 1
-    least_classes: int = 2
     unfit: Unfit | None = None
 
     def __call__(self, search: Search | Classifier, batch: Batch, plan: Plan) -> Tensor:
@@ -64,9 +62,8 @@ def get(name: str, plan: Plan | None = None, **options: Any) -> Attack:
     }
     given = plan.options if plan else {}
     chosen = {key: given.get(key, value) for key, value in (known | options).items()}
-    usual: dict[str, Any] = {"ROWS": 1, "LEAST_CLASSES": 2, "unfit": None}
-    rows, least, unfit = (getattr(module, key, value) for key, value in usual.items())
-    return Attack(name, module.perturb, chosen, rows, least, unfit)
+    rows, unfit = getattr(module, "ROWS", 1), getattr(module, "unfit", None)
+    return Attack(name, module.perturb, chosen, rows, unfit)
 
 
 def parts(name: str) -> tuple[tuple[str, dict[str, Any]], ...] | None:

@@ -158,3 +158,13 @@ class Found:
 
 
 Perturb = Callable[..., Tensor]
+
+
+def too_few(name: str, needed: int, classes: int) -> tuple[str, str] | None:
+    """Return why an attack cannot run on so few classes, and what can; None where it can."""
+    if classes >= needed:
+        return None
+    return (
+        f"attack `{name}` needs {needed} classes; there are {classes}",
+        "use `--attack apgd-ce --attack fab-t --attack square`",
+    )

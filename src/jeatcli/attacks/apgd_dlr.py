@@ -9,18 +9,13 @@ from torch import Tensor
 
 from .. import pgd
 from ._apgd import Ascent, from_starts
-from ._base import Batch, Plan
+from ._base import Batch, Plan, too_few
 from ._search import Search
-
-LEAST_CLASSES = 3
 
 
 def unfit(classes: int, targeted: bool, options: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Refuse a class to reach among fewer than four: the targeted ratio needs as many."""
-    if targeted and classes < 4:
-        what = f"attack `apgd-dlr` needs 4 classes to reach one of them; there are {classes}"
-        return what, "use `--attack apgd-ce`"
-    return None
+    """Refuse fewer classes than the ratio compares."""
+    return too_few("apgd-dlr", 4 if targeted else 3, classes)
 
 
 def loss(logits: Tensor, rows: Batch) -> Tensor:

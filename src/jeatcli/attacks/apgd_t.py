@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor
 
 from .. import pgd
 from ._apgd import Ascent, from_starts
-from ._base import Batch, Plan
+from ._base import Batch, Plan, too_few
 from ._search import Search
 from ._targets import TARGETS, likeliest
 
-LEAST_CLASSES = 4
 ROWS = TARGETS
+
+
+def unfit(classes: int, targeted: bool, options: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Refuse fewer classes than the ratio compares."""
+    return too_few("apgd-t", 4, classes)
 
 
 def loss(logits: Tensor, rows: Batch) -> Tensor:
