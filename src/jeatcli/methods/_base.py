@@ -44,8 +44,8 @@ class Method(ABC):
     Attributes:
         per_rank: The tensors of `state` that differ from process to process, where several train;
             all others are the same everywhere.
-        sampling: By which sampler and on which objective its images are nearest to real ones;
-            docs/sampling.md has the measurements.
+        sampling: By which sampler and on which objective images are drawn if nothing is said;
+            docs/sampling.md has the reasons, and what was measured.
     """
 
     per_rank: ClassVar[tuple[str, ...]] = ()
