@@ -180,13 +180,20 @@ def test_what_is_compiled_has_the_same_logits_and_gradients() -> None:
         assert fast(x[:0]).shape == (0, 10)
 
 
-@pytest.mark.parametrize("count", [1, 15, 16, 17, 64, 300, 600])
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 48, 54, 64, 200, 300, 600])
 def test_batches_are_cut_into_pieces_of_few_sizes(count: int) -> None:
     x = torch.rand(count, 1, 2, 2)
     parts = list(pieces(x))
     assert {len(filled) for filled, _ in parts} <= set(SIZES)
     assert torch.equal(torch.cat([filled[:few] for filled, few in parts]), x)
-    assert sum(len(filled) for filled, _ in parts) - count < SIZES[-1]
+    idle = [len(filled) - few for filled, few in parts]
+    assert all(each < max(len(parts[k][0]) / 4, SIZES[-1]) for k, each in enumerate(idle))
+    assert not any(idle[:-1])  # only the last is filled up
+
+
+def test_a_piece_nearly_full_goes_through_at_once() -> None:
+    assert [len(filled) for filled, _ in pieces(torch.rand(54, 1, 2, 2))] == [64]
+    assert [len(filled) for filled, _ in pieces(torch.rand(48, 1, 2, 2))] == [16, 16, 16]
 
 
 @pytest.mark.parametrize("arch", NETS)

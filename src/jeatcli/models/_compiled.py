@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from ._classifier import Classifier, Network, quieten
 
 # A program for any batch size gains little, one for every size takes minutes. Batches of attacks
-# shrink from image to image, so they go through in pieces of these sizes, the last filled up.
+# shrink from image to image, so they go through in pieces of these sizes, filled up where needed.
 SIZES = (256, 64, 16)
+# How full a piece has to be: an image costs more in small pieces than in a large one.
+FULL = 0.75
 
 
 class Compiled(Classifier):
@@ -37,12 +39,12 @@ class Compiled(Classifier):
 def pieces(x: Tensor) -> Iterator[tuple[Tensor, int]]:
     """Split images (n, C, H, W) into batches of `SIZES`; yield each and how many count.
 
-    The last one is filled up by images of zeros.
+    The largest is taken that is nearly full, and filled up by images of zeros.
     """
     first = 0
     while first < len(x):
         left = len(x) - first
-        size = next((size for size in SIZES if size <= left), SIZES[-1])
+        size = next((size for size in SIZES if left > FULL * size), SIZES[-1])
         count = min(size, left)
         piece = x[first : first + count]
         if count < size:
