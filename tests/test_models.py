@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from nets import classifier
 from torch import Tensor, nn
 
 from jeatcli.errors import UsageProblem
@@ -14,14 +15,6 @@ from jeatcli.models._classifier import PixelConv
 from jeatcli.models._compiled import SIZES, Compiled, pieces
 
 NETS = ["small", "resnet-18", "resnet-18-wong", "resnet-18-v1", "cifar-resnet-8", "wrn-10-1"]
-
-
-def classifier(
-    arch: str = "small", norm: str = "none", image: tuple[int, int, int] = (3, 32, 32)
-) -> Classifier:
-    torch.manual_seed(0)
-    shape = Shape(image, 10, norm, "silu")
-    return Classifier(build(arch, shape), [0.5] * image[0], [0.25] * image[0])
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])

@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
 
 from ._classifier import Classifier, Network, frozen
 from ._compiled import Compiled
-from ._folded import Folded
+from ._rewritten import Rewritten
 
 # What `inner` made of the classifiers that are being trained; None where nothing can be gained.
 _twins: WeakKeyDictionary[Classifier, Classifier | None] = WeakKeyDictionary()
@@ -26,17 +25,12 @@ def quick(
         classifier: In eval mode; it stays as it is, and is returned itself where nothing can be
             gained.
         dtype: What the network computes in; None is float32.
-        compiled: Whether torch compiles it.
+        compiled: Whether torch compiles it, and convolutions on a CPU are Winograd's in float32.
     """
-    net = _folded(classifier)
+    net = _rewritten(classifier, winograd=compiled and dtype is None)
     if net is classifier.net and dtype is classifier.autocast and not compiled:
         return classifier
-    kind = Compiled if compiled else Classifier
-    normalize = classifier.normalize
-    mean, std = normalize.mean.flatten(), normalize.std.flatten()
-    twin = kind(net, mean.tolist(), std.tolist()).to(mean.device).eval()
-    twin.autocast = dtype
-    return twin
+    return _around(net, classifier, Compiled if compiled else Classifier, dtype)
 
 
 @contextmanager
@@ -51,23 +45,37 @@ def inner(classifier: Classifier, train: bool = False) -> Iterator[Classifier]:
 
 
 def _twin(classifier: Classifier) -> Classifier | None:
-    """Return the classifier with its statistics folded as they are now, if there are any."""
+    """Return the classifier rewritten, of the weights as they are now, if that gains anything."""
     if classifier not in _twins:
-        twin = quick(classifier, classifier.autocast)
-        if classifier.compiled and twin is not classifier:
+        dtype, compiled = classifier.autocast, classifier.compiled
+        net = _rewritten(classifier, winograd=compiled and dtype is None)
+        gains = net is not classifier.net
+        twin = _around(net, classifier, Classifier, dtype) if gains else None
+        if twin and compiled:
             twin.compile(dynamic=False)
-        _twins[classifier] = None if twin is classifier else twin
+        _twins[classifier] = twin
     kept = _twins[classifier]
     if kept is not None:
-        assert isinstance(kept.net, Folded)
+        assert isinstance(kept.net, Rewritten)
         kept.net.refresh()
     return kept
 
 
-def _folded(classifier: Classifier) -> Network:
-    """Return the network with its statistics folded, or as it is where that cannot be done."""
+def _rewritten(classifier: Classifier, winograd: bool) -> Network:
+    """Return the network in fewer operations, or as it is where that cannot be done."""
     net = classifier.net
     if classifier.training or not getattr(net, "foldable", False):
         return net
-    normalised = any(isinstance(each, nn.BatchNorm2d) for each in net.modules())
-    return Folded(net) if normalised else net
+    rewritten = Rewritten(net, winograd)
+    return rewritten if rewritten.differs else net
+
+
+def _around(
+    net: Network, classifier: Classifier, kind: type[Classifier], dtype: torch.dtype | None
+) -> Classifier:
+    """Return a network with the normalisation of a classifier in front."""
+    normalize = classifier.normalize
+    mean, std = normalize.mean.flatten(), normalize.std.flatten()
+    twin = kind(net, mean.tolist(), std.tolist()).to(mean.device).eval()
+    twin.autocast = dtype
+    return twin

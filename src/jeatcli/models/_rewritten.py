@@ -1,4 +1,4 @@
-"""A network whose batch normalisations are part of the convolutions before them."""
+"""A network as attacks and chains see it: the same function of an image in fewer operations."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ._classifier import Network
+from ._winograd import WinogradConv, fits
 
 
 class Fold(NamedTuple):
@@ -21,26 +22,36 @@ class Fold(NamedTuple):
     norm: nn.BatchNorm2d
 
 
-class Folded(Network):
-    """The same function as a network in eval mode, to rounding, in fewer passes over memory.
+class Rewritten(Network):
+    """The same function as a network in eval mode, to rounding.
 
-    What is not folded is the network's own; what is, is made anew by `refresh`.
+    Its batch normalisations are part of the convolutions before them, which saves passes over
+    memory. What is not rewritten is the network's own; what is, is made anew by `refresh`.
 
     Args:
         net: The network; it stays as it is.
+        winograd: Whether convolutions that can be are Winograd's (on a CPU, in float32).
     """
 
-    def __init__(self, net: Network) -> None:
+    def __init__(self, net: Network, winograd: bool = False) -> None:
         super().__init__()
         self.net = net
         features = _Features(net)
         self.body = fx.GraphModule(features, _Tracer().trace(features))
         self.folds = _fold(self.body, dict(features.named_modules()))
+        self.swaps: list[WinogradConv] = []
         self.refresh()
+        if winograd:
+            self.swaps = _swap(self.body)
+
+    @property
+    def differs(self) -> bool:
+        """Whether anything could be rewritten."""
+        return bool(self.folds or self.swaps)
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Fold anew, after the network has learnt."""
+        """Take the weights anew, after the network has learnt."""
         for both, conv, norm in self.folds:
             mean, variance = norm.running_mean, norm.running_var
             assert mean is not None
@@ -51,6 +62,8 @@ class Folded(Network):
             )
             both.weight.copy_(weight)
             both.bias.copy_(bias)
+        for swap in self.swaps:
+            swap.refresh()
 
     def features(self, x: Tensor) -> Tensor:
         features: Tensor = self.body(x)
@@ -100,6 +113,21 @@ def _fold(body: fx.GraphModule, modules: Mapping[str, nn.Module]) -> list[Fold]:
     body.delete_all_unused_submodules()
     body.recompile()
     return folds
+
+
+def _swap(body: fx.GraphModule) -> list[WinogradConv]:
+    """Put Winograd's in the place of each convolution that it fits."""
+    swaps: list[WinogradConv] = []
+    modules = dict(body.named_modules())
+    for node in body.graph.nodes:
+        conv = _module(node, modules)
+        if isinstance(conv, nn.Conv2d) and fits(conv):
+            swaps.append(WinogradConv(conv))
+            node.target = f"winograd_{len(swaps)}"
+            body.add_submodule(node.target, swaps[-1])
+    body.delete_all_unused_submodules()
+    body.recompile()
+    return swaps
 
 
 def _module(node: object, modules: Mapping[str, nn.Module]) -> nn.Module | None:

@@ -1,0 +1,15 @@
+"""Networks of random weights to test on."""
+
+from __future__ import annotations
+
+import torch
+
+from jeatcli.models import Classifier, Shape, build
+
+
+def classifier(
+    arch: str = "small", norm: str = "none", image: tuple[int, int, int] = (3, 32, 32)
+) -> Classifier:
+    torch.manual_seed(0)
+    shape = Shape(image, 10, norm, "silu")
+    return Classifier(build(arch, shape), [0.5] * image[0], [0.25] * image[0])

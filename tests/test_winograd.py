@@ -1,0 +1,185 @@
+"""Winograd's convolutions against torch's in float64, and what happens where they cannot be had."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from nets import classifier
+from torch import Tensor, nn
+
+from jeatcli.models import _winograd, inner, quick
+from jeatcli.models._compiled import Compiled
+from jeatcli.models._rewritten import Rewritten
+from jeatcli.models._winograd import WinogradConv, fits
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+
+
+@pytest.fixture
+def anew(monkeypatch, tmp_path):
+    """Let a test build a kernel of its own, in an empty cache."""
+    monkeypatch.setenv("JEAT_CACHE_DIR", str(tmp_path))
+    _winograd._kernel.cache_clear()
+    yield
+    _winograd._kernel.cache_clear()
+
+
+def conv(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
+    torch.manual_seed(0)
+    return nn.Conv2d(inputs, outputs, 3, 1, 1, bias=bias).requires_grad_(False)
+
+
+def both(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a module's outputs and the gradient by the images of a weighted sum of them."""
+    x = x.clone().requires_grad_(True)
+    out = module(x)
+    weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
+    (gradient,) = torch.autograd.grad((out * weights).sum(), x)
+    return out.detach(), gradient
+
+
+SIZES = [(1, 8, 8), (3, 7, 9), (2, 28, 28), (5, 32, 32), (33, 4, 4), (2, 1, 5)]
+
+
+@needs_compiler
+@pytest.mark.parametrize("channels", [(16, 16), (48, 32), (64, 128), (32, 80)])
+@pytest.mark.parametrize("size", SIZES)
+def test_it_is_the_same_convolution(channels: tuple[int, int], size: tuple[int, int, int]) -> None:
+    n, height, width = size
+    plain = conv(*channels)
+    x = torch.randn(n, channels[0], height, width)
+    mine = both(WinogradConv(plain), x)
+    exact = both(plain.double(), x.double())
+    for ours, theirs in zip(mine, exact, strict=True):
+        scale = theirs.abs().max().item()
+        torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=1e-5 * scale)
+
+
+@needs_compiler
+@pytest.mark.skipif(
+    "avx512" not in torch.backends.cpu.get_cpu_capability().lower(), reason="needs AVX-512"
+)
+def test_shorter_vectors_give_the_same(monkeypatch, anew) -> None:
+    plain, x = conv(48, 32), torch.randn(3, 48, 9, 8)
+    long = both(WinogradConv(plain), x)
+    monkeypatch.setattr(_winograd, "_FLAGS", (*_winograd._FLAGS, "-mno-avx512f"))
+    _winograd._kernel.cache_clear()
+    kernel = _winograd._kernel()
+    assert kernel is not None
+    assert kernel.lanes() == 8
+    for one, other in zip(both(WinogradConv(plain), x), long, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
+
+
+@needs_compiler
+def test_an_image_does_not_depend_on_its_batch() -> None:
+    fast = WinogradConv(conv(32, 64))
+    x = torch.randn(70, 32, 8, 8)
+    whole = fast(x)
+    assert torch.equal(whole[5:6], fast(x[5:6]))
+    assert torch.equal(whole[40:], fast(x[40:]))
+
+
+@needs_compiler
+def test_it_takes_any_memory_layout() -> None:
+    fast, x = WinogradConv(conv(16, 16)), torch.randn(2, 16, 8, 8)
+    expected = fast(x.contiguous(memory_format=torch.channels_last))
+    assert torch.equal(fast(x), expected)
+    assert torch.equal(fast(x[:, :, :, ::2]), fast(x[:, :, :, ::2].contiguous()))
+    assert expected.is_contiguous(memory_format=torch.channels_last)
+
+
+@needs_compiler
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_torch_finds_nothing_wrong_with_the_operators() -> None:
+    fast, x = WinogradConv(conv(16, 32)), torch.randn(2, 16, 8, 8)
+    given = x.contiguous(memory_format=torch.channels_last).requires_grad_(True)
+    torch.library.opcheck(_winograd._convolve, (given, fast.ahead, fast.back))
+
+
+@needs_compiler
+def test_what_it_stands_for() -> None:
+    assert fits(conv(16, 32))
+    assert fits(nn.Conv2d(16, 16, 3, padding="same"))
+    others = [
+        nn.Conv2d(3, 16, 3, 1, 1),
+        nn.Conv2d(16, 24, 3, 1, 1),
+        nn.Conv2d(16, 16, 3, 2, 1),
+        nn.Conv2d(16, 16, 3, 1, 0),
+        nn.Conv2d(16, 16, 3, 1, 2, dilation=2),
+        nn.Conv2d(16, 16, 1),
+        nn.Conv2d(32, 32, 3, 1, 1, groups=2),
+        nn.Conv2d(16, 16, 3, 1, 1, padding_mode="circular"),
+        conv(16, 16).double(),
+        nn.Linear(16, 16),
+    ]
+    assert not any(map(fits, others))
+
+
+@needs_compiler
+@pytest.mark.parametrize("arch", ["cifar-resnet-8", "wrn-10-2", "resnet-18", "small"])
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_a_network_of_them_is_the_same_function(arch: str, norm: str) -> None:
+    model = classifier(arch, norm).eval().requires_grad_(False)
+    rewritten = Rewritten(model.net, winograd=True)
+    assert rewritten.swaps
+    x = torch.randn(3, 3, 32, 32)
+    for one, other in zip(both(rewritten, x), both(model.net, x), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * other.abs().max().item())
+
+
+@needs_compiler
+def test_they_follow_the_weights_of_a_network_that_learns() -> None:
+    model = classifier("cifar-resnet-8", "none")
+    model.compiled = True  # what `--compile` sets, without the minutes of torch's compiler
+    x = torch.rand(2, 3, 32, 32)
+    for _ in range(2):
+        with inner(model) as still:
+            assert isinstance(still.net, Rewritten)
+            assert still.net.swaps
+            torch.testing.assert_close(still.net(x), model.net(x), rtol=1e-3, atol=1e-4)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.add_(0.02 * torch.randn_like(weight))
+
+
+@needs_compiler
+def test_only_float32_is_rewritten() -> None:
+    model = classifier("cifar-resnet-8", "batch").eval()
+    half = quick(model, torch.bfloat16, compiled=True)
+    assert isinstance(half.net, Rewritten)
+    assert not half.net.swaps
+    whole = quick(model, compiled=True)
+    assert isinstance(whole, Compiled)
+    assert isinstance(whole.net, Rewritten)
+    assert whole.net.swaps
+    eager = quick(model)
+    assert isinstance(eager.net, Rewritten)
+    assert not eager.net.swaps
+
+
+@pytest.mark.parametrize("compiler", ["/nonexistent/g++", "false"])
+def test_without_a_compiler_nothing_is_rewritten(
+    monkeypatch, anew, tmp_path, compiler: str
+) -> None:
+    monkeypatch.setenv("CXX", compiler)
+    assert not fits(conv(16, 16))
+    assert not list(tmp_path.rglob("*.so"))
+
+
+@needs_compiler
+def test_the_kernel_is_built_once(anew, tmp_path) -> None:
+    assert fits(conv(16, 16))
+    (built,) = tmp_path.rglob("*.so")
+    before = built.stat().st_mtime_ns
+    _winograd._kernel.cache_clear()
+    assert fits(conv(16, 16))
+    assert built.stat().st_mtime_ns == before
+
+
+@needs_compiler
+def test_a_broken_file_in_the_cache_is_no_error(monkeypatch, anew) -> None:
+    monkeypatch.setattr(_winograd, "_compile", lambda compiler, to: to.write_bytes(b"broken"))
+    assert not fits(conv(16, 16))
