@@ -20,8 +20,10 @@ constexpr int LANES = 8;
 constexpr int POINTS = 36;
 // Tiles are taken by the dozen, which every `ROWS` below divides.
 constexpr long DOZEN = 12;
-// What a block may take of the second-level cache, in bytes.
+// What a block takes of the second-level cache, in bytes; but never fewer tiles than three dozen,
+// for each block reads all weights, which fit no cache in wide layers.
 constexpr long CACHE = 600000;
+constexpr long LEAST = 3 * DOZEN;
 
 typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
@@ -138,7 +140,7 @@ void convolve(const Shape &s, const float *x, const float *u, float *y) {
     const long tiles = s.tiles(), threads = omp_get_max_threads();
     const long fit = CACHE / (4 * POINTS * (s.inputs + WIDTH)) / DOZEN * DOZEN;
     const long share = ((tiles + threads - 1) / threads + DOZEN - 1) / DOZEN * DOZEN;
-    const long rows = std::min(std::max(fit, DOZEN), share);
+    const long rows = std::min(std::max(fit, LEAST), share);
     const long blocks = (tiles + rows - 1) / rows;
     const std::vector<float> zeros(s.inputs, 0.f);
 #pragma omp parallel
