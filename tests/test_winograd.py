@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from jeatcli.models import _winograd, inner, quick
 from jeatcli.models._compiled import Compiled
 from jeatcli.models._rewritten import Rewritten
-from jeatcli.models._winograd import WinogradConv, fits
+from jeatcli.models._winograd import LearningConv, WinogradConv, fits, install
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 
@@ -74,6 +75,36 @@ def test_shorter_vectors_give_the_same(monkeypatch, anew) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("bias", [True, False])
+def test_what_learns_gets_the_same_gradients(bias: bool) -> None:
+    plain = conv(32, 48, bias).requires_grad_(True)
+    exact = copy.deepcopy(plain).double()
+    names = [name for name, _ in plain.named_parameters()]
+    install(net := nn.Sequential(plain))
+    assert type(plain) is LearningConv
+    x = torch.randn(5, 32, 9, 8)
+    for ours, theirs in zip(both(net, x), both(exact, x.double()), strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
+    (net(x).square().sum() + exact(x.double()).square().sum()).backward()
+    for name in names:
+        mine, theirs = plain.get_parameter(name).grad, exact.get_parameter(name).grad
+        torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=1e-3)
+
+
+@needs_compiler
+def test_a_network_that_learns_keeps_its_names_and_its_function() -> None:
+    model = classifier("wrn-10-2", "batch").eval()
+    x = torch.rand(3, 3, 32, 32)
+    before, state = model(x), copy.deepcopy(model.state_dict())
+    install(model.net)
+    assert any(type(module) is LearningConv for module in model.modules())
+    assert list(model.state_dict()) == list(state)
+    torch.testing.assert_close(model(x), before, rtol=1e-3, atol=1e-4)
+    with inner(model) as still:
+        torch.testing.assert_close(still(x), before, rtol=1e-3, atol=1e-4)
+
+
+@needs_compiler
 def test_an_image_does_not_depend_on_its_batch() -> None:
     fast = WinogradConv(conv(32, 64))
     x = torch.randn(70, 32, 8, 8)
@@ -97,6 +128,7 @@ def test_torch_finds_nothing_wrong_with_the_operators() -> None:
     fast, x = WinogradConv(conv(16, 32)), torch.randn(2, 16, 8, 8)
     given = x.contiguous(memory_format=torch.channels_last).requires_grad_(True)
     torch.library.opcheck(_winograd._convolve, (given, fast.ahead, fast.back))
+    torch.library.opcheck(_winograd._learn, (given, fast.conv.weight.clone().requires_grad_()))
 
 
 @needs_compiler

@@ -12,6 +12,7 @@ from . import checkpoint, data, devices, methods, runs
 from .checkpoint import Meta, Model
 from .config import TrainConfig
 from .datasets import DatasetFacts, dataset_facts
+from .models import hasten
 from .randomness import mix
 from .ranks import SOLO, Ranks
 from .reporting import SILENT, Reporter
@@ -81,7 +82,7 @@ class Stage:
         trainer = Trainer(config, classifier, self._method(), loader, self.ranks)
         if config.compile:
             # Not the average, which has been copied by now: it is used rarely, in many shapes.
-            classifier.compile(dynamic=False)
+            hasten(classifier)
         return trainer
 
     def _method(self) -> methods.Method:

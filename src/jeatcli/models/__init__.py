@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._classifier import Classifier, Normalize, frozen
 from ._guess import candidates
-from ._quick import inner, quick
+from ._quick import hasten, inner, quick
 from ._shape import Shape, architectures, build
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "build",
     "candidates",
     "frozen",
+    "hasten",
     "inner",
     "quick",
 ]

@@ -11,6 +11,7 @@ import torch
 from ._classifier import Classifier, Network, frozen
 from ._compiled import Compiled
 from ._rewritten import Rewritten
+from ._winograd import install
 
 # What `inner` made of the classifiers that are being trained; None where nothing can be gained.
 _twins: WeakKeyDictionary[Classifier, Classifier | None] = WeakKeyDictionary()
@@ -31,6 +32,13 @@ def quick(
     if net is classifier.net and dtype is classifier.autocast and not compiled:
         return classifier
     return _around(net, classifier, Compiled if compiled else Classifier, dtype)
+
+
+def hasten(classifier: Classifier) -> None:
+    """Let torch compile a classifier that learns; with Winograd's convolutions, if in float32."""
+    if classifier.autocast is None:
+        install(classifier.net)
+    classifier.compile(dynamic=False)
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Convolutions on a CPU by Winograd's F(4x4, 3x3), in a quarter of the products.
 
-(Lavin and Gray 2016.) Libraries of today leave it to graphics cards. The kernel is C++, which the
-machine's own compiler translates at first use; where there is none, nothing changes. Its rounding
-errors are some ten times those of the usual float32, and a hundredth of bfloat16's.
+(Lavin and Gray 2016.) Torch's own convolutions use it on graphics cards, not on a CPU. The kernel is
+C++, which the machine's own compiler translates at first use; where there is none, nothing changes.
+Its rounding errors are some ten times those of a sum of products, and a hundredth of bfloat16's. The
+transformed weights of a frozen network take eight times the memory of the weights.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 from functools import cache
@@ -50,8 +52,8 @@ class WinogradConv(nn.Module):
         self.conv = conv
         self.ahead: Tensor
         self.back: Tensor
-        self.register_buffer("ahead", _transformed(conv.weight))
-        self.register_buffer("back", _transformed(_reverse(conv.weight)))
+        self.register_buffer("ahead", _transformed(conv.weight), persistent=False)
+        self.register_buffer("back", _transformed(_reverse(conv.weight)), persistent=False)
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -62,6 +64,22 @@ class WinogradConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = _convolve(x, self.ahead, self.back)
         return out if self.conv.bias is None else out + self.conv.bias[:, None, None]
+
+
+class LearningConv(nn.Conv2d):
+    """A convolution that `fits`, by Winograd's algorithm, whose weights get their gradient too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = _learn(x, self.weight)
+        return out if self.bias is None else out + self.bias[:, None, None]
+
+
+def install(net: nn.Module) -> None:
+    """Make every convolution of a network that fits a `LearningConv`; weights and names stay."""
+    for module in net.modules():
+        if type(module) is nn.Conv2d and fits(module):
+            # As torch's own parametrisations do it: whoever holds the module need not know.
+            module.__class__ = LearningConv
 
 
 def fits(conv: nn.Module) -> bool:
@@ -95,32 +113,52 @@ def _convolve_back(gradient: Tensor, x: Tensor, ahead: Tensor, back: Tensor) -> 
     return _run(gradient, back)
 
 
+@torch.library.custom_op(
+    "jeat::winograd_learning", mutates_args=(), schema="(Tensor x, Tensor weight) -> Tensor"
+)
+def _learn(x: Tensor, weight: Tensor) -> Tensor:
+    return _run(x, _transformed(weight))
+
+
+@torch.library.custom_op(
+    "jeat::winograd_learning_backward",
+    mutates_args=(),
+    schema="(Tensor gradient, Tensor x, Tensor weight) -> Tensor",
+)
+def _learn_back(gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    return _run(gradient, _transformed(_reverse(weight)))
+
+
 def _run(x: Tensor, weight: Tensor) -> Tensor:
     kernel = _kernel()
     assert kernel is not None
     x = x.contiguous(memory_format=torch.channels_last)
-    out = _like(x, weight)
+    out = _room(x, weight.shape[1] * weight.shape[3])
     sizes = (len(x), *x.shape[2:], x.shape[1], out.shape[1])
     pointers = (ctypes.c_void_p(each.data_ptr()) for each in (x, weight, out))
     kernel.winograd(*pointers, *map(ctypes.c_long, sizes))
     return out
 
 
-def _like(x: Tensor, weight: Tensor) -> Tensor:
-    """Return room for what transformed weights make of x."""
-    channels = weight.shape[1] * weight.shape[3]
-    room = x.new_empty(len(x), *x.shape[2:], channels)
-    return room.permute(0, 3, 1, 2)
+def _room(x: Tensor, channels: int) -> Tensor:
+    """Return room for so many channels of the places of x, of unknown content."""
+    return x.new_empty(len(x), *x.shape[2:], channels).permute(0, 3, 1, 2)
 
 
 @_convolve.register_fake
 def _(x: Tensor, ahead: Tensor, back: Tensor) -> Tensor:
-    return _like(x, ahead)
+    return _room(x, ahead.shape[1] * ahead.shape[3])
+
+
+@_learn.register_fake
+def _(x: Tensor, weight: Tensor) -> Tensor:
+    return _room(x, len(weight))
 
 
 @_convolve_back.register_fake
-def _(gradient: Tensor, x: Tensor, ahead: Tensor, back: Tensor) -> Tensor:
-    return _like(gradient, back)
+@_learn_back.register_fake
+def _(gradient: Tensor, x: Tensor, *weights: Tensor) -> Tensor:
+    return _room(gradient, x.shape[1])
 
 
 def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -131,7 +169,17 @@ def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
     return _convolve_back(gradient, *ctx.saved_tensors), None, None
 
 
+def _learn_from(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    x, weight = ctx.saved_tensors
+    ones, none = [1, 1], [0, 0]
+    _, slope, _ = torch.ops.aten.convolution_backward(
+        gradient, x, weight, None, ones, ones, ones, False, none, 1, [False, True, False]
+    )
+    return _learn_back(gradient, x, weight), slope
+
+
 _convolve.register_autograd(_differentiate, setup_context=_keep)
+_learn.register_autograd(_learn_from, setup_context=_keep)
 
 
 def _reverse(weight: Tensor) -> Tensor:
@@ -154,11 +202,11 @@ def _transformed(weight: Tensor) -> Tensor:
 @cache
 def _kernel() -> ctypes.CDLL | None:
     """Return the compiled kernel, or None where it cannot be had."""
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
-    if compiler is None:
+    found = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
+    if found is None:
         return None
     try:
-        library = ctypes.CDLL(str(_built(compiler)))
+        library = ctypes.CDLL(str(_built(shlex.split(found))))
     except (OSError, JeatError, subprocess.CalledProcessError):
         return None
     for name in ("lanes", "panel"):
@@ -167,10 +215,10 @@ def _kernel() -> ctypes.CDLL | None:
     return library
 
 
-def _built(compiler: str) -> Path:
+def _built(compiler: list[str]) -> Path:
     """Return the library made of the source for this processor, compiled if it is not there."""
     # The macros that a compiler defines tell its version and what the processor can do.
-    probe = [compiler, "-march=native", "-fopenmp", "-E", "-dM", "-x", "c++", os.devnull]
+    probe = [*compiler, "-march=native", "-fopenmp", "-E", "-dM", "-x", "c++", os.devnull]
     macros = subprocess.run(probe, check=True, capture_output=True).stdout
     digest = hashlib.sha256(macros + _SOURCE.read_bytes() + " ".join(_FLAGS).encode()).hexdigest()
     path = paths.cache_dir() / "kernels" / f"winograd-{digest[:16]}.so"
@@ -179,6 +227,6 @@ def _built(compiler: str) -> Path:
     return path
 
 
-def _compile(compiler: str, to: Path) -> None:
-    command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(to)]
+def _compile(compiler: list[str], to: Path) -> None:
+    command = [*compiler, *_FLAGS, str(_SOURCE), "-o", str(to)]
     subprocess.run(command, check=True, capture_output=True)
