@@ -1,9 +1,9 @@
 """Convolutions on a CPU by Winograd's F(4x4, 3x3), in a quarter of the products.
 
-(Lavin and Gray 2016.) Torch's own convolutions use it on graphics cards, not on a CPU. The kernel is
-C++, which the machine's own compiler translates at first use; where there is none, nothing changes.
-Its rounding errors are some ten times those of a sum of products, and a hundredth of bfloat16's. The
-transformed weights of a frozen network take eight times the memory of the weights.
+(Lavin and Gray 2016.) Torch's own convolutions use it on graphics cards, not on a CPU. The kernel
+is C++, which the machine's own compiler translates at first use; where there is none, nothing
+changes. Its rounding errors are some ten times those of a sum of products, and a hundredth of
+bfloat16's. The transformed weights of a frozen network take eight times the memory of the weights.
 """
 
 from __future__ import annotations
