@@ -127,7 +127,8 @@ def compare_steps(arch: str, method: str, given: argparse.Namespace) -> None:
         stage = stage_of(config, folder, given)
     trainer = stage.trainer
     batches = trainer.loader.epoch(0)
-    loop = Published(config, plain(trainer.model), stage.images)
+    # The average is the network as it was before anything was made quicker.
+    loop = Published(config, plain(trainer.average.model), stage.images)
     product, operations = matrix_product(given)
     contenders: dict[str, Step] = {
         "jeat": lambda: trainer.update(*next(batches)),
@@ -162,7 +163,7 @@ def compare_attacks(arch: str, given: argparse.Namespace) -> None:
         stage = stage_of(config, folder, given)
     trainer, options = stage.trainer, config.options
     x, y = next(trainer.loader.epoch(0))
-    model = plain(trainer.model).eval()
+    model = plain(trainer.average.model).eval()
     eps, size = options["eps"], options["attack_step_size"]
     theirs = torchattacks.PGD(model, eps=eps, alpha=size, steps=10, random_start=True)
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
