@@ -31,6 +31,8 @@ from PIL import Image
 from strangers import weights, written
 from torch import Tensor
 
+from jeatcli.models._compiled import CPU_SIZES, SIZES
+
 SCORES = ("inception_score", "inception_score_std", "fid", "kid", "kid_std")
 
 
@@ -210,7 +212,7 @@ def test_score_is_the_same_for_a_run_its_folder_and_its_archive(home: Path, tmp_
 def test_what_takes_compile_computes_by_what_was_compiled(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...]
 ) -> None:
-    """In pieces of sixteen; that a compiled network is the same function is in test_models.py."""
+    """In pieces of few sizes; that a compiled network is the same function is in test_models.py."""
     sizes: set[int] = set()
 
     def stand_in(forward: Callable[[Tensor], Tensor], dynamic: bool) -> Callable[[Tensor], Tensor]:
@@ -225,7 +227,7 @@ def test_what_takes_compile_computes_by_what_was_compiled(
     assert not sizes
     done(*(str(each).format(tmp_path / "compiled") for each in arguments), "--compile")
     assert sizes
-    assert sizes <= {16}
+    assert sizes <= {*SIZES, *CPU_SIZES}
 
 
 def test_every_setting_of_a_sampler_arrives(home: Path, tmp_path: Path) -> None:

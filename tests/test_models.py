@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from jeatcli.errors import UsageProblem
 from jeatcli.models import Classifier, Shape, architectures, build, frozen, inner, quick
 from jeatcli.models._classifier import PixelConv
-from jeatcli.models._compiled import SIZES, Compiled, pieces
+from jeatcli.models._compiled import CPU_SIZES, SIZES, Compiled, pieces
 
 NETS = ["small", "resnet-18", "resnet-18-wong", "resnet-18-v1", "cifar-resnet-8", "wrn-10-1"]
 
@@ -173,20 +173,27 @@ def test_what_is_compiled_has_the_same_logits_and_gradients() -> None:
         assert fast(x[:0]).shape == (0, 10)
 
 
-@pytest.mark.parametrize("count", [1, 15, 16, 17, 48, 54, 64, 200, 300, 600])
-def test_batches_are_cut_into_pieces_of_few_sizes(count: int) -> None:
-    x = torch.rand(count, 1, 2, 2)
-    parts = list(pieces(x))
-    assert {len(filled) for filled, _ in parts} <= set(SIZES)
-    assert torch.equal(torch.cat([filled[:few] for filled, few in parts]), x)
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 20, 24, 40, 54, 64, 200, 300, 600])
+@pytest.mark.parametrize(("device", "sizes"), [("cpu", CPU_SIZES), ("meta", SIZES)])
+def test_batches_are_cut_into_pieces_of_few_sizes(
+    count: int, device: str, sizes: tuple[int, ...]
+) -> None:
+    parts = list(pieces(torch.rand(count, 1, 2, 2, device=device)))
+    assert {len(filled) for filled, _ in parts} <= set(sizes)
+    assert sum(few for _, few in parts) == count
     idle = [len(filled) - few for filled, few in parts]
-    assert all(each < max(len(parts[k][0]) / 4, SIZES[-1]) for k, each in enumerate(idle))
+    assert all(each < max(len(parts[k][0]) * 3 / 8, sizes[-1]) for k, each in enumerate(idle))
     assert not any(idle[:-1])  # only the last is filled up
 
 
-def test_a_piece_nearly_full_goes_through_at_once() -> None:
-    assert [len(filled) for filled, _ in pieces(torch.rand(54, 1, 2, 2))] == [64]
-    assert [len(filled) for filled, _ in pieces(torch.rand(48, 1, 2, 2))] == [16, 16, 16]
+def test_pieces_are_the_images_in_their_order() -> None:
+    x = torch.rand(107, 1, 2, 2)
+    assert torch.equal(torch.cat([filled[:few] for filled, few in pieces(x)]), x)
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(54, [64]), (40, [32, 8]), (34, [32, 8]), (30, [32])])
+def test_a_piece_nearly_full_goes_through_at_once(count: int, sizes: list[int]) -> None:
+    assert [len(filled) for filled, _ in pieces(torch.rand(count, 1, 2, 2))] == sizes
 
 
 @pytest.mark.parametrize("arch", NETS)
