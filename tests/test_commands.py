@@ -31,7 +31,9 @@ from PIL import Image
 from strangers import weights, written
 from torch import Tensor
 
+from jeatcli.cli import score_report
 from jeatcli.models._compiled import CPU_SIZES, SIZES
+from jeatcli.score import Scores
 
 SCORES = ("inception_score", "inception_score_std", "fid", "kid", "kid_std")
 
@@ -253,10 +255,31 @@ def test_a_judge_of_others_is_of_the_run_s_data_set(home: Path, tmp_path: Path) 
     assert protocol["reference"]["dataset"] == "digits"
 
 
-def test_score_prints_the_protocol(home: Path) -> None:
+def test_score_prints_the_protocol(home: Path, tmp_path: Path) -> None:
     shown = done("score", LATEST, "--features", "standard", "-n", 10, "--steps", 1, "-q")
-    for word in ("Inception Score", "FID", "KID", "reference", "rounding", "comparable"):
+    for word in ("reference", "rounding", "comparable"):
         assert word in shown
+    images = tmp_path / "images.npz"
+    np.savez(images, np.arange(640, dtype=np.uint8).reshape(10, 8, 8, 1))
+    shown = done("score", images, "--dataset", "digits", "--features", "standard", "-q")
+    assert [line.split(maxsplit=1)[1] for line in shown.splitlines() if "sampling" in line] == [
+        "not known"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("inception", ["Inception Score", "FID", "KID"]),
+        ("run", ["classifier score", "Fréchet distance", "kernel distance"]),
+    ],
+)
+def test_scores_are_called_what_they_are(kind: str, names: list[str]) -> None:
+    """By the features of another network they are no Inception Score, no FID and no KID."""
+    protocol = {"features": {"kind": kind}}
+    found = Scores("run", 2.0, 0.1, 3.0, 4.0, 0.2, 0.5, 0.6, None, protocol, 1.0, "cpu", 0, "0")
+    lines = score_report.report(found).splitlines()
+    assert [line.partition("  ")[0] for line in lines[:3]] == names
 
 
 # all of them

@@ -12,18 +12,27 @@ if TYPE_CHECKING:
     from ..score import Scores
 
 
+# The same arithmetic in the features of another network has no right to Inception's names.
+NAMES = {
+    "inception": ("Inception Score", "FID", "KID"),
+    "run": ("classifier score", "Fréchet distance", "kernel distance"),
+}
+
+
 def report(result: Scores) -> str:
     """Write the scores, and below them how they were measured."""
+    score, frechet, kernel = NAMES[result.protocol["features"]["kind"]]
     rows = [
-        ("Inception Score", f"{result.inception_score:.3f} ± {result.inception_score_std:.3f}"),
-        ("FID", f"{result.fid:.3f}"),
-        ("KID", f"{result.kid:.5f} ± {result.kid_std:.5f}"),
+        (score, f"{result.inception_score:.3f} ± {result.inception_score_std:.3f}"),
+        (frechet, f"{result.fid:.3f}"),
+        (kernel, f"{result.kid:.5f} ± {result.kid_std:.5f}"),
         ("precision", f"{result.precision:.4f}"),
         ("recall", f"{result.recall:.4f}"),
         *(_memory(result.neighbours) if result.neighbours else ()),
     ]
     about = [
-        (key.replace("_", " "), stdout.inline(found)) for key, found in result.protocol.items()
+        (key.replace("_", " "), "not known" if found is None else stdout.inline(found))
+        for key, found in result.protocol.items()
     ]
     return f"{stdout.table(rows)}\n\n{stdout.table(about)}"
 
