@@ -8,8 +8,11 @@ from jeatcli.models import Classifier, Shape, build
 
 
 def classifier(
-    arch: str = "small", norm: str = "none", image: tuple[int, int, int] = (3, 32, 32)
+    arch: str = "small",
+    norm: str = "none",
+    image: tuple[int, int, int] = (3, 32, 32),
+    activation: str = "silu",
 ) -> Classifier:
     torch.manual_seed(0)
-    shape = Shape(image, 10, norm, "silu")
+    shape = Shape(image, 10, norm, activation)
     return Classifier(build(arch, shape), [0.5] * image[0], [0.25] * image[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 import shutil
 
 import pytest
@@ -11,6 +12,7 @@ from nets import classifier
 from torch import Tensor, nn
 
 from jeatcli.models import _winograd, inner, quick
+from jeatcli.models._classifier import Network
 from jeatcli.models._compiled import Compiled
 from jeatcli.models._rewritten import Rewritten
 from jeatcli.models._winograd import LearningConv, WinogradConv, fits, install
@@ -56,6 +58,48 @@ def test_it_is_the_same_convolution(channels: tuple[int, int], size: tuple[int, 
     for ours, theirs in zip(mine, exact, strict=True):
         scale = theirs.abs().max().item()
         torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=1e-5 * scale)
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", [(3, 7, 9), (2, 16, 16)])
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("residual", ["none", "given", "wants a gradient"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_what_follows_is_done_with_it(
+    size: tuple[int, int, int], relu: bool, residual: str, bias: bool
+) -> None:
+    n, height, width = size
+    plain = conv(16, 48, bias)
+    x = torch.randn(n, 16, height, width)
+    added = torch.randn(n, 48, height, width)
+
+    def ways(function, x: Tensor, added: Tensor) -> tuple[Tensor, ...]:
+        x = x.clone().requires_grad_(True)
+        added = added.clone().requires_grad_(residual == "wants a gradient")
+        out = function(x, None if residual == "none" else added)
+        weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
+        wanted = [x, added] if added.requires_grad else [x]
+        return out, *torch.autograd.grad((out * weights).sum(), wanted)
+
+    def exact(x: Tensor, added: Tensor | None) -> Tensor:
+        out = plain.double()(x) if added is None else plain.double()(x) + added
+        return out.relu() if relu else out
+
+    fast = WinogradConv(plain)
+    fast.relu = relu
+    mine = ways(fast, x, added)
+    for ours, theirs in zip(mine, ways(exact, x.double(), added.double()), strict=True):
+        scale = theirs.abs().max().item()
+        torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=1e-5 * scale)
+
+
+@needs_compiler
+def test_a_relu_lets_nan_through() -> None:
+    fast, x = WinogradConv(conv(16, 16)), torch.randn(1, 16, 8, 8)
+    fast.relu = True
+    x[0, 3, 4, 4] = torch.nan
+    assert fast(x)[0, :, 4, 4].isnan().all()
+    assert not fast(x).isnan().all()
 
 
 @needs_compiler
@@ -127,7 +171,9 @@ def test_it_takes_any_memory_layout() -> None:
 def test_torch_finds_nothing_wrong_with_the_operators() -> None:
     fast, x = WinogradConv(conv(16, 32)), torch.randn(2, 16, 8, 8)
     given = x.contiguous(memory_format=torch.channels_last).requires_grad_(True)
-    torch.library.opcheck(_winograd._convolve, (given, fast.ahead, fast.back))
+    bias, residual = torch.randn(32), torch.randn(2, 8, 8, 32).permute(0, 3, 1, 2).requires_grad_()
+    for rest in ((None, None, False), (bias, None, True), (bias, residual, True)):
+        torch.library.opcheck(_winograd._convolve, (given, fast.ahead, fast.back, *rest))
     torch.library.opcheck(_winograd._learn, (given, fast.conv.weight.clone().requires_grad_()))
 
 
@@ -153,12 +199,62 @@ def test_what_it_stands_for() -> None:
 @needs_compiler
 @pytest.mark.parametrize("arch", ["cifar-resnet-8", "wrn-10-2", "resnet-18", "small"])
 @pytest.mark.parametrize("norm", ["batch", "none"])
-def test_a_network_of_them_is_the_same_function(arch: str, norm: str) -> None:
-    model = classifier(arch, norm).eval().requires_grad_(False)
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+def test_a_network_of_them_is_the_same_function(arch: str, norm: str, activation: str) -> None:
+    model = classifier(arch, norm, activation=activation).eval().requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2)
     rewritten = Rewritten(model.net, winograd=True)
     assert rewritten.swaps
     x = torch.randn(3, 3, 32, 32)
     for one, other in zip(both(rewritten, x), both(model.net, x), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * other.abs().max().item())
+
+
+@needs_compiler
+def test_sums_and_activations_are_joined_to_their_convolutions() -> None:
+    net = classifier("cifar-resnet-8", "batch", activation="relu").eval().net
+    rewritten = Rewritten(net, winograd=True)
+    left = [node.target for node in rewritten.body.graph.nodes]
+    assert operator.add not in left
+    # Three stages of one block; those after the first begin with a convolution of stride 2.
+    assert [swap.relu for swap in rewritten.swaps] == [True] * 4
+    assert sum(str(target).endswith("act") for target in left) == 3
+    smooth = classifier("cifar-resnet-8", "batch", activation="silu").eval().net
+    assert not any(swap.relu for swap in Rewritten(smooth, winograd=True).swaps)
+
+
+class Awkward(Network):
+    """Sums and activations that may not be joined: others take what is between."""
+
+    foldable = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = (nn.Conv2d(16, 16, 3, 1, 1) for _ in range(3))
+        self.act = nn.ReLU()
+
+    def features(self, x: Tensor) -> Tensor:
+        first = self.first(x)
+        twice = first + first
+        second = self.second(self.act(twice))
+        third = self.third(second + 1) + second
+        return (self.act(third) + third + self.act(first)).flatten(1)
+
+    def head(self, features: Tensor) -> Tensor:
+        return features
+
+
+@needs_compiler
+def test_what_others_take_is_not_joined() -> None:
+    torch.manual_seed(0)
+    net = Awkward().eval().requires_grad_(False)
+    rewritten = Rewritten(net, winograd=True)
+    assert [swap.relu for swap in rewritten.swaps] == [False] * 3
+    x = torch.randn(2, 16, 8, 8)
+    for one, other in zip(both(rewritten, x), both(net, x), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * other.abs().max().item())
 
 

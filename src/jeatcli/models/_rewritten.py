@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -119,15 +120,45 @@ def _swap(body: fx.GraphModule) -> list[WinogradConv]:
     """Put Winograd's in the place of each convolution that it fits."""
     swaps: list[WinogradConv] = []
     modules = dict(body.named_modules())
-    for node in body.graph.nodes:
+    for node in list(body.graph.nodes):
         conv = _module(node, modules)
         if isinstance(conv, nn.Conv2d) and fits(conv):
             swaps.append(WinogradConv(conv))
             node.target = f"winograd_{len(swaps)}"
             body.add_submodule(node.target, swaps[-1])
+            modules[node.target] = swaps[-1]
+            _join(node, swaps[-1], modules)
     body.delete_all_unused_submodules()
     body.recompile()
     return swaps
+
+
+def _join(node: fx.Node, swap: WinogradConv, modules: Mapping[str, nn.Module]) -> None:
+    """Let a convolution do the sum and the activation that take its output and nothing else does.
+
+    They are done then while its output is in registers, and not in passes over memory.
+    """
+    joined = [node]
+    total = _only_user(node)
+    if total is not None and total.target is operator.add and len(total.all_input_nodes) == 2:
+        (residual,) = (each for each in total.all_input_nodes if each is not node)
+        node.args = (*node.args, residual)
+        joined.append(total)
+    after = _only_user(joined[-1])
+    if after is not None and isinstance(_module(after, modules), nn.ReLU):
+        swap.relu = True
+        joined.append(after)
+    if len(joined) == 1:
+        return
+    joined[-1].replace_all_uses_with(node)
+    joined[-1].append(node)  # the residual may be computed later than the convolution was
+    for each in reversed(joined[1:]):
+        node.graph.erase_node(each)
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    """Return what takes the output of a node, if it is one operation."""
+    return next(iter(node.users)) if len(node.users) == 1 else None
 
 
 def _module(node: object, modules: Mapping[str, nn.Module]) -> nn.Module | None:

@@ -45,11 +45,15 @@ class WinogradConv(nn.Module):
 
     Args:
         conv: The convolution, one that `fits`; it stays as it is.
+
+    Attributes:
+        relu: Whether a ReLU follows, after the sum with the residual if there is one.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         self.conv = conv
+        self.relu = False
         self.ahead: Tensor
         self.back: Tensor
         self.register_buffer("ahead", _transformed(conv.weight), persistent=False)
@@ -61,9 +65,10 @@ class WinogradConv(nn.Module):
         self.ahead.copy_(_transformed(self.conv.weight))
         self.back.copy_(_transformed(_reverse(self.conv.weight)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = _convolve(x, self.ahead, self.back)
-        return out if self.conv.bias is None else out + self.conv.bias[:, None, None]
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Return the convolution of x, plus the residual, if any, that has the same shape."""
+        out: Tensor = _convolve(x, self.ahead, self.back, self.conv.bias, residual, self.relu)
+        return out
 
 
 class LearningConv(nn.Conv2d):
@@ -96,18 +101,25 @@ def fits(conv: nn.Module) -> bool:
 
 
 @torch.library.custom_op(
-    "jeat::winograd", mutates_args=(), schema="(Tensor x, Tensor ahead, Tensor back) -> Tensor"
+    "jeat::winograd",
+    mutates_args=(),
+    schema="(Tensor x, Tensor ahead, Tensor back, Tensor? bias, Tensor? residual, bool relu)"
+    " -> Tensor",
 )
-def _convolve(x: Tensor, ahead: Tensor, back: Tensor) -> Tensor:
-    return _run(x, ahead)
+def _convolve(
+    x: Tensor, ahead: Tensor, back: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool
+) -> Tensor:
+    if residual is not None:
+        residual = _channels_last(residual)
+    return _run(x, ahead, bias=bias, residual=residual, relu=relu)
 
 
 @torch.library.custom_op(
     "jeat::winograd_backward",
     mutates_args=(),
-    schema="(Tensor gradient, Tensor x, Tensor ahead, Tensor back) -> Tensor",
+    schema="(Tensor gradient, Tensor x, Tensor back) -> Tensor",
 )
-def _convolve_back(gradient: Tensor, x: Tensor, ahead: Tensor, back: Tensor) -> Tensor:
+def _convolve_back(gradient: Tensor, x: Tensor, back: Tensor) -> Tensor:
     # No number of `x` is read. But torch's compiler then keeps it, as for any convolution, and
     # sees in it where the activation was flat; else it writes a mask, at ten times the time.
     return _run(gradient, back)
@@ -129,15 +141,28 @@ def _learn_back(gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     return _run(gradient, _transformed(_reverse(weight)))
 
 
-def _run(x: Tensor, weight: Tensor) -> Tensor:
+def _run(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
+    """Call the kernel, which says what these are."""
     kernel = _kernel()
     assert kernel is not None
-    x = x.contiguous(memory_format=torch.channels_last)
-    out = _room(x, weight.shape[1] * weight.shape[3])
-    sizes = (len(x), *x.shape[2:], x.shape[1], out.shape[1])
-    pointers = (ctypes.c_void_p(each.data_ptr()) for each in (x, weight, out))
-    kernel.winograd(*pointers, *map(ctypes.c_long, sizes))
+    x = _channels_last(x)
+    out = _room(x, _outputs(weight))
+    assert residual is None or residual.shape == out.shape
+    arrays = (x, weight, out, bias, residual)
+    pointers = [None if array is None else array.data_ptr() for array in arrays]
+    n, inputs, height, width = x.shape
+    kernel.winograd(*pointers, relu, n, height, width, inputs, out.shape[1])
     return out
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _room(x: Tensor, channels: int) -> Tensor:
@@ -145,9 +170,14 @@ def _room(x: Tensor, channels: int) -> Tensor:
     return x.new_empty(len(x), *x.shape[2:], channels).permute(0, 3, 1, 2)
 
 
+def _outputs(weight: Tensor) -> int:
+    """Return how many channels come out, of transformed weights."""
+    return weight.shape[1] * weight.shape[3]
+
+
 @_convolve.register_fake
-def _(x: Tensor, ahead: Tensor, back: Tensor) -> Tensor:
-    return _room(x, ahead.shape[1] * ahead.shape[3])
+def _(x: Tensor, ahead: Tensor, *_: object) -> Tensor:
+    return _room(x, _outputs(ahead))
 
 
 @_learn.register_fake
@@ -157,16 +187,25 @@ def _(x: Tensor, weight: Tensor) -> Tensor:
 
 @_convolve_back.register_fake
 @_learn_back.register_fake
-def _(gradient: Tensor, x: Tensor, *weights: Tensor) -> Tensor:
+def _(gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     return _room(gradient, x.shape[1])
 
 
-def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, _, back, _, _, relu = inputs
+    ctx.save_for_backward(x, output if relu else None, back)
+
+
+def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    x, out, back = ctx.saved_tensors
+    if out is not None:
+        gradient = torch.ops.aten.threshold_backward(gradient, out, 0)
+    by_residual = gradient if ctx.needs_input_grad[4] else None
+    return _convolve_back(gradient, x, back), None, None, None, by_residual, None
+
+
+def _keep_learning(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
-
-
-def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-    return _convolve_back(gradient, *ctx.saved_tensors), None, None
 
 
 def _learn_from(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -179,7 +218,7 @@ def _learn_from(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
 
 
 _convolve.register_autograd(_differentiate, setup_context=_keep)
-_learn.register_autograd(_learn_from, setup_context=_keep)
+_learn.register_autograd(_learn_from, setup_context=_keep_learning)
 
 
 def _reverse(weight: Tensor) -> Tensor:
@@ -212,6 +251,7 @@ def _kernel() -> ctypes.CDLL | None:
     for name in ("lanes", "panel"):
         getattr(library, name).restype = ctypes.c_long
     library.winograd.restype = None
+    library.winograd.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_long] * 6
     return library
 
 

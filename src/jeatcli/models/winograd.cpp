@@ -3,7 +3,8 @@
 // A tile of 6x6 pixels is transformed into 36 points; at each point the channels are mixed by a
 // matrix product; the 36 results are transformed back into 4x4 pixels. That is 36 products where
 // the definition takes 144. A block of tiles goes through all three stages at once, so that what
-// lies between them stays in the cache of one core.
+// lies between them stays in the cache of one core. What a network does to the result at once (bias,
+// sum with a residual, ReLU) is done while it is in registers, and not in a pass over memory.
 
 #include <omp.h>
 
@@ -20,10 +21,8 @@ constexpr int LANES = 8;
 constexpr int POINTS = 36;
 // Tiles are taken by the dozen, which every `ROWS` below divides.
 constexpr long DOZEN = 12;
-// What a block takes of the second-level cache, in bytes; but never fewer tiles than three dozen,
-// for each block reads all weights, which fit no cache in wide layers.
-constexpr long CACHE = 600000;
-constexpr long LEAST = 3 * DOZEN;
+// What a block takes of the second-level cache, in bytes.
+constexpr long CACHE = 200000;
 
 typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
@@ -36,6 +35,13 @@ struct Shape {
     long down() const { return (height + 3) / 4; }
     long across() const { return (width + 3) / 4; }
     long tiles() const { return n * down() * across(); }
+};
+
+// What is done to the result; where a pointer is null, nothing.
+struct After {
+    const float *bias;      // one for each output, added
+    const float *residual;  // as y, added
+    bool relu;              // whether what is negative becomes zero in the end
 };
 
 // Where a tile's 4x4 pixels begin.
@@ -95,9 +101,11 @@ void spread(const Shape &s, const float *x, const float *zeros, long tile, float
 
 // Points of a tile, `rows` tiles apart, to those of its pixels that are inside the image.
 template <int WIDTH>
-void gather(const Shape &s, const float *m, long tile, float *y, long rows) {
+void gather(const Shape &s, const float *m, const After &after, long tile, float *y, long first,
+            long rows) {
     Place at(s, tile);
     for (int k = 0; k < WIDTH; k += LANES) {
+        const Vector bias = after.bias ? load(after.bias + first + k) : Vector{};
         Vector half[24], d[6], out[4];
         for (int j = 0; j < 6; j++) {
             for (int i = 0; i < 6; i++) d[i] = load(m + (6 * i + j) * rows * WIDTH + k);
@@ -106,8 +114,13 @@ void gather(const Shape &s, const float *m, long tile, float *y, long rows) {
         for (int i = 0; i < 4 && at.top + i < s.height; i++) {
             back(half + 6 * i, out, 1);
             long pixel = (at.image * s.height + at.top + i) * s.width + at.left;
-            for (int j = 0; j < 4 && at.left + j < s.width; j++)
-                store(y + (pixel + j) * s.outputs + k, out[j]);
+            for (int j = 0; j < 4 && at.left + j < s.width; j++) {
+                const long place = (pixel + j) * s.outputs + first + k;
+                Vector value = out[j] + bias;
+                if (after.residual) value += load(after.residual + place);
+                if (after.relu) value = value < 0 ? Vector{} : value;
+                store(y + place, value);
+            }
         }
     }
 }
@@ -133,14 +146,21 @@ inline void product(const float *v, const float *u, float *m, long inputs) {
         for (int k = 0; k < VECTORS; k++) store(m + (r * VECTORS + k) * LANES, sum[r][k]);
 }
 
+// How many tiles a block has at least. Each block reads all weights, and the farther away they lie
+// (in the second-level cache, in the third, in memory), the more tiles have to share that.
+inline long least(const Shape &s) {
+    const long bytes = 4 * POINTS * s.inputs * s.outputs;
+    return DOZEN * (bytes <= 1 << 20 ? 1 : bytes <= 1 << 24 ? 2 : 3);
+}
+
 template <int VECTORS, int ROWS>
-void convolve(const Shape &s, const float *x, const float *u, float *y) {
+void convolve(const Shape &s, const float *x, const float *u, float *y, const After &after) {
     constexpr int WIDTH = VECTORS * LANES;
     static_assert(DOZEN % ROWS == 0, "a block must be whole for every product");
     const long tiles = s.tiles(), threads = omp_get_max_threads();
     const long fit = CACHE / (4 * POINTS * (s.inputs + WIDTH)) / DOZEN * DOZEN;
     const long share = ((tiles + threads - 1) / threads + DOZEN - 1) / DOZEN * DOZEN;
-    const long rows = std::min(std::max(fit, LEAST), share);
+    const long rows = std::min(std::max(fit, least(s)), share);
     const long blocks = (tiles + rows - 1) / rows;
     const std::vector<float> zeros(s.inputs, 0.f);
 #pragma omp parallel
@@ -161,7 +181,7 @@ void convolve(const Shape &s, const float *x, const float *u, float *y) {
                                                u + (p * s.outputs + k) * s.inputs,
                                                m.data() + (p * rows + t) * WIDTH, s.inputs);
                 for (long t = 0; t < count; t++)
-                    gather<WIDTH>(s, m.data() + t * WIDTH, first + t, y + k, rows);
+                    gather<WIDTH>(s, m.data() + t * WIDTH, after, first + t, y, k, rows);
             }
         }
     }
@@ -182,16 +202,18 @@ extern "C" long panel(long outputs) {
 
 // y (n, height, width, outputs) of x (n, height, width, inputs) and the transformed weights
 // u (36, outputs / panel, inputs, panel).
-extern "C" void winograd(const float *x, const float *u, float *y, long n, long height, long width,
+extern "C" void winograd(const float *x, const float *u, float *y, const float *bias,
+                         const float *residual, long relu, long n, long height, long width,
                          long inputs, long outputs) {
     const Shape s{n, height, width, inputs, outputs};
+    const After after{bias, residual, relu != 0};
     switch (panel(outputs) / LANES) {
 #if defined(__AVX512F__)
-        case 4: return convolve<4, 6>(s, x, u, y);
-        case 2: return convolve<2, 12>(s, x, u, y);
+        case 4: return convolve<4, 6>(s, x, u, y, after);
+        case 2: return convolve<2, 12>(s, x, u, y, after);
 #else
-        case 2: return convolve<2, 6>(s, x, u, y);
+        case 2: return convolve<2, 6>(s, x, u, y, after);
 #endif
-        default: return convolve<1, 12>(s, x, u, y);
+        default: return convolve<1, 12>(s, x, u, y, after);
     }
 }
