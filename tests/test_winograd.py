@@ -11,7 +11,7 @@ import torch
 from nets import classifier
 from torch import Tensor, nn
 
-from jeatcli.models import _winograd, inner, quick
+from jeatcli.models import _kernel, _winograd, inner, quick
 from jeatcli.models._classifier import Network
 from jeatcli.models._compiled import Compiled
 from jeatcli.models._rewritten import Rewritten
@@ -24,9 +24,9 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a
 def anew(monkeypatch, tmp_path):
     """Let a test build a kernel of its own, in an empty cache."""
     monkeypatch.setenv("JEAT_CACHE_DIR", str(tmp_path))
-    _winograd._kernel.cache_clear()
+    _kernel.kernel.cache_clear()
     yield
-    _winograd._kernel.cache_clear()
+    _kernel.kernel.cache_clear()
 
 
 def conv(inputs: int, outputs: int, bias: bool = True) -> nn.Conv2d:
@@ -109,11 +109,11 @@ def test_a_relu_lets_nan_through() -> None:
 def test_shorter_vectors_give_the_same(monkeypatch, anew) -> None:
     plain, x = conv(48, 32), torch.randn(3, 48, 9, 8)
     long = both(WinogradConv(plain), x)
-    monkeypatch.setattr(_winograd, "_FLAGS", (*_winograd._FLAGS, "-mno-avx512f"))
-    _winograd._kernel.cache_clear()
-    kernel = _winograd._kernel()
-    assert kernel is not None
-    assert kernel.lanes() == 8
+    monkeypatch.setattr(_kernel, "_FLAGS", (*_kernel._FLAGS, "-mno-avx512f"))
+    _kernel.kernel.cache_clear()
+    library = _kernel.kernel()
+    assert library is not None
+    assert library.lanes() == 8
     for one, other in zip(both(WinogradConv(plain), x), long, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
 
@@ -302,12 +302,12 @@ def test_the_kernel_is_built_once(anew, tmp_path) -> None:
     assert fits(conv(16, 16))
     (built,) = tmp_path.rglob("*.so")
     before = built.stat().st_mtime_ns
-    _winograd._kernel.cache_clear()
+    _kernel.kernel.cache_clear()
     assert fits(conv(16, 16))
     assert built.stat().st_mtime_ns == before
 
 
 @needs_compiler
 def test_a_broken_file_in_the_cache_is_no_error(monkeypatch, anew) -> None:
-    monkeypatch.setattr(_winograd, "_compile", lambda compiler, to: to.write_bytes(b"broken"))
+    monkeypatch.setattr(_kernel, "_compile", lambda compiler, to: to.write_bytes(b"broken"))
     assert not fits(conv(16, 16))

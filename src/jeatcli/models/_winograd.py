@@ -8,24 +8,13 @@ bfloat16's. The transformed weights of a frozen network take eight times the mem
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
-import os
-import shlex
-import shutil
-import subprocess
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .. import paths
-from ..errors import JeatError
+from ._kernel import kernel
 
-_FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
-_SOURCE = Path(__file__).with_name("winograd.cpp")
 # What takes three weights to six points (F(4, 3), points 0, 1, -1, 2, -2 and infinity).
 _POINTS = torch.tensor(
     [
@@ -95,11 +84,13 @@ def fits(conv: nn.Module) -> bool:
         and conv.padding in ((1, 1), "same")
         and (conv.padding_mode, conv.groups) == ("zeros", 1)
         and (conv.weight.device.type, conv.weight.dtype) == ("cpu", torch.float32)
-        and (kernel := _kernel()) is not None
-        and not (conv.in_channels % kernel.lanes() or conv.out_channels % kernel.lanes())
+        and (library := kernel()) is not None
+        and not (conv.in_channels % library.lanes() or conv.out_channels % library.lanes())
     )
 
 
+# Torch keeps what it compiled from one run to the next, the way back included, and knows an
+# operator by its name and what it is given: one whose way back changes needs another name.
 @torch.library.custom_op(
     "jeat::winograd",
     mutates_args=(),
@@ -149,15 +140,15 @@ def _run(
     relu: bool = False,
 ) -> Tensor:
     """Call the kernel, which says what these are."""
-    kernel = _kernel()
-    assert kernel is not None
+    library = kernel()
+    assert library is not None
     x = _channels_last(x)
     out = _room(x, _outputs(weight))
     assert residual is None or residual.shape == out.shape
     arrays = (x, weight, out, bias, residual)
     pointers = [None if array is None else array.data_ptr() for array in arrays]
     n, inputs, height, width = x.shape
-    kernel.winograd(*pointers, relu, n, height, width, inputs, out.shape[1])
+    library.winograd(*pointers, relu, n, height, width, inputs, out.shape[1])
     return out
 
 
@@ -228,45 +219,11 @@ def _reverse(weight: Tensor) -> Tensor:
 
 def _transformed(weight: Tensor) -> Tensor:
     """Return weights (K, C, 3, 3) at the 36 points, (36, K / panel, C, panel)."""
-    kernel = _kernel()
-    assert kernel is not None
+    library = kernel()
+    assert library is not None
     outputs, inputs = weight.shape[:2]
-    panel = kernel.panel(outputs)
+    panel = library.panel(outputs)
     both = torch.kron(_POINTS, _POINTS)
     points = weight.detach().double().reshape(outputs * inputs, 9) @ both.T
     panels = points.float().view(outputs // panel, panel, inputs, 36)
     return panels.permute(3, 0, 2, 1).contiguous()
-
-
-@cache
-def _kernel() -> ctypes.CDLL | None:
-    """Return the compiled kernel, or None where it cannot be had."""
-    found = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
-    if found is None:
-        return None
-    try:
-        library = ctypes.CDLL(str(_built(shlex.split(found))))
-    except (OSError, JeatError, subprocess.CalledProcessError):
-        return None
-    for name in ("lanes", "panel"):
-        getattr(library, name).restype = ctypes.c_long
-    library.winograd.restype = None
-    library.winograd.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_long] * 6
-    return library
-
-
-def _built(compiler: list[str]) -> Path:
-    """Return the library made of the source for this processor, compiled if it is not there."""
-    # The macros that a compiler defines tell its version and what the processor can do.
-    probe = [*compiler, "-march=native", "-fopenmp", "-E", "-dM", "-x", "c++", os.devnull]
-    macros = subprocess.run(probe, check=True, capture_output=True).stdout
-    digest = hashlib.sha256(macros + _SOURCE.read_bytes() + " ".join(_FLAGS).encode()).hexdigest()
-    path = paths.cache_dir() / "kernels" / f"winograd-{digest[:16]}.so"
-    if not path.exists():
-        paths.write_atomic(path, lambda to: _compile(compiler, to))
-    return path
-
-
-def _compile(compiler: list[str], to: Path) -> None:
-    command = [*compiler, *_FLAGS, str(_SOURCE), "-o", str(to)]
-    subprocess.run(command, check=True, capture_output=True)
