@@ -15,7 +15,7 @@ from .. import paths
 from ..errors import JeatError
 
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
-_SOURCE = Path(__file__).with_name("winograd.cpp")
+_SOURCE, _HEADER = (Path(__file__).with_name(f"winograd.{suffix}") for suffix in ("cpp", "h"))
 
 
 @cache
@@ -30,8 +30,9 @@ def kernel() -> ctypes.CDLL | None:
         return None
     for name in ("lanes", "panel"):
         getattr(library, name).restype = ctypes.c_long
-    library.winograd.restype = None
-    library.winograd.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_long] * 6
+    for name in ("same", "down", "up"):
+        getattr(library, name).restype = None
+        getattr(library, name).argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_long] * 6
     return library
 
 
@@ -40,7 +41,8 @@ def _built(compiler: list[str]) -> Path:
     # The macros that a compiler defines tell its version and what the processor can do.
     probe = [*compiler, "-march=native", "-fopenmp", "-E", "-dM", "-x", "c++", os.devnull]
     macros = subprocess.run(probe, check=True, capture_output=True).stdout
-    digest = hashlib.sha256(macros + _SOURCE.read_bytes() + " ".join(_FLAGS).encode()).hexdigest()
+    made_of = (macros, _SOURCE.read_bytes(), _HEADER.read_bytes(), " ".join(_FLAGS).encode())
+    digest = hashlib.sha256(b"\0".join(made_of)).hexdigest()
     path = paths.cache_dir() / "kernels" / f"winograd-{digest[:16]}.so"
     if not path.exists():
         paths.write_atomic(path, lambda to: _compile(compiler, to))

@@ -1,9 +1,10 @@
-"""Convolutions on a CPU by Winograd's F(4x4, 3x3), in a quarter of the products.
+"""Convolutions on a CPU by Winograd's algorithm, in a quarter of the products.
 
-(Lavin and Gray 2016.) Torch's own convolutions use it on graphics cards, not on a CPU. The kernel
-is C++, which the machine's own compiler translates at first use; where there is none, nothing
-changes. Its rounding errors are some ten times those of a sum of products, and a hundredth of
-bfloat16's. The transformed weights of a frozen network take eight times the memory of the weights.
+(Lavin and Gray 2016; with a stride of 2, in nine sixteenths.) Torch's own convolutions use it on
+graphics cards, not on a CPU. The kernel is C++, which the machine's own compiler translates at
+first use; where there is none, nothing changes. Its rounding errors are some ten times those of a
+sum of products, and a hundredth of bfloat16's. The transformed weights of a frozen network take
+eight times the memory of the weights, or eighteen times.
 """
 
 from __future__ import annotations
@@ -14,19 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ._kernel import kernel
-
-# What takes three weights to six points (F(4, 3), points 0, 1, -1, 2, -2 and infinity).
-_POINTS = torch.tensor(
-    [
-        [1 / 4, 0, 0],
-        [-1 / 6, -1 / 6, -1 / 6],
-        [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6],
-        [1 / 24, -1 / 12, 1 / 6],
-        [0, 0, 1],
-    ],
-    dtype=torch.float64,
-)
+from ._points import PRODUCTS, ahead, back
 
 
 class WinogradConv(nn.Module):
@@ -45,18 +34,20 @@ class WinogradConv(nn.Module):
         self.relu = False
         self.ahead: Tensor
         self.back: Tensor
-        self.register_buffer("ahead", _transformed(conv.weight), persistent=False)
-        self.register_buffer("back", _transformed(_reverse(conv.weight)), persistent=False)
+        self.stride = conv.stride[0]
+        self.register_buffer("ahead", ahead(conv.weight, self.stride), persistent=False)
+        self.register_buffer("back", back(conv.weight, self.stride), persistent=False)
 
     @torch.no_grad()
     def refresh(self) -> None:
         """Take the weights anew, after they have changed."""
-        self.ahead.copy_(_transformed(self.conv.weight))
-        self.back.copy_(_transformed(_reverse(self.conv.weight)))
+        self.ahead.copy_(ahead(self.conv.weight, self.stride))
+        self.back.copy_(back(self.conv.weight, self.stride))
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Return the convolution of x, plus the residual, if any, that has the same shape."""
-        out: Tensor = _convolve(x, self.ahead, self.back, self.conv.bias, residual, self.relu)
+        weights = (self.ahead, self.back, self.conv.bias)
+        out: Tensor = _convolve(x, *weights, residual, self.stride, self.relu)
         return out
 
 
@@ -64,7 +55,7 @@ class LearningConv(nn.Conv2d):
     """A convolution that `fits`, by Winograd's algorithm, whose weights get their gradient too."""
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = _learn(x, self.weight)
+        out: Tensor = _learn(x, self.weight, self.stride[0])
         return out if self.bias is None else out + self.bias[:, None, None]
 
 
@@ -80,7 +71,8 @@ def fits(conv: nn.Module) -> bool:
     """Return whether the kernel can stand for this module here: the build is tried, once."""
     return (
         isinstance(conv, nn.Conv2d)
-        and (conv.kernel_size, conv.stride, conv.dilation) == ((3, 3), (1, 1), (1, 1))
+        and (conv.kernel_size, conv.dilation) == ((3, 3), (1, 1))
+        and conv.stride in ((1, 1), (2, 2))
         and conv.padding in ((1, 1), "same")
         and (conv.padding_mode, conv.groups) == ("zeros", 1)
         and (conv.weight.device.type, conv.weight.dtype) == ("cpu", torch.float32)
@@ -94,61 +86,69 @@ def fits(conv: nn.Module) -> bool:
 @torch.library.custom_op(
     "jeat::winograd",
     mutates_args=(),
-    schema="(Tensor x, Tensor ahead, Tensor back, Tensor? bias, Tensor? residual, bool relu)"
-    " -> Tensor",
+    schema="(Tensor x, Tensor ahead, Tensor back, Tensor? bias, Tensor? residual, int stride, "
+    "bool relu) -> Tensor",
 )
 def _convolve(
-    x: Tensor, ahead: Tensor, back: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool
+    x: Tensor,
+    ahead: Tensor,
+    back: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    stride: int,
+    relu: bool,
 ) -> Tensor:
+    out = _room(x, ahead.numel() // (PRODUCTS[stride] * x.shape[1]), stride)
     if residual is not None:
+        assert residual.shape == out.shape
         residual = _channels_last(residual)
-    return _run(x, ahead, bias=bias, residual=residual, relu=relu)
+    return _run("same" if stride == 1 else "down", x, ahead, out, bias, residual, relu)
 
 
 @torch.library.custom_op(
     "jeat::winograd_backward",
     mutates_args=(),
-    schema="(Tensor gradient, Tensor x, Tensor back) -> Tensor",
+    schema="(Tensor gradient, Tensor x, Tensor back, int stride) -> Tensor",
 )
-def _convolve_back(gradient: Tensor, x: Tensor, back: Tensor) -> Tensor:
+def _convolve_back(gradient: Tensor, x: Tensor, back: Tensor, stride: int) -> Tensor:
     # No number of `x` is read. But torch's compiler then keeps it, as for any convolution, and
     # sees in it where the activation was flat; else it writes a mask, at ten times the time.
-    return _run(gradient, back)
+    return _run("same" if stride == 1 else "up", gradient, back, _room(x, x.shape[1]))
 
 
 @torch.library.custom_op(
-    "jeat::winograd_learning", mutates_args=(), schema="(Tensor x, Tensor weight) -> Tensor"
+    "jeat::winograd_learning",
+    mutates_args=(),
+    schema="(Tensor x, Tensor weight, int stride) -> Tensor",
 )
-def _learn(x: Tensor, weight: Tensor) -> Tensor:
-    return _run(x, _transformed(weight))
+def _learn(x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    out = _room(x, len(weight), stride)
+    return _run("same" if stride == 1 else "down", x, ahead(weight, stride), out)
 
 
 @torch.library.custom_op(
     "jeat::winograd_learning_backward",
     mutates_args=(),
-    schema="(Tensor gradient, Tensor x, Tensor weight) -> Tensor",
+    schema="(Tensor gradient, Tensor x, Tensor weight, int stride) -> Tensor",
 )
-def _learn_back(gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    return _run(gradient, _transformed(_reverse(weight)))
+def _learn_back(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    return _convolve_back(gradient, x, back(weight, stride), stride)
 
 
 def _run(
+    name: str,
     x: Tensor,
     weight: Tensor,
+    out: Tensor,
     bias: Tensor | None = None,
     residual: Tensor | None = None,
     relu: bool = False,
 ) -> Tensor:
-    """Call the kernel, which says what these are."""
-    library = kernel()
-    assert library is not None
-    x = _channels_last(x)
-    out = _room(x, _outputs(weight))
-    assert residual is None or residual.shape == out.shape
-    arrays = (x, weight, out, bias, residual)
+    """Call the function of the kernel of that name, which says what these are."""
+    arrays = (_channels_last(x), weight, out, bias, residual)
     pointers = [None if array is None else array.data_ptr() for array in arrays]
-    n, inputs, height, width = x.shape
-    library.winograd(*pointers, relu, n, height, width, inputs, out.shape[1])
+    height, width = max(x.shape[2:], out.shape[2:])
+    getattr(kernel(), name)(*pointers, relu, len(x), height, width, x.shape[1], out.shape[1])
     return out
 
 
@@ -156,34 +156,31 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _room(x: Tensor, channels: int) -> Tensor:
-    """Return room for so many channels of the places of x, of unknown content."""
-    return x.new_empty(len(x), *x.shape[2:], channels).permute(0, 3, 1, 2)
-
-
-def _outputs(weight: Tensor) -> int:
-    """Return how many channels come out, of transformed weights."""
-    return weight.shape[1] * weight.shape[3]
+def _room(x: Tensor, channels: int, stride: int = 1) -> Tensor:
+    """Return room for so many channels of every place, or every second, of unknown content."""
+    sides = ((side + stride - 1) // stride for side in x.shape[2:])
+    return x.new_empty(len(x), *sides, channels).permute(0, 3, 1, 2)
 
 
 @_convolve.register_fake
-def _(x: Tensor, ahead: Tensor, *_: object) -> Tensor:
-    return _room(x, _outputs(ahead))
+def _(x: Tensor, ahead: Tensor, *others: Any) -> Tensor:
+    stride = others[-2]
+    return _room(x, ahead.numel() // (PRODUCTS[stride] * x.shape[1]), stride)
 
 
 @_learn.register_fake
-def _(x: Tensor, weight: Tensor) -> Tensor:
-    return _room(x, len(weight))
+def _(x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    return _room(x, len(weight), stride)
 
 
 @_convolve_back.register_fake
 @_learn_back.register_fake
-def _(gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    return _room(gradient, x.shape[1])
+def _(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    return _room(x, x.shape[1])
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, _, back, _, _, relu = inputs
+    x, _, back, _, _, ctx.stride, relu = inputs
     ctx.save_for_backward(x, output if relu else None, back)
 
 
@@ -192,38 +189,23 @@ def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     if out is not None:
         gradient = torch.ops.aten.threshold_backward(gradient, out, 0)
     by_residual = gradient if ctx.needs_input_grad[4] else None
-    return _convolve_back(gradient, x, back), None, None, None, by_residual, None
+    by_x = _convolve_back(gradient, x, back, ctx.stride)
+    return by_x, None, None, None, by_residual, None, None
 
 
-def _keep_learning(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
+def _keep_learning(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, ctx.stride = inputs
+    ctx.save_for_backward(x, weight)
 
 
-def _learn_from(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+def _learn_from(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
     x, weight = ctx.saved_tensors
-    ones, none = [1, 1], [0, 0]
+    strides, ones, none = [ctx.stride] * 2, [1, 1], [0, 0]
     _, slope, _ = torch.ops.aten.convolution_backward(
-        gradient, x, weight, None, ones, ones, ones, False, none, 1, [False, True, False]
+        gradient, x, weight, None, strides, ones, ones, False, none, 1, [False, True, False]
     )
-    return _learn_back(gradient, x, weight), slope
+    return _learn_back(gradient, x, weight, ctx.stride), slope, None
 
 
 _convolve.register_autograd(_differentiate, setup_context=_keep)
 _learn.register_autograd(_learn_from, setup_context=_keep_learning)
-
-
-def _reverse(weight: Tensor) -> Tensor:
-    """Return the weights of the convolution that takes gradients back."""
-    return weight.flip(2, 3).transpose(0, 1)
-
-
-def _transformed(weight: Tensor) -> Tensor:
-    """Return weights (K, C, 3, 3) at the 36 points, (36, K / panel, C, panel)."""
-    library = kernel()
-    assert library is not None
-    outputs, inputs = weight.shape[:2]
-    panel = library.panel(outputs)
-    both = torch.kron(_POINTS, _POINTS)
-    points = weight.detach().double().reshape(outputs * inputs, 9) @ both.T
-    panels = points.float().view(outputs // panel, panel, inputs, 36)
-    return panels.permute(3, 0, 2, 1).contiguous()

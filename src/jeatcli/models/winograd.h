@@ -1,0 +1,195 @@
+// The tiles of a convolution of 3x3, and how Winograd's algorithm takes their pixels to points.
+
+#pragma once
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16;
+#else
+constexpr int LANES = 8;
+#endif
+
+typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+inline Vector load(const float *from) { return *reinterpret_cast<const Vector *>(from); }
+inline void store(float *to, Vector value) { *reinterpret_cast<Vector *>(to) = value; }
+
+// All arrays of pixels are (n, height, width, channels). With a stride of 2, these are the height
+// and the width of the larger ones.
+struct Shape {
+    long n, height, width, inputs, outputs;
+};
+
+// The places that tiles of 4x4 cover.
+struct Grid {
+    long n, height, width;
+    long down() const { return (height + 3) / 4; }
+    long across() const { return (width + 3) / 4; }
+    long tiles() const { return n * down() * across(); }
+};
+
+// Where a tile begins.
+struct Place {
+    long image, top, left;
+    Place(const Grid &g, long tile)
+        : image(tile / (g.down() * g.across())),
+          top(tile / g.across() % g.down() * 4),
+          left(tile % g.across() * 4) {}
+};
+
+// Pixels in a row to as many points, and points to four pixels, by the number of points.
+template <int SIDE>
+struct Transform;
+
+template <>
+struct Transform<6> {
+    static inline void ahead(const Vector *d, Vector *out, int stride) {
+        Vector even = d[4] - 4 * d[2], odd = d[3] - 4 * d[1];
+        Vector wide = d[4] - d[2], twice = 2 * (d[3] - d[1]);
+        out[0] = 4 * d[0] - 5 * d[2] + d[4];
+        out[stride] = even + odd;
+        out[2 * stride] = even - odd;
+        out[3 * stride] = wide + twice;
+        out[4 * stride] = wide - twice;
+        out[5 * stride] = 4 * d[1] - 5 * d[3] + d[5];
+    }
+    static inline void back(const Vector *m, Vector *out, int stride) {
+        Vector sum = m[1] + m[2], difference = m[1] - m[2];
+        Vector sum2 = m[3] + m[4], difference2 = m[3] - m[4];
+        out[0] = m[0] + sum + sum2;
+        out[stride] = difference + 2 * difference2;
+        out[2 * stride] = sum + 4 * sum2;
+        out[3 * stride] = difference + 8 * difference2 + m[5];
+    }
+};
+
+template <>
+struct Transform<5> {
+    static inline void ahead(const Vector *d, Vector *out, int stride) {
+        Vector rise = d[3] - d[1];
+        out[0] = 2 * (d[0] - d[2]) + rise;
+        out[stride] = rise - d[1] - d[2];
+        out[2 * stride] = rise + 3 * (d[1] - d[2]);
+        out[3 * stride] = rise;
+        out[4 * stride] = d[4] - d[2] - 2 * rise;
+    }
+    static inline void back(const Vector *m, Vector *out, int stride) {
+        Vector sum = m[1] + m[2], difference = m[1] - m[2];
+        out[0] = m[0] + sum + m[3];
+        out[stride] = difference + 2 * m[3];
+        out[2 * stride] = sum + 4 * m[3];
+        out[3 * stride] = difference + 8 * m[3] + m[4];
+    }
+};
+
+// Pixels of a tile, `from` one pointer for each, to points, channel by channel.
+template <int SIDE, class Put>
+inline void to_points(const float *const *from, long channels, const Put &put) {
+    for (long c = 0; c < channels; c += LANES) {
+        Vector half[SIDE * SIDE], d[SIDE], out[SIDE];
+        for (int j = 0; j < SIDE; j++) {
+            for (int i = 0; i < SIDE; i++) d[i] = load(from[SIDE * i + j] + c);
+            Transform<SIDE>::ahead(d, half + j, SIDE);
+        }
+        for (int i = 0; i < SIDE; i++) {
+            Transform<SIDE>::ahead(half + SIDE * i, out, 1);
+            for (int j = 0; j < SIDE; j++) put(SIDE * i + j, c, out[j]);
+        }
+    }
+}
+
+// The pixel of x (n, height, width, channels) in that row and column; outside the image is zero.
+inline const float *pixel(const float *x, const float *zeros, const Grid &g, long image, long row,
+                          long column, long channels) {
+    const bool inside = row >= 0 && row < g.height && column >= 0 && column < g.width;
+    return inside ? x + ((image * g.height + row) * g.width + column) * channels : zeros;
+}
+
+// A kind of convolution has `SIDE` by `SIDE` points; how many images lie side by side at point p
+// (`depth`), and at all points before it (`before`); and `PARTS` results, of which not every one
+// `has` every point. The pixels of a result are `STEP` apart.
+
+// What is common to those that see one image, in windows of as many pixels as points.
+template <int WIDTH, int MARGIN>
+struct Window {
+    static constexpr int SIDE = WIDTH, TOTAL = SIDE * SIDE;
+    static constexpr int depth(int) { return 1; }
+    static constexpr int before(int p) { return p; }
+
+    static void spread(const Shape &s, const Grid &g, const float *x, const float *zeros,
+                       long tile, float *v, long rows, long t) {
+        const Place at(g, tile);
+        const float *from[TOTAL];
+        for (int i = 0; i < SIDE; i++)
+            for (int j = 0; j < SIDE; j++)
+                from[SIDE * i + j] = pixel(x, zeros, g, at.image, at.top + i - MARGIN,
+                                           at.left + j - MARGIN, s.inputs);
+        v += t * s.inputs;
+        const long apart = rows * s.inputs;
+        to_points<SIDE>(from, s.inputs, [=](int p, long c, Vector value) {
+            store(v + p * apart + c, value);
+        });
+    }
+};
+
+// What is common to those of one result.
+struct Single {
+    static constexpr int PARTS = 1, STEP = 1;
+    static constexpr bool has(int, int) { return true; }
+    static constexpr int row(int) { return 0; }
+    static constexpr int column(int) { return 0; }
+};
+
+inline Grid half(const Shape &s) { return {s.n, (s.height + 1) / 2, (s.width + 1) / 2}; }
+
+// Stride 1, ahead and back.
+struct Same : Window<6, 1>, Single {
+    static Grid grid(const Shape &s) { return {s.n, s.height, s.width}; }
+};
+
+// Stride 2: of the four images, those of even rows have nothing at the points of the first row,
+// and those of even columns nothing at those of the first column.
+struct Down : Single {
+    static constexpr int SIDE = 5, TOTAL = 81;
+    static constexpr int depth(int p) { return (p < 5 ? 1 : 2) * (p % 5 ? 2 : 1); }
+    static constexpr int before(int p) {
+        return p < 5 ? (p ? 2 * p - 1 : 0) : 18 * (p / 5) - 9 + (p % 5 ? 4 * (p % 5) - 2 : 0);
+    }
+    static Grid grid(const Shape &s) { return half(s); }
+
+    static void spread(const Shape &s, const Grid &g, const float *x, const float *zeros,
+                       long tile, float *v, long rows, long t) {
+        const Grid all = {s.n, s.height, s.width};
+        const Place at(g, tile);
+        for (int even = 0; even < 4; even++) {
+            const int down = even / 2, across = even % 2;
+            const float *from[25];
+            for (int i = 0; i < 5; i++)
+                for (int j = 0; j < 5; j++)
+                    from[5 * i + j] = pixel(x, zeros, all, at.image, 2 * (at.top + i) - 1 - down,
+                                            2 * (at.left + j) - 1 - across, s.inputs);
+            const long inputs = s.inputs;
+            to_points<5>(from, inputs, [=](int p, long c, Vector value) {
+                if ((down && p < 5) || (across && p % 5 == 0)) return;
+                const int slot = down * (p % 5 ? 2 : 1) + across;
+                const long place = rows * before(p) + t * depth(p) + slot;
+                store(v + place * inputs + c, value);
+            });
+        }
+    }
+};
+
+// Stride 2, back: the results are the four images, those of even rows without the points of the
+// last row, and those of even columns without those of the last column.
+struct Up : Window<5, 0> {
+    static constexpr int PARTS = 4, STEP = 2;
+    static constexpr bool has(int part, int p) {
+        return (part / 2 == 0 || p < 20) && (part % 2 == 0 || p % 5 < 4);
+    }
+    static constexpr int row(int part) { return 1 - part / 2; }
+    static constexpr int column(int part) { return 1 - part % 2; }
+    static Grid grid(const Shape &s) { return half(s); }
+};
+
+}  // namespace
