@@ -47,7 +47,7 @@ def back(weight: Tensor, stride: int) -> Tensor:
     turned = weight.transpose(0, 1)
     if stride == 1:
         return _transformed(turned.flip(2, 3), _SAME, _SAME)
-    axes = _UP.split(1)
+    axes = (_UP[:1], _UP[1:])
     return torch.cat([_transformed(turned, down, across) for down in axes for across in axes])
 
 

@@ -132,7 +132,8 @@ def _learn(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     schema="(Tensor gradient, Tensor x, Tensor weight, int stride) -> Tensor",
 )
 def _learn_back(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    return _convolve_back(gradient, x, back(weight, stride), stride)
+    out: Tensor = _convolve_back(gradient, x, back(weight, stride), stride)
+    return out
 
 
 def _run(
