@@ -165,6 +165,15 @@ def test_an_image_does_not_depend_on_its_batch(stride: int) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("stride", [1, 2])
+def test_no_images_are_no_error(stride: int) -> None:
+    plain = conv(16, 32, stride=stride)
+    none = torch.rand(0, 16, 8, 8)
+    for ours, theirs in zip(both(WinogradConv(plain), none), both(plain, none), strict=True):
+        assert ours.shape == theirs.shape
+
+
+@needs_compiler
 def test_it_takes_any_memory_layout() -> None:
     fast, x = WinogradConv(conv(16, 16)), torch.randn(2, 16, 8, 8)
     expected = fast(x.contiguous(memory_format=torch.channels_last))

@@ -101,7 +101,9 @@ void convolve(const Shape &s, const float *x, const float *u, float *y, const Af
     constexpr int WIDTH = VECTORS * LANES, POINTS = Kind::SIDE * Kind::SIDE;
     static_assert(DOZEN % ROWS == 0, "a block must be whole for every product");
     const Grid g = Kind::grid(s);
-    const long tiles = g.tiles(), rows = block_rows<Kind>(s, tiles, WIDTH);
+    const long tiles = g.tiles();
+    if (!tiles) return;
+    const long rows = block_rows<Kind>(s, tiles, WIDTH);
     const long blocks = (tiles + rows - 1) / rows;
     const std::vector<float> zeros(s.inputs, 0.f);
 #pragma omp parallel
