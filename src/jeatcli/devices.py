@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import time
-from functools import cache
 
 import torch
 
 from . import launch
 from .errors import JeatError, UsageProblem, unknown
-
-# Options of `mallopt`, as its manual page has them, and the largest number that it takes.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_MOST = 2**31 - 1
 
 
 def pick(name: str = "auto") -> torch.device:
@@ -31,9 +24,9 @@ def pick(name: str = "auto") -> torch.device:
             "leave `--device` out: each process takes a device of its own",
         )
     if name in ("auto", "cuda") and torch.cuda.is_available():
-        return _prepared(_own_cuda())
+        return _exact(_own_cuda())
     if name == "auto":
-        return _prepared(torch.device("mps" if torch.backends.mps.is_available() else "cpu"))
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
         raise unknown("device", name, ["auto", "cpu", "cuda", "cuda:N", "mps"])
@@ -41,7 +34,7 @@ def pick(name: str = "auto") -> torch.device:
     if int(index or 0) >= count:
         have = f"{kind} devices here: {count}" if count else f"there is no {kind} device here"
         raise JeatError(f"device `{name}` does not exist; {have}", "use `--device auto` or `cpu`")
-    return _prepared(torch.device(name))
+    return _exact(torch.device(name))
 
 
 def _own_cuda() -> torch.device:
@@ -63,37 +56,18 @@ def _own_cuda() -> torch.device:
     return device
 
 
-def _prepared(device: torch.device) -> torch.device:
-    """Prepare a device, and return it.
+def _exact(device: torch.device) -> torch.device:
+    """Keep float32 what it says on CUDA, where TF32 would round its products to ten bits.
 
-    On a CPU, memory is kept from pass to pass. On CUDA, float32 is what it says, where TF32 would
-    round its products to ten bits.
-
-    And a resumed run is what the uninterrupted one is: convolutions are by algorithms that add
+    And keep a resumed run what the uninterrupted one is: convolutions are by algorithms that add
     in one order, which are not chosen by a race.
     """
-    if device.type == "cpu":
-        _keep_freed()
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
     return device
-
-
-@cache
-def _keep_freed() -> None:
-    """Let the C library keep what is freed, for the next pass through the network.
-
-    Without that, GNU's gives large blocks back to the system at once, and the next pass gets them
-    page by page, filled with zeros, which takes up to a tenth of its time. The price is a peak of
-    memory that is up to a fifth higher.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    # Older ones refuse more than 32 MiB of the one, and the other alone would be for the worse.
-    if mallopt and (mallopt(_MMAP_THRESHOLD, _MOST) or mallopt(_MMAP_THRESHOLD, 2**25)):
-        mallopt(_TRIM_THRESHOLD, _MOST)
 
 
 def _mps_count() -> int:
