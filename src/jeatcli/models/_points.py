@@ -32,7 +32,7 @@ _PAIR = torch.tensor(
 # of odd places and (1, none) of even ones.
 _DOWN = _PAIR @ torch.tensor([[[1, 0, 0], [0, 0, 1]], [[0, 0, 0], [0, 1, 0]]], dtype=torch.float64)
 _UP = _PAIR @ torch.tensor([[[0, 0, 1], [1, 0, 0]], [[0, 1, 0], [0, 0, 0]]], dtype=torch.float64)
-# How many weights each of an input's nine becomes nine of.
+# How many numbers the nine weights of an input and an output become, by stride.
 PRODUCTS = {1: 36, 2: 81}
 
 

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from ._kernel import kernel
 from ._points import PRODUCTS, ahead, back
 
+# The functions of the kernel, by stride.
+_AHEAD, _BACK = {1: "same", 2: "down"}, {1: "same", 2: "up"}
+
 
 class WinogradConv(nn.Module):
     """The same function of images as a convolution, to rounding; its weights get no gradient.
@@ -102,7 +105,7 @@ def _convolve(
     if residual is not None:
         assert residual.shape == out.shape
         residual = _channels_last(residual)
-    return _run("same" if stride == 1 else "down", x, ahead, out, bias, residual, relu)
+    return _run(_AHEAD[stride], x, ahead, out, bias, residual, relu)
 
 
 @torch.library.custom_op(
@@ -113,7 +116,7 @@ def _convolve(
 def _convolve_back(gradient: Tensor, x: Tensor, back: Tensor, stride: int) -> Tensor:
     # No number of `x` is read. But torch's compiler then keeps it, as for any convolution, and
     # sees in it where the activation was flat; else it writes a mask, at ten times the time.
-    return _run("same" if stride == 1 else "up", gradient, back, _room(x, x.shape[1]))
+    return _run(_BACK[stride], gradient, back, _room(x, x.shape[1]))
 
 
 @torch.library.custom_op(
@@ -123,7 +126,7 @@ def _convolve_back(gradient: Tensor, x: Tensor, back: Tensor, stride: int) -> Te
 )
 def _learn(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     out = _room(x, len(weight), stride)
-    return _run("same" if stride == 1 else "down", x, ahead(weight, stride), out)
+    return _run(_AHEAD[stride], x, ahead(weight, stride), out)
 
 
 @torch.library.custom_op(
@@ -148,7 +151,7 @@ def _run(
     """Call the function of the kernel of that name, which says what these are."""
     arrays = (_channels_last(x), weight, out, bias, residual)
     pointers = [None if array is None else array.data_ptr() for array in arrays]
-    height, width = max(x.shape[2:], out.shape[2:])
+    height, width = max(x.shape[2:], out.shape[2:])  # of the larger, with a stride of 2
     getattr(kernel(), name)(*pointers, relu, len(x), height, width, x.shape[1], out.shape[1])
     return out
 

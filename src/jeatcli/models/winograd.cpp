@@ -87,7 +87,7 @@ inline void product(const float *v, const float *u, float *m, long inputs) {
 // second-level cache, in the third, in memory), the more tiles have to share that.
 template <class Kind>
 long block_rows(const Shape &s, long tiles, long panel) {
-    const long bytes = 4 * Kind::TOTAL * s.inputs * s.outputs;
+    const long bytes = 4 * Kind::WEIGHTS * s.inputs * s.outputs;
     const long least = DOZEN * (bytes <= 1 << 20 ? 1 : bytes <= 1 << 24 ? 2 : 3);
     const long taken = 4 * (Kind::TOTAL * s.inputs + Kind::SIDE * Kind::SIDE * panel);
     const long fit = CACHE / taken / DOZEN * DOZEN;

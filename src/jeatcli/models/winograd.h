@@ -107,8 +107,9 @@ inline const float *pixel(const float *x, const float *zeros, const Grid &g, lon
 }
 
 // A kind of convolution has `SIDE` by `SIDE` points; how many images lie side by side at point p
-// (`depth`), and at all points before it (`before`); and `PARTS` results, of which not every one
-// `has` every point. The pixels of a result are `STEP` apart.
+// (`depth`), at all points before it (`before`), and at all (`TOTAL`); `PARTS` results, of which
+// not every one `has` every point; and so many `WEIGHTS` at points for each input and output. The
+// pixels of a result are `STEP` apart.
 
 // What is common to those that see one image, in windows of as many pixels as points.
 template <int WIDTH, int MARGIN>
@@ -145,13 +146,14 @@ inline Grid half(const Shape &s) { return {s.n, (s.height + 1) / 2, (s.width + 1
 
 // Stride 1, ahead and back.
 struct Same : Window<6, 1>, Single {
+    static constexpr int WEIGHTS = 36;
     static Grid grid(const Shape &s) { return {s.n, s.height, s.width}; }
 };
 
 // Stride 2: of the four images, those of even rows have nothing at the points of the first row,
 // and those of even columns nothing at those of the first column.
 struct Down : Single {
-    static constexpr int SIDE = 5, TOTAL = 81;
+    static constexpr int SIDE = 5, TOTAL = 81, WEIGHTS = 81;
     static constexpr int depth(int p) { return (p < 5 ? 1 : 2) * (p % 5 ? 2 : 1); }
     static constexpr int before(int p) {
         return p < 5 ? (p ? 2 * p - 1 : 0) : 18 * (p / 5) - 9 + (p % 5 ? 4 * (p % 5) - 2 : 0);
@@ -180,10 +182,12 @@ struct Down : Single {
     }
 };
 
+static_assert(Down::before(24) + Down::depth(24) == Down::TOTAL, "points follow one another");
+
 // Stride 2, back: the results are the four images, those of even rows without the points of the
 // last row, and those of even columns without those of the last column.
 struct Up : Window<5, 0> {
-    static constexpr int PARTS = 4, STEP = 2;
+    static constexpr int PARTS = 4, STEP = 2, WEIGHTS = 81;
     static constexpr bool has(int part, int p) {
         return (part / 2 == 0 || p < 20) && (part % 2 == 0 || p % 5 < 4);
     }
