@@ -3,9 +3,9 @@
     pip install -e ".[reference]"
     python benchmarks/autoattack_parity.py RUN [-n 500] [--norm linf] [--eps 8/255]
 
-RUN may be a state dict of others, with `--arch`, `--dataset`, `--mean` and `--std`. Both search in
-float32, in batches of one size, the reference on the network in torch's own memory layout, as its
-users load it; `--bf16` lets ours search in bfloat16, `--compile` on a compiled network, whose
+RUN may be a state dict of others, with `--arch`, `--dataset`, `--mean` and `--std`. The reference
+searches in float32, on the network in torch's own memory layout, as its users load it; ours in each
+of `--search`, in batches of the same size, and with `--compile` on a compiled network, whose
 compilation counts. Each of the four parts is run by itself on all images that are classified
 correctly, then the whole on what is left. Starts are random and not shared, so that images near the
 limit may fall either way; to tell that noise from a difference, the reference is also run with a
@@ -37,6 +37,7 @@ from jeatcli.threat import Threat, parse_number
 
 PARTS = tuple(name for name, _ in attacks.parts("autoattack") or ())
 NORMS = {"linf": "Linf", "l2": "L2"}
+SEARCHES = {"fp32": None, "bf16": torch.bfloat16}
 
 
 @dataclass
@@ -128,10 +129,13 @@ def shared(case: Case) -> None:
         print(f"| apgd, {name} | " + " | ".join(f"{cell:.4f}" for cell in cells) + " |", flush=True)
 
 
-def row(name: str, n: int, mine: Outcome, theirs: Outcome, again: Outcome | None) -> str:
+def row(
+    name: str, search: str, n: int, mine: Outcome, theirs: Outcome, again: Outcome | None
+) -> str:
     """Write one line of the table; accuracies are of all n images."""
     cells = [
         name,
+        search,
         f"{mine.robust.sum().item() / n:.4f}",
         f"{theirs.robust.sum().item() / n:.4f}",
         agreement(mine, theirs, n),
@@ -167,7 +171,7 @@ def main() -> None:
     parser.add_argument("--shared", action="store_true", help="APGD from shared starts as well")
     parser.add_argument("--batch-size", type=int, default=250)
     parser.add_argument("--seeds", type=int, default=1, choices=(1, 2))
-    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--search", nargs="+", default=["fp32"], choices=SEARCHES)
     parser.add_argument("--compile", action="store_true")
     for name in ("arch", "dataset"):
         parser.add_argument(f"--{name}", help="of a state dict of others")
@@ -182,19 +186,17 @@ def main() -> None:
         correct = model.classifier(x).argmax(1) == images.y
     threat = Threat(given.norm, model.meta.threat.eps if given.eps is None else given.eps)
     case = Case(model, x[correct], images.y[correct], threat, given.batch_size)
-    dtype = torch.bfloat16 if given.bf16 else None
-    precision = ("bf16" if given.bf16 else "fp32") + (", compiled" if given.compile else "")
-    print(
-        f"{model.name}, {threat}, n = {given.n}, clean {len(case.x) / given.n:.4f}, {precision}\n"
-    )
-    print("| attack | robust, jeat | robust, reference | agree | reference's own | s | s | ratio |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    threads = f"{torch.get_num_threads()} threads" + (", ours compiled" if given.compile else "")
+    print(f"{model.name}, {threat}, n = {given.n}, clean {len(case.x) / given.n:.4f}, {threads}\n")
+    print("| attack | search | robust, jeat | reference | agree | its own | s | s | ratio |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for name in given.parts:
         parts = PARTS if name == "all" else (name,)
         theirs = reference(case, parts, 0)
         again = reference(case, parts, 1) if given.seeds > 1 else None
-        mine = ours(case, parts, dtype, given.compile)
-        print(row(name, given.n, mine, theirs, again), flush=True)
+        for search in given.search:
+            mine = ours(case, parts, SEARCHES[search], given.compile)
+            print(row(name, search, given.n, mine, theirs, again), flush=True)
     if given.shared:
         shared(case)
 

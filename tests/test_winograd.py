@@ -227,7 +227,7 @@ def test_a_network_of_them_is_the_same_function(arch: str, norm: str, activation
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean)
             nn.init.uniform_(module.running_var, 0.5, 2)
-    rewritten = Rewritten(model.net, winograd=True)
+    rewritten = Rewritten(model.net, torch.float32)
     assert rewritten.swaps
     x = torch.randn(3, 3, 32, 32)
     for one, other in zip(both(rewritten, x), both(model.net, x), strict=True):
@@ -237,14 +237,14 @@ def test_a_network_of_them_is_the_same_function(arch: str, norm: str, activation
 @needs_compiler
 def test_sums_and_activations_are_joined_to_their_convolutions() -> None:
     net = classifier("cifar-resnet-8", "batch", activation="relu").eval().net
-    rewritten = Rewritten(net, winograd=True)
+    rewritten = Rewritten(net, torch.float32)
     left = [node.target for node in rewritten.body.graph.nodes]
     assert operator.add not in left
     # Three stages of one block. The first convolution of all, of three channels, is the library's.
     assert [swap.relu for swap in rewritten.swaps] == [True] * 6
     assert sum(str(target).endswith("act") for target in left) == 1
     smooth = classifier("cifar-resnet-8", "batch", activation="silu").eval().net
-    assert not any(swap.relu for swap in Rewritten(smooth, winograd=True).swaps)
+    assert not any(swap.relu for swap in Rewritten(smooth, torch.float32).swaps)
 
 
 class Awkward(Network):
@@ -272,7 +272,7 @@ class Awkward(Network):
 def test_what_others_take_is_not_joined() -> None:
     torch.manual_seed(0)
     net = Awkward().eval().requires_grad_(False)
-    rewritten = Rewritten(net, winograd=True)
+    rewritten = Rewritten(net, torch.float32)
     assert [swap.relu for swap in rewritten.swaps] == [False] * 3
     x = torch.randn(2, 16, 8, 8)
     for one, other in zip(both(rewritten, x), both(net, x), strict=True):
@@ -295,11 +295,8 @@ def test_they_follow_the_weights_of_a_network_that_learns() -> None:
 
 
 @needs_compiler
-def test_only_float32_is_rewritten() -> None:
+def test_only_what_is_compiled_is_winograds() -> None:
     model = classifier("cifar-resnet-8", "batch").eval()
-    half = quick(model, torch.bfloat16, compiled=True)
-    assert isinstance(half.net, Rewritten)
-    assert not half.net.swaps
     whole = quick(model, compiled=True)
     assert isinstance(whole, Compiled)
     assert isinstance(whole.net, Rewritten)

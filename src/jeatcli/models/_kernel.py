@@ -30,9 +30,11 @@ def kernel() -> ctypes.CDLL | None:
         return None
     for name in ("lanes", "panel"):
         getattr(library, name).restype = ctypes.c_long
-    for name in ("same", "down", "up"):
-        getattr(library, name).restype = None
-        getattr(library, name).argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_long] * 6
+    for name in ("same", "down", "up", "same_bf16"):
+        # Not every processor multiplies in bfloat16.
+        if (function := getattr(library, name, None)) is not None:
+            function.restype = None
+            function.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_long] * 6
     return library
 
 

@@ -26,18 +26,17 @@ def quick(
         classifier: In eval mode; it stays as it is, and is returned itself where nothing can be
             gained.
         dtype: What the network computes in; None is float32.
-        compiled: Whether torch compiles it, and convolutions on a CPU are Winograd's in float32.
+        compiled: Whether torch compiles it, and convolutions on a CPU are Winograd's.
     """
-    net = _rewritten(classifier, winograd=compiled and dtype is None)
+    net = _rewritten(classifier, dtype, compiled)
     if net is classifier.net and dtype is classifier.autocast and not compiled:
         return classifier
     return _around(net, classifier, Compiled if compiled else Classifier, dtype)
 
 
 def hasten(classifier: Classifier) -> None:
-    """Let torch compile a classifier that learns; with Winograd's convolutions, if in float32."""
-    if classifier.autocast is None:
-        install(classifier.net)
+    """Let torch compile a classifier that learns; with Winograd's convolutions on a CPU."""
+    install(classifier.net, classifier.autocast or torch.float32)
     classifier.compile(dynamic=False)
 
 
@@ -56,7 +55,7 @@ def _twin(classifier: Classifier) -> Classifier | None:
     """Return the classifier rewritten, of the weights as they are now, if that gains anything."""
     if classifier not in _twins:
         dtype, compiled = classifier.autocast, classifier.compiled
-        net = _rewritten(classifier, winograd=compiled and dtype is None)
+        net = _rewritten(classifier, dtype, compiled)
         gains = net is not classifier.net
         twin = _around(net, classifier, Classifier, dtype) if gains else None
         if twin and compiled:
@@ -69,12 +68,12 @@ def _twin(classifier: Classifier) -> Classifier | None:
     return kept
 
 
-def _rewritten(classifier: Classifier, winograd: bool) -> Network:
+def _rewritten(classifier: Classifier, dtype: torch.dtype | None, winograd: bool) -> Network:
     """Return the network in fewer operations, or as it is where that cannot be done."""
     net = classifier.net
     if classifier.training or not getattr(net, "foldable", False):
         return net
-    rewritten = Rewritten(net, winograd)
+    rewritten = Rewritten(net, dtype or torch.float32 if winograd else None)
     return rewritten if rewritten.differs else net
 
 

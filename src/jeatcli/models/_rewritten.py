@@ -31,10 +31,10 @@ class Rewritten(Network):
 
     Args:
         net: The network; it stays as it is.
-        winograd: Whether convolutions that can be are Winograd's (on a CPU, in float32).
+        winograd: In what type convolutions that can be are Winograd's; None for none.
     """
 
-    def __init__(self, net: Network, winograd: bool = False) -> None:
+    def __init__(self, net: Network, winograd: torch.dtype | None = None) -> None:
         super().__init__()
         self.net = net
         features = _Features(net)
@@ -42,8 +42,8 @@ class Rewritten(Network):
         self.folds = _fold(self.body, dict(features.named_modules()))
         self.swaps: list[WinogradConv] = []
         self.refresh()
-        if winograd:
-            self.swaps = _swap(self.body)
+        if winograd is not None:
+            self.swaps = _swap(self.body, winograd)
 
     @property
     def differs(self) -> bool:
@@ -116,14 +116,14 @@ def _fold(body: fx.GraphModule, modules: Mapping[str, nn.Module]) -> list[Fold]:
     return folds
 
 
-def _swap(body: fx.GraphModule) -> list[WinogradConv]:
+def _swap(body: fx.GraphModule, dtype: torch.dtype) -> list[WinogradConv]:
     """Put Winograd's in the place of each convolution that it fits."""
     swaps: list[WinogradConv] = []
     modules = dict(body.named_modules())
     for node in list(body.graph.nodes):
         conv = _module(node, modules)
-        if isinstance(conv, nn.Conv2d) and fits(conv):
-            swaps.append(WinogradConv(conv))
+        if isinstance(conv, nn.Conv2d) and fits(conv, dtype):
+            swaps.append(WinogradConv(conv, dtype))
             node.target = f"winograd_{len(swaps)}"
             body.add_submodule(node.target, swaps[-1])
             modules[node.target] = swaps[-1]

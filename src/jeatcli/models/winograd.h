@@ -2,6 +2,10 @@
 
 #pragma once
 
+#include <immintrin.h>
+
+#include <cstdint>
+
 namespace {
 
 #if defined(__AVX512F__)
@@ -15,17 +19,33 @@ typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 inline Vector load(const float *from) { return *reinterpret_cast<const Vector *>(from); }
 inline void store(float *to, Vector value) { *reinterpret_cast<Vector *>(to) = value; }
 
+#if defined(__AVX512BF16__)
+// The upper half of a float. Registers hold floats either way.
+struct Bfloat16 {
+    uint16_t bits;
+};
+
+inline Vector load(const Bfloat16 *from) {
+    const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(from));
+    return (Vector)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
+}
+inline void store(Bfloat16 *to, Vector value) {
+    const __m256i half = (__m256i)_mm512_cvtneps_pbh((__m512)value);
+    _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), half);
+}
+#endif
+
 // All arrays of pixels are (n, height, width, channels). With a stride of 2, these are the height
 // and the width of the larger ones.
 struct Shape {
     long n, height, width, inputs, outputs;
 };
 
-// The places that tiles of 4x4 cover.
+// The places that tiles of so many pixels each way cover.
 struct Grid {
-    long n, height, width;
-    long down() const { return (height + 3) / 4; }
-    long across() const { return (width + 3) / 4; }
+    long n, height, width, tile;
+    long down() const { return (height + tile - 1) / tile; }
+    long across() const { return (width + tile - 1) / tile; }
     long tiles() const { return n * down() * across(); }
 };
 
@@ -34,13 +54,27 @@ struct Place {
     long image, top, left;
     Place(const Grid &g, long tile)
         : image(tile / (g.down() * g.across())),
-          top(tile / g.across() % g.down() * 4),
-          left(tile % g.across() * 4) {}
+          top(tile / g.across() % g.down() * g.tile),
+          left(tile % g.across() * g.tile) {}
 };
 
-// Pixels in a row to as many points, and points to four pixels, by the number of points.
+// Pixels in a row to as many points, and points to pixels, by the number of points.
 template <int SIDE>
 struct Transform;
+
+template <>
+struct Transform<4> {
+    static inline void ahead(const Vector *d, Vector *out, int stride) {
+        out[0] = d[0] - d[2];
+        out[stride] = d[1] + d[2];
+        out[2 * stride] = d[2] - d[1];
+        out[3 * stride] = d[3] - d[1];
+    }
+    static inline void back(const Vector *m, Vector *out, int stride) {
+        out[0] = m[0] + m[1] + m[2];
+        out[stride] = m[1] - m[2] + m[3];
+    }
+};
 
 template <>
 struct Transform<6> {
@@ -84,8 +118,8 @@ struct Transform<5> {
 };
 
 // Pixels of a tile, `from` one pointer for each, to points, channel by channel.
-template <int SIDE, class Put>
-inline void to_points(const float *const *from, long channels, const Put &put) {
+template <int SIDE, class Number, class Put>
+inline void to_points(const Number *const *from, long channels, const Put &put) {
     for (long c = 0; c < channels; c += LANES) {
         Vector half[SIDE * SIDE], d[SIDE], out[SIDE];
         for (int j = 0; j < SIDE; j++) {
@@ -100,16 +134,17 @@ inline void to_points(const float *const *from, long channels, const Put &put) {
 }
 
 // The pixel of x (n, height, width, channels) in that row and column; outside the image is zero.
-inline const float *pixel(const float *x, const float *zeros, const Grid &g, long image, long row,
-                          long column, long channels) {
+template <class Number>
+inline const Number *pixel(const Number *x, const Number *zeros, const Grid &g, long image,
+                           long row, long column, long channels) {
     const bool inside = row >= 0 && row < g.height && column >= 0 && column < g.width;
     return inside ? x + ((image * g.height + row) * g.width + column) * channels : zeros;
 }
 
-// A kind of convolution has `SIDE` by `SIDE` points; how many images lie side by side at point p
-// (`depth`), at all points before it (`before`), and at all (`TOTAL`); `PARTS` results, of which
-// not every one `has` every point; and so many `WEIGHTS` at points for each input and output. The
-// pixels of a result are `STEP` apart.
+// A kind of convolution has `SIDE` by `SIDE` points for `TILE` by `TILE` pixels; how many images
+// lie side by side at point p (`depth`), at all points before it (`before`), and at all (`TOTAL`);
+// `PARTS` results, of which not every one `has` every point; and so many `WEIGHTS` at points for
+// each input and output. The pixels of a result are `STEP` apart.
 
 // What is common to those that see one image, in windows of as many pixels as points.
 template <int WIDTH, int MARGIN>
@@ -118,10 +153,11 @@ struct Window {
     static constexpr int depth(int) { return 1; }
     static constexpr int before(int p) { return p; }
 
-    static void spread(const Shape &s, const Grid &g, const float *x, const float *zeros,
-                       long tile, float *v, long rows, long t) {
+    template <class Number>
+    static void spread(const Shape &s, const Grid &g, const Number *x, const Number *zeros,
+                       long tile, Number *v, long rows, long t) {
         const Place at(g, tile);
-        const float *from[TOTAL];
+        const Number *from[TOTAL];
         for (int i = 0; i < SIDE; i++)
             for (int j = 0; j < SIDE; j++)
                 from[SIDE * i + j] = pixel(x, zeros, g, at.image, at.top + i - MARGIN,
@@ -142,31 +178,35 @@ struct Single {
     static constexpr int column(int) { return 0; }
 };
 
-inline Grid half(const Shape &s) { return {s.n, (s.height + 1) / 2, (s.width + 1) / 2}; }
+inline Grid half(const Shape &s, long tile) {
+    return {s.n, (s.height + 1) / 2, (s.width + 1) / 2, tile};
+}
 
 // Stride 1, ahead and back.
-struct Same : Window<6, 1>, Single {
-    static constexpr int WEIGHTS = 36;
-    static Grid grid(const Shape &s) { return {s.n, s.height, s.width}; }
+template <int PIXELS>
+struct Same : Window<PIXELS + 2, 1>, Single {
+    static constexpr int TILE = PIXELS, WEIGHTS = (PIXELS + 2) * (PIXELS + 2);
+    static Grid grid(const Shape &s) { return {s.n, s.height, s.width, TILE}; }
 };
 
 // Stride 2: of the four images, those of even rows have nothing at the points of the first row,
 // and those of even columns nothing at those of the first column.
 struct Down : Single {
-    static constexpr int SIDE = 5, TOTAL = 81, WEIGHTS = 81;
+    static constexpr int SIDE = 5, TILE = 4, TOTAL = 81, WEIGHTS = 81;
     static constexpr int depth(int p) { return (p < 5 ? 1 : 2) * (p % 5 ? 2 : 1); }
     static constexpr int before(int p) {
         return p < 5 ? (p ? 2 * p - 1 : 0) : 18 * (p / 5) - 9 + (p % 5 ? 4 * (p % 5) - 2 : 0);
     }
-    static Grid grid(const Shape &s) { return half(s); }
+    static Grid grid(const Shape &s) { return half(s, TILE); }
 
-    static void spread(const Shape &s, const Grid &g, const float *x, const float *zeros,
-                       long tile, float *v, long rows, long t) {
-        const Grid all = {s.n, s.height, s.width};
+    template <class Number>
+    static void spread(const Shape &s, const Grid &g, const Number *x, const Number *zeros,
+                       long tile, Number *v, long rows, long t) {
+        const Grid all = {s.n, s.height, s.width, TILE};
         const Place at(g, tile);
         for (int even = 0; even < 4; even++) {
             const int down = even / 2, across = even % 2;
-            const float *from[25];
+            const Number *from[25];
             for (int i = 0; i < 5; i++)
                 for (int j = 0; j < 5; j++)
                     from[5 * i + j] = pixel(x, zeros, all, at.image, 2 * (at.top + i) - 1 - down,
@@ -187,13 +227,13 @@ static_assert(Down::before(24) + Down::depth(24) == Down::TOTAL, "points follow 
 // Stride 2, back: the results are the four images, those of even rows without the points of the
 // last row, and those of even columns without those of the last column.
 struct Up : Window<5, 0> {
-    static constexpr int PARTS = 4, STEP = 2, WEIGHTS = 81;
+    static constexpr int TILE = 4, PARTS = 4, STEP = 2, WEIGHTS = 81;
     static constexpr bool has(int part, int p) {
         return (part / 2 == 0 || p < 20) && (part % 2 == 0 || p % 5 < 4);
     }
     static constexpr int row(int part) { return 1 - part / 2; }
     static constexpr int column(int part) { return 1 - part % 2; }
-    static Grid grid(const Shape &s) { return half(s); }
+    static Grid grid(const Shape &s) { return half(s, TILE); }
 };
 
 }  // namespace
