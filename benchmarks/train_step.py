@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from jeatcli import devices
+from jeatcli.callbacks import Saver
 from jeatcli.config import TrainConfig, resolve
 from jeatcli.errors import Interrupted
 from jeatcli.randomness import BatchRng, mix
@@ -181,6 +182,12 @@ def compare_attacks(arch: str, given: argparse.Namespace) -> None:
         )
 
 
+def save(saver: Saver, trainer: Trainer) -> None:
+    """Write the state and the model."""
+    saver.save_state(trainer)
+    saver.save_model(trainer)
+
+
 def compare_loop(arch: str, method: str, given: argparse.Namespace) -> None:
     """Print the whole loop against the bare step, a step of each in turn, and a save."""
     config = settings(method, arch, given)
@@ -205,7 +212,8 @@ def compare_loop(arch: str, method: str, given: argparse.Namespace) -> None:
         last = time.perf_counter()
         with suppress(Interrupted):
             survivor.run()
-        saving = seconds(lambda: survivor.saver.on_epoch(stage.trainer))
+        # The stop has saved this step, which the saver itself would not do twice.
+        saving = seconds(lambda: save(survivor.saver, stage.trainer))
     looped, single = statistics.median(whole[2:]), statistics.median(alone[2:])
     epoch = looped * len(stage.trainer.loader)
     share = saving / min(epoch, config.save_every)

@@ -2,9 +2,11 @@
 
 #pragma once
 
+#if defined(__AVX512BF16__)
 #include <immintrin.h>
 
 #include <cstdint>
+#endif
 
 namespace {
 
