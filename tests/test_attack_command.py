@@ -192,14 +192,15 @@ def test_a_later_attack_leaves_the_results_of_others(run: Path, tmp_path: Path) 
 
 def test_a_comparison_tells_what_differs(run: Path) -> None:
     save_run("other", gain=2.0, seed=1)
-    shown = done("attack", "model", "other", *QUICK, "--eps", 0.1, "--eps", 0.9).splitlines()
+    both = ("attack", "model", "other", *QUICK, "--exact")
+    shown = done(*both, "--eps", 0.1, "--eps", 0.9).splitlines()
     assert shown[5:] == [
         "model, linf 0.1: fgsm, n = 60",
         "model, linf 0.9: fgsm, n = 60, doubtful: eps-of-another-scale",
         "other, linf 0.1: fgsm, n = 60",
         "other, linf 0.9: fgsm, n = 60, doubtful: eps-of-another-scale",
     ]
-    same = done("attack", "model", "other", *QUICK, "--eps", 0.1).splitlines()
+    same = done(*both, "--eps", 0.1).splitlines()
     assert same[3:] == ["fgsm, n = 60"]
 
 

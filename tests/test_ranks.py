@@ -26,7 +26,7 @@ from jeatcli.training import train
 LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 DIGITS = (
     *("--dataset", "digits", "--limit", "128", "--batch-size", "32", "--device", "cpu"),
-    *("--lr", "1e-3"),
+    *("--lr", "1e-3", "--precision", "fp32"),
 )
 
 
