@@ -73,6 +73,8 @@ def _transformed(weight: Tensor, down: Tensor, across: Tensor, dtype: torch.dtyp
     panel, side = library.panel(outputs), _TOGETHER[dtype]
     pairs = torch.einsum("rpa,sqb->pqrsab", down, across).flatten(0, 3).flatten(1)
     there = pairs[pairs.any(1)]
-    points = there.float() @ weight.detach().reshape(outputs * inputs, 9).T
+    # Autocast, where a network learns in bfloat16, would round both factors first.
+    with torch.autocast("cpu", enabled=False):
+        points = there.float() @ weight.detach().reshape(outputs * inputs, 9).T
     panels = points.to(dtype).view(-1, outputs // panel, panel, inputs // side, side)
     return panels.permute(1, 0, 3, 2, 4).flatten()
