@@ -237,5 +237,6 @@ def batches(images: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def unit(pixels: Tensor) -> Tensor:
-    """Turn pixels 0..255 into float32 in [0, 1]."""
-    return pixels.float() / 255
+    """Turn pixels 0..255 into float32 in [0, 1], the same to the bit on any device."""
+    # By a number CUDA would not divide: it multiplies by 1/255, which is another rounding.
+    return pixels.float() / torch.full((), 255.0, device=pixels.device)

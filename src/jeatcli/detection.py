@@ -7,6 +7,7 @@ from torch import Tensor
 
 from . import energy
 from .checkpoint import Model
+from .data import unit
 from .errors import JeatError
 from .reporting import SILENT, Reporter
 
@@ -32,7 +33,7 @@ def own_scores(
 
 
 def _scores(model: Model, images: Tensor) -> dict[str, Tensor]:
-    x = (images.to(model.device).float() / 255).requires_grad_(True)
+    x = unit(images.to(model.device)).requires_grad_(True)
     logits = model.classifier(x)
     density = -energy.marginal(logits)
     (slope,) = torch.autograd.grad(density.sum(), x)

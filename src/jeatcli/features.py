@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .checkpoint import Model
-from .data import Images
+from .data import Images, unit
 from .digests import digest, tensor_digest
 from .errors import JeatError
 from .inception import checksum
@@ -131,7 +131,7 @@ def _classifier(model: Model) -> Judge:
     head: Any = model.classifier.net.head
 
     def judge(images: Tensor) -> tuple[Tensor, Tensor]:
-        values = model.classifier.features(images.to(model.device).float() / 255)
+        values = model.classifier.features(unit(images.to(model.device)))
         # Means in float64: the library averages in the features' own type. On the CPU, for
         # Apple's devices have no float64.
         return values.cpu().double(), head(values).cpu().double()

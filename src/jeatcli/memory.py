@@ -7,6 +7,7 @@ import gc
 import torch
 from torch import Tensor
 
+from .data import unit
 from .errors import JeatError
 from .randomness import BatchRng
 from .trainer import Objective, Trainer
@@ -74,4 +75,4 @@ def _fits(trainer: Trainer, size: int) -> bool:
 
 def _batch(trainer: Trainer, size: int) -> tuple[Tensor, Tensor]:
     images = trainer.loader.images
-    return images.x[:size].float() / 255, images.y[:size]
+    return unit(images.x[:size]), images.y[:size]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.profiler import ProfilerActivity, profile
 
 from .paths import write_atomic
@@ -37,7 +38,9 @@ class Profile:
             activities = [ProfilerActivity.CPU]
             if trainer.device.type == "cuda":
                 activities.append(ProfilerActivity.CUDA)
-            self.profiler = profile(activities=activities)
+            # Its thread is this one meanwhile, so that what it launches counts as `backward`.
+            torch.autograd.set_multithreading_enabled(False)
+            self.profiler = profile(activities=activities, acc_events=True)
             self.profiler.start()
         elif self.steps == SKIPPED + MEASURED:
             self._report(trainer)
@@ -52,6 +55,7 @@ class Profile:
         assert self.profiler is not None
         profiler, self.profiler = self.profiler, None
         profiler.stop()
+        torch.autograd.set_multithreading_enabled(True)
         trace = self.folder / TRACE_FILE
         write_atomic(trace, lambda beside: profiler.export_chrome_trace(str(beside)))
         steps = min(self.steps, SKIPPED + MEASURED) - SKIPPED
@@ -69,6 +73,8 @@ def table(events: Any, steps: int, on_cuda: bool) -> list[str]:
         on_cuda: Whether to tell the accelerator's time instead of the processor's.
     """
     kind = "device" if on_cuda else "cpu"
+    # On CUDA there are events of the device too: the same time once more, kernel by kernel.
+    events = [event for event in events if event.device_type.name == "CPU"]
     named = {event.key: event for event in events}
     parts = {name: getattr(named[name], f"{kind}_time_total") for name in SPANS if name in named}
     own = {

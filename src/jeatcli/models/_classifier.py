@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -100,7 +101,12 @@ class Classifier(nn.Module):
 
 
 def quieten() -> None:
-    """Keep torch's compiler from telling, on a machine without CUDA, that there is none."""
+    """Keep torch's compiler from telling what is meant to be so.
+
+    On a machine without CUDA, that there is none; on one with it, that float32 is not rounded to
+    TF32's ten bits.
+    """
+    warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores", category=UserWarning)
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
