@@ -77,9 +77,10 @@ def attack_each(
     source = models[len(subjects)] if others else None
     found: list[tuple[Subject, Robustness]] = []
     for subject, model in zip(subjects, models, strict=False):
-        for number, radius in enumerate(eps, 1):
+        for radius in eps:
             if several:
-                reporter.say(f"{model.name}, radius {number} of {len(eps)}")
+                at = "" if radius is None else f", eps {fraction(radius)}"
+                reporter.say(f"{model.name}{at}")
             result = attack(
                 model,
                 transfer_from=source,
