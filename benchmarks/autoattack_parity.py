@@ -109,7 +109,8 @@ def shared(case: Case) -> None:
         seed=0,
         device=case.model.device,
     )
-    batch = Batch(case.x, case.y, None, torch.arange(len(case.x)))
+    places = torch.arange(len(case.x), device=case.x.device)
+    batch = Batch(case.x, case.y, None, places)
     search, ball = Search(case.model.classifier), pgd.ball(case.threat)
     classes = likeliest(search, batch)[:, :1]
     start = ball.edge(case.x, batch.rng(1))
@@ -121,9 +122,7 @@ def shared(case: Case) -> None:
         theirs.init_hyperparam(case.x)
         _, withstood, _, _ = theirs.attack_single_run(case.x, case.y, x_init=start)
         found = Found(batch)
-        Ascent(search, loss, ball, steps=100).run(
-            batch.toward_each(classes), torch.arange(len(batch)), start, found
-        )
+        Ascent(search, loss, ball, steps=100).run(batch.toward_each(classes), places, start, found)
         same = (found.broken == ~withstood.bool()).float().mean().item()
         cells = ((~found.broken).float().mean().item(), withstood.float().mean().item(), same)
         print(f"| apgd, {name} | " + " | ".join(f"{cell:.4f}" for cell in cells) + " |", flush=True)

@@ -42,7 +42,7 @@ class Outcome:
 def ours(model: Model, x: Tensor, y: Tensor, threat: Threat, step: float) -> Tensor:
     """Attack by `attacks/pgd.py`, its random start replaced by the image."""
     plan = Plan(threat, steps=STEPS, step_size=step)
-    batch = Batch(x, y, None, torch.arange(len(x)))
+    batch = Batch(x, y, None, torch.arange(len(x), device=x.device))
     with patch.object(type(pgd.ball(threat)), "start", lambda self, x, rng: x):
         return attacks.get("pgd", plan)(model.classifier, batch, plan)
 

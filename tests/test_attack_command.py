@@ -244,6 +244,7 @@ def test_saved_images_are_those_that_broke_the_model(run: Path, tmp_path: Path) 
         (("--queries", 7), "`pgd` has no `--queries`"),
         (("--save", "x.pt"), "writes safetensors"),
         (("--save", "x.safetensors", "--eps", 0.1, "--eps", 0.2), "one `--eps`"),
+        (("other", "--save", "x.safetensors"), "`--save` is for one RUN"),
         (("other", "-o", "x.json"), "`--out` is for one RUN"),
         (("--plot", "x.doc"), "unknown file type `.doc`"),
         (("--class", "x"), "unknown class `x`"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from linear import LINF, batch, linear
+from nets import classifier
 
 from jeatcli import attacks
-from jeatcli.attacks import Plan, Search
+from jeatcli.attacks import Batch, Plan, Search
 from jeatcli.threat import Threat
 
 
@@ -34,6 +36,19 @@ def test_an_image_costs_the_passes_that_are_told(name: str) -> None:
     search, plan = Search(model), Plan(Threat("linf", 1e-7))
     attacks.get(name, plan)(search, images, plan)
     assert (search.forward / 3, search.backward / 3) == told(name)
+
+
+@pytest.mark.parametrize(("name", "rows"), [("apgd-ce", 1), ("apgd-t", 9), ("fab-t", 0)])
+def test_a_network_that_is_not_the_plain_one_costs_its_confirmation(name: str, rows: int) -> None:
+    """The best point of each row is judged by the plain network at the end."""
+    net = classifier("cifar-resnet-8", "batch", (1, 8, 8), "relu").eval()
+    x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    images = Batch(x, net(x).argmax(1), None, torch.arange(3))
+    search, plan = Search(net), Plan(Threat("linf", 1e-7))
+    assert not search.exact
+    attacks.get(name, plan)(search, images, plan)
+    forward, backward = told(name)
+    assert (search.forward / 3, search.backward / 3) == (forward + rows, backward)
 
 
 @pytest.mark.parametrize("name", ["autoattack", "autoattack-plus", "fast", "quick"])

@@ -79,6 +79,16 @@ def test_a_checkpoint_cut_short(tmp_path: Path) -> None:
     refused(here("attack", path, *DESCRIBED), 1, f"`{path}` is cut short")
 
 
+def test_a_header_whose_length_looks_like_a_web_page(tmp_path: Path) -> None:
+    """A file of safetensors begins with that number: 0x3c20 is ` <`."""
+    path, missing = tmp_path / "theirs.safetensors", 0
+    for _ in range(2):
+        save_file(weights(), path, {"note": "x" * missing})
+        missing += 0x3C20 - int.from_bytes(path.read_bytes()[:8], "little")
+    assert path.read_bytes()[:2] == b" <"
+    assert here("attack", path, *DESCRIBED, "-n", 1, "--attack", "fgsm").exit_code == 0
+
+
 @pytest.mark.parametrize("content", [torch.zeros(3), [torch.zeros(3)], {"epoch": 3}, {3: 4}, "hm"])
 def test_no_state_dict(tmp_path: Path, content: object) -> None:
     path = written(tmp_path, content)

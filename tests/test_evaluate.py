@@ -114,8 +114,9 @@ def test_a_target_leaves_its_own_images_out(model: Model) -> None:
 
 @pytest.mark.parametrize("objective", pgd.OBJECTIVES)
 def test_every_objective(objective: str, model: Model) -> None:
+    """Each breaks images, but E(x), which knows no label, need not."""
     result = evaluate.attack(model, num=40, steps=3, objective=objective)
-    assert 0 <= result.robust <= result.clean
+    assert result.robust < result.clean or objective == "marginal"
 
 
 def test_a_norm_without_a_radius_takes_the_customary_one(model: Model) -> None:

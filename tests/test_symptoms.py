@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from jeatcli import attacks, data, evaluate, symptoms, verdict
 from jeatcli.attacks import Plan
 from jeatcli.checkpoint import load, save_model
+from jeatcli.errors import JeatError
 from jeatcli.model import Model
 from jeatcli.models import Classifier
 from jeatcli.runs import MODEL_FILE
@@ -212,6 +213,35 @@ class Torn(Prototypes):
         torn = (x[:, :, :, :4].sum((1, 2, 3)) > x[:, :, :, 4:].sum((1, 2, 3))).nonzero().flatten()
         nothing = flat.new_zeros(len(x)).index_put((torn,), (0 * flat[torn]).square().sum(1).sqrt())
         return flat + nothing[:, None]
+
+
+class Edged(Prototypes):
+    """The same function, but its gradient is NaN where the first pixel is black."""
+
+    def features(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        return flat + 0 * flat[:, :1].sqrt()
+
+
+@pytest.mark.parametrize("name", ["pgd", "cw", "apgd-ce", "apgd-dlr", "apgd-t"])
+def test_a_start_that_ends_in_nan_leaves_the_others(name: str) -> None:
+    """Half of the starts begin at a black pixel; the others find what they find without NaN."""
+    settings: dict[str, Any] = {"norm": "l2", "eps": 0.6, "steps": 10, "restarts": 6}
+    model = stranger(Prototypes())
+    edged = replace(model, classifier=classifier(Edged()).requires_grad_(False))
+    clean, torn = (
+        evaluate.attack(each, attacks=[name], num=60, **settings) for each in (model, edged)
+    )
+    assert clean.per_attack[name]["broken"] > 5
+    assert torn.per_attack[name]["nan"] > 0
+    assert torn.per_attack[name]["broken"] >= clean.per_attack[name]["broken"] - 1
+
+
+def test_logits_of_nan_are_refused() -> None:
+    model = load_run("model")
+    next(model.classifier.parameters()).fill_(torch.nan)
+    with pytest.raises(JeatError, match="the logits are NaN for 20 of 20 images"):
+        evaluate.attack(model, num=20, batch_size=20)
 
 
 WITH_GRADIENTS = ["fgsm", "pgd", "cw", "apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t"]

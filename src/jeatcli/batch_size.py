@@ -26,6 +26,8 @@ def fitting(classifier: Classifier, shape: tuple[int, int, int], device: torch.d
     if device.type != "cuda":
         return USUAL
     torch.cuda.synchronize(device)
+    # What an earlier attack has left in torch's hands counts as taken otherwise.
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     with frozen(classifier):

@@ -111,7 +111,8 @@ def attack(
     # Every process as the first does: what these measure may differ from device to device.
     size, dtype = ranks.from_leader(
         lambda: (
-            batch_size or fitting(model.classifier, model.meta.shape, model.device),
+            batch_size
+            or min(fitting(m.classifier, m.meta.shape, m.device) for m in (model, *others)),
             devices.autocast_type("fp32" if exact else "auto", model.device),
         )
     )

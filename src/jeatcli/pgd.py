@@ -256,4 +256,5 @@ def ascend(
 def better(moved: Tensor, values: Tensor, best: Tensor, highest: Tensor) -> tuple[Tensor, Tensor]:
     """Return, image by image, whichever of `moved` and `best` has the higher value."""
     rises = values > highest
-    return torch.where(rises.view(-1, 1, 1, 1), moved, best), torch.maximum(values, highest)
+    # Not the maximum, which is NaN if either is.
+    return torch.where(rises.view(-1, 1, 1, 1), moved, best), torch.where(rises, values, highest)

@@ -46,16 +46,22 @@ class Profile:
             self._report(trainer)
 
     def on_epoch(self, trainer: Trainer) -> None:
-        if trainer.finished and self.profiler is not None:
+        if trainer.finished and self.profiler is not None and self.steps > SKIPPED:
             self._report(trainer)
-        elif trainer.finished and self.steps < SKIPPED:
+        elif trainer.finished and self.steps <= SKIPPED:
+            self._stop()
             self.reporter.warn(f"a run of {self.steps} steps is too short for `--profile`")
 
-    def _report(self, trainer: Trainer) -> None:
-        assert self.profiler is not None
+    def _stop(self) -> profile | None:
         profiler, self.profiler = self.profiler, None
-        profiler.stop()
-        torch.autograd.set_multithreading_enabled(True)
+        if profiler is not None:
+            profiler.stop()
+            torch.autograd.set_multithreading_enabled(True)
+        return profiler
+
+    def _report(self, trainer: Trainer) -> None:
+        profiler = self._stop()
+        assert profiler is not None
         trace = self.folder / TRACE_FILE
         write_atomic(trace, lambda beside: profiler.export_chrome_trace(str(beside)))
         steps = min(self.steps, SKIPPED + MEASURED) - SKIPPED

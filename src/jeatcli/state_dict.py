@@ -77,7 +77,8 @@ def _content(path: Path) -> Any:
     """
     with path.open("rb") as handle:
         start = handle.read(64).lstrip()
-    if start[:1] == b"<":
+    # A file of safetensors may begin with that sign, too: with the length of its header.
+    if re.match(rb"<[!?a-zA-Z]{3}", start):
         raise JeatError(
             f"`{path}` is a web page, not a checkpoint",
             "download it again: hosts of large files send such a page in their place",

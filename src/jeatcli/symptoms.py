@@ -16,6 +16,7 @@ from torch import Tensor
 
 from . import energy, pgd
 from .attacks import Attack
+from .errors import JeatError
 from .models import Classifier, frozen
 from .threat import Threat
 
@@ -60,10 +61,18 @@ def before(
         y: Their labels (n,).
         threat: The threat model.
         attacks: What is going to be run.
+
+    Raises:
+        JeatError: If there are logits of NaN, of which no verdict means anything.
     """
     averaged = any(attack.options.get("draws", 1) > 1 for attack in attacks)
     with torch.no_grad():
         logits = classifier(x)
+    if bad := int(logits.isnan().any(1).sum()):
+        raise JeatError(
+            f"the logits are NaN for {bad:,} of {len(x):,} images",
+            "the run may have diverged: take an earlier one, or check the checkpoint",
+        )
     found = [
         None if averaged else _randomised(classifier, x),
         _probabilities(logits),

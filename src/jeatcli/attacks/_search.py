@@ -96,7 +96,7 @@ class Search:
     @torch.no_grad()
     def broken(self, batch: Batch, moved: Tensor, logits: Tensor) -> Tensor:
         """Return which of the moved images are broken: by their logits, confirmed by the plain."""
-        broken = batch.broken(logits)
+        broken = batch.broken(logits) & _numbers(moved)
         if self.exact:
             return broken
         rows = broken.nonzero().squeeze(1)
@@ -108,10 +108,15 @@ class Search:
     def surely_broken(self, batch: Batch, moved: Tensor) -> Tensor:
         """Return which of the moved images the plain classifier takes for something else."""
         self.forward += len(moved)
-        return batch.broken(self.plain(moved))
+        return batch.broken(self.plain(moved)) & _numbers(moved)
 
     @torch.no_grad()
     def judged(self, batch: Batch, moved: Tensor) -> Tensor:
         """Return which of the moved images the judge takes for something else."""
         self.forward += len(moved)
-        return batch.broken(self.judge(moved))
+        return batch.broken(self.judge(moved)) & _numbers(moved)
+
+
+def _numbers(moved: Tensor) -> Tensor:
+    """Return which images have no NaN in them: of one that has, any class is the likeliest."""
+    return ~moved.isnan().flatten(1).any(1)

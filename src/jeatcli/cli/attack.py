@@ -172,7 +172,7 @@ def command(
     from ..runs import is_foreign, resolve
 
     paths = [resolve(run) for run in runs] or [resolve(None)]
-    _fit_together(len(paths), len(eps), out, settings["images_to"])
+    _fit_together(len(paths), len(eps) or 1, out, settings["images_to"])
     subjects = [_subject(path, out, len(eps) > 1) for path in paths]
     for file in (out, settings["images_to"], plot):
         if file is not None:
