@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -172,11 +173,18 @@ def _window(uniform: Tensor, height: int, width: int, length: int) -> Tensor:
 
 def _bumps(length: int, uniform: Tensor) -> Tensor:
     """Return a bump and a dent side by side or one above the other, (n, 1, length, length)."""
+    pair = _pair(length, uniform.device)
+    return torch.where((uniform > 0.5)[:, None, None], pair.T, pair)[:, None]
+
+
+# There are few lengths in 5,000 queries, and every one would be waited for on its way to a GPU.
+@cache
+def _pair(length: int, device: torch.device) -> Tensor:
     upper = _bump(length // 2, length)
     lower = _bump(length - length // 2, length)
     pair = torch.cat([upper, -lower])
-    pair = (pair / pair.norm()).to(uniform.device)
-    return torch.where((uniform > 0.5)[:, None, None], pair.T, pair)[:, None]
+    scaled: Tensor = (pair / pair.norm()).to(device)
+    return scaled
 
 
 def _bump(height: int, width: int) -> Tensor:
