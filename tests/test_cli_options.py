@@ -70,6 +70,26 @@ def test_command_line_wins_over_environment_over_file(toml):
     assert resolved("-c", path, JEAT_TRAIN_OPTION="eps=0.3 reinit=0.5")["options"]["eps"] == 0.3
 
 
+@pytest.mark.parametrize("verb", ["train", "attack", "sample", "landscape", "score"])
+def test_every_option_has_a_variable_of_its_flag(verb, monkeypatch):
+    """`JEAT_ATTACK_CLASS` is `--class`, whatever the parameter is called in the code."""
+    command = main.get_command(click.Context(main), verb)
+    context = click.Context(command, auto_envvar_prefix=f"JEAT_{verb.upper()}")
+    options = [each for each in command.params if isinstance(each, click.Option)]
+    assert len(options) > 10
+    for option in options:
+        flag = max(option.opts, key=len).lstrip("-").replace("-", "_").upper()
+        monkeypatch.setenv(f"JEAT_{verb.upper()}_{flag}", "told")
+        assert option.resolve_envvar_value(context) == "told", flag
+
+
+def test_a_flag_and_a_list_by_their_variables(monkeypatch):
+    shown = run(*DIGITS, JEAT_TRAIN_COMPILE="1")
+    assert "compile = true" in shown.stdout
+    refusal = run("attack", "none", JEAT_ATTACK_ATTACK="autoattack nothing")
+    assert "nothing" in refusal.stderr
+
+
 def test_verbose_tells_who_set_what(toml):
     path = toml("epochs = 1\n")
     result = run(*DIGITS, "-v", "-c", path, JEAT_TRAIN_SEED="4")

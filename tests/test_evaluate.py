@@ -159,3 +159,12 @@ def test_options_that_no_attack_has_are_refused(model: Model) -> None:
             evaluate.attack(model, attacks=names, **given)
     # One of several is enough: fgsm has no steps.
     assert evaluate.attack(model, attacks=["fgsm", "pgd"], steps=1, num=5).n == 5
+
+
+def test_a_number_is_an_index_and_a_text_a_name_first() -> None:
+    classes = ("1", "2", "3")
+    assert [evaluate.class_index(each, classes) for each in (0, 1, 2)] == [0, 1, 2]
+    assert [evaluate.class_index(each, classes) for each in ("1", "2", "3", "0")] == [0, 1, 2, 0]
+    for unknown in (3, "4"):
+        with pytest.raises(UsageProblem, match="unknown class"):
+            evaluate.class_index(unknown, classes)

@@ -14,8 +14,10 @@ from command_line import STANDARD, here, refused
 from quick import config
 
 from jeatcli import memory
+from jeatcli.cli import translate
 from jeatcli.errors import JeatError
 from jeatcli.methods.standard import METHOD
+from jeatcli.models import Classifier
 from jeatcli.optimize import optimizer_tensors
 from jeatcli.stage import Stage
 from jeatcli.training import train
@@ -102,6 +104,38 @@ def test_other_errors_pass_through(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(METHOD, "loss", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         train(config(), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory",
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_all_that_torch_says_where_there_is_no_memory(text: str) -> None:
+    assert memory.is_exhausted(RuntimeError(text))
+    assert not memory.is_exhausted(ValueError(text))
+    assert "out of memory" in translate(RuntimeError(text)).message
+
+
+def test_what_watches_a_run_takes_no_larger_batches_than_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The evaluation and the grids would run out of memory where the training does not."""
+    seen: list[int] = []
+    forward = Classifier.forward
+
+    def watched(self: Classifier, x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        return forward(self, x)
+
+    monkeypatch.setattr(Classifier, "forward", watched)
+    settings = config(batch_size=16, val_split=40, eval_every=1, sample_every=1, epochs=1)
+    train(settings, tmp_path / "run")
+    assert (tmp_path / "run" / "samples" / "epoch-001.png").exists()
+    assert max(seen) == 16
 
 
 def test_profile_tells_where_the_time_goes(tmp_path: Path) -> None:

@@ -152,3 +152,20 @@ def test_lambda_is_called_lambda() -> None:
     config = resolve({"method": "jeat", "options": {"lambda": "0.5"}})
     assert config.options["lambda"] == 0.5
     assert vars(methods.make("jeat", config.options))["lambda_"] == 0.5
+
+
+@pytest.mark.parametrize("name", ["at", "prejeat", "jeat"])
+def test_an_objective_that_needs_more_classes_is_refused(name: str) -> None:
+    table = {**defaults(name, "digits"), **QUICK}
+    options = methods.options_of(name, {"attack_objective": "dlr"}, table, DATASETS["digits"])
+    x, y = batch()
+    for classes in (2, 3):
+        statistics = ClassStatistics.measure((255 * x).to(torch.uint8), y % classes, classes)
+        scene = Scene((1, 8, 8), statistics, torch.device("cpu"), 0)
+        made = methods.make(name, options)
+        if classes == 3:
+            made.setup(scene)
+            assert (name == "jeat") == bool(made.state())
+            continue
+        with pytest.raises(UsageProblem, match="`dlr` needs 3 classes; there are 2"):
+            made.setup(scene)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from jeatcli import sgld
 from jeatcli.randomness import BatchRng, ImageRng, mix
 from jeatcli.sgld import ClassStatistics, ReplayBuffer, langevin
 
@@ -77,6 +78,27 @@ def test_class_statistics_give_back_mean_and_covariance() -> None:
         real, ours = x[y == label].flatten(1) / 255, drawn[y == label].flatten(1)
         torch.testing.assert_close(ours.mean(0), real.mean(0), atol=4e-3, rtol=0)
         torch.testing.assert_close(torch.cov(ours.T), torch.cov(real.T), atol=1e-3, rtol=0)
+
+
+def test_starts_are_drawn_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole buffer's directions at once would be many times the buffer."""
+    x = torch.randint(256, (60, 1, 4, 4), generator=torch.Generator().manual_seed(0))
+    statistics = ClassStatistics.measure(x.to(torch.uint8), torch.arange(60) % 3, 3, rank=4)
+    y, like = torch.arange(50) % 3, torch.empty(50, 1, 4, 4)
+    whole = statistics.draw(y, like, BatchRng(1))
+    gathered: list[int] = []
+    einsum = torch.einsum
+
+    def watched(equation: str, *operands: torch.Tensor) -> torch.Tensor:
+        gathered.append(operands[1].numel())
+        return einsum(equation, *operands)
+
+    monkeypatch.setattr(sgld, "_GATHERED", 500)
+    monkeypatch.setattr(torch, "einsum", watched)
+    assert torch.equal(statistics.draw(y, like, BatchRng(1)), whole)
+    assert len(gathered) > 5
+    assert max(gathered) <= 500
+    assert statistics.draw(y[:0], like[:0], BatchRng(1)).shape == (0, 1, 4, 4)
 
 
 def test_a_class_without_images_has_the_statistics_of_all() -> None:

@@ -51,8 +51,9 @@ def test_the_most_robust_weights_are_kept_beside_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Robust accuracy rises and falls, as it does when adversarial training overfits."""
-    course = iter([0.2, 0.5, 0.5, 0.4])
-    monkeypatch.setattr(validation, "judge", lambda *_: {"clean": 0.9, "robust": next(course)})
+    course = [0.2, 0.5, 0.5, 0.4]
+    found = ({"clean": 0.9, "robust": robust} for robust in course)
+    monkeypatch.setattr(validation, "judge", lambda *_, **__: next(found))
     run(tmp_path / "run", epochs=4, val_split=50, eval_every=1)
     assert [line["val_robust"] for line in lines(tmp_path / "run")] == [0.2, 0.5, 0.5, 0.4]
     assert [line["best_epoch"] for line in lines(tmp_path / "run")] == [1, 2, 2, 2]

@@ -160,7 +160,13 @@ class Grids:
         model = self.model(trainer)
         columns = min(len(model.meta.classes), 10)
         start = model.meta.options.get("chain_start")
-        drawn = generate.sample(model, num=self.rows * columns, classes=range(columns), init=start)
+        drawn = generate.sample(
+            model,
+            num=self.rows * columns,
+            classes=range(columns),
+            init=start,
+            batch_size=min(256, trainer.loader.batch_size),
+        )
         if not trainer.ranks.leader:
             return
         path = self.folder / "samples" / f"epoch-{trainer.epoch:03d}.png"

@@ -187,7 +187,8 @@ def load_state(path: Path, trainer: Trainer) -> dict[str, Tensor]:
         header = runs.read_header(path)
     except runs.CutShort as problem:
         raise JeatError(problem.message, f"copy it again, or {start_over}") from problem
-    tensors = _read(path, next(trainer.model.parameters()).device)
+    # To the CPU first, for Apple's devices have no float64; each goes where its like is.
+    tensors = _read(path)
     try:
         trainer.model.load_state_dict(_under("model.", tensors))
         trainer.average.model.load_state_dict(_under("average.", tensors))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# What torch says besides its own exception, on a CPU and where a library or the driver found none.
+NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
 
 class JeatError(Exception):
     """A failure that the user can understand and mend.

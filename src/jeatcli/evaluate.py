@@ -196,13 +196,13 @@ def _key(models: Sequence[Model], trial: Trial, chosen: Sequence[Attack], exact:
 
 
 def class_index(name: str | int, classes: Sequence[str]) -> int:
-    """Return the index of a class given by name or index.
+    """Return the index of a class given by name or index; a number of Python's is an index.
 
     Raises:
         UsageProblem: If there is none, with the nearest name.
     """
     text = str(name)
-    if text in classes:
+    if isinstance(name, str) and text in classes:
         return list(classes).index(text)
     if text.isdigit() and int(text) < len(classes):
         return int(text)

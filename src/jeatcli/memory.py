@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .data import unit
-from .errors import JeatError
+from .errors import NO_MEMORY, JeatError
 from .randomness import BatchRng
 from .trainer import Objective, Trainer
 
@@ -19,7 +19,7 @@ _REFINEMENTS = 3
 def is_exhausted(problem: BaseException) -> bool:
     """Tell whether torch found no memory, on an accelerator or on the CPU."""
     return isinstance(problem, torch.OutOfMemoryError) or (
-        isinstance(problem, RuntimeError) and "can't allocate memory" in str(problem)
+        isinstance(problem, RuntimeError) and any(each in str(problem) for each in NO_MEMORY)
     )
 
 

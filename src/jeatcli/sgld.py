@@ -16,6 +16,8 @@ from torch import Tensor
 from .randomness import BatchRng, Rng
 
 PerImage = Callable[[Tensor], Tensor]
+# Numbers that are gathered at once: 256 MiB of them.
+_GATHERED = 2**26
 
 
 def langevin(
@@ -152,7 +154,11 @@ class ClassStatistics:
     def _spread(self, y: Tensor, like: Tensor, rng: Rng, components: int) -> Tensor:
         factor = self.factor[:, :components]
         weights = rng.normal(like.new_empty(len(y), factor.shape[1], 1, 1))
-        return torch.einsum("nr,nrchw->nchw", weights.flatten(1), factor[y])
+        # The directions are gathered for a part of the images at a time.
+        count = max(_GATHERED // factor[0].numel(), 1)
+        weights = weights.flatten(1)
+        parts = zip(torch.split(weights, count), torch.split(y, count), strict=True)
+        return torch.cat([torch.einsum("nr,nrchw->nchw", w, factor[k]) for w, k in parts])
 
     def to(self, device: torch.device | str) -> ClassStatistics:
         """Return the statistics on another device."""

@@ -47,7 +47,8 @@ class Validation:
     def on_epoch(self, trainer: Trainer) -> None:
         if not due(trainer, self.every):
             return
-        found = judge(trainer.average.model, self.images, ["pgd"], self.plan)
+        size = min(256, trainer.loader.batch_size)
+        found = judge(trainer.average.model, self.images, ["pgd"], self.plan, batch_size=size)
         self.log.extra |= {
             f"{self.name}_clean": found["clean"],
             f"{self.name}_robust": found["robust"],

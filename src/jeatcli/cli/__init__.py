@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from .. import launch
-from ..errors import Diverged, Interrupted, JeatError, UsageProblem, unknown
+from ..errors import NO_MEMORY, Diverged, Interrupted, JeatError, UsageProblem, unknown
 
 # The first lines of the commands' docstrings, so that `jeat --help` need not import them.
 COMMANDS = {
@@ -146,7 +146,7 @@ def _is_device_memory(problem: BaseException) -> bool:
     """Tell whether torch ran out of memory, without importing torch."""
     names = {kind.__name__ for kind in type(problem).__mro__}
     return "OutOfMemoryError" in names or (
-        isinstance(problem, RuntimeError) and "can't allocate memory" in str(problem)
+        isinstance(problem, RuntimeError) and any(each in str(problem) for each in NO_MEMORY)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +31,15 @@ class Option(click.Option):
         super().__init__(*args, **kwargs)
         self.section = section
         self.shown = shown
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Look into the variable of the command and the flag, then into that of all commands.
+
+        By itself click asks for the parameter's name in the code, and for the latter first.
+        """
+        flag = max(self.opts, key=len).lstrip("-").replace("-", "_").upper()
+        own = ctx.auto_envvar_prefix and os.environ.get(f"{ctx.auto_envvar_prefix}_{flag}")
+        return own or super().resolve_envvar_value(ctx)
 
     def get_help_extra(self, ctx: click.Context) -> Any:
         """Show the default in words, and leave out ranges, which the error tells."""

@@ -155,7 +155,7 @@ run_options = combine(
     _output(
         "-o",
         "--out",
-        help="The run: a bare name among the runs, or a path with a slash",
+        help="The run: a bare name among the runs, or a path with a slash or a dot",
         type=str,
         metavar="RUN",
         shown="DATASET-METHOD-ARCH",

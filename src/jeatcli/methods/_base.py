@@ -108,6 +108,15 @@ class Adversarial(Method):
             size = min(2.5 * self.eps / self.attack_steps, 1.25 * self.eps)
             self.attack_step_size = size
 
+    def setup(self, scene: Scene) -> None:
+        super().setup(scene)
+        classes, objective = len(scene.statistics.mean), self.attack_objective
+        if classes < (needed := pgd.least_classes(objective, targeted=False)):
+            raise UsageProblem(
+                f"objective `{objective}` needs {needed} classes; there are {classes}",
+                "use `-O attack_objective=margin`",
+            )
+
     def attack(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Tensor:
         """Return the adversarial examples of a batch."""
         assert self.attack_step_size is not None
