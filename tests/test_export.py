@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command_line import EXECUTABLE, done, environment, here, jeat, refused
+from command_line import EXECUTABLE, done, environment, here, jeat, pixels, refused
 from PIL import Image, ImageSequence
 from tiny import load_run, save_run
 
 from jeatcli import export
 from jeatcli.checkpoint import Model
+from jeatcli.edits import Edit
 from jeatcli.errors import JeatError
 from jeatcli.generate import plan
 from jeatcli.recipe import Recipe
@@ -227,6 +228,32 @@ def test_images_of_another_drawing_do_not_stay_beside_these(model: Model, tmp_pa
     # Fewer of the same drawing are a part of what is there.
     export.save_folder(plan(model, num=4, steps=3), folder, batch_size=4)
     assert contents(folder) == before
+
+
+def test_images_of_another_class_do_not_stay_beside_these(model: Model, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    export.save_folder(plan(model, num=6, steps=3, classes=["3"]), folder)
+    before = contents(folder)
+    for classes in (["5"], ["3", "5"], ["all"]):
+        with pytest.raises(JeatError, match="is of another drawing"):
+            export.save_folder(plan(model, num=4, steps=3, classes=classes), folder)
+    export.save_folder(plan(model, num=4, steps=3, classes=["3"]), folder)
+    export.save_folder(plan(model, num=4, steps=3, classes=[3]), folder)
+    assert contents(folder) == before
+
+
+def test_a_way_of_fewer_images_is_another_drawing(model: Model, tmp_path: Path) -> None:
+    """Image k of a way of n stands at k / (n - 1)."""
+    folder, again = tmp_path / "images", tmp_path / "again"
+    way = Edit(between=("3", "8"))
+    export.save_folder(plan(model, num=4, steps=3, edit=way), folder)
+    with pytest.raises(JeatError, match="is of another drawing"):
+        export.save_folder(plan(model, num=3, steps=3, edit=way), folder)
+    export.save_folder(plan(model, num=6, steps=3, edit=way), folder)
+    export.save_folder(plan(model, num=6, steps=3, edit=way), again)
+    assert all(
+        np.array_equal(pixels(folder / name), pixels(again / name)) for name in contents(again)
+    )
 
 
 def test_an_archive_that_is_there_is_not_drawn_again(

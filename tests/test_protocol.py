@@ -41,6 +41,7 @@ def test_the_published_protocol_is_comparable() -> None:
     ("changes", "reason"),
     [
         ({"num": 10_000}, "10,000 images instead of 50,000"),
+        ({"num": 200_000}, "200,000 images instead of 50,000"),
         ({"split": "test"}, "reference cifar10 test, not cifar10 train"),
         ({"reference": replace(TRAINING, name="svhn")}, "reference svhn train"),
         ({"settings": {**SETTINGS, "splits": 5}}, "5 splits instead of 10"),

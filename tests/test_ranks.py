@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from command_line import STANDARD, done, environment
+from command_line import STANDARD, done, environment, pixels
 from safetensors.torch import load_file
 from twins import lines
 
@@ -124,6 +125,16 @@ def test_two_processes_draw_a_landscape_by_the_first_alone(run: Path, tmp_path: 
     small = ("--grid", 5, "--device", "cpu", "--json", "-o", tmp_path / "map.png")
     assert json.loads(both("landscape", run, *small))["kind"] == "contour"
     assert (tmp_path / "map.png").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num", [1, 11])
+def test_two_processes_trace_what_one_traces(num: int, run: Path, tmp_path: Path) -> None:
+    """Each has seen a part of the ten images, or the second none."""
+    both("sample", run, "-n", num, "--steps", 4, "--device", "cpu", "--trace", tmp_path / "2.png")
+    one = ("sample", run, "-n", num, "--steps", 4, "--device", "cpu")
+    done(*one, "--trace", tmp_path / "1.png", "-o", tmp_path / "grid.png")
+    assert np.array_equal(pixels(tmp_path / "1.png"), pixels(tmp_path / "2.png"))
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from tiny import load_run
 
 from jeatcli import data, pgd
 from jeatcli.checkpoint import Model
+from jeatcli.errors import UsageProblem
 from jeatcli.landscape import Landscape, draw, energy_landscape, save_numbers
 from jeatcli.randomness import ImageRng
+from jeatcli.recipe import Recipe
+from jeatcli.views import path
 from jeatcli.views._probe import top_eigenvalue
 from jeatcli.views.histogram import Histograms
 from jeatcli.views.path import Paths
@@ -72,6 +76,29 @@ def test_numbers_do_not_depend_on_the_batch(two: list[Model]) -> None:
             if values.dtype.kind == "f":
                 others = parts.found.arrays()[name]
                 np.testing.assert_allclose(others, values, rtol=5e-3, atol=5e-3, err_msg=name)
+
+
+def test_what_leads_nowhere_is_refused(two: list[Model]) -> None:
+    with pytest.raises(UsageProblem, match="the gradient of `kl` is zero"):
+        energy_landscape(two[:1], kind="path", num=3, objective="kl")
+    with pytest.raises(UsageProblem, match="`dlr` needs 3 classes; there are 2"):
+        path.VIEW(objective="dlr")._check(2)
+    path.VIEW(objective="dlr")._check(3)
+
+
+def test_samples_of_a_histogram_are_drawn_in_batches(
+    two: list[Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    draw = Recipe.draw
+
+    def watched(self: Recipe, index: torch.Tensor, *rest: Any) -> torch.Tensor:
+        drawn.append(len(index))
+        return draw(self, index, *rest)
+
+    monkeypatch.setattr(Recipe, "draw", watched)
+    energy_landscape(two[:1], kind="histogram", num=7, batch_size=3)
+    assert drawn == [3, 3, 1]
 
 
 def test_histogram_sets_are_what_they_say(two: list[Model], tmp_path: Path) -> None:

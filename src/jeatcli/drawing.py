@@ -61,7 +61,7 @@ class Drawing:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that decides image k but its number and class: drawings of one identity agree.
+        """All that decides image k but its number: drawings of one identity agree.
 
         How many images there are does not belong to it.
         """
@@ -121,7 +121,7 @@ class Drawing:
             self.settings,
             time.perf_counter() - began,
             str(model.device),
-            (trace.images, trace.steps) if trace else None,
+            trace.gathered() if trace else None,
             None if self.recipe.origin is None else self.recipe.origin.cpu(),
         )
 

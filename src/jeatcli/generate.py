@@ -128,16 +128,21 @@ def plan(
     recipe = Recipe(
         model, descent, start, seed, best_of, quick=quick(model.classifier, dtype, bool(compiled))
     )
+    selection: dict[str, Any] = {"best_of": best_of} if best_of > 1 else {}
     if edit.between:
         between = Interpolation.of(recipe, edit.between, 8 if num is None else num)
         recipe, labels = between, between.labels()
+        # Of a way image k is another one if the way has more images.
+        selection["interpolate_images"] = between.num
     else:
-        labels = _labels(classes, model.meta.classes, num, one_each=edit != NO_EDIT)
+        chosen = _chosen(classes, model.meta.classes)
+        labels = _labels(chosen, num, one_each=edit != NO_EDIT)
         recipe = edit.apply(recipe)
+        if chosen != list(range(len(model.meta.classes))):
+            selection["classes"] = [model.meta.classes[k] for k in chosen]
         alike = best_of > 1 or len(set(labels.tolist())) < len(labels)
         if edit.image and not descent.random and alike:
             reporter.warn("from one picture without noise, all images of a class are the same")
-    selection = {"best_of": best_of} if best_of > 1 else {}
     about = {
         "precision": devices.precision_name(dtype),
         "seed": seed,
@@ -192,12 +197,15 @@ def draw(
     return torch.cat([images for _, images in drawing.batches(batch_size, reporter)])
 
 
-def _labels(
-    classes: Sequence[str | int], known: tuple[str, ...], num: int | None, one_each: bool
-) -> Tensor:
+def _chosen(classes: Sequence[str | int], known: tuple[str, ...]) -> list[int]:
+    """Return the indices of the classes that are drawn in turn."""
     chosen: list[int] = []
     for each in classes or ("all",):
         chosen += range(len(known)) if each == "all" else [class_index(each, known)]
+    return chosen
+
+
+def _labels(chosen: Sequence[int], num: int | None, one_each: bool) -> Tensor:
     if num is None:
         many = 8 * len(chosen) if 1 < len(chosen) <= 20 else 64
         num = len(chosen) if one_each else many

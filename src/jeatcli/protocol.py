@@ -100,7 +100,7 @@ class Protocol:
 
     def _of_judgement(self, checksum: str) -> list[str]:
         reasons = []
-        if self.num < PUBLISHED_NUM:
+        if self.num != PUBLISHED_NUM:
             reasons.append(f"{self.num:,} images instead of {PUBLISHED_NUM:,}")
         if (self.reference.name, self.split) != PUBLISHED_REFERENCE:
             reasons.append(f"reference {self.reference.name} {self.split}, not cifar10 train")

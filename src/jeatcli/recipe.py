@@ -15,6 +15,7 @@ from .descents import Descent, Hold, Watch, descend
 from .model import Model
 from .models import Classifier
 from .randomness import ImageRng, mix
+from .ranks import current
 from .sgld import PerImage
 from .starts import Start
 
@@ -112,7 +113,11 @@ class Trace:
             self.steps.append(step)
             self.states.append(x[: self.most].detach().cpu().clone())
 
-    @property
-    def images(self) -> Tensor:
-        """The states, (frames, n, C, H, W)."""
-        return torch.stack(self.states)
+    def gathered(self) -> tuple[Tensor, list[int]]:
+        """Return the states, (frames, n, C, H, W), and their steps.
+
+        Of several processes each has seen the images that it drew, or none.
+        """
+        parts = [part for part in current().collect((self.steps, self.states)) if part[1]]
+        frames = zip(*(states for _, states in parts), strict=True)
+        return torch.stack([torch.cat(frame)[: self.most] for frame in frames]), parts[0][0]

@@ -50,7 +50,7 @@ PICTURE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Images to draw",
     type=COUNT,
     metavar="N",
-    shown="eight of each class",
+    shown="eight of each of 2 to 20 classes, else 64; one of each from a picture",
 )
 @seed("Images")
 @option(

@@ -57,7 +57,7 @@ class Plane:
         with torch.inference_mode():
             for part in torch.split(steps, batch_size):
                 y = torch.full((len(part),), label, device=part.device)
-                values.append(energy_of(energy, classifier(self.points(part)), y).double().cpu())
+                values.append(energy_of(energy, classifier(self.points(part)), y).cpu().double())
                 bar(len(part))
         return torch.cat(values).view(self.grid, self.grid).numpy()
 
@@ -80,7 +80,7 @@ class Plane:
             angles: In the plane of a and b.
         """
         toward = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-        directions = self.directions.flatten(1).double().cpu().numpy()
+        directions = self.directions.flatten(1).cpu().double().numpy()
         lengths = np.stack([_length(norm, step @ directions) for step in toward])
         return toward * (radius / lengths)[:, None]
 

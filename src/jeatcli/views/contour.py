@@ -110,15 +110,16 @@ class Contour(View):
         x, y = scene.image(index)
         toward = self._toward(scene, model, x, y, index)
         found = torch.stack([image - x for image in toward.values()]) if toward else x[:0]
-        drawn = random_directions(x, scene.seed).to(x.device)
-        basis = orthonormal(torch.cat([found.double().view(-1, *x.shape), drawn])[:2])
+        drawn = random_directions(x, scene.seed)
+        # In float64 on the CPU, for Apple's devices have none.
+        basis = orthonormal(torch.cat([found.cpu().double().view(-1, *x.shape), drawn])[:2])
         if not basis.isfinite().all():
             raise UsageProblem(
                 f"`{model.name}` has no such plane through image {index}: {' and '.join(toward)} "
                 "and the image lie on one line",
                 "choose another image, or `--axes random`",
             )
-        directions = scaled(basis, unit, self.unit_norm)
+        directions = scaled(basis, unit, self.unit_norm).to(x.device)
         places = {name: _coordinates(image - x, directions) for name, image in toward.items()}
         marks = tuple((name, *place) for name, place in places.items())
         return Cut(model, label, index, x, y, directions, marks)
@@ -188,8 +189,8 @@ class Cut:
 
 def _coordinates(offset: Tensor, directions: Tensor) -> tuple[float, float]:
     """Return (a, b) of an offset (C,H,W) in the plane of orthogonal directions (2,C,H,W)."""
-    flat = directions.flatten(1).double()
-    a, b = (flat @ offset.flatten().double()) / flat.square().sum(1)
+    flat = directions.flatten(1).cpu().double()
+    a, b = (flat @ offset.flatten().cpu().double()) / flat.square().sum(1)
     return float(a), float(b)
 
 

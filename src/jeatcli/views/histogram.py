@@ -131,7 +131,7 @@ class Histogram(View):
         with scene.reporter.track("energies", len(scene.models) * len(sets) * len(x)) as bar:
             for model in scene.models:
                 artist = generate.with_statistics(model, scene.data_dir, scene.reporter)
-                source = Source(artist, x, y, threat, other, scene.seed)
+                source = Source(artist, x, y, threat, other, scene.seed, scene.batch_size)
                 for name in sets:
                     found = _energies(model, getattr(source, name), len(x), scene.batch_size, bar)
                     values[name].append(finite(model, found, f"on the set `{name}`"))
@@ -163,6 +163,7 @@ class Source:
     threat: Threat
     other: Tensor | None
     seed: int
+    batch_size: int
 
     def test(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the images themselves."""
@@ -197,7 +198,8 @@ class Source:
     def drawn(self) -> Tensor:
         """Samples of the run, drawn for the images' classes."""
         descent = generate.defaults(self.model)
-        return generate.draw(self.model, self.y.cpu(), descent, self.seed)
+        size = min(self.batch_size, 256)
+        return generate.draw(self.model, self.y.cpu(), descent, self.seed, size)
 
     def samples(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return samples of the run."""

@@ -135,6 +135,7 @@ class Path(View):
             raise UsageProblem(f"beyond must be at least 0 steps, not {self.beyond}")
 
     def measure(self, scene: Scene) -> Paths:
+        self._check(len(scene.images.classes))
         threat = scene.threat(self.norm, self.eps)
         x, y = scene.first(self.num)
         ways: dict[str, NDArray[np.float32]] = {}
@@ -146,6 +147,23 @@ class Path(View):
             ways[way] = np.stack([values for values, _ in found])
             seen[way] = np.stack([classes for _, classes in found])
         return Paths(scene.models, self, threat, ways, seen)
+
+    def _check(self, classes: int) -> None:
+        """Refuse an objective that leads nowhere, or that so few classes do not have.
+
+        Raises:
+            UsageProblem: Naming another.
+        """
+        if self.objective == "kl":
+            raise UsageProblem(
+                "the way begins at the image itself, where the gradient of `kl` is zero",
+                "use another `--objective`",
+            )
+        if classes < (needed := pgd.least_classes(self.objective, targeted=False)):
+            raise UsageProblem(
+                f"objective `{self.objective}` needs {needed} classes; there are {classes}",
+                "use `--objective margin`",
+            )
 
     def _walk(
         self,

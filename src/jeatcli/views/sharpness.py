@@ -154,8 +154,8 @@ def _in_batches(
         place = index.to(x.device)
         parts.append(probe(x[place], y[place], index))
         bar(len(index))
-    joined = {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
-    return {name: each.cpu().numpy().T for name, each in joined.items()}
+    joined = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+    return {name: each.double().numpy().T for name, each in joined.items()}
 
 
 VIEW = SharpnessView
