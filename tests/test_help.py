@@ -127,9 +127,10 @@ def test_page_is_up_to_date():
 
 def test_names_known_without_torch_are_those_of_the_core():
     from jeatcli import config, generate, models, pgd
-    from jeatcli.views import _base, _plane, contour
+    from jeatcli.views import _base, _plane, contour, path
 
     assert parameters.OBJECTIVES == pgd.OBJECTIVES
+    assert parameters.PATH_OBJECTIVES == path.OBJECTIVES
     assert parameters.SAMPLERS == generate.SAMPLERS
     assert parameters.STARTS == generate.STARTS
     assert parameters.ENERGIES == _base.ENERGIES

@@ -22,7 +22,7 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a file of Inception's layout that holds random numbers."""
     from torch_fidelity import FeatureExtractorInceptionV3, feature_extractor_inceptionv3
 
-    class Blank(FeatureExtractorInceptionV3):  # type: ignore[misc]
+    class Blank(FeatureExtractorInceptionV3):
         def load_state_dict(self, *_: object) -> None:
             return None
 

@@ -15,7 +15,7 @@ from quick import config
 
 from jeatcli import memory
 from jeatcli.cli import translate
-from jeatcli.errors import JeatError
+from jeatcli.errors import JeatError, no_memory
 from jeatcli.methods.standard import METHOD
 from jeatcli.models import Classifier
 from jeatcli.optimize import optimizer_tensors
@@ -115,8 +115,8 @@ def test_other_errors_pass_through(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_all_that_torch_says_where_there_is_no_memory(text: str) -> None:
-    assert memory.is_exhausted(RuntimeError(text))
-    assert not memory.is_exhausted(ValueError(text))
+    assert no_memory(RuntimeError(text))
+    assert not no_memory(ValueError(text))
     assert "out of memory" in translate(RuntimeError(text)).message
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -162,9 +163,9 @@ def test_features_of_a_data_set_are_taken_once(
     counted: list[int] = []
     extract = features.extract
 
-    def count(images: Tensor, *rest: object) -> features.Features:
+    def count(images: Tensor, *rest: Any) -> features.Features:
         counted.append(len(images))
-        return extract(images, *rest)  # type: ignore[arg-type]
+        return extract(images, *rest)
 
     monkeypatch.setattr(features, "extract", count)
     again = image_scores(artist, features=judge, **settings)
@@ -248,12 +249,10 @@ def test_leaves_no_trace_and_says_nothing(
         ({"inception_weights": "w.pth"}, "no use"),
     ],
 )
-def test_bad_settings(
-    settings: dict[str, object], message: str, judge: Model, tmp_path: Path
-) -> None:
+def test_bad_settings(settings: dict[str, Any], message: str, judge: Model, tmp_path: Path) -> None:
     render.save_images(torch.rand(4, 1, 8, 8), tmp_path / "p")
     with pytest.raises(UsageProblem, match=message):
-        image_scores(tmp_path / "p", features=judge, **settings)  # type: ignore[arg-type]
+        image_scores(tmp_path / "p", features=judge, **settings)
 
 
 def test_runs_that_do_not_fit(judge: Model, tmp_path: Path) -> None:

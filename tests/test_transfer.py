@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from linear import Linear, batch, distances, linear
@@ -56,8 +58,8 @@ def test_what_breaks_the_judge_alone_is_found_on_another_network(name: str) -> N
     wide = Threat("linf", 2 * plan.threat.eps)
 
     def found(restarts: int) -> Tensor:
-        few = {"queries": 60} if name == "square" else {"steps": 10}
-        more = Plan(wide, restarts=restarts, **few)  # type: ignore[arg-type]
+        few: dict[str, Any] = {"queries": 60} if name == "square" else {"steps": 10}
+        more = Plan(wide, restarts=restarts, **few)
         moved = attacks.get(name, more)(Search(source, judge=judge), images, more)
         return images.broken(judge(moved))
 

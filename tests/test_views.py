@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_line import here, refused
 from tiny import load_run
 
 from jeatcli import data, pgd
@@ -17,7 +18,6 @@ from jeatcli.errors import UsageProblem
 from jeatcli.landscape import Landscape, draw, energy_landscape, save_numbers
 from jeatcli.randomness import ImageRng
 from jeatcli.recipe import Recipe
-from jeatcli.views import path
 from jeatcli.views._probe import top_eigenvalue
 from jeatcli.views.histogram import Histograms
 from jeatcli.views.path import Paths
@@ -79,11 +79,13 @@ def test_numbers_do_not_depend_on_the_batch(two: list[Model]) -> None:
 
 
 def test_what_leads_nowhere_is_refused(two: list[Model]) -> None:
-    with pytest.raises(UsageProblem, match="the gradient of `kl` is zero"):
+    with pytest.raises(UsageProblem, match="unknown objective `kl`"):
         energy_landscape(two[:1], kind="path", num=3, objective="kl")
+    said = here("landscape", two[0].path, "--kind", "path", "--objective", "kl")
+    refused(said, 2, "'kl' is not one of")
     with pytest.raises(UsageProblem, match="`dlr` needs 3 classes; there are 2"):
-        path.VIEW(objective="dlr")._check(2)
-    path.VIEW(objective="dlr")._check(3)
+        pgd.check_classes("dlr", 2)
+    pgd.check_classes("dlr", 3)
 
 
 def test_samples_of_a_histogram_are_drawn_in_batches(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -55,9 +56,9 @@ def save_run(
     return path
 
 
-def load_run(name: str, **settings: object) -> Model:
+def load_run(name: str, **settings: Any) -> Model:
     """Write a run and load it."""
-    return checkpoint.load(save_run(name, **settings), device="cpu")  # type: ignore[arg-type]
+    return checkpoint.load(save_run(name, **settings), device="cpu")
 
 
 class Listener(Silent):

@@ -15,6 +15,7 @@ from typing import ClassVar, Protocol
 from torch import Tensor
 
 from . import checkpoint, generate, render, runs
+from .batch_size import USUAL
 from .checkpoint import Model
 from .errors import Interrupted
 from .guard import Guard
@@ -165,7 +166,7 @@ class Grids:
             num=self.rows * columns,
             classes=range(columns),
             init=start,
-            batch_size=min(256, trainer.loader.batch_size),
+            batch_size=min(USUAL, trainer.loader.share),
         )
         if not trainer.ranks.leader:
             return

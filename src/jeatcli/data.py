@@ -181,6 +181,11 @@ class Loader:
     def __len__(self) -> int:
         return len(self.images) // self.batch_size
 
+    @property
+    def share(self) -> int:
+        """Images of a batch that this process has."""
+        return self.batch_size // self.parts
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of `epoch` from batch `start` on.
 
@@ -193,10 +198,9 @@ class Loader:
         if self.augment:
             shifts = torch.randint(2 * CROP + 1, (len(x), 2), generator=generator).to(x.device)
             flips = torch.randint(2, (len(x),), generator=generator).bool().to(x.device)
-        share = self.batch_size // self.parts
         for batch in range(start, len(self)):
-            first = batch * self.batch_size + self.part * share
-            part = slice(first, first + share)
+            first = batch * self.batch_size + self.part * self.share
+            part = slice(first, first + self.share)
             chosen = order[part]
             pixels = x[chosen]
             if self.augment:

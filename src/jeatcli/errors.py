@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 # What torch says besides its own exception, on a CPU and where a library or the driver found none.
-NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class JeatError(Exception):
@@ -73,3 +73,11 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
     best = max(known, key=likeness, default=None)
     return best if best is not None and likeness(best)[0] >= 0.5 else None
+
+
+def no_memory(problem: BaseException) -> bool:
+    """Tell whether torch found no memory, on an accelerator or on the CPU, without importing it."""
+    names = {kind.__name__ for kind in type(problem).__mro__}
+    return "OutOfMemoryError" in names or (
+        isinstance(problem, RuntimeError) and any(each in str(problem) for each in _NO_MEMORY)
+    )

@@ -120,7 +120,7 @@ def _register() -> str:
     """Register the extractor that takes rows apart; return the name by which it is called."""
     from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 
-    class Parts(FeatureExtractorBase):  # type: ignore[misc]
+    class Parts(FeatureExtractorBase):  # type: ignore[misc]  # a library without types
         """Give torch-fidelity what was extracted before."""
 
         def __init__(self, name: str, wanted: list[str], width: int, **_: object) -> None:

@@ -8,19 +8,12 @@ import torch
 from torch import Tensor
 
 from .data import unit
-from .errors import NO_MEMORY, JeatError
+from .errors import JeatError, no_memory
 from .randomness import BatchRng
 from .trainer import Objective, Trainer
 
 # Halvings of the interval between the largest size that fitted and the smallest that did not.
 _REFINEMENTS = 3
-
-
-def is_exhausted(problem: BaseException) -> bool:
-    """Tell whether torch found no memory, on an accelerator or on the CPU."""
-    return isinstance(problem, torch.OutOfMemoryError) or (
-        isinstance(problem, RuntimeError) and any(each in str(problem) for each in NO_MEMORY)
-    )
 
 
 def too_large(trainer: Trainer) -> JeatError:
@@ -44,7 +37,7 @@ def largest_batch(trainer: Trainer) -> int:
     # Its gradients would still be exchanged, with ranks that do not try.
     trainer.objective = Objective(trainer.method, trainer.model)
     gc.collect()
-    fits, fails = 0, trainer.loader.batch_size // parts
+    fits, fails = 0, trainer.loader.share
     while not fits and fails > 1:
         middle = fails // 2
         fits, fails = (middle, fails) if _fits(trainer, middle) else (0, middle)
@@ -67,7 +60,7 @@ def _fits(trainer: Trainer, size: int) -> bool:
         torch.autograd.backward(loss)
         trainer.optimizer.step()
     except (torch.OutOfMemoryError, RuntimeError) as problem:
-        if not is_exhausted(problem):
+        if not no_memory(problem):
             raise
         return False
     return True

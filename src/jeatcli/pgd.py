@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import energy
-from .errors import unknown
+from .errors import UsageProblem, unknown
 from .randomness import Rng
 from .threat import Threat
 
@@ -207,9 +207,18 @@ def _targeted(name: str, y: Tensor, target: Tensor) -> PerImage:
     return lambda logits: -energy.cross_entropy(logits, target)
 
 
-def least_classes(name: str, targeted: bool) -> int:
-    """Return how many classes the objective needs at least."""
-    return _LEAST_CLASSES.get(f"targeted {name}" if targeted else name, 2)
+def check_classes(name: str, classes: int, targeted: bool = False) -> None:
+    """Refuse an objective that compares more classes than there are.
+
+    Raises:
+        UsageProblem: Naming one that does not.
+    """
+    needed = _LEAST_CLASSES.get(f"targeted {name}" if targeted else name, 2)
+    if classes < needed:
+        raise UsageProblem(
+            f"objective `{name}` needs {needed} classes; there are {classes}",
+            "use the objective `margin`",
+        )
 
 
 def ascend(

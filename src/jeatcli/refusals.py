@@ -20,12 +20,7 @@ def refuse_unfit(attacks: Sequence[Attack], classes: int, targeted: bool) -> Non
         UsageProblem: Naming one that can.
     """
     for attack in attacks:
-        objective = attack.options.get("objective", "ce")
-        if classes < (needed := pgd.least_classes(objective, targeted)):
-            raise UsageProblem(
-                f"objective `{objective}` needs {needed} classes; there are {classes}",
-                "use `--objective margin`",
-            )
+        pgd.check_classes(attack.options.get("objective", "ce"), classes, targeted)
         if attack.unfit and (reason := attack.unfit(classes, targeted, attack.options)):
             raise UsageProblem(*reason)
 

@@ -156,8 +156,7 @@ class ClassStatistics:
         weights = rng.normal(like.new_empty(len(y), factor.shape[1], 1, 1))
         # The directions are gathered for a part of the images at a time.
         count = max(_GATHERED // factor[0].numel(), 1)
-        weights = weights.flatten(1)
-        parts = zip(torch.split(weights, count), torch.split(y, count), strict=True)
+        parts = zip(weights.flatten(1).split(count), y.split(count), strict=True)
         return torch.cat([torch.einsum("nr,nrchw->nchw", w, factor[k]) for w, k in parts])
 
     def to(self, device: torch.device | str) -> ClassStatistics:

@@ -10,7 +10,7 @@ import torch
 from . import memory, runs
 from .attacks import Plan
 from .callbacks import Grids, Saver, Stop
-from .errors import Diverged, JeatError
+from .errors import Diverged, JeatError, no_memory
 from .guard import RanAway
 from .log import Log
 from .profiling import Profile
@@ -96,7 +96,7 @@ class Survivor:
         except (torch.OutOfMemoryError, RuntimeError) as problem:
             if lost(problem):
                 raise rank_lost() from problem
-            if not memory.is_exhausted(problem):
+            if not no_memory(problem):
                 raise
             exhausted = True
         if exhausted:  # Here, for the error's traceback holds the tensors of the step that failed.

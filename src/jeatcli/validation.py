@@ -10,6 +10,7 @@ from torch import Tensor
 
 from . import data
 from .attacks import Plan
+from .batch_size import USUAL
 from .evaluate import judge
 from .log import Log
 from .trainer import Metrics, Trainer, due
@@ -47,7 +48,7 @@ class Validation:
     def on_epoch(self, trainer: Trainer) -> None:
         if not due(trainer, self.every):
             return
-        size = min(256, trainer.loader.batch_size)
+        size = min(USUAL, trainer.loader.share)
         found = judge(trainer.average.model, self.images, ["pgd"], self.plan, batch_size=size)
         self.log.extra |= {
             f"{self.name}_clean": found["clean"],

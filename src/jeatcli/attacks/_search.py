@@ -70,7 +70,7 @@ class Search:
         """Return the float32 logits (n, K) of images (n, C, H, W) in [0, 1]."""
         self.forward += len(x)
         if x.requires_grad:
-            x.register_hook(self._look)  # type: ignore[no-untyped-call]
+            x.register_hook(self._look)
         logits: Tensor = self._quick(x)
         return logits
 
@@ -108,7 +108,7 @@ class Search:
     def surely_broken(self, batch: Batch, moved: Tensor) -> Tensor:
         """Return which of the moved images the plain classifier takes for something else."""
         self.forward += len(moved)
-        return batch.broken(self.plain(moved)) & _numbers(moved)
+        return batch.broken(self.plain(moved))
 
     @torch.no_grad()
     def judged(self, batch: Batch, moved: Tensor) -> Tensor:

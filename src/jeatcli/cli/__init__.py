@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from .. import launch
-from ..errors import NO_MEMORY, Diverged, Interrupted, JeatError, UsageProblem, unknown
+from ..errors import Diverged, Interrupted, JeatError, UsageProblem, no_memory, unknown
 
 # The first lines of the commands' docstrings, so that `jeat --help` need not import them.
 COMMANDS = {
@@ -117,7 +117,7 @@ def translate(problem: BaseException) -> Failure:
             )
         case OSError() if problem.filename is not None:
             return Failure(f"{problem.strerror or 'cannot use it'}: `{problem.filename}`")
-        case _ if _is_device_memory(problem):
+        case _ if no_memory(problem):
             return Failure(
                 "the device is out of memory", "use a smaller `--batch-size`, or `--device cpu`"
             )
@@ -139,14 +139,6 @@ def translate(problem: BaseException) -> Failure:
     return Failure(
         f"internal: {type(problem).__name__}{': ' if first else ''}{first}",
         "run it again with `JEAT_DEBUG=1` to see the traceback, and report it",
-    )
-
-
-def _is_device_memory(problem: BaseException) -> bool:
-    """Tell whether torch ran out of memory, without importing torch."""
-    names = {kind.__name__ for kind in type(problem).__mro__}
-    return "OutOfMemoryError" in names or (
-        isinstance(problem, RuntimeError) and any(each in str(problem) for each in NO_MEMORY)
     )
 
 

@@ -30,7 +30,7 @@ from .parameters import (
     KIND,
     NATURAL,
     NORM,
-    OBJECTIVES,
+    PATH_OBJECTIVES,
     PLANE_AXES,
     POSITIVE,
     RUN,
@@ -120,7 +120,7 @@ other_options = combine(
     _other(
         "--objective",
         help="What the attack raises (path)",
-        type=click.Choice(OBJECTIVES),
+        type=click.Choice(PATH_OBJECTIVES),
         metavar="OBJECTIVE",
         shown="ce",
     ),

@@ -123,7 +123,8 @@ ACTIVATIONS = ("relu", "silu")
 ENERGIES = ("joint", "marginal", "ce")
 PLANE_AXES = ("random", "adversarial", "classes")
 UNIT_NORMS = ("rms", "l2", "linf")
-OBJECTIVES = ("ce", "joint", "marginal", "margin", "dlr", "kl")
+PATH_OBJECTIVES = ("ce", "joint", "marginal", "margin", "dlr")
+OBJECTIVES = (*PATH_OBJECTIVES, "kl")
 
 
 class Number(ParamType):

@@ -110,12 +110,7 @@ class Adversarial(Method):
 
     def setup(self, scene: Scene) -> None:
         super().setup(scene)
-        classes, objective = len(scene.statistics.mean), self.attack_objective
-        if classes < (needed := pgd.least_classes(objective, targeted=False)):
-            raise UsageProblem(
-                f"objective `{objective}` needs {needed} classes; there are {classes}",
-                "use `-O attack_objective=margin`",
-            )
+        pgd.check_classes(self.attack_objective, len(scene.statistics.mean))
 
     def attack(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Tensor:
         """Return the adversarial examples of a batch."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import data, energy, generate, pgd
+from ..batch_size import USUAL
 from ..detection import auroc
 from ..errors import UsageProblem
 from ..model import Model
@@ -198,7 +199,7 @@ class Source:
     def drawn(self) -> Tensor:
         """Samples of the run, drawn for the images' classes."""
         descent = generate.defaults(self.model)
-        size = min(self.batch_size, 256)
+        size = min(self.batch_size, USUAL)
         return generate.draw(self.model, self.y.cpu(), descent, self.seed, size)
 
     def samples(self, index: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -35,6 +35,8 @@ from ._base import (
 WAYS = ("pgd", "sgld")
 QUANTITIES = ("joint", "marginal", "ce", "correct")
 QUANTILES = (0.1, 0.9)
+# The divergence is least at the image, where the way begins: its gradient is zero there.
+OBJECTIVES = tuple(name for name in pgd.OBJECTIVES if name != "kl")
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Path(View):
 
     Args:
         num: How many test images, the first ones.
-        objective: What the attack raises, one of `pgd.OBJECTIVES`.
+        objective: What the attack raises, one of `OBJECTIVES`.
         norm, eps: Its ball.
         steps: Inside the ball, each of 2.5 eps / steps.
         beyond: Steps that leave it.
@@ -127,7 +129,7 @@ class Path(View):
 
     def __post_init__(self) -> None:
         check_norm(self.norm)
-        one_of("objective", self.objective, pgd.OBJECTIVES)
+        one_of("objective", self.objective, OBJECTIVES)
         positive(steps=self.steps, chain=self.chain)
         if self.eps is not None:
             positive(eps=self.eps)
@@ -135,7 +137,7 @@ class Path(View):
             raise UsageProblem(f"beyond must be at least 0 steps, not {self.beyond}")
 
     def measure(self, scene: Scene) -> Paths:
-        self._check(len(scene.images.classes))
+        pgd.check_classes(self.objective, len(scene.images.classes))
         threat = scene.threat(self.norm, self.eps)
         x, y = scene.first(self.num)
         ways: dict[str, NDArray[np.float32]] = {}
@@ -147,23 +149,6 @@ class Path(View):
             ways[way] = np.stack([values for values, _ in found])
             seen[way] = np.stack([classes for _, classes in found])
         return Paths(scene.models, self, threat, ways, seen)
-
-    def _check(self, classes: int) -> None:
-        """Refuse an objective that leads nowhere, or that so few classes do not have.
-
-        Raises:
-            UsageProblem: Naming another.
-        """
-        if self.objective == "kl":
-            raise UsageProblem(
-                "the way begins at the image itself, where the gradient of `kl` is zero",
-                "use another `--objective`",
-            )
-        if classes < (needed := pgd.least_classes(self.objective, targeted=False)):
-            raise UsageProblem(
-                f"objective `{self.objective}` needs {needed} classes; there are {classes}",
-                "use `--objective margin`",
-            )
 
     def _walk(
         self,
