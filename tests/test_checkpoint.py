@@ -48,6 +48,14 @@ def test_the_classifier_comes_back(trained: Path) -> None:
     assert again.name == model.name == "digits-at"
 
 
+def test_every_file_of_a_run_may_be_read_by_whom_the_umask_lets(trained: Path) -> None:
+    usual = trained.parent / "touched"
+    usual.touch()
+    files = [path for path in trained.rglob("*") if path.is_file()]
+    assert {runs.MODEL_FILE, "config.toml"} <= {path.name for path in files}
+    assert {path.stat().st_mode for path in files} == {usual.stat().st_mode}
+
+
 def test_class_statistics_travel_with_the_weights(trained: Path) -> None:
     images = data.load("digits", "train").first(128)
     mean = checkpoint.load(trained).statistics.mean[3]

@@ -55,7 +55,13 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        beside.touch()
+        usual = beside.stat().st_mode
         write(beside)
+        # safetensors makes files that their owner alone can read; those of a run are for all
+        # whom the umask lets read the rest of it.
+        if beside.stat().st_mode != usual:
+            beside.chmod(usual)
         with beside.open("rb+") as handle:
             os.fsync(handle.fileno())
         os.replace(beside, path)
