@@ -101,6 +101,9 @@ class Layout:
         width, height = figure.get_size_inches()
         middle = (_LEFT + self.width / 2) / width
         half_way = (_BOTTOM + self.height / 2) / height
+        if self.across == 1:
+            # The unit, in parentheses, goes below: beside a long name it is wider than a panel.
+            across = across.replace(" (", "\n(")
         figure.text(middle, 0.45 / height, across, ha="center", va="center")
         figure.text(0.16 / width, half_way, up, ha="center", va="center", rotation=90)
         figure.legend(

@@ -104,7 +104,8 @@ def _lines(axis: Any, panel: Panel, values: NDArray[np.float64], norm: Any, leve
     drawn = axis.contour(
         steps, steps, values, levels=chosen, colors=inks, linewidths=0.6, linestyles=style
     )
-    places = _label_places([path.vertices for path in drawn.get_paths()], panel.plane.span)
+    lines = [path.vertices for path in drawn.get_paths()]
+    places = _label_places(lines, panel.plane.span, [(a, b) for _, a, b in panel.marks])
     if places:
         axis.clabel(drawn, fontsize=7, inline_spacing=2, manual=places, fmt=figure_text)
 
@@ -121,16 +122,18 @@ def _choose(values: NDArray[np.float64], levels: Any) -> tuple[list[float], str]
     return [float(level) for level in finer if low < level < high], "dashed"
 
 
-def _label_places(lines: list[Any], span: float) -> list[tuple[float, float]]:
-    """Find a place for each line's label: off the ball, the thumbnail, the edge and each other."""
+def _label_places(
+    lines: list[Any], span: float, marks: list[tuple[float, float]]
+) -> list[tuple[float, float]]:
+    """Find a place for each line's label: off ball, thumbnail, edge, marks and each other."""
     places: list[tuple[float, float]] = []
     for line in lines:
         points = line[::2] / span
         clear = (np.hypot(*points.T) > max(0.35, 1.25 / span)) & (np.abs(points).max(1) < 0.85)
         clear &= (points > -0.35).any(1)
         candidates = points[clear]
-        if places and len(candidates):
-            taken = np.array(places) / span
+        if (places or marks) and len(candidates):
+            taken = np.array(marks + places) / span
             room = np.hypot(*(candidates[:, None] - taken).transpose(2, 0, 1)).min(1)
             candidates = candidates[room > 0.2]
         if len(candidates):

@@ -14,8 +14,9 @@ from ._lines import COLOURS
 if TYPE_CHECKING:
     from .histogram import Histograms
 
-# Inches: a panel's width, a ridge's height, what lies around them.
+# Inches: a panel's width, a ridge's height, what lies around them; and what the legend takes.
 _WIDTH, _ROW, _LEFT, _REST = 1.9, 0.42, 1.0, 0.95
+_LEGEND = 3.9
 _BINS = 48
 _CUT = (0.005, 0.995)
 
@@ -25,7 +26,8 @@ def histogram_figure(found: Histograms) -> Any:
     from matplotlib.figure import Figure
 
     names = labels_of(found.models)
-    size = (_LEFT + _WIDTH * len(names), _REST + _ROW * len(found.values))
+    width = max(_LEFT + _WIDTH * len(names), _LEGEND)
+    size = (width, _REST + _ROW * len(found.values))
     figure = Figure(figsize=size, dpi=200, layout="constrained")
     axes = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
     for run, (axis, name) in enumerate(zip(axes, names, strict=True)):

@@ -41,8 +41,10 @@ def surface_figure(found: Contours) -> Any:
         axis.set_box_aspect(None, zoom=1.2)
         axis.locator_params(nbins=4)
         axis.tick_params(labelsize=6, pad=-3)
+        # The colour bar has the heights.
+        axis.set_zticklabels([])
         name_panel(axis, panel)
     layout.colour_bar(figure, mesh, energy_label(found))
     across, up = axis_labels(found)
-    layout.captions(figure, f"left to right: {across}; front to back: {up}", "", {})
+    layout.captions(figure, f"left to right: {across}\nfront to back: {up}", "", {})
     return figure
