@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -206,6 +207,29 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     again = here(*command)
     assert "going on where the attack was interrupted" in again.stderr
     assert not list(run.glob("attack-*/"))
+
+
+def test_a_run_of_others_that_is_only_read_goes_on_as_well(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = save_run("theirs", gain=2.0).parent
+    access = os.access
+
+    def only_read(path: Any, mode: int) -> bool:
+        return access(path, mode) and not (mode & os.W_OK and Path(path).resolve() == run)
+
+    monkeypatch.setattr(os, "access", only_read)
+    command = ("attack", "theirs", "--attack", "fgsm", "-n", 50, "--batch-size", 2)
+    mine = tmp_path / "mine.json"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1, KeyboardInterrupt)
+        assert here(*command, "-o", mine).exit_code == 130
+    again = here(*command, "-o", mine)
+    assert again.exit_code == 0
+    assert "going on where the attack was interrupted" in again.stderr
+    assert "cannot" not in again.stderr
+    assert json.loads(mine.read_text())["n"] == 50
+    assert not list(run.glob("attack*"))
 
 
 @pytest.mark.parametrize("smaller", [3, None])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -209,12 +210,13 @@ def _subject(path: Path, out: Path | None, curve: bool) -> Subject:
     from ..curve import Subject
     from ..runs import MODEL_FILE, is_foreign
 
-    run = path.parent
+    run, ours = path.parent, cache_dir() / "attacks"
     if is_foreign(path) or not (run / MODEL_FILE).is_file():
-        return Subject(path, out, progress=cache_dir() / "attacks")
+        return Subject(path, out, progress=ours)
     which = "" if path.name == MODEL_FILE else f"-{path.stem}"
     usual = run / f"attack{which}{'-curve' if curve else ''}.json"
-    return Subject(path, out or usual, None if out else run / "attacks", run)
+    progress = run if os.access(run, os.W_OK) else ours
+    return Subject(path, out or usual, None if out else run / "attacks", progress)
 
 
 def _fit_together(runs: int, radii: int, out: Path | None, images_to: Path | None) -> None:
