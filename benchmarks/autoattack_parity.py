@@ -9,8 +9,7 @@ of `--search`, in batches of the same size, and with `--compile` on a compiled n
 compilation counts. Each of the four parts is run by itself on all images that are classified
 correctly, then the whole on what is left. Starts are random and not shared, so that images near the
 limit may fall either way; to tell that noise from a difference, the reference is also run with a
-second seed (`--seeds 2`). With `--shared` a second table has APGD from shared starts, where only
-rounding is left to chance.
+second seed (`--seeds 2`), and autoattack_shared.py has both sides draw the same numbers.
 """
 
 from __future__ import annotations
@@ -26,11 +25,8 @@ from published_loops import plain
 from pyautoattack import AutoAttack
 from torch import Tensor
 
-from jeatcli import attacks, data, pgd
-from jeatcli.attacks import Batch, Plan, Search, apgd_ce, apgd_dlr, apgd_t
-from jeatcli.attacks._apgd import Ascent
-from jeatcli.attacks._base import Found
-from jeatcli.attacks._targets import likeliest
+from jeatcli import attacks, data
+from jeatcli.attacks import Batch, Plan, Search
 from jeatcli.checkpoint import Model, load
 from jeatcli.foreign import Foreign
 from jeatcli.threat import Threat, parse_number
@@ -65,17 +61,21 @@ class Case:
             guesses = torch.cat([self.model.classifier(part).argmax(1) for part in parts])
         return guesses == self.y
 
+    def reference(self, seed: int) -> AutoAttack:
+        """Return pyautoattack on the same network, in torch's own memory layout."""
+        return AutoAttack(
+            plain(self.model.classifier).eval(),
+            norm=NORMS[self.threat.norm],
+            eps=self.threat.eps,
+            seed=seed,
+            device=self.model.device,
+        )
+
 
 def reference(case: Case, parts: Sequence[str], seed: int) -> Outcome:
     """Attack by pyautoattack."""
     began = time.perf_counter()
-    judge = AutoAttack(
-        plain(case.model.classifier).eval(),
-        norm=NORMS[case.threat.norm],
-        eps=case.threat.eps,
-        seed=seed,
-        device=case.model.device,
-    )
+    judge = case.reference(seed)
     judge.attacks_to_run = list(parts)
     moved, _ = judge.run_standard_evaluation(case.x, case.y, batch_size=case.batch_size)
     return Outcome(case.robust(moved), time.perf_counter() - began)
@@ -100,34 +100,6 @@ def ours(case: Case, parts: Sequence[str], dtype: torch.dtype | None, compiled: 
     return Outcome(robust, time.perf_counter() - began)
 
 
-def shared(case: Case) -> None:
-    """Run APGD of both from the same starts, on the targeted loss toward the likeliest class."""
-    judge = AutoAttack(
-        plain(case.model.classifier).eval(),
-        norm=NORMS[case.threat.norm],
-        eps=case.threat.eps,
-        seed=0,
-        device=case.model.device,
-    )
-    places = torch.arange(len(case.x), device=case.x.device)
-    batch = Batch(case.x, case.y, None, places)
-    search, ball = Search(case.model.classifier), pgd.ball(case.threat)
-    classes = likeliest(search, batch)[:, :1]
-    start = ball.edge(case.x, batch.rng(1))
-    print("\n| from shared starts | robust, jeat | robust, reference | agree |")
-    print("| --- | --- | --- | --- |", flush=True)
-    for name, loss in (("ce", apgd_ce.loss), ("dlr", apgd_dlr.loss), ("dlr-targeted", apgd_t.loss)):
-        theirs = judge.apgd_targeted if name == "dlr-targeted" else judge.apgd
-        theirs.loss, theirs.y_target = name, classes[:, 0]
-        theirs.init_hyperparam(case.x)
-        _, withstood, _, _ = theirs.attack_single_run(case.x, case.y, x_init=start)
-        found = Found(batch)
-        Ascent(search, loss, ball, steps=100).run(batch.toward_each(classes), places, start, found)
-        same = (found.broken == ~withstood.bool()).float().mean().item()
-        cells = ((~found.broken).float().mean().item(), withstood.float().mean().item(), same)
-        print(f"| apgd, {name} | " + " | ".join(f"{cell:.4f}" for cell in cells) + " |", flush=True)
-
-
 def row(
     name: str, search: str, n: int, mine: Outcome, theirs: Outcome, again: Outcome | None
 ) -> str:
@@ -137,8 +109,8 @@ def row(
         search,
         f"{mine.robust.sum().item() / n:.4f}",
         f"{theirs.robust.sum().item() / n:.4f}",
-        agreement(mine, theirs, n),
-        "" if again is None else agreement(again, theirs, n),
+        agreement(mine.robust, theirs.robust, n),
+        "" if again is None else agreement(again.robust, theirs.robust, n),
         f"{mine.seconds:.1f}",
         f"{theirs.seconds:.1f}",
         f"{mine.seconds / theirs.seconds:.2f}",
@@ -146,9 +118,9 @@ def row(
     return "| " + " | ".join(cells) + " |"
 
 
-def agreement(one: Outcome, other: Outcome, n: int) -> str:
+def agreement(one: Tensor, other: Tensor, n: int) -> str:
     """Write the share of all n images with one verdict; those misclassified as they are agree."""
-    return f"{1 - (one.robust != other.robust).sum().item() / n:.4f}"
+    return f"{1 - (one != other).sum().item() / n:.4f}"
 
 
 def subject(given: argparse.Namespace) -> Model:
@@ -159,24 +131,24 @@ def subject(given: argparse.Namespace) -> Model:
     return load(given.run, foreign=foreign)
 
 
-def main() -> None:
-    """Compare and print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def options(purpose: str) -> argparse.ArgumentParser:
+    """Return the options that say what is attacked."""
+    parser = argparse.ArgumentParser(description=purpose.partition("\n")[0])
     parser.add_argument("run")
     parser.add_argument("-n", type=int, default=500)
     parser.add_argument("--norm", default="linf", choices=NORMS)
     parser.add_argument("--eps", type=parse_number, default=None, help="as 8/255")
-    parser.add_argument("--parts", nargs="*", default=[*PARTS, "all"], choices=[*PARTS, "all"])
-    parser.add_argument("--shared", action="store_true", help="APGD from shared starts as well")
     parser.add_argument("--batch-size", type=int, default=250)
-    parser.add_argument("--seeds", type=int, default=1, choices=(1, 2))
-    parser.add_argument("--search", nargs="+", default=["fp32"], choices=SEARCHES)
     parser.add_argument("--compile", action="store_true")
     for name in ("arch", "dataset"):
         parser.add_argument(f"--{name}", help="of a state dict of others")
     for name in ("mean", "std"):
         parser.add_argument(f"--{name}", type=float, nargs="+", help="of a state dict of others")
-    given = parser.parse_args()
+    return parser
+
+
+def chosen(given: argparse.Namespace) -> Case:
+    """Return what the options name, the images alone that are classified correctly, and tell it."""
     logging.getLogger("auto-attack").setLevel(logging.ERROR)
     model = subject(given)
     images = data.load(model.meta.dataset, "test").first(given.n).to(model.device)
@@ -187,6 +159,17 @@ def main() -> None:
     case = Case(model, x[correct], images.y[correct], threat, given.batch_size)
     threads = f"{torch.get_num_threads()} threads" + (", ours compiled" if given.compile else "")
     print(f"{model.name}, {threat}, n = {given.n}, clean {len(case.x) / given.n:.4f}, {threads}\n")
+    return case
+
+
+def main() -> None:
+    """Compare and print."""
+    parser = options(__doc__)
+    parser.add_argument("--parts", nargs="*", default=[*PARTS, "all"], choices=[*PARTS, "all"])
+    parser.add_argument("--seeds", type=int, default=1, choices=(1, 2))
+    parser.add_argument("--search", nargs="+", default=["fp32"], choices=SEARCHES)
+    given = parser.parse_args()
+    case = chosen(given)
     print("| attack | search | robust, jeat | reference | agree | its own | s | s | ratio |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for name in given.parts:
@@ -196,8 +179,6 @@ def main() -> None:
         for search in given.search:
             mine = ours(case, parts, SEARCHES[search], given.compile)
             print(row(name, search, given.n, mine, theirs, again), flush=True)
-    if given.shared:
-        shared(case)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,118 @@
+"""AutoAttack's parts beside pyautoattack with chance taken out: both draw the same numbers.
+
+    pip install -e ".[reference]"
+    python benchmarks/autoattack_shared.py RUN [-n 500] [--norm linf] [--eps 8/255]
+
+RUN and what describes it are those of autoattack_parity.py, and so are the batches. The parts of
+APGD begin both sides at the same points. Of Square both sides draw from one seed, and all images of
+a batch see the same squares, as the reference has it. FAB draws nothing. So only rounding is left:
+the two take different ways through the network, and where two losses are equal to rounding, the
+searches part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from unittest.mock import patch
+
+import torch
+from autoattack_parity import Case, agreement, chosen, options
+from torch import Tensor
+
+from jeatcli import attacks, pgd
+from jeatcli.attacks import Batch, Plan, Search, apgd_ce, apgd_dlr, apgd_t
+from jeatcli.attacks._apgd import Ascent, Loss
+from jeatcli.attacks._base import Found
+from jeatcli.attacks._targets import likeliest
+
+SEED = 1
+
+
+class Shared:
+    """Uniform random numbers, the same ones for every image of a batch."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(SEED)
+        self._rand = torch.rand
+
+    def take(self, keep: Tensor) -> Shared:
+        """Return itself: whichever images are left, they see the same numbers."""
+        return self
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """Draw as our attacks do, for images along the first axis."""
+        drawn = self._rand(like.shape[1:], generator=self.generator)
+        return drawn.to(like).expand(like.shape)
+
+    def rand(self, size: Sequence[int]) -> Tensor:
+        """Draw as the reference does; of four axes the first is that of the images."""
+        if len(size) < 4:
+            return self._rand(size, generator=self.generator)
+        return self._rand((1, *size[1:]), generator=self.generator).expand(*size)
+
+
+def ascents(
+    case: Case, compiled: bool, name: str, loss: Loss, targets: int
+) -> tuple[Tensor, Tensor]:
+    """Run APGD of both from the same starts; return who withstood ours, and the reference."""
+    judge, ball = case.reference(SEED), pgd.ball(case.threat)
+    search = Search(case.model.classifier, compiled=compiled)
+    places = torch.arange(len(case.x), device=case.x.device)
+    batch = Batch(case.x, case.y, None, places)
+    theirs = judge.apgd_targeted if targets else judge.apgd
+    theirs.loss = name
+    theirs.init_hyperparam(case.x)
+    found, withstood = Found(batch), torch.ones_like(case.y, dtype=torch.bool)
+    classes = likeliest(search, batch)
+    for rows in torch.split(places, case.batch_size):
+        for k in range(targets or 1):
+            part = batch.take(rows)
+            start = ball.edge(part.x, part.rng(SEED, k))
+            if targets:
+                theirs.y_target = classes[rows, k]
+                part = part.toward_each(classes[rows, k : k + 1])
+            _, acc, _, _ = theirs.attack_single_run(part.x, part.y, x_init=start)
+            withstood[rows] &= acc.bool()
+            Ascent(search, loss, ball, steps=100).run(part, rows, start, found)
+    return case.robust(found.images), withstood
+
+
+def squares(case: Case, compiled: bool) -> tuple[Tensor, Tensor]:
+    """Run Square of both on the same draws; return who withstood ours, and the reference."""
+    judge = case.reference(SEED)
+    search = Search(case.model.classifier, compiled=compiled)
+    attack, plan = attacks.get("square"), Plan(case.threat)
+    places = torch.arange(len(case.x), device=case.x.device)
+    mine, theirs = [], []
+    for rows in torch.split(places, case.batch_size):
+        x, y = case.x[rows], case.y[rows]
+        with patch.object(Batch, "rng", lambda *_: Shared()):
+            mine.append(attack(search, Batch(x, y, None, rows), plan))
+        with patch.object(torch, "rand", Shared().rand):
+            theirs.append(judge.square.perturb(x, y))
+    return case.robust(torch.cat(mine)), case.robust(torch.cat(theirs))
+
+
+def main() -> None:
+    """Compare and print."""
+    given = options(__doc__).parse_args()
+    case = chosen(given)
+    run: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
+        "apgd-ce": lambda: ascents(case, given.compile, "ce", apgd_ce.loss, 0),
+        "apgd-dlr": lambda: ascents(case, given.compile, "dlr", apgd_dlr.loss, 0),
+        "apgd-t": lambda: ascents(case, given.compile, "dlr-targeted", apgd_t.loss, 9),
+        "square": lambda: squares(case, given.compile),
+    }
+    print("| on shared draws | robust, jeat | reference | agree |")
+    print("| --- | --- | --- | --- |", flush=True)
+    for name, compare in run.items():
+        mine, theirs = compare()
+        cells = [f"{robust.sum().item() / given.n:.4f}" for robust in (mine, theirs)]
+        print(
+            f"| {name} | " + " | ".join([*cells, agreement(mine, theirs, given.n)]) + " |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
