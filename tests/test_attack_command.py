@@ -131,6 +131,17 @@ def test_a_comparison(run: Path) -> None:
         assert f"{100 * attack(name, *QUICK, '--eps', 0.1)['robust']:.2f} %" in line
 
 
+def test_runs_of_one_name_are_told_apart(run: Path, tmp_path: Path) -> None:
+    for place in ("a", "b"):
+        shutil.copytree(run, tmp_path / place / "model")
+    found = [tmp_path / place / "model" for place in ("a", "b")]
+    shown = done("attack", *found, *QUICK, "--plot", tmp_path / "curve.svg").splitlines()
+    assert [line.split()[0] for line in shown[1:3]] == ["a/model", "b/model"]
+    drawn = (tmp_path / "curve.svg").read_text(encoding="utf-8")
+    assert "a/model" in drawn
+    assert "b/model" in drawn
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_run_beside_a_strangers_checkpoint(run: Path, tmp_path: Path, turned: bool) -> None:
     """What describes the stranger is for the stranger alone, in either order."""

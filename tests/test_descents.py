@@ -122,6 +122,9 @@ def test_an_image_rests_where_its_energy_is_low_enough(descent: Descent) -> None
     way: list[Tensor] = []
     stopping = replace(descent, steps=40, stop=low)
     end = descend(stopping, bowl, start, BatchRng(1), watch=lambda step, x: way.append(x.clone()))
+    # Every step is seen, those on which all rest included.
+    assert len(way) == 41
+    assert torch.equal(way[-2], way[-1]) or descent is PGD
     rested = bowl(start) <= low
     assert rested.any()
     assert not rested.all()

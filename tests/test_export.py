@@ -190,6 +190,9 @@ def test_pictures_by_the_command(tmp_path: Path) -> None:
     assert len(found["distance"]) == found["n"] == 2
     with Image.open(found["path"]) as grid:
         assert grid.size == (3 * 34 + 2, 34 + 2)
+    again = json.loads(done(*ask, "--class", 3, "--class", 5, "--class", 3, "-n", 6))
+    with Image.open(again["path"]) as grid:
+        assert grid.size == (3 * 34 + 2, 2 * 34 + 2)
     filled = json.loads(
         done(*ask, "--inpaint", source, "--mask", tmp_path / "mask.png", "--class", 2, "-n", 3)
     )

@@ -29,17 +29,18 @@ VIEWS: dict[str, dict[str, Any]] = {
 
 def cut_off(drawing: Any) -> list[str]:
     """Draw; return the texts that reach over an edge of the picture."""
-    drawn: list[Text] = []
+    boxes: list[tuple[str, Any]] = []
     draw = Text.draw
 
     def watched(self: Text, *given: Any, **named: Any) -> None:
-        # An axis has labels for ticks outside of its limits, too, and never draws them.
-        drawn.append(self)
+        # An axis has labels for ticks outside of its limits, too, and never draws them; and in
+        # three dimensions a text knows its place while it is drawn alone.
         draw(self, *given, **named)
+        if self.get_text():
+            boxes.append((self.get_text(), self.get_window_extent()))
 
     with patch.object(Text, "draw", watched):
         FigureCanvasAgg(drawing).draw()
-    boxes = [(text.get_text(), text.get_window_extent()) for text in drawn if text.get_text()]
     assert boxes
     whole = drawing.bbox.padded(0.5)
     return [

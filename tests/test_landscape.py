@@ -189,9 +189,10 @@ def test_summary_is_of_the_points_inside_the_ball(small: Landscape) -> None:
     summary = json.loads(json.dumps(small.summary()))
     assert summary["unit"] == 0.15
     assert summary["ball"] == {"norm": "l2", "radius": pytest.approx(0.15 * 8)}
-    assert summary["points_in_ball"] == 1
     assert not summary["clipped"]
-    assert 0 < summary["outside_pixel_range"] < 1
+    for panel_figures in summary["runs"]:
+        assert panel_figures["points_in_ball"] == 1
+        assert 0 < panel_figures["outside_pixel_range"] < 1
     fine = energy_landscape(["one"], grid=21, image=(3,))
     (panel,) = contours(fine).panels
     a, b = np.meshgrid(panel.plane.axis, panel.plane.axis)

@@ -30,6 +30,8 @@ PUBLIC = (
         (["--style", "ggplott"], "unknown style `ggplott`", "did you mean `ggplot`?"),
         (["--eps", "8/255"], "those of the PGD example", "add `--axes adversarial`"),
         (["--axes", "classes", "--class", "3"], "two classes span a plane, not 1", ""),
+        (["--axes", "classes", "--class", "3", "--class", "3"], "toward `3`", "two classes"),
+        (["--class", "3", "--kind", "path"], "`--class` does nothing for `--kind path`", ""),
         (["--kind", "histogram", "--against", "folder:nowhere"], "nowhere` is no directory", ""),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",

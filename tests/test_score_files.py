@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tiny import Listener, load_run
 
 from jeatcli import collection, export, fidelity, render
 from jeatcli.checkpoint import Model
-from jeatcli.errors import JeatError
+from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.generate import plan, sample
 from jeatcli.score import Scores, image_scores
 
@@ -153,3 +154,36 @@ def test_images_of_two_drawings_say_nothing_together(
     assert protocol["n"] == 10
     assert protocol["selection"] == protocol["classes"] == "not known"
     assert "how the images were chosen is not known" in protocol["comparable"]
+
+
+def test_images_that_are_missing_are_told(artist: Model, judge: Model, tmp_path: Path) -> None:
+    export.save_folder(plan(artist, num=30, steps=1), tmp_path / "set")
+    whole = image_scores(tmp_path / "set", features=judge).protocol
+    assert whole["selection"] == "none"
+    assert image_scores(tmp_path / "set", features=judge, num=20).protocol["selection"] == "none"
+    (tmp_path / "set" / "000003.png").unlink()
+    thinned = image_scores(tmp_path / "set", features=judge).protocol
+    assert thinned["selection"] == "29 of the 30 or more that were drawn"
+    assert "selected images: 29 of the 30" in thinned["comparable"]
+    shutil.copy(tmp_path / "set" / "000004.png", tmp_path / "set" / "000003.png")
+    filled = image_scores(tmp_path / "set", features=judge).protocol
+    assert filled["selection"] == "not known"
+
+
+def test_an_archive_that_was_thinned_out_is_told(
+    artist: Model, judge: Model, tmp_path: Path
+) -> None:
+    path = tmp_path / "set.npz"
+    export.save_npz(plan(artist, num=30, steps=1), path)
+    with np.load(path) as arrays:
+        kept = {name: each if name == "jeat" else each[10:] for name, each in arrays.items()}
+    np.savez_compressed(path, **kept)
+    protocol = image_scores(path, features=judge).protocol
+    assert protocol["selection"] == "20 of the 30 or more that were drawn"
+
+
+def test_a_seed_draws_nothing_of_images_that_are_there(judge: Model, tmp_path: Path) -> None:
+    render.save_images(torch.rand(4, 1, 8, 8), tmp_path / "set")
+    assert image_scores(tmp_path / "set", features=judge).seed is None
+    with pytest.raises(UsageProblem, match="`seed` would change nothing"):
+        image_scores(tmp_path / "set", features=judge, seed=0)

@@ -141,5 +141,5 @@ def _npz(
             "score images of the reference's size and channels, or name another `--dataset`",
         )
     _enough(path, len(pixels), num)
-    known = of_archive(text, labels[:num]) if len(labels) == len(pixels) else Provenance()
+    known = of_archive(text, labels, num) if len(labels) == len(pixels) else Provenance()
     return np.ascontiguousarray(pixels[:num].transpose(0, 3, 1, 2)), known

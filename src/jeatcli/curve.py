@@ -119,11 +119,12 @@ def _write(results: Sequence[Robustness], path: Path, reporter: Reporter) -> Non
         reporter.warn(problem.message)
 
 
-def plot(results: Sequence[Robustness], path: Path, radii: int) -> Path:
+def plot(results: Sequence[Robustness], names: Sequence[str], path: Path, radii: int) -> Path:
     """Draw the robust accuracy over eps, a curve for each model, from the clean accuracy on.
 
     Args:
         results: What `attack_each` returned.
+        names: Of the models, one a result.
         path: Where the picture goes.
         radii: How many results each model has.
 
@@ -140,15 +141,14 @@ def plot(results: Sequence[Robustness], path: Path, radii: int) -> Path:
     with figure.styled():
         drawing = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
         axis = drawing.add_subplot()
-        for number, first in enumerate(results[::radii]):
-            begin = number * radii
+        for number, begin in enumerate(range(0, len(results), radii)):
             mine = sorted(results[begin : begin + radii], key=lambda result: result.eps)
             offsets = [0.0, *(result.eps for result in mine)]
             shares = [mine[0].clean, *(result.robust for result in mine)]
             axis.plot(
                 [scale * radius for radius in offsets],
                 [100 * share for share in shares],
-                label=first.run,
+                label=figure.plain_text(names[begin]),
                 **line(number) | mark(number),
             )
         first = results[0]

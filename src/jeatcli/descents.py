@@ -153,6 +153,10 @@ def descend(
         if descent.stop is not None:
             going = values > descent.stop
             if not going.any():
+                # All rest: on every step that is left they are where they are.
+                if watch:
+                    for rest in range(step + 1, descent.steps):
+                        watch(rest, x)
                 break
             moved = torch.where(going.view(-1, 1, 1, 1), moved, x)
         x = moved

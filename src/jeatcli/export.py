@@ -19,7 +19,7 @@ from . import render
 from .drawing import Drawing, Samples
 from .errors import JeatError
 from .paths import check_writable, writing
-from .provenance import TEXT, of_pictures
+from .provenance import IMAGES, TEXT, of_pictures
 from .ranks import current
 from .reporting import SILENT, Reporter
 
@@ -114,7 +114,7 @@ def save_npz(
             beside.unlink(missing_ok=True)
         raise
     pixels = np.fromfile(beside, np.uint8, count * size, offset=len(header))
-    text = {TEXT: json.dumps(about)}
+    text = {TEXT: json.dumps(about | {IMAGES: count})}
     render.save_npz(pixels.reshape(count, *shape), drawing.labels, path, text)
     beside.unlink()
 
@@ -124,7 +124,7 @@ def _holds(path: Path, about: Mapping[str, Any], labels: list[int]) -> bool:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             same = arrays["arr_1"].tolist() == labels and len(arrays["arr_0"]) == len(labels)
-            return same and json.loads(str(arrays[TEXT])) == about
+            return same and json.loads(str(arrays[TEXT])) == {**about, IMAGES: len(labels)}
     except (OSError, ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile):
         return False
 
@@ -145,8 +145,10 @@ def save_grid(drawn: Samples, path: Path, scale: int | None = None) -> Image.Ima
         JeatError: If the file cannot be written.
     """
     scale = scale or max(1, _SIDE // drawn.images.shape[-1])
-    images, distinct = drawn.images, len(set(drawn.labels.tolist()))
-    columns = distinct if 1 < distinct <= 20 else None
+    images = drawn.images
+    # The classes come in turn, one that was named twice included.
+    turn = min(len(drawn.settings.get("classes", drawn.classes)), len(images))
+    columns = turn if 1 < turn <= 20 else None
     if drawn.origin is not None:
         images = torch.cat([drawn.origin[None], images])
         columns = min(len(images), 11)

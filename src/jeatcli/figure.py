@@ -104,7 +104,7 @@ class Layout:
         if self.across == 1:
             # The unit, in parentheses, goes below: beside a long name it is wider than a panel.
             across = across.replace(" (", "\n(")
-        figure.text(middle, 0.45 / height, across, ha="center", va="center")
+        figure.text(middle, (0.45 if legend else 0.38) / height, across, ha="center", va="center")
         figure.text(0.16 / width, half_way, up, ha="center", va="center", rotation=90)
         figure.legend(
             list(legend.values()),

@@ -40,7 +40,8 @@ class Scores:
         recall: Share of the reference's images that lie among the images.
         neighbours: The training images nearest to the images, if they were asked for.
         protocol: Everything that the numbers depend on, and whether they compare with others'.
-        seconds, device, seed, version: Of the computation.
+        seconds, device, version: Of the computation.
+        seed: Of the drawing, None for images that were there.
     """
 
     run: str
@@ -55,7 +56,7 @@ class Scores:
     protocol: dict[str, Any]
     seconds: float
     device: str
-    seed: int
+    seed: int | None
     version: str
 
 
@@ -74,7 +75,7 @@ def image_scores(
     data_dir: Path | str | None = None,
     batch_size: int | None = None,
     device: str = "auto",
-    seed: int = 0,
+    seed: int | None = None,
     neighbours: Path | str | None = None,
     reporter: Reporter = SILENT,
     **sampling: Any,
@@ -97,7 +98,7 @@ def image_scores(
         data_dir: Where the data sets are.
         batch_size: Images at a time, for drawing and for the features.
         device: Where to compute.
-        seed: Of the drawing.
+        seed: Of the drawing; 0 without it.
         neighbours: A PNG to write, of the first images beside the training images that are
             nearest to them in the features.
         reporter: Listens to the progress.
@@ -112,6 +113,7 @@ def image_scores(
     _check(num, splits, kid_subsets, kid_subset_size, batch_size)
     if neighbours is not None:
         _check_neighbours(Path(neighbours), reference)
+    sampling |= {"seed": seed}
     given = {key: value for key, value in sampling.items() if value is not None}
     origin, extractor, against = arrange(
         source,
@@ -128,7 +130,7 @@ def image_scores(
     _enough(len(against), f"{against.name} {reference}")
     if origin.model is not None:
         num = num or len(against)
-        given |= {"seed": seed, "data_dir": data_dir}
+        given = {"seed": 0, **given, "data_dir": data_dir}
     drawing_batch = batch_size or _SAMPLE_BATCH
     images, known = origin.images(against.shape, num, drawing_batch, reporter, **given)
     _enough(len(images), origin.name)
@@ -153,7 +155,7 @@ def image_scores(
         protocol=protocol.describe(),
         seconds=time.perf_counter() - began,
         device=str(place),
-        seed=seed,
+        seed=given.get("seed"),
         version=version("jeat-cli"),
     )
 

@@ -12,6 +12,7 @@ import click
 
 from .. import launch
 from ..errors import Interrupted, JeatError, UsageProblem
+from ..naming import told_apart
 from ..paths import cache_dir, check_writable
 from . import stdout, ui
 from .attack_report import as_json_knows_it, report
@@ -191,10 +192,16 @@ def command(
         raise Interrupted(
             "the attack is stopped, its progress saved", "the same command goes on from there"
         ) from None
-    picture = draw(results, plot, len(eps) or 1) if plot is not None and launch.first() else None
+    files = [subject.path for subject in subjects for _ in eps or (None,)]
+    names = told_apart([result.run for result in results], files)
+    picture = None
+    if plot is not None and launch.first():
+        picture = draw(results, names, plot, len(eps) or 1)
     records = [subject.record for subject in subjects]
     stdout.emit(
-        as_json_knows_it(results, records, picture), as_json, lambda: report(results, picture)
+        as_json_knows_it(results, records, picture),
+        as_json,
+        lambda: report(results, names, picture),
     )
     lowest = min(result.robust for result in results)
     if fail_under is not None and lowest < fail_under:

@@ -35,9 +35,9 @@ def as_json_knows_it(
     return found | ({} if picture is None else {"picture": str(picture)})
 
 
-def report(results: Sequence[Robustness], picture: Path | None = None) -> str:
-    """Write the accuracies as a table."""
-    text = _one(results[0]) if len(results) == 1 else _several(results)
+def report(results: Sequence[Robustness], names: Sequence[str], picture: Path | None = None) -> str:
+    """Write the accuracies as a table; the names are those of the runs, one a result."""
+    text = _one(results[0]) if len(results) == 1 else _several(results, names)
     return text if picture is None else f"{text}\n{picture}"
 
 
@@ -54,30 +54,29 @@ def _one(result: Robustness) -> str:
     return f"{stdout.table(rows)}\n{threat}, {_about(result)}, {result.seconds:.1f} s"
 
 
-def _several(results: Sequence[Robustness]) -> str:
-    names = list(dict.fromkeys(name for result in results for name in result.per_attack))
-    header = ("run", "eps", "clean", *(f"after {name}" for name in names), "robust")
+def _several(results: Sequence[Robustness], names: Sequence[str]) -> str:
+    attacks = list(dict.fromkeys(name for result in results for name in result.per_attack))
+    header = ("run", "eps", "clean", *(f"after {name}" for name in attacks), "robust")
     rows: list[tuple[str, ...]] = [header]
-    for result in results:
+    for result, run in zip(results, names, strict=True):
         after = (
             stdout.percent(result.per_attack[name]["robust"]) if name in result.per_attack else "-"
-            for name in names
+            for name in attacks
         )
         radius = f"{result.norm} {fraction(result.eps)}"
         clean, robust = stdout.percent(result.clean), stdout.percent(result.robust)
-        rows.append((result.run, radius, clean, *after, robust))
-    return "\n".join([stdout.table(rows), *_notes(results)])
+        rows.append((run, radius, clean, *after, robust))
+    return "\n".join([stdout.table(rows), *_notes(results, names)])
 
 
-def _notes(results: Sequence[Robustness]) -> list[str]:
+def _notes(results: Sequence[Robustness], names: Sequence[str]) -> list[str]:
     """Say what was run: once if it is the same of all, else of each."""
     notes = [_about(result) for result in results]
     if len(set(notes)) == 1:
         return notes[:1]
     radii = [f"{result.norm} {fraction(result.eps)}" for result in results]
     return [
-        f"{result.run}, {radius}: {note}"
-        for result, radius, note in zip(results, radii, notes, strict=True)
+        f"{run}, {radius}: {note}" for run, radius, note in zip(names, radii, notes, strict=True)
     ]
 
 

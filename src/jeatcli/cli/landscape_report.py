@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from ..naming import told_apart
 from ..threat import fraction
 from . import stdout
 
@@ -22,16 +24,21 @@ _MEASURES = {
 def report(figures: Mapping[str, Any]) -> str:
     """Write a table, what it is of, and where the picture is."""
     write = {"contour": _contour, "path": _path, "histogram": _histogram, "sharpness": _sharpness}
-    return f"{write[figures['kind']](figures)}\n{figures['picture']}"
+    runs = figures["runs"]
+    names = told_apart([each["name"] for each in runs], [Path(each["run"]) for each in runs])
+    named = [{**each, "name": name} for each, name in zip(runs, names, strict=True)]
+    return f"{write[figures['kind']]({**figures, 'runs': named})}\n{figures['picture']}"
 
 
 def _contour(figures: Mapping[str, Any]) -> str:
     header = ("run", "image", "prediction", "centre", "mean", "min", "max", "rise")
     keys = ("name", *header[1:])
     rows = [header, *(tuple(_cell(each[key]) for key in keys) for each in figures["runs"])]
+    counts = sorted({each["points_in_ball"] for each in figures["runs"]})
+    points = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     symbol = {"joint": "E(x,y)", "marginal": "E(x)", "ce": "CE(x,y)"}[figures["energy"]]
     about = (
-        f"{symbol} around the image; mean to rise over the {figures['points_in_ball']} grid points "
+        f"{symbol} around the image; mean to rise over the {points} grid points "
         f"within {figures['ball']['norm']} {figures['ball']['radius']:.3g}"
     )
     return f"{stdout.table(rows)}\n{about}"
@@ -60,8 +67,10 @@ def _histogram(figures: Mapping[str, Any]) -> str:
             low, _, high = found["marginal"]["quantiles"]
             energies = (found["marginal"]["mean"], low, high, found["joint"]["mean"])
             rows.append((each["name"], shown, *energies, found["marginal_auroc"]))
+    other = figures["runs"][0]["sets"].get("against", {"n": figures["n"]})["n"]
+    fewer = "" if other == figures["n"] else f" ({other} of {figures['against']})"
     about = (
-        f"means and quantiles over {figures['n']} images a set, "
+        f"means and quantiles over {figures['n']} images a set{fewer}, "
         f"{figures['norm']} {fraction(figures['eps'])}; AUROC: the chance that a test image has "
         "the lower E(x)"
     )

@@ -21,9 +21,8 @@ from .options import (
     device,
     option,
     output_options,
-    seed,
 )
-from .parameters import COUNT, DATASET, RUN
+from .parameters import COUNT, DATASET, NATURAL, RUN
 from .sampler_options import sampler_options
 from .score_report import classifier_report, report
 
@@ -88,7 +87,7 @@ DIAGRAM = Diagram()
 )
 @_score("--kid-subsets", help="Subsets of KID", type=COUNT, metavar="N", default=100)
 @_score("--kid-subset-size", help="Images in a subset", type=COUNT, metavar="N", default=1000)
-@seed("Score")
+@_score("--seed", help="Seed of the drawing", type=NATURAL, metavar="N", shown="0")
 @option(
     "Data",
     "--dataset",

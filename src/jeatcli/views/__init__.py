@@ -24,9 +24,13 @@ def make(kind: str, settings: Mapping[str, Any]) -> View:
     said = {key: value for key, value in settings.items() if value is not None}
     for key in said:
         if key not in known:
-            others = [name.replace("_", "-") for name in known]
             raise UsageProblem(
-                f"`--{key.replace('_', '-')}` does nothing for `--kind {kind}`",
-                f"its settings are: {', '.join(others)}",
+                f"`--{_option(key)}` does nothing for `--kind {kind}`",
+                f"its settings are: {', '.join(map(_option, known))}",
             )
     return view(**said)
+
+
+def _option(field: str) -> str:
+    """Return the option of a field; one that would be a word of Python's ends in `_`."""
+    return field.rstrip("_").replace("_", "-")

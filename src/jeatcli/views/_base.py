@@ -16,6 +16,7 @@ from .. import data, energy, pgd
 from ..datasets import dataset_facts
 from ..errors import JeatError, UsageProblem, unknown
 from ..model import FOREIGN, Model
+from ..naming import shortened, told_apart
 from ..randomness import ImageRng, mix
 from ..reporting import Reporter
 from ..threat import NORMS, Threat
@@ -132,11 +133,12 @@ def labels_of(models: Sequence[Model], longest: int = 24) -> list[str]:
     Checkpoints of others, whose method nobody knows, go by their names.
     """
     methods = [FOREIGN, *(model.meta.method for model in models)]
-    names = [
-        model.meta.method if methods.count(model.meta.method) == 1 else model.name
-        for model in models
+    names = told_apart([model.name for model in models], [model.path for model in models])
+    chosen = [
+        model.meta.method if methods.count(model.meta.method) == 1 else name
+        for model, name in zip(models, names, strict=True)
     ]
-    return [name if len(name) <= longest else f"{name[: longest - 1]}…" for name in names]
+    return shortened(chosen, longest)
 
 
 def energy_of(name: str, logits: Tensor, y: Tensor) -> Tensor:
@@ -175,8 +177,10 @@ def attacked(
     )
 
 
-def finite(model: Model, values: NDArray[Any], what: str) -> NDArray[Any]:
-    """Return `values`.
+def finite(
+    model: Model, values: NDArray[Any], what: str, or_else: str | None = None
+) -> NDArray[Any]:
+    """Return `values`; `or_else` is what else may be the cause than a run that diverged.
 
     Raises:
         JeatError: If one of them is not finite.
@@ -184,7 +188,7 @@ def finite(model: Model, values: NDArray[Any], what: str) -> NDArray[Any]:
     if not np.isfinite(values).all():
         raise JeatError(
             f"the energies of `{model.path}` are not finite {what}",
-            "the run may have diverged, or the plane goes too far: try a smaller `--span`",
+            "the run may have diverged" + (f", or {or_else}" if or_else else ""),
         )
     return values
 

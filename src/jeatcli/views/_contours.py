@@ -87,7 +87,8 @@ class Contours(Findings):
         """Return the settings, and figures of every panel.
 
         `centre` is the energy at the image; `mean`, `min`, `max` and `rise` (mean less centre)
-        are over the grid's points inside the ball, `plane_min` and `plane_max` over all.
+        are over the `points_in_ball` of the grid, `plane_min` and `plane_max` over all;
+        `outside_pixel_range` is the share of all pixels of the plane that are not in [0, 1].
         """
         first = self.panels[0]
         return {
@@ -98,10 +99,8 @@ class Contours(Findings):
             "ball": {"norm": self.ball.norm, "radius": self.ball.eps},
             "span": first.plane.span,
             "grid": first.plane.grid,
-            "points_in_ball": int(first.inside.sum()),
             "relative": self.view.relative,
             "clipped": self.view.clip,
-            "outside_pixel_range": first.plane.share_outside(),
             "runs": [self._figures(panel) for panel in self.panels],
         }
 
@@ -137,6 +136,8 @@ class Contours(Findings):
             "min": float(ball.min()) if ball.size else None,
             "max": float(ball.max()) if ball.size else None,
             "rise": panel.rise,
+            "points_in_ball": int(panel.inside.sum()),
+            "outside_pixel_range": panel.plane.share_outside(),
             "plane_min": float(panel.energies.min()),
             "plane_max": float(panel.energies.max()),
             "marks": [{"name": name, "a": a, "b": b} for name, a, b in panel.marks],

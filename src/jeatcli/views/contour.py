@@ -137,6 +137,10 @@ class Contour(View):
             return {"PGD": attacked(model, x[None], label, threat, rng)[0]}
         classes = model.meta.classes
         chosen = [class_index(name, classes) for name in self.class_]
+        if len(set(chosen)) == 1:
+            raise UsageProblem(
+                f"both axes would go toward `{classes[chosen[0]]}`", "name two classes"
+            )
         chosen = chosen or [y, (y + 1) % len(classes)]
         model = generate.with_statistics(model, scene.data_dir, scene.reporter)
         drawn = generate.draw(model, torch.tensor(chosen), generate.defaults(model), scene.seed)
@@ -165,7 +169,12 @@ class Contour(View):
             label=cut.label,
             image=cut.index,
             plane=plane,
-            energies=finite(cut.model, energies, "on this plane"),
+            energies=finite(
+                cut.model,
+                energies,
+                "on this plane",
+                "the plane goes too far: try a smaller `--span`",
+            ),
             centre=float(centre),
             inside=plane.inside(*ball_of_unit(unit, self.unit_norm, cut.x.numel())),
             prediction=int(logits.argmax()),

@@ -95,7 +95,7 @@ class Histograms(Findings):
         test = self.values["test"][run, 0]
         other = self.values[name][run, 0]
         lower = auroc(-torch.from_numpy(test), -torch.from_numpy(other))
-        return figures | {"marginal_auroc": lower}
+        return {"n": len(other), **figures, "marginal_auroc": lower}
 
 
 @dataclass(frozen=True)
