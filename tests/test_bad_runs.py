@@ -96,10 +96,16 @@ def test_no_run_at_all() -> None:
         refused(here(verb, "any"), 1, "there is no run `any`", "make one with `jeat train`")
 
 
+def without_the_one_before(run: Path) -> None:
+    cut(run / "state.safetensors")
+    (run / "state-before.safetensors").unlink()
+
+
 @pytest.mark.parametrize(
     ("damage", "code", "error", "hint"),
     [
-        (lambda run: cut(run / "state.safetensors"), 1, "is cut short", "`--force`"),
+        (lambda run: cut(run / "state.safetensors"), 1, "is cut short", "save before by `mv"),
+        (without_the_one_before, 1, "is cut short", "copy it again, or start over with `--force`"),
         (lambda run: (run / "config.toml").unlink(), 1, "has no `config.toml`", "`--force`"),
         (lambda run: (run / "config.toml").write_text("lr ="), 2, "is not valid TOML", "mend it"),
         (
@@ -109,7 +115,7 @@ def test_no_run_at_all() -> None:
             "did you mean `lr`?",
         ),
     ],
-    ids=["state cut short", "no settings", "bad TOML", "bad key"],
+    ids=["state cut short", "both states", "no settings", "bad TOML", "bad key"],
 )
 def test_training_on_with_a_damaged_run(
     home: Path, damage: Callable[[Path], object], code: int, error: str, hint: str

@@ -63,6 +63,17 @@ def test_class_statistics_travel_with_the_weights(trained: Path) -> None:
     torch.testing.assert_close(mean, known, atol=1e-3, rtol=0)
 
 
+def test_a_dot_is_the_directory_that_one_is_in(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+    assert runs.resolve(".") == trained / runs.MODEL_FILE
+    (trained / "below").mkdir()
+    monkeypatch.chdir(trained / "below")
+    assert runs.resolve("..").samefile(trained / runs.MODEL_FILE)
+    (trained / "below").rmdir()
+
+
 def test_the_latest_finished_run_is_meant_where_none_is_named(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

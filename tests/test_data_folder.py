@@ -9,8 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from jeatcli import evaluate
+from jeatcli.config import resolve
 from jeatcli.data import load
-from jeatcli.errors import JeatError
+from jeatcli.errors import Interrupted, JeatError
+from jeatcli.training import train
 
 
 def paint(path: Path, colour: object, size: tuple[int, int] = (6, 5), mode: str = "RGB") -> None:
@@ -124,3 +127,29 @@ def test_folder_with_deep_pixels(zoo: Path) -> None:
     paint(zoo / "cat" / "deep.png", 40_000, mode="I;16")
     with pytest.raises(JeatError, match=r"deep.png` has pixels of mode I;16"):
         load(f"folder:{zoo}", "train")
+
+
+def test_a_run_is_tied_to_its_folder(
+    zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it lies, which pictures are in it, and what its classes are called."""
+    monkeypatch.chdir(tmp_path)
+    quick = {"method": "standard", "arch": "small", "epochs": 2, "eval_every": 0, "sample_every": 0}
+    config = resolve({"dataset": "folder:zoo", "batch_size": 6, **quick})
+    assert config.dataset == f"folder:{zoo}"
+    asked: list[bool] = []
+
+    def stop() -> bool:
+        asked.append(True)
+        return len(asked) == 4
+
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "run", should_stop=stop)
+    (zoo / "cat" / "3.png").rename(zoo / "3.png")
+    with pytest.raises(JeatError, match="are not those that"):
+        train(config, tmp_path / "run")
+    (zoo / "3.png").rename(zoo / "cat" / "3.png")
+    train(config, tmp_path / "run")
+    (zoo / "cat").rename(zoo / "eel")
+    with pytest.raises(JeatError, match=r"trained on the classes cat, dog, but .* has dog, eel"):
+        evaluate.attack(tmp_path / "run", attacks=["fgsm"])

@@ -43,7 +43,7 @@ CLI_ORDER = """
 parameters stdout ui
 options
 settings_file sampler_options foreign_options sample_files score_report
-method_options
+method_options method_settings
 train_options
 attack_report landscape_report
 train attack sample landscape score

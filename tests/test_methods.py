@@ -140,6 +140,8 @@ def test_chains_start_where_they_are_told(start: str, spread: float) -> None:
         ("jem", "buffer_size", "9", "too small for batches of 64"),
         ("noise", "sigma", "-1", "at least 0"),
         ("at", "eps", "eight", "no number"),
+        ("at", "attack_step_size", "-1", "above 0"),
+        ("jeat", "attack_step_size", "0", "above 0"),
     ],
 )
 def test_values_out_of_range_are_told(name: str, option: str, value: str, what: str) -> None:

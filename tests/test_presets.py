@@ -62,7 +62,50 @@ def test_what_is_said_wins_over_the_file_and_that_over_the_preset(tmp_path: Path
         assert (found["lr"], found["epochs"], found["batch_size"]) == (0.05, 9, 128)
         options = found["options"]
         assert (options["eps"], options["attack_steps"]) == (4 / 255, 3)
-        assert (options["attack_start"], options["attack_step_size"]) == ("clean", 2 / 255)
+        assert options["attack_start"] == "clean"
+        # The preset's step is of another ball.
+        assert options["attack_step_size"] == pytest.approx(2.5 * (4 / 255) / 3)
+
+
+@pytest.mark.parametrize(
+    ("said", "left_out", "expected"),
+    [
+        (
+            ("--method", "prejeat"),
+            "attack_objective",
+            {"attack_objective": "joint", "eps": 8 / 255},
+        ),
+        (
+            ("--method", "prejeat", "-O", "attack_objective=margin"),
+            "attack_objective",
+            {"attack_objective": "margin", "attack_step_size": 2 / 255},
+        ),
+        (("--norm", "l2"), "eps, attack_step_size", {"eps": 0.5, "attack_step_size": 0.125}),
+        (("--eps", "4/255"), "attack_step_size", {"attack_step_size": 1 / 255}),
+        (("--attack-steps", 1), "attack_step_size", {"attack_step_size": 10 / 255}),
+        (("--eps", "8/255", "--norm", "linf"), None, {"attack_step_size": 2 / 255}),
+        (("--eps", "4/255", "--attack-step-size", "3/255"), None, {"attack_step_size": 3 / 255}),
+    ],
+)
+def test_what_of_a_preset_does_not_fit_is_left_out_and_told(
+    said: tuple[object, ...], left_out: str | None, expected: dict[str, object]
+) -> None:
+    found = here("train", "--preset", "rice2020", *said, "--dry-run")
+    assert found.exit_code == 0
+    if left_out is None:
+        assert "preset" not in found.stderr
+    else:
+        assert "preset `rice2020`" in found.stderr
+        assert found.stderr.strip().endswith(left_out)
+    options = tomllib.loads(found.stdout)["options"]
+    assert {key: options[key] for key in expected} == pytest.approx(expected)
+
+
+def test_a_preset_of_another_method_gives_what_both_have() -> None:
+    found = here("train", "--preset", "jem", "--method", "jeat", "--dry-run")
+    assert "left out for `jeat`: input_noise" in found.stderr
+    options = tomllib.loads(found.stdout)["options"]
+    assert (options["sgld_clip"], options["attack_objective"]) == (0, "joint")
 
 
 def test_a_list_in_a_file_is_a_list_in_the_run(tmp_path: Path) -> None:

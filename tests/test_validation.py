@@ -9,6 +9,7 @@ import torch
 from quick import config, run
 from safetensors.torch import load_file
 from test_training import StopAfter
+from tiny import Listener
 from twins import lines, same
 
 from jeatcli import data, evaluate, runs, validation
@@ -95,6 +96,12 @@ def test_without_a_split_nothing_is_chosen_by_the_test_images(tmp_path: Path) ->
     run(tmp_path / "run", eval_every=1)
     assert "test_robust" in lines(tmp_path / "run")[-1]
     assert not (tmp_path / "run" / runs.BEST_FILE).exists()
+
+
+def test_a_split_that_nothing_is_judged_by_is_warned_of(tmp_path: Path) -> None:
+    listener = Listener()
+    train(config(val_split=100, max_steps=1), tmp_path / "run", reporter=listener)
+    assert any("100 training images are held out" in each for each in listener.said)
 
 
 def test_the_split_is_a_thousand_where_the_set_is_large() -> None:

@@ -172,7 +172,8 @@ def save_state(path: Path, trainer: Trainer, extra: Mapping[str, Tensor]) -> Non
     tensors = {
         f"{part}.{key}": value for part, each in parts.items() for key, value in each.items()
     }
-    header = {"step": trainer.step, "attempt": trainer.attempt}
+    images = trainer.loader.images.digest
+    header = {"step": trainer.step, "attempt": trainer.attempt, "images": images}
     _save(path, tensors, {**header, "schema": runs.SCHEMA, "version": version("jeat-cli")})
 
 
@@ -186,7 +187,14 @@ def load_state(path: Path, trainer: Trainer) -> dict[str, Tensor]:
     try:
         header = runs.read_header(path)
     except runs.CutShort as problem:
-        raise JeatError(problem.message, f"copy it again, or {start_over}") from problem
+        raise JeatError(problem.message, f"{_one_before(path)}, or {start_over}") from problem
+    images = trainer.loader.images.digest
+    if header.get("images", images) != images:
+        raise JeatError(
+            f"the images of `{trainer.config.dataset}` are not those that `{path.parent}` was "
+            "begun on",
+            f"put those back, or {start_over}",
+        )
     # To the CPU first, for Apple's devices have no float64; each goes where its like is.
     tensors = _read(path)
     try:
@@ -198,6 +206,14 @@ def load_state(path: Path, trainer: Trainer) -> dict[str, Tensor]:
     except (RuntimeError, KeyError, ValueError) as problem:
         raise JeatError(f"`{path}` does not fit this run: {problem}", start_over) from problem
     return _under("extra.", tensors)
+
+
+def _one_before(path: Path) -> str:
+    """Say what to do about a state that is cut short."""
+    before = path.with_name(runs.STATE_BEFORE_FILE)
+    if before != path and before.is_file():
+        return f"go back to the save before by `mv {before} {path}`"
+    return "copy it again"
 
 
 def _whole(trainer: Trainer) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from .datasets import dataset_facts
@@ -192,10 +193,15 @@ _CHAINED: dict[str, Any] = {
 
 def defaults(method: str, dataset: str, arch: str | None = None) -> dict[str, Any]:
     """Lay the tables of defaults over one another; keys that no config has are the method's."""
+    from .methods import has_chain
+
     facts = dataset_facts(dataset)
     of_dataset = dict(facts.defaults) if facts else {}
     arch = arch or of_dataset.get("arch", _BASE["arch"])
-    of_method = _CHAINED if method in ("jem", "jeat") else {}
+    if arch != of_dataset.get("arch"):
+        # A rate suits a network and its optimiser, whichever the images.
+        of_dataset.pop("lr", None)
+    of_method = _CHAINED if has_chain(method) else {}
     of_arch = _SMALL if arch == "small" else {}
     merged = {**_BASE, **of_method, **of_arch, **of_dataset}
     return {**merged, "method": method, "dataset": dataset, "arch": arch}
@@ -218,6 +224,10 @@ def resolve(given: Mapping[str, Any]) -> TrainConfig:
         if key not in known:
             raise unknown("setting", key, known)
     method, dataset = said.get("method", _BASE["method"]), said.get("dataset", _BASE["dataset"])
+    if dataset.startswith("folder:"):
+        # Another working directory has other images at a relative path.
+        place = Path(dataset.removeprefix("folder:")).expanduser().absolute()
+        dataset = said["dataset"] = f"folder:{place}"
     table = defaults(method, dataset, said.get("arch"))
     options = options_of(method, said.pop("options", {}), table, dataset_facts(dataset))
     settings = {key: table[key] for key in known if key in table} | said

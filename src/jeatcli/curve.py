@@ -114,7 +114,7 @@ def _write(results: Sequence[Robustness], path: Path, reporter: Reporter) -> Non
     each = [asdict(result) for result in results]
     text = json.dumps(each[0] if len(each) == 1 else {"results": each}, indent=1)
     try:
-        write_atomic(path, lambda beside: beside.write_text(text))
+        write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
     except JeatError as problem:
         reporter.warn(problem.message)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from . import paths
 from .data_local import digits, folder
 from .data_published import published
 from .datasets import dataset_facts
+from .digests import tensor_digest
 from .errors import JeatError, UsageProblem
 from .randomness import mix
 from .ranks import current
@@ -45,6 +47,11 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of the images and labels, 16 hexadecimal digits."""
+        return tensor_digest(self.x, self.y)
 
     @property
     def shape(self) -> tuple[int, int, int]:

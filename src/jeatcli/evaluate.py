@@ -233,3 +233,9 @@ def _fits(model: Model, images: data.Images) -> None:
             f"{len(images.classes)}",
             "the data set on disk is not the one of the run",
         )
+    if dataset_facts(images.name) is None and images.classes != model.meta.classes:
+        raise JeatError(
+            f"`{model.name}` was trained on the classes {', '.join(model.meta.classes)}, but "
+            f"`{images.name}` has {', '.join(images.classes)}",
+            "the data set on disk is not the one of the run",
+        )

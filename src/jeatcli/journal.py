@@ -45,7 +45,8 @@ class Journal:
     def write(self, progress: Mapping[str, Any]) -> None:
         """Replace the progress on disk."""
         text = json.dumps({"key": self.key, **progress})
-        write_atomic(self.folder / PROGRESS, lambda beside: beside.write_text(text))
+        path = self.folder / PROGRESS
+        write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
     def write_images(self, part: int, places: Tensor, images: Tensor) -> None:
         """Keep the adversarial images (n, C, H, W) of these places (n,) as part number `part`."""

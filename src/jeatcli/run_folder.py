@@ -75,7 +75,7 @@ def create(folder: Path, config: TrainConfig) -> None:
     path = folder / runs.CONFIG_FILE
     if not path.is_file():
         text = to_toml(config)
-        write_atomic(path, lambda beside: beside.write_text(text))
+        write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
 def _aside(folder: Path, number: int) -> Path:

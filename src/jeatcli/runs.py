@@ -44,11 +44,12 @@ def _runs(folder: Path) -> list[Path]:
 def place(name: str | Path) -> Path:
     """Return where a run of that name lies: a bare name is in the runs directory.
 
-    A slash or an extension makes it a path, which is made absolute: without its `./` it
-    would read as a name.
+    A slash or an extension makes it a path, and so do `.` and `..`; it is made absolute: without
+    its `./` it would read as a name.
     """
     path = Path(name).expanduser()
     bare = isinstance(name, str) and "/" not in name and "\\" not in name and not path.suffix
+    bare = bare and name not in (".", "..")
     return runs_dir() / path if bare else path.absolute()
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -131,7 +132,7 @@ class Survivor:
             raise Diverged(
                 f"training ran away at step {at:,} ({reason}), {attempt} times in all; "
                 f"the last good state is kept in `{self.stage.folder}`",
-                "try a lower `--lr` or `--sgld-step-size`, or more `-O energy_l2=0.1`",
+                f"start another run with `-o NAME`, and {_gentler(self.config.options)}",
             )
         self.saver.save_again(trainer)
         self.stage.reporter.warn(
@@ -148,3 +149,10 @@ class Survivor:
         if not stage.ranks.leader:
             return measured + kept
         return [*self.profile, *measured, self.log, *kept]
+
+
+def _gentler(options: Mapping[str, Any]) -> str:
+    """Say which settings of a method keep it from running away."""
+    lower = ["`--lr`", *(["`--sgld-step-size`"] if "sgld_step_size" in options else [])]
+    more = ", or more `-O energy_l2=0.1`" if "energy_l2" in options else ""
+    return f"a lower {' or '.join(lower)}{more}"

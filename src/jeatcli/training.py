@@ -87,6 +87,11 @@ def train(
     if already_done:
         reporter.say(f"`{folder}` is done; `--force` starts it over")
     else:
+        if config.val_split and not config.eval_every:
+            reporter.warn(
+                f"{config.val_split:,} training images are held out, and nothing is judged by them "
+                "with `--eval-every 0`; `--val-split 0` trains on them"
+            )
         stage = Stage(config, folder, place, data_dir, reporter, ranks)
         with ExitStack() as held:
             ranks.from_leader(partial(_hold, held, stage, force))

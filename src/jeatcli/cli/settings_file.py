@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,15 @@ PRESET_OPTIONS = f"{__name__}.preset_options"
 _SOURCES = ("--config", "--preset", "--option")
 
 
+@dataclass(frozen=True)
+class FileOptions:
+    """The method's options in a file: what the file is called, and the method that it says."""
+
+    name: str
+    method: str | None
+    options: dict[str, Any]
+
+
 def read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     """Lay the settings of a TOML file below those of the environment and the command line.
 
@@ -26,7 +36,7 @@ def read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -
         UsageProblem: If the file is no TOML, or has a key that is no option.
     """
     if path is not None and not ctx.resilient_parsing:
-        table, ctx.meta[CONFIG_OPTIONS] = _settings(ctx, path)
+        table, ctx.meta[CONFIG_OPTIONS] = _settings(ctx, path, f"`{path}`")
         ctx.default_map = {**(ctx.default_map or {}), **table}
     return path
 
@@ -34,12 +44,12 @@ def read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -
 def read_preset(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
     """Lay the settings of a published recipe below those of `--config`."""
     if name is not None and not ctx.resilient_parsing:
-        table, ctx.meta[PRESET_OPTIONS] = _settings(ctx, presets.file(name))
+        table, ctx.meta[PRESET_OPTIONS] = _settings(ctx, presets.file(name), f"preset `{name}`")
         ctx.default_map = {**table, **(ctx.default_map or {})}
     return name
 
 
-def _settings(ctx: click.Context, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _settings(ctx: click.Context, path: Path, name: str) -> tuple[dict[str, Any], FileOptions]:
     """Return the file's settings by parameter name, and its options of the method."""
     table = read_toml(path)
     known = {
@@ -60,7 +70,7 @@ def _settings(ctx: click.Context, path: Path) -> tuple[dict[str, Any], dict[str,
         # As text, so that the option's own type judges it: 3.5 epochs is an error, not 3.
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         defaults[str(target.name)] = text
-    return defaults, options
+    return defaults, FileOptions(name, defaults.get("method"), options)
 
 
 def _options_table(path: Path, table: Any) -> dict[str, Any]:

@@ -12,33 +12,18 @@ from types import FrameType
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from .. import launch, presets
 from ..config import TrainConfig, resolve
 from ..config_file import to_toml
-from ..errors import UsageProblem
 from . import stdout, ui
+from .method_settings import method_settings
 from .options import Command
 from .parameters import architectures, datasets, methods
-from .settings_file import CONFIG_OPTIONS, PRESET_OPTIONS
 from .train_options import train_options
 
-# Options of the methods that have a name of their own besides `-O`.
-SHORT_FORMS = (
-    "norm",
-    "eps",
-    "attack_steps",
-    "attack_step_size",
-    "sgld_steps",
-    "sgld_step_size",
-    "sgld_noise",
-    "buffer_size",
-    "reinit",
-)
 # Seconds within which a signal comes again that was sent once.
 _ECHO = 5.0
-_LEVELS = (ParameterSource.DEFAULT_MAP, ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE)
 
 
 @click.command(
@@ -81,7 +66,9 @@ def command(
       jeat train -c runs/jeat/config.toml --seed 1 -o runs/jeat-seed-1
     """
     terminal = ui.open_terminal(quiet, verbose)
-    config = resolve(settings(ctx, given))
+    own = {each.name for each in fields(TrainConfig)} - {"options"}
+    said = {key: value for key, value in given.items() if key in own}
+    config = resolve(said | {"options": method_settings(ctx, terminal.say)})
     if dry_run:
         stdout.write(to_toml(config).removesuffix("\n"))
         return
@@ -102,36 +89,6 @@ def command(
         )
     stdout.emit(result, as_json, lambda: result.run)
     terminal.hint(ui.next_command("attack", result.run))
-
-
-def settings(ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
-    """Sort what the user said into the fields of `TrainConfig`, the method's under `options`."""
-    own = {each.name for each in fields(TrainConfig)} - {"options"}
-    return {key: value for key, value in given.items() if key in own} | {
-        "options": method_settings(ctx)
-    }
-
-
-def method_settings(ctx: click.Context) -> dict[str, Any]:
-    """Merge the method's options, from the preset's up to the command line's.
-
-    Between them are the file's and the environment's.
-
-    Raises:
-        UsageProblem: If one is given twice in the same place, as `--eps` and as `-O eps=...`.
-    """
-    merged: dict[str, Any] = dict(ctx.meta.get(PRESET_OPTIONS, {}))
-    for level in _LEVELS:
-        source = ctx.get_parameter_source
-        named = {key: ctx.params[key] for key in SHORT_FORMS if source(key) is level}
-        pairs = dict(ctx.params["option"]) if source("option") is level else {}
-        if level is ParameterSource.DEFAULT_MAP:
-            pairs = ctx.meta.get(CONFIG_OPTIONS, {})
-        if twice := sorted(named.keys() & pairs.keys()):
-            flag = "--" + twice[0].replace("_", "-")
-            raise UsageProblem(f"`{twice[0]}` is given twice, by `{flag}` and among the options")
-        merged |= named | pairs
-    return merged
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from ..errors import UsageProblem, unknown
 from ..threat import fraction, parse_number
 from ._base import Method, Scene
 
-__all__ = ["Method", "Scene", "make", "options_of", "sampling_of"]
+__all__ = ["Method", "Scene", "has_chain", "make", "options_of", "sampling_of"]
 
 
 def _class_of(name: str) -> type[Method]:
@@ -24,6 +24,11 @@ def _class_of(name: str) -> type[Method]:
 def make(name: str, options: Mapping[str, Any]) -> Method:
     """Build the method called `name` with these options."""
     return _class_of(name)(**{_field(key): value for key, value in options.items()})
+
+
+def has_chain(name: str) -> bool:
+    """Return whether a method draws negatives by a chain with a replay buffer."""
+    return any(each.name == "buffer_size" for each in fields(_class_of(name)))
 
 
 def sampling_of(name: str) -> tuple[str, str]:

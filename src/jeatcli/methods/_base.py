@@ -107,6 +107,9 @@ class Adversarial(Method):
         if self.attack_step_size is None:
             size = min(2.5 * self.eps / self.attack_steps, 1.25 * self.eps)
             self.attack_step_size = size
+        # At eps 0 the customary step is 0 as well.
+        holds = self.attack_step_size > 0 or self.attack_step_size == self.eps == 0
+        require(holds, "attack_step_size", "above 0", self.attack_step_size)
 
     def setup(self, scene: Scene) -> None:
         super().setup(scene)
