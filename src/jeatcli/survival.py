@@ -130,7 +130,8 @@ class Survivor:
             self.log.write({**event, "diverged_at": at, "lr": trainer.lr})
         if attempt > self.config.retries:
             raise Diverged(
-                f"training ran away at step {at:,} ({reason}), {attempt} times in all; "
+                f"training ran away at step {at:,} ({reason})"
+                f"{f', {attempt} times in all' if attempt > 1 else ''}; "
                 f"the last good state is kept in `{self.stage.folder}`",
                 f"start another run with `-o NAME`, and {_gentler(self.config.options)}",
             )
