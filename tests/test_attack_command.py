@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from safetensors.torch import load_file
 from strangers import weights, written
 from tiny import save_run
 
-from jeatcli import attacks, data, evaluate, pgd
+from jeatcli import attacks, checkpoint, data, evaluate, pgd, refusals
 from jeatcli.attacks import Plan
+from jeatcli.curve import plot
 from jeatcli.errors import UsageProblem
 from jeatcli.runs import MODEL_FILE
-from jeatcli.threat import Threat, fraction
+from jeatcli.threat import NORMS, Threat, fraction
 
 QUICK = ("--attack", "fgsm", "-n", 60)
 
@@ -140,6 +142,28 @@ def test_runs_of_one_name_are_told_apart(run: Path, tmp_path: Path) -> None:
     drawn = (tmp_path / "curve.svg").read_text(encoding="utf-8")
     assert "a/model" in drawn
     assert "b/model" in drawn
+
+
+def test_what_a_later_one_cannot_is_refused_before_the_first(run: Path) -> None:
+    refused(here("attack", "model", *QUICK, "--eps", 0.1, "--eps", 8), 2, "eps 8")
+    assert not list(run.glob("attack*"))
+
+
+def test_examples_of_a_model_of_other_classes_are_refused(run: Path, tmp_path: Path) -> None:
+    model = checkpoint.load(run / "model.safetensors")
+    meta = replace(model.meta, dataset="folder:letters", classes=tuple("abcdefghij"))
+    other = tmp_path / "letters.safetensors"
+    checkpoint.save_model(other, model.classifier, meta, model.statistics)
+    said = here("attack", "model", *QUICK, "--transfer-from", other)
+    refused(said, 1, "do not tell the same classes apart", "--transfer-from")
+
+
+def test_a_curve_of_two_norms_says_which_is_which(run: Path, tmp_path: Path) -> None:
+    found = [
+        evaluate.attack("model", attacks=["fgsm"], norm=norm, num=20) for norm in ("linf", "l2")
+    ]
+    drawn = plot(found, ["one", "two"], tmp_path / "c.svg", 1).read_text(encoding="utf-8")
+    assert all(f">{text}<" in drawn for text in ("one, linf", "two, l2", "eps"))
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -276,11 +300,11 @@ def test_two_classes_have_no_ratio() -> None:
     plan = Plan(Threat("linf", 0.1))
     for name, classes in (("apgd-dlr", 2), ("autoattack", 3)):
         with pytest.raises(Exception, match=f"needs {classes + 1} classes"):
-            evaluate.refuse_unfit(attacks.resolve([name], plan), classes, False)
-    evaluate.refuse_unfit(attacks.resolve(["apgd-ce", "fab-t", "square"], plan), 2, False)
-    evaluate.refuse_unfit(attacks.resolve(["apgd-dlr"], plan), 3, False)
+            refusals.refuse_unfit(attacks.resolve([name], plan), classes, False)
+    refusals.refuse_unfit(attacks.resolve(["apgd-ce", "fab-t", "square"], plan), 2, False)
+    refusals.refuse_unfit(attacks.resolve(["apgd-dlr"], plan), 3, False)
     with pytest.raises(UsageProblem, match="`apgd-dlr` needs 4 classes; there are 3"):
-        evaluate.refuse_unfit(attacks.resolve(["apgd-dlr"], plan), 3, True)
+        refusals.refuse_unfit(attacks.resolve(["apgd-dlr"], plan), 3, True)
 
 
 def test_attack(home: Path) -> None:

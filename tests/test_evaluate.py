@@ -8,7 +8,7 @@ import pytest
 import torch
 from quick import run
 
-from jeatcli import attacks, data, evaluate, pgd, registry
+from jeatcli import agenda, attacks, data, evaluate, pgd, registry
 from jeatcli.attacks import Batch, Plan
 from jeatcli.attacks import pgd as pgd_attack
 from jeatcli.checkpoint import Model, load
@@ -140,6 +140,9 @@ def test_an_attack_that_leaves_its_ball_is_caught(
         ({"norm": "l1"}, "unknown norm `l1`", "l2"),
         ({"num": 10**6}, "there are 397 test images", "`-n`"),
         ({"num": 0}, "there are 397 test images", "`-n`"),
+        ({"num": 50, "only": 3}, "there are 40 test images of class `3`, not 50", "`-n`"),
+        ({"only": 3, "target": 3}, "all the images are of the target class", "name two classes"),
+        ({"only": "²"}, "unknown class `²`", "known"),
         ({"target": "dog"}, "unknown class `dog`", "known: 0, 1"),
         ({"steps": 0}, "steps must be at least 1", ""),
     ],
@@ -163,8 +166,8 @@ def test_options_that_no_attack_has_are_refused(model: Model) -> None:
 
 def test_a_number_is_an_index_and_a_text_a_name_first() -> None:
     classes = ("1", "2", "3")
-    assert [evaluate.class_index(each, classes) for each in (0, 1, 2)] == [0, 1, 2]
-    assert [evaluate.class_index(each, classes) for each in ("1", "2", "3", "0")] == [0, 1, 2, 0]
+    assert [agenda.class_index(each, classes) for each in (0, 1, 2)] == [0, 1, 2]
+    assert [agenda.class_index(each, classes) for each in ("1", "2", "3", "0")] == [0, 1, 2, 0]
     for unknown in (3, "4"):
         with pytest.raises(UsageProblem, match="unknown class"):
-            evaluate.class_index(unknown, classes)
+            agenda.class_index(unknown, classes)

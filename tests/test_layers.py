@@ -22,7 +22,7 @@ methods attacks optimize adoption
 trainer
 checkpoint journal symptoms selection batch_size
 progress refusals
-verdict robustness
+verdict robustness agenda
 evaluate detection inception guard log memory profiling collection descents
 starts
 recipe features

@@ -26,6 +26,10 @@ def test_equal_names_are_led_by_directories(paths: list[str], expected: list[str
 def test_files_of_one_name() -> None:
     files = [Path("at/last.pt"), Path("jeat/last.pt")]
     assert told_apart(["last", "last"], files) == ["at/last", "jeat/last"]
+    beside = [Path("at/last.pt"), Path("at/last.pth")]
+    assert told_apart(["last", "last"], beside) == ["last.pt", "last.pth"]
+    best = [Path(f"{place}/run/best.safetensors") for place in "ab"]
+    assert told_apart(["run/best", "run/best"], best) == ["a/run/best", "b/run/best"]
 
 
 def test_long_names_keep_their_ends() -> None:

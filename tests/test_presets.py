@@ -101,6 +101,28 @@ def test_what_of_a_preset_does_not_fit_is_left_out_and_told(
     assert {key: options[key] for key in expected} == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("section", ["", "[options]\n"])
+def test_a_file_of_ones_own_is_no_other_than_a_preset(section: str, tmp_path: Path) -> None:
+    """Wherever in it the options stand, and whatever their method is spelt like."""
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        f'method = "AT"\ndataset = "cifar10"\n{section}eps = "8/255"\nattack_steps = 10\n'
+        'attack_step_size = "2/255"\n'
+    )
+    plain = here("train", "-c", file, "--dry-run")
+    assert tomllib.loads(plain.stdout)["options"]["attack_step_size"] == 2 / 255
+    assert not plain.stderr
+    for said, eps, size in (
+        (("--norm", "l2"), 0.5, 0.125),
+        (("--eps", "4/255"), 4 / 255, 1 / 255),
+        (("--attack-steps", 20), 8 / 255, 1 / 255),
+    ):
+        found = here("train", "-c", file, *said, "--dry-run")
+        assert "left to the defaults" in found.stderr
+        options = tomllib.loads(found.stdout)["options"]
+        assert (options["eps"], options["attack_step_size"]) == pytest.approx((eps, size))
+
+
 def test_a_preset_of_another_method_gives_what_both_have() -> None:
     found = here("train", "--preset", "jem", "--method", "jeat", "--dry-run")
     assert "left out for `jeat`: input_noise" in found.stderr

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from . import figure
+from .agenda import arrange
 from .checkpoint import Model, load_each
 from .errors import JeatError
 from .evaluate import attack
@@ -75,6 +77,7 @@ def attack_each(
     places = [*(subject.path for subject in subjects), *others]
     models = load_each(places, device=device, foreign=foreign, reporter=reporter)
     source = models[len(subjects)] if others else None
+    _refuse_early(models[: len(subjects)], source, eps, settings)
     found: list[tuple[Subject, Robustness]] = []
     for subject, model in zip(subjects, models, strict=False):
         for radius in eps:
@@ -101,6 +104,21 @@ def attack_each(
         if subject.progress is not None and current().leader:
             Journal(subject.progress, result.key).remove()
     return [result for _, result in found]
+
+
+def _refuse_early(
+    models: Sequence[Model],
+    source: Model | None,
+    eps: Sequence[float | None],
+    settings: Mapping[str, Any],
+) -> None:
+    """Refuse what one of the attacks cannot do before the first has taken its hours."""
+    if len(models) * len(eps) == 1:
+        return
+    known = {key: value for key, value in settings.items() if key in signature(arrange).parameters}
+    for model in models:
+        for radius in eps:
+            arrange(model, source, eps=radius, **known)
 
 
 def _named(result: Robustness) -> str:
@@ -137,7 +155,9 @@ def plot(results: Sequence[Robustness], names: Sequence[str], path: Path, radii:
     figure.check_path(path)
     levels = all(fraction(result.eps).endswith("/255") or not result.eps for result in results)
     scale = 255 if levels else 1
-    about = [{"run": r.run, "eps": r.eps, "clean": r.clean, "robust": r.robust} for r in results]
+    keys = ("run", "norm", "eps", "clean", "robust")
+    about = [{key: getattr(result, key) for key in keys} for result in results]
+    norms = sorted({result.norm for result in results})
     with figure.styled():
         drawing = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
         axis = drawing.add_subplot()
@@ -148,11 +168,12 @@ def plot(results: Sequence[Robustness], names: Sequence[str], path: Path, radii:
             axis.plot(
                 [scale * radius for radius in offsets],
                 [100 * share for share in shares],
-                label=figure.plain_text(names[begin]),
+                label=figure.plain_text(names[begin]) + (f", {mine[0].norm}" if norms[1:] else ""),
                 **line(number) | mark(number),
             )
         first = results[0]
-        axis.set_xlabel(f"{first.norm} eps" + (", in 1/255" if levels else ""))
+        # Balls of several norms have no common size; the legend says whose is which.
+        axis.set_xlabel(("eps" if norms[1:] else f"{norms[0]} eps") + levels * ", in 1/255")
         axis.set_ylabel(f"accuracy under {' + '.join(first.attacks)}, %")
         axis.set_ylim(0, 100)
         axis.set_xlim(left=0)

@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .agenda import class_index
 from .collection import picture
 from .data import unit
 from .errors import JeatError, UsageProblem
-from .evaluate import class_index
 from .inception import checksum
 from .model import Model
 from .randomness import ImageRng, Rng, mix

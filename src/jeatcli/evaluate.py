@@ -9,23 +9,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from . import attacks as registry
 from . import data, devices, symptoms
-from .attacks import Attack, Plan
+from .agenda import arrange
+from .attacks import Attack
 from .batch_size import fitting
 from .checkpoint import Model, load_each
-from .datasets import dataset_facts
 from .digests import digest, tensor_digest
-from .errors import JeatError, unknown
 from .foreign import Foreign
 from .journal import Journal
 from .ranks import current
-from .refusals import refuse_unfit
 from .reporting import SILENT, Reporter
 from .robustness import Robustness, save_images
-from .selection import Selection, mixed
+from .selection import mixed
 from .symptoms import Symptom
-from .threat import NORMS, Threat
 from .verdict import Trial
 from .verdict import judge as judge
 
@@ -97,16 +93,25 @@ def attack(
     began = time.perf_counter()
     given = [run] if transfer_from is None else [run, transfer_from]
     model, *others = load_each(given, device=device, foreign=foreign, reporter=reporter)
-    options = (objective, steps, step_size, restarts, queries)
-    plan = Plan(_threat(model, norm, eps), *options, seed)
-    chosen = registry.resolve(attacks, plan)
-    everything = data.load(model.meta.dataset, "test", data_dir=data_dir, reporter=reporter)
-    for each in (model, *others):
-        _fits(each, everything)
-    classes = model.meta.classes
-    aim, kind = (None if name is None else class_index(name, classes) for name in (target, only))
-    selected = Selection(num, indices, kind, aim).of(everything, model.device, reporter)
-    refuse_unfit(chosen, len(classes), aim is not None)
+    agenda = arrange(
+        model,
+        others[0] if others else None,
+        attacks=attacks,
+        objective=objective,
+        norm=norm,
+        eps=eps,
+        steps=steps,
+        step_size=step_size,
+        restarts=restarts,
+        queries=queries,
+        num=num,
+        indices=indices,
+        only=only,
+        target=target,
+        data_dir=data_dir,
+        seed=seed,
+        reporter=reporter,
+    )
     ranks = current()
     # Every process as the first does: what these measure may differ from device to device.
     size, dtype = ranks.from_leader(
@@ -118,9 +123,10 @@ def attack(
     )
     trial = Trial(
         model.classifier,
-        *selected,
-        plan,
-        aim,
+        agenda.images,
+        agenda.places,
+        agenda.plan,
+        agenda.aim,
         size,
         batch_size is not None,
         dtype,
@@ -129,10 +135,10 @@ def attack(
         keep=images_to is not None,
         reporter=reporter,
     )
-    key = _key([model, *others], trial, chosen, exact)
+    key = _key([model, *others], trial, agenda.chosen, exact)
     trial.journal = Journal(progress, key) if progress and ranks.leader else None
-    some = mixed(everything, min(size, _EXAMINED)).to(model.device)
-    found = _examined(trial, chosen, some) | {
+    some = mixed(agenda.everything, min(size, _EXAMINED)).to(model.device)
+    found = _examined(trial, agenda.chosen, some) | {
         "attacks": tuple(attacks),
         "transfer_from": others[0].name if others else None,
         "key": key,
@@ -193,49 +199,3 @@ def _key(models: Sequence[Model], trial: Trial, chosen: Sequence[Attack], exact:
         keep=trial.keep,
         device=trial.images.x.device.type,
     )
-
-
-def class_index(name: str | int, classes: Sequence[str]) -> int:
-    """Return the index of a class given by name or index; a number of Python's is an index.
-
-    Raises:
-        UsageProblem: If there is none, with the nearest name.
-    """
-    text = str(name)
-    if isinstance(name, str) and text in classes:
-        return list(classes).index(text)
-    if text.isdigit() and int(text) < len(classes):
-        return int(text)
-    by_index = [] if classes[0].isdigit() else [f"0..{len(classes) - 1}"]
-    raise unknown("class", text, [*classes, *by_index])
-
-
-def _threat(model: Model, norm: str | None, eps: float | None) -> Threat:
-    """Return the threat model: what is given, else what the run was trained for."""
-    trained = model.meta.threat
-    norm = norm or trained.norm
-    if norm not in NORMS:
-        raise unknown("norm", norm, NORMS)
-    if eps is not None:
-        return Threat(norm, eps)
-    if norm == trained.norm:
-        return trained
-    facts = dataset_facts(model.meta.dataset)
-    usual = facts.eps if facts else {"linf": 8 / 255, "l2": 0.5}
-    return Threat(norm, usual[norm])
-
-
-def _fits(model: Model, images: data.Images) -> None:
-    if images.shape != model.meta.shape or len(images.classes) != len(model.meta.classes):
-        raise JeatError(
-            f"`{model.name}` was trained on {model.meta.shape} images of "
-            f"{len(model.meta.classes)} classes, but `{images.name}` has {images.shape} of "
-            f"{len(images.classes)}",
-            "the data set on disk is not the one of the run",
-        )
-    if dataset_facts(images.name) is None and images.classes != model.meta.classes:
-        raise JeatError(
-            f"`{model.name}` was trained on the classes {', '.join(model.meta.classes)}, but "
-            f"`{images.name}` has {', '.join(images.classes)}",
-            "the data set on disk is not the one of the run",
-        )

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from . import devices, starts
+from .agenda import class_index
 from .checkpoint import Model, load_each
 from .descents import OBJECTIVES, OPTIONS, SAMPLERS, STARTS, Descent
 from .drawing import Drawing, Samples
 from .edits import NO_EDIT, Edit, Interpolation
 from .errors import UsageProblem
-from .evaluate import class_index
 from .foreign import Foreign
 from .methods import sampling_of
 from .models import quick

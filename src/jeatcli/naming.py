@@ -19,18 +19,24 @@ def told_apart(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
         alike = [place for place in found if found[place] == name]
         if len(alike) < 2:
             continue
-        for depth in range(1, max(len(place.parts) for place in alike)):
-            led = {place: "/".join([*_above(place, name)[-depth:], name]) for place in alike}
+        ends = dict.fromkeys(alike, name)
+        if len({place.parent for place in alike}) < len(alike):
+            # Two files of one directory: `net.pt` and `net.pth`.
+            ends = {place: f"{name}{place.suffix}" for place in alike}
+        for depth in range(max(len(place.parts) for place in alike)):
+            led = {place: "/".join([*_above(place, name, depth), ends[place]]) for place in alike}
             if len(set(led.values())) == len(alike):
                 break
         found |= led
     return [found[place] for place in places]
 
 
-def _above(place: Path, name: str) -> list[str]:
-    """Return the directories above what has the name: a run, or a file."""
+def _above(place: Path, name: str, depth: int) -> list[str]:
+    """Return so many directories above what has the name: a run, a file of it, or a file."""
     above = list(place.parent.parts[1:])
-    return above[:-1] if above[-1:] == [name] else above
+    if above[-1:] == [name.partition("/")[0]]:
+        above.pop()
+    return above[-depth:] if depth else []
 
 
 def shortened(names: Sequence[str], longest: int) -> list[str]:

@@ -49,15 +49,18 @@ class Selection:
                 name = images.classes[self.only]
                 among = "the test images" if self.indices is None else f"those of `{self.indices}`"
                 raise UsageProblem(f"no image among {among} is of class `{name}`")
-        places = places[: self._count(len(places), device, reporter)]
+        places = places[: self._count(images, len(places), device, reporter)]
         if self.aim is not None:
             places = places[images.y[places] != self.aim]
         if not len(places):
-            raise UsageProblem("all the images are of the target class", "give more by `-n`")
+            hint = "give more by `-n`" if self.only != self.aim else "name two classes"
+            raise UsageProblem("all the images are of the target class", hint)
         chosen = replace(images, x=images.x[places], y=images.y[places])
         return chosen.to(device), places
 
-    def _count(self, available: int, device: torch.device, reporter: Reporter) -> int:
+    def _count(
+        self, images: data.Images, available: int, device: torch.device, reporter: Reporter
+    ) -> int:
         if self.num is None:
             if device.type == "cpu" and available > CPU_IMAGES and self.indices is None:
                 reporter.say(
@@ -66,8 +69,11 @@ class Selection:
                 return CPU_IMAGES
             return available
         if not 1 <= self.num <= available:
+            where = "" if self.indices is None else f" in `{self.indices}`"
+            kind = "" if self.only is None else f" of class `{images.classes[self.only]}`"
             raise UsageProblem(
-                f"there are {available:,} test images, not {self.num:,}", "give `-n` less"
+                f"there are {available:,} test images{where}{kind}, not {self.num:,}",
+                "give `-n` less",
             )
         return self.num
 

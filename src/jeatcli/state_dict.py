@@ -129,6 +129,10 @@ def _choose(
         raise JeatError(f"`{path}` holds no tensors by name", "name the file of a state dict")
     names = [name for name in found if name]
     if entry is not None:
+        if not names:
+            raise UsageProblem(
+                f"`{path}` has no entry `{entry}`: it is one state dict", "leave out `--entry`"
+            )
         if entry not in names:
             raise unknown("entry", entry, names)
         return found[entry]

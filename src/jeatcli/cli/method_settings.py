@@ -69,17 +69,15 @@ def _layers(ctx: click.Context) -> list[Layer]:
     files = [ctx.meta[key] for key in (PRESET_OPTIONS, CONFIG_OPTIONS) if key in ctx.meta]
     found = [Layer(dict(file.options), file) for file in files]
     if found:
-        # Those that are not under `[options]`; a preset has none.
-        found[-1].options = _once(_named(ctx, ParameterSource.DEFAULT_MAP), found[-1].options)
+        # Those that are not under `[options]`, whoever wins in the end; a preset has none.
+        table = ctx.default_map or {}
+        above = {key: table[key] for key in SHORT_FORMS if key in table}
+        found[-1].options = _once(above, found[-1].options)
     for level in (ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE):
+        named = {key: ctx.params[key] for key in SHORT_FORMS if source(key) is level}
         pairs = dict(ctx.params["option"]) if source("option") is level else {}
-        found.append(Layer(_once(_named(ctx, level), pairs)))
+        found.append(Layer(_once(named, pairs)))
     return found
-
-
-def _named(ctx: click.Context, level: ParameterSource) -> dict[str, Any]:
-    """Return what is given in one place by the options that have a name of their own."""
-    return {key: ctx.params[key] for key in SHORT_FORMS if ctx.get_parameter_source(key) is level}
 
 
 def _once(named: Mapping[str, Any], pairs: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,10 +110,12 @@ def _leave_out_the_outdated(
     say: Callable[[str], object],
 ) -> None:
     """Remove what belongs to a ball, or a number of steps, that something above has changed."""
+    # A radius without a norm is one of linf.
+    said = {"norm": "linf", **options}
     changed = {
         key
         for key in ("norm", "eps", "attack_steps")
-        if key in above and key in options and _value(above[key]) != _value(options[key])
+        if key in above and key in said and _value(above[key]) != _value(said[key])
     }
     outdated = [
         key

@@ -70,7 +70,7 @@ def _settings(ctx: click.Context, path: Path, name: str) -> tuple[dict[str, Any]
         # As text, so that the option's own type judges it: 3.5 epochs is an error, not 3.
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         defaults[str(target.name)] = text
-    return defaults, FileOptions(name, defaults.get("method"), options)
+    return defaults, FileOptions(name, defaults.get("method", "").lower() or None, options)
 
 
 def _options_table(path: Path, table: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from .. import generate
+from ..agenda import class_index
 from ..errors import UsageProblem
-from ..evaluate import class_index
 from ..model import Model
 from ..reporting import Bar
 from ..threat import Threat
