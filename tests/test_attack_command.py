@@ -159,9 +159,7 @@ def test_examples_of_a_model_of_other_classes_are_refused(run: Path, tmp_path: P
 
 
 def test_a_curve_of_two_norms_says_which_is_which(run: Path, tmp_path: Path) -> None:
-    found = [
-        evaluate.attack("model", attacks=["fgsm"], norm=norm, num=20) for norm in ("linf", "l2")
-    ]
+    found = [evaluate.attack("model", attacks=["fgsm"], norm=each, num=20) for each in NORMS]
     drawn = plot(found, ["one", "two"], tmp_path / "c.svg", 1).read_text(encoding="utf-8")
     assert all(f">{text}<" in drawn for text in ("one, linf", "two, l2", "eps"))
 
