@@ -1,6 +1,20 @@
-"""`python -m jeatcli` is `jeat`."""
+"""`python -m jeatcli` is `jeat`; `torchrun` starts its processes by it."""
 
+from __future__ import annotations
+
+from . import launch
 from .cli import main
 
+
+def run() -> None:
+    """Run the command, and end as one of several processes ends."""
+    try:
+        main(prog_name="jeat")
+    except SystemExit as done:
+        if launch.several():
+            launch.leave(done.code)
+        raise
+
+
 if __name__ == "__main__":
-    main(prog_name="jeat")
+    run()
