@@ -218,7 +218,12 @@ def test_draws_any_number_of_panels(count: int, tmp_path: Path) -> None:
     with Image.open(draw(found, tmp_path / "a.png")) as picture:
         assert min(picture.size) > 300
         carried = json.loads(picture.text["jeat"])
-    assert carried | {"seconds": found.seconds} == json.loads(json.dumps(found.summary()))
+    assert all(panel.pop("name") == f"run{k}" for k, panel in enumerate(carried["runs"]))
+    summary = json.loads(json.dumps(found.summary()))
+    # Whoever is given a picture is told the runs, and not where they lie.
+    for panel in summary["runs"]:
+        assert panel.pop("run").endswith(f"{panel.pop('name')}/model.safetensors")
+    assert carried | {"seconds": found.seconds} == summary
 
 
 def test_draws_a_plane_without_slope_and_names_with_dollars(tmp_path: Path) -> None:

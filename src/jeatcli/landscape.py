@@ -55,8 +55,13 @@ class Landscape:
         }
 
     def text(self) -> str:
-        """Write the summary without its time, so that the same landscape is the same file."""
-        return json.dumps({k: each for k, each in self.summary().items() if k != "seconds"})
+        """Write the summary without its time and the places of the runs.
+
+        So the same landscape is the same file, and one that is handed on tells no directories.
+        """
+        summary = {key: each for key, each in self.summary().items() if key != "seconds"}
+        runs = [{key: run[key] for key in run if key != "run"} for run in summary["runs"]]
+        return json.dumps(summary | {"runs": runs})
 
 
 def energy_landscape(
