@@ -5,8 +5,8 @@
 
 All three start at the image itself (no random start) with one step size, so that they must agree
 to rounding; the others see the network in torch's own memory layout, as their users load it, and
-torchattacks can do nothing else in l2. Printed for linf and l2: the largest difference of a pixel, the share of images on
-which the verdicts agree, the robust accuracy of each, and the seconds.
+torchattacks can do nothing else in l2. Printed for linf and l2: the largest difference of a pixel,
+the share of images on which the verdicts agree, the robust accuracy of each, and the seconds.
 """
 
 from __future__ import annotations
