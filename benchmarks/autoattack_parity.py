@@ -25,13 +25,15 @@ from published_loops import plain
 from pyautoattack import AutoAttack
 from torch import Tensor
 
-from jeatcli import attacks, data
-from jeatcli.attacks import Batch, Plan, Search
+from jeatcli import data
+from jeatcli.attacks._attack import make_attack, parts
+from jeatcli.attacks._base import Batch, Plan
+from jeatcli.attacks._search import Search
 from jeatcli.checkpoint import Model, load
 from jeatcli.foreign import Foreign
 from jeatcli.threat import Threat, parse_number
 
-PARTS = tuple(name for name, _ in attacks.parts("autoattack") or ())
+PARTS = tuple(name for name, _ in parts("autoattack") or ())
 NORMS = {"linf": "Linf", "l2": "L2"}
 SEARCHES = {"fp32": None, "bf16": torch.bfloat16}
 
@@ -88,7 +90,7 @@ def ours(case: Case, parts: Sequence[str], dtype: torch.dtype | None, compiled: 
     plan = Plan(case.threat, seed=0)
     robust = torch.ones_like(case.y, dtype=torch.bool)
     for name in parts:
-        attack = attacks.get(name)
+        attack = make_attack(name)
         left = robust.nonzero().squeeze(1)
         for index in torch.split(left, max(1, case.batch_size // attack.rows)):
             if not len(index):

@@ -19,10 +19,12 @@ import torch
 from autoattack_parity import Case, agreement, chosen, options
 from torch import Tensor
 
-from jeatcli import attacks, pgd
-from jeatcli.attacks import Batch, Plan, Search, apgd_ce, apgd_dlr, apgd_t
+from jeatcli import pgd
+from jeatcli.attacks import apgd_ce, apgd_dlr, apgd_t
 from jeatcli.attacks._apgd import Ascent, Loss
-from jeatcli.attacks._base import Found
+from jeatcli.attacks._attack import make_attack
+from jeatcli.attacks._base import Batch, Found, Plan
+from jeatcli.attacks._search import Search
 from jeatcli.attacks._targets import likeliest
 
 SEED = 1
@@ -81,7 +83,7 @@ def squares(case: Case, compiled: bool) -> tuple[Tensor, Tensor]:
     """Run Square of both on the same draws; return who withstood ours, and the reference."""
     judge = case.reference(SEED)
     search = Search(case.model.classifier, compiled=compiled)
-    attack, plan = attacks.get("square"), Plan(case.threat)
+    attack, plan = make_attack("square"), Plan(case.threat)
     places = torch.arange(len(case.x), device=case.x.device)
     mine, theirs = [], []
     for rows in torch.split(places, case.batch_size):

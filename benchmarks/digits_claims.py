@@ -31,7 +31,7 @@ from torch import Tensor
 from jeatcli import data, energy, evaluate, generate
 from jeatcli.checkpoint import Model, load
 from jeatcli.config import resolve
-from jeatcli.models import Classifier
+from jeatcli.models._classifier import Classifier
 from jeatcli.training import train
 
 METHODS = ("standard", "noise", "at", "prejeat", "jem", "jeat")

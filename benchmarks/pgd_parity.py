@@ -23,8 +23,9 @@ import torchattacks
 from published_loops import plain
 from torch import Tensor
 
-from jeatcli import attacks, data, pgd
-from jeatcli.attacks import Batch, Plan
+from jeatcli import data, pgd
+from jeatcli.attacks._attack import make_attack
+from jeatcli.attacks._base import Batch, Plan
 from jeatcli.checkpoint import Model, load
 from jeatcli.datasets import dataset_facts
 from jeatcli.threat import Threat
@@ -46,7 +47,7 @@ def ours(model: Model, x: Tensor, y: Tensor, threat: Threat, step: float) -> Ten
     plan = Plan(threat, steps=STEPS, step_size=step)
     batch = Batch(x, y, None, torch.arange(len(x), device=x.device))
     with patch.object(type(pgd.ball(threat)), "start", lambda self, x, rng: x):
-        return attacks.get("pgd", plan)(model.classifier, batch, plan)
+        return make_attack("pgd", plan)(model.classifier, batch, plan)
 
 
 def by_torchattacks(model: Model, x: Tensor, y: Tensor, threat: Threat, step: float) -> Tensor:

@@ -19,7 +19,7 @@ from torchvision import transforms
 
 from jeatcli.config import TrainConfig
 from jeatcli.data import Images
-from jeatcli.models import Classifier
+from jeatcli.models._classifier import Classifier
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):

@@ -29,7 +29,7 @@ from jeatcli.datasets import DATASETS
 from jeatcli.descents import Descent
 from jeatcli.drawing import Drawing
 from jeatcli.model import Meta, Model, network
-from jeatcli.models import quick
+from jeatcli.models._quick import quick
 from jeatcli.recipe import Recipe
 from jeatcli.render import to_uint8
 from jeatcli.starts import prepare

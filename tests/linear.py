@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from jeatcli.attacks import Batch
-from jeatcli.models import Classifier
+from jeatcli.attacks._base import Batch
+from jeatcli.models._classifier import Classifier
 from jeatcli.threat import Threat
 
 SHAPE = (1, 4, 4)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from jeatcli.models import Classifier, Shape, build
+from jeatcli.models import build
+from jeatcli.models._classifier import Classifier
+from jeatcli.models._shape import Shape
 
 
 def classifier(

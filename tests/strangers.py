@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from jeatcli.foreign import Foreign
-from jeatcli.models import Shape, build
+from jeatcli.models import build
+from jeatcli.models._shape import Shape
 
 DIGITS = Shape((1, 8, 8), 10)
 PLAIN = Foreign("wrn-10-1", "digits", (0.0,), (1.0,))

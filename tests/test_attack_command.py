@@ -12,8 +12,9 @@ from command_line import LATEST, done, here, jeat, one, parsed, refused
 from safetensors.torch import load_file
 from tiny import save_run
 
-from jeatcli import attacks, data, evaluate, refusals
-from jeatcli.attacks import Plan
+from jeatcli import data, evaluate, refusals
+from jeatcli.attacks._attack import resolve_attacks
+from jeatcli.attacks._base import Plan
 from jeatcli.errors import UsageProblem
 from jeatcli.threat import Threat, fraction
 
@@ -45,22 +46,22 @@ def test_a_tier_is_named_as_such(run: Path) -> None:
 
 def test_ensembles_have_the_published_parts() -> None:
     plan = Plan(Threat("linf", 0.1))
-    standard = [(each.name, each.options) for each in attacks.resolve(["autoattack"], plan)]
+    standard = [(each.name, each.options) for each in resolve_attacks(["autoattack"], plan)]
     assert standard == [
         ("apgd-ce", {"steps": 100, "restarts": 1, "draws": 1}),
         ("apgd-t", {"steps": 100, "restarts": 1}),
         ("fab-t", {"steps": 100, "restarts": 1}),
         ("square", {"queries": 5000, "restarts": 1}),
     ]
-    plus = attacks.resolve(["autoattack-plus"], plan)
+    plus = resolve_attacks(["autoattack-plus"], plan)
     assert [each.name for each in plus] == [
         *("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t")
     ]
     assert [each.options["restarts"] for each in plus] == [5, 5, 5, 1, 1, 1]
-    rand = attacks.resolve(["autoattack-rand"], plan)
+    rand = resolve_attacks(["autoattack-rand"], plan)
     assert [each.options["draws"] for each in rand] == [20, 20]
     # What is asked for twice is run once.
-    assert len(attacks.resolve(["autoattack", "fast", "square"], plan)) == 4
+    assert len(resolve_attacks(["autoattack", "fast", "square"], plan)) == 4
 
 
 def test_images_by_their_numbers(run: Path, tmp_path: Path) -> None:
@@ -162,11 +163,11 @@ def test_two_classes_have_no_ratio() -> None:
     plan = Plan(Threat("linf", 0.1))
     for name, classes in (("apgd-dlr", 2), ("autoattack", 3)):
         with pytest.raises(Exception, match=f"needs {classes + 1} classes"):
-            refusals.refuse_unfit(attacks.resolve([name], plan), classes, False)
-    refusals.refuse_unfit(attacks.resolve(["apgd-ce", "fab-t", "square"], plan), 2, False)
-    refusals.refuse_unfit(attacks.resolve(["apgd-dlr"], plan), 3, False)
+            refusals.refuse_unfit(resolve_attacks([name], plan), classes, False)
+    refusals.refuse_unfit(resolve_attacks(["apgd-ce", "fab-t", "square"], plan), 2, False)
+    refusals.refuse_unfit(resolve_attacks(["apgd-dlr"], plan), 3, False)
     with pytest.raises(UsageProblem, match="`apgd-dlr` needs 4 classes; there are 3"):
-        refusals.refuse_unfit(attacks.resolve(["apgd-dlr"], plan), 3, True)
+        refusals.refuse_unfit(resolve_attacks(["apgd-dlr"], plan), 3, True)
 
 
 def test_attack(home: Path) -> None:

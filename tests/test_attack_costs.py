@@ -9,8 +9,9 @@ import torch
 from linear import LINF, batch, linear
 from nets import classifier
 
-from jeatcli import attacks
-from jeatcli.attacks import Batch, Plan, Search
+from jeatcli.attacks._attack import make_attack, resolve_attacks
+from jeatcli.attacks._base import Batch, Plan
+from jeatcli.attacks._search import Search
 from jeatcli.threat import Threat
 
 
@@ -34,7 +35,7 @@ def test_an_image_costs_the_passes_that_are_told(name: str) -> None:
     model = linear(classes=10)
     images = batch(model, 3)
     search, plan = Search(model), Plan(Threat("linf", 1e-7))
-    attacks.get(name, plan)(search, images, plan)
+    make_attack(name, plan)(search, images, plan)
     assert (search.forward / 3, search.backward / 3) == told(name)
 
 
@@ -46,7 +47,7 @@ def test_a_network_that_is_not_the_plain_one_costs_its_confirmation(name: str, r
     images = Batch(x, net(x).argmax(1), None, torch.arange(3))
     search, plan = Search(net), Plan(Threat("linf", 1e-7))
     assert not search.exact
-    attacks.get(name, plan)(search, images, plan)
+    make_attack(name, plan)(search, images, plan)
     forward, backward = told(name)
     assert (search.forward / 3, search.backward / 3) == (forward + rows, backward)
 
@@ -54,7 +55,7 @@ def test_a_network_that_is_not_the_plain_one_costs_its_confirmation(name: str, r
 @pytest.mark.parametrize("name", ["autoattack", "autoattack-plus", "fast", "quick"])
 def test_an_ensemble_costs_what_its_parts_do(name: str) -> None:
     forward = backward = 0
-    for part in attacks.resolve([name], Plan(LINF)):
+    for part in resolve_attacks([name], Plan(LINF)):
         one, restarts = told(part.name), part.options["restarts"]
         # FAB looks at the images themselves once.
         forward += restarts * one[0] - (restarts - 1) * (part.name == "fab")

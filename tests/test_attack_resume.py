@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from tiny import load_run, save_run
 
 from jeatcli import evaluate, journal, verdict
-from jeatcli.attacks import Attack, Batch
+from jeatcli.attacks._attack import Attack
+from jeatcli.attacks._base import Batch
 from jeatcli.journal import Journal
 from jeatcli.robustness import Robustness
 from jeatcli.runs import MODEL_FILE

@@ -10,10 +10,11 @@ from linear import SHAPE, Linear, batch, linear
 from torch import Tensor
 
 from jeatcli import pgd
-from jeatcli.attacks import Batch, Plan, Search, _squares, fab, fab_t
-from jeatcli.attacks._base import Found
+from jeatcli.attacks import _squares, fab, fab_t
+from jeatcli.attacks._base import Batch, Found, Plan
 from jeatcli.attacks._fab import Walk
-from jeatcli.models import Classifier
+from jeatcli.attacks._search import Search
+from jeatcli.models._classifier import Classifier
 from jeatcli.threat import Threat
 
 

@@ -9,13 +9,15 @@ from linear import L2, LINF, SHAPE, Linear, batch, distances, linear
 from scipy.optimize import linprog
 from torch import Tensor
 
-from jeatcli import attacks, pgd
-from jeatcli.attacks import Batch, Plan, Search, _squares, apgd_ce, fab_t
+from jeatcli import pgd
+from jeatcli.attacks import _squares, apgd_ce, fab_t
 from jeatcli.attacks._apgd import Ascent, Rows
-from jeatcli.attacks._base import Found
+from jeatcli.attacks._attack import make_attack
+from jeatcli.attacks._base import Batch, Found, Plan
 from jeatcli.attacks._projection import displacement
+from jeatcli.attacks._search import Search
 from jeatcli.attacks._targets import likeliest
-from jeatcli.models import Classifier
+from jeatcli.models._classifier import Classifier
 from jeatcli.randomness import BatchRng
 from jeatcli.threat import Threat
 
@@ -27,7 +29,7 @@ def test_verdicts_on_a_linear_model_are_those_of_the_closed_form(name: str, thre
     images = batch(model)
     radius = Threat(threat.norm, distances(model, images, threat.norm).median().item())
     plan = Plan(radius, queries=1000 if name == "square" else None)
-    moved = attacks.get(name, plan)(model, images, plan)
+    moved = make_attack(name, plan)(model, images, plan)
     broken = images.broken(model(moved))
     near = distances(model, images, threat.norm)
     # No image beyond its distance; within it the attacks that use the gradient miss none.
@@ -43,9 +45,9 @@ def test_an_image_fares_the_same_alone_and_in_company(name: str) -> None:
     model = linear()
     images = batch(model, 12)
     plan = Plan(LINF, queries=100 if name == "square" else None)
-    together = attacks.get(name, plan)(model, images, plan)
+    together = make_attack(name, plan)(model, images, plan)
     for place in range(12):
-        alone = attacks.get(name, plan)(model, images.take(torch.tensor([place])), plan)
+        alone = make_attack(name, plan)(model, images.take(torch.tensor([place])), plan)
         torch.testing.assert_close(alone, together[place : place + 1])
 
 
@@ -204,7 +206,7 @@ def test_a_target_is_reached_or_the_image_counts_as_robust() -> None:
     aimed = Batch(images.x, images.y, target, images.index)
     for name in ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square"):
         plan = Plan(Threat("linf", 0.3), queries=200 if name == "square" else None)
-        moved = attacks.get(name, plan)(model, aimed, plan)
+        moved = make_attack(name, plan)(model, aimed, plan)
         least = 0.15 if name == "square" else 0.3
         assert (model(moved).argmax(1) == target).float().mean() > least, name
 
@@ -223,7 +225,7 @@ def test_a_search_in_bf16_is_confirmed_in_fp32() -> None:
     near = distances(model, images, "linf")
     plan = Plan(Threat("linf", near.median().item()))
     for name in ("apgd-ce", "apgd-t", "fab-t"):
-        moved = attacks.get(name)(coarse, images, plan)
+        moved = make_attack(name)(coarse, images, plan)
         broken = images.broken(model(moved))
         assert (broken == (near < plan.threat.eps)).float().mean() > 0.9, name
 
@@ -253,7 +255,7 @@ def test_what_a_coarse_square_raised_is_judged_in_fp32() -> None:
     images = batch(model, 3000)
     plan = Plan(Threat("linf", distances(model, images, "linf").quantile(0.1).item()), queries=40)
     coarse = Search(model, torch.bfloat16)
-    moved = attacks.get("square", plan)(coarse, images, plan)
+    moved = make_attack("square", plan)(coarse, images, plan)
     broken = images.broken(model(moved))
     assert (broken & ~images.broken(coarse(moved))).any()
 

@@ -17,7 +17,7 @@ from quick import config
 from twins import same
 
 from jeatcli import batch_size, checkpoint, devices
-from jeatcli.attacks import Search
+from jeatcli.attacks._search import Search
 from jeatcli.errors import Interrupted
 from jeatcli.stage import Stage
 from jeatcli.training import train

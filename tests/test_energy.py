@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 
 from jeatcli import energy
-from jeatcli.models import Classifier, Shape, build
+from jeatcli.models import build
+from jeatcli.models._classifier import Classifier
+from jeatcli.models._shape import Shape
 
 
 def logits_and_labels() -> tuple[torch.Tensor, torch.Tensor]:

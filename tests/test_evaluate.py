@@ -8,14 +8,16 @@ import pytest
 import torch
 from quick import run
 
-from jeatcli import agenda, attacks, data, evaluate, pgd, registry
-from jeatcli.attacks import Batch, Plan
+from jeatcli import agenda, data, evaluate, pgd
+from jeatcli.attacks import ATTACKS
 from jeatcli.attacks import pgd as pgd_attack
+from jeatcli.attacks._attack import make_attack
+from jeatcli.attacks._base import Batch, Plan
 from jeatcli.checkpoint import Model, load
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.threat import Threat
 
-SINGLE = [name for name in registry.names("attacks") if attacks.parts(name) is None]
+SINGLE = list(ATTACKS)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def test_clean_and_robust_accuracy_are_those_counted_by_hand(
     correct = model.classifier(images.x / 255).argmax(1) == images.y
     assert result.clean == correct.sum().item() / 100 == sum(result.samples["correct"]) / 100
     plan = Plan(Threat("linf", 0.15), steps=5, seed=3)
-    moved = attacks.get("pgd", plan)(model.classifier, everything(images), plan)
+    moved = make_attack("pgd", plan)(model.classifier, everything(images), plan)
     holds = model.classifier(moved).argmax(1) == images.y
     assert result.robust == pytest.approx((correct & holds).float().mean().item())
     assert 0 < result.robust < result.clean
@@ -56,7 +58,7 @@ def test_contract(name: str, norm: str, model: Model, images: data.Images) -> No
     threat = Threat(norm, {"linf": 0.15, "l2": 0.6}[norm])
     plan = Plan(threat, steps=10, restarts=2, queries=30)
     batch = everything(images)
-    moved = attacks.get(name, plan)(model.classifier, batch, plan)
+    moved = make_attack(name, plan)(model.classifier, batch, plan)
     assert moved.shape == batch.x.shape
     assert (pgd.ball(plan.threat).distance(moved, batch.x) <= plan.threat.eps + 1e-6).all()
     assert ((moved >= 0) & (moved <= 1)).all()
@@ -93,7 +95,7 @@ def test_the_seed_decides_the_starts(model: Model) -> None:
     batch = everything(data.load("digits", "test").first(20))
     plans = [Plan(Threat("linf", 0.15), steps=1, seed=seed) for seed in (0, 0, 1)]
     first, again, other = (
-        attacks.get("pgd", plan)(model.classifier, batch, plan) for plan in plans
+        make_attack("pgd", plan)(model.classifier, batch, plan) for plan in plans
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

@@ -13,8 +13,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from jeatcli import registry
 from jeatcli.cli import COMMANDS, main, parameters
+from jeatcli.methods import METHODS
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {"torch", "torchvision", "numpy", "matplotlib", "PIL", "torch_fidelity", "rich"}
@@ -111,7 +111,7 @@ def test_group_help_lists_commands_and_exit_codes():
 
 def test_train_help_lists_what_there_is():
     shown = CliRunner().invoke(main, ["train", "--help"]).stdout
-    for name in (*registry.names("methods"), "digits", "folder:PATH", "wrn-D-W", "small"):
+    for name in (*METHODS, "digits", "folder:PATH", "wrn-D-W", "small"):
         assert f"\n  {name} " in shown
 
 
@@ -126,7 +126,7 @@ def test_page_is_up_to_date():
 
 
 def test_names_known_without_torch_are_those_of_the_core():
-    from jeatcli import config, generate, models, pgd
+    from jeatcli import config, generate, pgd
     from jeatcli.views import _base, _plane, contour, path
 
     assert parameters.OBJECTIVES == pgd.OBJECTIVES
@@ -139,7 +139,6 @@ def test_names_known_without_torch_are_those_of_the_core():
     assert parameters.DESCENTS == generate.OBJECTIVES
     assert config._CHOICES["norm_layer"] == parameters.NORM_LAYERS
     assert config._CHOICES["activation"] == parameters.ACTIVATIONS
-    assert set(parameters.architectures()) == set(models.architectures())
 
 
 def test_public_names_are_no_files():

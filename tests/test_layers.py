@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "jeatcli"
 # Each line may import the lines above it. Files of one line do not know each other.
 ORDER = """
 errors reporting launch provenance naming
-paths registry threat datasets randomness devices ranks digests
+paths catalogue threat datasets randomness devices ranks digests
 config foreign
 runs config_file download render figure energy sgld data_local state_dict
 pgd models data_published run_folder presets
@@ -59,7 +59,7 @@ LIGHT = {
     "reporting",
     "launch",
     "paths",
-    "registry",
+    "catalogue",
     "threat",
     "datasets",
     "config",

@@ -16,8 +16,8 @@ from quick import config
 from jeatcli import memory
 from jeatcli.cli import translate
 from jeatcli.errors import JeatError, no_memory
-from jeatcli.methods.standard import METHOD
-from jeatcli.models import Classifier
+from jeatcli.methods.standard import Standard
+from jeatcli.models._classifier import Classifier
 from jeatcli.optimize import optimizer_tensors
 from jeatcli.stage import Stage
 from jeatcli.training import train
@@ -25,7 +25,7 @@ from jeatcli.training import train
 
 def room_for(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let a loss of more than `most` images run out of memory; return the sizes tried."""
-    loss, tried = METHOD.loss, []
+    loss, tried = Standard.loss, []
 
     def scarce(self: Any, model: Any, x: torch.Tensor, *rest: Any) -> Any:
         tried.append(len(x))
@@ -33,7 +33,7 @@ def room_for(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
         return loss(self, model, x, *rest)
 
-    monkeypatch.setattr(METHOD, "loss", scarce)
+    monkeypatch.setattr(Standard, "loss", scarce)
     return tried
 
 
@@ -56,7 +56,7 @@ def test_the_probe_has_what_the_failed_step_had(
     """And leaves room for what the optimiser keeps, which its first step makes."""
     held: list[weakref.ref[torch.Tensor]] = []
     alive: list[bool] = []
-    loss = METHOD.loss
+    loss = Standard.loss
 
     def scarce(self: Any, model: Any, x: torch.Tensor, *rest: Any) -> Any:
         if not held:
@@ -65,7 +65,7 @@ def test_the_probe_has_what_the_failed_step_had(
         alive.append(held[0]() is not None)
         return loss(self, model, x, *rest)
 
-    monkeypatch.setattr(METHOD, "loss", scarce)
+    monkeypatch.setattr(Standard, "loss", scarce)
     with pytest.raises(JeatError, match="out of memory") as caught:
         train(config(), tmp_path / "run")
     assert alive
@@ -101,7 +101,7 @@ def test_other_errors_pass_through(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def broken(*_: Any) -> Any:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(METHOD, "loss", broken)
+    monkeypatch.setattr(Standard, "loss", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         train(config(), tmp_path / "run")
 

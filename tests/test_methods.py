@@ -8,16 +8,19 @@ from typing import Any
 import pytest
 import torch
 
-from jeatcli import energy, methods, registry
+from jeatcli import energy, methods
 from jeatcli.config import defaults, resolve
 from jeatcli.datasets import DATASETS
 from jeatcli.errors import UsageProblem
-from jeatcli.methods import Method, Scene
-from jeatcli.models import Classifier, Shape, build
+from jeatcli.methods import METHODS
+from jeatcli.methods._base import Method, Scene
+from jeatcli.models import build
+from jeatcli.models._classifier import Classifier
+from jeatcli.models._shape import Shape
 from jeatcli.randomness import BatchRng
 from jeatcli.sgld import ClassStatistics
 
-NAMES = registry.names("methods")
+NAMES = METHODS
 QUICK = {"attack_steps": 2, "sgld_steps": 2, "buffer_size": 60}
 
 

@@ -10,9 +10,11 @@ from nets import classifier
 from torch import Tensor, nn
 
 from jeatcli.errors import UsageProblem
-from jeatcli.models import Classifier, Shape, architectures, build, frozen, inner, quick
-from jeatcli.models._classifier import PixelConv
+from jeatcli.models import ARCHITECTURES, build
+from jeatcli.models._classifier import Classifier, PixelConv, frozen
 from jeatcli.models._compiled import CPU_SIZES, SIZES, Compiled, pieces
+from jeatcli.models._quick import inner, quick
+from jeatcli.models._shape import Shape
 
 NETS = ["small", "resnet-18", "resnet-18-wong", "resnet-18-v1", "cifar-resnet-8", "wrn-10-1"]
 
@@ -111,8 +113,8 @@ def test_wrong_names_are_told_with_the_nearest() -> None:
 
 
 def test_every_file_says_its_name() -> None:
-    assert {"small", "resnet-18", "wrn-D-W"} <= set(architectures())
-    assert all(architectures().values())
+    assert {"small", "resnet-18", "wrn-D-W"} <= set(ARCHITECTURES)
+    assert all(ARCHITECTURES.summaries().values())
 
 
 def normalisations(net: object) -> int:

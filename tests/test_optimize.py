@@ -9,7 +9,9 @@ import torch
 from quick import config
 from torch import nn
 
-from jeatcli.models import Classifier, Shape, build
+from jeatcli.models import build
+from jeatcli.models._classifier import Classifier
+from jeatcli.models._shape import Shape
 from jeatcli.optimize import Average, lr_factor, optimizer
 
 

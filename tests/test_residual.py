@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jeatcli.errors import UsageProblem
-from jeatcli.models import Shape, build
+from jeatcli.models import build
+from jeatcli.models._shape import Shape
 
 Weights = Mapping[str, Tensor]
 Block = Callable[[Weights, str, Tensor, int], Tensor]

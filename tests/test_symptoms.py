@@ -13,12 +13,13 @@ from command_line import one
 from tiny import load_run
 from torch import Tensor, nn
 
-from jeatcli import attacks, data, evaluate, symptoms, verdict
-from jeatcli.attacks import Plan
+from jeatcli import data, evaluate, symptoms, verdict
+from jeatcli.attacks._attack import resolve_attacks
+from jeatcli.attacks._base import Plan
 from jeatcli.checkpoint import load, save_model
 from jeatcli.errors import JeatError
 from jeatcli.model import Model
-from jeatcli.models import Classifier
+from jeatcli.models._classifier import Classifier
 from jeatcli.runs import MODEL_FILE
 from jeatcli.symptoms import Symptom
 from jeatcli.threat import Threat
@@ -69,7 +70,7 @@ def names(
     few = images(200)
     kept = few.y < classes
     found = symptoms.before(
-        model, data.unit(few.x)[kept], few.y[kept], threat, attacks.resolve([chosen], Plan(threat))
+        model, data.unit(few.x)[kept], few.y[kept], threat, resolve_attacks([chosen], Plan(threat))
     )
     return [each.name for each in found]
 

@@ -16,12 +16,13 @@ from quick import config, run
 from tiny import Listener
 from twins import lines, same, tensors
 
-from jeatcli import checkpoint, registry, runs
+from jeatcli import checkpoint, runs
 from jeatcli.callbacks import Saver
 from jeatcli.checkpoint import load
 from jeatcli.config import resolve
 from jeatcli.config_file import read_config, to_toml
 from jeatcli.errors import Interrupted, JeatError, UsageProblem
+from jeatcli.methods import METHODS
 from jeatcli.ranks import Ranks
 from jeatcli.trainer import Trainer
 from jeatcli.training import train
@@ -38,7 +39,7 @@ class StopAfter:
         return self.left <= 0
 
 
-@pytest.mark.parametrize("method", registry.names("methods"))
+@pytest.mark.parametrize("method", METHODS)
 def test_stopped_and_resumed_equals_straight_bit_for_bit(method: str, tmp_path: Path) -> None:
     """Stopped within the first epoch, at its end, and within the second."""
     settings = config(method, eval_every=1)

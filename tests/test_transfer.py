@@ -9,9 +9,11 @@ import torch
 from linear import Linear, batch, distances, linear
 from torch import Tensor, nn
 
-from jeatcli import attacks, pgd
-from jeatcli.attacks import Batch, Plan, Search
-from jeatcli.models import Classifier
+from jeatcli import pgd
+from jeatcli.attacks._attack import make_attack
+from jeatcli.attacks._base import Batch, Plan
+from jeatcli.attacks._search import Search
+from jeatcli.models._classifier import Classifier
 from jeatcli.threat import Threat
 
 
@@ -29,7 +31,7 @@ def test_restarts_on_another_network_go_on_until_the_judged_one_is_broken() -> N
         moved = pgd.ascend(value, images.x, ball, steps=1, step_size=0.02, start=start)
         each.append(images.broken(judge(moved)))
         any_breaks |= each[-1]
-    moved = attacks.get("pgd", plan)(Search(source, judge=judge), images, plan)
+    moved = make_attack("pgd", plan)(Search(source, judge=judge), images, plan)
     assert torch.equal(images.broken(judge(moved)), any_breaks)
     assert any_breaks.sum() > max(broken.sum() for broken in each)
 
@@ -52,7 +54,7 @@ def test_what_breaks_the_judge_alone_is_found_on_another_network(name: str) -> N
     images = images.take((right & (near > near.median())).nonzero().squeeze(1))
     # The source holds everywhere.
     plan = Plan(Threat("linf", 0.99 * near.median().item()))
-    moved = attacks.get(name)(Search(source, judge=judge), images, plan)
+    moved = make_attack(name)(Search(source, judge=judge), images, plan)
     assert not images.broken(source(moved)).any()
     assert images.broken(judge(moved)).any()
     wide = Threat("linf", 2 * plan.threat.eps)
@@ -60,7 +62,7 @@ def test_what_breaks_the_judge_alone_is_found_on_another_network(name: str) -> N
     def found(restarts: int) -> Tensor:
         few: dict[str, Any] = {"queries": 60} if name == "square" else {"steps": 10}
         more = Plan(wide, restarts=restarts, **few)
-        moved = attacks.get(name, more)(Search(source, judge=judge), images, more)
+        moved = make_attack(name, more)(Search(source, judge=judge), images, more)
         return images.broken(judge(moved))
 
     once, often = found(1), found(4)
@@ -78,7 +80,7 @@ def test_an_image_that_broke_the_source_alone_gets_its_other_starts() -> None:
     def found(restarts: int) -> Tensor:
         radius = Threat("linf", 2 * near.quantile(0.3).item())
         plan = Plan(radius, steps=10, restarts=restarts)
-        moved = attacks.get("apgd-ce", plan)(Search(source, judge=judge), images, plan)
+        moved = make_attack("apgd-ce", plan)(Search(source, judge=judge), images, plan)
         # The source alone would leave nothing to the second start.
         assert restarts > 1 or images.broken(source(moved)).all()
         return images.broken(judge(moved))

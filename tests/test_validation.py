@@ -13,7 +13,7 @@ from tiny import Listener
 from twins import lines, same
 
 from jeatcli import data, evaluate, runs, validation
-from jeatcli.attacks import Plan
+from jeatcli.attacks._base import Plan
 from jeatcli.checkpoint import load
 from jeatcli.config import resolve
 from jeatcli.errors import Interrupted, UsageProblem

@@ -11,9 +11,10 @@ import torch
 from nets import classifier
 from torch import Tensor, nn
 
-from jeatcli.models import _kernel, _winograd, inner, quick
+from jeatcli.models import _kernel, _winograd
 from jeatcli.models._classifier import Network
 from jeatcli.models._compiled import Compiled
+from jeatcli.models._quick import inner, quick
 from jeatcli.models._rewritten import Rewritten
 from jeatcli.models._winograd import LearningConv, WinogradConv, fits, install
 

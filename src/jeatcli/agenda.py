@@ -8,9 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from . import attacks as registry
 from . import data
-from .attacks import Attack, Plan
+from .attacks._attack import Attack, resolve_attacks
+from .attacks._base import Plan
 from .datasets import dataset_facts
 from .errors import JeatError, unknown
 from .model import Model
@@ -71,7 +71,7 @@ def arrange(
     """
     options = (objective, steps, step_size, restarts, queries)
     plan = Plan(_threat(model, norm, eps), *options, seed)
-    chosen = registry.resolve(attacks, plan)
+    chosen = resolve_attacks(attacks, plan)
     everything = data.load(model.meta.dataset, "test", data_dir=data_dir, reporter=reporter)
     _fits(model, everything)
     if source is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .models import Classifier, frozen
+from .models._classifier import Classifier, frozen
 
 USUAL = 256
 _TRIED = 32

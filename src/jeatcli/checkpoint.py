@@ -18,7 +18,7 @@ from . import adoption, devices, runs
 from .errors import JeatError, UsageProblem
 from .foreign import Foreign
 from .model import Meta, Model, network
-from .models import Classifier
+from .models._classifier import Classifier
 from .optimize import load_optimizer_tensors, optimizer_tensors
 from .paths import write_atomic
 from .reporting import SILENT, Reporter

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import data, devices, symptoms
 from .agenda import arrange
-from .attacks import Attack
+from .attacks._attack import Attack
 from .batch_size import fitting
 from .checkpoint import Model, load_each
 from .digests import digest, tensor_digest

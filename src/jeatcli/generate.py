@@ -19,7 +19,7 @@ from .edits import NO_EDIT, Edit, Interpolation
 from .errors import UsageProblem
 from .foreign import Foreign
 from .methods import sampling_of
-from .models import quick
+from .models._quick import quick
 from .ranks import current
 from .recipe import Recipe
 from .reporting import SILENT, Reporter

@@ -21,7 +21,7 @@ from .figure import check_path, save, styled
 from .foreign import Foreign
 from .paths import write_atomic
 from .reporting import SILENT, Reporter
-from .views import Findings, Scene
+from .views._base import Findings, Scene
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .models import Shape, candidates
+from .models._guess import candidates
+from .models._shape import Shape
 
 # So many names of each kind are told: more hide the hint.
 _TOLD = 20

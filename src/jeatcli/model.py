@@ -13,7 +13,9 @@ import torch
 from . import runs
 from .datasets import dataset_facts
 from .digests import digest
-from .models import Classifier, Shape, build
+from .models import build
+from .models._classifier import Classifier
+from .models._shape import Shape
 from .sgld import ClassStatistics
 from .threat import Threat
 

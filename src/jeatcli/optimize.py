@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import TrainConfig
-from .models import Classifier
+from .models._classifier import Classifier
 
 
 def optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:

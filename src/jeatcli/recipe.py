@@ -13,7 +13,7 @@ from torch import Tensor
 from . import pgd
 from .descents import Descent, Hold, Watch, descend
 from .model import Model
-from .models import Classifier
+from .models._classifier import Classifier
 from .randomness import ImageRng, mix
 from .ranks import current
 from .sgld import PerImage

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from . import pgd
-from .attacks import Attack, Batch
+from .attacks._attack import Attack
+from .attacks._base import Batch
 from .errors import JeatError, UsageProblem
 from .threat import Threat
 

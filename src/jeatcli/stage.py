@@ -12,7 +12,8 @@ from . import checkpoint, data, devices, methods, runs
 from .checkpoint import Meta, Model
 from .config import TrainConfig
 from .datasets import DatasetFacts, dataset_facts
-from .models import hasten
+from .methods._base import Method, Scene
+from .models._quick import hasten
 from .randomness import mix
 from .ranks import SOLO, Ranks
 from .reporting import SILENT, Reporter
@@ -85,7 +86,7 @@ class Stage:
             hasten(classifier)
         return trainer
 
-    def _method(self) -> methods.Method:
+    def _method(self) -> Method:
         """Return the method, with its share of the replay buffer."""
         config, ranks = self.config, self.ranks
         options = dict(config.options)
@@ -94,7 +95,7 @@ class Stage:
         method = methods.make(config.method, options)
         seed = config.seed if ranks.leader else mix(config.seed, ranks.rank)
         shape = self.images.shape
-        method.setup(methods.Scene(shape, self.statistics, self.device, seed))
+        method.setup(Scene(shape, self.statistics, self.device, seed))
         return method
 
     def describe(self, trainer: Trainer | None) -> Meta:

@@ -14,7 +14,7 @@ from . import data, runs
 from .descents import STARTS
 from .errors import JeatError, unknown
 from .model import Model
-from .models import Classifier
+from .models._classifier import Classifier
 from .randomness import Rng
 from .reporting import SILENT, Reporter
 from .sgld import ClassStatistics, uniform_start

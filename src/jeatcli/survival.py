@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from . import memory, runs
-from .attacks import Plan
+from .attacks._base import Plan
 from .callbacks import Grids, Saver, Stop
 from .errors import Diverged, JeatError, no_memory
 from .guard import RanAway

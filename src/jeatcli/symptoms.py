@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from . import energy, pgd
-from .attacks import Attack
+from .attacks._attack import Attack
 from .errors import JeatError
-from .models import Classifier, frozen
+from .models._classifier import Classifier, frozen
 from .threat import Threat
 
 _PASSES = 5

@@ -12,8 +12,8 @@ from torch.profiler import record_function
 
 from .config import TrainConfig
 from .data import Loader
-from .methods import Method
-from .models import Classifier
+from .methods._base import Method
+from .models._classifier import Classifier
 from .optimize import Average, lr_factor, optimizer
 from .randomness import BatchRng, mix
 from .ranks import SOLO, Ranks

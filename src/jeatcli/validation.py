@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import data
-from .attacks import Plan
+from .attacks._base import Plan
 from .batch_size import USUAL
 from .evaluate import judge
 from .log import Log

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import attacks as registry
 from . import data
-from .attacks import Attack, Batch, Plan, Search
+from .attacks._attack import Attack, resolve_attacks
+from .attacks._base import Batch, Plan
+from .attacks._search import Search
 from .journal import Journal
-from .models import Classifier
+from .models._classifier import Classifier
 from .progress import UNBROKEN, Ledger, Progress, Strike
 from .ranks import current
 from .refusals import check, refuse_unfit, without_nan
@@ -177,7 +178,7 @@ def judge(
     Raises:
         UsageProblem: If there is no such attack, or it does not fit the classes.
     """
-    attacks = registry.resolve(names, plan)
+    attacks = resolve_attacks(names, plan)
     refuse_unfit(attacks, len(images.classes), aim is not None)
     places = torch.arange(len(images))
     trial = Trial(classifier, images, places, plan, aim, batch_size, reporter=reporter)

@@ -1,107 +1,99 @@
-"""The attacks that `jeat attack` runs: one file an attack, or an ensemble of attacks."""
+"""The attacks that `jeat attack` runs, and the ensembles made of them, one row each."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from torch import Tensor
-
-from .. import registry
-from ..errors import UsageProblem
-from ..models import Classifier
-from ._base import Batch, Perturb, Plan
-from ._search import Search
-
-__all__ = ["Attack", "Batch", "Plan", "Search", "get", "resolve"]
-
-
-Unfit = Callable[[int, bool, Mapping[str, Any]], tuple[str, str] | None]
+from ..catalogue import Catalogue, Entry
 
 
 @dataclass(frozen=True)
-class Attack:
-    """One attack with its options.
+class Ensemble:
+    """Attacks that are run in turn.
 
     Args:
-        name: Its file's, with dashes.
-        perturb: Returns the moved images (n, C, H, W) of a batch.
-        options: The keyword parameters of `perturb`, at the values to use.
-        rows: How many rows of the network's batch an image takes.
-        unfit: Returns why it cannot run and what can, for a number of classes, whether there is
-            a class to reach, and its options; None where it can.
+        summary: One line for the help.
+        parts: Each attack, and its options where they are not its own defaults.
     """
 
-    name: str
-    perturb: Perturb
-    options: dict[str, Any] = field(default_factory=dict)
-    rows: int = 1
-    unfit: Unfit | None = None
-
-    def __call__(self, search: Search | Classifier, batch: Batch, plan: Plan) -> Tensor:
-        """Return the moved images (n, C, H, W): in the ball and in [0, 1], detached."""
-        if isinstance(search, Classifier):
-            search = Search(search)
-        moved: Tensor = self.perturb(search, batch, plan, **self.options)
-        return moved
+    summary: str
+    parts: tuple[tuple[str, dict[str, int]], ...]
 
 
-def get(name: str, plan: Plan | None = None, **options: Any) -> Attack:
-    """Return the attack called `name`; options that it has are taken from the plan.
+ATTACKS = Catalogue(
+    "attack",
+    {
+        "apgd-ce": Entry(
+            "APGD on the cross-entropy, 100 steps (Croce and Hein 2020a)",
+            "jeatcli.attacks.apgd_ce",
+        ),
+        "apgd-dlr": Entry(
+            "APGD on the difference of logits ratio, 100 steps (Croce and Hein 2020a)",
+            "jeatcli.attacks.apgd_dlr",
+        ),
+        "apgd-t": Entry(
+            "APGD on the targeted ratio, toward the nine likeliest classes (Croce and Hein 2020a)",
+            "jeatcli.attacks.apgd_t",
+        ),
+        "cw": Entry(
+            "PGD on the margin of the logits, the loss of Carlini and Wagner (2017)",
+            "jeatcli.attacks.cw",
+        ),
+        "fab": Entry(
+            "FAB toward the nearest boundary of all classes (Croce and Hein 2020b)",
+            "jeatcli.attacks.fab",
+        ),
+        "fab-t": Entry(
+            "FAB toward each of the nine likeliest classes (Croce and Hein 2020b, 2020a)",
+            "jeatcli.attacks.fab_t",
+        ),
+        "fgsm": Entry(
+            "One full step from the image itself (Goodfellow et al. 2015)",
+            "jeatcli.attacks.fgsm",
+        ),
+        "pgd": Entry(
+            "Projected gradient ascent from random starts (Madry et al. 2018)",
+            "jeatcli.attacks.pgd",
+        ),
+        "square": Entry(
+            "Square Attack, 5,000 queries without gradients (Andriushchenko et al. 2020)",
+            "jeatcli.attacks.square",
+        ),
+    },
+)
 
-    Raises:
-        UsageProblem: If there is none, with the nearest name.
-    """
-    module = registry.get("attacks", name, "attack")
-    known = {
-        key: parameter.default
-        for key, parameter in inspect.signature(module.perturb).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    given = plan.options if plan else {}
-    chosen = {key: given.get(key, value) for key, value in (known | options).items()}
-    rows, unfit = getattr(module, "ROWS", 1), getattr(module, "unfit", None)
-    return Attack(name, module.perturb, chosen, rows, unfit)
+ENSEMBLES: dict[str, Ensemble] = {
+    "autoattack": Ensemble(
+        "The standard AutoAttack: apgd-ce, apgd-t, fab-t, square (Croce and Hein 2020a)",
+        (("apgd-ce", {}), ("apgd-t", {}), ("fab-t", {}), ("square", {})),
+    ),
+    "autoattack-plus": Ensemble(
+        "AutoAttack with all its parts, those that are not targeted from five starts",
+        (
+            ("apgd-ce", {"restarts": 5}),
+            ("apgd-dlr", {"restarts": 5}),
+            ("fab", {"restarts": 5}),
+            ("square", {}),
+            ("apgd-t", {}),
+            ("fab-t", {}),
+        ),
+    ),
+    "autoattack-rand": Ensemble(
+        "AutoAttack for classifiers that draw at random: gradients averaged over 20 draws",
+        (("apgd-ce", {"draws": 20}), ("apgd-dlr", {"draws": 20})),
+    ),
+    "fast": Ensemble(
+        "The first two parts of AutoAttack, apgd-ce and apgd-t: a preview, not AutoAttack",
+        (("apgd-ce", {}), ("apgd-t", {})),
+    ),
+    "quick": Ensemble(
+        "The first part of AutoAttack, apgd-ce: a first look, not AutoAttack",
+        (("apgd-ce", {}),),
+    ),
+}
 
 
-def parts(name: str) -> tuple[tuple[str, dict[str, Any]], ...] | None:
-    """Return the parts of an ensemble, None for a single attack."""
-    found: tuple[tuple[str, dict[str, Any]], ...] | None
-    found = getattr(registry.get("attacks", name, "attack"), "PARTS", None)
-    return found
-
-
-def resolve(names: Sequence[str], plan: Plan) -> list[Attack]:
-    """Return the attacks to run: ensembles taken apart, options filled in, none twice.
-
-    Raises:
-        UsageProblem: If there is no such attack, or none of them has an option that is given.
-    """
-    chosen: list[Attack] = []
-    for name in names:
-        if (several := parts(name)) is None:
-            chosen.append(get(name, plan))
-        else:
-            chosen += [get(part, None, **options) for part, options in several]
-    single = [get(name, plan) for name in names if parts(name) is None]
-    for option in plan.options:
-        if not any(option in attack.options for attack in single):
-            raise _unused(option, names)
-    different: list[Attack] = []
-    for attack in chosen:
-        if attack not in different:
-            different.append(attack)
-    return different
-
-
-def _unused(option: str, names: Sequence[str]) -> UsageProblem:
-    listed = " and ".join(f"`{name}`" for name in names)
-    shown = option.replace("_", "-")
-    if any(parts(name) for name in names):
-        return UsageProblem(
-            f"{listed} has no `--{shown}`: its parts are as published",
-            "leave it out, or name the attacks one by one by `--attack`",
-        )
-    return UsageProblem(f"attack {listed} has no `--{shown}`", "leave it out")
+def summaries() -> dict[str, str]:
+    """Return the attacks and the ensembles, with a summary of each."""
+    ensembles = {name: ensemble.summary for name, ensemble in ENSEMBLES.items()}
+    return dict(sorted((ATTACKS.summaries() | ensembles).items()))

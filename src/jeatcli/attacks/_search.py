@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..models import Classifier, quick
+from ..models._classifier import Classifier
+from ..models._quick import quick
 from ._base import Batch
 
 

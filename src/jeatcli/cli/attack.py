@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import launch
+from ..attacks import summaries
 from ..errors import Interrupted, JeatError, UsageProblem
 from ..naming import told_apart
 from ..paths import cache_dir, check_writable
@@ -27,7 +28,7 @@ from .options import (
     output_options,
     seed,
 )
-from .parameters import ATTACK, COUNT, FRACTION, NORM, OBJECTIVES, POSITIVE, RUN, SHARE, attacks
+from .parameters import ATTACK, COUNT, FRACTION, NORM, OBJECTIVES, POSITIVE, RUN, SHARE
 
 if TYPE_CHECKING:
     from ..curve import Subject
@@ -38,7 +39,7 @@ _output = partial(option, "Output")
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command("attack", cls=Command, lists={"Attacks": attacks})
+@click.command("attack", cls=Command, lists={"Attacks": summaries})
 @click.argument("runs", nargs=-1, type=RUN, metavar="[RUN]...")
 @_attack(
     "--attack",

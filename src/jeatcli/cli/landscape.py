@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..paths import check_writable
+from ..views import KINDS
 from . import stdout, ui
 from .foreign_options import foreign_options
 from .landscape_report import report
@@ -35,7 +36,6 @@ from .parameters import (
     POSITIVE,
     RUN,
     UNIT_NORMS,
-    kinds,
 )
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ other_options = combine(
 )
 
 
-@click.command("landscape", cls=Command, lists={"Kinds": kinds}, shared=False)
+@click.command("landscape", cls=Command, lists={"Kinds": KINDS.summaries}, shared=False)
 @click.argument("runs", nargs=-1, type=RUN, metavar="[RUN]...")
 @_what("--kind", help="What to show, listed below", type=KIND, metavar="KIND", default="contour")
 @_what(

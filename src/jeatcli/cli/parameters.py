@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
-from functools import cache
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from .. import presets, registry
+from .. import presets
+from ..attacks import summaries as attacks
 from ..datasets import DATASETS, dataset_facts
 from ..errors import UsageProblem, unknown
+from ..methods import METHODS
+from ..models import ARCHITECTURES
 from ..threat import NORMS, parse_number
+from ..views import KINDS
 
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]
@@ -51,38 +54,11 @@ class Name(ParamType):
         return [CompletionItem(k, help=v) for k, v in found if k.startswith(incomplete)]
 
 
-def methods() -> dict[str, str]:
-    """Return the training methods and their summaries."""
-    found = registry.summaries("methods").items()
-    return {stem.replace("_", "-"): text for stem, text in found}
-
-
-def attacks() -> dict[str, str]:
-    """Return the attacks and their summaries."""
-    found = registry.summaries("attacks").items()
-    return {stem.replace("_", "-"): text for stem, text in found}
-
-
-def kinds() -> dict[str, str]:
-    """Return the kinds of landscape and their summaries."""
-    return dict(registry.summaries("views"))
-
-
-@cache
-def architectures() -> dict[str, str]:
-    """Return the architectures as their files write them (`wrn-D-W`) and their summaries."""
-    found = {}
-    for summary in registry.summaries("models").values():
-        if match := re.match(r"`([^`]+)`:?\s*(.*)", summary):
-            found[match[1]] = match[2]
-    return found
-
-
 def arch_names() -> list[str]:
     """Return names of architectures to complete, a usual size for each placeholder."""
     usual = {"-D-W": "-28-10", "-N": "-20"}
     found = []
-    for name in architectures():
+    for name in ARCHITECTURES:
         ending = next((each for each in usual if name.endswith(each)), "")
         found.append(name.removesuffix(ending) + usual.get(ending, ""))
     return found
@@ -94,24 +70,20 @@ def datasets() -> dict[str, str]:
     return {name: facts.summary for name, facts in DATASETS.items()} | folder
 
 
-def _check_in(kind: str, known: Callable[[], Iterable[str]]) -> Callable[[str], object]:
-    def check(name: str) -> None:
-        patterns = (re.sub(r"\b[A-Z]\b", r"\\d+", re.escape(k)) for k in known())
-        if not any(re.fullmatch(pattern, name) for pattern in patterns):
-            raise unknown(kind, name, known())
-
-    return check
+def _check_attack(name: str) -> None:
+    if name not in attacks():
+        raise unknown("attack", name, attacks())
 
 
 PRESET = Name("preset", presets.summaries, presets.file)
-METHOD = Name("method", methods, _check_in("method", methods))
-ATTACK = Name("attack", attacks, _check_in("attack", attacks))
-KIND = Name("kind", kinds, _check_in("kind", kinds))
+METHOD = Name("method", METHODS.summaries, METHODS.match)
+ATTACK = Name("attack", attacks, _check_attack)
+KIND = Name("kind", KINDS.summaries, KINDS.match)
 DATASET = Name("data set", datasets, dataset_facts)
 ARCH = Name(
     "architecture",
     lambda: dict.fromkeys(arch_names(), ""),
-    _check_in("architecture", architectures),
+    ARCHITECTURES.match,
 )
 NORM = click.Choice(NORMS, case_sensitive=False)
 # What the files with torch in them know, again for the help, which has none; a test compares.

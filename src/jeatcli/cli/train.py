@@ -16,10 +16,12 @@ import click
 from .. import launch, presets
 from ..config import TrainConfig, resolve
 from ..config_file import to_toml
+from ..methods import METHODS
+from ..models import ARCHITECTURES
 from . import stdout, ui
 from .method_settings import method_settings
 from .options import Command
-from .parameters import architectures, datasets, methods
+from .parameters import datasets
 from .train_options import train_options
 
 # Seconds within which a signal comes again that was sent once.
@@ -30,10 +32,10 @@ _ECHO = 5.0
     "train",
     cls=Command,
     lists={
-        "Methods": methods,
+        "Methods": METHODS.summaries,
         "Presets": presets.summaries,
         "Data sets": datasets,
-        "Architectures": architectures,
+        "Architectures": ARCHITECTURES.summaries,
     },
 )
 @train_options

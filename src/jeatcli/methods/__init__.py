@@ -5,19 +5,49 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
-from .. import registry
+from ..catalogue import Catalogue, Entry
 from ..datasets import DatasetFacts
 from ..errors import UsageProblem, unknown
 from ..threat import fraction, parse_number
-from ._base import Method, Scene
 
-__all__ = ["Method", "Scene", "has_chain", "make", "options_of", "sampling_of"]
+if TYPE_CHECKING:
+    from ._base import Method
+
+METHODS = Catalogue(
+    "method",
+    {
+        "at": Entry(
+            "Adversarial training: CE(x^), PGD on CE (Madry et al. 2018)",
+            "jeatcli.methods.at:AdversarialTraining",
+        ),
+        "jeat": Entry(
+            "JEAT: CE(x^) + lambda [E(x^) - E(x_K)], PGD on E(x, y) (Zhu et al. 2021)",
+            "jeatcli.methods.jeat:Jeat",
+        ),
+        "jem": Entry(
+            "JEM: CE(x) + lambda [E(x) - E(x_K)] (Grathwohl et al. 2020)",
+            "jeatcli.methods.jem:Jem",
+        ),
+        "noise": Entry(
+            'Noise injection, "blind adversarial training": CE(x + n) (Zhu et al. 2021)',
+            "jeatcli.methods.noise:Noise",
+        ),
+        "prejeat": Entry(
+            "PreJEAT: CE(x^), PGD on E(x, y) (Zhu et al. 2021)",
+            "jeatcli.methods.prejeat:PreJeat",
+        ),
+        "standard": Entry(
+            "Plain classification: CE(x)",
+            "jeatcli.methods.standard:Standard",
+        ),
+    },
+)
 
 
 def _class_of(name: str) -> type[Method]:
-    found: type[Method] = registry.get("methods", name, "method").METHOD
+    found: type[Method] = METHODS.load(name)
     return found
 
 
@@ -33,7 +63,9 @@ def has_chain(name: str) -> bool:
 
 def sampling_of(name: str) -> tuple[str, str]:
     """Return the sampler and the objective that suit a method, also one that is not ours."""
-    return (_class_of(name) if name in registry.names("methods") else Method).sampling
+    from ._base import Method
+
+    return (_class_of(name) if name in METHODS else Method).sampling
 
 
 def options_of(

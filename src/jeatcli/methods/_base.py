@@ -12,7 +12,8 @@ from torch.profiler import record_function
 
 from .. import energy, pgd
 from ..errors import UsageProblem
-from ..models import Classifier, inner
+from ..models._classifier import Classifier
+from ..models._quick import inner
 from ..randomness import BatchRng, mix
 from ..sgld import ClassStatistics, ReplayBuffer, langevin, uniform_start
 from ..threat import Threat

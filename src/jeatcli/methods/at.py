@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..models import Classifier
+from ..models._classifier import Classifier
 from ..randomness import BatchRng
 from ._base import Adversarial, Metrics, classify
 
@@ -19,6 +19,3 @@ class AdversarialTraining(Adversarial):
         self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
     ) -> tuple[Tensor, Metrics]:
         return classify(model(self.attack(model, x, y, rng)), y)
-
-
-METHOD = AdversarialTraining

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from .. import energy
-from ..models import Classifier
+from ..models._classifier import Classifier
 from ..randomness import BatchRng
 from ._base import Adversarial, Chained, Metrics, classify
 
@@ -41,6 +41,3 @@ class Jeat(Adversarial, Chained):
             energy.marginal(positive), energy.marginal(model(negatives))
         )
         return loss + contrast, metrics | energies
-
-
-METHOD = Jeat

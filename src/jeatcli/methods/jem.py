@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .. import energy
-from ..models import Classifier
+from ..models._classifier import Classifier
 from ..randomness import BatchRng
 from ._base import Chained, Metrics, classify, require
 
@@ -38,6 +38,3 @@ class Jem(Chained):
             energy.marginal(logits), energy.marginal(model(negatives))
         )
         return loss + contrast, metrics | energies
-
-
-METHOD = Jem

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..models import Classifier
+from ..models._classifier import Classifier
 from ..randomness import BatchRng
 from ._base import Method, Metrics, classify, require
 
@@ -36,6 +36,3 @@ class Noise(Method):
     ) -> tuple[Tensor, Metrics]:
         spread = rng.normal(x) if self.noise == "gaussian" else 12**0.5 * (rng.uniform(x) - 0.5)
         return classify(model(x + self.sigma * spread), y)
-
-
-METHOD = Noise

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..models import Classifier
+from ..models._classifier import Classifier
 from ..randomness import BatchRng
 from ._base import Adversarial, Metrics, classify
 
@@ -22,6 +22,3 @@ class PreJeat(Adversarial):
         self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
     ) -> tuple[Tensor, Metrics]:
         return classify(model(self.attack(model, x, y, rng)), y)
-
-
-METHOD = PreJeat

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from importlib import import_module
 
 import torch
 from torch import Tensor
 
 from ..errors import UsageProblem
-from ..registry import summaries
+from . import ARCHITECTURES
 from ._shape import NORM_LAYERS, Shape
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -28,13 +27,13 @@ def candidates(shapes: Shapes, like: Shape) -> Iterator[tuple[str, str, dict[str
     Yields:
         An architecture, a norm layer, and tensors without content.
     """
-    for stem, doc in summaries("models").items():
-        module = import_module(f".{stem}", __package__)
+    for pattern, entry in ARCHITECTURES.items():
+        module = entry.load()
         read = getattr(module, "numbers", lambda shapes: ())
         if (numbers := read(shapes)) is None:
             continue
-        words = doc.lstrip("`").partition("`")[0].split("-")
         given = iter(numbers)
+        words = pattern.split("-")
         name = "-".join(str(next(given)) if word.isupper() else word for word in words)
         for norm_layer in NORM_LAYERS:
             try:

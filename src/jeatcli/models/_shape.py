@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 
 from torch import nn
 
 from ..errors import UsageProblem, unknown
-from ..registry import summaries
-from ._classifier import Network
 
 NORM_LAYERS = ("batch", "group", "none")
 ACTIVATIONS = ("relu", "silu")
@@ -51,29 +46,6 @@ class Shape:
     def act(self) -> nn.Module:
         """Return the activation layer."""
         return nn.SiLU() if self.activation == "silu" else nn.ReLU()
-
-
-def architectures() -> dict[str, str]:
-    """Return each architecture's name, capitals for numbers, and its summary."""
-    found = {}
-    for doc in summaries("models").values():
-        name, _, summary = doc.lstrip("`").partition("`: ")
-        found[name] = summary
-    return found
-
-
-def build(arch: str, shape: Shape) -> Network:
-    """Build the network called `arch`.
-
-    Raises:
-        UsageProblem: If there is none of that name, or it cannot have that depth.
-    """
-    for stem, doc in summaries("models").items():
-        pattern = re.sub(r"-[A-Z]\b", r"-(\\d+)", doc.lstrip("`").partition("`")[0])
-        if match := re.fullmatch(pattern, arch):
-            make: Callable[..., Network] = import_module(f".{stem}", __package__).make
-            return make(shape, *(int(number) for number in match.groups()))
-    raise unknown("architecture", arch, architectures())
 
 
 def at_least(arch: str, what: str, number: int, least: int) -> None:

@@ -4,13 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .. import registry
+from ..catalogue import Catalogue, Entry
 from ..errors import UsageProblem
-from ._base import Findings, Scene, View
 
-__all__ = ["Findings", "Scene", "View", "make"]
+if TYPE_CHECKING:
+    from ._base import View
+
+KINDS = Catalogue(
+    "kind",
+    {
+        "contour": Entry(
+            "The energy on a plane through an image (Zhu et al. 2021, Figure 2)",
+            "jeatcli.views.contour:Contour",
+        ),
+        "histogram": Entry(
+            "Histograms of E(x) and E(x,y): real, adversarial, noisy and sampled images, and noise",
+            "jeatcli.views.histogram:Histogram",
+        ),
+        "path": Entry(
+            "The energies along the way of an attack, on beyond its ball, and along a chain",
+            "jeatcli.views.path:Path",
+        ),
+        "sharpness": Entry(
+            "Numbers over many images: how far and how steeply the energy rises around them",
+            "jeatcli.views.sharpness:SharpnessView",
+        ),
+    },
+)
 
 
 def make(kind: str, settings: Mapping[str, Any]) -> View:
@@ -19,7 +41,7 @@ def make(kind: str, settings: Mapping[str, Any]) -> View:
     Raises:
         UsageProblem: If there is no such kind, it has no such setting, or a value is out of range.
     """
-    view: type[View] = registry.get("views", kind, "kind").VIEW
+    view: type[View] = KINDS.load(kind)
     known = [each.name for each in fields(view)]
     said = {key: value for key, value in settings.items() if value is not None}
     for key in said:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..models import Classifier
+from ..models._classifier import Classifier
 from ..reporting import Bar
 from ._base import energy_of
 

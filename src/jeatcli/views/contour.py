@@ -201,6 +201,3 @@ def _coordinates(offset: Tensor, directions: Tensor) -> tuple[float, float]:
     flat = directions.flatten(1).cpu().double()
     a, b = (flat @ offset.flatten().cpu().double()) / flat.square().sum(1)
     return float(a), float(b)
-
-
-VIEW = Contour

@@ -230,6 +230,3 @@ def _energies(
         bar(len(index))
     found: NDArray[np.float32] = torch.cat(rows, dim=1).numpy()
     return found
-
-
-VIEW = Histogram

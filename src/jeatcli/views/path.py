@@ -216,6 +216,3 @@ def _follow(
         classes.append(guess.cpu())
         bar(len(state))
     return torch.stack(rows, dim=1).numpy(), torch.stack(classes).numpy()
-
-
-VIEW = Path

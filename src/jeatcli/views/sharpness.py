@@ -156,6 +156,3 @@ def _in_batches(
         bar(len(index))
     joined = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
     return {name: each.double().numpy().T for name, each in joined.items()}
-
-
-VIEW = SharpnessView

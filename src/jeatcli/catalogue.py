@@ -1,0 +1,83 @@
+"""Tables of names: what each thing is, and where its code lives.
+
+Methods, attacks, networks and landscapes are rows of a table, so that `--help` and completion
+know them without importing torch, and so that a row can be added from outside the package.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import unknown
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of a table.
+
+    Args:
+        summary: One line for the help.
+        target: Where the code is: `package.module:name`, or `package.module` for all of it.
+    """
+
+    summary: str
+    target: str
+
+    def load(self) -> Any:
+        """Import the module, and return it or the name in it."""
+        module, _, name = self.target.partition(":")
+        found = importlib.import_module(module)
+        return getattr(found, name) if name else found
+
+
+class Catalogue(Mapping[str, Entry]):
+    """A table of entries by name; in a name such as `wrn-D-W` single capitals stand for numbers.
+
+    Args:
+        kind: What it lists, for the error: `method`.
+        entries: The rows, in the order in which the help shows them.
+    """
+
+    def __init__(self, kind: str, entries: Mapping[str, Entry]) -> None:
+        self.kind = kind
+        self._entries = dict(entries)
+
+    def __getitem__(self, name: str) -> Entry:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, name: str, entry: Entry) -> None:
+        """Add a row, or replace the one of that name."""
+        self._entries[name] = entry
+
+    def summaries(self) -> dict[str, str]:
+        """Return the summary of each name."""
+        return {name: entry.summary for name, entry in self.items()}
+
+    def match(self, name: str) -> tuple[Entry, tuple[int, ...]]:
+        """Return the entry of `name`, and the numbers in it.
+
+        Raises:
+            UsageProblem: If there is none, with the nearest name.
+        """
+        for pattern, entry in self.items():
+            if found := re.fullmatch(re.sub(r"-[A-Z]\b", r"-(\\d+)", pattern), name):
+                return entry, tuple(map(int, found.groups()))
+        raise unknown(self.kind, name, self)
+
+    def load(self, name: str) -> Any:
+        """Import what `name` stands for.
+
+        Raises:
+            UsageProblem: If there is none, with the nearest name.
+        """
+        return self.match(name)[0].load()
