@@ -25,13 +25,14 @@ from published_loops import plain
 from pyautoattack import AutoAttack
 from torch import Tensor
 
-from jeatcli import data
-from jeatcli.attacks._attack import make_attack, parts
-from jeatcli.attacks._base import Batch, Plan
-from jeatcli.attacks._search import Search
-from jeatcli.checkpoint import Model, load
-from jeatcli.foreign import Foreign
-from jeatcli.threat import Threat, parse_number
+from jeatcli.checkpoints.checkpoint import load
+from jeatcli.checkpoints.model import Model
+from jeatcli.checkpoints.settings import Foreign
+from jeatcli.core.threat import Threat, parse_number
+from jeatcli.data import images as data
+from jeatcli.robustness.attacks.attack import make_attack, parts
+from jeatcli.robustness.attacks.batch import Batch, Plan
+from jeatcli.robustness.attacks.surrogate import Search
 
 PARTS = tuple(name for name, _ in parts("autoattack") or ())
 NORMS = {"linf": "Linf", "l2": "L2"}

@@ -19,13 +19,13 @@ import torch
 from autoattack_parity import Case, agreement, chosen, options
 from torch import Tensor
 
-from jeatcli import pgd
-from jeatcli.attacks import apgd_ce, apgd_dlr, apgd_t
-from jeatcli.attacks._apgd import Ascent, Loss
-from jeatcli.attacks._attack import make_attack
-from jeatcli.attacks._base import Batch, Found, Plan
-from jeatcli.attacks._search import Search
-from jeatcli.attacks._targets import likeliest
+from jeatcli.core import pgd
+from jeatcli.robustness.attacks import apgd_ce, apgd_dlr, apgd_t
+from jeatcli.robustness.attacks.apgd import Ascent, Loss
+from jeatcli.robustness.attacks.attack import make_attack
+from jeatcli.robustness.attacks.batch import Batch, Found, Plan
+from jeatcli.robustness.attacks.surrogate import Search
+from jeatcli.robustness.attacks.targets import likeliest
 
 SEED = 1
 

@@ -28,11 +28,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jeatcli import data, energy, evaluate, generate
-from jeatcli.checkpoint import Model, load
-from jeatcli.config import resolve
-from jeatcli.models._classifier import Classifier
-from jeatcli.training import train
+from jeatcli.checkpoints.checkpoint import load
+from jeatcli.checkpoints.model import Model
+from jeatcli.core import energy
+from jeatcli.core.models.classifier import Classifier
+from jeatcli.data import images
+from jeatcli.robustness import evaluate
+from jeatcli.sampling import sample
+from jeatcli.training.settings import resolve
+from jeatcli.training.train import train
 
 METHODS = ("standard", "noise", "at", "prejeat", "jem", "jeat")
 JUDGE_SEED = 1000
@@ -94,10 +98,10 @@ def measure(run: str, judge: Classifier, seconds: float) -> Row:
 
 def distance(model: Model, judge: Classifier, **descent: Any) -> float:
     """Return the Frechet distance between samples and training images in the judge's features."""
-    drawn = generate.sample(model, num=SAMPLES, **descent)
-    real = data.load("digits", "train")
+    drawn = sample.sample(model, num=SAMPLES, **descent)
+    real = images.load("digits", "train")
     rounded = (drawn.images * 255).round() / 255
-    return frechet_distance(judge.features(rounded), judge.features(data.unit(real.x)))
+    return frechet_distance(judge.features(rounded), judge.features(images.unit(real.x)))
 
 
 def frechet_distance(left: Tensor, right: Tensor) -> float:
@@ -113,8 +117,8 @@ def frechet_distance(left: Tensor, right: Tensor) -> float:
 @torch.no_grad()
 def rise_of_energy(model: Model) -> tuple[float, float]:
     """Return the mean rise of E(x, y) at l2 distance 1.2 in random directions, and its height."""
-    test = data.load("digits", "test")
-    x, generator = data.unit(test.x), torch.Generator().manual_seed(0)
+    test = images.load("digits", "test")
+    x, generator = images.unit(test.x), torch.Generator().manual_seed(0)
     centre = energy.joint(model.classifier(x), test.y)
     rises = []
     for _ in range(DIRECTIONS):
@@ -162,7 +166,9 @@ def main() -> None:
     rows = [measure(run, judge, logged_seconds(Path(run))) for run in runs[1:]]
     if given.out:
         given.out.write_text(json.dumps([asdict(row) for row in rows], indent=1))
-    real = [judge.features(data.unit(data.load("digits", split).x)) for split in ("test", "train")]
+    real = [
+        judge.features(images.unit(images.load("digits", split).x)) for split in ("test", "train")
+    ]
     print(table(rows))
     print(f"\nFD between test and training images: {frechet_distance(*real):.1f}")
 

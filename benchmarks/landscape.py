@@ -15,9 +15,10 @@ import time
 import numpy as np
 import torch
 
-from jeatcli.checkpoint import Model, load
-from jeatcli.landscape import energy_landscape
-from jeatcli.views._contours import Contours
+from jeatcli.checkpoints.checkpoint import load
+from jeatcli.checkpoints.model import Model
+from jeatcli.landscapes.contours import Contours
+from jeatcli.landscapes.landscape import energy_landscape
 
 
 def in_batches(models: list[Model], grid: int) -> Contours:

@@ -23,12 +23,14 @@ import torchattacks
 from published_loops import plain
 from torch import Tensor
 
-from jeatcli import data, pgd
-from jeatcli.attacks._attack import make_attack
-from jeatcli.attacks._base import Batch, Plan
-from jeatcli.checkpoint import Model, load
-from jeatcli.datasets import dataset_facts
-from jeatcli.threat import Threat
+from jeatcli.checkpoints.checkpoint import load
+from jeatcli.checkpoints.model import Model
+from jeatcli.core import pgd
+from jeatcli.core.threat import Threat
+from jeatcli.data import images as data
+from jeatcli.data.facts import dataset_facts
+from jeatcli.robustness.attacks.attack import make_attack
+from jeatcli.robustness.attacks.batch import Batch, Plan
 
 STEPS = 20
 

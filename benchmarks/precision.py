@@ -15,9 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from jeatcli import evaluate
-from jeatcli.config import resolve
-from jeatcli.training import train
+from jeatcli.robustness import evaluate
+from jeatcli.training.settings import resolve
+from jeatcli.training.train import train
 
 PRECISIONS: dict[str, dict[str, object]] = {
     "fp32": {"precision": "fp32"},

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from jeatcli.config import TrainConfig
-from jeatcli.data import Images
-from jeatcli.models._classifier import Classifier
+from jeatcli.core.models.classifier import Classifier
+from jeatcli.data.images import Images
+from jeatcli.training.settings import TrainConfig
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):

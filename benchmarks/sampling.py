@@ -24,15 +24,15 @@ from published_loops import plain
 from torch import Tensor, nn
 from train_step import seconds
 
-from jeatcli import devices
-from jeatcli.datasets import DATASETS
-from jeatcli.descents import Descent
-from jeatcli.drawing import Drawing
-from jeatcli.model import Meta, Model, network
-from jeatcli.models._quick import quick
-from jeatcli.recipe import Recipe
-from jeatcli.render import to_uint8
-from jeatcli.starts import prepare
+from jeatcli.acceleration.twins import quick
+from jeatcli.checkpoints.model import Meta, Model, network
+from jeatcli.data.facts import DATASETS
+from jeatcli.data.pictures import to_uint8
+from jeatcli.runtime import devices
+from jeatcli.sampling.drawing import Drawing
+from jeatcli.sampling.initializers import prepare
+from jeatcli.sampling.plan import Recipe
+from jeatcli.sampling.samplers import Descent
 
 
 def untrained(arch: str, norm_layer: str, device: torch.device) -> Model:

@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from jeatcli import figure, render
-from jeatcli.checkpoint import Model, load
-from jeatcli.generate import sample
+from jeatcli.checkpoints.checkpoint import load
+from jeatcli.checkpoints.model import Model
+from jeatcli.data import pictures
+from jeatcli.plots import figure
+from jeatcli.sampling.sample import sample
 
 
 def panel(model: Model, way: str, rows: int, steps: int) -> np.ndarray:
@@ -23,7 +25,7 @@ def panel(model: Model, way: str, rows: int, steps: int) -> np.ndarray:
     sampler, start, objective = (*way.split(":"), "joint")[:3]
     settings = {"sampler": sampler, "init": start, "objective": objective, "steps": steps}
     drawn = sample(model, num=10 * rows, **settings)
-    return np.asarray(render.grid(drawn.images, 10, scale=32 // drawn.images.shape[-1]))
+    return np.asarray(pictures.grid(drawn.images, 10, scale=32 // drawn.images.shape[-1]))
 
 
 def main() -> None:

@@ -16,10 +16,10 @@ from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
-from jeatcli.checkpoint import load
-from jeatcli.descents import OBJECTIVES
-from jeatcli.foreign import Foreign
-from jeatcli.score import Scores, image_scores
+from jeatcli.checkpoints.checkpoint import load
+from jeatcli.checkpoints.settings import Foreign
+from jeatcli.sampling.samplers import OBJECTIVES
+from jeatcli.scoring.image_scores import Scores, image_scores
 
 SAMPLERS = ("sgld", "ascent", "pgd")
 STARTS = ("uniform", "noise", "gaussian", "pca")

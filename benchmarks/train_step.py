@@ -30,14 +30,14 @@ from published_loops import Published, plain
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from jeatcli import devices
-from jeatcli.callbacks import Saver
-from jeatcli.config import TrainConfig, resolve
+from jeatcli.core.rng import BatchRng, mix
 from jeatcli.errors import Interrupted
-from jeatcli.randomness import BatchRng, mix
-from jeatcli.stage import Stage
-from jeatcli.survival import Survivor
-from jeatcli.trainer import Trainer
+from jeatcli.runtime import devices
+from jeatcli.training.callbacks import Saver
+from jeatcli.training.settings import TrainConfig, resolve
+from jeatcli.training.setup import Stage
+from jeatcli.training.survival import Survivor
+from jeatcli.training.trainer import Trainer
 
 Step = Callable[[], object]
 STEPS = {"attack_steps": 10, "sgld_steps": 20}

@@ -96,7 +96,7 @@ def untouched(folder: Path) -> Iterator[None]:
 @contextmanager
 def stopped_after(steps: int, sent: signal.Signals = signal.SIGINT) -> Iterator[None]:
     """Send this process a signal after so many steps of training."""
-    from jeatcli.trainer import Trainer
+    from jeatcli.training.trainer import Trainer
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         update = Trainer.update

@@ -14,7 +14,7 @@ import torch
 from command_line import JEAT, STANDARD, done, jeat
 from tiny import load_run
 
-from jeatcli.checkpoint import Model
+from jeatcli.checkpoints.model import Model
 
 
 @pytest.fixture(scope="session", autouse=True)

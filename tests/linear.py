@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from jeatcli.attacks._base import Batch
-from jeatcli.models._classifier import Classifier
-from jeatcli.threat import Threat
+from jeatcli.core.models.classifier import Classifier
+from jeatcli.core.threat import Threat
+from jeatcli.robustness.attacks.batch import Batch
 
 SHAPE = (1, 4, 4)
 LINF, L2 = Threat("linf", 0.1), Threat("l2", 0.3)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from jeatcli.models import build
-from jeatcli.models._classifier import Classifier
-from jeatcli.models._shape import Shape
+from jeatcli.core.models import build
+from jeatcli.core.models.classifier import Classifier
+from jeatcli.core.models.layers import Shape
 
 
 def classifier(

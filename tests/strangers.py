@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from jeatcli.foreign import Foreign
-from jeatcli.models import build
-from jeatcli.models._shape import Shape
+from jeatcli.checkpoints.settings import Foreign
+from jeatcli.core.models import build
+from jeatcli.core.models.layers import Shape
 
 DIGITS = Shape((1, 8, 8), 10)
 PLAIN = Foreign("wrn-10-1", "digits", (0.0,), (1.0,))

@@ -12,11 +12,13 @@ from command_line import LATEST, done, here, jeat, one, parsed, refused
 from safetensors.torch import load_file
 from tiny import save_run
 
-from jeatcli import data, evaluate, refusals
-from jeatcli.attacks._attack import resolve_attacks
-from jeatcli.attacks._base import Plan
+from jeatcli.checkpoints import checkpoint
+from jeatcli.core.threat import Threat, fraction
+from jeatcli.data import images
 from jeatcli.errors import UsageProblem
-from jeatcli.threat import Threat, fraction
+from jeatcli.robustness import refusals
+from jeatcli.robustness.attacks.attack import resolve_attacks
+from jeatcli.robustness.attacks.batch import Plan
 
 QUICK = ("--attack", "fgsm", "-n", 60)
 
@@ -89,7 +91,7 @@ def test_numbers_that_are_none(run: Path, tmp_path: Path, text: str, message: st
 
 def test_images_of_a_class(run: Path) -> None:
     attack("model", "--attack", "fgsm", "--class", "3")
-    y = data.load("digits", "test").y
+    y = images.load("digits", "test").y
     threes = (y == 3).nonzero().flatten().tolist()
     assert samples(run)["index"] == threes
     found = attack("model", "--attack", "fgsm", "--class", "3", "--target", "8", "-n", 5)
@@ -120,8 +122,8 @@ def test_saved_images_are_those_that_broke_the_model(run: Path, tmp_path: Path) 
     file = tmp_path / "images.safetensors"
     found = attack("model", "--attack", "pgd", "-n", 80, "--eps", 0.1, "--save", file)
     saved = load_file(file)
-    model = evaluate.load_each([run])[0]
-    x, y = data.unit(data.load("digits", "test").x[:80]), saved["labels"]
+    model = checkpoint.load_each([run])[0]
+    x, y = images.unit(images.load("digits", "test").x[:80]), saved["labels"]
     assert torch.equal(saved["index"], torch.arange(80))
     broken = saved["broken"].bool()
     assert 0 < broken.sum() == found["per_attack"]["pgd"]["broken"]

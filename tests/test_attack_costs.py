@@ -9,10 +9,10 @@ import torch
 from linear import LINF, batch, linear
 from nets import classifier
 
-from jeatcli.attacks._attack import make_attack, resolve_attacks
-from jeatcli.attacks._base import Batch, Plan
-from jeatcli.attacks._search import Search
-from jeatcli.threat import Threat
+from jeatcli.core.threat import Threat
+from jeatcli.robustness.attacks.attack import make_attack, resolve_attacks
+from jeatcli.robustness.attacks.batch import Batch, Plan
+from jeatcli.robustness.attacks.surrogate import Search
 
 
 def told(name: str) -> tuple[int, int]:

@@ -18,12 +18,12 @@ from command_line import EXECUTABLE, done, environment, here
 from safetensors.torch import load_file
 from tiny import load_run, save_run
 
-from jeatcli import evaluate, journal, verdict
-from jeatcli.attacks._attack import Attack
-from jeatcli.attacks._base import Batch
-from jeatcli.journal import Journal
-from jeatcli.robustness import Robustness
-from jeatcli.runs import MODEL_FILE
+from jeatcli.checkpoints.runs import MODEL_FILE
+from jeatcli.robustness import evaluate, evaluator, journal
+from jeatcli.robustness.attacks.attack import Attack
+from jeatcli.robustness.attacks.batch import Batch
+from jeatcli.robustness.journal import Journal
+from jeatcli.robustness.result import Robustness
 
 # By norm: between them every attack that has a schedule; some seconds of work, so that ten lives of
 # a tenth of a second do not come to its end on a machine that has other things to do.
@@ -97,16 +97,16 @@ def stop_after(
     monkeypatch: pytest.MonkeyPatch, batches: int, by: type[BaseException] = Stopped
 ) -> None:
     """Let the attack end in an exception after so many batches."""
-    run, count = verdict.Trial._batch, 0
+    run, count = evaluator.Trial._batch, 0
 
-    def counted(self: verdict.Trial, *arguments: Any) -> None:
+    def counted(self: evaluator.Trial, *arguments: Any) -> None:
         nonlocal count
         if count == batches:
             raise by
         count += 1
         run(self, *arguments)
 
-    monkeypatch.setattr(verdict.Trial, "_batch", counted)
+    monkeypatch.setattr(evaluator.Trial, "_batch", counted)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.6, 0.8])
@@ -250,7 +250,7 @@ def test_an_attack_goes_on_in_smaller_batches(
     runs: list[int] = []
     monkeypatch.setattr(Attack, "__call__", watched(Attack.__call__, runs))
     # What is correct at the edge between two classes may depend on the size: it is not asked anew.
-    monkeypatch.delattr(verdict.Trial, "_correct")
+    monkeypatch.delattr(evaluator.Trial, "_correct")
     resumed = evaluate.attack(model, **settings, batch_size=smaller)
     assert max(runs) == (smaller or 8)
     assert resumed.samples == whole.samples

@@ -15,10 +15,13 @@ from strangers import weights, written
 from test_attack_command import QUICK, attack
 from tiny import save_run
 
-from jeatcli import checkpoint, data, evaluate, pgd
-from jeatcli.curve import plot
-from jeatcli.runs import MODEL_FILE
-from jeatcli.threat import NORMS
+from jeatcli.checkpoints import checkpoint
+from jeatcli.checkpoints.runs import MODEL_FILE
+from jeatcli.core import pgd
+from jeatcli.core.threat import NORMS
+from jeatcli.data import images as data
+from jeatcli.robustness import evaluate
+from jeatcli.robustness.compare import plot
 
 
 @pytest.fixture
@@ -143,7 +146,7 @@ def test_a_comparison_tells_what_differs(run: Path) -> None:
 
 
 def test_examples_of_another_model(home: Path) -> None:
-    model, other = evaluate.load_each(["standard", "digits-jeat-small"])
+    model, other = checkpoint.load_each(["standard", "digits-jeat-small"])
     few: dict[str, Any] = {"attacks": ["fgsm"], "num": 100, "eps": 0.1, "exact": True}
     found = evaluate.attack(model, transfer_from=other, **few)
     assert found.transfer_from == "digits-jeat-small"

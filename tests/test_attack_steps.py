@@ -9,13 +9,13 @@ import torch
 from linear import SHAPE, Linear, batch, linear
 from torch import Tensor
 
-from jeatcli import pgd
-from jeatcli.attacks import _squares, fab, fab_t
-from jeatcli.attacks._base import Batch, Found, Plan
-from jeatcli.attacks._fab import Walk
-from jeatcli.attacks._search import Search
-from jeatcli.models._classifier import Classifier
-from jeatcli.threat import Threat
+from jeatcli.core import pgd
+from jeatcli.core.models.classifier import Classifier
+from jeatcli.core.threat import Threat
+from jeatcli.robustness.attacks import fab, fab_t, squares
+from jeatcli.robustness.attacks.batch import Batch, Found, Plan
+from jeatcli.robustness.attacks.fab_walk import Walk
+from jeatcli.robustness.attacks.surrogate import Search
 
 
 def test_fab_keeps_the_nearest_boundary_alone() -> None:
@@ -52,7 +52,7 @@ def test_a_step_of_square_in_l2_is_the_published_one() -> None:
     offset *= 0.4 / offset.norm()
     # Corners at the whole part of 6 u; turned, since 0.7 > 0.5; signs minus and plus.
     uniform = torch.tensor([[0.3, 0.6, 0.8, 0.1, 0.7, 0.2, 0.9]])
-    shapes = _squares.L2Squares(0.5, 2)
+    shapes = squares.L2Squares(0.5, 2)
     got = shapes.propose(x, x + offset, 300, shapes.prepare(x, 300, uniform[:, None])[:, 0])
     to, origin = (slice(1, 4), slice(3, 6)), (slice(4, 7), slice(0, 3))
     pair = torch.cat([bump(1, 3), -bump(2, 3)])

@@ -9,17 +9,17 @@ from linear import L2, LINF, SHAPE, Linear, batch, distances, linear
 from scipy.optimize import linprog
 from torch import Tensor
 
-from jeatcli import pgd
-from jeatcli.attacks import _squares, apgd_ce, fab_t
-from jeatcli.attacks._apgd import Ascent, Rows
-from jeatcli.attacks._attack import make_attack
-from jeatcli.attacks._base import Batch, Found, Plan
-from jeatcli.attacks._projection import displacement
-from jeatcli.attacks._search import Search
-from jeatcli.attacks._targets import likeliest
-from jeatcli.models._classifier import Classifier
-from jeatcli.randomness import BatchRng
-from jeatcli.threat import Threat
+from jeatcli.core import pgd
+from jeatcli.core.models.classifier import Classifier
+from jeatcli.core.rng import BatchRng
+from jeatcli.core.threat import Threat
+from jeatcli.robustness.attacks import apgd_ce, fab_t, squares
+from jeatcli.robustness.attacks.apgd import Ascent, Rows
+from jeatcli.robustness.attacks.attack import make_attack
+from jeatcli.robustness.attacks.batch import Batch, Found, Plan
+from jeatcli.robustness.attacks.projection import displacement
+from jeatcli.robustness.attacks.surrogate import Search
+from jeatcli.robustness.attacks.targets import likeliest
 
 
 @pytest.mark.parametrize("threat", [LINF, L2], ids=str)
@@ -165,16 +165,16 @@ def test_fab_ends_at_the_nearest_point_of_the_boundary() -> None:
 
 def test_sides_of_the_squares_follow_the_schedule() -> None:
     queries = (0, 10, 11, 50, 51, 201, 501, 1001, 2001, 4001, 4999)
-    sides = [_squares.side(query, 32, 32) for query in queries]
+    sides = [squares.side(query, 32, 32) for query in queries]
     assert sides == [29, 29, 20, 20, 14, 10, 7, 5, 4, 3, 3]
-    assert _squares.side(0, 8, 8, least=3) == 7
-    assert _squares.side(4999, 8, 8, least=3) == 3
+    assert squares.side(0, 8, 8, least=3) == 7
+    assert squares.side(4999, 8, 8, least=3) == 3
 
 
 @pytest.mark.parametrize("ball", [pgd.Linf(0.2), pgd.L2(0.8)], ids=["linf", "l2"])
 def test_proposals_stay_in_the_ball_and_change_a_square(ball: pgd.Ball) -> None:
     x = torch.rand(16, 3, 12, 12, generator=torch.Generator().manual_seed(3))
-    shapes = _squares.squares(ball, 3)
+    shapes = squares.squares(ball, 3)
     rng = BatchRng(0)
     best = shapes.start(x, rng)
     for query in (0, 30, 600, 4500):
@@ -184,15 +184,15 @@ def test_proposals_stay_in_the_ball_and_change_a_square(ball: pgd.Ball) -> None:
         assert ((moved >= 0) & (moved <= 1)).all()
         assert not torch.equal(moved, best)
     if isinstance(ball, pgd.Linf):
-        side = _squares.side(4500, 12, 12)
+        side = squares.side(4500, 12, 12)
         assert ((moved != best).any(1).flatten(1).sum(1) <= side * side).all()
 
 
 def test_bumps_have_the_published_shape() -> None:
     """A bump of 3 x 3 is 1 + 1/4 in the middle and 1/4 around it, scaled to norm 1."""
-    bump = _squares._bump(3, 3)
+    bump = squares._bump(3, 3)
     torch.testing.assert_close(bump / bump[0, 0], torch.tensor([[1.0] * 3, [1, 5, 1], [1] * 3]))
-    pair = _squares._bumps(6, torch.tensor([0.0, 1.0]))
+    pair = squares._bumps(6, torch.tensor([0.0, 1.0]))
     assert torch.equal(pair[0, 0], pair[1, 0].T)
     torch.testing.assert_close(pair.square().sum((1, 2, 3)), torch.ones(2))
     assert (pair[0, 0, :3] > 0).all()

@@ -15,9 +15,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from strangers import PLAIN, weights, written
 
-from jeatcli import checkpoint
+from jeatcli.checkpoints import checkpoint
+from jeatcli.checkpoints.settings import Foreign
 from jeatcli.errors import JeatError, UsageProblem
-from jeatcli.foreign import Foreign
 
 ATTACK = ("-n", "20", "--attack", "fgsm", "--device", "cpu")
 DESCRIBED = ("--arch", "wrn-10-1", "--dataset", "digits")

@@ -12,7 +12,8 @@ from quick import run
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from jeatcli import checkpoint, data, runs
+from jeatcli.checkpoints import checkpoint, runs
+from jeatcli.data import images as data
 from jeatcli.errors import JeatError
 
 

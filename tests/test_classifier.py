@@ -12,11 +12,13 @@ from command_line import done, here, refused
 from PIL import Image
 from tiny import save_run
 
-from jeatcli import data, detection, render
-from jeatcli.calibration import calibrate
-from jeatcli.checkpoint import Model
-from jeatcli.classifier import classifier_scores
+from jeatcli.checkpoints.model import Model
+from jeatcli.data import images as data
+from jeatcli.data import pictures
 from jeatcli.errors import JeatError, UsageProblem
+from jeatcli.scoring import ood
+from jeatcli.scoring.calibration import calibrate
+from jeatcli.scoring.classifier_scores import classifier_scores
 
 
 def by_a_loop(confidence: list[float], correct: list[bool], bins: int) -> float:
@@ -60,15 +62,15 @@ def test_auroc_is_the_share_of_pairs() -> None:
     own = torch.randint(8, (60,), generator=generator).double() + 1
     other = torch.randint(8, (45,), generator=generator).double()
     pairs = [(a > b) + 0.5 * (a == b) for a in own.tolist() for b in other.tolist()]
-    assert detection.auroc(own, other) == pytest.approx(sum(pairs) / len(pairs))
-    assert detection.auroc(own, own) == pytest.approx(0.5)
-    assert detection.auroc(own + 10, other) == 1.0
-    assert detection.auroc(other - 10, other) == 0.0
+    assert ood.auroc(own, other) == pytest.approx(sum(pairs) / len(pairs))
+    assert ood.auroc(own, own) == pytest.approx(0.5)
+    assert ood.auroc(own + 10, other) == 1.0
+    assert ood.auroc(other - 10, other) == 0.0
 
 
 def test_scores_are_those_of_the_logits(judge: Model) -> None:
     images = data.load("digits", "test").x[:20]
-    found = detection.own_scores(judge, images, batch_size=6)
+    found = ood.own_scores(judge, images, batch_size=6)
     logits = judge.classifier(images.float() / 255).double()
     total = logits.exp().sum(1)
     torch.testing.assert_close(found["log_density"], total.log(), rtol=1e-5, atol=1e-5)
@@ -87,17 +89,17 @@ def test_scores_are_those_of_the_logits(judge: Model) -> None:
 def test_against_a_folder_by_pairs(judge: Model, tmp_path: Path) -> None:
     test = data.load("digits", "test")
     other = torch.rand(30, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    render.save_images(other, tmp_path / "noise")
+    pictures.save_images(other, tmp_path / "noise")
     found = classifier_scores(judge, ood=[str(tmp_path / "noise")])
     assert found.n == 397
     correct = judge.classifier(test.x.float() / 255).argmax(1) == test.y
     assert found.accuracy == pytest.approx(correct.double().mean().item())
     areas = found.ood[str(tmp_path / "noise")]
     assert areas["n"] == 30
-    stored = torch.from_numpy(render.to_uint8(other))
-    ours = detection.own_scores(judge, test.x)
-    theirs = detection.own_scores(judge, stored)
-    for name in detection.SCORES:
+    stored = torch.from_numpy(pictures.to_uint8(other))
+    ours = ood.own_scores(judge, test.x)
+    theirs = ood.own_scores(judge, stored)
+    for name in ood.SCORES:
         a, b = ours[name][:, None], theirs[name][None]
         pairs = (a > b).double() + 0.5 * (a == b).double()
         assert areas[name] == pytest.approx(pairs.mean().item(), abs=1e-9)
@@ -115,7 +117,7 @@ def test_other_kinds_must_have_the_shape(judge: Model, tmp_path: Path, mnist_roo
 
 def test_the_command_prints_and_draws(tmp_path: Path) -> None:
     save_run("judge")
-    render.save_images(torch.rand(5, 1, 8, 8), tmp_path / "noise")
+    pictures.save_images(torch.rand(5, 1, 8, 8), tmp_path / "noise")
     picture = tmp_path / "reliability.png"
     ask = ("score", "judge", "--device", "cpu")
     shown = done(*ask, "--calibration", picture, "--ood", tmp_path / "noise")

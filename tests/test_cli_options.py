@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from jeatcli.cli import main, parameters, ui
+from jeatcli.cli import main, terminal, types
 from jeatcli.cli.sample_files import destination, layout_of
 from jeatcli.cli.train import stop_on_signal
 from jeatcli.errors import UsageProblem
@@ -153,25 +153,25 @@ def test_a_mistyped_command_has_a_near_one():
 
 def test_names_are_taken_in_any_case():
     assert resolved("--method", "JEAT", "--norm", "Linf")["method"] == "jeat"
-    assert parameters.DATASET.convert("folder:My/Pictures", None, None) == "folder:My/Pictures"
-    assert parameters.ARCH.convert("WRN-16-4", None, None) == "wrn-16-4"
-    assert parameters.DEVICE.convert("CUDA:1", None, None) == "cuda:1"
+    assert types.DATASET.convert("folder:My/Pictures", None, None) == "folder:My/Pictures"
+    assert types.ARCH.convert("WRN-16-4", None, None) == "wrn-16-4"
+    assert types.DEVICE.convert("CUDA:1", None, None) == "cuda:1"
 
 
 def test_completion(monkeypatch):
-    from jeatcli import runs
+    from jeatcli.checkpoints import runs
 
     monkeypatch.setattr(runs, "names", lambda: ["digits-at", "digits-jeat"])
 
     def offered(kind, text):
         return [item.value for item in kind.shell_complete(None, None, text)]
 
-    assert offered(parameters.RUN, "digits-j") == ["digits-jeat"]
-    assert offered(parameters.METHOD, "je") == ["jeat", "jem"]
-    assert offered(parameters.DATASET, "fo") == ["folder:PATH"]
-    assert {"wrn-28-10", "cifar-resnet-20", "resnet-18-v1"} <= set(offered(parameters.ARCH, ""))
-    assert offered(parameters.DEVICE, "cu") == ["cuda"]
-    assert [item.type for item in parameters.RUN.shell_complete(None, None, "./d")] == ["file"]
+    assert offered(types.RUN, "digits-j") == ["digits-jeat"]
+    assert offered(types.METHOD, "je") == ["jeat", "jem"]
+    assert offered(types.DATASET, "fo") == ["folder:PATH"]
+    assert {"wrn-28-10", "cifar-resnet-20", "resnet-18-v1"} <= set(offered(types.ARCH, ""))
+    assert offered(types.DEVICE, "cu") == ["cuda"]
+    assert [item.type for item in types.RUN.shell_complete(None, None, "./d")] == ["file"]
 
 
 def test_where_samples_go(tmp_path):
@@ -190,7 +190,7 @@ def test_where_samples_go(tmp_path):
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_asks_and_the_second_stops(kind, capsys):
     before = signal.getsignal(kind)
-    with stop_on_signal(ui.Terminal()) as should_stop:
+    with stop_on_signal(terminal.Terminal()) as should_stop:
         assert not should_stop()
         os.kill(os.getpid(), kind)
         assert should_stop()

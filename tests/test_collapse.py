@@ -12,16 +12,18 @@ from quick import config, run
 from safetensors.torch import load_file
 from twins import lines
 
-from jeatcli import guard, runs, trainer
-from jeatcli.callbacks import Saver
-from jeatcli.checkpoint import load
+from jeatcli.checkpoints import runs
+from jeatcli.checkpoints.checkpoint import load
+from jeatcli.core import jeat as core_jeat
+from jeatcli.core import rng
+from jeatcli.core.rng import mix
 from jeatcli.errors import Diverged
-from jeatcli.methods import _base
-from jeatcli.optimize import lr_factor
-from jeatcli.randomness import mix
-from jeatcli.reporting import BarContext, Silent
-from jeatcli.trainer import Metrics, Trainer
-from jeatcli.training import train
+from jeatcli.runtime.progress import BarContext, Silent
+from jeatcli.training import divergence
+from jeatcli.training.callbacks import Saver
+from jeatcli.training.optimize import lr_factor
+from jeatcli.training.train import train
+from jeatcli.training.trainer import Metrics, Trainer
 
 
 def test_a_collapse_is_noticed_rolled_back_and_tried_again(
@@ -53,7 +55,7 @@ def test_a_real_collapse_is_recovered_from_at_lower_rates_with_new_seeds(
     def noted(seed: int, attempt: int, step: int) -> int:
         return seeds.setdefault((attempt, step), mix(seed, attempt, step))
 
-    monkeypatch.setattr(trainer, "mix", noted)
+    monkeypatch.setattr(rng, "mix", noted)
     settings = config("jem", lr=0.4, schedule="constant", warmup=0.0, retries=9, options=ABSURD)
     train(settings, tmp_path / "run")
     log = lines(tmp_path / "run")
@@ -91,7 +93,7 @@ def test_a_run_recovers_with_a_new_seed_and_half_the_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first attempt at step 5 fails; the second goes through."""
-    loss = _base.classify
+    loss = core_jeat.classify
     state = {"broken": False}
 
     def once(logits: torch.Tensor, y: torch.Tensor) -> Any:
@@ -103,10 +105,9 @@ def test_a_run_recovers_with_a_new_seed_and_half_the_rate(
         return value, metrics
 
     seen: list[int] = []
-    from jeatcli.methods import standard
 
-    monkeypatch.setattr(standard, "classify", once)
-    monkeypatch.setattr(guard.Guard, "every", 1)
+    monkeypatch.setattr(core_jeat, "classify", once)
+    monkeypatch.setattr(divergence.Guard, "every", 1)
     monkeypatch.setattr(Saver, "rare", 0)
     result = run(tmp_path / "run")
     assert result.epochs == 2
@@ -122,14 +123,14 @@ def test_where_the_last_state_fails_again_the_one_before_is_gone_back_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The states are of steps 4 and 8; twice the run fails at step 9."""
-    look = guard.Guard.on_step
+    look = divergence.Guard.on_step
 
-    def fail(self: guard.Guard, at: Trainer, metrics: Metrics) -> None:
+    def fail(self: divergence.Guard, at: Trainer, metrics: Metrics) -> None:
         look(self, at, metrics)
         if at.step == 9 and at.attempt < 2:
-            raise guard.RanAway("the gap is 1e+09")
+            raise divergence.RanAway("the gap is 1e+09")
 
-    monkeypatch.setattr(guard.Guard, "on_step", fail)
+    monkeypatch.setattr(divergence.Guard, "on_step", fail)
     monkeypatch.setattr(Saver, "rare", 0)
     begun: list[int] = []
 

@@ -31,9 +31,9 @@ from PIL import Image
 from strangers import weights, written
 from torch import Tensor
 
+from jeatcli.acceleration.compiled import CPU_SIZES, SIZES
 from jeatcli.cli import score_report
-from jeatcli.models._compiled import CPU_SIZES, SIZES
-from jeatcli.score import Scores
+from jeatcli.scoring.image_scores import Scores
 
 SCORES = ("inception_score", "inception_score_std", "fid", "kid", "kid_std")
 

@@ -16,11 +16,13 @@ from command_line import STANDARD, done, here, one, refused, stopped_after
 from quick import config
 from twins import same
 
-from jeatcli import batch_size, checkpoint, devices
-from jeatcli.attacks._search import Search
+from jeatcli.checkpoints import checkpoint
 from jeatcli.errors import Interrupted
-from jeatcli.stage import Stage
-from jeatcli.training import train
+from jeatcli.robustness import batch_size
+from jeatcli.robustness.attacks.surrogate import Search
+from jeatcli.runtime import devices
+from jeatcli.training.setup import Stage
+from jeatcli.training.train import train
 
 pytestmark = [
     pytest.mark.gpu,

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import torch
 
-from jeatcli import data_published
-from jeatcli.data import load
+from jeatcli.data import published
+from jeatcli.data.images import load
 from jeatcli.errors import JeatError, UsageProblem
 
 datasets = pytest.importorskip("torchvision.datasets")
@@ -239,7 +239,7 @@ def test_a_torchvision_of_another_torch_is_explained(monkeypatch: pytest.MonkeyP
     monkeypatch.delattr(sys.modules["torchvision"], "datasets")
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     with pytest.raises(JeatError, match="does not work with the installed torch") as caught:
-        data_published.published("mnist", "test", Path(), download=False, reporter=None)
+        published.published("mnist", "test", Path(), download=False, reporter=None)
     assert "install both together from one index" in str(caught.value.hint)
 
 
@@ -247,6 +247,6 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied", "/some/file")
 
-    monkeypatch.setattr("jeatcli.data.published", refuse)
+    monkeypatch.setattr("jeatcli.data.published.published", refuse)
     with pytest.raises(JeatError, match="cannot read `/some/file`: Permission denied"):
         load("mnist", "test")

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from jeatcli import evaluate
-from jeatcli.config import resolve
-from jeatcli.data import load
+from jeatcli.data.images import load
 from jeatcli.errors import Interrupted, JeatError
-from jeatcli.training import train
+from jeatcli.robustness import evaluate
+from jeatcli.training.settings import resolve
+from jeatcli.training.train import train
 
 
 def paint(path: Path, colour: object, size: tuple[int, int] = (6, 5), mode: str = "RGB") -> None:

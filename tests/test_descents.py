@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from jeatcli import pgd
-from jeatcli.descents import OBJECTIVES, OPTIONS, Descent, descend
+from jeatcli.core import pgd
+from jeatcli.core.rng import BatchRng
+from jeatcli.core.sgld import langevin
 from jeatcli.errors import UsageProblem
-from jeatcli.randomness import BatchRng
-from jeatcli.sgld import langevin
+from jeatcli.sampling.samplers import OBJECTIVES, OPTIONS, Descent, descend
 
 SGLD = Descent("sgld", "joint", "uniform", 6, 0.05, 0.01, 0.0, 0.0)
 ASCENT = Descent("ascent", "joint", "uniform", 6, 0.05, 0.0, 0.0, 0.0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from jeatcli import devices
 from jeatcli.errors import UsageProblem
+from jeatcli.runtime import devices
 
 
 def having(count: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 import jeatcli
-from jeatcli.data import load
-from jeatcli.data_local import deal
+from jeatcli.data.folder import deal
+from jeatcli.data.images import load
 
 
 def digits_table(shared: Path) -> dict[bytes, int]:

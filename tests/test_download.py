@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from jeatcli import download
-from jeatcli.download import beside, checksum, fetch
 from jeatcli.errors import JeatError
+from jeatcli.runtime import download
+from jeatcli.runtime.download import beside, checksum, fetch
 
 CONTENT = bytes(range(256)) * 1000
 MD5 = hashlib.md5(CONTENT).hexdigest()

@@ -12,10 +12,13 @@ from PIL import Image
 from quick import run
 from tiny import Listener
 
-from jeatcli import data, energy, generate, render
-from jeatcli.checkpoint import Model, load
+from jeatcli.checkpoints.checkpoint import load
+from jeatcli.checkpoints.model import Model
+from jeatcli.core import energy
+from jeatcli.data import images, pictures
 from jeatcli.errors import JeatError, UsageProblem
-from jeatcli.generate import Edit
+from jeatcli.sampling import sample, samplers
+from jeatcli.sampling.edits import Edit
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +30,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a test image of class 3."""
-    test = data.load("digits", "test")
+    test = images.load("digits", "test")
     pixels = test.x[int((test.y == 3).nonzero()[0])]
     path = tmp_path_factory.mktemp("pictures") / "three.png"
-    render.save_png(render.to_image(pixels.numpy()), path)
+    pictures.save_png(pictures.to_image(pixels.numpy()), path)
     return path
 
 
@@ -44,17 +47,17 @@ def mask(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("sampler", generate.SAMPLERS)
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
 def test_a_counterfactual_starts_at_the_image_and_becomes_the_class(
     model: Model, three: Path, sampler: str
 ) -> None:
     edit = Edit(image=three)
     settings = {"classes": [8], "edit": edit, "sampler": sampler}
-    start = generate.sample(model, steps=0, **settings)
+    start = sample.sample(model, steps=0, **settings)
     assert torch.equal(render_back(three), (start.images[0] * 255).round().to(torch.uint8))
     assert start.distance is not None
     assert start.distance.item() == pytest.approx(0, abs=1e-6)
-    end = generate.sample(model, steps=60, **settings)
+    end = sample.sample(model, steps=60, **settings)
     assert model.classifier(end.images).argmax(1).item() == 8
     assert end.distance is not None
     assert end.distance.item() > 0.1
@@ -78,7 +81,7 @@ def test_images_that_are_all_the_same_are_warned_of(
 ) -> None:
     listener = Listener()
     settings = {"classes": [8], "steps": 3, **given}
-    drawn = generate.sample(model, edit=Edit(image=three), reporter=listener, **settings)
+    drawn = sample.sample(model, edit=Edit(image=three), reporter=listener, **settings)
     assert any("all images of a class are the same" in text for text in listener.said) == alike
     if drawn.images.shape[0] == 2 and settings["classes"] == [8]:
         assert torch.equal(drawn.images[0], drawn.images[1]) == alike
@@ -89,10 +92,10 @@ def render_back(path: Path) -> torch.Tensor:
         return torch.from_numpy(np.array(image))[None]
 
 
-@pytest.mark.parametrize("sampler", generate.SAMPLERS)
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
 def test_only_the_hole_is_drawn(model: Model, three: Path, mask: Path, sampler: str) -> None:
     edit = Edit(inpaint=three, mask=mask)
-    drawn = generate.sample(model, num=4, classes=[3], steps=20, sampler=sampler, edit=edit)
+    drawn = sample.sample(model, num=4, classes=[3], steps=20, sampler=sampler, edit=edit)
     known = render_back(three).float() / 255
     assert torch.equal(drawn.images[:, :, :4], known[:, :4].expand(4, 1, 4, 8))
     lower = drawn.images[:, :, 4:]
@@ -103,7 +106,7 @@ def test_only_the_hole_is_drawn(model: Model, three: Path, mask: Path, sampler: 
 
 def test_a_way_leads_from_class_to_class(model: Model) -> None:
     edit = Edit(between=("1", 7))
-    drawn = generate.sample(model, num=9, steps=60, noise=0.0, edit=edit)
+    drawn = sample.sample(model, num=9, steps=60, noise=0.0, edit=edit)
     assert drawn.labels.tolist() == [1] * 5 + [7] * 4
     logits = model.classifier(drawn.images)
     one, seven = (
@@ -114,15 +117,15 @@ def test_a_way_leads_from_class_to_class(model: Model) -> None:
     assert (one - seven)[0] < (one - seven)[4] < (one - seven)[-1]
     steps = (drawn.images[1:] - drawn.images[:-1]).flatten(1).norm(dim=1)
     assert steps.max() < (drawn.images[-1] - drawn.images[0]).norm()
-    batches = generate.sample(model, num=9, steps=60, noise=0.0, edit=edit, batch_size=2)
+    batches = sample.sample(model, num=9, steps=60, noise=0.0, edit=edit, batch_size=2)
     torch.testing.assert_close(drawn.images, batches.images, atol=1e-4, rtol=0)
 
 
 def test_best_of_keeps_the_lowest_energy_and_starts_with_the_image_itself(model: Model) -> None:
     settings = {"num": 12, "steps": 3, "init": "uniform"}
-    alone = generate.sample(model, **settings)
-    best = generate.sample(model, best_of=4, **settings)
-    assert torch.equal(generate.sample(model, best_of=1, **settings).images, alone.images)
+    alone = sample.sample(model, **settings)
+    best = sample.sample(model, best_of=4, **settings)
+    assert torch.equal(sample.sample(model, best_of=1, **settings).images, alone.images)
     heights = [energy.joint(model.classifier(s.images), s.labels) for s in (alone, best)]
     assert (heights[1] <= heights[0] + 1e-5).all()
     assert (heights[1] < heights[0] - 1e-3).any()
@@ -147,20 +150,20 @@ def test_what_does_not_go_together(
     model: Model, edit: Edit, more: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UsageProblem, match=message):
-        generate.sample(model, edit=edit, **more)
+        sample.sample(model, edit=edit, **more)
 
 
 def test_pictures_that_do_not_fit(model: Model, three: Path, tmp_path: Path) -> None:
     wide = tmp_path / "wide.png"
     Image.new("L", (9, 8), 255).save(wide)
     with pytest.raises(JeatError, match=r"9x8 in mode L, but the images of `jeat` are 8x8"):
-        generate.sample(model, edit=Edit(image=wide))
+        sample.sample(model, edit=Edit(image=wide))
     with pytest.raises(JeatError, match="9x8 with 72 light pixels"):
-        generate.sample(model, edit=Edit(inpaint=three, mask=wide))
+        sample.sample(model, edit=Edit(inpaint=three, mask=wide))
     dark = tmp_path / "dark.png"
     Image.new("L", (8, 8)).save(dark)
     with pytest.raises(JeatError, match="0 light pixels"):
-        generate.sample(model, edit=Edit(inpaint=three, mask=dark))
+        sample.sample(model, edit=Edit(inpaint=three, mask=dark))
     (tmp_path / "no.png").write_text("no picture")
     with pytest.raises(JeatError, match="cannot read the mask"):
-        generate.sample(model, edit=Edit(inpaint=three, mask=tmp_path / "no.png"))
+        sample.sample(model, edit=Edit(inpaint=three, mask=tmp_path / "no.png"))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from jeatcli import energy
-from jeatcli.models import build
-from jeatcli.models._classifier import Classifier
-from jeatcli.models._shape import Shape
+from jeatcli.core import energy
+from jeatcli.core.models import build
+from jeatcli.core.models.classifier import Classifier
+from jeatcli.core.models.layers import Shape
 
 
 def logits_and_labels() -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,14 +8,17 @@ import pytest
 import torch
 from quick import run
 
-from jeatcli import agenda, data, evaluate, pgd
-from jeatcli.attacks import ATTACKS
-from jeatcli.attacks import pgd as pgd_attack
-from jeatcli.attacks._attack import make_attack
-from jeatcli.attacks._base import Batch, Plan
-from jeatcli.checkpoint import Model, load
+from jeatcli.checkpoints.checkpoint import load
+from jeatcli.checkpoints.model import Model
+from jeatcli.core import pgd
+from jeatcli.core.threat import Threat
+from jeatcli.data import images as data
 from jeatcli.errors import JeatError, UsageProblem
-from jeatcli.threat import Threat
+from jeatcli.robustness import agenda, evaluate
+from jeatcli.robustness.attacks import ATTACKS
+from jeatcli.robustness.attacks import projected as pgd_attack
+from jeatcli.robustness.attacks.attack import make_attack
+from jeatcli.robustness.attacks.batch import Batch, Plan
 
 SINGLE = list(ATTACKS)
 

@@ -19,12 +19,12 @@ from command_line import EXECUTABLE, done, environment, here, jeat, pixels, refu
 from PIL import Image, ImageSequence
 from tiny import load_run, save_run
 
-from jeatcli import export
-from jeatcli.checkpoint import Model
-from jeatcli.edits import Edit
+from jeatcli.checkpoints.model import Model
 from jeatcli.errors import JeatError
-from jeatcli.generate import plan
-from jeatcli.recipe import Recipe
+from jeatcli.sampling import writers
+from jeatcli.sampling.edits import Edit
+from jeatcli.sampling.plan import Recipe
+from jeatcli.sampling.sample import plan
 
 ASK = ("sample", "jeat", "-n", 40, "--steps", 30, "-b", 4)
 
@@ -56,26 +56,26 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_folder_is_filled_where_it_was_left(model: Model, tmp_path: Path) -> None:
     drawing = plan(model, num=10, steps=3)
-    export.save_folder(drawing, tmp_path / "whole", batch_size=4)
+    writers.save_folder(drawing, tmp_path / "whole", batch_size=4)
     with stopped_after(1), pytest.raises(KeyboardInterrupt):
-        export.save_folder(drawing, tmp_path / "part", batch_size=4)
+        writers.save_folder(drawing, tmp_path / "part", batch_size=4)
     first = contents(tmp_path / "part")
     assert len(first) == 4
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "part").iterdir()}
-    export.save_folder(drawing, tmp_path / "part", batch_size=4)
+    writers.save_folder(drawing, tmp_path / "part", batch_size=4)
     assert contents(tmp_path / "part") == contents(tmp_path / "whole")
     assert all(path.stat().st_mtime_ns == then for path, then in times.items())
 
 
 def test_more_images_are_added_and_other_ones_replace(model: Model, tmp_path: Path) -> None:
     folder = tmp_path / "images"
-    export.save_folder(plan(model, num=4, steps=3), folder, batch_size=4)
+    writers.save_folder(plan(model, num=4, steps=3), folder, batch_size=4)
     few = contents(folder)
-    export.save_folder(plan(model, num=8, steps=3), folder, batch_size=4)
+    writers.save_folder(plan(model, num=8, steps=3), folder, batch_size=4)
     more = contents(folder)
     assert len(more) == 8
     assert {name: more[name] for name in few} == few
-    export.save_folder(plan(model, num=8, steps=3, seed=1), folder, batch_size=4)
+    writers.save_folder(plan(model, num=8, steps=3, seed=1), folder, batch_size=4)
     assert all(contents(folder)[name] != more[name] for name in more)
     with Image.open(folder / "000003.png") as image:
         about = json.loads(image.info["jeat"])
@@ -83,7 +83,7 @@ def test_more_images_are_added_and_other_ones_replace(model: Model, tmp_path: Pa
     # Other weights under the same name draw anew.
     next(model.classifier.parameters()).mul_(1.5)
     before = contents(folder)
-    export.save_folder(plan(model, num=8, steps=3, seed=1), folder, batch_size=4)
+    writers.save_folder(plan(model, num=8, steps=3, seed=1), folder, batch_size=4)
     assert contents(folder)["000000.png"] != before["000000.png"]
 
 
@@ -91,9 +91,9 @@ def test_an_archive_goes_on_where_it_was_left(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawing = plan(model, num=10, steps=3)
-    export.save_npz(drawing, tmp_path / "whole.npz", batch_size=4)
+    writers.save_npz(drawing, tmp_path / "whole.npz", batch_size=4)
     with stopped_after(2), pytest.raises(KeyboardInterrupt):
-        export.save_npz(drawing, tmp_path / "part.npz", batch_size=4)
+        writers.save_npz(drawing, tmp_path / "part.npz", batch_size=4)
     assert [path.name for path in tmp_path.glob(".*")] == [".part.npz.part"]
     drawn: list[int] = []
     draw = Recipe.draw
@@ -103,7 +103,7 @@ def test_an_archive_goes_on_where_it_was_left(
         return draw(self, index, *rest)
 
     monkeypatch.setattr(Recipe, "draw", counted)
-    export.save_npz(drawing, tmp_path / "part.npz", batch_size=4)
+    writers.save_npz(drawing, tmp_path / "part.npz", batch_size=4)
     assert drawn == [8, 9]
     with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "part.npz") as part:
         assert np.array_equal(whole["arr_0"], part["arr_0"])
@@ -115,7 +115,7 @@ def test_an_archive_goes_on_where_it_was_left(
 def test_a_part_of_another_drawing_is_not_used(model: Model, tmp_path: Path) -> None:
     beside = tmp_path / ".images.npz.part"
     beside.write_bytes(b'{"seed": 7}\n' + bytes(64 * 9))
-    export.save_npz(plan(model, num=10, steps=1), tmp_path / "images.npz")
+    writers.save_npz(plan(model, num=10, steps=1), tmp_path / "images.npz")
     with np.load(tmp_path / "images.npz") as found:
         assert found["arr_0"].any((1, 2, 3)).all()
 
@@ -205,15 +205,15 @@ def test_pictures_by_the_command(tmp_path: Path) -> None:
 def test_a_preview_is_shown_on_a_terminal_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from jeatcli.cli import ui
+    from jeatcli.cli import terminal
 
     picture = Image.new("RGB", (200, 10), (1, 2, 3))
-    ui.show(picture)
+    terminal.show(picture)
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr(ui, "is_terminal", lambda: True)
+    monkeypatch.setattr(terminal, "is_terminal", lambda: True)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "40")
-    ui.show(picture)
+    terminal.show(picture)
     out, err = capsys.readouterr()
     assert out == ""
     lines = err.splitlines()
@@ -223,25 +223,25 @@ def test_a_preview_is_shown_on_a_terminal_alone(
 
 def test_images_of_another_drawing_do_not_stay_beside_these(model: Model, tmp_path: Path) -> None:
     folder = tmp_path / "images"
-    export.save_folder(plan(model, num=6, steps=3), folder, batch_size=4)
+    writers.save_folder(plan(model, num=6, steps=3), folder, batch_size=4)
     before = contents(folder)
     with pytest.raises(JeatError, match=r"000004\.png` is of another drawing"):
-        export.save_folder(plan(model, num=4, steps=3, seed=1), folder, batch_size=4)
+        writers.save_folder(plan(model, num=4, steps=3, seed=1), folder, batch_size=4)
     assert contents(folder) == before
     # Fewer of the same drawing are a part of what is there.
-    export.save_folder(plan(model, num=4, steps=3), folder, batch_size=4)
+    writers.save_folder(plan(model, num=4, steps=3), folder, batch_size=4)
     assert contents(folder) == before
 
 
 def test_images_of_another_class_do_not_stay_beside_these(model: Model, tmp_path: Path) -> None:
     folder = tmp_path / "images"
-    export.save_folder(plan(model, num=6, steps=3, classes=["3"]), folder)
+    writers.save_folder(plan(model, num=6, steps=3, classes=["3"]), folder)
     before = contents(folder)
     for classes in (["5"], ["3", "5"], ["all"]):
         with pytest.raises(JeatError, match="is of another drawing"):
-            export.save_folder(plan(model, num=4, steps=3, classes=classes), folder)
-    export.save_folder(plan(model, num=4, steps=3, classes=["3"]), folder)
-    export.save_folder(plan(model, num=4, steps=3, classes=[3]), folder)
+            writers.save_folder(plan(model, num=4, steps=3, classes=classes), folder)
+    writers.save_folder(plan(model, num=4, steps=3, classes=["3"]), folder)
+    writers.save_folder(plan(model, num=4, steps=3, classes=[3]), folder)
     assert contents(folder) == before
 
 
@@ -249,11 +249,11 @@ def test_a_way_of_fewer_images_is_another_drawing(model: Model, tmp_path: Path) 
     """Image k of a way of n stands at k / (n - 1)."""
     folder, again = tmp_path / "images", tmp_path / "again"
     way = Edit(between=("3", "8"))
-    export.save_folder(plan(model, num=4, steps=3, edit=way), folder)
+    writers.save_folder(plan(model, num=4, steps=3, edit=way), folder)
     with pytest.raises(JeatError, match="is of another drawing"):
-        export.save_folder(plan(model, num=3, steps=3, edit=way), folder)
-    export.save_folder(plan(model, num=6, steps=3, edit=way), folder)
-    export.save_folder(plan(model, num=6, steps=3, edit=way), again)
+        writers.save_folder(plan(model, num=3, steps=3, edit=way), folder)
+    writers.save_folder(plan(model, num=6, steps=3, edit=way), folder)
+    writers.save_folder(plan(model, num=6, steps=3, edit=way), again)
     assert all(
         np.array_equal(pixels(folder / name), pixels(again / name)) for name in contents(again)
     )
@@ -263,10 +263,10 @@ def test_an_archive_that_is_there_is_not_drawn_again(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "images.npz"
-    export.save_npz(plan(model, num=6, steps=3), path, batch_size=4)
+    writers.save_npz(plan(model, num=6, steps=3), path, batch_size=4)
     before = path.read_bytes()
     with stopped_after(0):
-        export.save_npz(plan(model, num=6, steps=3), path, batch_size=4)
+        writers.save_npz(plan(model, num=6, steps=3), path, batch_size=4)
     assert path.read_bytes() == before
-    export.save_npz(plan(model, num=6, steps=3, seed=1), path, batch_size=4)
+    writers.save_npz(plan(model, num=6, steps=3, seed=1), path, batch_size=4)
     assert path.read_bytes() != before

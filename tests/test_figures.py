@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from tiny import load_run
 
-from jeatcli import figure
-from jeatcli.landscape import energy_landscape
+from jeatcli.landscapes.landscape import energy_landscape
+from jeatcli.plots import figure
 
 VIEWS: dict[str, dict[str, Any]] = {
     "contour": {"grid": 5},

@@ -15,10 +15,13 @@ from safetensors.torch import save_file
 from strangers import PLAIN, renamed, weights, written
 from tiny import Listener
 
-from jeatcli import checkpoint, data, datasets, generate
-from jeatcli.checkpoint import Model
+from jeatcli.checkpoints import checkpoint
+from jeatcli.checkpoints.model import Model
+from jeatcli.checkpoints.settings import Foreign
+from jeatcli.data import facts as datasets
+from jeatcli.data import images
 from jeatcli.errors import UsageProblem
-from jeatcli.foreign import Foreign
+from jeatcli.sampling import sample
 
 X = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -199,7 +202,7 @@ def test_what_is_known_of_it(tmp_path: Path) -> None:
     model = load(written(tmp_path, weights(), "lenient.pt"))
     assert model.foreign
     assert (model.name, model.meta.method, model.statistics) == ("lenient", "foreign", None)
-    assert model.meta.classes == data.load("digits", "test").classes
+    assert model.meta.classes == images.load("digits", "test").classes
     assert (model.meta.threat.norm, model.meta.threat.eps) == ("linf", 0.15)
     assert not model.classifier.training
     assert not any(weight.requires_grad for weight in model.classifier.parameters())
@@ -209,13 +212,13 @@ def test_class_statistics_are_measured_when_they_are_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load(written(tmp_path, weights()))
-    drawn = generate.sample(model, num=10, steps=0, seed=1).images
-    train = data.load("digits", "train")
+    drawn = sample.sample(model, num=10, steps=0, seed=1).images
+    train = images.load("digits", "train")
     means = torch.stack([train.x[train.y == k].float().mean(0) for k in range(10)]) / 255
     nearest = torch.cdist(drawn.flatten(1), means.flatten(1)).argmin(1)
     assert (nearest == torch.arange(10)).float().mean() >= 0.6
-    monkeypatch.setattr(data, "load", lambda *args, **settings: pytest.fail("reads the data"))
-    generate.sample(model, num=2, steps=1, init="uniform")
+    monkeypatch.setattr(images, "load", lambda *args, **settings: pytest.fail("reads the data"))
+    sample.sample(model, num=2, steps=1, init="uniform")
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar10", "mnist"])
@@ -223,7 +226,7 @@ def test_the_names_of_classes_are_those_of_the_data(
     name: str, request: pytest.FixtureRequest
 ) -> None:
     root = None if name == "digits" else request.getfixturevalue(f"{name}_root")
-    assert datasets.DATASETS[name].classes == data.load(name, "test", data_dir=root).classes
+    assert datasets.DATASETS[name].classes == images.load(name, "test", data_dir=root).classes
 
 
 def test_the_names_of_classes_of_the_other_data_sets() -> None:

@@ -9,9 +9,11 @@ import pytest
 import torch
 from quick import run
 
-from jeatcli import energy, generate
-from jeatcli.checkpoint import Model, load
+from jeatcli.checkpoints.checkpoint import load
+from jeatcli.checkpoints.model import Model
+from jeatcli.core import energy
 from jeatcli.errors import UsageProblem
+from jeatcli.sampling import sample, samplers
 
 
 @pytest.fixture(scope="module")
@@ -20,21 +22,21 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return load(run(folder, "jeat", epochs=4, limit=0, batch_size=64).run)
 
 
-@pytest.mark.parametrize("sampler", generate.SAMPLERS)
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_image_k_is_the_same_in_any_batch(model: Model, sampler: str, batch_size: int) -> None:
-    whole = generate.sample(model, num=8, sampler=sampler, steps=20, batch_size=64)
-    parts = generate.sample(model, num=8, sampler=sampler, steps=20, batch_size=batch_size)
+    whole = sample.sample(model, num=8, sampler=sampler, steps=20, batch_size=64)
+    parts = sample.sample(model, num=8, sampler=sampler, steps=20, batch_size=batch_size)
     torch.testing.assert_close(whole.images, parts.images, atol=1e-4, rtol=0)
-    fewer = generate.sample(model, num=5, sampler=sampler, steps=20)
+    fewer = sample.sample(model, num=5, sampler=sampler, steps=20)
     torch.testing.assert_close(whole.images[:5], fewer.images, atol=1e-4, rtol=0)
 
 
-LOWERED = [(sampler, "gaussian") for sampler in generate.SAMPLERS]
-LOWERED += [("sgld", init) for init in generate.STARTS if init != "gaussian"]
+LOWERED = [(sampler, "gaussian") for sampler in samplers.SAMPLERS]
+LOWERED += [("sgld", init) for init in samplers.STARTS if init != "gaussian"]
 
 
-@pytest.mark.parametrize("objective", generate.OBJECTIVES)
+@pytest.mark.parametrize("objective", samplers.OBJECTIVES)
 @pytest.mark.parametrize(("sampler", "init"), LOWERED)
 def test_descent_lowers_its_objective(
     model: Model, sampler: str, init: str, objective: str
@@ -42,8 +44,8 @@ def test_descent_lowers_its_objective(
     settings = {"num": 20, "sampler": sampler, "objective": objective, "init": init}
     if sampler == "sgld":
         settings["noise"] = 0.0
-    start = generate.sample(model, steps=0, **settings)
-    end = generate.sample(model, steps=30, **settings)
+    start = sample.sample(model, steps=0, **settings)
+    end = sample.sample(model, steps=30, **settings)
     values = {
         "joint": energy.joint,
         "ce": energy.cross_entropy,
@@ -55,17 +57,17 @@ def test_descent_lowers_its_objective(
 
 
 def test_samples_are_of_the_class_that_was_asked_for(model: Model) -> None:
-    drawn = generate.sample(model, num=30, steps=60)
+    drawn = sample.sample(model, num=30, steps=60)
     assert drawn.labels.tolist() == [k % 10 for k in range(30)]
     guesses = model.classifier(drawn.images).argmax(1)
     assert (guesses == drawn.labels).float().mean() > 0.9
-    seven = generate.sample(model, num=4, classes=["7", 2], steps=1)
+    seven = sample.sample(model, num=4, classes=["7", 2], steps=1)
     assert seven.labels.tolist() == [7, 2, 7, 2]
 
 
 def test_another_seed_gives_other_images(model: Model) -> None:
     first, again, other = (
-        generate.sample(model, num=2, steps=5, seed=seed).images for seed in (0, 0, 1)
+        sample.sample(model, num=2, steps=5, seed=seed).images for seed in (0, 0, 1)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -74,28 +76,28 @@ def test_another_seed_gives_other_images(model: Model) -> None:
 def test_the_checkpoint_is_enough(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jeatcli import data
+    from jeatcli.data import images
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("sample read a data set")
 
-    monkeypatch.setattr(data, "load", refuse)
+    monkeypatch.setattr(images, "load", refuse)
     for init in ("gaussian", "pca", "uniform", "noise", "buffer"):
-        assert len(generate.sample(model, num=3, init=init, steps=2).images) == 3
+        assert len(sample.sample(model, num=3, init=init, steps=2).images) == 3
 
 
 def test_defaults_are_the_methods_own(model: Model) -> None:
-    chained = generate.defaults(model)
+    chained = sample.defaults(model)
     assert (chained.sampler, chained.init, chained.objective) == ("sgld", "gaussian", "joint")
-    pgd = generate.defaults(model, "pgd")
+    pgd = sample.defaults(model, "pgd")
     assert pgd.eps == pytest.approx(30 * (64 / 3072) ** 0.5)
-    ascent = generate.defaults(model, "ascent")
+    ascent = sample.defaults(model, "ascent")
     assert ascent.step_size == pytest.approx(0.2 * (64 / 3072) ** 0.5)
 
 
 def test_the_precision_is_the_descents_alone(model: Model) -> None:
     exact, coarse = (
-        generate.sample(model, num=4, steps=5, precision=each) for each in (None, "bf16")
+        sample.sample(model, num=4, steps=5, precision=each) for each in (None, "bf16")
     )
     assert (exact.settings["precision"], coarse.settings["precision"]) == ("fp32", "bf16")
     assert not torch.equal(exact.images, coarse.images)
@@ -104,17 +106,17 @@ def test_the_precision_is_the_descents_alone(model: Model) -> None:
 
 
 def test_a_trace_leads_from_the_start_to_the_image(model: Model) -> None:
-    drawn = generate.sample(model, num=12, steps=20, frames=5)
+    drawn = sample.sample(model, num=12, steps=20, frames=5)
     assert drawn.trace is not None
     states, steps = drawn.trace
     assert steps == [0, 5, 10, 15, 20]
     assert torch.equal(states[-1], drawn.images[:10])
-    begin = generate.sample(model, num=12, steps=0)
+    begin = sample.sample(model, num=12, steps=0)
     assert torch.equal(states[0], begin.images[:10])
 
 
 def test_a_trace_shows_ten_images_in_batches_of_four(model: Model) -> None:
-    drawn = generate.sample(model, num=12, steps=2, frames=3, batch_size=4)
+    drawn = sample.sample(model, num=12, steps=2, frames=3, batch_size=4)
     assert drawn.trace is not None
     assert drawn.trace[0].shape[1] == 10
     torch.testing.assert_close(drawn.trace[0][-1], drawn.images[:10])
@@ -136,4 +138,4 @@ def test_a_trace_shows_ten_images_in_batches_of_four(model: Model) -> None:
 )
 def test_bad_settings(model: Model, given: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageProblem, match=message):
-        generate.sample(model, **given)
+        sample.sample(model, **given)

@@ -13,7 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from jeatcli.cli import COMMANDS, main, parameters
+from jeatcli.cli import COMMANDS, main, types
 from jeatcli.methods import METHODS
 
 ROOT = Path(__file__).parent.parent
@@ -126,19 +126,21 @@ def test_page_is_up_to_date():
 
 
 def test_names_known_without_torch_are_those_of_the_core():
-    from jeatcli import config, generate, pgd
-    from jeatcli.views import _base, _plane, contour, path
+    from jeatcli.core import pgd
+    from jeatcli.landscapes import contour, path, plane, view
+    from jeatcli.sampling import samplers
+    from jeatcli.training import settings
 
-    assert parameters.OBJECTIVES == pgd.OBJECTIVES
-    assert parameters.PATH_OBJECTIVES == path.OBJECTIVES
-    assert parameters.SAMPLERS == generate.SAMPLERS
-    assert parameters.STARTS == generate.STARTS
-    assert parameters.ENERGIES == _base.ENERGIES
-    assert parameters.PLANE_AXES == contour.AXES
-    assert parameters.UNIT_NORMS == _plane.UNIT_NORMS
-    assert parameters.DESCENTS == generate.OBJECTIVES
-    assert config._CHOICES["norm_layer"] == parameters.NORM_LAYERS
-    assert config._CHOICES["activation"] == parameters.ACTIVATIONS
+    assert types.OBJECTIVES == pgd.OBJECTIVES
+    assert types.PATH_OBJECTIVES == path.OBJECTIVES
+    assert types.SAMPLERS == samplers.SAMPLERS
+    assert types.STARTS == samplers.STARTS
+    assert types.ENERGIES == view.ENERGIES
+    assert types.PLANE_AXES == contour.AXES
+    assert types.UNIT_NORMS == plane.UNIT_NORMS
+    assert types.DESCENTS == samplers.OBJECTIVES
+    assert settings._CHOICES["norm_layer"] == types.NORM_LAYERS
+    assert settings._CHOICES["activation"] == types.ACTIVATIONS
 
 
 def test_public_names_are_no_files():

@@ -9,10 +9,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from jeatcli import data, download, features, inception, render
-from jeatcli.checkpoint import Model
+from jeatcli.checkpoints.model import Model
+from jeatcli.data import images as data
+from jeatcli.data import pictures
 from jeatcli.errors import JeatError, UsageProblem
-from jeatcli.score import image_scores
+from jeatcli.runtime import download, files
+from jeatcli.scoring import features, inception
+from jeatcli.scoring.image_scores import image_scores
 
 Floats = NDArray[np.float64]
 
@@ -63,8 +66,8 @@ def test_inception_scores_are_the_library_s(
     pixels = torch.randint(256, (5, 3, 32, 32), generator=generator, dtype=torch.uint8)
     reference = data.Images("cifar10", pixels, torch.zeros(5).long(), ("a",))
     monkeypatch.setattr(data, "load", lambda *_, **__: reference)
-    render.save_images(images, tmp_path / "ours")
-    render.save_images(pixels.float() / 255, tmp_path / "theirs")
+    pictures.save_images(images, tmp_path / "ours")
+    pictures.save_images(pixels.float() / 255, tmp_path / "theirs")
 
     found = image_scores(tmp_path / "ours", dataset="cifar10", inception_weights=random_weights)
     direct = calculate_metrics(
@@ -99,13 +102,13 @@ def test_grey_images_are_repeated_as_the_library_would() -> None:
     pixels = torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8)
     colour = features.coloured(pixels)
     for grey, rgb in zip(pixels, colour, strict=True):
-        converted = render.to_image(grey.numpy()).convert("RGB")
+        converted = pictures.to_image(grey.numpy()).convert("RGB")
         assert np.array_equal(np.array(converted).transpose(2, 0, 1), rgb.numpy())
 
 
 def test_a_file_in_the_cache_is_used(random_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inception, "SHA256", inception.checksum(random_weights))
-    folder = inception.cache_dir() / "inception"
+    folder = files.cache_dir() / "inception"
     folder.mkdir(parents=True)
     (folder / inception.FILE).symlink_to(random_weights)
     assert inception.weights() == folder / inception.FILE
@@ -120,7 +123,7 @@ def test_offline_says_which_file_to_put_where(
         image_scores(artist)
     assert inception.FILE in problem.value.message
     hint = problem.value.hint or ""
-    assert str(inception.cache_dir() / "inception") in hint
+    assert str(files.cache_dir() / "inception") in hint
     assert "http://127.0.0.1:9/weights.pth" in hint
     assert "--features RUN" in hint
 
@@ -151,7 +154,7 @@ def test_what_is_no_weights_file(
 
 
 def test_pictures_need_a_reference(random_weights: Path, tmp_path: Path) -> None:
-    render.save_images(torch.rand(4, 1, 8, 8), tmp_path / "p")
+    pictures.save_images(torch.rand(4, 1, 8, 8), tmp_path / "p")
     with pytest.raises(UsageProblem, match="compared") as problem:
         image_scores(tmp_path / "p", inception_weights=random_weights)
     assert "--dataset" in (problem.value.hint or "")

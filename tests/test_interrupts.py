@@ -21,7 +21,7 @@ from command_line import (
     untouched,
 )
 
-from jeatcli.cli import ui
+from jeatcli.cli import terminal as ui
 from jeatcli.cli.train import stop_on_signal
 
 LATEST = "digits-jeat-small"

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from tiny import load_run, save_run
 
-from jeatcli import data
-from jeatcli.checkpoint import Model
+from jeatcli.checkpoints.model import Model
+from jeatcli.data import images as data
 from jeatcli.errors import JeatError, UsageProblem
-from jeatcli.landscape import Landscape, draw, energy_landscape, save_numbers
-from jeatcli.views._contours import Contours, Panel
-from jeatcli.views._plane import Plane, orthonormal, random_directions, scaled
+from jeatcli.landscapes.contours import Contours, Panel
+from jeatcli.landscapes.landscape import Landscape, draw, energy_landscape, save_numbers
+from jeatcli.landscapes.plane import Plane, orthonormal, random_directions, scaled
 
 
 def contours(landscape: Landscape) -> Contours:
@@ -149,7 +149,7 @@ def test_class_axes_go_through_two_samples_of_the_run() -> None:
     assert (first, second) == ("3", "7")
     assert zero == pytest.approx(0, abs=1e-4)
     assert panel.plane.span >= max(a, abs(c), abs(d))
-    from jeatcli.generate import sample
+    from jeatcli.sampling.sample import sample
 
     drawn = sample(model, classes=["3", "7"], num=2, seed=0).images
     found = panel.plane.points(torch.tensor([[a, 0.0], [c, d]]))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jeatcli.data import Images, Loader, batches, crop_and_flip
+from jeatcli.data.images import Images, Loader, batches, crop_and_flip
 from jeatcli.errors import UsageProblem
 
 

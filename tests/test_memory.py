@@ -13,14 +13,14 @@ import torch
 from command_line import STANDARD, here, refused
 from quick import config
 
-from jeatcli import memory
 from jeatcli.cli import translate
+from jeatcli.core.models.classifier import Classifier
 from jeatcli.errors import JeatError, no_memory
 from jeatcli.methods.standard import Standard
-from jeatcli.models._classifier import Classifier
-from jeatcli.optimize import optimizer_tensors
-from jeatcli.stage import Stage
-from jeatcli.training import train
+from jeatcli.training import memory
+from jeatcli.training.optimize import optimizer_tensors
+from jeatcli.training.setup import Stage
+from jeatcli.training.train import train
 
 
 def room_for(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:

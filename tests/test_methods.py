@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 import torch
 
-from jeatcli import energy, methods
-from jeatcli.config import defaults, resolve
-from jeatcli.datasets import DATASETS
+from jeatcli import methods
+from jeatcli.core import energy
+from jeatcli.core.jeat import Method, Scene
+from jeatcli.core.models import build
+from jeatcli.core.models.classifier import Classifier
+from jeatcli.core.models.layers import Shape
+from jeatcli.core.rng import BatchRng
+from jeatcli.core.sgld import ClassStatistics
+from jeatcli.data.facts import DATASETS
 from jeatcli.errors import UsageProblem
 from jeatcli.methods import METHODS
-from jeatcli.methods._base import Method, Scene
-from jeatcli.models import build
-from jeatcli.models._classifier import Classifier
-from jeatcli.models._shape import Shape
-from jeatcli.randomness import BatchRng
-from jeatcli.sgld import ClassStatistics
+from jeatcli.training.settings import defaults, resolve
 
 NAMES = METHODS
 QUICK = {"attack_steps": 2, "sgld_steps": 2, "buffer_size": 60}

@@ -9,12 +9,12 @@ import torch
 from nets import classifier
 from torch import Tensor, nn
 
+from jeatcli.acceleration.compiled import CPU_SIZES, SIZES, Compiled, pieces
+from jeatcli.acceleration.twins import inner, quick
+from jeatcli.core.models import ARCHITECTURES, build
+from jeatcli.core.models.classifier import Classifier, PixelConv, frozen
+from jeatcli.core.models.layers import Shape
 from jeatcli.errors import UsageProblem
-from jeatcli.models import ARCHITECTURES, build
-from jeatcli.models._classifier import Classifier, PixelConv, frozen
-from jeatcli.models._compiled import CPU_SIZES, SIZES, Compiled, pieces
-from jeatcli.models._quick import inner, quick
-from jeatcli.models._shape import Shape
 
 NETS = ["small", "resnet-18", "resnet-18-wong", "resnet-18-v1", "cifar-resnet-8", "wrn-10-1"]
 

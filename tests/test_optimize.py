@@ -9,10 +9,10 @@ import torch
 from quick import config
 from torch import nn
 
-from jeatcli.models import build
-from jeatcli.models._classifier import Classifier
-from jeatcli.models._shape import Shape
-from jeatcli.optimize import Average, lr_factor, optimizer
+from jeatcli.core.models import build
+from jeatcli.core.models.classifier import Classifier
+from jeatcli.core.models.layers import Shape
+from jeatcli.training.optimize import Average, lr_factor, optimizer
 
 
 def net() -> nn.Module:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from jeatcli import pgd
+from jeatcli.core import pgd
+from jeatcli.core.rng import BatchRng
+from jeatcli.core.threat import Threat
 from jeatcli.errors import UsageProblem
-from jeatcli.randomness import BatchRng
-from jeatcli.threat import Threat
 
 LINF, L2 = pgd.Linf(0.1), pgd.L2(0.7)
 

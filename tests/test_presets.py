@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from command_line import done, here, refused
 
-from jeatcli import presets
-from jeatcli.config import TrainConfig, resolve
-from jeatcli.config_file import read_config
 from jeatcli.errors import UsageProblem
+from jeatcli.training import presets
+from jeatcli.training.config_file import read_config
+from jeatcli.training.settings import TrainConfig, resolve
 
 
 @pytest.mark.parametrize("name", presets.summaries())

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from jeatcli import inception
-from jeatcli.checkpoint import Model
-from jeatcli.data import Images
-from jeatcli.protocol import Protocol
-from jeatcli.provenance import Provenance
+from jeatcli.checkpoints.model import Model
+from jeatcli.data.images import Images
+from jeatcli.data.provenance import Provenance
+from jeatcli.scoring import inception
+from jeatcli.scoring.protocol import Protocol
 
 CLASSES = tuple("0123456789")
 TRAINING = Images("cifar10", torch.zeros(10, 3, 2, 2, dtype=torch.uint8), torch.arange(10), CLASSES)

@@ -10,9 +10,12 @@ import torch
 from command_line import done
 from PIL import Image
 
-from jeatcli import attack, checkpoint, data, features, fidelity
-from jeatcli.checkpoint import Model
-from jeatcli.foreign import Foreign
+from jeatcli import attack
+from jeatcli.checkpoints import checkpoint
+from jeatcli.checkpoints.model import Model
+from jeatcli.checkpoints.settings import Foreign
+from jeatcli.data import images as data
+from jeatcli.scoring import features, fidelity
 
 DESCRIBED = (
     *("--arch", "cifar-resnet-20", "--dataset", "cifar10"),

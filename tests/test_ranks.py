@@ -18,11 +18,12 @@ from command_line import STANDARD, done, environment, pixels
 from safetensors.torch import load_file
 from twins import lines
 
-from jeatcli import data, runs
-from jeatcli.config_file import read_config
+from jeatcli.checkpoints import runs
+from jeatcli.core.rng import BatchRng
+from jeatcli.data import images as data
 from jeatcli.errors import Interrupted, UsageProblem
-from jeatcli.randomness import BatchRng
-from jeatcli.training import train
+from jeatcli.training.config_file import read_config
+from jeatcli.training.train import train
 
 LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 DIGITS = (

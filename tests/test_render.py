@@ -9,49 +9,49 @@ import pytest
 import torch
 from PIL import Image
 
-from jeatcli import render
+from jeatcli.data import pictures
 from jeatcli.errors import JeatError
 
 
 def test_rounds_to_the_nearest_and_clips() -> None:
     x = torch.tensor([-0.1, 0.0, 0.49 / 255, 0.5 / 255, 0.51 / 255, 254.6 / 255, 1.0, 1.1])
-    assert render.to_uint8(x.double()).tolist() == [0, 0, 0, 1, 1, 255, 255, 255]
+    assert pictures.to_uint8(x.double()).tolist() == [0, 0, 0, 1, 1, 255, 255, 255]
 
 
 def test_every_level_survives() -> None:
     levels = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(torch.from_numpy(render.to_uint8(levels.float() / 255)), levels)
-    assert torch.equal(torch.from_numpy(render.to_uint8(levels)), levels)
+    assert torch.equal(torch.from_numpy(pictures.to_uint8(levels.float() / 255)), levels)
+    assert torch.equal(torch.from_numpy(pictures.to_uint8(levels)), levels)
 
 
 def test_refuses_what_is_not_finite() -> None:
     with pytest.raises(JeatError, match="not finite"):
-        render.to_uint8(np.array([0.5, np.nan]))
+        pictures.to_uint8(np.array([0.5, np.nan]))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_grid_places_images_in_rows(channels: int) -> None:
     images = torch.linspace(0, 0.9, 5)[:, None, None, None].expand(5, channels, 4, 6)
-    pixels = np.array(render.grid(images, columns=3, scale=2, padding=1).convert("L"))
+    pixels = np.array(pictures.grid(images, columns=3, scale=2, padding=1).convert("L"))
     assert pixels.shape == (2 * 9 + 1, 3 * 13 + 1)
     assert pixels[0, 0] == 96
     assert pixels[1, 1] == 0
     for index in range(5):
         top, left = 1 + index // 3 * 9, 1 + index % 3 * 13
         assert (pixels[top : top + 8, left : left + 12] == pixels[top, left]).all()
-        assert pixels[top, left] == render.to_uint8(images[index, 0, :1, :1])[0, 0]
+        assert pixels[top, left] == pictures.to_uint8(images[index, 0, :1, :1])[0, 0]
     assert (pixels[10:18, 27:] == 96).all()
 
 
 def test_grid_is_nearly_square() -> None:
-    assert render.grid(torch.zeros(10, 1, 8, 8), padding=0).size == (32, 24)
-    assert render.grid(torch.zeros(2, 1, 8, 8), columns=10, padding=0).size == (16, 8)
+    assert pictures.grid(torch.zeros(10, 1, 8, 8), padding=0).size == (32, 24)
+    assert pictures.grid(torch.zeros(2, 1, 8, 8), columns=10, padding=0).size == (16, 8)
 
 
 def test_png_carries_text_and_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.png"
-    picture = render.grid(torch.rand(4, 3, 8, 8))
-    render.save_png(picture, path, {"jeat": '{"class": "größer"}', "plain": "x"})
+    picture = pictures.grid(torch.rand(4, 3, 8, 8))
+    pictures.save_png(picture, path, {"jeat": '{"class": "größer"}', "plain": "x"})
     with Image.open(path) as read:
         assert read.text == {"jeat": '{"class": "größer"}', "plain": "x"}
         assert np.array_equal(np.array(read), np.array(picture))
@@ -61,21 +61,21 @@ def test_png_carries_text_and_is_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_come_back_as_they_were(channels: int, tmp_path: Path) -> None:
     images = torch.rand(3, channels, 8, 8)
-    files = render.save_images(images, tmp_path / "out", {"seed": "0"})
+    files = pictures.save_images(images, tmp_path / "out", {"seed": "0"})
     assert [path.name for path in files] == ["000000.png", "000001.png", "000002.png"]
-    for path, pixels in zip(files, render.to_uint8(images), strict=True):
+    for path, pixels in zip(files, pictures.to_uint8(images), strict=True):
         with Image.open(path) as read:
             assert np.array_equal(np.array(read).reshape(8, 8, channels), pixels.transpose(1, 2, 0))
-    more = render.save_images(images, tmp_path / "out", start=3)
+    more = pictures.save_images(images, tmp_path / "out", start=3)
     assert more[0].name == "000003.png"
 
 
 def test_npz_has_the_layout_of_improved_diffusion(tmp_path: Path) -> None:
     images = torch.rand(3, 3, 4, 5)
-    path = render.save_npz(images, torch.tensor([2, 0, 1]), tmp_path / "a.npz", {"jeat": "{}"})
+    path = pictures.save_npz(images, torch.tensor([2, 0, 1]), tmp_path / "a.npz", {"jeat": "{}"})
     with np.load(path, allow_pickle=False) as arrays:
         assert arrays["arr_0"].dtype == np.uint8
-        assert np.array_equal(arrays["arr_0"], render.to_uint8(images).transpose(0, 2, 3, 1))
+        assert np.array_equal(arrays["arr_0"], pictures.to_uint8(images).transpose(0, 2, 3, 1))
         assert arrays["arr_1"].tolist() == [2, 0, 1]
         assert str(arrays["jeat"]) == "{}"
 
@@ -83,4 +83,4 @@ def test_npz_has_the_layout_of_improved_diffusion(tmp_path: Path) -> None:
 def test_says_what_the_disk_objects_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(JeatError, match="cannot write"):
-        render.save_png(render.grid(torch.zeros(1, 1, 2, 2)), tmp_path / "file" / "a.png")
+        pictures.save_png(pictures.grid(torch.zeros(1, 1, 2, 2)), tmp_path / "file" / "a.png")

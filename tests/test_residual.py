@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jeatcli.core.models import build
+from jeatcli.core.models.layers import Shape
 from jeatcli.errors import UsageProblem
-from jeatcli.models import build
-from jeatcli.models._shape import Shape
 
 Weights = Mapping[str, Tensor]
 Block = Callable[[Weights, str, Tensor, int], Tensor]

@@ -15,13 +15,15 @@ from PIL import Image
 from tiny import Listener, save_run
 from torch import Tensor
 
-from jeatcli import data, features, inception, render
-from jeatcli.checkpoint import Model
+from jeatcli.checkpoints.model import Model
+from jeatcli.data import images as data
+from jeatcli.data import pictures
 from jeatcli.errors import JeatError, UsageProblem
-from jeatcli.generate import sample
-from jeatcli.neighbours import nearest
-from jeatcli.paths import cache_dir
-from jeatcli.score import image_scores
+from jeatcli.runtime.files import cache_dir
+from jeatcli.sampling.sample import sample
+from jeatcli.scoring import features, inception
+from jeatcli.scoring.image_scores import image_scores
+from jeatcli.scoring.neighbours import nearest
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +34,7 @@ def features_of(judge: Model, pixels: Tensor) -> Floats:
 
 
 def drawn(artist: Model, num: int) -> Tensor:
-    return torch.from_numpy(render.to_uint8(sample(artist, num=num, steps=1).images))
+    return torch.from_numpy(pictures.to_uint8(sample(artist, num=num, steps=1).images))
 
 
 def frechet(one: Floats, two: Floats) -> float:
@@ -111,7 +113,7 @@ def test_precision_and_recall_by_the_balls_of_the_third_neighbours(
 
 def test_real_images_are_precise_and_found_again(judge: Model, tmp_path: Path) -> None:
     training = data.load("digits", "train")
-    render.save_npz(training.x.numpy(), training.y, tmp_path / "real.npz")
+    pictures.save_npz(training.x.numpy(), training.y, tmp_path / "real.npz")
     found = image_scores(tmp_path / "real.npz", features=judge)
     assert (found.precision, found.recall) == (1.0, 1.0)
     assert found.fid == pytest.approx(0, abs=1e-6)
@@ -126,7 +128,7 @@ def test_selected_images_are_told(artist: Model, judge: Model) -> None:
 def test_copies_are_seen(artist: Model, judge: Model, tmp_path: Path) -> None:
     training = data.load("digits", "train")
     copies = torch.cat([training.x[:30], drawn(artist, 10)])
-    render.save_npz(copies.numpy(), torch.zeros(40), tmp_path / "copies.npz")
+    pictures.save_npz(copies.numpy(), torch.zeros(40), tmp_path / "copies.npz")
     picture = tmp_path / "near.png"
     near = image_scores(tmp_path / "copies.npz", features=judge, neighbours=picture).neighbours
     assert near is not None
@@ -250,7 +252,7 @@ def test_leaves_no_trace_and_says_nothing(
     ],
 )
 def test_bad_settings(settings: dict[str, Any], message: str, judge: Model, tmp_path: Path) -> None:
-    render.save_images(torch.rand(4, 1, 8, 8), tmp_path / "p")
+    pictures.save_images(torch.rand(4, 1, 8, 8), tmp_path / "p")
     with pytest.raises(UsageProblem, match=message):
         image_scores(tmp_path / "p", features=judge, **settings)
 

@@ -13,11 +13,13 @@ import torch
 from PIL import Image
 from tiny import Listener, load_run
 
-from jeatcli import collection, export, fidelity, render
-from jeatcli.checkpoint import Model
+from jeatcli.checkpoints.model import Model
+from jeatcli.data import collection, pictures
 from jeatcli.errors import JeatError, UsageProblem
-from jeatcli.generate import plan, sample
-from jeatcli.score import Scores, image_scores
+from jeatcli.sampling import writers
+from jeatcli.sampling.sample import plan, sample
+from jeatcli.scoring import fidelity
+from jeatcli.scoring.image_scores import Scores, image_scores
 
 
 def score_folder(path: Path, judge: Model, **settings: Any) -> Scores:
@@ -37,7 +39,7 @@ def score_folder(path: Path, judge: Model, **settings: Any) -> Scores:
 def test_pictures_of_another_kind(
     mode: str, size: tuple[int, int], found: str, judge: Model, tmp_path: Path
 ) -> None:
-    render.save_images(torch.rand(2, 1, 8, 8), tmp_path / "p")
+    pictures.save_images(torch.rand(2, 1, 8, 8), tmp_path / "p")
     Image.new(mode, size).save(tmp_path / "p" / "odd.png")
     with pytest.raises(JeatError, match=rf"odd\.png.*{found}"):
         score_folder(tmp_path / "p", judge)
@@ -46,7 +48,7 @@ def test_pictures_of_another_kind(
 @pytest.mark.parametrize("mode", ["RGBA", "P", "L", "CMYK"])
 def test_colour_pictures_of_another_kind(mode: str, tmp_path: Path) -> None:
     colour = load_run("colour", dataset="cifar10")
-    render.save_images(torch.rand(2, 3, 32, 32), tmp_path / "p")
+    pictures.save_images(torch.rand(2, 3, 32, 32), tmp_path / "p")
     ending = ".jpg" if mode == "CMYK" else ".png"
     Image.new(mode, (32, 32)).save(tmp_path / "p" / f"odd{ending}")
     with pytest.raises(JeatError, match=rf"odd\{ending}` is 32x32 in mode {mode}, .* mode RGB"):
@@ -98,16 +100,16 @@ def test_names_go_before_folders(
     judge: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    render.save_images(torch.rand(4, 1, 8, 8), tmp_path / "judge")
+    pictures.save_images(torch.rand(4, 1, 8, 8), tmp_path / "judge")
     assert image_scores("judge", features=judge, num=10, steps=1).protocol["n"] == 10
-    render.save_images(torch.rand(4, 1, 8, 8), tmp_path / "pictures")
+    pictures.save_images(torch.rand(4, 1, 8, 8), tmp_path / "pictures")
     assert image_scores("pictures", features=judge).protocol["n"] == 4
 
 
 def test_every_format_gives_the_same_numbers(artist: Model, judge: Model, tmp_path: Path) -> None:
     samples = sample(artist, num=20, steps=1)
-    render.save_images(samples.images, tmp_path / "images")
-    render.save_npz(samples.images, samples.labels, tmp_path / "images.npz")
+    pictures.save_images(samples.images, tmp_path / "images")
+    pictures.save_npz(samples.images, samples.labels, tmp_path / "images.npz")
     numbers = []
     for source in (artist, tmp_path / "images", tmp_path / "images.npz"):
         settings = {"num": 20, "steps": 1} if source is artist else {}
@@ -131,7 +133,7 @@ def test_an_archive_that_is_bent(judge: Model, tmp_path: Path) -> None:
 def test_what_was_drawn_is_told_of_its_files(
     name: str, artist: Model, judge: Model, tmp_path: Path
 ) -> None:
-    save = export.save_npz if name.endswith(".npz") else export.save_folder
+    save = writers.save_npz if name.endswith(".npz") else writers.save_folder
     save(plan(artist, num=25, steps=1, best_of=2, seed=3), tmp_path / name)
     protocol = image_scores(tmp_path / name, features=judge).protocol
     direct = image_scores(artist, features=judge, num=25, steps=1, best_of=2, seed=3).protocol
@@ -146,8 +148,8 @@ def test_what_was_drawn_is_told_of_its_files(
 def test_images_of_two_drawings_say_nothing_together(
     artist: Model, judge: Model, tmp_path: Path
 ) -> None:
-    export.save_folder(plan(artist, num=4, steps=1), tmp_path / "one")
-    export.save_folder(plan(artist, num=6, steps=1, seed=1), tmp_path / "two")
+    writers.save_folder(plan(artist, num=4, steps=1), tmp_path / "one")
+    writers.save_folder(plan(artist, num=6, steps=1, seed=1), tmp_path / "two")
     for file in (tmp_path / "one").iterdir():
         file.rename(tmp_path / "two" / f"more-{file.name}")
     protocol = image_scores(tmp_path / "two", features=judge).protocol
@@ -157,7 +159,7 @@ def test_images_of_two_drawings_say_nothing_together(
 
 
 def test_images_that_are_missing_are_told(artist: Model, judge: Model, tmp_path: Path) -> None:
-    export.save_folder(plan(artist, num=30, steps=1), tmp_path / "set")
+    writers.save_folder(plan(artist, num=30, steps=1), tmp_path / "set")
     whole = image_scores(tmp_path / "set", features=judge).protocol
     assert whole["selection"] == "none"
     assert image_scores(tmp_path / "set", features=judge, num=20).protocol["selection"] == "none"
@@ -174,7 +176,7 @@ def test_an_archive_that_was_thinned_out_is_told(
     artist: Model, judge: Model, tmp_path: Path
 ) -> None:
     path = tmp_path / "set.npz"
-    export.save_npz(plan(artist, num=30, steps=1), path)
+    writers.save_npz(plan(artist, num=30, steps=1), path)
     with np.load(path) as arrays:
         kept = {name: each if name == "jeat" else each[10:] for name, each in arrays.items()}
     np.savez_compressed(path, **kept)
@@ -183,7 +185,7 @@ def test_an_archive_that_was_thinned_out_is_told(
 
 
 def test_a_seed_draws_nothing_of_images_that_are_there(judge: Model, tmp_path: Path) -> None:
-    render.save_images(torch.rand(4, 1, 8, 8), tmp_path / "set")
+    pictures.save_images(torch.rand(4, 1, 8, 8), tmp_path / "set")
     assert image_scores(tmp_path / "set", features=judge).seed is None
     with pytest.raises(UsageProblem, match="`seed` would change nothing"):
         image_scores(tmp_path / "set", features=judge, seed=0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from jeatcli import sgld
-from jeatcli.randomness import BatchRng, ImageRng, mix
-from jeatcli.sgld import ClassStatistics, ReplayBuffer, langevin
+from jeatcli.core import sgld
+from jeatcli.core.rng import BatchRng, ImageRng, mix
+from jeatcli.core.sgld import ClassStatistics, ReplayBuffer, langevin
 
 
 def test_the_variance_on_a_quadratic_energy_is_the_known_one() -> None:

@@ -9,10 +9,12 @@ import torch
 from quick import run
 from torch import Tensor
 
-from jeatcli import data, generate, starts
-from jeatcli.checkpoint import Model, load
+from jeatcli.checkpoints.checkpoint import load
+from jeatcli.checkpoints.model import Model
+from jeatcli.core.rng import ImageRng
+from jeatcli.data import images
 from jeatcli.errors import JeatError
-from jeatcli.randomness import ImageRng
+from jeatcli.sampling import initializers, sample, samplers
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +26,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 def drawn(name: str, model: Model, count: int = 200) -> tuple[Tensor, Tensor]:
     y = torch.arange(count) % 10
     like = torch.empty(count, *model.meta.shape)
-    return starts.prepare(name, model)(y, like, ImageRng(range(count))), y
+    return initializers.prepare(name, model)(y, like, ImageRng(range(count))), y
 
 
-@pytest.mark.parametrize("name", generate.STARTS)
+@pytest.mark.parametrize("name", samplers.STARTS)
 def test_a_start_does_not_depend_on_the_batch(model: Model, name: str) -> None:
-    start = starts.prepare(name, model)
+    start = initializers.prepare(name, model)
     like = torch.empty(6, *model.meta.shape)
     whole = start(torch.arange(6), like, ImageRng(range(6)))
     part = start(torch.arange(2, 5), like[2:5], ImageRng(range(2, 5)))
@@ -44,7 +46,7 @@ def test_uniform_and_noise_know_no_class(model: Model) -> None:
     assert uniform.std().item() == pytest.approx(12**-0.5, abs=0.01)
     noise, _ = drawn("noise", model)
     assert noise.mean().item() == pytest.approx(0.5, abs=0.01)
-    assert noise.std().item() == pytest.approx(starts.NOISE, abs=0.005)
+    assert noise.std().item() == pytest.approx(initializers.NOISE, abs=0.005)
 
 
 def test_pca_combines_the_leading_directions_of_the_class(model: Model) -> None:
@@ -77,7 +79,7 @@ def test_the_names_are_those_of_the_statistics(model: Model) -> None:
 
 def test_data_are_training_images_of_the_class(model: Model) -> None:
     found, y = drawn("data", model, 50)
-    training = data.load("digits", "train")
+    training = images.load("digits", "train")
     known = {
         (image.numpy().tobytes(), int(label))
         for image, label in zip(training.x, training.y, strict=True)
@@ -87,7 +89,7 @@ def test_data_are_training_images_of_the_class(model: Model) -> None:
 
 
 def test_buffer_gives_ends_of_chains_that_the_model_takes_for_the_class(model: Model) -> None:
-    pool = starts.Pool.of_buffer(model)
+    pool = initializers.Pool.of_buffer(model)
     assert pool.images.shape == (200, *model.meta.shape)
     assert torch.equal(pool.classes, model.classifier(pool.images).argmax(1))
     found, y = drawn("buffer", model, 50)
@@ -102,7 +104,7 @@ def test_what_a_buffer_needs(model: Model, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere.safetensors"
     moved.write_bytes(model.path.read_bytes())
     with pytest.raises(JeatError, match=r"the replay buffer of `elsewhere` is not there"):
-        generate.sample(moved, num=2, steps=0, init="buffer")
+        sample.sample(moved, num=2, steps=0, init="buffer")
     plain = run(tmp_path / "standard", "standard", limit=32, epochs=1).run
     with pytest.raises(JeatError, match=r"holds no replay buffer, which the method `standard`"):
-        generate.sample(plain, num=2, steps=0, init="buffer")
+        sample.sample(plain, num=2, steps=0, init="buffer")

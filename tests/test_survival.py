@@ -19,11 +19,11 @@ import pytest
 from quick import config
 from twins import lines, same
 
-from jeatcli import runs
-from jeatcli.callbacks import Saver
-from jeatcli.checkpoint import load
-from jeatcli.config import TrainConfig
-from jeatcli.training import train
+from jeatcli.checkpoints import runs
+from jeatcli.checkpoints.checkpoint import load
+from jeatcli.training.callbacks import Saver
+from jeatcli.training.settings import TrainConfig
+from jeatcli.training.train import train
 
 KILLS = int(os.environ.get("JEAT_TEST_KILLS", "20"))
 
@@ -49,7 +49,7 @@ class Lives:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["jeatcli.training", "jeatcli.methods.jeat"])
+        self.context.set_forkserver_preload(["jeatcli.training.train", "jeatcli.methods.jeat"])
 
     def begin(self) -> BaseProcess:
         process = self.context.Process(target=live, args=(self.folder,))

@@ -13,16 +13,17 @@ from command_line import one
 from tiny import load_run
 from torch import Tensor, nn
 
-from jeatcli import data, evaluate, symptoms, verdict
-from jeatcli.attacks._attack import resolve_attacks
-from jeatcli.attacks._base import Plan
-from jeatcli.checkpoint import load, save_model
+from jeatcli.checkpoints.checkpoint import load, save_model
+from jeatcli.checkpoints.model import Model
+from jeatcli.checkpoints.runs import MODEL_FILE
+from jeatcli.core.models.classifier import Classifier
+from jeatcli.core.threat import Threat
+from jeatcli.data import images as data
 from jeatcli.errors import JeatError
-from jeatcli.model import Model
-from jeatcli.models._classifier import Classifier
-from jeatcli.runs import MODEL_FILE
-from jeatcli.symptoms import Symptom
-from jeatcli.threat import Threat
+from jeatcli.robustness import checks, evaluate, evaluator
+from jeatcli.robustness.attacks.attack import resolve_attacks
+from jeatcli.robustness.attacks.batch import Plan
+from jeatcli.robustness.checks import Symptom
 
 DOCS = Path(__file__).parent.parent / "docs" / "attacks.md"
 LINF = Threat("linf", 0.15)
@@ -69,7 +70,7 @@ def names(
 ) -> list[str]:
     few = images(200)
     kept = few.y < classes
-    found = symptoms.before(
+    found = checks.before(
         model, data.unit(few.x)[kept], few.y[kept], threat, resolve_attacks([chosen], Plan(threat))
     )
     return [each.name for each in found]
@@ -104,7 +105,7 @@ def test_eps_of_another_scale(threat: Threat) -> None:
 def test_a_radius_of_linf_under_l2() -> None:
     """On CIFAR, where 8/255 is 0.14/255 a pixel."""
     for eps, seen in ((8 / 255, True), (36 / 255, False), (0.5, False), (12.0, False)):
-        found = symptoms._scale(Threat("l2", eps), 3 * 32 * 32)
+        found = checks._scale(Threat("l2", eps), 3 * 32 * 32)
         assert (found is not None) == seen, eps
 
 
@@ -121,7 +122,7 @@ def test_a_flat_softmax_is_flagged_and_broken_all_the_same() -> None:
     radius = Threat("linf", 0.08)
 
     def robust(model: Classifier, name: str, **options: Any) -> float:
-        found = verdict.judge(model, few, [name], Plan(radius, **options))
+        found = evaluator.judge(model, few, [name], Plan(radius, **options))
         share: float = found["robust"]
         return share
 
@@ -152,24 +153,24 @@ def test_a_flat_softmax_through_the_command(home: Path) -> None:
 
 def test_square_that_beats_the_gradients() -> None:
     found = {"apgd-ce": {"robust": 0.5}, "fab-t": {"robust": 0.45}, "square": {"robust": 0.447}}
-    (seen,) = symptoms.after(found)
+    (seen,) = checks.after(found)
     assert seen.name == "square-beats-the-gradients"
     assert "0.3 points" in seen.text
-    assert symptoms.after({**found, "square": {"robust": 0.449}}) == []
-    assert symptoms.after({"square": {"robust": 0.1}}) == []
-    assert symptoms.after(found, transferred=True) == []
+    assert checks.after({**found, "square": {"robust": 0.449}}) == []
+    assert checks.after({"square": {"robust": 0.1}}) == []
+    assert checks.after(found, transferred=True) == []
     # Weak attacks leave much to any other.
     for weak in ("fgsm", "pgd", "cw"):
-        assert symptoms.after({weak: {"robust": 0.5}, "square": {"robust": 0.1}}) == []
+        assert checks.after({weak: {"robust": 0.5}, "square": {"robust": 0.1}}) == []
     # What a weak one breaks after a strong one is not Square's.
     parts = {"apgd-ce": {"robust": 0.5}, "cw": {"robust": 0.4}, "square": {"robust": 0.399}}
-    assert symptoms.after(parts) == []
+    assert checks.after(parts) == []
 
 
 def test_every_symptom_has_its_section() -> None:
     sections = [line[4:].lower() for line in DOCS.read_text().splitlines() if line[:4] == "### "]
     anchors = {text.replace("`", "").replace(" ", "-") for text in sections}
-    source = Path(symptoms.__file__).read_text()
+    source = Path(checks.__file__).read_text()
     known = {
         line.strip().strip('",')
         for before, line in zip(source.splitlines(), source.splitlines()[1:], strict=False)

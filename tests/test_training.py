@@ -16,16 +16,16 @@ from quick import config, run
 from tiny import Listener
 from twins import lines, same, tensors
 
-from jeatcli import checkpoint, runs
-from jeatcli.callbacks import Saver
-from jeatcli.checkpoint import load
-from jeatcli.config import resolve
-from jeatcli.config_file import read_config, to_toml
+from jeatcli.checkpoints import checkpoint, runs
+from jeatcli.checkpoints.checkpoint import load
 from jeatcli.errors import Interrupted, JeatError, UsageProblem
 from jeatcli.methods import METHODS
-from jeatcli.ranks import Ranks
-from jeatcli.trainer import Trainer
-from jeatcli.training import train
+from jeatcli.runtime.distributed import Ranks
+from jeatcli.training.callbacks import Saver
+from jeatcli.training.config_file import read_config, to_toml
+from jeatcli.training.settings import resolve
+from jeatcli.training.train import train
+from jeatcli.training.trainer import Trainer
 
 
 class StopAfter:

@@ -9,12 +9,12 @@ import torch
 from linear import Linear, batch, distances, linear
 from torch import Tensor, nn
 
-from jeatcli import pgd
-from jeatcli.attacks._attack import make_attack
-from jeatcli.attacks._base import Batch, Plan
-from jeatcli.attacks._search import Search
-from jeatcli.models._classifier import Classifier
-from jeatcli.threat import Threat
+from jeatcli.core import pgd
+from jeatcli.core.models.classifier import Classifier
+from jeatcli.core.threat import Threat
+from jeatcli.robustness.attacks.attack import make_attack
+from jeatcli.robustness.attacks.batch import Batch, Plan
+from jeatcli.robustness.attacks.surrogate import Search
 
 
 def test_restarts_on_another_network_go_on_until_the_judged_one_is_broken() -> None:

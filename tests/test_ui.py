@@ -12,9 +12,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from jeatcli import paths
-from jeatcli.cli import LazyGroup, main, stdout, translate, ui
+from jeatcli.cli import LazyGroup, main, output, translate
+from jeatcli.cli import terminal as ui
 from jeatcli.errors import Diverged, Interrupted, JeatError, UsageProblem
+from jeatcli.runtime import files
 
 
 class Clock:
@@ -151,7 +152,7 @@ RESULT = Result(Path("runs/x"), 0.25, float("nan"), {"pgd": float("inf")}, ("cat
 
 
 def test_json_is_one_object_with_numbers_as_numbers(capsys):
-    stdout.emit(RESULT, as_json=True, human=lambda: "human")
+    output.emit(RESULT, as_json=True, human=lambda: "human")
     out, err = capsys.readouterr()
     assert err == ""
     assert out.count("\n") == 1
@@ -168,19 +169,19 @@ def test_json_is_one_object_with_numbers_as_numbers(capsys):
 
 def test_json_takes_arrays_and_refuses_objects():
     numpy = pytest.importorskip("numpy")
-    assert stdout.plain({"a": numpy.float32(0.5), "b": numpy.arange(2)}) == {"a": 0.5, "b": [0, 1]}
+    assert output.plain({"a": numpy.float32(0.5), "b": numpy.arange(2)}) == {"a": 0.5, "b": [0, 1]}
     with pytest.raises(TypeError, match="object has no place in JSON"):
-        stdout.plain(object())
+        output.plain(object())
 
 
 def test_human_text(capsys):
-    stdout.emit(RESULT, as_json=False, human=lambda: "human")
+    output.emit(RESULT, as_json=False, human=lambda: "human")
     assert capsys.readouterr().out == "human\n"
 
 
 def test_table_aligns_numbers_to_the_right():
     rows = [("run", "clean", "rise"), ("jeat", "9.00 %", 0.5), ("standard", "10.00 %", 12.25)]
-    assert stdout.table(rows).splitlines() == [
+    assert output.table(rows).splitlines() == [
         "run         clean   rise",
         "jeat       9.00 %    0.5",
         "standard  10.00 %  12.25",
@@ -198,7 +199,7 @@ def test_clock():
 
 def test_next_command_names_a_run_as_it_is_typed():
     assert ui.next_command("attack", None) == "jeat attack"
-    assert ui.next_command("attack", str(paths.runs_dir() / "a")) == "jeat attack a"
+    assert ui.next_command("attack", str(files.runs_dir() / "a")) == "jeat attack a"
     assert ui.next_command("attack", "./my runs/a") == "jeat attack './my runs/a'"
 
 

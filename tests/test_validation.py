@@ -12,13 +12,15 @@ from test_training import StopAfter
 from tiny import Listener
 from twins import lines, same
 
-from jeatcli import data, evaluate, runs, validation
-from jeatcli.attacks._base import Plan
-from jeatcli.checkpoint import load
-from jeatcli.config import resolve
+from jeatcli.checkpoints import runs
+from jeatcli.checkpoints.checkpoint import load
+from jeatcli.data import images as data
 from jeatcli.errors import Interrupted, UsageProblem
-from jeatcli.stage import Stage
-from jeatcli.training import train
+from jeatcli.robustness import evaluator
+from jeatcli.robustness.attacks.batch import Plan
+from jeatcli.training.settings import resolve
+from jeatcli.training.setup import Stage
+from jeatcli.training.train import train
 
 
 def test_the_split_is_disjoint_random_and_the_same_for_every_seed(tmp_path: Path) -> None:
@@ -54,7 +56,7 @@ def test_the_most_robust_weights_are_kept_beside_the_last(
     """Robust accuracy rises and falls, as it does when adversarial training overfits."""
     course = [0.2, 0.5, 0.5, 0.4]
     found = ({"clean": 0.9, "robust": robust} for robust in course)
-    monkeypatch.setattr(validation, "judge", lambda *_, **__: next(found))
+    monkeypatch.setattr(evaluator, "judge", lambda *_, **__: next(found))
     run(tmp_path / "run", epochs=4, val_split=50, eval_every=1)
     assert [line["val_robust"] for line in lines(tmp_path / "run")] == [0.2, 0.5, 0.5, 0.4]
     assert [line["best_epoch"] for line in lines(tmp_path / "run")] == [1, 2, 2, 2]
@@ -75,7 +77,7 @@ def test_what_the_log_says_is_what_the_kept_weights_reach(tmp_path: Path) -> Non
     model = load(tmp_path / "run" / runs.BEST_FILE)
     assert model.meta.epoch == line["epoch"]
     _, held = data.hold_out(data.load("digits", "train"), 100)
-    found = evaluate.judge(model.classifier, held, ["pgd"], Plan(model.meta.threat, steps=10))
+    found = evaluator.judge(model.classifier, held, ["pgd"], Plan(model.meta.threat, steps=10))
     assert found["robust"] == line["val_robust"]
     assert found["clean"] == line["val_clean"]
 

@@ -12,16 +12,17 @@ import torch
 from command_line import here, refused
 from tiny import load_run
 
-from jeatcli import data, pgd
-from jeatcli.checkpoint import Model
+from jeatcli.checkpoints.model import Model
+from jeatcli.core import pgd
+from jeatcli.core.rng import ImageRng
+from jeatcli.data import images as data
 from jeatcli.errors import UsageProblem
-from jeatcli.landscape import Landscape, draw, energy_landscape, save_numbers
-from jeatcli.randomness import ImageRng
-from jeatcli.recipe import Recipe
-from jeatcli.views._probe import top_eigenvalue
-from jeatcli.views.histogram import Histograms
-from jeatcli.views.path import Paths
-from jeatcli.views.sharpness import Sharpness
+from jeatcli.landscapes.histogram import Histograms
+from jeatcli.landscapes.landscape import Landscape, draw, energy_landscape, save_numbers
+from jeatcli.landscapes.path import Paths
+from jeatcli.landscapes.probe import top_eigenvalue
+from jeatcli.landscapes.sharpness import Sharpness
+from jeatcli.sampling.plan import Recipe
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import torch
 from nets import classifier
 from torch import Tensor, nn
 
-from jeatcli.models import _kernel, _winograd
-from jeatcli.models._classifier import Network
-from jeatcli.models._compiled import Compiled
-from jeatcli.models._quick import inner, quick
-from jeatcli.models._rewritten import Rewritten
-from jeatcli.models._winograd import LearningConv, WinogradConv, fits, install
+from jeatcli.acceleration.compiled import Compiled
+from jeatcli.acceleration.folding import Rewritten
+from jeatcli.acceleration.twins import inner, quick
+from jeatcli.acceleration.winograd import convolution, kernel
+from jeatcli.acceleration.winograd.convolution import LearningConv, WinogradConv, fits, install
+from jeatcli.core.models.classifier import Network
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 
@@ -25,9 +25,9 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a
 def anew(monkeypatch, tmp_path):
     """Let a test build a kernel of its own, in an empty cache."""
     monkeypatch.setenv("JEAT_CACHE_DIR", str(tmp_path))
-    _kernel.kernel.cache_clear()
+    kernel.kernel.cache_clear()
     yield
-    _kernel.kernel.cache_clear()
+    kernel.kernel.cache_clear()
 
 
 def conv(inputs: int, outputs: int, bias: bool = True, stride: int = 1) -> nn.Conv2d:
@@ -115,9 +115,9 @@ def test_a_relu_lets_nan_through() -> None:
 def test_shorter_vectors_give_the_same(monkeypatch, anew, stride: int) -> None:
     plain, x = conv(48, 32, stride=stride), torch.randn(3, 48, 9, 8)
     long = both(WinogradConv(plain), x)
-    monkeypatch.setattr(_kernel, "_FLAGS", (*_kernel._FLAGS, "-mno-avx512f"))
-    _kernel.kernel.cache_clear()
-    library = _kernel.kernel()
+    monkeypatch.setattr(kernel, "_FLAGS", (*kernel._FLAGS, "-mno-avx512f"))
+    kernel.kernel.cache_clear()
+    library = kernel.kernel()
     assert library is not None
     assert library.lanes() == 8
     for one, other in zip(both(WinogradConv(plain), x), long, strict=True):
@@ -192,9 +192,9 @@ def test_torch_finds_nothing_wrong_with_the_operators(stride: int) -> None:
     bias, residual = torch.randn(32), torch.randn_like(fast(x)).requires_grad_()
     for rest in ((None, None, False), (bias, None, True), (bias, residual, True)):
         given_all = (given, fast.ahead, fast.back, *rest[:2], stride, rest[2])
-        torch.library.opcheck(_winograd._convolve, given_all)
+        torch.library.opcheck(convolution._convolve, given_all)
     weight = fast.conv.weight.clone().requires_grad_()
-    torch.library.opcheck(_winograd._learn, (given, weight, stride))
+    torch.library.opcheck(convolution._learn, (given, weight, stride))
 
 
 @needs_compiler
@@ -321,12 +321,12 @@ def test_the_kernel_is_built_once(anew, tmp_path) -> None:
     assert fits(conv(16, 16))
     (built,) = tmp_path.rglob("*.so")
     before = built.stat().st_mtime_ns
-    _kernel.kernel.cache_clear()
+    kernel.kernel.cache_clear()
     assert fits(conv(16, 16))
     assert built.stat().st_mtime_ns == before
 
 
 @needs_compiler
 def test_a_broken_file_in_the_cache_is_no_error(monkeypatch, anew) -> None:
-    monkeypatch.setattr(_kernel, "_compile", lambda compiler, to: to.write_bytes(b"broken"))
+    monkeypatch.setattr(kernel, "_compile", lambda compiler, to: to.write_bytes(b"broken"))
     assert not fits(conv(16, 16))

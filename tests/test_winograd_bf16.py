@@ -10,17 +10,17 @@ import torch
 from nets import classifier
 from torch import Tensor, nn
 
-from jeatcli.models import _kernel, _winograd
-from jeatcli.models._quick import inner, quick
-from jeatcli.models._rewritten import Rewritten
-from jeatcli.models._winograd import LearningConv, WinogradConv, fits, install
+from jeatcli.acceleration.folding import Rewritten
+from jeatcli.acceleration.twins import inner, quick
+from jeatcli.acceleration.winograd import convolution, kernel
+from jeatcli.acceleration.winograd.convolution import LearningConv, WinogradConv, fits, install
 
 HALF = torch.bfloat16
 
 
 def able() -> bool:
     """Return whether there is a kernel for bfloat16 here."""
-    library = _kernel.kernel() if shutil.which("g++") else None
+    library = kernel.kernel() if shutil.which("g++") else None
     return library is not None and hasattr(library, "same_bf16")
 
 
@@ -159,8 +159,8 @@ def test_torch_finds_nothing_wrong_with_the_operators() -> None:
     residual = torch.randn_like(fast(x)).requires_grad_()
     for rest in ((None, None, False), (plain.bias, residual, True)):
         given_all = (given, fast.ahead, fast.back, *rest[:2], 1, rest[2])
-        torch.library.opcheck(_winograd._convolve, given_all)
-    torch.library.opcheck(_winograd._learn, (given, plain.weight.clone().requires_grad_(), 1))
+        torch.library.opcheck(convolution._convolve, given_all)
+    torch.library.opcheck(convolution._learn, (given, plain.weight.clone().requires_grad_(), 1))
 
 
 @needs_bf16
@@ -173,10 +173,10 @@ def test_what_it_stands_for() -> None:
 @needs_bf16
 def test_a_processor_without_it_has_float32_alone(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("JEAT_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(_kernel, "_FLAGS", (*_kernel._FLAGS, "-mno-avx512bf16"))
-    _kernel.kernel.cache_clear()
+    monkeypatch.setattr(kernel, "_FLAGS", (*kernel._FLAGS, "-mno-avx512bf16"))
+    kernel.kernel.cache_clear()
     try:
         assert not fits(conv(16, 16), HALF)
         assert fits(conv(16, 16))
     finally:
-        _kernel.kernel.cache_clear()
+        kernel.kernel.cache_clear()

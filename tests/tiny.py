@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from jeatcli import checkpoint, runs
-from jeatcli.checkpoint import Meta, Model
-from jeatcli.datasets import DATASETS
-from jeatcli.paths import runs_dir
-from jeatcli.reporting import Silent
-from jeatcli.sgld import ClassStatistics
+from jeatcli.checkpoints import checkpoint, model, runs
+from jeatcli.checkpoints.model import Meta, Model
+from jeatcli.core.sgld import ClassStatistics
+from jeatcli.data.facts import DATASETS
+from jeatcli.runtime.files import runs_dir
+from jeatcli.runtime.progress import Silent
 
 
 def save_run(
@@ -42,7 +42,7 @@ def save_run(
         seed=seed,
     )
     torch.manual_seed(seed)
-    classifier = checkpoint.network(meta)
+    classifier = model.network(meta)
     for weight in classifier.parameters():
         torch.nn.init.normal_(weight, std=gain * (2 / weight[0].numel()) ** 0.5)
     statistics = ClassStatistics(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from jeatcli import runs
+from jeatcli.checkpoints import runs
 
 
 def tensors(folder: Path | str) -> dict[str, torch.Tensor]:

@@ -6,34 +6,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .checkpoint import load
-    from .classifier import classifier_scores
-    from .config import TrainConfig
+    from .checkpoints.checkpoint import load
+    from .checkpoints.settings import Foreign
+    from .core.threat import Threat
     from .errors import JeatError
-    from .evaluate import attack
-    from .foreign import Foreign
-    from .generate import sample
-    from .landscape import energy_landscape
-    from .score import image_scores
-    from .threat import Threat
-    from .training import train
+    from .landscapes.landscape import energy_landscape
+    from .robustness.evaluate import attack
+    from .sampling.sample import sample
+    from .scoring.classifier_scores import classifier_scores
+    from .scoring.image_scores import image_scores
+    from .training.settings import TrainConfig
+    from .training.train import train
 
     __version__: str
 
 # Where each public name lives; it is imported when it is asked for, since torch takes seconds.
 # No name may be that of a file here: importing the file would put the module in its place.
 _HOMES = {
-    "Foreign": "foreign",
+    "Foreign": "checkpoints.settings",
     "JeatError": "errors",
-    "Threat": "threat",
-    "TrainConfig": "config",
-    "attack": "evaluate",
-    "classifier_scores": "classifier",
-    "energy_landscape": "landscape",
-    "image_scores": "score",
-    "load": "checkpoint",
-    "sample": "generate",
-    "train": "training",
+    "Threat": "core.threat",
+    "TrainConfig": "training.settings",
+    "attack": "robustness.evaluate",
+    "classifier_scores": "scoring.classifier_scores",
+    "energy_landscape": "landscapes.landscape",
+    "image_scores": "scoring.image_scores",
+    "load": "checkpoints.checkpoint",
+    "sample": "sampling.sample",
+    "train": "training.train",
 }
 
 __all__ = [

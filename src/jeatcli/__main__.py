@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import launch
 from .cli import main
+from .runtime import launch
 
 
 def run() -> None:

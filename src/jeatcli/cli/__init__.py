@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from .. import launch
 from ..errors import Diverged, Interrupted, JeatError, UsageProblem, no_memory, unknown
+from ..runtime import launch
 
 # The first lines of the commands' docstrings, so that `jeat --help` need not import them.
 COMMANDS = {

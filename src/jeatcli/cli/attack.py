@@ -10,28 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import launch
-from ..attacks import summaries
+from ..checkpoints.naming import told_apart
 from ..errors import Interrupted, JeatError, UsageProblem
-from ..naming import told_apart
-from ..paths import cache_dir, check_writable
-from . import stdout, ui
+from ..robustness.attacks import summaries
+from ..runtime import launch
+from ..runtime.files import cache_dir, check_writable
+from . import output
+from . import terminal as ui
 from .attack_report import as_json_knows_it, report
 from .foreign_options import foreign_options
-from .options import (
-    Command,
-    batch_size,
-    compiled,
-    data_dir,
-    device,
-    option,
-    output_options,
-    seed,
-)
-from .parameters import ATTACK, COUNT, FRACTION, NORM, OBJECTIVES, POSITIVE, RUN, SHARE
+from .options import Command, batch_size, compiled, data_dir, device, option, output_options, seed
+from .types import ATTACK, COUNT, FRACTION, NORM, OBJECTIVES, POSITIVE, RUN, SHARE
 
 if TYPE_CHECKING:
-    from ..curve import Subject
+    from ..robustness.compare import Subject
 
 _attack = partial(option, "Attack")
 _data = partial(option, "Data")
@@ -172,7 +164,7 @@ def command(
       jeat attack theirs.pt --arch resnet-18-v1 --dataset cifar10
     """
     terminal = ui.open_terminal(quiet, verbose)
-    from ..runs import is_foreign, resolve
+    from ..checkpoints.runs import is_foreign, resolve
 
     paths = [resolve(run) for run in runs] or [resolve(None)]
     _fit_together(len(paths), len(eps) or 1, out, settings["images_to"])
@@ -181,11 +173,11 @@ def command(
         if file is not None:
             check_writable(file)
     if plot is not None:
-        from ..figure import check_path
+        from ..plots.figure import check_path
 
         check_path(plot)
-    from ..curve import attack_each
-    from ..curve import plot as draw
+    from ..robustness.compare import attack_each
+    from ..robustness.compare import plot as draw
 
     try:
         results = attack_each(subjects, tuple(eps) or (None,), reporter=terminal, **settings)
@@ -199,7 +191,7 @@ def command(
     if plot is not None and launch.first():
         picture = draw(results, names, plot, len(eps) or 1)
     records = [subject.record for subject in subjects]
-    stdout.emit(
+    output.emit(
         as_json_knows_it(results, records, picture),
         as_json,
         lambda: report(results, names, picture),
@@ -215,8 +207,8 @@ def command(
 
 def _subject(path: Path, out: Path | None, curve: bool) -> Subject:
     """Say where what is found of a model belongs: into its run, if it is one."""
-    from ..curve import Subject
-    from ..runs import MODEL_FILE, is_foreign
+    from ..checkpoints.runs import MODEL_FILE, is_foreign
+    from ..robustness.compare import Subject
 
     run, ours = path.parent, cache_dir() / "attacks"
     if is_foreign(path) or not (run / MODEL_FILE).is_file():

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..threat import Threat, fraction
-from . import stdout
+from ..core.threat import Threat, fraction
+from . import output
 
 if TYPE_CHECKING:
-    from ..robustness import Robustness
+    from ..robustness.result import Robustness
 
 _PREVIEWS = ("fast", "quick")
 
@@ -24,7 +24,7 @@ def as_json_knows_it(
     """
     each = []
     for result in results:
-        plain = stdout.plain(result)
+        plain = output.plain(result)
         del plain["samples"]
         each.append(plain)
     listed: Any = [None if record is None else str(record) for record in records]
@@ -43,15 +43,15 @@ def report(results: Sequence[Robustness], names: Sequence[str], picture: Path | 
 
 def _one(result: Robustness) -> str:
     rows = [
-        ("clean", stdout.percent(result.clean)),
+        ("clean", output.percent(result.clean)),
         *(
-            (f"after {protocol(name, found)}", stdout.percent(found["robust"]))
+            (f"after {protocol(name, found)}", output.percent(found["robust"]))
             for name, found in result.per_attack.items()
         ),
-        ("robust", stdout.percent(result.robust)),
+        ("robust", output.percent(result.robust)),
     ]
     threat = Threat(result.norm, result.eps)
-    return f"{stdout.table(rows)}\n{threat}, {_about(result)}, {result.seconds:.1f} s"
+    return f"{output.table(rows)}\n{threat}, {_about(result)}, {result.seconds:.1f} s"
 
 
 def _several(results: Sequence[Robustness], names: Sequence[str]) -> str:
@@ -60,13 +60,13 @@ def _several(results: Sequence[Robustness], names: Sequence[str]) -> str:
     rows: list[tuple[str, ...]] = [header]
     for result, run in zip(results, names, strict=True):
         after = (
-            stdout.percent(result.per_attack[name]["robust"]) if name in result.per_attack else "-"
+            output.percent(result.per_attack[name]["robust"]) if name in result.per_attack else "-"
             for name in attacks
         )
         radius = f"{result.norm} {fraction(result.eps)}"
-        clean, robust = stdout.percent(result.clean), stdout.percent(result.robust)
+        clean, robust = output.percent(result.clean), output.percent(result.robust)
         rows.append((run, radius, clean, *after, robust))
-    return "\n".join([stdout.table(rows), *_notes(results, names)])
+    return "\n".join([output.table(rows), *_notes(results, names)])
 
 
 def _notes(results: Sequence[Robustness], names: Sequence[str]) -> list[str]:

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import click
 
-from ..foreign import Foreign
+from ..checkpoints.settings import Foreign
 from .options import F, combine, option
-from .parameters import ACTIVATIONS, ARCH, DATASET, NORM_LAYERS, NUMBERS
+from .types import ACTIVATIONS, ARCH, DATASET, NORM_LAYERS, NUMBERS
 
 _foreign = partial(option, "Checkpoints of others (RUN is a state dict that jeat did not write)")
 _described = {

@@ -9,22 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..paths import check_writable
-from ..views import KINDS
-from . import stdout, ui
+from ..landscapes import KINDS
+from ..runtime.files import check_writable
+from . import output
+from . import terminal as ui
 from .foreign_options import foreign_options
 from .landscape_report import report
-from .options import (
-    Command,
-    batch_size,
-    combine,
-    data_dir,
-    device,
-    option,
-    output_options,
-    seed,
-)
-from .parameters import (
+from .options import Command, batch_size, combine, data_dir, device, option, output_options, seed
+from .types import (
     COUNT,
     DATASET,
     ENERGIES,
@@ -39,7 +31,7 @@ from .parameters import (
 )
 
 if TYPE_CHECKING:
-    from ..foreign import Foreign
+    from ..checkpoints.settings import Foreign
 
 _what = partial(option, "Picture")
 _plane = partial(option, "Plane (--kind contour)")
@@ -215,21 +207,21 @@ def command(
       jeat landscape standard jeat --kind sharpness -n 500
     """
     terminal = ui.open_terminal(quiet, verbose)
-    from ..figure import check_path, check_style
-    from ..runs import resolve, results_dir
+    from ..checkpoints.runs import resolve, results_dir
+    from ..plots.figure import check_path, check_style
 
     chosen = [resolve(run) for run in runs] or [resolve(None)]
     path = out or results_dir(chosen[0]) / f"{'landscape' if kind == 'contour' else kind}.png"
     check_path(path)
     check_style(style)
     check_writable(path)
-    from ..landscape import draw, energy_landscape, save_numbers
+    from ..landscapes.landscape import draw, energy_landscape, save_numbers
 
     said = {key: value for key, value in settings.items() if value not in (None, ())}
     result = energy_landscape(chosen, kind=kind, foreign=foreign, reporter=terminal, **said)
     picture = draw(result, path, style)
     numbers = save_numbers(result, path.with_suffix(".npz"))
     figures = result.summary() | {"picture": picture, "numbers": numbers}
-    stdout.emit(figures, as_json, lambda: report(figures))
+    output.emit(figures, as_json, lambda: report(figures))
     if foreign is None:
         terminal.hint(ui.next_command("score", runs[0] if runs else None))

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..naming import told_apart
-from ..threat import fraction
-from . import stdout
+from ..checkpoints.naming import told_apart
+from ..core.threat import fraction
+from . import output
 
 _MEASURES = {
     "energy": "E(x,y) at the data",
@@ -41,7 +41,7 @@ def _contour(figures: Mapping[str, Any]) -> str:
         f"{symbol} around the image; mean to rise over the {points} grid points "
         f"within {figures['ball']['norm']} {figures['ball']['radius']:.3g}"
     )
-    return f"{stdout.table(rows)}\n{about}"
+    return f"{output.table(rows)}\n{about}"
 
 
 def _path(figures: Mapping[str, Any]) -> str:
@@ -50,13 +50,13 @@ def _path(figures: Mapping[str, Any]) -> str:
         for way in ("pgd", "sgld"):
             for place, means in each[way].items():
                 energies = (means["joint"], means["marginal"], means["ce"])
-                rows.append((each["name"], way, place, *energies, stdout.percent(means["correct"])))
+                rows.append((each["name"], way, place, *energies, output.percent(means["correct"])))
     about = (
         f"means over {figures['n']} test images; PGD on {figures['objective']}, "
         f"{figures['norm']} {fraction(figures['eps'])}, {figures['steps']} steps to the edge and "
         f"{figures['beyond']} beyond; {figures['chain']} steps of SGLD"
     )
-    return f"{stdout.table(rows)}\n{about}"
+    return f"{output.table(rows)}\n{about}"
 
 
 def _histogram(figures: Mapping[str, Any]) -> str:
@@ -74,7 +74,7 @@ def _histogram(figures: Mapping[str, Any]) -> str:
         f"{figures['norm']} {fraction(figures['eps'])}; AUROC: the chance that a test image has "
         "the lower E(x)"
     )
-    return f"{stdout.table(rows)}\n{about}"
+    return f"{output.table(rows)}\n{about}"
 
 
 def _sharpness(figures: Mapping[str, Any]) -> str:
@@ -86,7 +86,7 @@ def _sharpness(figures: Mapping[str, Any]) -> str:
         f"{fraction(figures['unit'])} per-pixel RMS, worst rise in {figures['norm']} "
         f"{fraction(figures['eps'])}"
     )
-    return f"{stdout.table(rows)}\n{about}"
+    return f"{output.table(rows)}\n{about}"
 
 
 def _interval(found: Mapping[str, float]) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from .config_layers import read_config, read_preset
 from .options import combine, data_dir, option, threat_options
-from .parameters import (
+from .types import (
     ACTIVATIONS,
     ARCH,
     COUNT,
@@ -22,7 +23,6 @@ from .parameters import (
     PRESET,
     SHARE,
 )
-from .settings_file import read_config, read_preset
 
 _ATTACK = "Attack (methods with an inner attack)"
 _method = partial(option, "Method")

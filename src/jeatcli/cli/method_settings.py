@@ -9,9 +9,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from ..core.threat import parse_number
 from ..errors import UsageProblem
-from ..threat import parse_number
-from .settings_file import CONFIG_OPTIONS, PRESET_OPTIONS, FileOptions
+from .config_layers import CONFIG_OPTIONS, PRESET_OPTIONS, FileOptions
 
 # Options of the methods that have a name of their own besides `-O`.
 SHORT_FORMS = (

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from .. import launch
-from .parameters import COUNT, DEVICE, FRACTION, NATURAL, NORM, RUN
+from ..runtime import launch
+from .types import COUNT, DEVICE, FRACTION, NATURAL, NORM, RUN
 
 F = TypeVar("F", bound=Callable[..., Any])
 Lists = Mapping[str, Callable[[], dict[str, str]]]
@@ -70,8 +70,8 @@ class Command(click.Command):
         if not (self.shared and launch.several()):
             # The first process works alone, and joins none: nobody would answer it.
             return super().invoke(ctx) if launch.first() else None
-        from ..devices import pick
-        from ..ranks import joined
+        from ..runtime.devices import pick
+        from ..runtime.distributed import joined
 
         with joined(pick(ctx.params.get("device", "auto"))):
             return super().invoke(ctx)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import launch
-from ..paths import check_writable
-from . import stdout, ui
+from ..runtime import launch
+from ..runtime.files import check_writable
+from . import output
+from . import terminal as ui
 from .foreign_options import foreign_options
 from .options import (
     Command,
@@ -22,12 +23,12 @@ from .options import (
     run_argument,
     seed,
 )
-from .parameters import COUNT
 from .sample_files import FORMATS, check_pictures, destination, layout_of, name_for
 from .sampler_options import sampler_options
+from .types import COUNT
 
 if TYPE_CHECKING:
-    from ..generate import Drawing
+    from ..sampling.drawing import Drawing
 
 PICTURE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -147,7 +148,7 @@ def command(
     terminal = ui.open_terminal(quiet, verbose)
     layout = layout or layout_of(out)
     check_pictures(layout, scale, trace, preview, settings["best_of"])
-    from .. import runs
+    from ..checkpoints import runs
 
     path = runs.resolve(run)
     home = runs.results_dir(path) / "samples"
@@ -155,25 +156,26 @@ def command(
     for file in (target / "000000.png" if layout == "png" else target, trace):
         if file:
             check_writable(file)
-    from .. import __version__, export
+    from .. import __version__
+    from ..sampling import writers
 
     drawing = _plan(run, terminal, **settings)
     began = time.perf_counter()
     found: dict[str, Any] = {}
     if layout == "grid":
-        frames = export.frames_for(trace) if trace else 0
+        frames = writers.frames_for(trace) if trace else 0
         drawn = drawing.all(batch_size, terminal, frames)
         found = {"trace": trace, "distance": drawn.distance}
         if launch.first():
-            picture = export.save_grid(drawn, target, scale)
+            picture = writers.save_grid(drawn, target, scale)
             if trace:
-                export.save_trace(drawn, trace, scale)
+                writers.save_trace(drawn, trace, scale)
             if preview:
                 ui.show(picture)
     elif layout == "png":
-        export.save_folder(drawing, target, batch_size, terminal)
+        writers.save_folder(drawing, target, batch_size, terminal)
     else:
-        export.save_npz(drawing, target, batch_size, terminal)
+        writers.save_npz(drawing, target, batch_size, terminal)
     result = {
         "run": drawing.settings["run"],
         "path": target,
@@ -188,7 +190,7 @@ def command(
         "seed": drawing.settings["seed"],
         "version": __version__,
     }
-    stdout.emit(result, as_json, lambda: str(target))
+    output.emit(result, as_json, lambda: str(target))
     if not runs.is_foreign(path):
         terminal.hint(ui.next_command("landscape", run))
 
@@ -202,7 +204,8 @@ def _plan(
     mask: Path | None,
     **settings: Any,
 ) -> Drawing:
-    from ..generate import Edit, plan
+    from ..sampling.edits import Edit
+    from ..sampling.sample import plan
 
     edit = Edit(image, inpaint, mask, interpolate)
     return plan(run, edit=edit, reporter=terminal, **settings)

@@ -7,7 +7,7 @@ from functools import partial
 import click
 
 from .options import combine, compiled, option
-from .parameters import COUNT, DESCENTS, FRACTION, NATURAL, SAMPLERS, SIGNED, STARTS
+from .types import COUNT, DESCENTS, FRACTION, NATURAL, SAMPLERS, SIGNED, STARTS
 
 _sampler = partial(option, "Sampler (an option that the sampler does not have is refused)")
 sampler_options = combine(

@@ -10,24 +10,18 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from ..checkpoints.settings import Foreign
 from ..errors import UsageProblem
-from ..foreign import Foreign
-from . import stdout, ui
+from . import output
+from . import terminal as ui
 from .foreign_options import foreign_options
-from .options import (
-    Command,
-    batch_size,
-    data_dir,
-    device,
-    option,
-    output_options,
-)
-from .parameters import COUNT, DATASET, NATURAL, RUN
+from .options import Command, batch_size, data_dir, device, option, output_options
 from .sampler_options import sampler_options
 from .score_report import classifier_report, report
+from .types import COUNT, DATASET, NATURAL, RUN
 
 if TYPE_CHECKING:
-    from ..classifier import ClassifierScores
+    from ..scoring.classifier_scores import ClassifierScores
 
 _score = partial(option, "Score")
 _classifier = partial(option, "Classifier (instead of images)")
@@ -157,12 +151,12 @@ def command(
     terminal = ui.open_terminal(quiet, verbose)
     if calibration is not None or ood:
         found = _classifier_scores(source, calibration, ood, terminal, settings)
-        stdout.emit(found, as_json, lambda: classifier_report(found))
+        output.emit(found, as_json, lambda: classifier_report(found))
         return
-    from ..score import image_scores
+    from ..scoring.image_scores import image_scores
 
     result = image_scores(source, reporter=terminal, **settings)
-    stdout.emit(result, as_json, lambda: report(result))
+    output.emit(result, as_json, lambda: report(result))
 
 
 def _classifier_scores(
@@ -188,7 +182,7 @@ def _classifier_scores(
     foreign, dataset = settings["foreign"], settings["dataset"]
     if dataset is not None:
         foreign = replace(foreign or Foreign(), dataset=dataset)
-    from ..classifier import classifier_scores
+    from ..scoring.classifier_scores import classifier_scores
 
     return classifier_scores(
         run,

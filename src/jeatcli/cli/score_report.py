@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import stdout
+from . import output
 
 if TYPE_CHECKING:
-    from ..classifier import ClassifierScores
-    from ..neighbours import Neighbours
-    from ..score import Scores
+    from ..scoring.classifier_scores import ClassifierScores
+    from ..scoring.image_scores import Scores
+    from ..scoring.neighbours import Neighbours
 
 
 # The same arithmetic in the features of another network has no right to Inception's names.
@@ -31,17 +31,17 @@ def report(result: Scores) -> str:
         *(_memory(result.neighbours) if result.neighbours else ()),
     ]
     about = [
-        (key.replace("_", " "), "not known" if found is None else stdout.inline(found))
+        (key.replace("_", " "), "not known" if found is None else output.inline(found))
         for key, found in result.protocol.items()
     ]
-    return f"{stdout.table(rows)}\n\n{stdout.table(about)}"
+    return f"{output.table(rows)}\n\n{output.table(about)}"
 
 
 def _memory(found: Neighbours) -> list[tuple[str, str]]:
     between = f"{found.median:.4g} (of a training image to another: {found.median_train:.4g})"
     return [
         ("distance to the nearest training image", between),
-        ("training images among them", stdout.percent(found.identical)),
+        ("training images among them", output.percent(found.identical)),
         ("nearest neighbours", str(found.picture)),
     ]
 
@@ -50,14 +50,14 @@ def classifier_report(result: ClassifierScores) -> str:
     """Write accuracy, calibration, and a row of areas for each kind of images."""
     rows = [
         ("test images", f"{result.n:,} of {result.dataset}"),
-        ("accuracy", stdout.percent(result.accuracy)),
+        ("accuracy", output.percent(result.accuracy)),
     ]
     if result.calibration:
         bins = len(result.calibration.counts)
-        rows.append((f"ECE, {bins} bins", stdout.percent(result.calibration.ece)))
+        rows.append((f"ECE, {bins} bins", output.percent(result.calibration.ece)))
     if result.diagram:
         rows.append(("reliability", str(result.diagram)))
-    text = stdout.table(rows)
+    text = output.table(rows)
     if not result.ood:
         return text
     heading = ("AUROC against", "images", "-E(x)", "max p(y|x)", "-|d log p(x)/dx|")
@@ -65,4 +65,4 @@ def classifier_report(result: ClassifierScores) -> str:
         (name, f"{found['n']:,}", *(f"{found[each]:.4f}" for each in list(found)[1:]))
         for name, found in result.ood.items()
     ]
-    return f"{text}\n\n{stdout.table([heading, *areas])}"
+    return f"{text}\n\n{output.table([heading, *areas])}"

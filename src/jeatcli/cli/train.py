@@ -13,16 +13,18 @@ from typing import Any
 
 import click
 
-from .. import launch, presets
-from ..config import TrainConfig, resolve
-from ..config_file import to_toml
+from ..core.models import ARCHITECTURES
 from ..methods import METHODS
-from ..models import ARCHITECTURES
-from . import stdout, ui
+from ..runtime import launch
+from ..training import presets
+from ..training.config_file import to_toml
+from ..training.settings import TrainConfig, resolve
+from . import output
+from . import terminal as ui
 from .method_settings import method_settings
 from .options import Command
-from .parameters import datasets
 from .train_options import train_options
+from .types import datasets
 
 # Seconds within which a signal comes again that was sent once.
 _ECHO = 5.0
@@ -72,11 +74,11 @@ def command(
     said = {key: value for key, value in given.items() if key in own}
     config = resolve(said | {"options": method_settings(ctx, terminal.say)})
     if dry_run:
-        stdout.write(to_toml(config).removesuffix("\n"))
+        output.write(to_toml(config).removesuffix("\n"))
         return
     if verbose:
         terminal.say(to_toml(config).rstrip())
-    from ..training import train
+    from ..training.train import train
 
     with stop_on_signal(terminal) as should_stop:
         result = train(
@@ -89,7 +91,7 @@ def command(
             should_stop=should_stop,
             reporter=terminal,
         )
-    stdout.emit(result, as_json, lambda: result.run)
+    output.emit(result, as_json, lambda: result.run)
     terminal.hint(ui.next_command("attack", result.run))
 
 

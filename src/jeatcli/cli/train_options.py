@@ -6,7 +6,7 @@ from functools import partial
 
 import click
 
-from ..config import OPTIMIZERS, SCHEDULES
+from ..training.settings import OPTIMIZERS, SCHEDULES
 from .method_options import (
     attack_options,
     data_options,
@@ -15,7 +15,7 @@ from .method_options import (
     sgld_options,
 )
 from .options import combine, device, option, output_options, seed
-from .parameters import COUNT, FRACTION, NATURAL, NUMBERS, POSITIVE, SHARE
+from .types import COUNT, FRACTION, NATURAL, NUMBERS, POSITIVE, SHARE
 
 PRECISIONS = ("auto", "fp32", "bf16")
 

@@ -8,12 +8,12 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from ..catalogue import Catalogue, Entry
-from ..datasets import DatasetFacts
+from ..core.threat import fraction, parse_number
+from ..data.facts import DatasetFacts
 from ..errors import UsageProblem, unknown
-from ..threat import fraction, parse_number
 
 if TYPE_CHECKING:
-    from ._base import Method
+    from ..core.jeat import Method
 
 METHODS = Catalogue(
     "method",
@@ -63,7 +63,7 @@ def has_chain(name: str) -> bool:
 
 def sampling_of(name: str) -> tuple[str, str]:
     """Return the sampler and the objective that suit a method, also one that is not ours."""
-    from ._base import Method
+    from ..core.jeat import Method
 
     return (_class_of(name) if name in METHODS else Method).sampling
 

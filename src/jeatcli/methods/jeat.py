@@ -7,10 +7,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from .. import energy
-from ..models._classifier import Classifier
-from ..randomness import BatchRng
-from ._base import Adversarial, Chained, Metrics, classify
+from ..core import energy
+from ..core.jeat import Adversarial, Chained, Metrics, classify
+from ..core.models.classifier import Classifier
+from ..core.rng import BatchRng
 
 
 @dataclass

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .. import energy
-from ..models._classifier import Classifier
-from ..randomness import BatchRng
-from ._base import Chained, Metrics, classify, require
+from ..core import energy
+from ..core.jeat import Chained, Metrics, classify, require
+from ..core.models.classifier import Classifier
+from ..core.rng import BatchRng
 
 
 @dataclass

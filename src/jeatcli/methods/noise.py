@@ -7,9 +7,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..models._classifier import Classifier
-from ..randomness import BatchRng
-from ._base import Method, Metrics, classify, require
+from ..core.jeat import Method, Metrics, classify, require
+from ..core.models.classifier import Classifier
+from ..core.rng import BatchRng
 
 
 @dataclass

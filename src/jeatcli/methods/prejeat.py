@@ -7,9 +7,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..models._classifier import Classifier
-from ..randomness import BatchRng
-from ._base import Adversarial, Metrics, classify
+from ..core.jeat import Adversarial, Metrics, classify
+from ..core.models.classifier import Classifier
+from ..core.rng import BatchRng
 
 
 @dataclass

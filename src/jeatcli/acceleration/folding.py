@@ -1,0 +1,168 @@
+"""A network as attacks and chains see it: the same function of an image in fewer operations."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from ..core.models.classifier import Network
+from .winograd.convolution import WinogradConv, fits
+
+
+class Fold(NamedTuple):
+    """A convolution that stands for another one and the normalisation after it."""
+
+    both: nn.Conv2d
+    conv: nn.Conv2d
+    norm: nn.BatchNorm2d
+
+
+class Rewritten(Network):
+    """The same function as a network in eval mode, to rounding.
+
+    Its batch normalisations are part of the convolutions before them, which saves passes over
+    memory. What is not rewritten is the network's own; what is, is made anew by `refresh`.
+
+    Args:
+        net: The network; it stays as it is.
+        winograd: In what type convolutions that can be are Winograd's; None for none.
+    """
+
+    def __init__(self, net: Network, winograd: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.net = net
+        features = _Features(net)
+        self.body = fx.GraphModule(features, _Tracer().trace(features))
+        self.folds = _fold(self.body, dict(features.named_modules()))
+        self.swaps: list[WinogradConv] = []
+        self.refresh()
+        if winograd is not None:
+            self.swaps = _swap(self.body, winograd)
+
+    @property
+    def differs(self) -> bool:
+        """Whether anything could be rewritten."""
+        return bool(self.folds or self.swaps)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Take the weights anew, after the network has learnt."""
+        for both, conv, norm in self.folds:
+            mean, variance = norm.running_mean, norm.running_var
+            assert mean is not None
+            assert variance is not None
+            assert both.bias is not None
+            weight, bias = fuse_conv_bn_weights(
+                conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias
+            )
+            both.weight.copy_(weight)
+            both.bias.copy_(bias)
+        for swap in self.swaps:
+            swap.refresh()
+
+    def features(self, x: Tensor) -> Tensor:
+        features: Tensor = self.body(x)
+        return features
+
+    def head(self, features: Tensor) -> Tensor:
+        return self.net.head(features)
+
+
+class _Features(nn.Module):
+    """The way of a network to its features, as a module of its own."""
+
+    def __init__(self, net: Network) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net.features(x)
+
+
+class _Tracer(fx.Tracer):
+    """It takes each convolution as one step, our own kind too."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _fold(body: fx.GraphModule, modules: Mapping[str, nn.Module]) -> list[Fold]:
+    """Put one convolution in the place of each pair, its weights still to be filled in."""
+    folds: list[Fold] = []
+    for node in list(body.graph.nodes):
+        norm, before = _module(node, modules), node.args[0] if node.args else None
+        conv = _module(before, modules)
+        if not (isinstance(norm, nn.BatchNorm2d) and isinstance(conv, nn.Conv2d)):
+            continue
+        assert isinstance(before, fx.Node)
+        if len(before.users) > 1:
+            continue
+        both = copy.deepcopy(conv)
+        both.bias = nn.Parameter(conv.weight.new_zeros(conv.out_channels))
+        name = f"folded_{len(folds)}"
+        body.add_submodule(name, both.requires_grad_(False))
+        before.target = name
+        node.replace_all_uses_with(before)
+        body.graph.erase_node(node)
+        folds.append(Fold(both, conv, norm))
+    body.delete_all_unused_submodules()
+    body.recompile()
+    return folds
+
+
+def _swap(body: fx.GraphModule, dtype: torch.dtype) -> list[WinogradConv]:
+    """Put Winograd's in the place of each convolution that it fits."""
+    swaps: list[WinogradConv] = []
+    modules = dict(body.named_modules())
+    for node in list(body.graph.nodes):
+        conv = _module(node, modules)
+        if isinstance(conv, nn.Conv2d) and fits(conv, dtype):
+            swaps.append(WinogradConv(conv, dtype))
+            node.target = f"winograd_{len(swaps)}"
+            body.add_submodule(node.target, swaps[-1])
+            modules[node.target] = swaps[-1]
+            _join(node, swaps[-1], modules)
+    body.delete_all_unused_submodules()
+    body.recompile()
+    return swaps
+
+
+def _join(node: fx.Node, swap: WinogradConv, modules: Mapping[str, nn.Module]) -> None:
+    """Let a convolution do the sum and the activation that take its output and nothing else does.
+
+    They are done then while its output is in registers, and not in passes over memory.
+    """
+    joined = [node]
+    total = _only_user(node)
+    if total is not None and total.target is operator.add and len(total.all_input_nodes) == 2:
+        (residual,) = (each for each in total.all_input_nodes if each is not node)
+        node.args = (*node.args, residual)
+        joined.append(total)
+    after = _only_user(joined[-1])
+    if after is not None and isinstance(_module(after, modules), nn.ReLU):
+        swap.relu = True
+        joined.append(after)
+    if len(joined) == 1:
+        return
+    joined[-1].replace_all_uses_with(node)
+    joined[-1].append(node)  # the residual may be computed later than the convolution was
+    for each in reversed(joined[1:]):
+        node.graph.erase_node(each)
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    """Return what takes the output of a node, if it is one operation."""
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _module(node: object, modules: Mapping[str, nn.Module]) -> nn.Module | None:
+    """Return the module that a node of a graph calls, if it calls one."""
+    if not isinstance(node, fx.Node) or node.op != "call_module":
+        return None
+    return modules.get(str(node.target))

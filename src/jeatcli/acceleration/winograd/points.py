@@ -1,0 +1,80 @@
+"""The weights of 3x3 convolutions at Winograd's points (Lavin and Gray 2016), as the kernel reads.
+
+Along one axis, a matrix takes the three weights to the points. Of stride 1 it is one matrix, of
+F(4, 3), or in bfloat16 of F(2, 3). Of stride 2 it is two of F(4, 2): for the pixels at odd places,
+which the first and the last weight meet, and for those at even places, which the middle one meets.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .kernel import kernel
+
+# Three weights to six points: 0, 1, -1, 2, -2 and infinity; and to four.
+_SIX = torch.tensor(
+    [
+        [1 / 4, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6],
+        [1 / 24, -1 / 12, 1 / 6],
+        [0, 0, 1],
+    ],
+    dtype=torch.float64,
+)[None]
+_FOUR = torch.tensor(
+    [[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]], dtype=torch.float64
+)[None]
+_SAME = {torch.float32: _SIX, torch.bfloat16: _FOUR}
+# Two weights to five points: 0, 1, -1, 2 and infinity.
+_PAIR = torch.tensor(
+    [[1 / 2, 0], [-1 / 2, -1 / 2], [-1 / 6, 1 / 6], [1 / 6, 1 / 3], [0, 1]], dtype=torch.float64
+)
+# Which weights those two are: ahead, (0, 2) of odd places and (none, 1) of even ones; back, (2, 0)
+# of odd places and (1, none) of even ones.
+_DOWN = _PAIR @ torch.tensor([[[1, 0, 0], [0, 0, 1]], [[0, 0, 0], [0, 1, 0]]], dtype=torch.float64)
+_UP = _PAIR @ torch.tensor([[[0, 0, 1], [1, 0, 0]], [[0, 1, 0], [0, 0, 0]]], dtype=torch.float64)
+# How many numbers the nine weights of an input and an output become, by stride, for each type that
+# the kernel computes in with that stride; and how many inputs lie side by side there.
+PRODUCTS = {torch.float32: {1: 36, 2: 81}, torch.bfloat16: {1: 16}}
+_TOGETHER = {torch.float32: 1, torch.bfloat16: 2}
+
+
+def ahead(weight: Tensor, stride: int, dtype: torch.dtype) -> Tensor:
+    """Return weights (K, C, 3, 3) for the way ahead, flat: K * C * PRODUCTS numbers."""
+    axis = _SAME[dtype] if stride == 1 else _DOWN
+    return _transformed(weight, axis, axis, dtype)
+
+
+def back(weight: Tensor, stride: int, dtype: torch.dtype) -> Tensor:
+    """Return weights (K, C, 3, 3) for the way that gradients take, flat."""
+    turned = weight.transpose(0, 1)
+    if stride == 1:
+        return _transformed(turned.flip(2, 3), _SAME[dtype], _SAME[dtype], dtype)
+    axes = (_UP[:1], _UP[1:])
+    parts = [_transformed(turned, down, across, dtype) for down in axes for across in axes]
+    return torch.cat(parts)
+
+
+def _transformed(weight: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return weights (K, C, 3, 3) at the points where they are not all zero.
+
+    Args:
+        weight: The weights.
+        down: A matrix (points, 3) for each kind of row.
+        across: A matrix (points, 3) for each kind of column.
+        dtype: What they are rounded to in the end.
+    """
+    library = kernel()
+    assert library is not None
+    outputs, inputs = weight.shape[:2]
+    panel, side = library.panel(outputs), _TOGETHER[dtype]
+    pairs = torch.einsum("rpa,sqb->pqrsab", down, across).flatten(0, 3).flatten(1)
+    there = pairs[pairs.any(1)]
+    # Autocast, where a network learns in bfloat16, would round both factors first.
+    with torch.autocast("cpu", enabled=False):
+        points = there.float() @ weight.detach().reshape(outputs * inputs, 9).T
+    panels = points.to(dtype).view(-1, outputs // panel, panel, inputs // side, side)
+    return panels.permute(1, 0, 3, 2, 4).flatten()

@@ -1,0 +1,104 @@
+"""A classifier and what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..core.models import build
+from ..core.models.classifier import Classifier
+from ..core.models.layers import Shape
+from ..core.sgld import ClassStatistics
+from ..core.threat import Threat
+from ..data.facts import dataset_facts
+from ..runtime.digests import digest
+from . import runs
+
+# The method of checkpoints that were not trained here.
+FOREIGN = "foreign"
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What a checkpoint says of itself, in its header's one key `jeat`, or the user of it."""
+
+    arch: str
+    norm_layer: str
+    activation: str
+    dataset: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    method: str
+    options: Mapping[str, Any]
+    epoch: int
+    epochs: int
+    finished: bool
+    seed: int
+    version: str = version("jeat-cli")
+    schema: int = runs.SCHEMA
+
+    @property
+    def threat(self) -> Threat:
+        """The threat model that the run was trained for, else the data set's customary one."""
+        if "eps" in self.options:
+            return Threat(self.options["norm"], self.options["eps"])
+        facts = dataset_facts(self.dataset)
+        return Threat("linf", facts.eps["linf"] if facts else 8 / 255)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained classifier, ready to be used.
+
+    Args:
+        classifier: In eval mode, float32, its weights frozen.
+        meta: What the checkpoint says of itself.
+        statistics: Of the training images, by class, on the classifier's device; None in the
+            checkpoints of others, which have none.
+        path: The file that it came from.
+    """
+
+    classifier: Classifier
+    meta: Meta
+    statistics: ClassStatistics | None
+    path: Path
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.classifier.parameters()).device
+
+    @property
+    def name(self) -> str:
+        """The run's name, `RUN/best` of another file of a run, or the file's."""
+        run = self.path.resolve().parent
+        if self.path.name == runs.MODEL_FILE:
+            return run.name
+        inside = not self.foreign and (run / runs.MODEL_FILE).is_file()
+        return f"{run.name}/{self.path.stem}" if inside else self.path.stem
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the function that it computes: its weights, and what they do not tell."""
+        meta = self.meta
+        about = (meta.arch, meta.norm_layer, meta.activation, meta.mean, meta.std, meta.classes)
+        return digest(self.classifier, about=about)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is somebody else's."""
+        return self.meta.method == FOREIGN
+
+
+def network(meta: Meta) -> Classifier:
+    """Build the classifier that a header describes, its weights not yet loaded."""
+    shape = Shape(meta.shape, len(meta.classes), meta.norm_layer, meta.activation)
+    net = Classifier(build(meta.arch, shape), meta.mean, meta.std)
+    return net.to(memory_format=torch.channels_last)

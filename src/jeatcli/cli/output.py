@@ -1,0 +1,85 @@
+"""What the user gets, on stdout: one JSON object, or lines and tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..runtime import launch
+
+
+def emit(result: object, as_json: bool, human: Callable[[], str]) -> None:
+    """Print the result on stdout: one JSON object, or what `human` returns."""
+    write(json.dumps(plain(result), allow_nan=False) if as_json else human())
+
+
+def write(text: str) -> None:
+    """Print a text on stdout; of several processes only the first does."""
+    if launch.first():
+        click.echo(text)
+
+
+def plain(value: Any) -> Any:
+    """Turn a result into what JSON knows: numbers stay numbers, NaN and infinity become null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    raise TypeError(f"{type(value).__name__} has no place in JSON")
+
+
+def table(rows: Sequence[Sequence[object]]) -> str:
+    """Lay out rows in columns, those of numbers to the right."""
+
+    def write(cell: object) -> str:
+        return number(cell) if isinstance(cell, float) else str(cell)
+
+    cells = [[write(cell) for cell in row] for row in rows]
+    columns = list(zip(*cells, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    # The first row may be a header: the others decide how a column is aligned.
+    right = [all(_is_number(row[i]) for row in rows[1:] or rows) for i in range(len(columns))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if flush else cell.ljust(width)
+            for cell, width, flush in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in cells
+    )
+
+
+def inline(value: Any) -> str:
+    """Write a setting, or several, on one line: `steps 60, step size 0.5`."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key.replace('_', ' ')} {inline(item)}" for key, item in value.items())
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def number(value: float) -> str:
+    """Write a figure with four significant digits."""
+    return f"{value:.4g}" if math.isfinite(value) else "not finite"
+
+
+def percent(share: float) -> str:
+    """Write a fraction in [0, 1] as `45.30 %`."""
+    return f"{100 * share:.2f} %" if math.isfinite(share) else "not measured"
+
+
+def _is_number(cell: object) -> bool:
+    return isinstance(cell, int | float) or (isinstance(cell, str) and cell.endswith(" %"))

@@ -1,0 +1,246 @@
+"""What the user sees on the way, on stderr: progress, hints, a picture.
+
+The only file that imports rich, and only for the bars of a terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from ..errors import UsageProblem
+from ..runtime import launch
+from ..runtime.files import runs_dir
+from ..runtime.progress import Bar, BarContext
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from rich.progress import Progress
+
+_SOURCES = {
+    ParameterSource.COMMANDLINE: "command line",
+    ParameterSource.ENVIRONMENT: "environment",
+    ParameterSource.DEFAULT_MAP: "file",
+}
+FIRST_LINE = 1.0
+LINE_EVERY = 5.0
+
+
+class Task:
+    """The state of one bar: what is done, how fast, and the latest figures."""
+
+    def __init__(self, label: str, total: int, unit: str, done: int) -> None:
+        self.label, self.total, self.unit, self.done = label, total, unit, done
+        self.begun = done
+        self.start = time.monotonic()
+        self.figures: dict[str, float] = {}
+        self.first: tuple[int, float] | None = None
+
+    def advance(self, amount: int, figures: Mapping[str, float]) -> None:
+        """Count `amount` units as done, with the latest figures."""
+        self.done += amount
+        self.figures.update(figures)
+        if amount and self.first is None:
+            self.first = self.done, self.seconds
+
+    @property
+    def seconds(self) -> float:
+        """Return the time since the start."""
+        return time.monotonic() - self.start
+
+    @property
+    def rate(self) -> float:
+        """Return units a second, 0 before anything is done.
+
+        On the way the first units are left out, as soon as there are others: they may have
+        waited for something that is done once, such as a compilation.
+        """
+        done, seconds = self.begun, 0.0
+        if self.first and self.first[0] < self.done < self.total:
+            done, seconds = self.first
+        return (self.done - done) / max(self.seconds - seconds, 1e-9)
+
+    def figures_text(self) -> str:
+        """Write the figures as `loss 0.53  robust 0.41`."""
+        shown = (f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.figures.items())
+        return "  ".join(shown)
+
+    def rate_text(self) -> str:
+        """Write the rate as `1,234 image/s`."""
+        digits = 0 if self.rate >= 10 else 1 if self.rate >= 1 else 3
+        return f"{self.rate:,.{digits}f} {self.unit}/s" if self.done > self.begun else ""
+
+    def time_text(self) -> str:
+        """Write the time left, or the time taken once all is done."""
+        if self.done >= self.total:
+            return clock(self.seconds)
+        return f"{clock((self.total - self.done) / self.rate)} left" if self.rate else ""
+
+    def detail(self) -> str:
+        """Write everything but the label: `700/1,400  1,234 image/s  0:05 left  loss 0.53`."""
+        count = f"{self.done:,}/{self.total:,}"
+        parts = (count, self.rate_text(), self.time_text(), self.figures_text())
+        return "  ".join(part for part in parts if part)
+
+
+class Terminal:
+    """The reporter of the command line: bars on a terminal, plain lines elsewhere.
+
+    Of several processes only the first says anything.
+
+    Args:
+        quiet: Say nothing.
+        verbose: Write lines, and more of them, on a terminal too.
+    """
+
+    def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
+        if quiet and verbose:
+            raise UsageProblem("`--quiet` and `--verbose` exclude each other")
+        self.quiet, self.verbose = quiet or not launch.first(), verbose
+        self._live: Progress | None = None
+
+    def track(self, label: str, total: int, unit: str = "image", done: int = 0) -> BarContext:
+        """Open a bar; one that is opened within another vanishes when it is done."""
+        task = Task(label, total, unit, done)
+        if self.quiet:
+            return self._silent()
+        return self._lines(task) if self.verbose or not is_terminal() else self._bar(task)
+
+    def say(self, text: str) -> None:
+        """Write a line on stderr, above the bars where there are any."""
+        if self.quiet:
+            return
+        if self._live is not None:
+            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            click.echo(text, err=True)
+
+    def warn(self, text: str) -> None:
+        """Write a line that begins with `Warning:`."""
+        self.say(f"Warning: {text}")
+
+    def hint(self, command: str) -> None:
+        """Name the command that is likely to come next."""
+        self.say(f"Hint: {command}")
+
+    @contextmanager
+    def _silent(self) -> Iterator[Bar]:
+        yield lambda amount, **figures: None
+
+    @contextmanager
+    def _lines(self, task: Task) -> Iterator[Bar]:
+        """Write a line soon, then ever more rarely, and one at the end."""
+        shown, due = -1, FIRST_LINE
+
+        def advance(amount: int, **figures: float) -> None:
+            nonlocal shown, due
+            task.advance(amount, figures)
+            if task.seconds >= due:
+                shown, due = task.done, task.seconds + self._pause(task)
+                self.say(f"{task.label}  {task.detail()}")
+
+        yield advance
+        if shown != task.done:
+            self.say(f"{task.label}  {task.detail()}")
+
+    def _pause(self, task: Task) -> float:
+        # Pauses that grow with the time taken: a day's log stays short, a minute's is not empty.
+        return FIRST_LINE if self.verbose else max(LINE_EVERY, task.seconds / 10)
+
+    @contextmanager
+    def _bar(self, task: Task) -> Iterator[Bar]:
+        outermost = self._live is None
+        live = self._live = self._live or _progress()
+        if outermost:
+            live.start()
+        number = live.add_task(task.label, total=task.total, detail="")
+
+        def advance(amount: int, **figures: float) -> None:
+            task.advance(amount, figures)
+            live.update(number, completed=task.done, detail=task.detail())
+
+        try:
+            advance(0)
+            yield advance
+        finally:
+            if outermost:
+                live.stop()
+                self._live = None
+            else:
+                live.remove_task(number)
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[detail]}", markup=False),
+        console=Console(stderr=True, highlight=False),
+    )
+
+
+def open_terminal(quiet: bool, verbose: bool) -> Terminal:
+    """Return the reporter of the running command; a verbose one tells who set what."""
+    terminal = Terminal(quiet, verbose)
+    ctx = click.get_current_context()
+    for name, value in ctx.params.items() if verbose else ():
+        source = ctx.get_parameter_source(name)
+        if source in _SOURCES:
+            terminal.say(f"{name} = {value} ({_SOURCES[source]})")
+    return terminal
+
+
+def next_command(verb: str, run: str | None) -> str:
+    """Write a command on `run` as it is typed: a bare name for one in the runs directory."""
+    if run is None:
+        return f"jeat {verb}"
+    path = Path(run)
+    known = path.parent == runs_dir() and not path.suffix
+    return f"jeat {verb} {shlex.quote(path.name if known else run)}"
+
+
+def is_terminal() -> bool:
+    """Tell whether stderr can show bars."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def clock(seconds: float) -> str:
+    """Write a duration as `0:42` or `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def show(picture: Image) -> None:
+    """Show a picture in the terminal, two pixels a character; nothing where there is none.
+
+    It is made smaller if it is wider than the terminal.
+    """
+    if not (launch.first() and sys.stdout.isatty() and is_terminal()):
+        return
+    from rich.console import Console
+    from rich.style import Style
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    side = min(1.0, console.width / picture.width)
+    size = (max(1, round(picture.width * side)), max(2, 2 * round(picture.height * side / 2)))
+    small = picture.convert("RGB").resize(size, 4)  # 4: a box, so that small images stay sharp
+    data = small.tobytes()
+    colours = ["rgb({},{},{})".format(*data[k : k + 3]) for k in range(0, len(data), 3)]
+    for top in range(0, size[1], 2):
+        upper, lower = (colours[row * size[0] : (row + 1) * size[0]] for row in (top, top + 1))
+        pairs = zip(upper, lower, strict=True)
+        console.print(Text.assemble(*(("\u2580", Style(color=u, bgcolor=d)) for u, d in pairs)))

@@ -1,0 +1,195 @@
+"""The types of the parameters: they check what can be checked without torch, and complete it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from ..core.models import ARCHITECTURES
+from ..core.threat import NORMS, parse_number
+from ..data.facts import DATASETS, dataset_facts
+from ..errors import UsageProblem, unknown
+from ..landscapes import KINDS
+from ..methods import METHODS
+from ..robustness.attacks import summaries as attacks
+from ..training import presets
+
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]
+else:
+    ParamType = click.ParamType  # generic from click 8.5 on
+
+
+class Name(ParamType):
+    """A name out of a list that is known without importing torch.
+
+    Args:
+        name: What it is a name of, for the error.
+        known: Returns the names and a summary of each.
+        check: Raises if a value is none of them.
+    """
+
+    def __init__(
+        self, name: str, known: Callable[[], dict[str, str]], check: Callable[[str], object]
+    ) -> None:
+        self.name = name
+        self.known = known
+        self.check = check
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return the name in lower case, or raise the did-you-mean."""
+        text = str(value)
+        text = text if text.startswith("folder:") else text.lower()
+        self.check(text)
+        return text
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        """Offer the names with their summaries."""
+        found = self.known().items()
+        return [CompletionItem(k, help=v) for k, v in found if k.startswith(incomplete)]
+
+
+def arch_names() -> list[str]:
+    """Return names of architectures to complete, a usual size for each placeholder."""
+    usual = {"-D-W": "-28-10", "-N": "-20"}
+    found = []
+    for name in ARCHITECTURES:
+        ending = next((each for each in usual if name.endswith(each)), "")
+        found.append(name.removesuffix(ending) + usual.get(ending, ""))
+    return found
+
+
+def datasets() -> dict[str, str]:
+    """Return the data sets and their summaries."""
+    folder = {"folder:PATH": "images of your own, one directory per class"}
+    return {name: facts.summary for name, facts in DATASETS.items()} | folder
+
+
+def _check_attack(name: str) -> None:
+    if name not in attacks():
+        raise unknown("attack", name, attacks())
+
+
+PRESET = Name("preset", presets.summaries, presets.file)
+METHOD = Name("method", METHODS.summaries, METHODS.match)
+ATTACK = Name("attack", attacks, _check_attack)
+KIND = Name("kind", KINDS.summaries, KINDS.match)
+DATASET = Name("data set", datasets, dataset_facts)
+ARCH = Name(
+    "architecture",
+    lambda: dict.fromkeys(arch_names(), ""),
+    ARCHITECTURES.match,
+)
+NORM = click.Choice(NORMS, case_sensitive=False)
+# What the files with torch in them know, again for the help, which has none; a test compares.
+SAMPLERS = ("sgld", "ascent", "pgd")
+STARTS = ("uniform", "gaussian", "pca", "noise", "buffer", "data")
+DESCENTS = ("joint", "ce", "marginal")
+NORM_LAYERS = ("batch", "group", "none")
+ACTIVATIONS = ("relu", "silu")
+ENERGIES = ("joint", "marginal", "ce")
+PLANE_AXES = ("random", "adversarial", "classes")
+UNIT_NORMS = ("rms", "l2", "linf")
+PATH_OBJECTIVES = ("ce", "joint", "marginal", "margin", "dlr")
+OBJECTIVES = (*PATH_OBJECTIVES, "kl")
+
+
+class Number(ParamType):
+    """A finite number, or a fraction such as 8/255, of at least `least`."""
+
+    name = "number"
+
+    def __init__(self, least: float = 0.0, above: bool = False, most: float = math.inf) -> None:
+        self.least, self.above, self.most = least, above, most
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Return the value as a float."""
+        try:
+            number = value if isinstance(value, float) else parse_number(str(value))
+        except ValueError as problem:
+            self.fail(str(problem), param, ctx)
+        low = number <= self.least if self.above else number < self.least
+        if low or not number <= self.most or not math.isfinite(number):
+            bounds = f"{'above' if self.above else 'at least'} {self.least:g}"
+            bounds += f" and at most {self.most:g}" if math.isfinite(self.most) else ""
+            self.fail(f"{value} is not a number of {bounds}", param, ctx)
+        return number
+
+
+class Numbers(ParamType):
+    """Numbers separated by commas, one for each channel or one for all, such as .5,.5,.5."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, ...]:
+        """Return the numbers."""
+        parts = value if isinstance(value, tuple) else str(value).split(",")
+        return tuple(FRACTION.convert(part, param, ctx) for part in parts)
+
+
+FRACTION = Number()
+NUMBERS = Numbers()
+POSITIVE = Number(above=True)
+SIGNED = Number(-math.inf)
+SHARE = Number(most=1.0)
+COUNT = click.IntRange(min=1)
+NATURAL = click.IntRange(min=0)
+
+
+class Device(ParamType):
+    """The name of a device; whether it exists is for torch to say."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return the name in lower case."""
+        text = str(value).lower()
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+            raise UsageProblem(
+                f"unknown device `{value}`", "known: auto, cpu, cuda, cuda:N (N from 0), mps"
+            )
+        return text
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        """Offer the kinds of devices."""
+        kinds = ("auto", "cpu", "cuda", "mps")
+        return [CompletionItem(kind) for kind in kinds if kind.startswith(incomplete)]
+
+
+class Run(ParamType):
+    """A run by name or path; what it is, is looked up when it is opened."""
+
+    name = "run"
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        """Offer the runs, and files once there is a slash or a dot."""
+        if "/" in incomplete or "." in incomplete:
+            return [CompletionItem(incomplete, type="file")]
+        from ..checkpoints import runs
+
+        return [CompletionItem(name) for name in runs.names() if name.startswith(incomplete)]
+
+
+RUN = Run()
+DEVICE = Device()
+
+
+class KeyValue(ParamType):
+    """`KEY=VALUE`, an option of a method."""
+
+    name = "KEY=VALUE"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
+        """Return the key, with underscores, and the value as it was written."""
+        key, equals, text = str(value).partition("=")
+        if not (equals and key.strip()):
+            self.fail(f"`{value}` is not of the form KEY=VALUE", param, ctx)
+        return key.strip().replace("-", "_"), text.strip()
+
+
+KEY_VALUE = KeyValue()

@@ -1,0 +1,58 @@
+"""What a network is built for, the layers that the user may choose, and the lookup by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from ...errors import UsageProblem, unknown
+
+NORM_LAYERS = ("batch", "group", "none")
+ACTIVATIONS = ("relu", "silu")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a network takes and gives.
+
+    Args:
+        image: Channels, height, width of the images.
+        classes: Number of logits.
+        norm_layer: `batch`, `group` (Wu and He 2018) or `none`.
+        activation: `relu` or `silu`.
+    """
+
+    image: tuple[int, int, int]
+    classes: int
+    norm_layer: str = "batch"
+    activation: str = "relu"
+
+    def __post_init__(self) -> None:
+        if self.norm_layer not in NORM_LAYERS:
+            raise unknown("norm layer", self.norm_layer, NORM_LAYERS)
+        if self.activation not in ACTIVATIONS:
+            raise unknown("activation", self.activation, ACTIVATIONS)
+
+    def norm(self, channels: int) -> nn.Module:
+        """Return the normalisation layer for that many channels."""
+        if self.norm_layer == "batch":
+            return nn.BatchNorm2d(channels)
+        if self.norm_layer == "group":
+            groups = next(g for g in range(min(32, channels), 0, -1) if channels % g == 0)
+            return nn.GroupNorm(groups, channels)
+        return nn.Identity()
+
+    def act(self) -> nn.Module:
+        """Return the activation layer."""
+        return nn.SiLU() if self.activation == "silu" else nn.ReLU()
+
+
+def at_least(arch: str, what: str, number: int, least: int) -> None:
+    """Refuse an architecture whose `what` is below `least`.
+
+    Raises:
+        UsageProblem: Naming both.
+    """
+    if number < least:
+        raise UsageProblem(f"`{arch}` has {what} {number}", f"{what} must be at least {least}")

@@ -1,0 +1,104 @@
+"""`wrn-D-W`: Wide residual network of depth D = 6n + 4 and width W (Zagoruyko and Komodakis 2016).
+
+Module names are those of the TRADES implementation, which RobustBench and most published
+robust networks use, so that their state dicts load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...errors import UsageProblem
+from .classifier import Network, PixelConv
+from .layers import Shape, at_least
+from .residual import count_blocks, tamed
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions, each behind its normalisation and activation."""
+
+    def __init__(self, shape: Shape, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = shape.norm(inputs)
+        self.relu1 = shape.act()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn2 = shape.norm(outputs)
+        self.relu2 = shape.act()
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.equal = inputs == outputs
+        if not self.equal:
+            self.convShortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        ahead = self.relu1(self.bn1(x))
+        aside = x if self.equal else self.convShortcut(ahead)
+        residual: Tensor = self.conv2(self.relu2(self.bn2(self.conv1(ahead)))) + aside
+        return residual
+
+
+class NetworkBlock(nn.Module):
+    """A stage: blocks of one width, the first of which may halve the resolution."""
+
+    def __init__(self, shape: Shape, count: int, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        blocks = [BasicBlock(shape, inputs, outputs, stride)]
+        blocks += [BasicBlock(shape, outputs, outputs, 1) for _ in range(count - 1)]
+        self.layer = nn.Sequential(*blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x)
+        return out
+
+
+class WideResNet(Network):
+    """Three stages of 16, 32 and 64 times `width` channels."""
+
+    foldable = True
+
+    def __init__(self, shape: Shape, depth: int, width: int) -> None:
+        super().__init__()
+        count = (depth - 4) // 6
+        channels = [16, 16 * width, 32 * width, 64 * width]
+        self.conv1 = PixelConv(shape.image[0], channels[0], 3, 1, 1, bias=False)
+        self.block1 = NetworkBlock(shape, count, channels[0], channels[1], 1)
+        self.block2 = NetworkBlock(shape, count, channels[1], channels[2], 2)
+        self.block3 = NetworkBlock(shape, count, channels[2], channels[3], 2)
+        self.bn1 = shape.norm(channels[3])
+        self.relu = shape.act()
+        self.fc = nn.Linear(channels[3], shape.classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        x = self.block3(self.block2(self.block1(self.conv1(x))))
+        return F.adaptive_avg_pool2d(self.relu(self.bn1(x)), 1).flatten(1)
+
+    def head(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.fc(features)
+        return logits
+
+
+def make(shape: Shape, depth: int, width: int) -> Network:
+    """Build the network of that depth and width.
+
+    Raises:
+        UsageProblem: If the depth is not 6n + 4, or the width is 0.
+    """
+    arch = f"wrn-{depth}-{width}"
+    at_least(arch, "depth", depth, 10)
+    at_least(arch, "width", width, 1)
+    if depth % 6 != 4:
+        near = 6 * round((depth - 4) / 6) + 4
+        raise UsageProblem(
+            f"`{arch}` has depth {depth}, which is not 6n + 4",
+            f"the nearest is `wrn-{near}-{width}`",
+        )
+    return tamed(WideResNet(shape, depth, width), shape)
+
+
+def numbers(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
+    """Return depth and width of a network with a state dict of those shapes, if it is one."""
+    count = count_blocks("block1.layer", shapes)
+    first = shapes.get("block1.layer.0.conv1.weight")
+    return (6 * count + 4, first[0] // 16) if first else None

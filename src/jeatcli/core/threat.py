@@ -1,0 +1,61 @@
+"""Threat models, and radii as the field writes them: 8/255."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..errors import UsageProblem, unknown
+
+
+@dataclass(frozen=True)
+class Threat:
+    """The set of perturbations that an attacker may use: a ball of radius `eps` around an image.
+
+    Args:
+        norm: `linf` or `l2`.
+        eps: The radius, in the [0, 1] pixel scale.
+    """
+
+    norm: str
+    eps: float
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise unknown("norm", self.norm, NORMS)
+        if not (math.isfinite(self.eps) and self.eps >= 0):
+            raise UsageProblem(f"eps must be a number of at least 0, not {self.eps}")
+        if self.norm == "linf" and self.eps > 1:
+            raise UsageProblem(
+                f"eps {self.eps:g} under linf is more than the whole pixel range [0, 1]",
+                f"did you mean {self.eps:g}/255?",
+            )
+
+    def __str__(self) -> str:
+        return f"{self.norm} {fraction(self.eps)}"
+
+
+NORMS = ("linf", "l2")
+
+
+def fraction(value: float) -> str:
+    """Write `value` as a fraction of 255 where it is one, unless it is short as a decimal."""
+    over = value * 255
+    # 0.2 happens to be 51/255, and is meant as it stands.
+    short = abs(value - round(value, 3)) < 1e-9
+    if value < 1 and over >= 0.01 and abs(over - round(over, 2)) < 1e-6 and not short:
+        return f"{round(over, 2):g}/255"
+    return f"{value:g}"
+
+
+def parse_number(text: str) -> float:
+    """Read `8/255` or `0.03`.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    above, slash, below = text.partition("/")
+    try:
+        return float(above) / float(below) if slash else float(above)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"`{text}` is no number or fraction such as 8/255") from None

@@ -1,0 +1,157 @@
+"""What is known of each data set before it is read, the defaults that suit it included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import unknown
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What is known of a data set before it is read.
+
+    Args:
+        summary: One line for the help.
+        shape: Channels, height, width.
+        classes: Names of the classes.
+        mean, std: Per-channel statistics of the training pixels in [0, 1]. Two true standard
+            deviations circulate for CIFAR-10; this is the one over all pixels.
+        eps: The customary radius by norm, in the [0, 1] pixel scale.
+        augment: Whether random crops and flips keep the label (not so for digits).
+        defaults: Training and method settings that suit this data set.
+    """
+
+    summary: str
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    eps: Mapping[str, float]
+    augment: bool
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+_COLOUR_EPS = {"linf": 8 / 255, "l2": 0.5}
+_PHOTOS: dict[str, Any] = {"arch": "wrn-28-10", "val_split": 1000}
+_GLYPHS: dict[str, Any] = {
+    "arch": "small",
+    "epochs": 10,
+    "attack_steps": 7,
+    "sgld_steps": 10,
+    "buffer_size": 5000,
+    "chain_start": "uniform",
+    "val_split": 1000,
+}
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_NUMERALS = tuple("0123456789")
+_CIFAR10 = _words("airplane automobile bird cat deer dog frog horse ship truck")
+_CIFAR100 = _words(
+    """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
+    butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch
+    crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo
+    keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse
+    mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy
+    porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper
+    snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television
+    tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+    """
+)
+_CLOTHES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+
+DATASETS: dict[str, DatasetFacts] = {
+    "cifar10": DatasetFacts(
+        "60,000 32x32 photographs, 10 classes (Krizhevsky 2009)",
+        (3, 32, 32),
+        _CIFAR10,
+        (0.4914, 0.4822, 0.4465),
+        (0.2470, 0.2435, 0.2616),
+        _COLOUR_EPS,
+        True,
+        _PHOTOS,
+    ),
+    "cifar100": DatasetFacts(
+        "60,000 32x32 photographs, 100 classes (Krizhevsky 2009)",
+        (3, 32, 32),
+        _CIFAR100,
+        (0.5071, 0.4865, 0.4409),
+        (0.2673, 0.2564, 0.2762),
+        _COLOUR_EPS,
+        True,
+        _PHOTOS,
+    ),
+    "svhn": DatasetFacts(
+        "99,289 32x32 house numbers, 10 classes (Netzer et al. 2011)",
+        (3, 32, 32),
+        _NUMERALS,
+        (0.4377, 0.4438, 0.4728),
+        (0.1980, 0.2010, 0.1970),
+        _COLOUR_EPS,
+        False,
+        _PHOTOS,
+    ),
+    "mnist": DatasetFacts(
+        "70,000 28x28 handwritten digits, 10 classes (LeCun et al. 1998)",
+        (1, 28, 28),
+        _NUMERALS,
+        (0.1307,),
+        (0.3081,),
+        {"linf": 0.3, "l2": 2.0},
+        False,
+        _GLYPHS,
+    ),
+    "fashion-mnist": DatasetFacts(
+        "70,000 28x28 pictures of clothes, 10 classes (Xiao et al. 2017)",
+        (1, 28, 28),
+        _CLOTHES,
+        (0.2860,),
+        (0.3530,),
+        {"linf": 0.1, "l2": 1.5},
+        False,
+        _GLYPHS,
+    ),
+    "digits": DatasetFacts(
+        "1,797 8x8 handwritten digits inside the package (Alpaydin and Kaynak 1998)",
+        (1, 8, 8),
+        _NUMERALS,
+        (0.3053,),
+        (0.3755,),
+        {"linf": 0.15, "l2": 0.6},
+        False,
+        _GLYPHS
+        | {
+            "epochs": 30,
+            "lr": 3e-3,
+            "attack_steps": 5,
+            "sgld_steps": 5,
+            "buffer_size": 2000,
+            "energy_l2": 0.001,
+            "sigma": 0.3,
+            "val_split": 0,
+        },
+    ),
+}
+
+
+def dataset_facts(name: str) -> DatasetFacts | None:
+    """Return what is known of data set `name`, or None for `folder:PATH`.
+
+    Raises:
+        UsageProblem: If there is no such data set, with the nearest name.
+    """
+    if name.startswith("folder:") and name != "folder:":
+        return None
+    if name not in DATASETS:
+        raise unknown("data set", name, [*DATASETS, "folder:PATH"])
+    return DATASETS[name]

@@ -1,0 +1,253 @@
+"""The data sets, and the loader that keeps them on the device.
+
+A whole set is one uint8 tensor; batches are cut, cropped and flipped where it lies, without
+workers and without a copy to the device a batch (as in airbench, Jordan 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..core.rng import mix
+from ..errors import JeatError, UsageProblem
+from ..runtime import files
+from ..runtime.digests import tensor_digest
+from ..runtime.distributed import current
+from ..runtime.progress import SILENT, Reporter
+from .facts import dataset_facts
+from .folder import digits, folder
+from .published import published
+
+# Pixels by which a crop may be shifted in each direction, the custom on CIFAR (He et al. 2016).
+CROP = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Labelled images in memory.
+
+    Args:
+        name: The data set.
+        x: Pixels 0..255, uint8 (n, C, H, W).
+        y: Class indices, int64 (n,).
+        classes: Class names by index.
+    """
+
+    name: str
+    x: Tensor
+    y: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of the images and labels, 16 hexadecimal digits."""
+        return tensor_digest(self.x, self.y)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        _, channels, height, width = self.x.shape
+        return channels, height, width
+
+    def to(self, device: torch.device | str) -> Images:
+        """Return the images on `device`."""
+        return replace(self, x=self.x.to(device), y=self.y.to(device))
+
+    def take(self, index: Tensor) -> Images:
+        """Return the images at the places `index` alone."""
+        return replace(self, x=self.x[index], y=self.y[index])
+
+    def first(self, n: int) -> Images:
+        """Return the first `n` images.
+
+        Raises:
+            UsageProblem: If there are fewer, or `n` is less than 1.
+        """
+        if not 1 <= n <= len(self):
+            raise UsageProblem(
+                f"{n:,} images asked of `{self.name}`, which has {len(self):,}",
+                f"choose a number from 1 to {len(self):,}",
+            )
+        return replace(self, x=self.x[:n], y=self.y[:n])
+
+
+def hold_out(images: Images, count: int) -> tuple[Images, Images]:
+    """Split `count` random images off; return the rest and them, each in the order of the set.
+
+    They are the same ones for every seed, so that runs can be compared by them.
+
+    Raises:
+        UsageProblem: If no image is left.
+    """
+    if count >= len(images):
+        raise UsageProblem(
+            f"{count:,} images are to be held out of `{images.name}`, which has {len(images):,}",
+            "lower `--val-split`",
+        )
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    held, rest = order[:count].sort().values, order[count:].sort().values
+    return images.take(rest), images.take(held)
+
+
+def load(
+    name: str,
+    split: Literal["train", "test"],
+    *,
+    data_dir: Path | str | None = None,
+    limit: int | None = None,
+    download: bool = True,
+    reporter: Reporter = SILENT,
+) -> Images:
+    """Read one split of a data set, downloading the published ones at first use.
+
+    Args:
+        name: A key of `datasets.DATASETS`, or `folder:PATH`.
+        split: `train` or `test`.
+        data_dir: Where data sets lie; `JEAT_DATA_DIR` or the cache if None.
+        limit: Keep the first so many images.
+        download: Whether the network may be used.
+        reporter: Hears of downloads.
+
+    Raises:
+        UsageProblem: If there is no such data set, or fewer images than `limit`.
+        JeatError: If it is absent and cannot be had, or is damaged.
+    """
+    dataset_facts(name)
+    root = files.data_dir(data_dir)
+    images = current().leader_first(lambda: _read(name, split, root, download, reporter))
+    return images if limit is None else images.first(limit)
+
+
+def _read(
+    name: str, split: Literal["train", "test"], root: Path, download: bool, reporter: Reporter
+) -> Images:
+    try:
+        if name.startswith("folder:"):
+            place = Path(name.removeprefix("folder:")).expanduser()
+            return Images(name, *folder(place, split, reporter))
+        if name == "digits":
+            return Images(name, *digits(split))
+        return Images(name, *published(name, split, root, download=download, reporter=reporter))
+    except OSError as problem:
+        raise JeatError(
+            f"cannot read `{problem.filename or name}`: {problem.strerror or problem}",
+            "check that you may read it, or name another folder with `--data-dir`",
+        ) from problem
+
+
+class Loader:
+    """Training batches in a new order each epoch, cropped and flipped if `augment`.
+
+    Order and augmentation are functions of the seed, the epoch and the place in the epoch
+    alone, drawn on the CPU: a resumed run sees what the uninterrupted one would have seen, on
+    any device. The last partial batch is dropped; a set smaller than a batch is one batch.
+
+    Args:
+        images: The training set.
+        batch_size: Images a step, of all processes together.
+        augment: Whether to crop and flip.
+        seed: The run's.
+        part: Which part of each batch this process has, and how many parts there are.
+
+    Raises:
+        UsageProblem: If a batch cannot be cut into that many parts.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        batch_size: int,
+        *,
+        augment: bool,
+        seed: int,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
+        if batch_size < 1:
+            raise UsageProblem(f"the batch size must be at least 1, not {batch_size}")
+        self.images = images
+        self.batch_size = min(batch_size, len(images))
+        self.part, self.parts = part
+        if self.batch_size % self.parts:
+            raise UsageProblem(
+                f"batches of {self.batch_size} images cannot be shared by {self.parts} processes",
+                f"use a `--batch-size` that {self.parts} divides",
+            )
+        self.augment = augment
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.images) // self.batch_size
+
+    @property
+    def share(self) -> int:
+        """Images of a batch that this process has."""
+        return self.batch_size // self.parts
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of `epoch` from batch `start` on.
+
+        Yields:
+            Images in [0, 1], float32 (b, C, H, W), and labels, int64 (b,).
+        """
+        x, y = self.images.x, self.images.y
+        generator = torch.Generator().manual_seed(mix(self.seed, epoch))
+        order = torch.randperm(len(x), generator=generator).to(x.device)
+        if self.augment:
+            shifts = torch.randint(2 * CROP + 1, (len(x), 2), generator=generator).to(x.device)
+            flips = torch.randint(2, (len(x),), generator=generator).bool().to(x.device)
+        for batch in range(start, len(self)):
+            first = batch * self.batch_size + self.part * self.share
+            part = slice(first, first + self.share)
+            chosen = order[part]
+            pixels = x[chosen]
+            if self.augment:
+                pixels = crop_and_flip(pixels, shifts[part], flips[part])
+            yield unit(pixels), y[chosen]
+
+
+def crop_and_flip(x: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
+    """Cut one window from each image as reflected by four pixels at its borders, and mirror some.
+
+    Args:
+        x: Images (b, C, H, W).
+        shifts: Upper left corner of each window, rows and columns 0..8, int64 (b, 2).
+        flips: Which windows are mirrored left to right, bool (b,).
+    """
+    batch, channels, height, width = x.shape
+    rows = _window(shifts[:, 0], height)
+    columns = _window(shifts[:, 1], width)
+    columns = torch.where(flips[:, None], columns.flip(1), columns)
+    pixels = (rows[:, :, None] * width + columns[:, None, :]).reshape(batch, 1, -1)
+    cut = x.flatten(2).gather(2, pixels.expand(-1, channels, -1))
+    return cut.view(batch, channels, height, width)
+
+
+def _window(shift: Tensor, side: int) -> Tensor:
+    """Return which of `side` pixels each place of the shifted window shows, int64 (b, side)."""
+    place = torch.arange(side, device=shift.device) + shift[:, None] - CROP
+    last = side - 1
+    # A triangle wave: 0 1 .. last .. 1 0 1 .., so that small images are reflected repeatedly.
+    return last - (place.remainder(2 * last) - last).abs() if last else torch.zeros_like(place)
+
+
+def batches(images: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield all images in order, float32 in [0, 1], and their labels."""
+    for start in range(0, len(images), batch_size):
+        part = slice(start, start + batch_size)
+        yield unit(images.x[part]), images.y[part]
+
+
+def unit(pixels: Tensor) -> Tensor:
+    """Turn pixels 0..255 into float32 in [0, 1], the same to the bit on any device."""
+    # By a number CUDA would not divide: it multiplies by 1/255, which is another rounding.
+    return pixels.float() / torch.full((), 255.0, device=pixels.device)

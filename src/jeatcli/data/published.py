@@ -1,0 +1,191 @@
+"""The published data sets, read by torchvision's classes from files that we fetch ourselves."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import shutil
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import JeatError
+from ..runtime.download import beside, checksum, fetch
+from ..runtime.progress import Reporter
+from .folder import Parts
+
+# Asked before torchvision's own address, which is slow and at times away.
+MIRRORS = {
+    "CIFAR10": [
+        "https://zenodo.org/records/15602362/files/cifar-10-python.tar.gz?download=1",
+    ],
+}
+ELSEWHERE = "; `--data-dir` or `JEAT_DATA_DIR` names another folder of data sets"
+DIGIT_NAMES = tuple(str(digit) for digit in range(10))
+
+
+def published(name: str, split: str, root: Path, *, download: bool, reporter: Reporter) -> Parts:
+    """Read `name`, a data set of torchvision's, from `root`, where it is put if it is absent.
+
+    Files that are there in torchvision's layout are used as they are.
+
+    Raises:
+        JeatError: If the data set is absent and cannot be had, or is damaged.
+    """
+    readers: dict[str, tuple[str, Callable[..., Parts]]] = {
+        "cifar10": ("CIFAR10", _cifar),
+        "cifar100": ("CIFAR100", _cifar),
+        "svhn": ("SVHN", _svhn),
+        "mnist": ("MNIST", _mnist),
+        "fashion-mnist": ("FashionMNIST", _mnist),
+    }
+    class_name, read = readers[name]
+    return read(_torchvision(class_name), split, root, download=download, reporter=reporter)
+
+
+def _torchvision(class_name: str) -> Any:
+    try:
+        import torchvision.datasets as datasets
+    except (ImportError, OSError, RuntimeError) as problem:
+        # A torchvision built for another torch fails with "operator torchvision::nms does not
+        # exist", which tells nobody what to do.
+        raise JeatError(
+            f"torchvision {_version('torchvision')} does not work with the installed torch "
+            f"{torch.__version__}: {problem}",
+            "install both together from one index: "
+            "`pip install --upgrade --force-reinstall torch torchvision`",
+        ) from problem
+    return getattr(datasets, class_name)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _cifar(source: Any, split: str, root: Path, *, download: bool, reporter: Reporter) -> Parts:
+    folder = root / source.base_folder
+    if not folder.is_dir():
+        archive = fetch(
+            source.filename,
+            [*MIRRORS.get(source.__name__, []), source.url],
+            source.tgz_md5,
+            root,
+            reporter,
+            download=download,
+            instead=f", or its extracted folder as `{folder}`{ELSEWHERE}",
+        )
+        reporter.say(f"extracting `{archive}`")
+        _extract(archive, folder)
+    data = _read(source, folder, lambda: source(root, train=split == "train"))
+    pixels = np.ascontiguousarray(data.data.transpose(0, 3, 1, 2))
+    return torch.from_numpy(pixels), torch.tensor(data.targets), tuple(data.classes)
+
+
+def _read(source: Any, folder: Path, read: Callable[[], Any]) -> Any:
+    """Call `read`, which checks the checksums of all files, and name the file that is wrong."""
+    try:
+        return read()
+    except RuntimeError as problem:
+        for path, md5 in _members(source, folder):
+            if not path.is_file():
+                trouble = f"`{path}` is absent"
+            elif (found := checksum(path)) != md5:
+                trouble = f"`{path}` is damaged (MD5 {found}, which should be {md5})"
+            else:
+                continue
+            raise JeatError(
+                trouble, f"delete `{folder}` and run again, to have it made anew{ELSEWHERE}"
+            ) from problem
+        raise
+
+
+def _members(source: Any, folder: Path) -> Iterator[tuple[Path, str]]:
+    for name, md5 in (*source.train_list, *source.test_list):
+        yield folder / name, md5
+    yield folder / source.meta["filename"], source.meta["md5"]
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    """Put the content of the directory `folder.name` of `archive` at `folder`, all or nothing."""
+
+    def inside(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+        top, _, rest = member.name.partition("/")
+        if top != folder.name or not rest:
+            return None
+        return tarfile.data_filter(member.replace(name=rest), path)
+
+    with beside(folder) as part, tarfile.open(archive) as tar:
+        part.mkdir()
+        tar.extractall(part, filter=inside)
+
+
+def _svhn(source: Any, split: str, root: Path, *, download: bool, reporter: Reporter) -> Parts:
+    url, name, md5 = source.split_list[split]
+    fetch(name, [url], md5, root, reporter, download=download, instead=ELSEWHERE)
+    try:
+        data = source(root, split=split)
+    except ImportError as problem:
+        raise JeatError(
+            f"`{root / name}` is a MATLAB file, which needs scipy to read", "`pip install scipy`"
+        ) from problem
+    pixels = np.ascontiguousarray(data.data)
+    return torch.from_numpy(pixels), torch.from_numpy(data.labels), DIGIT_NAMES
+
+
+def _mnist(source: Any, split: str, root: Path, *, download: bool, reporter: Reporter) -> Parts:
+    raw = root / source.__name__ / "raw"
+    for name, md5 in source.resources:
+        path = raw / Path(name).stem
+        if not path.is_file():
+            archive = raw / name
+            if archive.is_file() and _is_whole(archive):
+                # Distributions pack the same content anew, with another checksum.
+                reporter.say(f"using `{archive}`")
+            else:
+                mirrors = [mirror + name for mirror in source.mirrors]
+                fetch(name, mirrors, md5, raw, reporter, download=download, instead=ELSEWHERE)
+            _unzip(archive, path)
+        _check_idx(path)
+    data = source(root, train=split == "train")
+    classes = DIGIT_NAMES if source.__name__ == "MNIST" else tuple(source.classes)
+    return data.data.unsqueeze(1), data.targets, classes
+
+
+def _is_whole(archive: Path) -> bool:
+    """Tell whether a gzip file ends where it should and has the content that was packed."""
+    try:
+        with gzip.open(archive) as file:
+            while file.read(1 << 20):
+                pass
+    except (OSError, EOFError, zlib.error):
+        return False
+    return True
+
+
+def _unzip(archive: Path, path: Path) -> None:
+    with beside(path) as part, gzip.open(archive) as source, part.open("wb") as sink:
+        shutil.copyfileobj(source, sink)
+
+
+def _check_idx(path: Path) -> None:
+    """Compare the size of an IDX file with what its header says; torchvision checks neither."""
+    with path.open("rb") as file:
+        head = file.read(4)
+        count = head[3] if len(head) == 4 and head[:3] == b"\0\0\x08" else 0
+        sides = np.frombuffer(file.read(4 * count), dtype=">u4")
+    expected = 4 + 4 * count + math.prod(int(side) for side in sides)
+    size = path.stat().st_size
+    if not count or len(sides) != count or size != expected:
+        raise JeatError(
+            f"`{path}` is damaged ({size:,} bytes do not fit its header)",
+            f"delete it and run again, to have it made anew{ELSEWHERE}",
+        )

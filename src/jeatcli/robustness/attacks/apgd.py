@@ -1,0 +1,218 @@
+"""APGD: projected gradient ascent that finds its own step size (Croce and Hein 2020a)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from ...core import pgd
+from .batch import Batch, Found, Plan
+from .surrogate import Search
+
+Loss = Callable[[Tensor, Batch], Tensor]
+
+# The paper's constants: the share of a step that is the gradient's (the rest is momentum), the
+# share of rising steps below which the step size is halved, and the length of the periods after
+# which that is asked, as shares of all steps: the first, the decrease, the shortest.
+MOMENTUM = 0.75
+RISING = 0.75
+FIRST, DECREASE, SHORTEST = 0.22, 0.03, 0.06
+
+
+@dataclass
+class Rows:
+    """The state of the ascent, a row for each pair of an image and a class to try.
+
+    Args:
+        batch: The images, `toward` set where there are classes to try.
+        image: Each row's image, a place in the batch of the attack (n,).
+        moved: The present iterate; `last` is the one before it.
+        gradient: Of the loss at `moved`.
+        best: The iterate of highest loss; `best_gradient` is the gradient there.
+        highest: The highest loss (n,), and in `highest_before` that of the last check.
+        value: The loss of the last step (n,).
+        rises: How many steps rose since the last check (n,).
+        halved: Whether the last check halved the step size (n,).
+        size: The step size (n, 1, 1, 1), in the [0, 1] pixel scale.
+    """
+
+    batch: Batch
+    image: Tensor
+    moved: Tensor
+    last: Tensor
+    gradient: Tensor
+    best: Tensor
+    best_gradient: Tensor
+    highest: Tensor
+    highest_before: Tensor
+    value: Tensor
+    rises: Tensor
+    halved: Tensor
+    size: Tensor
+
+    def take(self, keep: Tensor) -> Rows:
+        """Return the rows at the places `keep` alone."""
+        parts = {each.name: getattr(self, each.name) for each in fields(self)}
+        batch = parts.pop("batch").take(keep)
+        return Rows(batch, **{name: part[keep] for name, part in parts.items()})
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """APGD on one loss.
+
+    Args:
+        search: The classifier.
+        loss: What is raised, of the logits and the rows.
+        ball: The threat model.
+        steps: Number of steps.
+        draws: How many gradients are averaged at each point, for classifiers that draw at random.
+    """
+
+    search: Search
+    loss: Loss
+    ball: pgd.Ball
+    steps: int
+    draws: int = 1
+
+    def run(self, batch: Batch, image: Tensor, start: Tensor, found: Found) -> None:
+        """Ascend from `start`, and add what breaks to `found`; broken images leave at once."""
+        rows = self._begin(batch, image, start, found)
+        period = max(int(FIRST * self.steps), 1)
+        since = 0
+        for step in range(self.steps):
+            if not len(rows.image):
+                return
+            self.search.on_step(step)
+            moved = self._move(rows, 1.0 if step == 0 else MOMENTUM)
+            last = step == self.steps - 1
+            values, gradient, logits = self._evaluate(rows.batch, moved, gradient=not last)
+            broken = self.search.broken(rows.batch, moved, logits)
+            found.add(rows.image, moved, broken)
+            rows = self._advance(rows, moved, values, gradient)
+            since += 1
+            if since == period:
+                rows = self._check(rows, period)
+                since, period = 0, max(period - self._share(DECREASE), self._share(SHORTEST))
+            rows = self._without_broken(rows, found)
+        if self.search.transfers or not self.search.exact:
+            self._confirm(rows, found)
+
+    def _share(self, share: float) -> int:
+        return max(int(share * self.steps), 1)
+
+    def _begin(self, batch: Batch, image: Tensor, start: Tensor, found: Found) -> Rows:
+        values, gradient, logits = self._evaluate(batch, start)
+        found.add(image, start, self.search.broken(batch, start, logits))
+        zeros = torch.zeros_like(values)
+        size = torch.full_like(values, 2 * self.ball.eps).view(-1, 1, 1, 1)
+        rows = Rows(
+            batch,
+            image,
+            moved=start,
+            last=start,
+            gradient=gradient,
+            best=start,
+            best_gradient=gradient,
+            highest=values,
+            highest_before=values,
+            # The reference implementation compares the first step's loss with zero, not with
+            # the start's; published numbers are its numbers.
+            value=zeros,
+            rises=zeros,
+            halved=torch.ones_like(values, dtype=torch.bool),
+            size=size,
+        )
+        return self._without_broken(rows, found)
+
+    def _evaluate(
+        self, batch: Batch, moved: Tensor, gradient: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return losses, their gradient (zeros if it is not wanted) and logits."""
+
+        def loss(logits: Tensor) -> Tensor:
+            return self.loss(logits, batch)
+
+        if not gradient:
+            with torch.no_grad():
+                logits = self.search(moved)
+                return loss(logits), torch.zeros_like(moved), logits
+        total = torch.zeros_like(moved)
+        for _ in range(self.draws):
+            values, drawn, logits = self.search.gradient(loss, moved)
+            total += drawn
+        return values, total / self.draws, logits
+
+    def _move(self, rows: Rows, share: float) -> Tensor:
+        """Step along the gradient, then go `share` of the way and on by the rest as before."""
+        x, moved = rows.batch.x, rows.moved
+        ahead = moved + self.ball.step(rows.gradient, rows.size)
+        ahead = self.ball.project(ahead, x).clamp_(0, 1)
+        mixed = moved + share * (ahead - moved) + (1 - share) * (moved - rows.last)
+        return self.ball.project(mixed, x).clamp_(0, 1)
+
+    def _advance(self, rows: Rows, moved: Tensor, values: Tensor, gradient: Tensor) -> Rows:
+        better = values > rows.highest
+        wide = better.view(-1, 1, 1, 1)
+        return replace(
+            rows,
+            moved=moved,
+            last=rows.moved,
+            gradient=gradient,
+            best=torch.where(wide, moved, rows.best),
+            best_gradient=torch.where(wide, gradient, rows.best_gradient),
+            highest=torch.where(better, values, rows.highest),
+            value=values,
+            rises=rows.rises + (values > rows.value),
+        )
+
+    def _check(self, rows: Rows, period: int) -> Rows:
+        """Halve the steps of rows that do not get on, and send these back to their best point."""
+        stuck = ~rows.halved & (rows.highest_before >= rows.highest)
+        halve = (rows.rises <= RISING * period) | stuck
+        wide = halve.view(-1, 1, 1, 1)
+        return replace(
+            rows,
+            moved=torch.where(wide, rows.best, rows.moved),
+            gradient=torch.where(wide, rows.best_gradient, rows.gradient),
+            size=torch.where(wide, rows.size / 2, rows.size),
+            halved=halve,
+            highest_before=rows.highest,
+            rises=torch.zeros_like(rows.rises),
+        )
+
+    def _without_broken(self, rows: Rows, found: Found) -> Rows:
+        gone = found.broken[rows.image]
+        return rows.take((~gone).nonzero().squeeze(1)) if gone.any() else rows
+
+    def _confirm(self, rows: Rows, found: Found) -> None:
+        """Ask the judge about the best points: another one, or a coarse search, may miss some."""
+        if len(rows.image):
+            found.add(rows.image, rows.best, self.search.judged(rows.batch, rows.best))
+
+
+def from_starts(
+    ascent: Ascent, batch: Batch, plan: Plan, restarts: int, classes: Tensor | None = None
+) -> Tensor:
+    """Run APGD from random starts on the ball's surface, on each restart the images still left.
+
+    Args:
+        ascent: What to run.
+        batch: The images.
+        plan: For the seed.
+        restarts: Number of starts.
+        classes: Classes to try for each image (n, T), side by side; None for none.
+
+    Returns:
+        Adversarial images where there are any, else the images as they are.
+    """
+    found = Found(batch)
+    for restart, left, part in found.restarts(restarts, ascent.search):
+        toward = None if classes is None else classes[left]
+        rows, draws = part.tries(plan.seed, restart, toward)
+        start = torch.cat([ascent.ball.edge(part.x, rng) for rng in draws])
+        ascent.run(rows, left.repeat(len(draws)), start, found)
+    return found.images

@@ -1,0 +1,23 @@
+"""PGD on the margin of the logits, the loss of Carlini and Wagner (2017)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .batch import Batch, Plan
+from .projected import ascend_from_starts, usual_step
+from .surrogate import Search
+
+
+def perturb(
+    search: Search,
+    batch: Batch,
+    plan: Plan,
+    *,
+    steps: int = 20,
+    step_size: float | None = None,
+    restarts: int = 1,
+) -> Tensor:
+    """Return the last iterates of the ascent of max_{k != y} f[k] - f[y] inside the ball."""
+    size = usual_step(plan, steps) if step_size is None else step_size
+    return ascend_from_starts(search, batch, plan, "margin", steps, size, restarts)

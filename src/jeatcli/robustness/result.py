@@ -1,0 +1,84 @@
+"""What an evaluation under attack found, and the attacked images as a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..runtime.files import write_atomic
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """What `attack` found; accuracies are fractions of all n images.
+
+    Args:
+        run: The model's name.
+        dataset: Whose test images were attacked.
+        method: That trained the model, or `foreign`.
+        attacks: What was asked for: `fast` and `quick` are parts of AutoAttack, not AutoAttack.
+        n: Number of images.
+        clean: Share that is classified correctly.
+        robust: Share that is classified correctly and that no attack broke.
+        norm, eps: The threat model, in the [0, 1] pixel scale.
+        target: The class that the attacks aim at, or None.
+        transfer_from: The model that the attacks saw, or None for the model itself.
+        search: What the attacks computed in, `bf16` or `fp32`; the verdict is always fp32.
+        per_attack: For each attack in turn: `robust` after it, `broken` images, the images that
+            went `forward` and `backward` through the network, the gradients that were `nan`,
+            `seconds`, and its options. An
+            attack sees only the images that those before it left.
+        warnings: Reasons to doubt the result: `name`, the section of docs/attacks.md, and `text`.
+        seconds, device, seed, version: Of the computation.
+        key: A digest of the weights, the images and the settings.
+        samples: Per image: `index` in the test set, `correct`, and `broken_by` with the attack's
+            name or None.
+    """
+
+    run: str
+    dataset: str
+    method: str
+    attacks: tuple[str, ...]
+    n: int
+    clean: float
+    robust: float
+    norm: str
+    eps: float
+    target: str | None
+    transfer_from: str | None
+    search: str
+    per_attack: dict[str, dict[str, Any]]
+    warnings: list[dict[str, str]]
+    seconds: float
+    device: str
+    seed: int
+    key: str
+    version: str
+    samples: dict[str, list[Any]]
+
+
+def save_images(result: Robustness, images: Tensor, labels: Tensor, path: Path) -> None:
+    """Write the images as attacked: broken ones adversarial, the others as they are.
+
+    Tensors: `images` (n, C, H, W) float32 in [0, 1], `labels`, `index` in the test set, and
+    `broken`, 1 where an attack broke the image; in the header the result without its verdicts.
+
+    Raises:
+        JeatError: If the file cannot be written.
+    """
+    broken = [name is not None for name in result.samples["broken_by"]]
+    tensors = {
+        "images": images.contiguous(),
+        "labels": labels.cpu(),
+        "index": torch.tensor(result.samples["index"]),
+        "broken": torch.tensor(broken, dtype=torch.uint8),
+    }
+    settings = {k: v for k, v in asdict(result).items() if k not in ("samples", "seconds")}
+    header = {"jeat": json.dumps(settings)}
+    write_atomic(path, lambda beside: save_file(tensors, beside, header))

@@ -1,0 +1,117 @@
+"""Which processor computes, and how precisely."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from ..errors import JeatError, UsageProblem, unknown
+from . import launch
+
+
+def pick(name: str = "auto") -> torch.device:
+    """Return the device called `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    `auto` is the first of CUDA, Apple's MPS and the CPU that is there.
+
+    Raises:
+        JeatError: If there is no such device here.
+    """
+    if launch.several() and name.startswith("cuda:"):
+        raise UsageProblem(
+            f"`{name}` cannot be the device of several processes",
+            "leave `--device` out: each process takes a device of its own",
+        )
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        return _exact(_own_cuda())
+    if name == "auto":
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
+        raise unknown("device", name, ["auto", "cpu", "cuda", "cuda:N", "mps"])
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": _mps_count()}[kind]
+    if int(index or 0) >= count:
+        have = f"{kind} devices here: {count}" if count else f"there is no {kind} device here"
+        raise JeatError(f"device `{name}` does not exist; {have}", "use `--device auto` or `cpu`")
+    return _exact(torch.device(name))
+
+
+def _own_cuda() -> torch.device:
+    """Return the CUDA device of this process: `torchrun` gives each of a machine its own.
+
+    Raises:
+        UsageProblem: If there are more processes than devices.
+    """
+    if not launch.several():
+        return torch.device("cuda")
+    number, count = launch.local_number(), torch.cuda.device_count()
+    if number >= count:
+        raise UsageProblem(
+            f"there are more processes on this machine than CUDA devices, which are {count}",
+            f"use `torchrun --nproc-per-node {count}`, or `--device cpu`",
+        )
+    device = torch.device("cuda", number)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _exact(device: torch.device) -> torch.device:
+    """Keep float32 what it says on CUDA, where TF32 would round its products to ten bits.
+
+    And keep a resumed run what the uninterrupted one is: convolutions are by algorithms that add
+    in one order, which are not chosen by a race.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+    return device
+
+
+def _mps_count() -> int:
+    return int(torch.backends.mps.is_available())
+
+
+def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
+    """Return what the networks compute in: bfloat16, or None for float32.
+
+    `auto` takes bfloat16 where the processor has instructions for it. On CUDA it says so; on a
+    CPU the answer is measured, because libraries emulate what the processor lacks, at a third
+    of the speed.
+
+    Raises:
+        UsageProblem: If bf16 is asked for where it cannot be computed.
+    """
+    if precision == "fp32":
+        return None
+    if device.type == "cuda":
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = device.type == "cpu" and (precision == "bf16" or _faster_in_bf16())
+    if able:
+        return torch.bfloat16
+    if precision == "bf16":
+        raise UsageProblem(f"bf16 is not to be had on `{device}`", "use `--precision fp32`")
+    return None
+
+
+def _faster_in_bf16(size: int = 512, rounds: int = 5) -> bool:
+    """Time a matrix product in both types; hardware for bf16 wins by a factor of two and more."""
+    matrix = torch.ones(size, size)
+    fastest = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        operand = matrix.to(dtype)
+        times = []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            operand @ operand
+            times.append(time.perf_counter() - start)
+        fastest[dtype] = min(times)
+    return fastest[torch.bfloat16] < 0.75 * fastest[torch.float32]
+
+
+def precision_name(dtype: torch.dtype | None) -> str:
+    """Return `bf16` or `fp32`."""
+    return "bf16" if dtype is torch.bfloat16 else "fp32"

@@ -1,0 +1,209 @@
+"""Fetch published files: several mirrors in turn, checked, and never half there."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import hashlib
+import os
+import shutil
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+
+from ..errors import JeatError
+from .progress import SILENT, Reporter
+
+# Seconds without a byte after which a mirror is given up.
+TIMEOUT = 30.0
+CHUNK = 1 << 16
+# A running download touches its part every few seconds: one as old as this is a dead process's.
+STALE_SECONDS = 3600.0
+# By the number of hexadecimal digits. MD5 is what the data sets' authors publish; it guards
+# against accidents, not attackers.
+_DIGESTS: dict[int, tuple[str, Callable[[], hashlib._Hash]]] = {
+    32: ("MD5", partial(hashlib.md5, usedforsecurity=False)),
+    64: ("SHA-256", hashlib.sha256),
+}
+
+
+class _MirrorFailed(Exception):
+    """One mirror did not deliver the file; the next may."""
+
+
+def fetch(
+    name: str,
+    mirrors: Sequence[str],
+    expected: str,
+    folder: Path,
+    reporter: Reporter = SILENT,
+    *,
+    download: bool = True,
+    instead: str = "",
+) -> Path:
+    """Return `folder/name`, downloaded from the first of `mirrors` that delivers it whole.
+
+    A file that is there with the right checksum is used; a damaged one is fetched anew and
+    stays as it is until the new one has arrived.
+
+    Args:
+        name: File name.
+        mirrors: Addresses, the best first.
+        expected: MD5 or SHA-256 of the file, hexadecimal.
+        folder: Where the file lies or shall lie.
+        reporter: Hears of progress and of each mirror's failure.
+        download: Whether the network may be used.
+        instead: What else would do in place of the file, for the error's hint.
+
+    Raises:
+        JeatError: If the file is neither there nor to be had, or cannot be written.
+    """
+    target = folder / name
+    trouble = _trouble(target, expected)
+    if trouble is None:
+        return target
+    failures = []
+    if download:
+        if target.exists():
+            reporter.warn(f"{trouble}: downloading it anew")
+        for url in mirrors:
+            try:
+                _download(url, target, expected, reporter)
+            except _MirrorFailed as failure:
+                failures.append(f"{urlsplit(url).netloc}: {failure}")
+                reporter.say(f"cannot download `{name}` from {failures[-1]}")
+            else:
+                return target
+    why = f"could not be downloaded ({'; '.join(failures)})" if download else "downloading is off"
+    addresses = " or ".join(mirrors)
+    raise JeatError(
+        f"{trouble}, and {why}",
+        f"put the file with {_named(expected)} into `{folder}`, from {addresses}{instead}",
+    )
+
+
+def checksum(path: Path, digits: int = 32) -> str:
+    """Return the MD5 of the file at `path`, or with 64 digits its SHA-256, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, _DIGESTS[digits][1]).hexdigest()
+
+
+def _digest(expected: str) -> hashlib._Hash:
+    return _DIGESTS[len(expected)][1]()
+
+
+def _named(digest: str) -> str:
+    return f"{_DIGESTS[len(digest)][0]} {digest}"
+
+
+@contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """Give a path beside `target` to fill with a file or a directory, then rename it to `target`.
+
+    Whatever happens, nothing unfinished stays behind; where another process has put a
+    directory at `target` meanwhile, that one is kept.
+
+    Raises:
+        JeatError: If it cannot be written there.
+    """
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
+        yield part
+        _rename(part, target)
+    except OSError as problem:
+        raise JeatError(
+            f"cannot write `{target}`: {problem.strerror or problem}",
+            "free some space, or choose a writable folder (`--data-dir`, `JEAT_DATA_DIR`, "
+            "`JEAT_CACHE_DIR`)",
+        ) from problem
+    finally:
+        _remove(part)
+
+
+def _trouble(target: Path, expected: str) -> str | None:
+    """Say what is wrong with the file at `target`, or return None if it is as published."""
+    try:
+        if not target.is_file():
+            return f"`{target}` is absent"
+        found, size = checksum(target, len(expected)), target.stat().st_size
+    except OSError as problem:
+        return f"`{target}` cannot be read ({problem.strerror or problem})"
+    if found == expected:
+        return None
+    return (
+        f"`{target}` is damaged ({size:,} bytes with {_named(found)}, which should be {expected})"
+    )
+
+
+def _download(url: str, target: Path, expected: str, reporter: Reporter) -> None:
+    request = urllib.request.Request(url, headers={"User-Agent": "jeat-cli"})
+    digest, size = _digest(expected), 0
+    with _network():
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    with response, beside(target) as part, part.open("wb") as file:
+        total = int(response.headers.get("Content-Length") or 0)
+        with reporter.track(f"downloading {target.name}", total, "byte") as bar:
+            while chunk := _read(response):
+                file.write(chunk)
+                digest.update(chunk)
+                size += len(chunk)
+                bar(len(chunk))
+        if size < total:
+            raise _MirrorFailed(f"the connection broke after {size:,} of {total:,} bytes")
+        if (found := digest.hexdigest()) != expected:
+            raise _MirrorFailed(f"it sent {size:,} bytes with {_named(found)}, not {expected}")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read(response: HTTPResponse) -> bytes:
+    with _network():
+        chunk: bytes = response.read(CHUNK)
+    return chunk
+
+
+@contextmanager
+def _network() -> Iterator[None]:
+    """Tell the network's errors from the disk's, which are OSErrors alike."""
+    try:
+        yield
+    except HTTPError as problem:
+        problem.close()
+        raise _MirrorFailed(f"HTTP {problem.code} {problem.reason}") from problem
+    except URLError as problem:
+        raise _MirrorFailed(str(problem.reason)) from problem
+    except (OSError, HTTPException) as problem:
+        raise _MirrorFailed(str(problem) or type(problem).__name__) from problem
+
+
+def _rename(part: Path, target: Path) -> None:
+    try:
+        os.replace(part, target)
+    except OSError as problem:
+        already_there = problem.errno in (errno.ENOTEMPTY, errno.EEXIST)
+        if not (already_there and target.is_dir()):
+            raise
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed processes have left beside `target`."""
+    for part in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime > STALE_SECONDS:
+                _remove(part)
+
+
+def _remove(part: Path) -> None:
+    with suppress(OSError):
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink()

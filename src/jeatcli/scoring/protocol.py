@@ -1,0 +1,128 @@
+"""Everything that a score depends on, and whether it compares with the published ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints.model import Model
+from ..data.images import Images
+from ..data.provenance import Provenance
+from . import fidelity, inception
+
+# What the published numbers on CIFAR-10 are taken with.
+PUBLISHED_NUM = 50_000
+PUBLISHED_REFERENCE = ("cifar10", "train")
+PUBLISHED_SPLITS = 10
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How images were judged.
+
+    Args:
+        origin: How the images came to be.
+        extractor: What turned images into features: a classifier, or Inception's weights.
+        reference: What they were compared with.
+        split: Of the reference's data set.
+        num: Number of images.
+        settings: `splits`, `kid_subsets`, `kid_subset_size` and `neighbours` as they were used.
+    """
+
+    origin: Provenance
+    extractor: Model | Path
+    reference: Images
+    split: str
+    num: int
+    settings: Mapping[str, int]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the protocol, ready for JSON."""
+        features, sampling = self._features(), self.origin.sampling
+        return {
+            "n": self.num,
+            "reference": {
+                "dataset": self.reference.name,
+                "split": self.split,
+                "n": len(self.reference),
+            },
+            "features": features,
+            **self.settings,
+            "shuffle_seed": fidelity.SHUFFLE_SEED,
+            "rounding": self._rounding(),
+            "classes": self._classes(),
+            "selection": self.origin.selection or ("none" if sampling else "not known"),
+            "versions": {name: version(name) for name in ("jeat-cli", "torch-fidelity", "torch")},
+            "comparable": self._comparable(features["sha256"]),
+            "sampling": None if sampling is None else dict(sampling),
+        }
+
+    def _rounding(self) -> str:
+        if self.origin.lossy:
+            return "as stored, in a lossy format"
+        return "floor(255 x + 0.5), as PNG" if self.origin.sampling else "as stored"
+
+    def _features(self) -> dict[str, Any]:
+        if isinstance(self.extractor, Model):
+            return {
+                "kind": "run",
+                "run": self.extractor.name,
+                "path": str(self.extractor.path),
+                "sha256": inception.checksum(self.extractor.path),
+            }
+        grey = self.reference.shape[0] == 1
+        return {
+            "kind": "inception",
+            "path": str(self.extractor),
+            "sha256": inception.checksum(self.extractor),
+            "grey": "repeated in three channels" if grey else None,
+        }
+
+    def _classes(self) -> str:
+        if self.origin.classes is None:
+            return "not known"
+        counts = sorted(self.origin.classes.values())
+        least, most = counts[0], counts[-1]
+        between = " or " if most == least + 1 else " to "
+        return f"{len(counts)}, {least}{f'{between}{most}' if most > least else ''} of each"
+
+    def _balanced(self) -> bool:
+        counts = (self.origin.classes or {}).values()
+        return len(counts) == len(self.reference.classes) and max(counts) <= min(counts) + 1
+
+    def _comparable(self, checksum: str) -> str:
+        """Tell whether the numbers stand beside the published ones, and if not, why."""
+        reasons = [*self._of_judgement(checksum), *self._of_images()]
+        return f"no: {'; '.join(reasons)}" if reasons else "yes, with IS and FID on CIFAR-10"
+
+    def _of_judgement(self, checksum: str) -> list[str]:
+        reasons = []
+        if self.num != PUBLISHED_NUM:
+            reasons.append(f"{self.num:,} images instead of {PUBLISHED_NUM:,}")
+        if (self.reference.name, self.split) != PUBLISHED_REFERENCE:
+            reasons.append(f"reference {self.reference.name} {self.split}, not cifar10 train")
+        if isinstance(self.extractor, Model):
+            reasons.append(f"features of `{self.extractor.name}`, not of Inception")
+            if (self.origin.sampling or {}).get("weights") == self.extractor.fingerprint:
+                reasons.append("the run judges itself")
+        elif checksum != inception.SHA256:
+            reasons.append("weights that are not the published Inception file")
+        if self.settings["splits"] != PUBLISHED_SPLITS:
+            reasons.append(f"{self.settings['splits']} splits instead of {PUBLISHED_SPLITS}")
+        return reasons
+
+    def _of_images(self) -> list[str]:
+        """Return what of the images' own making stands between them and the published numbers."""
+        reasons = ["pixels of a lossy format"] if self.origin.lossy else []
+        if self.origin.sampling is None:
+            return [*reasons, "how the images were chosen is not known"]
+        if selection := self.origin.selection:
+            reasons.append(f"selected images: {selection}")
+        if pictures := self.origin.pictures:
+            reasons.append(f"images that start at {pictures}")
+        if not self._balanced():
+            reasons.append(f"classes of unequal size: {self._classes()}")
+        return reasons

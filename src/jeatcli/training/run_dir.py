@@ -1,0 +1,140 @@
+"""A run's directory: opened or refused, made, locked, and what it says of the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints import runs
+from ..errors import JeatError
+from ..runtime.files import write_atomic
+from ..runtime.progress import SILENT, Reporter
+from .config_file import read_config, to_toml
+from .settings import TrainConfig, differing
+
+
+def run_name(config: TrainConfig) -> str:
+    """Return the name of a run that was given none."""
+    dataset = config.dataset
+    if dataset.startswith("folder:"):
+        dataset = Path(dataset.removeprefix("folder:")).expanduser().resolve().name
+    return f"{dataset}-{config.method}-{config.arch}".replace(".", "_")
+
+
+def compare(folder: Path, config: TrainConfig) -> TrainConfig:
+    """Compare the run that may be in `folder` with `config`; return what it is to go on with.
+
+    Raises:
+        JeatError: If another run is there, with the settings that differ.
+    """
+    if not _anything_in(folder):
+        return config
+    if not (folder / runs.CONFIG_FILE).is_file():
+        raise JeatError(
+            f"`{folder}` exists and is no run: it has no `config.toml`",
+            "name another place with `-o`, or move it aside and start there with `--force`",
+        )
+    theirs = read_config(folder / runs.CONFIG_FILE)
+    if keys := differing(config, theirs):
+        raise JeatError(
+            f"`{folder}` is a run with another {_list(keys)}",
+            f"go on with it by `jeat train -c {folder}/config.toml -o {folder}`, "
+            "start another with `-o NAME`, or start this one over with `--force`",
+        )
+    return replace(config, precision=theirs.precision)
+
+
+def _anything_in(folder: Path) -> bool:
+    """Tell whether a directory holds more than the lock and beginnings of a killed process."""
+    return folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir())
+
+
+def _list(keys: Sequence[str]) -> str:
+    return ", ".join(f"`{key}`" for key in keys)
+
+
+def set_aside(folder: Path) -> None:
+    """Move what is in the run's place to `NAME~1`, or the first number that is free.
+
+    Raises:
+        JeatError: If another process trains the run that is there.
+    """
+    if not _anything_in(folder):
+        return
+    free = (k for k in range(1, 1_000_000) if not _aside(folder, k).exists())
+    with locked(folder):
+        folder.rename(_aside(folder, next(free)))
+
+
+def create(folder: Path, config: TrainConfig) -> None:
+    """Make the run's directory and write its configuration, if it is not there."""
+    path = folder / runs.CONFIG_FILE
+    if not path.is_file():
+        text = to_toml(config)
+        write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def _aside(folder: Path, number: int) -> Path:
+    return folder.with_name(f"{folder.name}~{number}")
+
+
+def epochs_done(folder: Path) -> int | None:
+    """Return the number of epochs of a run that has finished and is whole, else None."""
+    model = folder / runs.MODEL_FILE
+    try:
+        header = runs.read_header(model) if model.is_file() else {}
+    except runs.CutShort:  # the state writes it anew
+        return None
+    return int(header["epoch"]) if header.get("finished") else None
+
+
+def last_line(folder: Path) -> dict[str, Any]:
+    """Return the last line of the run's log, empty if there is none that is whole."""
+    path = folder / runs.LOG_FILE
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    try:
+        found: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+    except ValueError:  # half a line, from a kill or a full disk
+        return {}
+    return found
+
+
+def clear_stale(folder: Path) -> None:
+    """Remove the unfinished files of a process that was killed; the caller holds the lock."""
+    for pattern in (".*.safetensors.*.tmp", ".*.toml.*.tmp", ".*.jsonl.*.tmp"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+    for path in folder.glob("samples/.epoch-*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path, reporter: Reporter = SILENT) -> Iterator[None]:
+    """Keep a second process off the run; the system frees the lock of one that died.
+
+    Some network and FUSE file systems have no locks: the reporter warns, and the run goes on.
+
+    Raises:
+        JeatError: If another process trains this run.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks
+        yield
+        return
+    with (folder / ".lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise JeatError(
+                f"another process is training `{folder}`", "wait for it, or name another `-o`"
+            ) from None
+        except OSError as problem:
+            reporter.warn(
+                f"`{folder}` cannot be locked ({problem.strerror}); start no second process there"
+            )
+        yield
