@@ -48,7 +48,7 @@ def save_model(path: Path, classifier: Classifier, meta: Meta, statistics: Class
         "statistics.factor": statistics.factor.half(),
         "statistics.ridge": statistics.ridge,
     }
-    _save(path, tensors, asdict(meta))
+    write_tensors(path, tensors, asdict(meta))
 
 
 def load(
@@ -122,11 +122,11 @@ def _load(path: Path, device: torch.device, foreign: Foreign | None, reporter: R
 
 def _ours(path: Path, header: dict[str, Any], device: torch.device) -> Model:
     meta = _meta(path, header)
-    tensors = _read(path)
+    tensors = read_tensors(path)
     classifier = network(meta)
     try:
-        classifier.load_state_dict(_under("classifier.", tensors))
-        parts = _under("statistics.", tensors)
+        classifier.load_state_dict(under_prefix("classifier.", tensors))
+        parts = under_prefix("statistics.", tensors)
         statistics = ClassStatistics(
             parts["mean"].float(), parts["factor"].float(), parts["ridge"].float()
         )
@@ -176,7 +176,7 @@ def save_state(path: Path, trainer: Trainer, extra: Mapping[str, Tensor]) -> Non
     }
     images = trainer.loader.images.digest
     header = {"step": trainer.step, "attempt": trainer.attempt, "images": images}
-    _save(path, tensors, {**header, "schema": runs.SCHEMA, "version": version("jeat-cli")})
+    write_tensors(path, tensors, {**header, "schema": runs.SCHEMA, "version": version("jeat-cli")})
 
 
 def load_state(path: Path, trainer: Trainer) -> dict[str, Tensor]:
@@ -198,16 +198,16 @@ def load_state(path: Path, trainer: Trainer) -> dict[str, Tensor]:
             f"put those back, or {start_over}",
         )
     # To the CPU first, for Apple's devices have no float64; each goes where its like is.
-    tensors = _read(path)
+    tensors = read_tensors(path)
     try:
-        trainer.model.load_state_dict(_under("model.", tensors))
-        trainer.average.model.load_state_dict(_under("average.", tensors))
-        load_optimizer_tensors(trainer.optimizer, _under("optimizer.", tensors))
-        trainer.method.load_state(_part(trainer, _under("method.", tensors)))
+        trainer.model.load_state_dict(under_prefix("model.", tensors))
+        trainer.average.model.load_state_dict(under_prefix("average.", tensors))
+        load_optimizer_tensors(trainer.optimizer, under_prefix("optimizer.", tensors))
+        trainer.method.load_state(_part(trainer, under_prefix("method.", tensors)))
         trainer.step, trainer.attempt = int(header["step"]), int(header["attempt"])
     except (RuntimeError, KeyError, ValueError) as problem:
         raise JeatError(f"`{path}` does not fit this run: {problem}", start_over) from problem
-    return _under("extra.", tensors)
+    return under_prefix("extra.", tensors)
 
 
 def _one_before(path: Path) -> str:
@@ -236,13 +236,13 @@ def _part(trainer: Trainer, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def _save(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     plain = {key: value.detach().contiguous() for key, value in tensors.items()}
     metadata = {"jeat": json.dumps(header)}
     write_atomic(path, lambda beside: save_file(plain, beside, metadata))
 
 
-def _read(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt", device=str(device)) as handle:
             return {key: handle.get_tensor(key) for key in sorted(handle.keys())}
@@ -252,5 +252,5 @@ def _read(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
         ) from problem
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def under_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
