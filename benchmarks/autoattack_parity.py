@@ -29,7 +29,7 @@ from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.model import Model
 from jeatcli.checkpoints.settings import Foreign
 from jeatcli.core.threat import Threat, parse_number
-from jeatcli.data import images as data
+from jeatcli.data.images import load_images, to_unit_range
 from jeatcli.robustness.attacks.attack import make_attack, parts
 from jeatcli.robustness.attacks.batch import Batch, Plan
 from jeatcli.robustness.attacks.surrogate import Search
@@ -154,8 +154,8 @@ def chosen(given: argparse.Namespace) -> Case:
     """Return what the options name, the images alone that are classified correctly, and tell it."""
     logging.getLogger("auto-attack").setLevel(logging.ERROR)
     model = subject(given)
-    images = data.load(model.meta.dataset, "test").first(given.n).to(model.device)
-    x = data.unit(images.x)
+    images = load_images(model.meta.dataset, "test").first(given.n).to(model.device)
+    x = to_unit_range(images.x)
     with torch.no_grad():
         correct = model.classifier(x).argmax(1) == images.y
     threat = Threat(given.norm, model.meta.threat.eps if given.eps is None else given.eps)

@@ -23,7 +23,8 @@ from jeatcli.core import pgd
 from jeatcli.robustness.attacks import apgd_ce, apgd_dlr, apgd_t
 from jeatcli.robustness.attacks.apgd import Ascent, Loss
 from jeatcli.robustness.attacks.attack import make_attack
-from jeatcli.robustness.attacks.batch import Batch, Found, Plan
+from jeatcli.robustness.attacks.batch import Batch, Plan
+from jeatcli.robustness.attacks.restarts import Found
 from jeatcli.robustness.attacks.surrogate import Search
 from jeatcli.robustness.attacks.targets import likeliest
 

@@ -32,10 +32,10 @@ from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.model import Model
 from jeatcli.core import energy
 from jeatcli.core.models.classifier import Classifier
-from jeatcli.data import images
+from jeatcli.data.images import load_images, to_unit_range
 from jeatcli.robustness import evaluate
 from jeatcli.sampling import sample
-from jeatcli.training.settings import resolve
+from jeatcli.training.resolve import resolve
 from jeatcli.training.train import train
 
 METHODS = ("standard", "noise", "at", "prejeat", "jem", "jeat")
@@ -99,9 +99,9 @@ def measure(run: str, judge: Classifier, seconds: float) -> Row:
 def distance(model: Model, judge: Classifier, **descent: Any) -> float:
     """Return the Frechet distance between samples and training images in the judge's features."""
     drawn = sample.sample(model, num=SAMPLES, **descent)
-    real = images.load("digits", "train")
+    real = load_images("digits", "train")
     rounded = (drawn.images * 255).round() / 255
-    return frechet_distance(judge.features(rounded), judge.features(images.unit(real.x)))
+    return frechet_distance(judge.features(rounded), judge.features(to_unit_range(real.x)))
 
 
 def frechet_distance(left: Tensor, right: Tensor) -> float:
@@ -117,8 +117,8 @@ def frechet_distance(left: Tensor, right: Tensor) -> float:
 @torch.no_grad()
 def rise_of_energy(model: Model) -> tuple[float, float]:
     """Return the mean rise of E(x, y) at l2 distance 1.2 in random directions, and its height."""
-    test = images.load("digits", "test")
-    x, generator = images.unit(test.x), torch.Generator().manual_seed(0)
+    test = load_images("digits", "test")
+    x, generator = to_unit_range(test.x), torch.Generator().manual_seed(0)
     centre = energy.joint(model.classifier(x), test.y)
     rises = []
     for _ in range(DIRECTIONS):
@@ -167,7 +167,7 @@ def main() -> None:
     if given.out:
         given.out.write_text(json.dumps([asdict(row) for row in rows], indent=1))
     real = [
-        judge.features(images.unit(images.load("digits", split).x)) for split in ("test", "train")
+        judge.features(to_unit_range(load_images("digits", split).x)) for split in ("test", "train")
     ]
     print(table(rows))
     print(f"\nFD between test and training images: {frechet_distance(*real):.1f}")

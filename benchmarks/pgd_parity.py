@@ -27,8 +27,8 @@ from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.model import Model
 from jeatcli.core import pgd
 from jeatcli.core.threat import Threat
-from jeatcli.data import images as data
 from jeatcli.data.facts import dataset_facts
+from jeatcli.data.images import load_images, to_unit_range
 from jeatcli.robustness.attacks.attack import make_attack
 from jeatcli.robustness.attacks.batch import Batch, Plan
 
@@ -98,8 +98,8 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=200)
     given = parser.parse_args()
     model = load(given.run)
-    images = data.load(model.meta.dataset, "test").first(given.n).to(model.device)
-    x, y = data.unit(images.x), images.y
+    images = load_images(model.meta.dataset, "test").first(given.n).to(model.device)
+    x, y = to_unit_range(images.x), images.y
     usual = dataset_facts(model.meta.dataset)
     print("| norm | library | robust | same verdict | largest difference | seconds |")
     print("| --- | --- | --- | --- | --- | --- |")

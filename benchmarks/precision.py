@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from jeatcli.robustness import evaluate
-from jeatcli.training.settings import resolve
+from jeatcli.training.resolve import resolve
 from jeatcli.training.train import train
 
 PRECISIONS: dict[str, dict[str, object]] = {

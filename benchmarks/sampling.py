@@ -24,7 +24,7 @@ from published_loops import plain
 from torch import Tensor, nn
 from train_step import seconds
 
-from jeatcli.acceleration.twins import quick
+from jeatcli.acceleration.twins import accelerate
 from jeatcli.checkpoints.model import Meta, Model, network
 from jeatcli.data.facts import DATASETS
 from jeatcli.data.pictures import to_uint8
@@ -32,7 +32,7 @@ from jeatcli.runtime import devices
 from jeatcli.sampling.drawing import Drawing
 from jeatcli.sampling.initializers import prepare
 from jeatcli.sampling.plan import Recipe
-from jeatcli.sampling.samplers import Descent
+from jeatcli.sampling.settings import Descent
 
 
 def untrained(arch: str, norm_layer: str, device: torch.device) -> Model:
@@ -78,7 +78,7 @@ def contenders(given: argparse.Namespace, device: torch.device) -> dict[str, Cal
     # Two batches more than are timed: one warms up, one is measured for its memory.
     labels = torch.arange(given.num + 2 * given.batch_size) % 10
     dtype = devices.autocast_type(given.precision, device)
-    fast = quick(model.classifier, dtype, given.compile)
+    fast = accelerate(model.classifier, dtype, given.compile)
     recipe = Recipe(model, descent, prepare("uniform", model), quick=fast)
     drawing = Drawing(recipe, labels, {})
     batches = ours(drawing, given.batch_size)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.settings import Foreign
-from jeatcli.sampling.samplers import OBJECTIVES
+from jeatcli.sampling.settings import OBJECTIVES
 from jeatcli.scoring.image_scores import Scores, image_scores
 
 SAMPLERS = ("sgld", "ascent", "pgd")

@@ -33,9 +33,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from jeatcli.core.rng import BatchRng, mix
 from jeatcli.errors import Interrupted
 from jeatcli.runtime import devices
-from jeatcli.training.callbacks import Saver
-from jeatcli.training.settings import TrainConfig, resolve
+from jeatcli.training.resolve import resolve
+from jeatcli.training.settings import TrainConfig
 from jeatcli.training.setup import Stage
+from jeatcli.training.state import Saver
 from jeatcli.training.survival import Survivor
 from jeatcli.training.trainer import Trainer
 

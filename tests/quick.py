@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jeatcli.training.settings import TrainConfig, resolve
+from jeatcli.training.resolve import resolve
+from jeatcli.training.settings import TrainConfig
 from jeatcli.training.train import TrainResult, train
 
 STEPS = {"attack_steps": 2, "sgld_steps": 2, "buffer_size": 100}
@@ -14,7 +15,7 @@ STEPS = {"attack_steps": 2, "sgld_steps": 2, "buffer_size": 100}
 def config(method: str = "standard", **settings: Any) -> TrainConfig:
     """Return a configuration of two epochs on 128 digits."""
     from jeatcli.methods import options_of
-    from jeatcli.training.settings import defaults
+    from jeatcli.training.resolve import defaults
 
     known = options_of(method, {}, defaults(method, "digits"), None)
     options = {key: value for key, value in STEPS.items() if key in known}

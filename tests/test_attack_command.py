@@ -14,7 +14,7 @@ from tiny import save_run
 
 from jeatcli.checkpoints import checkpoint
 from jeatcli.core.threat import Threat, fraction
-from jeatcli.data import images
+from jeatcli.data.images import load_images, to_unit_range
 from jeatcli.errors import UsageProblem
 from jeatcli.robustness import refusals
 from jeatcli.robustness.attacks.attack import resolve_attacks
@@ -91,7 +91,7 @@ def test_numbers_that_are_none(run: Path, tmp_path: Path, text: str, message: st
 
 def test_images_of_a_class(run: Path) -> None:
     attack("model", "--attack", "fgsm", "--class", "3")
-    y = images.load("digits", "test").y
+    y = load_images("digits", "test").y
     threes = (y == 3).nonzero().flatten().tolist()
     assert samples(run)["index"] == threes
     found = attack("model", "--attack", "fgsm", "--class", "3", "--target", "8", "-n", 5)
@@ -123,7 +123,7 @@ def test_saved_images_are_those_that_broke_the_model(run: Path, tmp_path: Path) 
     found = attack("model", "--attack", "pgd", "-n", 80, "--eps", 0.1, "--save", file)
     saved = load_file(file)
     model = checkpoint.load_each([run])[0]
-    x, y = images.unit(images.load("digits", "test").x[:80]), saved["labels"]
+    x, y = to_unit_range(load_images("digits", "test").x[:80]), saved["labels"]
     assert torch.equal(saved["index"], torch.arange(80))
     broken = saved["broken"].bool()
     assert 0 < broken.sum() == found["per_attack"]["pgd"]["broken"]

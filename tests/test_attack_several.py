@@ -17,11 +17,11 @@ from tiny import save_run
 
 from jeatcli.checkpoints import checkpoint
 from jeatcli.checkpoints.runs import MODEL_FILE
-from jeatcli.core import pgd
+from jeatcli.core import objectives, pgd
 from jeatcli.core.threat import NORMS
-from jeatcli.data import images as data
+from jeatcli.data.images import load_images
+from jeatcli.plots.robust_accuracy import plot
 from jeatcli.robustness import evaluate
-from jeatcli.robustness.compare import plot
 
 
 @pytest.fixture
@@ -150,9 +150,9 @@ def test_examples_of_another_model(home: Path) -> None:
     few: dict[str, Any] = {"attacks": ["fgsm"], "num": 100, "eps": 0.1, "exact": True}
     found = evaluate.attack(model, transfer_from=other, **few)
     assert found.transfer_from == "digits-jeat-small"
-    images = data.load("digits", "test").first(100)
+    images = load_images("digits", "test").first(100)
     x, y = images.x / 255, images.y
-    value = pgd.objective("ce", other.classifier, x, y)
+    value = objectives.objective("ce", other.classifier, x, y)
     moved = pgd.ascend(value, x, pgd.Linf(0.1), steps=1, step_size=0.1)
     clean, after = (model.classifier(each).argmax(1) == y for each in (x, moved))
     assert found.robust == pytest.approx((clean & after).float().mean().item())

@@ -13,8 +13,9 @@ from jeatcli.core import pgd
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.threat import Threat
 from jeatcli.robustness.attacks import fab, fab_t, squares
-from jeatcli.robustness.attacks.batch import Batch, Found, Plan
+from jeatcli.robustness.attacks.batch import Batch, Plan
 from jeatcli.robustness.attacks.fab_walk import Walk
+from jeatcli.robustness.attacks.restarts import Found
 from jeatcli.robustness.attacks.surrogate import Search
 
 

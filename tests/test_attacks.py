@@ -16,8 +16,9 @@ from jeatcli.core.threat import Threat
 from jeatcli.robustness.attacks import apgd_ce, fab_t, squares
 from jeatcli.robustness.attacks.apgd import Ascent, Rows
 from jeatcli.robustness.attacks.attack import make_attack
-from jeatcli.robustness.attacks.batch import Batch, Found, Plan
+from jeatcli.robustness.attacks.batch import Batch, Plan
 from jeatcli.robustness.attacks.projection import displacement
+from jeatcli.robustness.attacks.restarts import Found
 from jeatcli.robustness.attacks.surrogate import Search
 from jeatcli.robustness.attacks.targets import likeliest
 

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from jeatcli.checkpoints import checkpoint, runs
-from jeatcli.data import images as data
+from jeatcli.data.images import load_images
 from jeatcli.errors import JeatError
 
 
@@ -37,7 +37,7 @@ def rewrite(path: Path, **changes: object) -> None:
 
 def test_the_classifier_comes_back(trained: Path) -> None:
     model = checkpoint.load(trained)
-    images = data.load("digits", "test")
+    images = load_images("digits", "test")
     logits = model.classifier(images.x / 255)
     assert (logits.argmax(1) == images.y).float().mean() > 0.5
     assert not model.classifier.training
@@ -58,7 +58,7 @@ def test_every_file_of_a_run_may_be_read_by_whom_the_umask_lets(trained: Path) -
 
 
 def test_class_statistics_travel_with_the_weights(trained: Path) -> None:
-    images = data.load("digits", "train").first(128)
+    images = load_images("digits", "train").first(128)
     mean = checkpoint.load(trained).statistics.mean[3]
     known = (images.x[images.y == 3].float() / 255).mean(0)
     torch.testing.assert_close(mean, known, atol=1e-3, rtol=0)

@@ -13,8 +13,8 @@ from PIL import Image
 from tiny import save_run
 
 from jeatcli.checkpoints.model import Model
-from jeatcli.data import images as data
 from jeatcli.data import pictures
+from jeatcli.data.images import load_images
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.scoring import ood
 from jeatcli.scoring.calibration import calibrate
@@ -69,7 +69,7 @@ def test_auroc_is_the_share_of_pairs() -> None:
 
 
 def test_scores_are_those_of_the_logits(judge: Model) -> None:
-    images = data.load("digits", "test").x[:20]
+    images = load_images("digits", "test").x[:20]
     found = ood.own_scores(judge, images, batch_size=6)
     logits = judge.classifier(images.float() / 255).double()
     total = logits.exp().sum(1)
@@ -87,7 +87,7 @@ def test_scores_are_those_of_the_logits(judge: Model) -> None:
 
 
 def test_against_a_folder_by_pairs(judge: Model, tmp_path: Path) -> None:
-    test = data.load("digits", "test")
+    test = load_images("digits", "test")
     other = torch.rand(30, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     pictures.save_images(other, tmp_path / "noise")
     found = classifier_scores(judge, ood=[str(tmp_path / "noise")])

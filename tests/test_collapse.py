@@ -20,8 +20,8 @@ from jeatcli.core.rng import mix
 from jeatcli.errors import Diverged
 from jeatcli.runtime.progress import BarContext, Silent
 from jeatcli.training import divergence
-from jeatcli.training.callbacks import Saver
 from jeatcli.training.optimize import lr_factor
+from jeatcli.training.state import Saver
 from jeatcli.training.train import train
 from jeatcli.training.trainer import Metrics, Trainer
 

@@ -20,28 +20,30 @@ import pytest
 import torch
 
 from jeatcli.data import published
-from jeatcli.data.images import load
+from jeatcli.data.images import load_images
 from jeatcli.errors import JeatError, UsageProblem
 
 datasets = pytest.importorskip("torchvision.datasets")
 
 
 def test_limit_takes_the_first_images() -> None:
-    assert torch.equal(load("digits", "train", limit=7).x, load("digits", "train").x[:7])
+    assert torch.equal(
+        load_images("digits", "train", limit=7).x, load_images("digits", "train").x[:7]
+    )
     for limit in (0, -1, 1401):
         with pytest.raises(UsageProblem, match="which has 1,400"):
-            load("digits", "train", limit=limit)
+            load_images("digits", "train", limit=limit)
 
 
 def test_an_unknown_name_has_the_nearest() -> None:
     with pytest.raises(UsageProblem) as caught:
-        load("cifar-10", "train")
+        load_images("cifar-10", "train")
     assert "did you mean `cifar10`" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_cifar10_equals_torchvision(cifar10_root: Path, split: str) -> None:
-    images = load("cifar10", split, data_dir=cifar10_root, download=False)
+    images = load_images("cifar10", split, data_dir=cifar10_root, download=False)
     theirs = datasets.CIFAR10(cifar10_root, train=split == "train")
     assert images.x.is_contiguous()
     assert torch.equal(images.x.permute(0, 2, 3, 1), torch.from_numpy(theirs.data))
@@ -53,7 +55,7 @@ def test_cifar10_equals_torchvision(cifar10_root: Path, split: str) -> None:
 @pytest.mark.parametrize(("split", "file"), [("train", "train"), ("test", "t10k")])
 def test_mnist_equals_an_independent_reading(mnist_root: Path, split: str, file: str) -> None:
     raw = mnist_root / "MNIST" / "raw"
-    images = load("mnist", split, data_dir=mnist_root, download=False)
+    images = load_images("mnist", split, data_dir=mnist_root, download=False)
     pixels = gzip.decompress((raw / f"{file}-images-idx3-ubyte.gz").read_bytes())
     labels = gzip.decompress((raw / f"{file}-labels-idx1-ubyte.gz").read_bytes())
     assert images.shape == (1, 28, 28)
@@ -68,7 +70,7 @@ def test_the_data_directory_comes_from_the_environment(
     mnist_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JEAT_DATA_DIR", str(mnist_root))
-    assert len(load("mnist", "test", download=False)) == 10_000
+    assert len(load_images("mnist", "test", download=False)) == 10_000
 
 
 def small_idx(raw: Path, mtime: int) -> None:
@@ -84,7 +86,7 @@ def small_idx(raw: Path, mtime: int) -> None:
 
 def test_fashion_mnist_packed_by_others_is_accepted(tmp_path: Path) -> None:
     small_idx(tmp_path / "FashionMNIST" / "raw", mtime=1)
-    images = load("fashion-mnist", "train", data_dir=tmp_path, download=False)
+    images = load_images("fashion-mnist", "train", data_dir=tmp_path, download=False)
     assert images.y.tolist() == [0, 1, 2]
     assert images.classes[9] == "Ankle boot"
 
@@ -96,19 +98,19 @@ def test_a_truncated_gzip_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path.write_bytes(path.read_bytes()[:-5])
     monkeypatch.setattr(datasets.FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])
     with pytest.raises(JeatError, match=r"t10k-labels-idx1-ubyte.gz` is damaged \("):
-        load("fashion-mnist", "train", data_dir=tmp_path)
+        load_images("fashion-mnist", "train", data_dir=tmp_path)
 
 
 def test_a_truncated_raw_file(tmp_path: Path) -> None:
     raw = tmp_path / "FashionMNIST" / "raw"
     small_idx(raw, mtime=1)
-    load("fashion-mnist", "train", data_dir=tmp_path, download=False)
+    load_images("fashion-mnist", "train", data_dir=tmp_path, download=False)
     path = raw / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(JeatError, match=r"train-images-idx3-ubyte` is damaged \(2,363 bytes"):
-        load("fashion-mnist", "train", data_dir=tmp_path, download=False)
+        load_images("fashion-mnist", "train", data_dir=tmp_path, download=False)
     path.unlink()
-    assert len(load("fashion-mnist", "train", data_dir=tmp_path, download=False)) == 3
+    assert len(load_images("fashion-mnist", "train", data_dir=tmp_path, download=False)) == 3
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,7 @@ def test_a_truncated_raw_file(tmp_path: Path) -> None:
 )
 def test_an_absent_set_offline_says_what_to_put_where(name: str, file: str, tmp_path: Path) -> None:
     with pytest.raises(JeatError) as caught:
-        load(name, "test", data_dir=tmp_path / "sets", download=False)
+        load_images(name, "test", data_dir=tmp_path / "sets", download=False)
     assert f"{file}` is absent" in str(caught.value)
     for part in ("MD5", str(tmp_path / "sets"), "http", "--data-dir", "JEAT_DATA_DIR"):
         assert part in str(caught.value.hint)
@@ -175,7 +177,7 @@ def dump(path: Path, content: object) -> str:
 
 def test_an_archive_is_downloaded_extracted_and_read(little_cifar: Path, tmp_path: Path) -> None:
     root = tmp_path / "sets"
-    images = load("cifar100", "train", data_dir=root)
+    images = load_images("cifar100", "train", data_dir=root)
     assert images.x.shape == (6, 3, 32, 32)
     assert images.y.tolist() == list(range(6))
     assert images.classes[99] == "c99"
@@ -185,9 +187,9 @@ def test_an_archive_is_downloaded_extracted_and_read(little_cifar: Path, tmp_pat
     ]
     # The archive alone is enough the next time, and the folder alone as well.
     shutil.rmtree(root / "cifar-100-python")
-    assert torch.equal(load("cifar100", "train", data_dir=root, download=False).x, images.x)
+    assert torch.equal(load_images("cifar100", "train", data_dir=root, download=False).x, images.x)
     (root / "cifar-100-python.tar.gz").unlink()
-    assert torch.equal(load("cifar100", "train", data_dir=root, download=False).x, images.x)
+    assert torch.equal(load_images("cifar100", "train", data_dir=root, download=False).x, images.x)
 
 
 def test_a_half_downloaded_archive_is_fetched_anew(little_cifar: Path, tmp_path: Path) -> None:
@@ -196,23 +198,23 @@ def test_a_half_downloaded_archive_is_fetched_anew(little_cifar: Path, tmp_path:
     archive = root / "cifar-100-python.tar.gz"
     archive.write_bytes((little_cifar / archive.name).read_bytes()[:1000])
     with pytest.raises(JeatError, match=r"tar.gz` is damaged \(1,000 bytes"):
-        load("cifar100", "test", data_dir=root, download=False)
-    assert len(load("cifar100", "test", data_dir=root)) == 4
+        load_images("cifar100", "test", data_dir=root, download=False)
+    assert len(load_images("cifar100", "test", data_dir=root)) == 4
 
 
 @pytest.mark.parametrize("file", ["train", "test", "meta"])
 def test_a_damaged_extracted_file_is_named(file: str, little_cifar: Path, tmp_path: Path) -> None:
     root = tmp_path / "sets"
-    load("cifar100", "train", data_dir=root)
+    load_images("cifar100", "train", data_dir=root)
     path = root / "cifar-100-python" / file
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(JeatError, match="is damaged") as caught:
-        load("cifar100", "train", data_dir=root)
+        load_images("cifar100", "train", data_dir=root)
     assert str(path) in str(caught.value)
     assert f"delete `{path.parent}`" in str(caught.value.hint)
     path.unlink()
     with pytest.raises(JeatError, match=f"{file}` is absent"):
-        load("cifar100", "train", data_dir=root)
+        load_images("cifar100", "train", data_dir=root)
 
 
 def test_svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +225,7 @@ def test_svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     entry = ["http://127.0.0.1:9/", path.name, md5]
     monkeypatch.setattr(datasets.SVHN, "split_list", {"test": entry})
-    images = load("svhn", "test", data_dir=tmp_path, download=False)
+    images = load_images("svhn", "test", data_dir=tmp_path, download=False)
     assert torch.equal(images.x, torch.from_numpy(pixels.transpose(3, 2, 0, 1).copy()))
     assert images.y.tolist() == [0, 1, 2, 0, 9]
     assert images.classes[0] == "0"
@@ -249,4 +251,4 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("jeatcli.data.published.published", refuse)
     with pytest.raises(JeatError, match="cannot read `/some/file`: Permission denied"):
-        load("mnist", "test")
+        load_images("mnist", "test")

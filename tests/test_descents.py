@@ -13,7 +13,8 @@ from jeatcli.core import pgd
 from jeatcli.core.rng import BatchRng
 from jeatcli.core.sgld import langevin
 from jeatcli.errors import UsageProblem
-from jeatcli.sampling.samplers import OBJECTIVES, OPTIONS, Descent, descend
+from jeatcli.sampling.samplers import descend
+from jeatcli.sampling.settings import OBJECTIVES, OPTIONS, Descent
 
 SGLD = Descent("sgld", "joint", "uniform", 6, 0.05, 0.01, 0.0, 0.0)
 ASCENT = Descent("ascent", "joint", "uniform", 6, 0.05, 0.0, 0.0, 0.0)

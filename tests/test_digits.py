@@ -12,7 +12,7 @@ from torch import Tensor
 
 import jeatcli
 from jeatcli.data.folder import deal
-from jeatcli.data.images import load
+from jeatcli.data.images import load_images
 
 
 def digits_table(shared: Path) -> dict[bytes, int]:
@@ -22,7 +22,7 @@ def digits_table(shared: Path) -> dict[bytes, int]:
 
 
 def test_digits_are_the_published_ones(shared: Path) -> None:
-    train, test = load("digits", "train"), load("digits", "test")
+    train, test = load_images("digits", "train"), load_images("digits", "test")
     assert (len(train), len(test)) == (1400, 397)
     assert train.shape == (1, 8, 8)
     assert train.classes == tuple("0123456789")
@@ -42,7 +42,7 @@ def test_digits_are_the_published_ones(shared: Path) -> None:
 
 
 def test_digits_split_is_fixed_and_balanced() -> None:
-    train, test = load("digits", "train"), load("digits", "test")
+    train, test = load_images("digits", "train"), load_images("digits", "test")
     for images in (train, test):
         share = images.y.bincount() / len(images)
         assert (share - 0.1).abs().max() < 0.005

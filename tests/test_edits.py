@@ -17,7 +17,8 @@ from jeatcli.checkpoints.model import Model
 from jeatcli.core import energy
 from jeatcli.data import images, pictures
 from jeatcli.errors import JeatError, UsageProblem
-from jeatcli.sampling import sample, samplers
+from jeatcli.sampling import sample
+from jeatcli.sampling import settings as samplers
 from jeatcli.sampling.edits import Edit
 
 

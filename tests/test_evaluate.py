@@ -8,13 +8,14 @@ import pytest
 import torch
 from quick import run
 
+from jeatcli.checkpoints import model as agenda
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.model import Model
-from jeatcli.core import pgd
+from jeatcli.core import objectives, pgd
 from jeatcli.core.threat import Threat
-from jeatcli.data import images as data
+from jeatcli.data.images import Images, load_images
 from jeatcli.errors import JeatError, UsageProblem
-from jeatcli.robustness import agenda, evaluate
+from jeatcli.robustness import evaluate
 from jeatcli.robustness.attacks import ATTACKS
 from jeatcli.robustness.attacks import projected as pgd_attack
 from jeatcli.robustness.attacks.attack import make_attack
@@ -31,17 +32,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 @pytest.fixture(scope="module")
-def images() -> data.Images:
-    return data.load("digits", "test").first(100)
+def images() -> Images:
+    return load_images("digits", "test").first(100)
 
 
-def everything(images: data.Images) -> Batch:
+def everything(images: Images) -> Batch:
     return Batch(images.x / 255, images.y, None, torch.arange(len(images)))
 
 
-def test_clean_and_robust_accuracy_are_those_counted_by_hand(
-    model: Model, images: data.Images
-) -> None:
+def test_clean_and_robust_accuracy_are_those_counted_by_hand(model: Model, images: Images) -> None:
     result = evaluate.attack(model, num=100, steps=5, seed=3, exact=True)
     correct = model.classifier(images.x / 255).argmax(1) == images.y
     assert result.clean == correct.sum().item() / 100 == sum(result.samples["correct"]) / 100
@@ -57,7 +56,7 @@ def test_clean_and_robust_accuracy_are_those_counted_by_hand(
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("name", SINGLE)
-def test_contract(name: str, norm: str, model: Model, images: data.Images) -> None:
+def test_contract(name: str, norm: str, model: Model, images: Images) -> None:
     threat = Threat(norm, {"linf": 0.15, "l2": 0.6}[norm])
     plan = Plan(threat, steps=10, restarts=2, queries=30)
     batch = everything(images)
@@ -95,7 +94,7 @@ def test_the_result_does_not_depend_on_the_batches(model: Model) -> None:
 
 
 def test_the_seed_decides_the_starts(model: Model) -> None:
-    batch = everything(data.load("digits", "test").first(20))
+    batch = everything(load_images("digits", "test").first(20))
     plans = [Plan(Threat("linf", 0.15), steps=1, seed=seed) for seed in (0, 0, 1)]
     first, again, other = (
         make_attack("pgd", plan)(model.classifier, batch, plan) for plan in plans
@@ -111,13 +110,13 @@ def test_no_radius_leaves_the_clean_accuracy(model: Model) -> None:
 
 def test_a_target_leaves_its_own_images_out(model: Model) -> None:
     result = evaluate.attack(model, num=100, target="3", objective="joint")
-    threes = (data.load("digits", "test").first(100).y == 3).sum().item()
+    threes = (load_images("digits", "test").first(100).y == 3).sum().item()
     assert result.n == 100 - threes
     assert result.target == "3"
     assert result.robust >= evaluate.attack(model, num=100).robust
 
 
-@pytest.mark.parametrize("objective", pgd.OBJECTIVES)
+@pytest.mark.parametrize("objective", objectives.OBJECTIVES)
 def test_every_objective(objective: str, model: Model) -> None:
     """Each breaks images, but E(x), which knows no label, need not."""
     result = evaluate.attack(model, num=40, steps=3, objective=objective)

@@ -20,6 +20,7 @@ from jeatcli.checkpoints.model import Model
 from jeatcli.checkpoints.settings import Foreign
 from jeatcli.data import facts as datasets
 from jeatcli.data import images
+from jeatcli.data.images import load_images
 from jeatcli.errors import UsageProblem
 from jeatcli.sampling import sample
 
@@ -202,7 +203,7 @@ def test_what_is_known_of_it(tmp_path: Path) -> None:
     model = load(written(tmp_path, weights(), "lenient.pt"))
     assert model.foreign
     assert (model.name, model.meta.method, model.statistics) == ("lenient", "foreign", None)
-    assert model.meta.classes == images.load("digits", "test").classes
+    assert model.meta.classes == load_images("digits", "test").classes
     assert (model.meta.threat.norm, model.meta.threat.eps) == ("linf", 0.15)
     assert not model.classifier.training
     assert not any(weight.requires_grad for weight in model.classifier.parameters())
@@ -213,7 +214,7 @@ def test_class_statistics_are_measured_when_they_are_needed(
 ) -> None:
     model = load(written(tmp_path, weights()))
     drawn = sample.sample(model, num=10, steps=0, seed=1).images
-    train = images.load("digits", "train")
+    train = load_images("digits", "train")
     means = torch.stack([train.x[train.y == k].float().mean(0) for k in range(10)]) / 255
     nearest = torch.cdist(drawn.flatten(1), means.flatten(1)).argmin(1)
     assert (nearest == torch.arange(10)).float().mean() >= 0.6
@@ -226,7 +227,7 @@ def test_the_names_of_classes_are_those_of_the_data(
     name: str, request: pytest.FixtureRequest
 ) -> None:
     root = None if name == "digits" else request.getfixturevalue(f"{name}_root")
-    assert datasets.DATASETS[name].classes == images.load(name, "test", data_dir=root).classes
+    assert datasets.DATASETS[name].classes == load_images(name, "test", data_dir=root).classes
 
 
 def test_the_names_of_classes_of_the_other_data_sets() -> None:

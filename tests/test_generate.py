@@ -13,7 +13,8 @@ from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.model import Model
 from jeatcli.core import energy
 from jeatcli.errors import UsageProblem
-from jeatcli.sampling import sample, samplers
+from jeatcli.sampling import sample
+from jeatcli.sampling import settings as samplers
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from jeatcli.checkpoints.model import Model
 from jeatcli.data import images as data
 from jeatcli.data import pictures
+from jeatcli.data.images import Images
 from jeatcli.errors import JeatError, UsageProblem
-from jeatcli.runtime import download, files
+from jeatcli.runtime import digests, download, files
 from jeatcli.scoring import features, inception
 from jeatcli.scoring.image_scores import image_scores
 
@@ -64,7 +65,7 @@ def test_inception_scores_are_the_library_s(
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(4, 3, 32, 32, generator=generator)
     pixels = torch.randint(256, (5, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    reference = data.Images("cifar10", pixels, torch.zeros(5).long(), ("a",))
+    reference = Images("cifar10", pixels, torch.zeros(5).long(), ("a",))
     monkeypatch.setattr(data, "load", lambda *_, **__: reference)
     pictures.save_images(images, tmp_path / "ours")
     pictures.save_images(pixels.float() / 255, tmp_path / "theirs")
@@ -94,7 +95,7 @@ def test_inception_scores_are_the_library_s(
     assert found.precision == pytest.approx(direct["precision"], rel=1e-6)
     assert found.recall == pytest.approx(direct["recall"], rel=1e-6)
     assert found.kid_std == pytest.approx(direct["kernel_inception_distance_std"], rel=1e-6)
-    assert found.protocol["features"]["sha256"] == inception.checksum(random_weights)
+    assert found.protocol["features"]["sha256"] == digests.checksum(random_weights)
     assert "not the published Inception file" in found.protocol["comparable"]
 
 
@@ -107,7 +108,7 @@ def test_grey_images_are_repeated_as_the_library_would() -> None:
 
 
 def test_a_file_in_the_cache_is_used(random_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inception, "SHA256", inception.checksum(random_weights))
+    monkeypatch.setattr(inception, "SHA256", digests.checksum(random_weights))
     folder = files.cache_dir() / "inception"
     folder.mkdir(parents=True)
     (folder / inception.FILE).symlink_to(random_weights)

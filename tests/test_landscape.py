@@ -13,11 +13,12 @@ from PIL import Image
 from tiny import load_run, save_run
 
 from jeatcli.checkpoints.model import Model
-from jeatcli.data import images as data
+from jeatcli.data.images import load_images
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.landscapes.contours import Contours, Panel
-from jeatcli.landscapes.landscape import Landscape, draw, energy_landscape, save_numbers
+from jeatcli.landscapes.landscape import Landscape, energy_landscape, save_numbers
 from jeatcli.landscapes.plane import Plane, orthonormal, random_directions, scaled
+from jeatcli.plots.landscape import draw
 
 
 def contours(landscape: Landscape) -> Contours:
@@ -96,7 +97,7 @@ def test_grid_equals_the_energy_one_point_at_a_time(name: str, clip: bool) -> No
     model = load_run("run")
     settings = {"grid": 7, "span": 3.0, "image": (11,), "energy": name, "clip": clip}
     (panel,) = panels([model], batch_size=10, **settings)
-    images = data.load("digits", "test")
+    images = load_images("digits", "test")
     x, y = images.x[11].float() / 255, int(images.y[11])
     first, second = panel.plane.directions
     for row, b in enumerate(panel.plane.axis.tolist()):
@@ -136,7 +137,7 @@ def test_adversarial_axis_goes_through_an_example_of_higher_cross_entropy() -> N
     assert (name, b) == ("PGD", pytest.approx(0, abs=1e-5))
     moved = panel.plane.points(torch.tensor([[a, 0.0]]))[0]
     assert (moved - panel.plane.x).abs().max().item() <= 0.1 + 1e-5
-    y = int(data.load("digits", "test").y[5])
+    y = int(load_images("digits", "test").y[5])
     assert energy_alone(model, moved, y, "ce") > panel.centre
     first, second = panel.plane.directions.double().flatten(1)
     assert abs(first @ second) / first.square().sum() < 1e-5

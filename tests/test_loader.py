@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from jeatcli.data.images import Images, Loader, batches, crop_and_flip
+from jeatcli.data.images import Images, batches
+from jeatcli.data.loader import Loader, crop_and_flip
 from jeatcli.errors import UsageProblem
 
 

@@ -10,16 +10,16 @@ import torch
 
 from jeatcli import methods
 from jeatcli.core import energy
+from jeatcli.core.class_gaussians import ClassStatistics
 from jeatcli.core.jeat import Method, Scene
 from jeatcli.core.models import build
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.models.layers import Shape
 from jeatcli.core.rng import BatchRng
-from jeatcli.core.sgld import ClassStatistics
 from jeatcli.data.facts import DATASETS
 from jeatcli.errors import UsageProblem
 from jeatcli.methods import METHODS
-from jeatcli.training.settings import defaults, resolve
+from jeatcli.training.resolve import defaults, resolve
 
 NAMES = METHODS
 QUICK = {"attack_steps": 2, "sgld_steps": 2, "buffer_size": 60}

@@ -10,7 +10,7 @@ from nets import classifier
 from torch import Tensor, nn
 
 from jeatcli.acceleration.compiled import CPU_SIZES, SIZES, Compiled, pieces
-from jeatcli.acceleration.twins import inner, quick
+from jeatcli.acceleration.twins import accelerate, attach_twin
 from jeatcli.core.models import ARCHITECTURES, build
 from jeatcli.core.models.classifier import Classifier, PixelConv, frozen
 from jeatcli.core.models.layers import Shape
@@ -56,7 +56,7 @@ def test_bf16_inside_gives_float32_outside() -> None:
 def test_bf16_takes_neither_the_pixels_nor_the_logits(arch: str, copied: bool) -> None:
     """A tenth of a grey level, lost in bfloat16's steps, moves what the second layer takes."""
     model = classifier(arch, "batch").eval()
-    model = quick(model, torch.bfloat16) if copied else model
+    model = accelerate(model, torch.bfloat16) if copied else model
     model.autocast = torch.bfloat16
     logits = model(torch.rand(8, 3, 32, 32))
     assert not torch.equal(logits, logits.bfloat16().float())
@@ -153,7 +153,7 @@ def same(one: Classifier, other: Classifier, x: Tensor) -> None:
 @pytest.mark.parametrize("arch", NETS)
 def test_what_attacks_search_on_has_the_same_logits_and_gradients(arch: str) -> None:
     model = used(arch)
-    fast = quick(model)
+    fast = accelerate(model)
     assert fast is not model
     assert normalisations(fast.net.body) < normalisations(model.net)
     same(fast, model, torch.rand(4, 3, 32, 32))
@@ -165,7 +165,7 @@ def test_what_attacks_search_on_has_the_same_logits_and_gradients(arch: str) -> 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_what_is_compiled_has_the_same_logits_and_gradients() -> None:
     model = used("small", (1, 8, 8))
-    fast = quick(model, compiled=True)
+    fast = accelerate(model, compiled=True)
     assert isinstance(fast, Compiled)
     for count in (1, 83):
         same(fast, model, torch.rand(count, 1, 8, 8))
@@ -204,7 +204,8 @@ def test_what_inner_loops_see_follows_the_network_as_it_learns(arch: str) -> Non
     x = torch.rand(4, 3, 32, 32)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(2):
-        with inner(model) as still:
+        attach_twin(model)
+        with frozen(model) as still:
             assert still is not model
             assert not model.training
             same(still, model, x)
@@ -212,22 +213,25 @@ def test_what_inner_loops_see_follows_the_network_as_it_learns(arch: str) -> Non
         assert model.training
         model(x).square().mean().backward()
         optimizer.step()
-    with inner(model) as again:
+    attach_twin(model)
+    with frozen(model) as again:
         assert again is still
         same(again, model, x)
 
 
 def test_inner_loops_in_train_mode_see_the_network_itself() -> None:
     model = classifier("small", "batch").train()
-    with inner(model, train=True) as still:
+    attach_twin(model)
+    with frozen(model, train=True) as still:
         assert still is model
         assert model.training
 
 
 def test_nothing_is_folded_where_nothing_is_normalised() -> None:
     model = classifier("small", "none").eval()
-    assert quick(model) is model
-    with inner(model) as still:
+    assert accelerate(model) is model
+    attach_twin(model)
+    with frozen(model) as still:
         assert still is model
-    assert quick(model, torch.bfloat16).autocast is torch.bfloat16
+    assert accelerate(model, torch.bfloat16).autocast is torch.bfloat16
     assert model.autocast is None

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jeatcli.core import pgd
+from jeatcli.core import objectives, pgd
 from jeatcli.core.rng import BatchRng
 from jeatcli.core.threat import Threat
 from jeatcli.errors import UsageProblem
@@ -57,7 +57,7 @@ def test_a_step_has_its_size_and_rises(ball: pgd.Ball) -> None:
 
 def test_linf_pgd_on_a_linear_model_ends_in_the_corner() -> None:
     x, y, model = images(), torch.tensor([0, 1, 2, 3, 4, 0]), Linear()
-    value = pgd.objective("joint", model, x, y)
+    value = objectives.objective("joint", model, x, y)
     moved = pgd.ascend(value, x, LINF, steps=5, step_size=0.05)
     corner = (x - 0.1 * model.weight[y].sign().view_as(x)).clamp(0, 1)
     torch.testing.assert_close(moved, corner)
@@ -66,12 +66,12 @@ def test_linf_pgd_on_a_linear_model_ends_in_the_corner() -> None:
 def test_l2_pgd_on_a_linear_model_moves_straight() -> None:
     x, y, model = images() * 0.2 + 0.4, torch.tensor([0, 1, 2, 3, 4, 0]), Linear()
     ball = pgd.L2(0.25)  # so small that no pixel reaches 0 or 1
-    moved = pgd.ascend(pgd.objective("joint", model, x, y), x, ball, steps=10, step_size=0.1)
+    moved = pgd.ascend(objectives.objective("joint", model, x, y), x, ball, steps=10, step_size=0.1)
     direction = model.weight[y] / model.weight[y].norm(dim=1, keepdim=True)
     torch.testing.assert_close(moved, x - 0.25 * direction.view_as(x))
 
 
-@pytest.mark.parametrize("name", pgd.OBJECTIVES)
+@pytest.mark.parametrize("name", objectives.OBJECTIVES)
 @pytest.mark.parametrize("targeted", [False, True], ids=["untargeted", "targeted"])
 @pytest.mark.parametrize("ball", [LINF, L2], ids=["linf", "l2"])
 def test_every_attack_rises_and_keeps_to_its_ball(
@@ -79,7 +79,7 @@ def test_every_attack_rises_and_keeps_to_its_ball(
 ) -> None:
     x, y, model = images(), torch.tensor([0, 1, 2, 3, 4, 0]), Linear()
     target = (y + 2) % 5 if targeted else None
-    value = pgd.objective(name, model, x, y, target)
+    value = objectives.objective(name, model, x, y, target)
     start = ball.start(x, BatchRng(5))
     moved = pgd.ascend(value, x, ball, steps=20, step_size=0.02, start=start, keep_best=True)
     assert (value(moved) >= value(start)).all()
@@ -92,12 +92,12 @@ def test_every_attack_rises_and_keeps_to_its_ball(
 def test_objectives_have_their_published_values() -> None:
     logits = torch.tensor([[3.0, 1.0, 0.5, -1.0], [0.0, 4.0, 2.0, 1.0]])
     y, target = torch.tensor([0, 2]), torch.tensor([1, 3])
-    torch.testing.assert_close(pgd.margin(logits, y), torch.tensor([-2.0, 2.0]))
-    torch.testing.assert_close(pgd.dlr(logits, y), torch.tensor([-2 / 2.5, 2 / 3]))
+    torch.testing.assert_close(objectives.margin(logits, y), torch.tensor([-2.0, 2.0]))
+    torch.testing.assert_close(objectives.dlr(logits, y), torch.tensor([-2 / 2.5, 2 / 3]))
     by_hand = torch.tensor([(1 - 3) / (3 - (0.5 - 1) / 2), (1 - 2) / (4 - (1 + 0) / 2)])
-    torch.testing.assert_close(pgd.targeted_dlr(logits, y, target), by_hand)
+    torch.testing.assert_close(objectives.targeted_dlr(logits, y, target), by_hand)
     p, q = logits.softmax(1), logits.flip(0).softmax(1)
-    torch.testing.assert_close(pgd.kl(logits.flip(0), logits), (p * (p / q).log()).sum(1))
+    torch.testing.assert_close(objectives.kl(logits.flip(0), logits), (p * (p / q).log()).sum(1))
 
 
 def test_the_best_iterate_is_kept_image_by_image() -> None:
@@ -115,13 +115,15 @@ def test_the_best_iterate_is_kept_image_by_image() -> None:
 
 def test_no_radius_no_change() -> None:
     x, y, model = images(), torch.zeros(6, dtype=torch.long), Linear()
-    moved = pgd.ascend(pgd.objective("ce", model, x, y), x, pgd.Linf(0.0), steps=3, step_size=0.1)
+    moved = pgd.ascend(
+        objectives.objective("ce", model, x, y), x, pgd.Linf(0.0), steps=3, step_size=0.1
+    )
     assert torch.equal(moved, x)
 
 
 def test_an_unknown_objective_names_the_nearest() -> None:
     with pytest.raises(UsageProblem, match="unknown objective `jiont`") as caught:
-        pgd.objective("jiont", Linear(), images(), torch.zeros(6, dtype=torch.long))
+        objectives.objective("jiont", Linear(), images(), torch.zeros(6, dtype=torch.long))
     assert "did you mean `joint`" in (caught.value.hint or "")
 
 

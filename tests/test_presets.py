@@ -11,7 +11,8 @@ from command_line import done, here, refused
 from jeatcli.errors import UsageProblem
 from jeatcli.training import presets
 from jeatcli.training.config_file import read_config
-from jeatcli.training.settings import TrainConfig, resolve
+from jeatcli.training.resolve import resolve
+from jeatcli.training.settings import TrainConfig
 
 
 @pytest.mark.parametrize("name", presets.summaries())

@@ -12,6 +12,7 @@ import torch
 from jeatcli.checkpoints.model import Model
 from jeatcli.data.images import Images
 from jeatcli.data.provenance import Provenance
+from jeatcli.runtime import digests
 from jeatcli.scoring import inception
 from jeatcli.scoring.protocol import Protocol
 
@@ -26,7 +27,7 @@ PUBLISHED = Protocol(DRAWN, Path("weights.pth"), TRAINING, "train", 50_000, SETT
 
 @pytest.fixture(autouse=True)
 def _published_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inception, "checksum", lambda path: inception.SHA256)
+    monkeypatch.setattr(digests, "checksum", lambda path: inception.SHA256)
 
 
 def said(**changes: Any) -> str:
@@ -74,7 +75,7 @@ def test_each_reason_that_it_is_not(changes: dict[str, Any], reason: str) -> Non
 
 
 def test_other_weights_and_other_features(monkeypatch: pytest.MonkeyPatch, judge: Model) -> None:
-    monkeypatch.setattr(inception, "checksum", lambda path: "0" * 64)
+    monkeypatch.setattr(digests, "checksum", lambda path: "0" * 64)
     assert said() == "no: weights that are not the published Inception file"
     assert said(extractor=judge) == "no: features of `judge`, not of Inception"
     own = replace(DRAWN, sampling={**SAMPLING, "weights": judge.fingerprint})

@@ -14,7 +14,7 @@ from jeatcli import attack
 from jeatcli.checkpoints import checkpoint
 from jeatcli.checkpoints.model import Model
 from jeatcli.checkpoints.settings import Foreign
-from jeatcli.data import images as data
+from jeatcli.data.images import load_images
 from jeatcli.scoring import features, fidelity
 
 DESCRIBED = (
@@ -45,7 +45,7 @@ def test_one_command_attacks_it(path: Path, cifar10_root: Path) -> None:
 
 
 def test_another_normalisation_is_worse(model: Model, cifar10_root: Path, path: Path) -> None:
-    images = data.load("cifar10", "test", data_dir=cifar10_root).first(500)
+    images = load_images("cifar10", "test", data_dir=cifar10_root).first(500)
     plain = Foreign("cifar-resnet-20", "cifar10", (0.0,), (1.0,))
     wrong = checkpoint.load(path, device="cpu", foreign=plain)
     right, other = (
@@ -57,8 +57,8 @@ def test_another_normalisation_is_worse(model: Model, cifar10_root: Path, path: 
 
 def test_its_features_and_softmax_judge_images(model: Model, cifar10_root: Path) -> None:
     assert model.classifier.features(torch.rand(2, 3, 32, 32)).shape == (2, 64)
-    real = data.load("cifar10", "train", data_dir=cifar10_root).x[:200]
-    reference = data.load("cifar10", "test", data_dir=cifar10_root).x[:200]
+    real = load_images("cifar10", "train", data_dir=cifar10_root).x[:200]
+    reference = load_images("cifar10", "test", data_dir=cifar10_root).x[:200]
     noise = torch.randint(256, real.shape, generator=torch.Generator().manual_seed(0))
     settings = {"splits": 1, "kid_subsets": 2, "kid_subset_size": 100, "neighbours": 3}
     seen, truth, static = (
@@ -74,7 +74,7 @@ def test_its_features_and_softmax_judge_images(model: Model, cifar10_root: Path)
 def test_the_command_line_takes_it_as_a_judge_of_a_folder(
     path: Path, cifar10_root: Path, tmp_path: Path
 ) -> None:
-    images = data.load("cifar10", "test", data_dir=cifar10_root).first(60)
+    images = load_images("cifar10", "test", data_dir=cifar10_root).first(60)
     for place, (pixels, label) in enumerate(zip(images.x, images.y, strict=True)):
         split = "test" if 1 <= int((images.y[:place] == label).sum()) < 3 else "train"
         folder = tmp_path / split / images.classes[label]

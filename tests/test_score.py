@@ -16,12 +16,13 @@ from tiny import Listener, save_run
 from torch import Tensor
 
 from jeatcli.checkpoints.model import Model
-from jeatcli.data import images as data
 from jeatcli.data import pictures
+from jeatcli.data.images import load_images
 from jeatcli.errors import JeatError, UsageProblem
+from jeatcli.runtime import digests
 from jeatcli.runtime.files import cache_dir
 from jeatcli.sampling.sample import sample
-from jeatcli.scoring import features, inception
+from jeatcli.scoring import features
 from jeatcli.scoring.image_scores import image_scores
 from jeatcli.scoring.neighbours import nearest
 
@@ -63,7 +64,7 @@ def unbiased_mmd(one: Floats, two: Floats) -> float:
 def test_fid_is_the_frechet_distance_in_float64(artist: Model, judge: Model) -> None:
     found = image_scores(artist, features=judge, num=300, reference="test", steps=1)
     ours = features_of(judge, drawn(artist, 300))
-    theirs = features_of(judge, data.load("digits", "test").x)
+    theirs = features_of(judge, load_images("digits", "test").x)
     # The features are float32; from there on all is float64. What is left is the batch size's
     # effect on the network and the roots of eigenvalues that are zero.
     assert found.fid == pytest.approx(frechet(ours, theirs), rel=1e-6)
@@ -73,7 +74,7 @@ def test_kid_is_the_unbiased_mmd(artist: Model, judge: Model) -> None:
     # Subsets that hold all images are all the same.
     found = image_scores(artist, features=judge, num=397, reference="test", steps=1)
     ours = features_of(judge, drawn(artist, 397))
-    theirs = features_of(judge, data.load("digits", "test").x)
+    theirs = features_of(judge, load_images("digits", "test").x)
     assert found.kid == pytest.approx(unbiased_mmd(ours, theirs), rel=1e-6)
     assert found.kid_std < 1e-6 * found.kid
     assert found.protocol["kid_subset_size"] == 397
@@ -98,7 +99,7 @@ def test_precision_and_recall_by_the_balls_of_the_third_neighbours(
 ) -> None:
     found = image_scores(artist, features=judge, num=150, reference="test", steps=1)
     ours = features_of(judge, drawn(artist, 150))
-    theirs = features_of(judge, data.load("digits", "test").x)
+    theirs = features_of(judge, load_images("digits", "test").x)
 
     def share(inside: Floats, of: Floats) -> float:
         """Return the share of the points that lie in the ball of some point of the others."""
@@ -112,7 +113,7 @@ def test_precision_and_recall_by_the_balls_of_the_third_neighbours(
 
 
 def test_real_images_are_precise_and_found_again(judge: Model, tmp_path: Path) -> None:
-    training = data.load("digits", "train")
+    training = load_images("digits", "train")
     pictures.save_npz(training.x.numpy(), training.y, tmp_path / "real.npz")
     found = image_scores(tmp_path / "real.npz", features=judge)
     assert (found.precision, found.recall) == (1.0, 1.0)
@@ -126,7 +127,7 @@ def test_selected_images_are_told(artist: Model, judge: Model) -> None:
 
 
 def test_copies_are_seen(artist: Model, judge: Model, tmp_path: Path) -> None:
-    training = data.load("digits", "train")
+    training = load_images("digits", "train")
     copies = torch.cat([training.x[:30], drawn(artist, 10)])
     pictures.save_npz(copies.numpy(), torch.zeros(40), tmp_path / "copies.npz")
     picture = tmp_path / "near.png"
@@ -188,7 +189,7 @@ def test_protocol_says_all_that_the_numbers_depend_on(artist: Model, judge: Mode
     protocol = json.loads(json.dumps(asdict(found)))["protocol"]
     assert protocol["n"] == 15
     assert protocol["reference"] == {"dataset": "digits", "split": "train", "n": 1400}
-    assert protocol["features"]["sha256"] == inception.checksum(judge.path)
+    assert protocol["features"]["sha256"] == digests.checksum(judge.path)
     assert protocol["features"]["run"] == "judge"
     assert (protocol["splits"], protocol["kid_subsets"]) == (10, 100)
     assert protocol["kid_subset_size"] == 15

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from jeatcli.core import sgld
+from jeatcli.core import class_gaussians
+from jeatcli.core.class_gaussians import ClassStatistics
 from jeatcli.core.rng import BatchRng, ImageRng, mix
-from jeatcli.core.sgld import ClassStatistics, ReplayBuffer, langevin
+from jeatcli.core.sgld import ReplayBuffer, langevin
 
 
 def test_the_variance_on_a_quadratic_energy_is_the_known_one() -> None:
@@ -93,7 +94,7 @@ def test_starts_are_drawn_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
         gathered.append(operands[1].numel())
         return einsum(equation, *operands)
 
-    monkeypatch.setattr(sgld, "_GATHERED", 500)
+    monkeypatch.setattr(class_gaussians, "_GATHERED", 500)
     monkeypatch.setattr(torch, "einsum", watched)
     assert torch.equal(statistics.draw(y, like, BatchRng(1)), whole)
     assert len(gathered) > 5

@@ -12,9 +12,9 @@ from torch import Tensor
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.model import Model
 from jeatcli.core.rng import ImageRng
-from jeatcli.data import images
+from jeatcli.data.images import load_images
 from jeatcli.errors import JeatError
-from jeatcli.sampling import initializers, sample, samplers
+from jeatcli.sampling import initializers, sample, settings
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def drawn(name: str, model: Model, count: int = 200) -> tuple[Tensor, Tensor]:
     return initializers.prepare(name, model)(y, like, ImageRng(range(count))), y
 
 
-@pytest.mark.parametrize("name", samplers.STARTS)
+@pytest.mark.parametrize("name", settings.STARTS)
 def test_a_start_does_not_depend_on_the_batch(model: Model, name: str) -> None:
     start = initializers.prepare(name, model)
     like = torch.empty(6, *model.meta.shape)
@@ -79,7 +79,7 @@ def test_the_names_are_those_of_the_statistics(model: Model) -> None:
 
 def test_data_are_training_images_of_the_class(model: Model) -> None:
     found, y = drawn("data", model, 50)
-    training = images.load("digits", "train")
+    training = load_images("digits", "train")
     known = {
         (image.numpy().tobytes(), int(label))
         for image, label in zip(training.x, training.y, strict=True)

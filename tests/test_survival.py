@@ -21,8 +21,8 @@ from twins import lines, same
 
 from jeatcli.checkpoints import runs
 from jeatcli.checkpoints.checkpoint import load
-from jeatcli.training.callbacks import Saver
 from jeatcli.training.settings import TrainConfig
+from jeatcli.training.state import Saver
 from jeatcli.training.train import train
 
 KILLS = int(os.environ.get("JEAT_TEST_KILLS", "20"))

@@ -18,7 +18,7 @@ from jeatcli.checkpoints.model import Model
 from jeatcli.checkpoints.runs import MODEL_FILE
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.threat import Threat
-from jeatcli.data import images as data
+from jeatcli.data.images import Images, load_images, to_unit_range
 from jeatcli.errors import JeatError
 from jeatcli.robustness import checks, evaluate, evaluator
 from jeatcli.robustness.attacks.attack import resolve_attacks
@@ -34,8 +34,8 @@ class Prototypes(nn.Module):
 
     def __init__(self, gain: float = 1.0, classes: int = 10) -> None:
         super().__init__()
-        train = data.load("digits", "train")
-        means = [data.unit(train.x[train.y == k]).mean(0).flatten() for k in range(classes)]
+        train = load_images("digits", "train")
+        means = [to_unit_range(train.x[train.y == k]).mean(0).flatten() for k in range(classes)]
         self.means = nn.Parameter(torch.stack(means), requires_grad=False)
         self.gain = gain
 
@@ -61,8 +61,8 @@ def classifier(net: nn.Module, mean: float = 0.0, std: float = 1.0) -> Classifie
     return Classifier(net, (mean,), (std,)).eval()
 
 
-def images(n: int = 100) -> data.Images:
-    return data.load("digits", "test").first(n)
+def images(n: int = 100) -> Images:
+    return load_images("digits", "test").first(n)
 
 
 def names(
@@ -71,7 +71,11 @@ def names(
     few = images(200)
     kept = few.y < classes
     found = checks.before(
-        model, data.unit(few.x)[kept], few.y[kept], threat, resolve_attacks([chosen], Plan(threat))
+        model,
+        to_unit_range(few.x)[kept],
+        few.y[kept],
+        threat,
+        resolve_attacks([chosen], Plan(threat)),
     )
     return [each.name for each in found]
 

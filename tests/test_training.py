@@ -16,14 +16,15 @@ from quick import config, run
 from tiny import Listener
 from twins import lines, same, tensors
 
-from jeatcli.checkpoints import checkpoint, runs
+from jeatcli.checkpoints import runs
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.errors import Interrupted, JeatError, UsageProblem
 from jeatcli.methods import METHODS
 from jeatcli.runtime.distributed import Ranks
-from jeatcli.training.callbacks import Saver
+from jeatcli.training import state
 from jeatcli.training.config_file import read_config, to_toml
-from jeatcli.training.settings import resolve
+from jeatcli.training.resolve import resolve
+from jeatcli.training.state import Saver
 from jeatcli.training.train import train
 from jeatcli.training.trainer import Trainer
 
@@ -216,13 +217,13 @@ def test_short_epochs_are_not_saved_but_at_the_end_and_at_a_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[int] = []
-    save = checkpoint.save_state
+    save = state.save_state
 
     def noted(path: Path, at: Trainer, extra: Any) -> None:
         saved.append(at.step)
         save(path, at, extra)
 
-    monkeypatch.setattr(checkpoint, "save_state", noted)
+    monkeypatch.setattr(state, "save_state", noted)
     steps = {}
     for name, rare in (("each", 0.0), ("few", 1e9)):
         monkeypatch.setattr(Saver, "rare", rare)

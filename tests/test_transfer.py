@@ -9,7 +9,7 @@ import torch
 from linear import Linear, batch, distances, linear
 from torch import Tensor, nn
 
-from jeatcli.core import pgd
+from jeatcli.core import objectives, pgd
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.threat import Threat
 from jeatcli.robustness.attacks.attack import make_attack
@@ -23,7 +23,7 @@ def test_restarts_on_another_network_go_on_until_the_judged_one_is_broken() -> N
     images = batch(source, 60)
     images = Batch(images.x, judge(images.x).argmax(1), None, images.index)
     plan = Plan(Threat("linf", 0.25), steps=1, step_size=0.02, restarts=6)
-    value = pgd.objective("ce", source, images.x, images.y)
+    value = objectives.objective("ce", source, images.x, images.y)
     ball = pgd.ball(plan.threat)
     any_breaks, each = torch.zeros(60, dtype=torch.bool), []
     for restart in range(6):

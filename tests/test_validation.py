@@ -14,11 +14,11 @@ from twins import lines, same
 
 from jeatcli.checkpoints import runs
 from jeatcli.checkpoints.checkpoint import load
-from jeatcli.data import images as data
+from jeatcli.data.images import hold_out, load_images, to_unit_range
 from jeatcli.errors import Interrupted, UsageProblem
 from jeatcli.robustness import evaluator
 from jeatcli.robustness.attacks.batch import Plan
-from jeatcli.training.settings import resolve
+from jeatcli.training.resolve import resolve
 from jeatcli.training.setup import Stage
 from jeatcli.training.train import train
 
@@ -27,7 +27,7 @@ def test_the_split_is_disjoint_random_and_the_same_for_every_seed(tmp_path: Path
     stages = [
         Stage(config(val_split=97, limit=0, seed=s), tmp_path, torch.device("cpu")) for s in (0, 1)
     ]
-    images = data.load("digits", "train")
+    images = load_images("digits", "train")
     for stage in stages:
         assert (len(stage.images), len(stage.judged)) == (1303, 97)
         both = torch.cat([stage.images.x, stage.judged.x]).flatten(1)
@@ -39,7 +39,7 @@ def test_the_split_is_disjoint_random_and_the_same_for_every_seed(tmp_path: Path
 
 
 def test_images_of_the_split_are_not_among_the_first_ones_that_a_limit_keeps() -> None:
-    rest, held = data.hold_out(data.load("digits", "train"), 200)
+    rest, held = hold_out(load_images("digits", "train"), 200)
     seen = {image.numpy().tobytes() for image in held.x}
     assert not any(image.numpy().tobytes() in seen for image in rest.x)
 
@@ -64,7 +64,7 @@ def test_the_most_robust_weights_are_kept_beside_the_last(
     best = load(tmp_path / "run" / runs.BEST_FILE)
     assert best.meta.epoch == 2
     with torch.no_grad():
-        images = data.unit(data.load("digits", "test").x[:10])
+        images = to_unit_range(load_images("digits", "test").x[:10])
         assert not torch.equal(best.classifier(images), load(tmp_path / "run").classifier(images))
 
 
@@ -76,7 +76,7 @@ def test_what_the_log_says_is_what_the_kept_weights_reach(tmp_path: Path) -> Non
     line = max(log, key=lambda line: line["val_robust"])
     model = load(tmp_path / "run" / runs.BEST_FILE)
     assert model.meta.epoch == line["epoch"]
-    _, held = data.hold_out(data.load("digits", "train"), 100)
+    _, held = hold_out(load_images("digits", "train"), 100)
     found = evaluator.judge(model.classifier, held, ["pgd"], Plan(model.meta.threat, steps=10))
     assert found["robust"] == line["val_robust"]
     assert found["clean"] == line["val_clean"]

@@ -13,15 +13,16 @@ from command_line import here, refused
 from tiny import load_run
 
 from jeatcli.checkpoints.model import Model
-from jeatcli.core import pgd
+from jeatcli.core import objectives, pgd
 from jeatcli.core.rng import ImageRng
-from jeatcli.data import images as data
+from jeatcli.data.images import load_images, to_unit_range
 from jeatcli.errors import UsageProblem
 from jeatcli.landscapes.histogram import Histograms
-from jeatcli.landscapes.landscape import Landscape, draw, energy_landscape, save_numbers
+from jeatcli.landscapes.landscape import Landscape, energy_landscape, save_numbers
 from jeatcli.landscapes.path import Paths
 from jeatcli.landscapes.probe import top_eigenvalue
 from jeatcli.landscapes.sharpness import Sharpness
+from jeatcli.plots.landscape import draw
 from jeatcli.sampling.plan import Recipe
 
 
@@ -31,8 +32,8 @@ def two() -> list[Model]:
 
 
 def images(num: int) -> tuple[torch.Tensor, torch.Tensor]:
-    part = data.load("digits", "test").first(num)
-    return data.unit(part.x), part.y
+    part = load_images("digits", "test").first(num)
+    return to_unit_range(part.x), part.y
 
 
 def drawn_and_saved(found: Landscape, folder: Path) -> dict[str, np.ndarray]:
@@ -48,7 +49,7 @@ def test_path_of_the_attack_is_the_attack(two: list[Model], tmp_path: Path) -> N
     assert paths.ways["pgd"].shape == (2, 4, 9, 6)
     assert paths.ways["sgld"].shape == (2, 4, 5, 6)
     x, y = images(6)
-    value = pgd.objective("ce", two[0].classifier, x, y)
+    value = objectives.objective("ce", two[0].classifier, x, y)
     moved = pgd.ascend(value, x, pgd.Linf(0.1), steps=5, step_size=0.05)
     joint, marginal, cross_entropy, correct = paths.ways["pgd"][0, :, 5]
     np.testing.assert_allclose(cross_entropy, value(moved).detach(), rtol=1e-4, atol=1e-5)
@@ -85,8 +86,8 @@ def test_what_leads_nowhere_is_refused(two: list[Model]) -> None:
     said = here("landscape", two[0].path, "--kind", "path", "--objective", "kl")
     refused(said, 2, "'kl' is not one of")
     with pytest.raises(UsageProblem, match="`dlr` needs 3 classes; there are 2"):
-        pgd.check_classes("dlr", 2)
-    pgd.check_classes("dlr", 3)
+        objectives.check_classes("dlr", 2)
+    objectives.check_classes("dlr", 3)
 
 
 def test_samples_of_a_histogram_are_drawn_in_batches(

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from jeatcli.acceleration.compiled import Compiled
 from jeatcli.acceleration.folding import Rewritten
-from jeatcli.acceleration.twins import inner, quick
+from jeatcli.acceleration.twins import accelerate, attach_twin
 from jeatcli.acceleration.winograd import convolution, kernel
 from jeatcli.acceleration.winograd.convolution import LearningConv, WinogradConv, fits, install
-from jeatcli.core.models.classifier import Network
+from jeatcli.core.models.classifier import Network, frozen
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 
@@ -151,7 +151,8 @@ def test_a_network_that_learns_keeps_its_names_and_its_function() -> None:
     assert any(type(module) is LearningConv for module in model.modules())
     assert list(model.state_dict()) == list(state)
     torch.testing.assert_close(model(x), before, rtol=1e-3, atol=1e-4)
-    with inner(model) as still:
+    attach_twin(model)
+    with frozen(model) as still:
         torch.testing.assert_close(still(x), before, rtol=1e-3, atol=1e-4)
 
 
@@ -286,7 +287,8 @@ def test_they_follow_the_weights_of_a_network_that_learns() -> None:
     model.compiled = True  # what `--compile` sets, without the minutes of torch's compiler
     x = torch.rand(2, 3, 32, 32)
     for _ in range(2):
-        with inner(model) as still:
+        attach_twin(model)
+        with frozen(model) as still:
             assert isinstance(still.net, Rewritten)
             assert still.net.swaps
             torch.testing.assert_close(still.net(x), model.net(x), rtol=1e-3, atol=1e-4)
@@ -298,11 +300,11 @@ def test_they_follow_the_weights_of_a_network_that_learns() -> None:
 @needs_compiler
 def test_only_what_is_compiled_is_winograds() -> None:
     model = classifier("cifar-resnet-8", "batch").eval()
-    whole = quick(model, compiled=True)
+    whole = accelerate(model, compiled=True)
     assert isinstance(whole, Compiled)
     assert isinstance(whole.net, Rewritten)
     assert whole.net.swaps
-    eager = quick(model)
+    eager = accelerate(model)
     assert isinstance(eager.net, Rewritten)
     assert not eager.net.swaps
 

@@ -11,9 +11,10 @@ from nets import classifier
 from torch import Tensor, nn
 
 from jeatcli.acceleration.folding import Rewritten
-from jeatcli.acceleration.twins import inner, quick
+from jeatcli.acceleration.twins import accelerate, attach_twin
 from jeatcli.acceleration.winograd import convolution, kernel
 from jeatcli.acceleration.winograd.convolution import LearningConv, WinogradConv, fits, install
+from jeatcli.core.models.classifier import frozen
 
 HALF = torch.bfloat16
 
@@ -109,8 +110,8 @@ def test_a_network_of_them_is_as_good_as_the_librarys_in_bf16(arch: str, activat
     model = classifier(arch, "batch", activation=activation).eval().requires_grad_(False)
     x = torch.rand(4, 3, 32, 32)
     exact = both(model, x)  # in float32, whose rounding is nothing beside
-    library = both(quick(model, HALF), x)
-    twin = quick(model, HALF)
+    library = both(accelerate(model, HALF), x)
+    twin = accelerate(model, HALF)
     twin.net = Rewritten(model.net, HALF)
     assert twin.net.swaps
     assert any(swap.relu for swap in twin.net.swaps) == (activation == "relu")
@@ -141,7 +142,8 @@ def test_a_network_that_learns_in_bf16_lends_one_of_them() -> None:
         if isinstance(module, nn.Conv2d)
     )
     x = torch.rand(2, 3, 32, 32)
-    with inner(model) as still:
+    attach_twin(model)
+    with frozen(model) as still:
         assert isinstance(still.net, Rewritten)
         assert still.net.swaps
         assert {swap.dtype for swap in still.net.swaps} == {HALF}

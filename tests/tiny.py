@@ -9,7 +9,7 @@ import torch
 
 from jeatcli.checkpoints import checkpoint, model, runs
 from jeatcli.checkpoints.model import Meta, Model
-from jeatcli.core.sgld import ClassStatistics
+from jeatcli.core.class_gaussians import ClassStatistics
 from jeatcli.data.facts import DATASETS
 from jeatcli.runtime.files import runs_dir
 from jeatcli.runtime.progress import Silent

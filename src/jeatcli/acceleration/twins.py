@@ -1,23 +1,21 @@
-"""A classifier made quicker for attacks and chains: fewer passes over memory, less precision."""
+"""A faster twin of a classifier for attacks and chains: fewer passes, less precision."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 import torch
 
-from ..core.models.classifier import Classifier, Network, frozen
+from ..core.models.classifier import Classifier, Network
 from .compiled import Compiled
 from .folding import Rewritten
 from .winograd.convolution import install
 
-# What `inner` made of the classifiers that are being trained; None where nothing can be gained.
+# The twins of the classifiers that are being trained; None where nothing can be gained.
 _twins: WeakKeyDictionary[Classifier, Classifier | None] = WeakKeyDictionary()
 
 
-def quick(
+def accelerate(
     classifier: Classifier, dtype: torch.dtype | None = None, compiled: bool = False
 ) -> Classifier:
     """Return a classifier of the same logits, to rounding, for many passes with frozen weights.
@@ -34,24 +32,18 @@ def quick(
     return _around(net, classifier, Compiled if compiled else Classifier, dtype)
 
 
-def hasten(classifier: Classifier) -> None:
-    """Let torch compile a classifier that learns; with Winograd's convolutions on a CPU."""
+def compile_for_training(classifier: Classifier) -> None:
+    """Compile a classifier that learns; on a CPU its 3x3 convolutions become Winograd's."""
     install(classifier.net, classifier.autocast or torch.float32)
     classifier.compile(dynamic=False)
 
 
-@contextmanager
-def inner(classifier: Classifier, train: bool = False) -> Iterator[Classifier]:
-    """Lend a classifier of the present weights to the attack or the chain of a training step.
-
-    The weights are frozen meanwhile, and the mode is as `frozen` has it. In eval mode what is lent
-    is a quicker twin, if there is one; it is kept for the next step.
-    """
-    with frozen(classifier, train):
-        yield classifier if train else _twin(classifier) or classifier
+def attach_twin(classifier: Classifier) -> None:
+    """Let the attacks and chains of training run on a faster twin of a classifier that learns."""
+    classifier.twin = _twin
 
 
-def _twin(classifier: Classifier) -> Classifier | None:
+def _twin(classifier: Classifier) -> Classifier:
     """Return the classifier rewritten, of the weights as they are now, if that gains anything."""
     if classifier not in _twins:
         dtype, compiled = classifier.autocast, classifier.compiled
@@ -62,9 +54,10 @@ def _twin(classifier: Classifier) -> Classifier | None:
             twin.compile(dynamic=False)
         _twins[classifier] = twin
     kept = _twins[classifier]
-    if kept is not None:
-        assert isinstance(kept.net, Rewritten)
-        kept.net.refresh()
+    if kept is None:
+        return classifier
+    assert isinstance(kept.net, Rewritten)
+    kept.net.refresh()
     return kept
 
 

@@ -1,11 +1,10 @@
-"""What is saved of a model and of a run's state, and how it is read back. Never a pickle."""
+"""A model as a file: saved, and loaded again. Never a pickle."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +13,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..core.class_gaussians import ClassStatistics
 from ..core.models.classifier import Classifier
-from ..core.sgld import ClassStatistics
 from ..errors import JeatError, UsageProblem
 from ..runtime import devices
 from ..runtime.files import write_atomic
 from ..runtime.progress import SILENT, Reporter
-from ..training.optimize import load_optimizer_tensors, optimizer_tensors
-from ..training.trainer import Trainer
-from . import foreign as adoption
 from . import runs
+from .foreign import load_foreign
 from .model import Meta, Model, network
 from .settings import Foreign
-
-__all__ = [
-    "Meta",
-    "Model",
-    "load",
-    "load_each",
-    "load_state",
-    "network",
-    "refuse_unused",
-    "save_model",
-    "save_state",
-]
 
 
 def save_model(path: Path, classifier: Classifier, meta: Meta, statistics: ClassStatistics) -> None:
@@ -116,7 +101,7 @@ def _load(path: Path, device: torch.device, foreign: Foreign | None, reporter: R
     try:
         header = runs.read_header(path)
     except runs.NotOurs:
-        return adoption.adopt(path, foreign, device, reporter)
+        return load_foreign(path, foreign, device, reporter)
     return _ours(path, header, device)
 
 
@@ -152,88 +137,6 @@ def _meta(path: Path, header: dict[str, Any]) -> Meta:
         raise JeatError(
             f"the header of `{path}` lacks something: {problem}", "copy the file again"
         ) from problem
-
-
-def save_state(path: Path, trainer: Trainer, extra: Mapping[str, Tensor]) -> None:
-    """Write all that an exact resume needs, atomically; where there are ranks, the first does.
-
-    Args:
-        path: The state file.
-        trainer: Between two steps.
-        extra: Tensors of the callbacks.
-    """
-    parts: dict[str, Mapping[str, Tensor]] = {
-        "model": trainer.model.state_dict(),
-        "average": trainer.average.model.state_dict(),
-        "optimizer": dict(optimizer_tensors(trainer.optimizer)),
-        "method": _whole(trainer),
-        "extra": extra,
-    }
-    if not trainer.ranks.leader:
-        return
-    tensors = {
-        f"{part}.{key}": value for part, each in parts.items() for key, value in each.items()
-    }
-    images = trainer.loader.images.digest
-    header = {"step": trainer.step, "attempt": trainer.attempt, "images": images}
-    write_tensors(path, tensors, {**header, "schema": runs.SCHEMA, "version": version("jeat-cli")})
-
-
-def load_state(path: Path, trainer: Trainer) -> dict[str, Tensor]:
-    """Put a trainer where `save_state` found one; return the callbacks' tensors.
-
-    Raises:
-        JeatError: If the file is damaged or is another run's.
-    """
-    start_over = "start over with `--force`, which keeps the old run beside the new one"
-    try:
-        header = runs.read_header(path)
-    except runs.CutShort as problem:
-        raise JeatError(problem.message, f"{_one_before(path)}, or {start_over}") from problem
-    images = trainer.loader.images.digest
-    if header.get("images", images) != images:
-        raise JeatError(
-            f"the images of `{trainer.config.dataset}` are not those that `{path.parent}` was "
-            "begun on",
-            f"put those back, or {start_over}",
-        )
-    # To the CPU first, for Apple's devices have no float64; each goes where its like is.
-    tensors = read_tensors(path)
-    try:
-        trainer.model.load_state_dict(under_prefix("model.", tensors))
-        trainer.average.model.load_state_dict(under_prefix("average.", tensors))
-        load_optimizer_tensors(trainer.optimizer, under_prefix("optimizer.", tensors))
-        trainer.method.load_state(_part(trainer, under_prefix("method.", tensors)))
-        trainer.step, trainer.attempt = int(header["step"]), int(header["attempt"])
-    except (RuntimeError, KeyError, ValueError) as problem:
-        raise JeatError(f"`{path}` does not fit this run: {problem}", start_over) from problem
-    return under_prefix("extra.", tensors)
-
-
-def _one_before(path: Path) -> str:
-    """Say what to do about a state that is cut short."""
-    before = path.with_name(runs.STATE_BEFORE_FILE)
-    if before != path and before.is_file():
-        return f"go back to the save before by `mv {before} {path}`"
-    return "copy it again"
-
-
-def _whole(trainer: Trainer) -> dict[str, Tensor]:
-    """Return the method's tensors, the images that each rank has of its own put together."""
-    state = trainer.method.state()
-    own = {key: trainer.ranks.gather(state[key]) for key in trainer.method.per_rank}
-    return state | own
-
-
-def _part(trainer: Trainer, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return this rank's part of what `_whole` put together, however many ranks there were."""
-    own = trainer.method.state()
-    for key in trainer.method.per_rank:
-        if key in state:
-            count = len(own[key])
-            rows = torch.arange(count, device=state[key].device) + trainer.ranks.rank * count
-            state[key] = state[key][rows % len(state[key])]
-    return state
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from ..data import images as data
 from ..data.facts import dataset_facts
+from ..data.images import load_images
 from ..errors import JeatError, UsageProblem
 from ..runtime.progress import Reporter
 from .matching import guess, match
@@ -16,7 +16,9 @@ from .settings import Foreign, check_normalisation, per_channel
 from .state_dict import StateDict, read
 
 
-def adopt(path: Path, foreign: Foreign | None, device: torch.device, reporter: Reporter) -> Model:
+def load_foreign(
+    path: Path, foreign: Foreign | None, device: torch.device, reporter: Reporter
+) -> Model:
     """Load a state dict that `jeat train` did not write.
 
     Args:
@@ -68,7 +70,7 @@ def _meta(
     if facts := dataset_facts(dataset):
         shape, classes = facts.shape, facts.classes
     else:
-        images = data.load(dataset, "test", reporter=reporter)
+        images = load_images(dataset, "test", reporter=reporter)
         shape, classes = images.shape, images.classes
     mean, std = _normalisation(path, foreign, dataset, found, reporter)
     return Meta(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
+from ..core.class_gaussians import ClassStatistics
 from ..core.models import build
 from ..core.models.classifier import Classifier
 from ..core.models.layers import Shape
-from ..core.sgld import ClassStatistics
 from ..core.threat import Threat
 from ..data.facts import dataset_facts
+from ..errors import unknown
 from ..runtime.digests import digest
 from . import runs
 
@@ -102,3 +103,18 @@ def network(meta: Meta) -> Classifier:
     shape = Shape(meta.shape, len(meta.classes), meta.norm_layer, meta.activation)
     net = Classifier(build(meta.arch, shape), meta.mean, meta.std)
     return net.to(memory_format=torch.channels_last)
+
+
+def class_index(name: str | int, classes: Sequence[str]) -> int:
+    """Return the index of a class given by name or index; a number of Python's is an index.
+
+    Raises:
+        UsageProblem: If there is none, with the nearest name.
+    """
+    text = str(name)
+    if isinstance(name, str) and text in classes:
+        return list(classes).index(text)
+    if text.isdecimal() and int(text) < len(classes):
+        return int(text)
+    by_index = [] if classes[0].isdigit() else [f"0..{len(classes) - 1}"]
+    raise unknown("class", text, [*classes, *by_index])

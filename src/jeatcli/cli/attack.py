@@ -176,8 +176,8 @@ def command(
         from ..plots.figure import check_path
 
         check_path(plot)
+    from ..plots.robust_accuracy import plot as draw
     from ..robustness.compare import attack_each
-    from ..robustness.compare import plot as draw
 
     try:
         results = attack_each(subjects, tuple(eps) or (None,), reporter=terminal, **settings)

@@ -215,7 +215,8 @@ def command(
     check_path(path)
     check_style(style)
     check_writable(path)
-    from ..landscapes.landscape import draw, energy_landscape, save_numbers
+    from ..landscapes.landscape import energy_landscape, save_numbers
+    from ..plots.landscape import draw
 
     said = {key: value for key, value in settings.items() if value not in (None, ())}
     result = energy_landscape(chosen, kind=kind, foreign=foreign, reporter=terminal, **said)

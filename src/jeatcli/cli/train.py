@@ -18,7 +18,8 @@ from ..methods import METHODS
 from ..runtime import launch
 from ..training import presets
 from ..training.config_file import to_toml
-from ..training.settings import TrainConfig, resolve
+from ..training.resolve import resolve
+from ..training.settings import TrainConfig
 from . import output
 from . import terminal as ui
 from .method_settings import method_settings

@@ -6,6 +6,8 @@ p(x) = exp(-E(x)) / Z share one Z: summing the first over y gives the second.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,3 +30,9 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 def class_probabilities(logits: Tensor) -> Tensor:
     """Return p(y|x) = exp(E(x) - E(x, y)) for every y, shape (n, K)."""
     return logits.softmax(1)
+
+
+Logits = Callable[[Tensor], Tensor]
+
+
+PerImage = Callable[[Tensor], Tensor]

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from ..acceleration.twins import inner
 from ..errors import UsageProblem
-from . import energy, pgd
-from .models.classifier import Classifier
+from . import energy, objectives, pgd
+from .class_gaussians import ClassStatistics
+from .models.classifier import Classifier, frozen
 from .rng import BatchRng, mix
-from .sgld import ClassStatistics, ReplayBuffer, langevin, uniform_start
+from .sgld import ReplayBuffer, langevin, uniform_start
 from .threat import Threat
 
 Metrics = dict[str, Tensor]
@@ -114,16 +114,16 @@ class Adversarial(Method):
 
     def setup(self, scene: Scene) -> None:
         super().setup(scene)
-        pgd.check_classes(self.attack_objective, len(scene.statistics.mean))
+        objectives.check_classes(self.attack_objective, len(scene.statistics.mean))
 
     def attack(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Tensor:
         """Return the adversarial examples of a batch."""
         assert self.attack_step_size is not None
         start = self.ball.start(x, rng) if self.attack_start == "random" else None
         train = self.attack_mode == "train"
-        with record_function("attack"), inner(model, train) as still:
+        with record_function("attack"), frozen(model, train) as still:
             return pgd.ascend(
-                pgd.objective(self.attack_objective, still, x, y),
+                objectives.objective(self.attack_objective, still, x, y),
                 x,
                 self.ball,
                 steps=self.attack_steps,
@@ -185,7 +185,7 @@ class Chained(Method):
     def negatives(self, model: Classifier, x: Tensor, rng: BatchRng) -> Tensor:
         """Run one chain for each image of x, from the buffer, and put its end back there."""
         start, places = self.buffer.draw(self.fresh(x, rng), self.reinit, rng)
-        with record_function("chain"), inner(model) as still:
+        with record_function("chain"), frozen(model) as still:
             end = langevin(
                 lambda images: energy.marginal(still(images)),
                 start,
@@ -226,3 +226,33 @@ def require(holds: bool, name: str, what: str, value: object) -> None:
     """
     if not holds:
         raise UsageProblem(f"option `{name}` must be {what}, not {value}")
+
+
+@dataclass
+class Jeat(Adversarial, Chained):
+    """Joint energy adversarial training; at lambda = 1 the loss is E(x^, y) - E(x_K).
+
+    Args:
+        positive: The image whose marginal energy is lowered: the `adversarial` example x^ or the
+            `clean` image x.
+    """
+
+    attack_objective: Literal["ce", "joint", "marginal", "margin", "dlr", "kl"] = "joint"
+    positive: Literal["adversarial", "clean"] = "adversarial"
+
+    def __post_init__(self) -> None:
+        Adversarial.__post_init__(self)
+        Chained.__post_init__(self)
+
+    def loss(
+        self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
+    ) -> tuple[Tensor, Metrics]:
+        attacked = self.attack(model, x, y, rng)
+        negatives = self.negatives(model, x, rng)
+        logits = model(attacked)
+        loss, metrics = classify(logits, y)
+        positive = logits if self.positive == "adversarial" else model(x)
+        contrast, energies = self.contrast(
+            energy.marginal(positive), energy.marginal(model(negatives))
+        )
+        return loss + contrast, metrics | energies

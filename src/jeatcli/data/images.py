@@ -15,18 +15,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..core.rng import mix
 from ..errors import JeatError, UsageProblem
 from ..runtime import files
 from ..runtime.digests import tensor_digest
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
+from .digits import digits
 from .facts import dataset_facts
-from .folder import digits, folder
+from .folder import folder
 from .published import published
-
-# Pixels by which a crop may be shifted in each direction, the custom on CIFAR (He et al. 2016).
-CROP = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +96,7 @@ def hold_out(images: Images, count: int) -> tuple[Images, Images]:
     return images.take(rest), images.take(held)
 
 
-def load(
+def load_images(
     name: str,
     split: Literal["train", "test"],
     *,
@@ -145,109 +142,14 @@ def _read(
         ) from problem
 
 
-class Loader:
-    """Training batches in a new order each epoch, cropped and flipped if `augment`.
-
-    Order and augmentation are functions of the seed, the epoch and the place in the epoch
-    alone, drawn on the CPU: a resumed run sees what the uninterrupted one would have seen, on
-    any device. The last partial batch is dropped; a set smaller than a batch is one batch.
-
-    Args:
-        images: The training set.
-        batch_size: Images a step, of all processes together.
-        augment: Whether to crop and flip.
-        seed: The run's.
-        part: Which part of each batch this process has, and how many parts there are.
-
-    Raises:
-        UsageProblem: If a batch cannot be cut into that many parts.
-    """
-
-    def __init__(
-        self,
-        images: Images,
-        batch_size: int,
-        *,
-        augment: bool,
-        seed: int,
-        part: tuple[int, int] = (0, 1),
-    ) -> None:
-        if batch_size < 1:
-            raise UsageProblem(f"the batch size must be at least 1, not {batch_size}")
-        self.images = images
-        self.batch_size = min(batch_size, len(images))
-        self.part, self.parts = part
-        if self.batch_size % self.parts:
-            raise UsageProblem(
-                f"batches of {self.batch_size} images cannot be shared by {self.parts} processes",
-                f"use a `--batch-size` that {self.parts} divides",
-            )
-        self.augment = augment
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.images) // self.batch_size
-
-    @property
-    def share(self) -> int:
-        """Images of a batch that this process has."""
-        return self.batch_size // self.parts
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of `epoch` from batch `start` on.
-
-        Yields:
-            Images in [0, 1], float32 (b, C, H, W), and labels, int64 (b,).
-        """
-        x, y = self.images.x, self.images.y
-        generator = torch.Generator().manual_seed(mix(self.seed, epoch))
-        order = torch.randperm(len(x), generator=generator).to(x.device)
-        if self.augment:
-            shifts = torch.randint(2 * CROP + 1, (len(x), 2), generator=generator).to(x.device)
-            flips = torch.randint(2, (len(x),), generator=generator).bool().to(x.device)
-        for batch in range(start, len(self)):
-            first = batch * self.batch_size + self.part * self.share
-            part = slice(first, first + self.share)
-            chosen = order[part]
-            pixels = x[chosen]
-            if self.augment:
-                pixels = crop_and_flip(pixels, shifts[part], flips[part])
-            yield unit(pixels), y[chosen]
-
-
-def crop_and_flip(x: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
-    """Cut one window from each image as reflected by four pixels at its borders, and mirror some.
-
-    Args:
-        x: Images (b, C, H, W).
-        shifts: Upper left corner of each window, rows and columns 0..8, int64 (b, 2).
-        flips: Which windows are mirrored left to right, bool (b,).
-    """
-    batch, channels, height, width = x.shape
-    rows = _window(shifts[:, 0], height)
-    columns = _window(shifts[:, 1], width)
-    columns = torch.where(flips[:, None], columns.flip(1), columns)
-    pixels = (rows[:, :, None] * width + columns[:, None, :]).reshape(batch, 1, -1)
-    cut = x.flatten(2).gather(2, pixels.expand(-1, channels, -1))
-    return cut.view(batch, channels, height, width)
-
-
-def _window(shift: Tensor, side: int) -> Tensor:
-    """Return which of `side` pixels each place of the shifted window shows, int64 (b, side)."""
-    place = torch.arange(side, device=shift.device) + shift[:, None] - CROP
-    last = side - 1
-    # A triangle wave: 0 1 .. last .. 1 0 1 .., so that small images are reflected repeatedly.
-    return last - (place.remainder(2 * last) - last).abs() if last else torch.zeros_like(place)
-
-
 def batches(images: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield all images in order, float32 in [0, 1], and their labels."""
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
-        yield unit(images.x[part]), images.y[part]
+        yield to_unit_range(images.x[part]), images.y[part]
 
 
-def unit(pixels: Tensor) -> Tensor:
+def to_unit_range(pixels: Tensor) -> Tensor:
     """Turn pixels 0..255 into float32 in [0, 1], the same to the bit on any device."""
     # By a number CUDA would not divide: it multiplies by 1/255, which is another rounding.
     return pixels.float() / torch.full((), 255.0, device=pixels.device)

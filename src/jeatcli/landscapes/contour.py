@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checkpoints.model import Model
+from ..checkpoints.model import Model, class_index
 from ..core.threat import Threat
 from ..errors import UsageProblem
-from ..robustness.agenda import class_index
 from ..runtime.progress import Bar
 from ..sampling import initializers, sample
 from .contours import Contours, Panel

@@ -16,7 +16,7 @@ from ..checkpoints.model import Model
 from ..core import energy, pgd
 from ..core.rng import mix
 from ..core.threat import Threat
-from ..data import images as data
+from ..data.images import load_images, to_unit_range
 from ..errors import UsageProblem
 from ..robustness.batch_size import USUAL
 from ..runtime.progress import Bar
@@ -136,14 +136,14 @@ class Histogram(View):
         """Return the first images of the other data set, in [0, 1]."""
         if self.against is None:
             return None
-        images = data.load(self.against, "test", data_dir=scene.data_dir, reporter=scene.reporter)
+        images = load_images(self.against, "test", data_dir=scene.data_dir, reporter=scene.reporter)
         if images.shape != scene.images.shape:
             raise UsageProblem(
                 f"the images of {self.against} have the shape {images.shape}, those of "
                 f"{scene.images.name} {scene.images.shape}",
                 "choose a data set of the same shape",
             )
-        return data.unit(images.first(min(self.num, len(images))).x).to(scene.device)
+        return to_unit_range(images.first(min(self.num, len(images))).x).to(scene.device)
 
 
 @dataclass(frozen=True)

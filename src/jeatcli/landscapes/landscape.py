@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 
 from .. import landscapes
-from ..checkpoints import model as checkpoint
 from ..checkpoints.checkpoint import load_each
+from ..checkpoints.model import Model
 from ..checkpoints.settings import Foreign
-from ..data import images as data
+from ..data.images import Images, load_images
 from ..errors import UsageProblem
-from ..plots.figure import check_path, save, styled
 from ..runtime.files import write_atomic
 from ..runtime.progress import SILENT, Reporter
 from .view import Findings, Scene
@@ -68,7 +67,7 @@ class Landscape:
 
 
 def energy_landscape(
-    runs: Sequence[str | Path | checkpoint.Model],
+    runs: Sequence[str | Path | Model],
     *,
     kind: str = "contour",
     seed: int = 0,
@@ -104,7 +103,7 @@ def energy_landscape(
         raise UsageProblem(f"the batch size must be at least 1, not {batch_size}")
     models = tuple(load_each(runs, device=device, foreign=foreign, reporter=reporter))
     dataset = _common_dataset(models)
-    images = data.load(dataset, "test", data_dir=data_dir, reporter=reporter)
+    images = load_images(dataset, "test", data_dir=data_dir, reporter=reporter)
     _fits(models[0], images)
     found = view.measure(Scene(models, images, seed, batch_size, data_dir, reporter))
     elapsed = time.perf_counter() - started
@@ -131,25 +130,7 @@ def save_numbers(landscape: Landscape, path: Path | str) -> Path:
     return write_atomic(path, write)
 
 
-def draw(landscape: Landscape, path: Path | str, style: str | None = None) -> Path:
-    """Draw the landscape as PNG, SVG or PDF by the ending of `path`.
-
-    Args:
-        landscape: What to draw.
-        path: The file to write.
-        style: A style of matplotlib's, by name or file, over our own.
-
-    Raises:
-        UsageProblem: If the ending is another, or there is no such style.
-        JeatError: If the file cannot be written.
-    """
-    check_path(path)
-    with styled(style):
-        figure = landscape.found.figure()
-        return save(figure, Path(path), landscape.found.title, landscape.text())
-
-
-def _common_dataset(models: Sequence[checkpoint.Model]) -> str:
+def _common_dataset(models: Sequence[Model]) -> str:
     first = models[0]
     for other in models[1:]:
         if (other.meta.dataset, other.meta.shape) != (first.meta.dataset, first.meta.shape):
@@ -161,7 +142,7 @@ def _common_dataset(models: Sequence[checkpoint.Model]) -> str:
     return first.meta.dataset
 
 
-def _fits(model: checkpoint.Model, images: data.Images) -> None:
+def _fits(model: Model, images: Images) -> None:
     if tuple(images.shape) != tuple(model.meta.shape):
         raise UsageProblem(
             f"the images of {images.name} have the shape {tuple(images.shape)}, "

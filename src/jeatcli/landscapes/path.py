@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checkpoints.model import Model
-from ..core import energy, pgd
+from ..core import energy, objectives, pgd
 from ..core.rng import ImageRng
 from ..core.sgld import langevin, uniform_start
 from ..core.threat import Threat
@@ -37,7 +37,7 @@ WAYS = ("pgd", "sgld")
 QUANTITIES = ("joint", "marginal", "ce", "correct")
 QUANTILES = (0.1, 0.9)
 # The divergence is least at the image, where the way begins: its gradient is zero there.
-OBJECTIVES = tuple(name for name in pgd.OBJECTIVES if name != "kl")
+OBJECTIVES = tuple(name for name in objectives.OBJECTIVES if name != "kl")
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Path(View):
             raise UsageProblem(f"beyond must be at least 0 steps, not {self.beyond}")
 
     def measure(self, scene: Scene) -> Paths:
-        pgd.check_classes(self.objective, len(scene.images.classes))
+        objectives.check_classes(self.objective, len(scene.images.classes))
         threat = scene.threat(self.norm, self.eps)
         x, y = scene.first(self.num)
         ways: dict[str, NDArray[np.float32]] = {}
@@ -175,7 +175,7 @@ class Path(View):
 
     def _attack(self, model: Model, x: Tensor, y: Tensor, threat: Threat) -> Iterator[Tensor]:
         """Yield the images, PGD's iterates in the ball, and those that go on without it."""
-        value = pgd.objective(self.objective, model.classifier, x, y)
+        value = objectives.objective(self.objective, model.classifier, x, y)
         inside, size = pgd.ball(threat), 2.5 * threat.eps / self.steps
         everywhere = pgd.Linf(math.inf) if threat.norm == "linf" else pgd.L2(math.inf)
         yield x

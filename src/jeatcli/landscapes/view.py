@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ..checkpoints.model import FOREIGN, Model
 from ..checkpoints.naming import shortened, told_apart
-from ..core import energy, pgd
+from ..core import energy, objectives, pgd
 from ..core.rng import ImageRng, mix
 from ..core.threat import NORMS, Threat
-from ..data import images as data
 from ..data.facts import dataset_facts
+from ..data.images import Images, to_unit_range
 from ..errors import JeatError, UsageProblem, unknown
 from ..runtime.progress import Reporter
 
@@ -41,7 +41,7 @@ class Scene:
     """
 
     models: tuple[Model, ...]
-    images: data.Images
+    images: Images
     seed: int
     batch_size: int
     data_dir: Any
@@ -74,7 +74,7 @@ class Scene:
                 f"choose `-n` from 1 to {len(self.images):,}",
             )
         part = self.images.first(num).to(self.device)
-        return data.unit(part.x), part.y
+        return to_unit_range(part.x), part.y
 
     def image(self, index: int) -> tuple[Tensor, int]:
         """Return test image `index`, (C,H,W) in [0, 1], and its label.
@@ -88,7 +88,7 @@ class Scene:
                 f"its test images are numbered 0 to {len(self.images) - 1}",
             )
         x, y = self.images.x[index], int(self.images.y[index])
-        return data.unit(x).to(self.device), y
+        return to_unit_range(x).to(self.device), y
 
 
 class Findings(ABC):
@@ -168,7 +168,7 @@ def attacked(
     """Return PGD's examples of images (n,C,H,W): a random start, steps of 2.5 eps / steps."""
     ball = pgd.ball(threat)
     return pgd.ascend(
-        pgd.objective(objective, model.classifier, x, y, target),
+        objectives.objective(objective, model.classifier, x, y, target),
         x,
         ball,
         steps=steps,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..checkpoints.model import Model
+from ..checkpoints.model import Model, class_index
 from ..core.threat import NORMS, Threat
-from ..data import images as data
 from ..data.facts import dataset_facts
+from ..data.images import Images, load_images
 from ..errors import JeatError, unknown
 from ..runtime.progress import SILENT, Reporter
 from .attacks.attack import Attack, resolve_attacks
@@ -34,8 +34,8 @@ class Agenda:
 
     plan: Plan
     chosen: Sequence[Attack]
-    everything: data.Images
-    images: data.Images
+    everything: Images
+    images: Images
     places: Tensor
     aim: int | None
 
@@ -72,7 +72,7 @@ def arrange(
     options = (objective, steps, step_size, restarts, queries)
     plan = Plan(_threat(model, norm, eps), *options, seed)
     chosen = resolve_attacks(attacks, plan)
-    everything = data.load(model.meta.dataset, "test", data_dir=data_dir, reporter=reporter)
+    everything = load_images(model.meta.dataset, "test", data_dir=data_dir, reporter=reporter)
     _fits(model, everything)
     if source is not None:
         _see_the_same(source, model)
@@ -81,21 +81,6 @@ def arrange(
     selected = Selection(num, indices, kind, aim).of(everything, model.device, reporter)
     refuse_unfit(chosen, len(classes), aim is not None)
     return Agenda(plan, chosen, everything, *selected, aim)
-
-
-def class_index(name: str | int, classes: Sequence[str]) -> int:
-    """Return the index of a class given by name or index; a number of Python's is an index.
-
-    Raises:
-        UsageProblem: If there is none, with the nearest name.
-    """
-    text = str(name)
-    if isinstance(name, str) and text in classes:
-        return list(classes).index(text)
-    if text.isdecimal() and int(text) < len(classes):
-        return int(text)
-    by_index = [] if classes[0].isdigit() else [f"0..{len(classes) - 1}"]
-    raise unknown("class", text, [*classes, *by_index])
 
 
 def _threat(model: Model, norm: str | None, eps: float | None) -> Threat:
@@ -113,7 +98,7 @@ def _threat(model: Model, norm: str | None, eps: float | None) -> Threat:
     return Threat(norm, usual[norm])
 
 
-def _fits(model: Model, images: data.Images) -> None:
+def _fits(model: Model, images: Images) -> None:
     if images.shape != model.meta.shape or len(images.classes) != len(model.meta.classes):
         raise JeatError(
             f"`{model.name}` was trained on {model.meta.shape} images of "

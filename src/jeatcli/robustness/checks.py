@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core import energy, pgd
+from ..core import energy, objectives
 from ..core.models.classifier import Classifier, frozen
 from ..core.threat import Threat
 from ..errors import JeatError
@@ -157,7 +157,10 @@ def _zero_gradients(classifier: Classifier, x: Tensor, y: Tensor) -> Symptom | N
         moved = x.detach().requires_grad_(True)
         logits = classifier(moved)
         correct = logits.argmax(1) == y
-        losses = {"cross-entropy": energy.cross_entropy(logits, y), "margin": pgd.margin(logits, y)}
+        losses = {
+            "cross-entropy": energy.cross_entropy(logits, y),
+            "margin": objectives.margin(logits, y),
+        }
         flat = {}
         for name, values in losses.items():
             (gradient,) = torch.autograd.grad(

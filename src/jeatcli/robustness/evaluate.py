@@ -12,7 +12,7 @@ from typing import Any
 from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model
 from ..checkpoints.settings import Foreign
-from ..data import images
+from ..data.images import Images, to_unit_range
 from ..runtime import devices
 from ..runtime.digests import digest, tensor_digest
 from ..runtime.distributed import current
@@ -172,9 +172,9 @@ def _result(model: Model, trial: Trial, found: dict[str, Any], seconds: float) -
     )
 
 
-def _examined(trial: Trial, chosen: Sequence[Attack], some: images.Images) -> dict[str, Any]:
+def _examined(trial: Trial, chosen: Sequence[Attack], some: Images) -> dict[str, Any]:
     """Run the attacks, and look for reasons to doubt the outcome before and after: `warnings`."""
-    x, y = images.unit(some.x), some.y
+    x, y = to_unit_range(some.x), some.y
     doubts = checks.before(trial.classifier, x, y, trial.plan.threat, chosen)
     _warn(doubts, trial.reporter)
     found = trial.run(chosen)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..core.models.classifier import Classifier
 from ..core.threat import Threat
-from ..data import images as data
+from ..data.images import Images, batches, to_unit_range
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Bar, Reporter
 from .attacks.attack import Attack, resolve_attacks
@@ -47,7 +47,7 @@ class Trial:
     """
 
     classifier: Classifier
-    images: data.Images
+    images: Images
     places: Tensor
     plan: Plan
     aim: int | None = None
@@ -63,7 +63,7 @@ class Trial:
 
     def run(self, attacks: Sequence[Attack]) -> dict[str, Any]:
         """Attack; return the parts of `Robustness` that are found out, for JSON."""
-        images = data.unit(self.images.x).cpu() if self.keep else None
+        images = to_unit_range(self.images.x).cpu() if self.keep else None
         progress = self._resumed(images) or self._begun()
         self.ledger = Ledger(progress, images, self.journal, self.reporter)
         correct = torch.tensor(progress.correct, device=self.images.y.device)
@@ -95,7 +95,7 @@ class Trial:
     @torch.no_grad()
     def _correct(self) -> Tensor:
         """Return which images are taken for what they are: the only ones worth attacking."""
-        parts = data.batches(self.images, self.batch_size)
+        parts = batches(self.images, self.batch_size)
         return torch.cat([self.classifier(x).argmax(1) == y for x, y in parts]).cpu()
 
     def _begun(self) -> Progress:
@@ -150,7 +150,7 @@ class Trial:
         if not len(index):
             return Strike([])
         search = self.search.anew(lambda k: bar(0, step=k))
-        x, y = data.unit(self.images.x[index]), self.images.y[index]
+        x, y = to_unit_range(self.images.x[index]), self.images.y[index]
         target = None if self.aim is None else torch.full_like(y, self.aim)
         batch = Batch(x, y, target, self.places.to(x.device)[index])
         moved = without_nan(attack(search, batch, self.plan), batch.x)
@@ -163,7 +163,7 @@ class Trial:
 
 def judge(
     classifier: Classifier,
-    images: data.Images,
+    images: Images,
     names: Sequence[str],
     plan: Plan,
     aim: int | None = None,

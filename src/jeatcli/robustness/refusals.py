@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..core import pgd
+from ..core import objectives, pgd
 from ..core.threat import Threat
 from ..errors import JeatError, UsageProblem
 from .attacks.attack import Attack
@@ -21,7 +21,7 @@ def refuse_unfit(attacks: Sequence[Attack], classes: int, targeted: bool) -> Non
         UsageProblem: Naming one that can.
     """
     for attack in attacks:
-        pgd.check_classes(attack.options.get("objective", "ce"), classes, targeted)
+        objectives.check_classes(attack.options.get("objective", "ce"), classes, targeted)
         if attack.unfit and (reason := attack.unfit(classes, targeted, attack.options)):
             raise UsageProblem(*reason)
 

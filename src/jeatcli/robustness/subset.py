@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data import images as data
+from ..data.images import Images
 from ..errors import JeatError, UsageProblem
 from ..runtime.progress import Reporter
 
@@ -31,9 +31,7 @@ class Selection:
     only: int | None = None
     aim: int | None = None
 
-    def of(
-        self, images: data.Images, device: torch.device, reporter: Reporter
-    ) -> tuple[data.Images, Tensor]:
+    def of(self, images: Images, device: torch.device, reporter: Reporter) -> tuple[Images, Tensor]:
         """Return the images on the device, and their places in the test set (n,).
 
         Raises:
@@ -59,7 +57,7 @@ class Selection:
         return chosen.to(device), places
 
     def _count(
-        self, images: data.Images, available: int, device: torch.device, reporter: Reporter
+        self, images: Images, available: int, device: torch.device, reporter: Reporter
     ) -> int:
         if self.num is None:
             if device.type == "cpu" and available > CPU_IMAGES and self.indices is None:
@@ -78,7 +76,7 @@ class Selection:
         return self.num
 
 
-def mixed(images: data.Images, count: int) -> data.Images:
+def mixed(images: Images, count: int) -> Images:
     """Return so many from all over a set, at most: those of one class may all look alike."""
     places = torch.linspace(0, len(images) - 1, min(count, len(images))).long()
     return replace(images, x=images.x[places], y=images.y[places])

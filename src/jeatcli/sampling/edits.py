@@ -16,14 +16,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..checkpoints.model import Model
+from ..checkpoints.model import Model, class_index
 from ..core.rng import ImageRng, Rng, mix
 from ..core.sgld import PerImage
 from ..data.collection import picture
-from ..data.images import unit
+from ..data.images import to_unit_range
 from ..errors import JeatError, UsageProblem
-from ..robustness.agenda import class_index
-from ..scoring.inception import checksum
+from ..runtime.digests import checksum
 from .plan import Recipe
 
 
@@ -101,7 +100,7 @@ def read_image(path: str | Path, model: Model) -> Tensor:
         JeatError: If it cannot be read or has another shape.
     """
     pixels = picture(Path(path).expanduser(), model.meta.shape, f"the images of `{model.name}`")
-    return unit(torch.from_numpy(pixels)).to(model.device)
+    return to_unit_range(torch.from_numpy(pixels)).to(model.device)
 
 
 def read_mask(path: str | Path, model: Model) -> Tensor:

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from ..checkpoints import runs
 from ..checkpoints.model import Model
+from ..core.class_gaussians import ClassStatistics
 from ..core.models.classifier import Classifier
 from ..core.rng import Rng
-from ..core.sgld import ClassStatistics, uniform_start
-from ..data import images as data
+from ..core.sgld import uniform_start
+from ..data.images import load_images, to_unit_range
 from ..errors import JeatError, unknown
 from ..runtime.progress import SILENT, Reporter
-from .samplers import STARTS
+from .settings import STARTS
 
 # Of the leading directions of a class, as many as OmnAI-Lab (2024) take at most.
 PCA_COMPONENTS = 30
@@ -77,7 +78,7 @@ def with_statistics(
     if model.statistics is not None:
         return model
     reporter.say(f"`{model.name}` has no class statistics: measuring those of {model.meta.dataset}")
-    images = data.load(model.meta.dataset, "train", data_dir=data_dir, reporter=reporter)
+    images = load_images(model.meta.dataset, "train", data_dir=data_dir, reporter=reporter)
     measured = ClassStatistics.measure(images.x, images.y, len(images.classes))
     return replace(model, statistics=measured.to(model.device))
 
@@ -112,7 +113,7 @@ class Pool:
         Raises:
             JeatError: If they cannot be had.
         """
-        found = data.load(model.meta.dataset, "train", data_dir=data_dir, reporter=reporter)
+        found = load_images(model.meta.dataset, "train", data_dir=data_dir, reporter=reporter)
         return cls(found.x, found.y)
 
     def draw(self, y: Tensor, like: Tensor, rng: Rng) -> Tensor:
@@ -124,7 +125,7 @@ class Pool:
             members = members if len(members) else torch.arange(len(self.classes))
             places.append(int(members[min(int(share * len(members)), len(members) - 1)]))
         chosen = self.images[places]
-        chosen = data.unit(chosen) if chosen.dtype == torch.uint8 else chosen
+        chosen = to_unit_range(chosen) if chosen.dtype == torch.uint8 else chosen
         return chosen.to(like)
 
 

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.model import Model
-from ..core import pgd
+from ..core import objectives, pgd
 from ..core.models.classifier import Classifier
 from ..core.rng import ImageRng, mix
 from ..core.sgld import PerImage
 from ..runtime.distributed import current
 from .initializers import Start
-from .samplers import Descent, Hold, Watch, descend
+from .samplers import Hold, Watch, descend
+from .settings import Descent
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Recipe:
         """Return the descent's objective for the classes y (n,)."""
         nothing = torch.empty(0, device=y.device)
         classifier = self.quick or self.model.classifier
-        value = pgd.objective(self.descent.objective, classifier, nothing, y, target=y)
+        value = objectives.objective(self.descent.objective, classifier, nothing, y, target=y)
         return lambda x: -value(x)
 
     def rng(self, index: Tensor, candidate: int) -> ImageRng:

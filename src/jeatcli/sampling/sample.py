@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..acceleration.twins import quick
+from ..acceleration.twins import accelerate
 from ..checkpoints.checkpoint import load_each
-from ..checkpoints.model import Model
+from ..checkpoints.model import Model, class_index
 from ..checkpoints.settings import Foreign
 from ..errors import UsageProblem
 from ..methods import sampling_of
-from ..robustness.agenda import class_index
 from ..runtime import devices
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
@@ -25,7 +24,7 @@ from .drawing import Drawing, Samples
 from .edits import NO_EDIT, Edit, Interpolation
 from .initializers import with_statistics
 from .plan import Recipe
-from .samplers import OBJECTIVES, OPTIONS, SAMPLERS, STARTS, Descent
+from .settings import OBJECTIVES, OPTIONS, SAMPLERS, STARTS, Descent
 
 __all__ = [
     "OBJECTIVES",
@@ -130,7 +129,12 @@ def plan(
     # Every process as the first does, for `auto` measures.
     dtype = current().from_leader(lambda: devices.autocast_type(precision or "fp32", model.device))
     recipe = Recipe(
-        model, descent, start, seed, best_of, quick=quick(model.classifier, dtype, bool(compiled))
+        model,
+        descent,
+        start,
+        seed,
+        best_of,
+        quick=accelerate(model.classifier, dtype, bool(compiled)),
     )
     selection: dict[str, Any] = {"best_of": best_of} if best_of > 1 else {}
     if edit.between:
@@ -196,7 +200,7 @@ def draw(
 ) -> Tensor:
     """Draw one image for each label (n,); return them (n, C, H, W) on the model's device."""
     start = initializers.prepare(descent.init, model)
-    recipe = Recipe(model, descent, start, seed, quick=quick(model.classifier))
+    recipe = Recipe(model, descent, start, seed, quick=accelerate(model.classifier))
     drawing = Drawing(recipe, labels.cpu(), {})
     return torch.cat([images for _, images in drawing.batches(batch_size, reporter)])
 

@@ -15,10 +15,10 @@ from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model
 from ..checkpoints.settings import Foreign
 from ..data import collection
-from ..data import images as data
 from ..data.facts import DATASETS
+from ..data.images import Images, batches, load_images
 from ..errors import JeatError, UsageProblem
-from ..plots import figure
+from ..plots import figure, reliability
 from ..runtime.files import check_writable
 from ..runtime.progress import SILENT, Reporter
 from . import calibration
@@ -90,13 +90,13 @@ def classifier_scores(
         figure.check_path(diagram)
         check_writable(Path(diagram))
     (model,) = load_each([run], device=device, foreign=foreign, reporter=reporter)
-    test = data.load(model.meta.dataset, "test", data_dir=data_dir, limit=num, reporter=reporter)
+    test = load_images(model.meta.dataset, "test", data_dir=data_dir, limit=num, reporter=reporter)
     others = {name: _other(name, model, num, data_dir, reporter) for name in ood}
     size = batch_size or 256
     confidence, correct = _predictions(model, test, size)
     found = calibration.calibrate(confidence, correct) if calibrated else None
     if found and diagram is not None:
-        calibration.save_diagram(found, Path(diagram), model.name)
+        reliability.save_diagram(found, Path(diagram), model.name)
     return ClassifierScores(
         run=model.name,
         dataset=model.meta.dataset,
@@ -122,7 +122,7 @@ def _other(
         if not len(found):
             raise JeatError(f"`{place}` holds no images", "name another file or folder")
         return found[:num]
-    images = data.load(name, "test", data_dir=data_dir, reporter=reporter)
+    images = load_images(name, "test", data_dir=data_dir, reporter=reporter)
     if images.shape != tuple(model.meta.shape):
         ours, theirs = ("x".join(map(str, each)) for each in (model.meta.shape, images.shape))
         raise UsageProblem(
@@ -133,10 +133,10 @@ def _other(
 
 
 @torch.no_grad()
-def _predictions(model: Model, images: data.Images, size: int) -> tuple[Tensor, Tensor]:
+def _predictions(model: Model, images: Images, size: int) -> tuple[Tensor, Tensor]:
     """Return the confidence in the predicted classes, float64 (n,), and whether they are right."""
     parts = []
-    for x, y in data.batches(images, size):
+    for x, y in batches(images, size):
         logits = detection.finite(model, model.classifier(x.to(model.device)).cpu())
         highest = logits.double().softmax(1).max(1)
         parts.append((highest.values, highest.indices == y))

@@ -14,13 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..checkpoints.model import Model
-from ..data.images import Images, unit
+from ..data.images import Images, to_unit_range
 from ..errors import JeatError
-from ..runtime.digests import digest, tensor_digest
+from ..runtime.digests import checksum, digest, tensor_digest
 from ..runtime.distributed import current
 from ..runtime.files import cache_dir, write_atomic
 from ..runtime.progress import SILENT, Bar, Reporter
-from .inception import checksum
 
 # Of the 2015 Inception network: the last pooling, and the logits without their bias, as the
 # published scores take them.
@@ -131,7 +130,7 @@ def _classifier(model: Model) -> Judge:
     head: Any = model.classifier.net.head
 
     def judge(images: Tensor) -> tuple[Tensor, Tensor]:
-        values = model.classifier.features(unit(images.to(model.device)))
+        values = model.classifier.features(to_unit_range(images.to(model.device)))
         # Means in float64: the library averages in the features' own type. On the CPU, for
         # Apple's devices have no float64.
         return values.cpu().double(), head(values).cpu().double()

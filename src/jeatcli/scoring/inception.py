@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import partial
 from pathlib import Path
 
@@ -53,12 +52,6 @@ def _fetch(reporter: Reporter) -> Path:
         reporter,
         instead=", name it with `--inception-weights`, or score with `--features RUN`",
     )
-
-
-def checksum(path: Path) -> str:
-    """Return the SHA-256 of the file at `path`, hexadecimal."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _check(path: Path) -> None:

@@ -12,7 +12,7 @@ from ..checkpoints import runs
 from ..checkpoints.checkpoint import load, refuse_unused
 from ..checkpoints.model import Model
 from ..checkpoints.settings import Foreign
-from ..data import images as data
+from ..data.images import Images, load_images
 from ..errors import UsageProblem
 from ..runtime.progress import Reporter
 from . import inception
@@ -30,7 +30,7 @@ class Comparison(NamedTuple):
 
     origin: Source
     extractor: Model | Path
-    reference: data.Images
+    reference: Images
 
 
 def arrange(
@@ -112,7 +112,7 @@ def _reference(
     split: Literal["train", "test"],
     data_dir: Path | str | None,
     reporter: Reporter,
-) -> data.Images:
+) -> Images:
     model = origin.model or (extractor if isinstance(extractor, Model) else None)
     name = dataset or (model.meta.dataset if model else None)
     if name is None:
@@ -122,11 +122,11 @@ def _reference(
         )
     if split not in ("train", "test"):
         raise UsageProblem(f"the reference is `train` or `test`, not `{split}`")
-    images = data.load(name, split, data_dir=data_dir, reporter=reporter)
+    images = load_images(name, split, data_dir=data_dir, reporter=reporter)
     return images
 
 
-def _fits(origin: Source, extractor: Model | Path, against: data.Images) -> None:
+def _fits(origin: Source, extractor: Model | Path, against: Images) -> None:
     """Compare shapes before any image is drawn."""
     for model in (origin.model, extractor):
         if isinstance(model, Model) and tuple(model.meta.shape) != against.shape:

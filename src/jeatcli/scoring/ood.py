@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..checkpoints.model import Model
 from ..core import energy
-from ..data.images import unit
+from ..data.images import to_unit_range
 from ..errors import JeatError
 from ..runtime.progress import SILENT, Reporter
 
@@ -33,7 +33,7 @@ def own_scores(
 
 
 def _scores(model: Model, images: Tensor) -> dict[str, Tensor]:
-    x = unit(images.to(model.device)).requires_grad_(True)
+    x = to_unit_range(images.to(model.device)).requires_grad_(True)
     logits = model.classifier(x)
     density = -energy.marginal(logits)
     (slope,) = torch.autograd.grad(density.sum(), x)

@@ -11,6 +11,7 @@ from typing import Any
 from ..checkpoints.model import Model
 from ..data.images import Images
 from ..data.provenance import Provenance
+from ..runtime import digests
 from . import fidelity, inception
 
 # What the published numbers on CIFAR-10 are taken with.
@@ -71,13 +72,13 @@ class Protocol:
                 "kind": "run",
                 "run": self.extractor.name,
                 "path": str(self.extractor.path),
-                "sha256": inception.checksum(self.extractor.path),
+                "sha256": digests.checksum(self.extractor.path),
             }
         grey = self.reference.shape[0] == 1
         return {
             "kind": "inception",
             "path": str(self.extractor),
-            "sha256": inception.checksum(self.extractor),
+            "sha256": digests.checksum(self.extractor),
             "grey": "repeated in three channels" if grey else None,
         }
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageProblem
-from .settings import TrainConfig, resolve
+from .resolve import resolve
+from .settings import TrainConfig
 
 
 def to_toml(config: TrainConfig) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..core.rng import BatchRng
-from ..data.images import unit
+from ..data.images import to_unit_range
 from ..errors import JeatError, no_memory
 from .trainer import Objective, Trainer
 
@@ -68,4 +68,4 @@ def _fits(trainer: Trainer, size: int) -> bool:
 
 def _batch(trainer: Trainer, size: int) -> tuple[Tensor, Tensor]:
     images = trainer.loader.images
-    return unit(images.x[:size]), images.y[:size]
+    return to_unit_range(images.x[:size]), images.y[:size]

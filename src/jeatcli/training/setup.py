@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 
 from .. import methods
-from ..acceleration.twins import hasten
+from ..acceleration.twins import attach_twin, compile_for_training
 from ..checkpoints import checkpoint, runs
 from ..checkpoints.model import Meta, Model, network
+from ..core.class_gaussians import ClassStatistics
 from ..core.jeat import Method, Scene
 from ..core.rng import mix
-from ..core.sgld import ClassStatistics
-from ..data import images as data
+from ..data import loader as loader_module
 from ..data.facts import DatasetFacts, dataset_facts
+from ..data.images import Images, hold_out, load_images
 from ..runtime import devices
 from ..runtime.distributed import SOLO, Ranks
 from ..runtime.progress import SILENT, Reporter
@@ -55,13 +56,13 @@ class Stage:
         self.images = images.to(self.device)
         self.trainer = self._trainer()
 
-    def _read(self) -> tuple[data.Images, data.Images]:
+    def _read(self) -> tuple[Images, Images]:
         """Return the images to train on, and those to judge by: held out, or test images."""
         config = self.config
-        read = partial(data.load, config.dataset, data_dir=self.data_dir, reporter=self.reporter)
+        read = partial(load_images, config.dataset, data_dir=self.data_dir, reporter=self.reporter)
         images = read("train")
         if config.val_split:
-            images, judged = data.hold_out(images, config.val_split)
+            images, judged = hold_out(images, config.val_split)
         else:
             test = read("test")
             judged = test.first(min(EVALUATED, len(test)))
@@ -80,13 +81,14 @@ class Stage:
         classifier.autocast = devices.autocast_type(config.precision, self.device)
         augment = self.facts is None or self.facts.augment
         part = (self.ranks.rank, self.ranks.size)
-        loader = data.Loader(
+        loader = loader_module.Loader(
             self.images, config.batch_size, augment=augment, seed=config.seed, part=part
         )
         trainer = Trainer(config, classifier, self._method(), loader, self.ranks)
         if config.compile:
             # Not the average, which has been copied by now: it is used rarely, in many shapes.
-            hasten(classifier)
+            compile_for_training(classifier)
+        attach_twin(classifier)
         return trainer
 
     def _method(self) -> Method:
@@ -135,7 +137,7 @@ class Stage:
 
 
 def _pixel_statistics(
-    facts: DatasetFacts | None, images: data.Images
+    facts: DatasetFacts | None, images: Images
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation by channel, pixels in [0, 1]."""
     if facts is not None:

@@ -13,11 +13,12 @@ from ..errors import Diverged, JeatError, no_memory
 from ..robustness.attacks.batch import Plan
 from ..runtime.distributed import lost, rank_lost
 from . import memory
-from .callbacks import Grids, Saver, Stop
+from .callbacks import Grids, Stop
 from .divergence import RanAway
 from .log import Log
 from .profiling import Profile
 from .setup import Stage
+from .state import Saver
 from .trainer import Callback, Trainer
 from .validation import Validation
 

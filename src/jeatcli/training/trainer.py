@@ -13,7 +13,7 @@ from torch.profiler import record_function
 from ..core.jeat import Method
 from ..core.models.classifier import Classifier
 from ..core.rng import BatchRng, mix
-from ..data.images import Loader
+from ..data.loader import Loader
 from ..runtime.distributed import SOLO, Ranks
 from .optimize import Average, lr_factor, optimizer
 from .settings import TrainConfig

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..data import images as data
+from ..data.images import Images
 from ..robustness.attacks.batch import Plan
 from ..robustness.batch_size import USUAL
 from ..robustness.evaluator import judge
@@ -34,7 +34,7 @@ class Validation:
     """
 
     name: str
-    images: data.Images
+    images: Images
     plan: Plan
     every: int
     log: Log

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ...core import pgd
-from .batch import Batch, Found, Plan
+from .batch import Batch, Plan
+from .restarts import Found
 from .surrogate import Search
 
 Loss = Callable[[Tensor, Batch], Tensor]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...core import pgd
+from ...core import objectives, pgd
 from .apgd import Ascent, from_starts
 from .batch import Batch, Plan, too_few
 from .surrogate import Search
@@ -21,8 +21,8 @@ def unfit(classes: int, targeted: bool, options: Mapping[str, Any]) -> tuple[str
 def loss(logits: Tensor, rows: Batch) -> Tensor:
     """Return the ratio, which does not change when all logits are scaled."""
     if rows.target is None:
-        return pgd.dlr(logits, rows.y)
-    return pgd.targeted_dlr(logits, rows.y, rows.target)
+        return objectives.dlr(logits, rows.y)
+    return objectives.targeted_dlr(logits, rows.y, rows.target)
 
 
 def perturb(

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...core import pgd
+from ...core import objectives, pgd
 from .apgd import Ascent, from_starts
 from .batch import Batch, Plan, too_few
 from .surrogate import Search
@@ -24,7 +24,7 @@ def unfit(classes: int, targeted: bool, options: Mapping[str, Any]) -> tuple[str
 def loss(logits: Tensor, rows: Batch) -> Tensor:
     """Return the ratio toward the class that the row tries."""
     assert rows.toward is not None
-    return pgd.targeted_dlr(logits, rows.y, rows.toward)
+    return objectives.targeted_dlr(logits, rows.y, rows.toward)
 
 
 def perturb(

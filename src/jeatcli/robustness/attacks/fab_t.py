@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ...core import energy, pgd
+from ...core import energy, objectives
 from .batch import Batch, Plan
 from .fab_walk import Walk, from_starts
 from .surrogate import Search
@@ -23,7 +23,7 @@ def boundary(search: Search, batch: Batch, moved: Tensor) -> tuple[Tensor, Tenso
 
     def lead(logits: Tensor) -> Tensor:
         if batch.target is not None:
-            return -pgd.margin(logits, toward)
+            return -objectives.margin(logits, toward)
         return energy.joint(logits, batch.y) - energy.joint(logits, toward)
 
     value, normal, _ = search.gradient(lead, moved)

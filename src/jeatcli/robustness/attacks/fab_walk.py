@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ...core import pgd
-from .batch import Batch, Found, Plan
+from .batch import Batch, Plan
 from .projection import displacement
+from .restarts import Found
 from .surrogate import Search
 
 # The paper's constants: the largest weight of the original image in a step, the extrapolation

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...core import pgd
+from ...core import objectives, pgd
 from .batch import Batch, Plan
 from .surrogate import Search
 
@@ -23,6 +23,6 @@ def unfit(classes: int, targeted: bool, options: Mapping[str, Any]) -> tuple[str
 def perturb(search: Search, batch: Batch, plan: Plan, *, objective: str = "ce") -> Tensor:
     """Return the images moved by eps along the gradient's direction, in the norm of the threat."""
     ball = pgd.ball(plan.threat)
-    value = pgd.objective(objective, search, batch.x, batch.y, batch.target)
+    value = objectives.objective(objective, search, batch.x, batch.y, batch.target)
     search.backward += len(batch)
     return pgd.ascend(value, batch.x, ball, steps=1, step_size=plan.threat.eps)

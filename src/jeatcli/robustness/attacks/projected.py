@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...core import pgd
+from ...core import energy, objectives, pgd
 from .batch import Batch, Plan
 from .surrogate import Search
 
@@ -32,9 +32,9 @@ def ascend_from_starts(
     for restart in range(restarts):
         part = batch.take(left)
         start = ball.start(part.x, part.rng(plan.seed, restart))
-        loss = pgd.loss(objective, search, part.x, part.y, part.target)
+        loss = objectives.loss(objective, search, part.x, part.y, part.target)
 
-        def value(moved: Tensor, loss: pgd.PerImage = loss) -> Tensor:
+        def value(moved: Tensor, loss: energy.PerImage = loss) -> Tensor:
             return loss(search(moved))
 
         moved = pgd.ascend(value, part.x, ball, steps=steps, step_size=step_size, start=start)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...core import pgd
+from ...core import objectives, pgd
 from ...core.rng import ImageRng
-from .batch import Batch, Found, Plan
+from .batch import Batch, Plan
+from .restarts import Found
 from .squares import Squares, squares
 from .surrogate import Search
 
@@ -95,8 +96,8 @@ def _query(search: Search, batch: Batch, moved: Tensor) -> tuple[Tensor, Tensor]
     """Return the margin that is to be raised, and which images are broken."""
     logits = search(moved)
     if batch.target is None:
-        value = pgd.margin(logits, batch.y)
+        value = objectives.margin(logits, batch.y)
     else:
-        value = -pgd.margin(logits, batch.target)
+        value = -objectives.margin(logits, batch.target)
     broken = value >= 0
     return value, search.broken(batch, moved, logits) if broken.any() else broken

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...acceleration.twins import quick
+from ...acceleration.twins import accelerate
 from ...core.models.classifier import Classifier
 from .batch import Batch
 
@@ -47,7 +47,7 @@ class Search:
         self.on_step = on_step
         self.forward = self.backward = 0
         self._nan = torch.zeros((), dtype=torch.long)
-        self._quick = quick(classifier, dtype, compiled)
+        self._quick = accelerate(classifier, dtype, compiled)
         self.exact = self._quick is classifier
 
     @property
