@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from ..checkpoints.settings import Foreign
 from ..errors import UsageProblem
+from ..runtime.files import check_writable
 from . import output
 from . import terminal as ui
 from .foreign_options import foreign_options
@@ -150,8 +151,16 @@ def command(
     """
     terminal = ui.open_terminal(quiet, verbose)
     if calibration is not None or ood:
-        found = _classifier_scores(source, calibration, ood, terminal, settings)
-        output.emit(found, as_json, lambda: classifier_report(found))
+        diagram = Path(calibration) if calibration else None
+        if diagram:
+            check_writable(diagram)
+        found = _classifier_scores(source, calibration is not None, ood, terminal, settings)
+        if found.calibration and diagram:
+            from ..plots.reliability import save_diagram
+
+            save_diagram(found.calibration, diagram, found.run)
+        figures = output.plain(found) | {"diagram": diagram}
+        output.emit(figures, as_json, lambda: classifier_report(found, diagram))
         return
     from ..scoring.image_scores import image_scores
 
@@ -161,7 +170,7 @@ def command(
 
 def _classifier_scores(
     run: str | None,
-    calibration: str | None,
+    calibrated: bool,
     ood: tuple[str, ...],
     terminal: ui.Terminal,
     settings: dict[str, Any],
@@ -186,8 +195,7 @@ def _classifier_scores(
 
     return classifier_scores(
         run,
-        calibrated=calibration is not None,
-        diagram=calibration or None,
+        calibrated=calibrated,
         ood=ood,
         foreign=foreign,
         reporter=terminal,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import output
@@ -46,7 +47,7 @@ def _memory(found: Neighbours) -> list[tuple[str, str]]:
     ]
 
 
-def classifier_report(result: ClassifierScores) -> str:
+def classifier_report(result: ClassifierScores, diagram: Path | None) -> str:
     """Write accuracy, calibration, and a row of areas for each kind of images."""
     rows = [
         ("test images", f"{result.n:,} of {result.dataset}"),
@@ -55,8 +56,8 @@ def classifier_report(result: ClassifierScores) -> str:
     if result.calibration:
         bins = len(result.calibration.counts)
         rows.append((f"ECE, {bins} bins", output.percent(result.calibration.ece)))
-    if result.diagram:
-        rows.append(("reliability", str(result.diagram)))
+    if diagram:
+        rows.append(("reliability", str(diagram)))
     text = output.table(rows)
     if not result.ood:
         return text

@@ -114,15 +114,6 @@ class Contours(Findings):
             "image": np.stack([plane.x.cpu().numpy() for plane in planes]),
         }
 
-    def figure(self) -> Any:
-        if self.view.surface:
-            from ..plots.surface import surface_figure
-
-            return surface_figure(self)
-        from ..plots.contour import contour_figure
-
-        return contour_figure(self)
-
     def _figures(self, panel: Panel) -> dict[str, Any]:
         classes = panel.model.meta.classes
         ball = panel.energies[panel.inside]

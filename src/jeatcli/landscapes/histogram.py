@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu
 from torch import Tensor
 
 from ..checkpoints.model import Model
@@ -21,7 +22,6 @@ from ..errors import UsageProblem
 from ..robustness.batch_size import USUAL
 from ..runtime.progress import Bar
 from ..sampling import initializers, sample
-from ..scoring.ood import auroc
 from .view import Findings, Scene, View, attacked, check_norm, finite, identify, positive, rng_of
 
 SETS = ("test", "adversarial", "targeted", "noisy", "noise", "samples", "against")
@@ -68,11 +68,6 @@ class Histograms(Findings):
         """Return a set's energies (runs,quantities,images) by its name."""
         return {**self.values, "quantities": np.array(QUANTITIES)}
 
-    def figure(self) -> Any:
-        from ..plots.histogram import histogram_figure
-
-        return histogram_figure(self)
-
     def label(self, name: str) -> str:
         """Return what a set is called in the picture."""
         return str(self.view.against) if name == "against" else name
@@ -86,7 +81,8 @@ class Histograms(Findings):
             }
         test = self.values["test"][run, 0]
         other = self.values[name][run, 0]
-        lower = auroc(-torch.from_numpy(test), -torch.from_numpy(other))
+        higher = mannwhitneyu(other, test, method="asymptotic").statistic
+        lower = float(higher / (len(test) * len(other)))
         return {"n": len(other), **figures, "marginal_auroc": lower}
 
 

@@ -93,11 +93,6 @@ class Paths(Findings):
         classes = {f"{way}_prediction": each for way, each in self.predictions.items()}
         return {**self.ways, **classes, "quantities": np.array(QUANTITIES)}
 
-    def figure(self) -> Any:
-        from ..plots.path import path_figure
-
-        return path_figure(self)
-
     def _means(self, way: str, run: int, step: int) -> dict[str, float]:
         means = self.ways[way][run, :, step].mean(1)
         return dict(zip(QUANTITIES, means.tolist(), strict=True))

@@ -80,11 +80,6 @@ class Sharpness(Findings):
         """Return each measure (runs,images), `rises` (runs,radii,images) and `radii`."""
         return {**self.values, "rises": self.rises, "radii": np.array(self.view.radius)}
 
-    def figure(self) -> Any:
-        from ..plots.sharpness import sharpness_figure
-
-        return sharpness_figure(self)
-
     def _figures(self, run: int) -> dict[str, Any]:
         measures = {name: vars(self.interval(each[run])) for name, each in self.values.items()}
         rises = [vars(self.interval(each)) for each in self.rises[run]]

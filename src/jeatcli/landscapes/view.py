@@ -92,7 +92,7 @@ class Scene:
 
 
 class Findings(ABC):
-    """What a view found: numbers, and how they look on paper."""
+    """What a view found, as numbers."""
 
     title: str
 
@@ -103,10 +103,6 @@ class Findings(ABC):
     @abstractmethod
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the numbers behind the picture, by name."""
-
-    @abstractmethod
-    def figure(self) -> Any:
-        """Lay out the picture as a matplotlib Figure."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,13 @@ FORMULAS = {"joint": "$E(x, y)$", "marginal": "$E(x)$", "ce": "$CE(x, y)$"}
 _LEVELS = 10
 
 
+def draw_contours(found: Contours) -> Any:
+    """Lay out the panels, flat or in three dimensions as the settings say."""
+    from .surface import surface_figure
+
+    return surface_figure(found) if found.view.surface else contour_figure(found)
+
+
 def contour_figure(found: Contours) -> Any:
     """Lay out the panels, one a run; of several images each has a row."""
     from matplotlib.colors import Normalize

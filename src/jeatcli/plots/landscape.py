@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..catalogue import Catalogue, Entry
 from ..landscapes.landscape import Landscape
 from .figure import check_path, save, styled
+
+FIGURES = Catalogue(
+    "figure",
+    {
+        "contour": Entry("Panels of contours, or surfaces", "jeatcli.plots.contour:draw_contours"),
+        "histogram": Entry("Histograms", "jeatcli.plots.histogram:histogram_figure"),
+        "path": Entry("Energies along the way", "jeatcli.plots.path:path_figure"),
+        "sharpness": Entry("Rises with intervals", "jeatcli.plots.sharpness:sharpness_figure"),
+    },
+)
 
 
 def draw(landscape: Landscape, path: Path | str, style: str | None = None) -> Path:
@@ -22,5 +33,5 @@ def draw(landscape: Landscape, path: Path | str, style: str | None = None) -> Pa
     """
     check_path(path)
     with styled(style):
-        figure = landscape.found.figure()
+        figure = FIGURES.load(landscape.kind)(landscape.found)
         return save(figure, Path(path), landscape.found.title, landscape.text())

@@ -18,12 +18,10 @@ from ..data import collection
 from ..data.facts import DATASETS
 from ..data.images import Images, batches, load_images
 from ..errors import JeatError, UsageProblem
-from ..plots import figure, reliability
-from ..runtime.files import check_writable
 from ..runtime.progress import SILENT, Reporter
 from . import calibration
-from . import ood as detection
 from .calibration import Calibration
+from .ood import SCORES, auroc, finite, own_scores
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,7 @@ class ClassifierScores:
         accuracy: Share that was classified correctly.
         calibration: The calibration, if it was asked for.
         ood: For each other data set or folder, how many images, and the area under the ROC
-            curve by each of `detection.SCORES`; the test images are the positive ones.
-        diagram: The reliability diagram, if there is one.
+            curve by each of `ood.SCORES`; the test images are the positive ones.
         seconds, device, version: Of the computation.
     """
 
@@ -48,7 +45,6 @@ class ClassifierScores:
     accuracy: float
     calibration: Calibration | None
     ood: dict[str, dict[str, float]]
-    diagram: Path | None
     seconds: float
     device: str
     version: str
@@ -58,7 +54,6 @@ def classifier_scores(
     run: str | Path | Model | None = None,
     *,
     calibrated: bool = True,
-    diagram: str | Path | None = None,
     ood: Sequence[str] = (),
     num: int | None = None,
     foreign: Foreign | None = None,
@@ -72,7 +67,6 @@ def classifier_scores(
     Args:
         run: A run's name, path or loaded model; None is the latest finished run.
         calibrated: Whether to compute the calibration.
-        diagram: Where to draw the reliability diagram: png, svg or pdf.
         ood: Data sets, of which the test images are taken, or folders of pictures and `.npz`
             files, of the shape of the classifier's images.
         num: The first so many images of each set; all of them without it.
@@ -83,20 +77,15 @@ def classifier_scores(
         reporter: Listens to the progress.
 
     Raises:
-        JeatError: If a run, the data or the place of the diagram is at fault.
+        JeatError: If a run or the data is at fault.
     """
     began = time.perf_counter()
-    if diagram is not None:
-        figure.check_path(diagram)
-        check_writable(Path(diagram))
     (model,) = load_each([run], device=device, foreign=foreign, reporter=reporter)
     test = load_images(model.meta.dataset, "test", data_dir=data_dir, limit=num, reporter=reporter)
     others = {name: _other(name, model, num, data_dir, reporter) for name in ood}
     size = batch_size or 256
     confidence, correct = _predictions(model, test, size)
     found = calibration.calibrate(confidence, correct) if calibrated else None
-    if found and diagram is not None:
-        reliability.save_diagram(found, Path(diagram), model.name)
     return ClassifierScores(
         run=model.name,
         dataset=model.meta.dataset,
@@ -104,7 +93,6 @@ def classifier_scores(
         accuracy=correct.double().mean().item(),
         calibration=found,
         ood=_areas(model, test.x, others, size, reporter),
-        diagram=None if diagram is None else Path(diagram),
         seconds=time.perf_counter() - began,
         device=str(model.device),
         version=version("jeat-cli"),
@@ -137,7 +125,7 @@ def _predictions(model: Model, images: Images, size: int) -> tuple[Tensor, Tenso
     """Return the confidence in the predicted classes, float64 (n,), and whether they are right."""
     parts = []
     for x, y in batches(images, size):
-        logits = detection.finite(model, model.classifier(x.to(model.device)).cpu())
+        logits = finite(model, model.classifier(x.to(model.device)).cpu())
         highest = logits.double().softmax(1).max(1)
         parts.append((highest.values, highest.indices == y))
     confidence, correct = zip(*parts, strict=True)
@@ -149,10 +137,10 @@ def _areas(
 ) -> dict[str, dict[str, float]]:
     if not others:
         return {}
-    ours = detection.own_scores(model, own, size, reporter)
+    ours = own_scores(model, own, size, reporter)
     found: dict[str, dict[str, float]] = {}
     for name, images in others.items():
-        theirs = detection.own_scores(model, images, size, reporter)
-        areas = {each: detection.auroc(ours[each], theirs[each]) for each in detection.SCORES}
+        theirs = own_scores(model, images, size, reporter)
+        areas = {each: auroc(ours[each], theirs[each]) for each in SCORES}
         found[name] = {"n": len(images), **areas}
     return found
