@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..core.models import ARCHITECTURES
-from ..core.models.layers import NORM_LAYERS, Shape
+from ..core.models import ARCHITECTURES, NORM_LAYERS
+from ..core.models.layers import Shape
 from ..errors import UsageProblem
 
 Shapes = Mapping[str, tuple[int, ...]]

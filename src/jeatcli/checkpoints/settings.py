@@ -6,36 +6,67 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..core.models import ACTIVATIONS, NORM_LAYERS
 from ..data.facts import dataset_facts
 from ..errors import UsageProblem
+from ..settings import Settings, setting
+
+_OTHERS = "Checkpoints of others (RUN is a state dict that jeat did not write)"
+_NORMALISATION = "the file's, else the data set's"
 
 
 @dataclass(frozen=True)
-class Foreign:
+class Foreign(Settings):
     """A description of a checkpoint that `jeat train` did not write.
 
-    Args:
-        arch: Name of the network.
-        dataset: The data set that it was trained on.
-        mean, std: Its normalisation, per channel or one number for all, of pixels in [0, 1];
-            None is what the file holds, else the data set's own statistics.
-        norm_layer: `batch`, `group` or `none`.
-        activation: `relu` or `silu`.
-        entry: Where in the file the weights are; None is the customary place.
+    `mean` and `std` are one number a channel, or one for all, of pixels in [0, 1].
 
     Raises:
         UsageProblem: If only one of mean and std is given, or they are for another pixel scale.
     """
 
-    arch: str | None = None
-    dataset: str | None = None
-    mean: Sequence[float] | None = None
-    std: Sequence[float] | None = None
-    norm_layer: str = "batch"
-    activation: str = "relu"
-    entry: str | None = None
+    arch: str | None = setting(
+        None,
+        "Its network; `jeat train --help` lists them",
+        section=_OTHERS,
+        kind="arch",
+        metavar="ARCH",
+    )
+    dataset: str | None = setting(
+        None, "What it was trained on", section=_OTHERS, kind="dataset", metavar="DATASET"
+    )
+    mean: tuple[float, ...] | None = setting(
+        None,
+        "Its normalisation, by channel; --mean 0 --std 1 for pixels as they are",
+        section=_OTHERS,
+        metavar="R,G,B",
+        shown=_NORMALISATION,
+    )
+    std: tuple[float, ...] | None = setting(
+        None,
+        "The standard deviation that belongs to the mean",
+        section=_OTHERS,
+        metavar="R,G,B",
+        shown=_NORMALISATION,
+    )
+    norm_layer: str = setting(
+        "batch",
+        "Its normalisation layers",
+        section=_OTHERS,
+        choices=NORM_LAYERS,
+        metavar="LAYER",
+    )
+    activation: str = setting("relu", "Its nonlinearity", section=_OTHERS, choices=ACTIVATIONS)
+    entry: str | None = setting(
+        None,
+        "Where in the file the weights are, such as ema or last",
+        section=_OTHERS,
+        metavar="NAME",
+        shown="state_dict, model, ...",
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.dataset is not None:
             dataset_facts(self.dataset)
         if (self.mean is None) != (self.std is None):

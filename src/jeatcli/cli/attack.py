@@ -18,7 +18,7 @@ from ..runtime.files import cache_dir, check_writable
 from . import output
 from . import terminal as ui
 from .attack_report import as_json_knows_it, report
-from .foreign_options import foreign_options
+from .from_settings import foreign_options
 from .options import Command, batch_size, compiled, data_dir, device, option, output_options, seed
 from .types import ATTACK, COUNT, FRACTION, NORM, OBJECTIVES, POSITIVE, RUN, SHARE
 

@@ -13,7 +13,7 @@ from ..landscapes import KINDS
 from ..runtime.files import check_writable
 from . import output
 from . import terminal as ui
-from .foreign_options import foreign_options
+from .from_settings import foreign_options
 from .landscape_report import report
 from .options import Command, batch_size, combine, data_dir, device, option, output_options, seed
 from .types import (

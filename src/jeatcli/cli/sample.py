@@ -12,7 +12,7 @@ from ..runtime import launch
 from ..runtime.files import check_writable
 from . import output
 from . import terminal as ui
-from .foreign_options import foreign_options
+from .from_settings import foreign_options
 from .options import (
     Command,
     batch_size,

@@ -15,7 +15,7 @@ from ..errors import UsageProblem
 from ..runtime.files import check_writable
 from . import output
 from . import terminal as ui
-from .foreign_options import foreign_options
+from .from_settings import foreign_options
 from .options import Command, batch_size, data_dir, device, option, output_options
 from .sampler_options import sampler_options
 from .score_report import classifier_report, report

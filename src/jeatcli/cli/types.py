@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +17,7 @@ from ..errors import UsageProblem, unknown
 from ..landscapes import KINDS
 from ..methods import METHODS
 from ..robustness.attacks import summaries as attacks
+from ..settings import Setting
 from ..training import presets
 
 if TYPE_CHECKING:
@@ -100,12 +101,12 @@ OBJECTIVES = (*PATH_OBJECTIVES, "kl")
 
 
 class Number(ParamType):
-    """A finite number, or a fraction such as 8/255, of at least `least`."""
+    """A finite number, or a fraction such as 8/255, within the bounds of a setting."""
 
     name = "number"
 
-    def __init__(self, least: float = 0.0, above: bool = False, most: float = math.inf) -> None:
-        self.least, self.above, self.most = least, above, most
+    def __init__(self, about: Setting) -> None:
+        self.about = about
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
         """Return the value as a float."""
@@ -113,11 +114,8 @@ class Number(ParamType):
             number = value if isinstance(value, float) else parse_number(str(value))
         except ValueError as problem:
             self.fail(str(problem), param, ctx)
-        low = number <= self.least if self.above else number < self.least
-        if low or not number <= self.most or not math.isfinite(number):
-            bounds = f"{'above' if self.above else 'at least'} {self.least:g}"
-            bounds += f" and at most {self.most:g}" if math.isfinite(self.most) else ""
-            self.fail(f"{value} is not a number of {bounds}", param, ctx)
+        if not self.about.allows(number):
+            self.fail(f"{value} is not a number of {self.about.bounds()}", param, ctx)
         return number
 
 
@@ -132,11 +130,11 @@ class Numbers(ParamType):
         return tuple(FRACTION.convert(part, param, ctx) for part in parts)
 
 
-FRACTION = Number()
+FRACTION = Number(Setting("", low=0))
 NUMBERS = Numbers()
-POSITIVE = Number(above=True)
-SIGNED = Number(-math.inf)
-SHARE = Number(most=1.0)
+POSITIVE = Number(Setting("", above=0))
+SIGNED = Number(Setting(""))
+SHARE = Number(Setting("", low=0, high=1))
 COUNT = click.IntRange(min=1)
 NATURAL = click.IntRange(min=0)
 
@@ -193,3 +191,17 @@ class KeyValue(ParamType):
 
 
 KEY_VALUE = KeyValue()
+
+# What reads the text of a setting whose type does not say it.
+BY_KIND: dict[str, ParamType] = {
+    "arch": ARCH,
+    "attack": ATTACK,
+    "dataset": DATASET,
+    "device": DEVICE,
+    "directory": click.Path(file_okay=False, path_type=Path),
+    "existing file": click.Path(exists=True, dir_okay=False, path_type=Path),
+    "kind": KIND,
+    "method": METHOD,
+    "norm": NORM,
+    "run": RUN,
+}

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from .classifier import Network
     from .layers import Shape
 
+NORM_LAYERS = ("batch", "group", "none")
+ACTIVATIONS = ("relu", "silu")
 ARCHITECTURES = Catalogue(
     "architecture",
     {

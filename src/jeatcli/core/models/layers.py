@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ...errors import UsageProblem, unknown
-
-NORM_LAYERS = ("batch", "group", "none")
-ACTIVATIONS = ("relu", "silu")
+from . import ACTIVATIONS, NORM_LAYERS
 
 
 @dataclass(frozen=True)

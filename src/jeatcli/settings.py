@@ -1,0 +1,163 @@
+"""A setting is declared once: default, bounds, help and option come from one field.
+
+The settings of a verb are a frozen dataclass that inherits `Settings`; `setting` makes its fields.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from .errors import UsageProblem, unknown
+
+# What torch can hold: indices are int64, and a number beyond float32 would become infinite.
+_LARGEST_INT = 2**63 - 1
+_LARGEST_FLOAT = 3.4e38
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known of a setting besides its name, type and default.
+
+    Args:
+        help: One line, in the imperative or as a noun phrase, without a full stop.
+        section: The heading of the help under which its option stands.
+        flags: Its options, where they are not the name with dashes: `("-n", "--num")`.
+        metavar: What stands for the value in the help: `N`.
+        shown: The default in words, where it depends on other settings: `by data set`.
+        low, high: Bounds, both allowed.
+        above: A bound that is not allowed itself.
+        choices: The values that are allowed.
+        kind: How the command line reads and completes the text: `arch`, `dataset`, `run` and so
+            on; None where the type says it.
+        multiple: Whether the option may be repeated; the value is a tuple.
+        envvar: An environment variable that all commands share: `JEAT_DEVICE`.
+    """
+
+    help: str
+    section: str = "Output"
+    flags: tuple[str, ...] = ()
+    metavar: str | None = None
+    shown: str | None = None
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    choices: tuple[str, ...] = ()
+    kind: str | None = None
+    multiple: bool = False
+    envvar: str | None = None
+
+    def bounds(self) -> str:
+        """Say which numbers are allowed: `at least 0 and at most 1`."""
+        parts = [] if self.above is None else [f"above {self.above:g}"]
+        parts += [] if self.low is None else [f"at least {self.low:g}"]
+        parts += [] if self.high is None else [f"at most {self.high:g}"]
+        return " and ".join(parts) or "finite"
+
+    def allows(self, number: float) -> bool:
+        """Tell whether a number is finite, fits into torch's types and lies within the bounds."""
+        largest = _LARGEST_INT if isinstance(number, int) else _LARGEST_FLOAT
+        return (
+            math.isfinite(number)
+            and abs(number) <= largest
+            and (self.low is None or number >= self.low)
+            and (self.high is None or number <= self.high)
+            and (self.above is None or number > self.above)
+        )
+
+
+def setting(default: Any, help: str, **about: Any) -> Any:
+    """Declare a field of a settings dataclass.
+
+    Args:
+        default: Its default value; None where it depends on other settings.
+        help: One line for the help.
+        about: Further arguments of `Setting`.
+    """
+    return field(default=default, metadata={"setting": Setting(help, **about)})
+
+
+class Settings:
+    """The base of the verbs' settings: checks each field by its declaration.
+
+    Raises:
+        UsageProblem: If a value has the wrong type or is out of bounds, naming the setting.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        for name, (about, kinds) in declared(type(self)).items():
+            object.__setattr__(self, name, _checked(name, getattr(self, name), about, kinds))
+
+    @classmethod
+    def of(cls, given: Mapping[str, object]) -> Self:
+        """Build the settings from what is given; what is None, or absent, is left to its default.
+
+        Raises:
+            UsageProblem: If there is no such setting, with the nearest one, or it does not fit.
+        """
+        return cls(**_known(cls, given))
+
+    def with_changes(self, given: Mapping[str, object]) -> Self:
+        """Return the settings with some of them changed; those given as None stay.
+
+        Raises:
+            UsageProblem: If there is no such setting, with the nearest one, or it does not fit.
+        """
+        return replace(self, **_known(type(self), given))
+
+
+def declared(cls: type) -> dict[str, tuple[Setting, tuple[Any, ...]]]:
+    """Return the settings of a class by name, each with the types that its value may have."""
+    hints = get_type_hints(cls)
+    found = {}
+    for each in fields(cls):
+        if about := each.metadata.get("setting"):
+            hint = hints[each.name]
+            several = get_origin(hint) in (Union, types.UnionType)
+            found[each.name] = (about, get_args(hint) if several else (hint,))
+    return found
+
+
+def _known(cls: type, given: Mapping[str, object]) -> dict[str, Any]:
+    names = [each.name for each in fields(cls)]
+    for key in given:
+        if key not in names:
+            raise unknown("setting", key, names)
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _checked(name: str, value: Any, about: Setting, kinds: Sequence[Any]) -> Any:
+    """Return a value as its field has it, or refuse it."""
+    if value is None and type(None) in kinds:
+        return None
+    literals = [each for kind in kinds if get_origin(kind) is Literal for each in get_args(kind)]
+    choices = about.choices or tuple(literals)
+    if choices:
+        if value not in choices:
+            raise unknown(name.replace("_", " "), str(value), choices)
+        return value
+    sequences = [kind for kind in kinds if get_origin(kind) in (tuple, Sequence)]
+    if sequences and isinstance(value, list | tuple):
+        return tuple(_checked(name, each, about, get_args(sequences[0])[:1]) for each in value)
+    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    plain = tuple(kind for kind in kinds if isinstance(kind, type))
+    if Path in plain and isinstance(value, str):
+        value = Path(value)
+    if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
+        raise UsageProblem(f"`{name}` cannot be {value!r}", f"give {_wanted(plain, about)}")
+    if isinstance(value, int | float) and not isinstance(value, bool) and not about.allows(value):
+        raise UsageProblem(f"`{name}` must be {about.bounds()}, not {value:g}")
+    return value
+
+
+def _wanted(kinds: Sequence[type], about: Setting) -> str:
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    what = " or ".join(words[kind] for kind in kinds if kind in words) or "a path"
+    return f"{what}, {about.bounds()}" if int in kinds or float in kinds else what
