@@ -24,7 +24,7 @@ METHODS = Catalogue(
         ),
         "jeat": Entry(
             "JEAT: CE(x^) + lambda [E(x^) - E(x_K)], PGD on E(x, y) (Zhu et al. 2021)",
-            "jeatcli.methods.jeat:Jeat",
+            "jeatcli.core.jeat:Jeat",
         ),
         "jem": Entry(
             "JEM: CE(x) + lambda [E(x) - E(x_K)] (Grathwohl et al. 2020)",
