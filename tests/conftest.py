@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import JEAT, STANDARD, done, jeat
-from tiny import load_run
+from helpers.cli import JEAT, STANDARD, done, jeat
+from helpers.runs import load_run
 
 from jeatcli.checkpoints.model import Model
 

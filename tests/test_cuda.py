@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import STANDARD, done, here, one, refused, stopped_after
-from quick import config
-from twins import same
+from helpers.cli import STANDARD, done, here, one, refused, stopped_after
+from helpers.compare_runs import same
+from helpers.training import config
 
 from jeatcli.checkpoints import checkpoint
 from jeatcli.errors import Interrupted

@@ -1,0 +1,207 @@
+"""Other people's checkpoints that cannot be read, or are not what the options say."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import checkpoints as strangers
+from helpers.checkpoints import PLAIN, weights, written
+from helpers.cli import done, here, refused, untouched
+from PIL import Image
+from safetensors.torch import save_file
+
+from jeatcli.checkpoints import checkpoint
+from jeatcli.checkpoints.settings import Foreign
+from jeatcli.errors import JeatError, UsageProblem
+
+ATTACK = ("-n", "20", "--attack", "fgsm", "--device", "cpu")
+DESCRIBED = ("--arch", "wrn-10-1", "--dataset", "digits")
+
+
+class Payload:
+    """A pickle that makes a directory when it is read carelessly."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.place),)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("described", [(), DESCRIBED])
+def test_a_pickle_that_would_run_code(
+    tmp_path: Path, legacy: bool, described: tuple[str, ...]
+) -> None:
+    path, place = tmp_path / "theirs.pt", tmp_path / "harm"
+    content = {"state_dict": weights(), "args": Payload(place)}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    for verb in ("attack", "sample"):
+        said = here(verb, path, *described)
+        refused(said, 1, f"`{path}` holds more than tensors", "mkdir", "could run code")
+    Image.new("L", (8, 8)).save(tmp_path / "drawn.png")
+    refused(here("score", tmp_path, "--features", path, *described), 1, "could run code")
+    assert not place.exists()
+    torch.load(path, weights_only=False)
+    assert place.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<!DOCTYPE html><html>Quota exceeded</html>" * 9, "is a web page"),
+        (b"", "is damaged"),
+        (b"PK\x03\x04" + bytes(99), "is damaged"),
+        (b"\x80\x02}q\x00.", "is damaged"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is damaged"),
+    ],
+)
+def test_what_is_no_checkpoint(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "theirs.pt"
+    path.write_bytes(content)
+    refused(here("attack", path, *DESCRIBED), 1, f"`{path}` {words}", "download")
+
+
+def test_a_checkpoint_cut_short(tmp_path: Path) -> None:
+    path = written(tmp_path, weights())
+    whole = path.read_bytes()
+    for length in (len(whole) - 9, len(whole) // 2, 20):
+        path.write_bytes(whole[:length])
+        refused(here("attack", path, *DESCRIBED), 1, f"`{path}` is damaged")
+    path = tmp_path / "theirs.safetensors"
+    save_file(weights(), path)
+    path.write_bytes(path.read_bytes()[:-9])
+    refused(here("attack", path, *DESCRIBED), 1, f"`{path}` is cut short")
+
+
+def test_a_header_whose_length_looks_like_a_web_page(tmp_path: Path) -> None:
+    """A file of safetensors begins with that number: 0x3c20 is ` <`."""
+    path, missing = tmp_path / "theirs.safetensors", 0
+    for _ in range(2):
+        save_file(weights(), path, {"note": "x" * missing})
+        missing += 0x3C20 - int.from_bytes(path.read_bytes()[:8], "little")
+    assert path.read_bytes()[:2] == b" <"
+    assert here("attack", path, *DESCRIBED, "-n", 1, "--attack", "fgsm").exit_code == 0
+
+
+@pytest.mark.parametrize("content", [torch.zeros(3), [torch.zeros(3)], {"epoch": 3}, {3: 4}, "hm"])
+def test_no_state_dict(tmp_path: Path, content: object) -> None:
+    path = written(tmp_path, content)
+    refused(here("attack", path, *DESCRIBED), 1, f"`{path}` holds no tensors by name")
+
+
+def test_without_a_description_the_network_is_guessed(tmp_path: Path) -> None:
+    for arch, guessed in {
+        "cifar-resnet-20": "--arch cifar-resnet-20 --dataset DATASET",
+        "wrn-16-2": "--arch wrn-16-2 --dataset DATASET",
+        "resnet-18-v1": "--arch resnet-18-v1 --dataset DATASET",
+        "resnet-18-wong": "--arch resnet-18-wong --dataset DATASET",
+        "resnet-18": "`--arch resnet-18` or `--arch resnet-18-raw`",
+    }.items():
+        path = written(tmp_path, weights(arch, "module."))
+        refused(here("attack", path), 2, "somebody else's checkpoint", guessed)
+    refused(here("attack", path, "--arch", "resnet-18"), 2, "`--arch resnet-18 --dataset DATASET`")
+    path = written(tmp_path, {"weight": torch.zeros(3, 3)})
+    refused(here("attack", path), 2, "`--arch ARCH --dataset DATASET`")
+
+
+def test_what_does_not_fit_is_told_name_by_name(tmp_path: Path) -> None:
+    found = weights()
+    found["fc.weight"] = torch.zeros(7, 64)
+    found["fc.extra"] = torch.zeros(7)
+    del found["bn1.bias"], found["bn1.weight"]
+    refused(
+        here("attack", written(tmp_path, found), *DESCRIBED),
+        1,
+        "does not fit `wrn-10-1`: of its names",
+        "2 missing: bn1.weight, bn1.bias",
+        "1 not known to it: fc.extra",
+        "1 of another shape: fc.weight 7x64 (not 10x64)",
+        "check `--arch` and `--dataset`",
+    )
+
+
+def test_another_network_that_fits_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path, weights("resnet-18-v1"))
+    told = r"4 missing: (.|\n)*20 not known to it: [^\n]*, bn1\.num_batches_tracked\n"
+    with pytest.raises(JeatError, match=told) as caught:
+        checkpoint.load(path, foreign=replace(PLAIN, arch="resnet-18"))
+    assert "more" not in caught.value.message
+    assert caught.value.hint == "it fits `--arch resnet-18-v1`"
+    many = weights() | {f"extra.{k}": torch.zeros(1) for k in range(30)}
+    with pytest.raises(
+        JeatError, match=r"30 not known to it: (extra\.\d+, ){19}extra.19, and 10 more"
+    ):
+        checkpoint.load(written(tmp_path, many), foreign=PLAIN)
+    shape = replace(strangers.DIGITS, norm_layer="none")
+    path = written(tmp_path, strangers.net("wrn-10-1", shape).state_dict())
+    with pytest.raises(JeatError) as caught:
+        checkpoint.load(path, foreign=PLAIN)
+    assert caught.value.hint == "it fits `--arch wrn-10-1 --norm-layer none`"
+
+
+def test_two_networks_in_one_state_dict_stay_apart(tmp_path: Path) -> None:
+    path = written(tmp_path, weights(prefix="model.") | weights(prefix="net."))
+    with pytest.raises(JeatError, match=r"not known to it: model\.conv1\.weight"):
+        checkpoint.load(path, foreign=PLAIN)
+
+
+def test_a_run_needs_no_description(home: Path) -> None:
+    with untouched(home):
+        for verb in ("attack", "sample"):
+            said = here(verb, "standard", *DESCRIBED)
+            refused(said, 2, "was written by `jeat train`", "such as `--arch`")
+        said = here("score", "standard", "--features", "digits-jeat-small", "--arch", "small")
+        refused(said, 2, "was written by `jeat train`")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"mean": (0.5,)}, "`--std`"),
+        ({"std": (0.5,)}, "`--mean`"),
+        ({"mean": (125.3,), "std": (0.2,)}, "125.3 is not of pixels in"),
+        ({"mean": (0.5,), "std": (0.0,)}, "must be above 0"),
+        ({"dataset": "cifar11"}, "did you mean `cifar10`"),
+    ],
+)
+def test_descriptions_that_cannot_be(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        Foreign(**given)
+    assert words in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_numbers_that_are_none() -> None:
+    refused(here("attack", "any", "--mean", ".5,x"), 2, "--mean", "x")
+
+
+def test_nothing_is_written_beside_it(home: Path, tmp_path: Path, monkeypatch) -> None:
+    work, folder = tmp_path / "work", tmp_path / "theirs"
+    work.mkdir()
+    folder.mkdir()
+    monkeypatch.chdir(work)
+    # The name that would be a run's, were it ours.
+    path = folder / "model.safetensors"
+    save_file(weights(), path)
+    with untouched(folder), untouched(home):
+        assert "clean" in done("attack", path, *DESCRIBED, *ATTACK)
+        assert not [*work.iterdir()]
+        done("sample", path, *DESCRIBED, "-n", "4", "--steps", "1", "--device", "cpu")
+    assert [*work.rglob("*.png")] == [work / "model" / "samples" / "all-seed0.png"]
+
+
+def test_a_header_of_a_length_that_begins_a_pickle(home: Path) -> None:
+    """A safetensors file begins with the length of its header, whose first byte may be 0x80."""
+    path = home / "standard" / "model.safetensors"
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    padded = length + (0x80 - length) % 256
+    header = content[8 : 8 + length].ljust(padded)
+    path.write_bytes(padded.to_bytes(8, "little") + header + content[8 + length :])
+    assert path.read_bytes()[0] == 0x80
+    assert not checkpoint.load(path, device="cpu").foreign

@@ -1,0 +1,106 @@
+"""Wrong names, numbers and settings are told with the fix, and nothing is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.cli import (
+    QUICK,
+    STANDARD,
+    here,
+    jeat,
+    refused,
+    untouched,
+)
+
+LATEST = "digits-jeat-small"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "hint"),
+    [
+        (["train", "--method", "jaet"], "unknown method `jaet`", "did you mean `jeat`?"),
+        (
+            [*STANDARD, "-O", "eps=0.1"],
+            "unknown option of method `standard` `eps`",
+            "there are none",
+        ),
+        (
+            ["train", *QUICK, "-O", "lamda=1"],
+            "unknown option of method `jeat` `lamda`",
+            "did you mean `lambda`?",
+        ),
+        (["train", "--dataset", "cifar"], "unknown data set `cifar`", "did you mean `cifar10`?"),
+        (["train", "--dataset", "folder:"], "unknown data set `folder:`", "`folder:PATH`?"),
+        (["train", "--arch", "resnet18"], "unknown architecture `resnet18`", "`resnet-18`?"),
+        ([*STANDARD, "--arch", "wrn-27-10"], "`wrn-27-10`", "the nearest is `wrn-28-10`"),
+        (["train", "--eps", 8], "eps 8 under linf", "did you mean 8/255?"),
+        (["train", "-O", "eps=8"], "eps 8 under linf", "did you mean 8/255?"),
+        (["attack", "--eps", 8], "eps 8 under linf", "did you mean 8/255?"),
+        (["attack", "--target", "12"], "unknown class `12`", "known: 0, 1, 2"),
+        (["attack", "--attack", "pdg"], "unknown attack `pdg`", "did you mean `pgd`?"),
+        (["attack", "-n", 1, "--target", "8"], "all the images are of the target class", "`-n`"),
+        (["sample", "--class", "dog"], "unknown class `dog`", "known: 0, 1, 2"),
+        (["score", "--dataset", "digist"], "unknown data set `digist`", "`digits`?"),
+        (["sample", "--device", "gpu"], "unknown device `gpu`", "known: auto, cpu, cuda"),
+        (["atack"], "unknown command `atack`", "did you mean `attack`?"),
+    ],
+    ids=lambda value: " ".join(map(str, value[:5])) if isinstance(value, list) else "",
+)
+def test_unknown_names(home: Path, arguments: list[str], error: str, hint: str) -> None:
+    with untouched(home):
+        refused(here(*arguments), 2, f"Error: {error}", "Hint: ", hint)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "mps"])
+@pytest.mark.parametrize("verb", ["attack", "sample", "landscape"])
+def test_a_device_that_does_not_exist(home: Path, verb: str, device: str) -> None:
+    if device == "mps" and torch.backends.mps.is_available():
+        pytest.skip("there is one")
+    with untouched(home):
+        said = here(verb, "--device", device)
+    refused(said, 1, f"Error: device `{device}` does not exist", "Hint: use `--device auto`")
+
+
+def test_training_on_a_device_that_does_not_exist(home: Path) -> None:
+    refused(here(*STANDARD, "-o", "new", "--device", "cuda:99"), 1, "device `cuda:99`")
+    assert not (home / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "hint"),
+    [
+        ("datset = 'digits'", "unknown key `datset` in `", "did you mean `dataset`?"),
+        ("lr = = 3", "settings.toml` is not valid TOML", "at line 1, column 6"),
+        ("[options]\nattack_steps = inf", "`attack_steps` must be a finite number", ""),
+        ("[options]\nattack_steps = [1]", "option `attack_steps`: `[1]` is no number", ""),
+        ("[options]\nattack_steps = 2.5", "`attack_steps` is a whole number, not 2.5", ""),
+        ("[options]\nnorm = 3", "unknown value of option `norm` `3`", "known: l2, linf"),
+    ],
+)
+def test_settings_in_a_file(home: Path, tmp_path: Path, text: str, error: str, hint: str) -> None:
+    (tmp_path / "settings.toml").write_text(text)
+    with untouched(home):
+        refused(here("train", "-c", tmp_path / "settings.toml"), 2, error, hint)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["train", "--method", "jaet"], 2, "Hint: did you mean `jeat`?"),
+        (["attack", "standart"], 1, "Hint: did you mean `standard`?"),
+        (["sample", "-o", f"{__file__}/grid.png"], 1, "test_bad_input.py` is a file"),
+        (["landscape", "digits-jaet"], 1, f"Hint: did you mean `{LATEST}`?"),
+        (["score", "--dataset", "digist"], 2, "Hint: did you mean `digits`?"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_the_executable_refuses_before_it_loads_torch(
+    home: Path, arguments: list[str], code: int, words: str
+) -> None:
+    with untouched(home):
+        said = jeat(*arguments, PYTHONPROFILEIMPORTTIME="1")
+    assert " torch\n" not in said.stderr
+    refused(said, code, words)

@@ -1,0 +1,177 @@
+"""Places that cannot be written and full disks are told, and lose nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from helpers.cli import (
+    EXECUTABLE,
+    STANDARD,
+    environment,
+    here,
+    refused,
+    stopped_after,
+    untouched,
+)
+
+resource = pytest.importorskip("resource", reason="limits files to play a full disk")
+LATEST = "digits-jeat-small"
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """Let no file grow beyond `size` bytes, as a full disk would."""
+    former, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (former, hard))
+
+
+OUTPUTS = [
+    [*STANDARD, "-o", "file/run"],
+    [*STANDARD, "-o", "./file"],
+    ["sample", "-n", 2, "--steps", 1, "-o", "file/grid.png"],
+    ["sample", "-n", 2, "--steps", 1, "-o", "file/arrays.npz"],
+    ["sample", "-n", 2, "--steps", 1, "--format", "png", "-o", "file/deeper/images"],
+    ["landscape", "--grid", 3, "-o", "file/deeper/plane.pdf"],
+]
+
+
+@pytest.mark.parametrize("arguments", OUTPUTS, ids=lambda each: f"{each[0]} {each[-1]}")
+def test_a_place_below_a_file(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("precious")
+    with untouched(tmp_path):
+        said = here(*arguments)
+    refused(said, 1, "Error: cannot write `", "file` is a file", "Hint: name another place")
+
+
+@pytest.mark.parametrize("arguments", OUTPUTS, ids=lambda each: f"{each[0]} {each[-1]}")
+def test_a_place_without_permission(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """For root, who may write anywhere, the answer of the system is put in its mouth."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "access", lambda *asked: False)
+    with untouched(tmp_path):
+        said = here(*arguments)
+    refused(said, 1, "Error: cannot write `", "no permission in `", "Hint: name another place")
+
+
+def test_a_directory_in_the_place_of_a_picture(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "grid.png").mkdir()
+    (home / LATEST / "landscape.png").mkdir()
+    (home / LATEST / "samples").write_text("precious")
+    with untouched(tmp_path):
+        refused(here("sample", "-n", 2), 1, f"{LATEST}/samples` is a file")
+        refused(here("landscape", "--grid", 3), 1, "landscape.png`: it is a directory")
+
+
+def test_an_attack_whose_record_cannot_be_written_still_counts(home: Path) -> None:
+    (home / LATEST / "attack.json").mkdir()
+    said = here("attack", "-n", 3, "--steps", 1, "--json")
+    assert said.exit_code == 0
+    assert json.loads(said.stdout)["n"] == 3
+    assert "Warning: cannot write `" in said.stderr
+
+
+# a full disk
+
+
+def test_a_full_disk_while_training(home: Path) -> None:
+    """A file may have a megabyte: the state, of five, cannot be written."""
+    run = home / "standard"
+    command = [str(EXECUTABLE), *STANDARD, "-o", "standard", "--epochs", "2", "--force"]
+    said = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment(),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6)),
+    )
+    refused(said, 1, f"cannot write `{run / 'state.safetensors'}`", "free some space and run it")
+    assert sorted(path.name for path in run.iterdir()) == [".lock", "config.toml"]
+    assert (home / "standard~1" / "model.safetensors").is_file()
+    again = here(*command[1:-1])
+    assert (again.exit_code, again.stdout) == (0, f"{run}\n"), again.stderr
+
+
+def test_a_full_disk_leaves_the_last_state_whole(home: Path) -> None:
+    run = home / "standard"
+    straight = {name: (run / name).read_bytes() for name in ("model.safetensors", "config.toml")}
+    shutil.rmtree(run)
+    with stopped_after(2):
+        refused(here(*STANDARD, "-o", "standard"), 130, "stopped in epoch 1 of 1")
+    state = (run / "state.safetensors").read_bytes()
+    with disk_of(10**6):
+        refused(here(*STANDARD, "-o", "standard"), 1, "cannot write `", "free some space")
+    assert (run / "state.safetensors").read_bytes() == state
+    assert sorted(path.name for path in run.iterdir()) == [
+        *(".lock", "config.toml", "metrics.jsonl", "state-before.safetensors", "state.safetensors"),
+    ]
+    assert here(*STANDARD, "-o", "standard").exit_code == 0
+    for name, content in straight.items():
+        assert (run / name).read_bytes() == content
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_while_writing_the_log(home: Path) -> None:
+    run = home / "new"
+    run.mkdir()
+    (run / "config.toml").write_text(here(*STANDARD, "--dry-run").stdout)
+    (run / "metrics.jsonl").symlink_to("/dev/full")
+    refused(here(*STANDARD, "-o", "new"), 1, "metrics.jsonl`: No space left", "free some space")
+    (run / "metrics.jsonl").unlink()
+    (run / "metrics.jsonl").write_text('{"epoch": 1, "st')
+    assert here(*STANDARD, "-o", "new").exit_code == 0
+    assert json.loads((run / "metrics.jsonl").read_text())["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sample", "-n", 64, "--steps", 1, "-o", "grid.png"],
+        ["landscape", "--grid", 3, "-o", "plane.png"],
+        ["landscape", "--grid", 3, "-o", "plane.pdf"],
+        ["landscape", "--grid", 3, "-o", "plane.svg"],
+    ],
+    ids=lambda each: f"{each[0]} {each[-1]}",
+)
+def test_a_full_disk_while_saving_pictures(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / arguments[-1]).write_text("the one of yesterday")
+    with untouched(tmp_path), disk_of(500):
+        said = here(*arguments)
+    refused(said, 1, f"cannot write `{arguments[-1]}`", "Hint: free some space and run it again")
+
+
+def test_a_full_disk_keeps_the_images_that_are_drawn(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    archive = tmp_path / "arrays.npz"
+    archive.write_text("the one of yesterday")
+    ask = ("sample", "-n", 64, "--steps", 1, "-o", "arrays.npz")
+    with disk_of(500):
+        said = here(*ask)
+    refused(said, 1, "cannot write `arrays.npz`", "Hint: free some space and run it again")
+    assert archive.read_text() == "the one of yesterday"
+    assert here(*ask).exit_code == 0
+    assert zipfile.is_zipfile(archive)
+    assert not (tmp_path / ".arrays.npz.part").exists()

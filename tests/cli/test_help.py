@@ -1,0 +1,155 @@
+"""The help: complete, the same as the page in docs/, and there without torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from jeatcli.cli import COMMANDS, main, types
+from jeatcli.methods import METHODS
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"torch", "torchvision", "numpy", "matplotlib", "PIL", "torch_fidelity", "rich"}
+LOADED = """
+import json, sys
+from jeatcli.cli import main
+try:
+    main(sys.argv[1:], prog_name="jeat")
+finally:
+    print(json.dumps(sorted(sys.modules)), file=sys.stderr)
+"""
+
+
+def command(name: str) -> click.Command:
+    found = main.get_command(click.Context(main), name)
+    assert found is not None
+    return found
+
+
+def python(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *args],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | environment,
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)],
+    ids=" ".join,
+)
+def test_help_loads_nothing_heavy(arguments):
+    done = python("-c", LOADED, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert not HEAVY & set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def test_package_loads_nothing_heavy():
+    code = "import jeatcli, sys; print(jeatcli.__version__, jeatcli.Threat('linf', 8 / 255))"
+    done = python("-c", f"{code}; assert 'torch' not in sys.modules")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(" linf 8/255\n")
+
+
+def test_completion_loads_nothing_heavy():
+    done = python(
+        "-c",
+        LOADED,
+        _JEAT_COMPLETE="bash_complete",
+        COMP_WORDS="jeat train --method ",
+        COMP_CWORD="3",
+    )
+    assert "plain,jeat" in done.stdout
+    assert not HEAVY & set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def test_version():
+    shown = CliRunner().invoke(main, ["--version"]).stdout
+    assert shown.startswith("jeat ")
+    assert "(Python 3." in shown
+    assert ", torch " in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_explained(name):
+    options = [param for param in command(name).params if isinstance(param, click.Option)]
+    flags = [flag for option in options for flag in (*option.opts, *option.secondary_opts)]
+    assert len(flags) == len(set(flags))
+    for option in options:
+        assert option.help, option.name
+        assert option.help[0].isupper() or option.help.startswith(
+            ("auto", "batch", "l2", "inception")
+        )
+        assert not option.help.endswith(".")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_examples_and_a_summary(name):
+    shown = CliRunner().invoke(main, [name, "-h"]).stdout
+    assert f"Examples:\n    jeat {name}" in shown
+    assert command(name).get_short_help_str(200) == COMMANDS[name]
+
+
+def test_group_help_lists_commands_and_exit_codes():
+    shown = CliRunner().invoke(main, ["--help"]).stdout
+    assert all(f"  {name} " in shown for name in COMMANDS)
+    assert all(f"\n    {code} " in shown for code in ("0", "1", "2", "3", "130"))
+    assert all(name in shown for name in ("JEAT_RUNS_DIR", "JEAT_DEVICE", "JEAT_TRAIN_EPS"))
+
+
+def test_train_help_lists_what_there_is():
+    shown = CliRunner().invoke(main, ["train", "--help"]).stdout
+    for name in (*METHODS, "digits", "folder:PATH", "wrn-D-W", "small"):
+        assert f"\n  {name} " in shown
+
+
+def test_page_is_up_to_date():
+    place = ROOT / "docs" / "generate_cli.py"
+    spec = importlib.util.spec_from_file_location("generate_cli", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run `make docs`"
+
+
+def test_names_known_without_torch_are_those_of_the_core():
+    from jeatcli.core import objectives
+    from jeatcli.landscapes import contour, path, plane, view
+    from jeatcli.sampling import settings as samplers
+    from jeatcli.training import settings
+
+    assert types.OBJECTIVES == objectives.OBJECTIVES
+    assert types.PATH_OBJECTIVES == path.OBJECTIVES
+    assert types.SAMPLERS == samplers.SAMPLERS
+    assert types.STARTS == samplers.STARTS
+    assert types.ENERGIES == view.ENERGIES
+    assert types.PLANE_AXES == contour.AXES
+    assert types.UNIT_NORMS == plane.UNIT_NORMS
+    assert types.DESCENTS == samplers.OBJECTIVES
+    assert settings._CHOICES["norm_layer"] == types.NORM_LAYERS
+    assert settings._CHOICES["activation"] == types.ACTIVATIONS
+
+
+def test_public_names_are_no_files():
+    import jeatcli
+
+    files = {path.stem for path in (ROOT / "src" / "jeatcli").iterdir()}
+    assert not files & set(jeatcli.__all__)
+    assert set(jeatcli._HOMES) == set(jeatcli.__all__)
+    assert all(getattr(jeatcli, name) is not None for name in jeatcli.__all__)
+    assert set(jeatcli.__all__) < set(dir(jeatcli))
+    with pytest.raises(AttributeError, match="has no attribute `nothing`"):
+        _ = jeatcli.nothing

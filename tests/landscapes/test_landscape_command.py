@@ -1,0 +1,141 @@
+"""`jeat landscape`: what it refuses, and every kind on a network that nobody here trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.cli import LATEST, done, here, jeat, parsed, pixels, refused, settings, untouched
+from helpers.runs import save_run
+
+PUBLIC = (
+    *("--arch", "cifar-resnet-20", "--dataset", "cifar10"),
+    *("--mean", ".485,.456,.406", "--std", ".229,.224,.225"),
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "hint"),
+    [
+        (["--image", 397], "there is no test image 397 in digits", "0 to 396"),
+        (["--span", 0], "Invalid value for '--span'", ""),
+        (["--grid", 2], "at least 3 points", ""),
+        (["-o", "plane.jpg"], "unknown file type `.jpg`", ".png, .svg or .pdf"),
+        (["-o", "plane"], "it has no file type", ".png, .svg or .pdf"),
+        (["--kind", "countour"], "unknown kind `countour`", "did you mean `contour`?"),
+        (["--kind", "path", "--span", 3], "`--span` does nothing for `--kind path`", "objective"),
+        (["--radius", 2], "`--radius` does nothing for `--kind contour`", ""),
+        (["--style", "ggplott"], "unknown style `ggplott`", "did you mean `ggplot`?"),
+        (["--eps", "8/255"], "those of the PGD example", "add `--axes adversarial`"),
+        (["--axes", "classes", "--class", "3"], "two classes span a plane, not 1", ""),
+        (["--axes", "classes", "--class", "3", "--class", "3"], "toward `3`", "two classes"),
+        (["--class", "3", "--kind", "path"], "`--class` does nothing for `--kind path`", ""),
+        (["--kind", "histogram", "--against", "folder:nowhere"], "nowhere` is no directory", ""),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_bad_input(
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    error: str,
+    hint: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with untouched(home):
+        said = here("landscape", "standard", *arguments)
+        assert said.exit_code in (1, 2)
+        refused(said, said.exit_code, error, hint)
+    assert not list(tmp_path.glob("plane*"))
+
+
+def test_runs_of_different_data_sets(home: Path) -> None:
+    save_run("photos", dataset="cifar10")
+    with untouched(home):
+        said = here("landscape", "standard", "photos")
+        refused(said, 2, "different data sets", "one data set at a time")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("--kind", "contour", "--grid", 5),
+        ("--kind", "contour", "--grid", 5, "--axes", "adversarial", "--relative"),
+        ("--kind", "path", "-n", 3, "--steps", 3, "--beyond", 2, "--chain", 3),
+        ("--kind", "sharpness", "-n", 3, "--directions", 2),
+    ],
+    ids=lambda settings: " ".join(map(str, settings[1:5])),
+)
+def test_kinds_on_a_public_network(
+    settings: tuple[object, ...], shared: Path, cifar10_root: Path, tmp_path: Path
+) -> None:
+    file = shared / "models" / "resnet20-12fca82f.th"
+    there = ("--data-dir", cifar10_root, "-o", tmp_path / "a.png", "--device", "cpu")
+    found = json.loads(done("landscape", file, *PUBLIC, *settings, *there, "--json"))
+    assert found["runs"][0]["method"] == "foreign"
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    with np.load(found["numbers"]) as arrays:
+        numbers = [each for each in arrays.values() if each.dtype.kind == "f"]
+    assert all(np.isfinite(each).all() for each in numbers)
+    assert [path.name for path in file.parent.glob("*.npz")] == []
+
+
+def test_histogram_on_a_public_network(shared: Path, cifar10_root: Path, tmp_path: Path) -> None:
+    file = shared / "models" / "resnet20-12fca82f.th"
+    picture = tmp_path / "a.pdf"
+    there = ("--data-dir", cifar10_root, "-o", picture, "--device", "cpu")
+    shown = done("landscape", file, *PUBLIC, "--kind", "histogram", "-n", 4, *there)
+    sets = [line.split()[1] for line in shown.splitlines()[1:-2]]
+    assert sets == ["test", "adversarial", "targeted", "noisy", "noise", "samples"]
+    assert picture.read_bytes().startswith(b"%PDF-")
+
+
+def test_landscape_of_one_run(home: Path) -> None:
+    said = jeat("landscape", "--grid", 5, "--span", 1, "--json")
+    found = parsed(said)
+    assert found["picture"] == str(home / LATEST / "landscape.png")
+    assert [each["name"] for each in found["runs"]] == [LATEST]
+    assert found["runs"][0]["rise"] == pytest.approx(
+        found["runs"][0]["mean"] - found["runs"][0]["centre"]
+    )
+    assert min(pixels(Path(found["picture"])).shape[:2]) > 100
+    assert settings(Path(found["picture"]))["span"] == 1
+    with np.load(found["numbers"]) as arrays:
+        assert arrays["energy"].shape == (1, 5, 5)
+    assert said.stderr.endswith("Hint: jeat score\n")
+
+
+@pytest.mark.parametrize(("ending", "magic"), [("svg", b"<?xml"), ("pdf", b"%PDF-")])
+def test_landscape_of_several_runs(home: Path, tmp_path: Path, ending: str, magic: bytes) -> None:
+    path = tmp_path / f"both.{ending}"
+    shown = done("landscape", "standard", LATEST, "--grid", 5, "--image", 7, "-o", path)
+    header, first, second, _, last = shown.splitlines()
+    assert header.split()[-1] == "rise"
+    assert first.split()[:2] == ["standard", "7"]
+    assert second.split()[:2] == [LATEST, "7"]
+    assert last == str(path)
+    assert path.read_bytes().startswith(magic)
+    with np.load(path.with_suffix(".npz")) as arrays:
+        assert arrays["energy"].shape == (2, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "header"),
+    [
+        ("path", ["run", "way", "at", "E(x,y)", "E(x)", "CE(x,y)", "predicted", "y"]),
+        ("histogram", ["run", "set", "E(x)", "5", "%", "95", "%", "E(x,y)", "AUROC"]),
+        ("sharpness", ["standard", LATEST]),
+    ],
+)
+def test_other_kinds_of_landscape(home: Path, kind: str, header: list[str]) -> None:
+    few = ("landscape", "standard", LATEST, "--kind", kind, "-n", 4)
+    shown = done(*few).splitlines()
+    assert shown[0].split() == header
+    assert shown[-1] == str(home / "standard" / f"{kind}.png")
+    assert min(pixels(Path(shown[-1])).shape[:2]) > 100
+    found = parsed(jeat(*few, "--json"))
+    assert (found["kind"], len(found["runs"])) == (kind, 2)
+    assert Path(found["numbers"]).suffix == ".npz"

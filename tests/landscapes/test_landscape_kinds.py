@@ -1,0 +1,190 @@
+"""The other kinds of landscape: paths, histograms and sharpness, against what they should be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.cli import here, refused
+from helpers.runs import load_run
+
+from jeatcli.checkpoints.model import Model
+from jeatcli.core import objectives, pgd
+from jeatcli.core.rng import ImageRng
+from jeatcli.data.images import load_images, to_unit_range
+from jeatcli.errors import UsageProblem
+from jeatcli.landscapes.histogram import Histograms
+from jeatcli.landscapes.landscape import Landscape, energy_landscape, save_numbers
+from jeatcli.landscapes.path import Paths
+from jeatcli.landscapes.probe import top_eigenvalue
+from jeatcli.landscapes.sharpness import Sharpness
+from jeatcli.plots.landscape import draw
+from jeatcli.sampling.plan import Recipe
+
+
+@pytest.fixture
+def two() -> list[Model]:
+    return [load_run("one"), load_run("two", method="jeat", seed=1)]
+
+
+def images(num: int) -> tuple[torch.Tensor, torch.Tensor]:
+    part = load_images("digits", "test").first(num)
+    return to_unit_range(part.x), part.y
+
+
+def drawn_and_saved(found: Landscape, folder: Path) -> dict[str, np.ndarray]:
+    draw(found, folder / "a.png")
+    with np.load(save_numbers(found, folder / "a.npz")) as arrays:
+        return dict(arrays)
+
+
+def test_path_of_the_attack_is_the_attack(two: list[Model], tmp_path: Path) -> None:
+    found = energy_landscape(two, kind="path", num=6, steps=5, beyond=3, chain=4, eps=0.1)
+    paths = found.found
+    assert isinstance(paths, Paths)
+    assert paths.ways["pgd"].shape == (2, 4, 9, 6)
+    assert paths.ways["sgld"].shape == (2, 4, 5, 6)
+    x, y = images(6)
+    value = objectives.objective("ce", two[0].classifier, x, y)
+    moved = pgd.ascend(value, x, pgd.Linf(0.1), steps=5, step_size=0.05)
+    joint, marginal, cross_entropy, correct = paths.ways["pgd"][0, :, 5]
+    np.testing.assert_allclose(cross_entropy, value(moved).detach(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(joint - marginal, cross_entropy, rtol=1e-3, atol=1e-4)
+    guess = two[0].classifier(moved).argmax(1)
+    assert np.array_equal(paths.predictions["pgd"][0, 5], guess)
+    assert np.array_equal(correct, (guess == y).float())
+    beyond = paths.ways["pgd"][0, 2, 8]
+    assert beyond.mean() > cross_entropy.mean()
+    assert (paths.ways["sgld"][:, 0, -1] < paths.ways["sgld"][:, 0, 0]).all()
+    arrays = drawn_and_saved(found, tmp_path)
+    assert np.array_equal(arrays["pgd"], paths.ways["pgd"])
+    figures = json.loads(str(arrays["summary"]))["runs"][0]
+    assert figures["pgd"]["edge"]["ce"] == pytest.approx(cross_entropy.mean(), rel=1e-5)
+
+
+def test_numbers_do_not_depend_on_the_batch(two: list[Model]) -> None:
+    for kind, settings in (
+        ("path", {"steps": 3, "beyond": 2, "chain": 3}),
+        ("histogram", {}),
+        ("sharpness", {"directions": 2}),
+    ):
+        whole = energy_landscape(two[:1], kind=kind, num=7, **settings)
+        parts = energy_landscape(two[:1], kind=kind, num=7, batch_size=3, **settings)
+        for name, values in whole.found.arrays().items():
+            if values.dtype.kind == "f":
+                others = parts.found.arrays()[name]
+                np.testing.assert_allclose(others, values, rtol=5e-3, atol=5e-3, err_msg=name)
+
+
+def test_what_leads_nowhere_is_refused(two: list[Model]) -> None:
+    with pytest.raises(UsageProblem, match="unknown objective `kl`"):
+        energy_landscape(two[:1], kind="path", num=3, objective="kl")
+    said = here("landscape", two[0].path, "--kind", "path", "--objective", "kl")
+    refused(said, 2, "'kl' is not one of")
+    with pytest.raises(UsageProblem, match="`dlr` needs 3 classes; there are 2"):
+        objectives.check_classes("dlr", 2)
+    objectives.check_classes("dlr", 3)
+
+
+def test_samples_of_a_histogram_are_drawn_in_batches(
+    two: list[Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    draw = Recipe.draw
+
+    def watched(self: Recipe, index: torch.Tensor, *rest: Any) -> torch.Tensor:
+        drawn.append(len(index))
+        return draw(self, index, *rest)
+
+    monkeypatch.setattr(Recipe, "draw", watched)
+    energy_landscape(two[:1], kind="histogram", num=7, batch_size=3)
+    assert drawn == [3, 3, 1]
+
+
+def test_histogram_sets_are_what_they_say(two: list[Model], tmp_path: Path) -> None:
+    found = energy_landscape(two, kind="histogram", num=12, against="digits")
+    histograms = found.found
+    assert isinstance(histograms, Histograms)
+    assert set(histograms.values) == {
+        *("test", "adversarial", "targeted", "noisy", "noise", "samples", "against")
+    }
+    x, y = images(12)
+    logits = two[1].classifier(x)
+    expected = torch.stack([-logits.logsumexp(1), -logits.gather(1, y[:, None])[:, 0]])
+    np.testing.assert_allclose(histograms.values["test"][1], expected.detach(), rtol=1e-5)
+    # Of another set the label is the predicted class: the smallest E(x,y).
+    np.testing.assert_allclose(
+        histograms.values["against"][1, 1], -logits.amax(1).detach(), rtol=1e-5
+    )
+
+    def cross_entropy(name: str) -> np.ndarray:
+        marginal, joint = histograms.values[name][0]
+        return joint - marginal
+
+    assert (cross_entropy("adversarial") >= cross_entropy("test") - 1e-4).all()
+    assert cross_entropy("adversarial").mean() > cross_entropy("noisy").mean()
+    arrays = drawn_and_saved(found, tmp_path)
+    assert np.array_equal(arrays["noise"], histograms.values["noise"])
+    summary = json.loads(str(arrays["summary"]))
+    assert summary["runs"][0]["sets"]["test"]["marginal_auroc"] == pytest.approx(0.5)
+
+
+def test_sharpness_is_what_it_says(two: list[Model], tmp_path: Path) -> None:
+    found = energy_landscape(two, kind="sharpness", num=5, radius=(0.5, 2.0), directions=3)
+    sharpness = found.found
+    assert isinstance(sharpness, Sharpness)
+    assert sharpness.view.radius == (0.5, 1.0, 2.0)
+    x, y = images(5)
+    x.requires_grad_(True)
+    joint = -two[0].classifier(x).gather(1, y[:, None])[:, 0]
+    (gradient,) = torch.autograd.grad(joint.sum(), x)
+    norms = gradient.flatten(1).norm(dim=1)
+    np.testing.assert_allclose(sharpness.values["gradient"][0], norms, rtol=1e-4)
+    np.testing.assert_allclose(sharpness.values["energy"][0], joint.detach(), rtol=1e-5)
+    assert np.array_equal(sharpness.values["rise"], sharpness.rises[:, 1])
+    # The worst of the ball is no less than what the gradient's sign reaches in one step.
+    step = (x + 0.15 * gradient.sign()).clamp(0, 1)
+    reached = -two[0].classifier(step).gather(1, y[:, None])[:, 0] - joint
+    assert (sharpness.values["worst"][0] >= reached.detach().numpy() - 1e-3).mean() >= 0.8
+    drawn_and_saved(found, tmp_path)
+    interval = found.summary()["runs"][1]["gradient"]
+    assert interval["low"] < interval["mean"] < interval["high"]
+
+
+def test_interval_covers_the_mean_of_a_normal_sample_as_often_as_it_says() -> None:
+    found = energy_landscape([load_run("one")], kind="sharpness", num=2, directions=2).found
+    assert isinstance(found, Sharpness)
+    generator = np.random.default_rng(1)
+    hits = 0
+    for _ in range(200):
+        interval = found.interval(generator.normal(size=100))
+        hits += interval.low <= 0 <= interval.high
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+@pytest.mark.parametrize("spectrum", [(3.0, 1.0, -1.0, 0.5), (1.0, -4.0, 0.2, -0.1)])
+def test_top_eigenvalue_of_quadratics(spectrum: tuple[float, ...]) -> None:
+    torch.manual_seed(0)
+    matrices = []
+    for scale in (1.0, 2.0, 0.1):
+        basis = torch.linalg.qr(torch.randn(4, 4)).Q
+        matrices.append(scale * basis @ torch.diag(torch.tensor(spectrum)) @ basis.T)
+    hessian = torch.stack(matrices)
+
+    def value(x: torch.Tensor) -> torch.Tensor:
+        flat = x.flatten(1)
+        return torch.einsum("ni,nij,nj->n", flat, hessian, flat) / 2
+
+    found = top_eigenvalue(value, torch.randn(3, 1, 2, 2), ImageRng([1, 2, 3]))
+    expected = torch.linalg.eigvalsh(hessian)[:, -1]
+    torch.testing.assert_close(found, expected, rtol=0.01, atol=1e-3)
+
+
+def test_top_eigenvalue_of_what_is_linear_is_zero() -> None:
+    x = torch.randn(2, 1, 2, 2)
+    assert top_eigenvalue(lambda x: x.flatten(1).sum(1), x, ImageRng([0, 1])).eq(0).all()
+    assert top_eigenvalue(lambda x: x.relu().flatten(1).sum(1), x, ImageRng([0, 1])).eq(0).all()

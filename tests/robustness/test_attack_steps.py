@@ -1,0 +1,108 @@
+"""One step of an attack beside the published formula, written out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers.linear_model import SHAPE, Linear, batch, linear
+from torch import Tensor
+
+from jeatcli.core import pgd
+from jeatcli.core.models.classifier import Classifier
+from jeatcli.core.threat import Threat
+from jeatcli.robustness.attacks import fab, fab_t, squares
+from jeatcli.robustness.attacks.batch import Batch, Plan
+from jeatcli.robustness.attacks.fab_walk import Walk
+from jeatcli.robustness.attacks.restarts import Found
+from jeatcli.robustness.attacks.surrogate import Search
+
+
+def test_fab_keeps_the_nearest_boundary_alone() -> None:
+    """Against all K gradients at once."""
+    model = linear(classes=7)
+    images = batch(model, 20)
+    for norm in ("linf", "l2"):
+        value, normal = fab.nearest(Search(model), images, images.x, norm)
+        weight, logits = model.net.weight, model(images.x)
+        assert isinstance(weight, Tensor)
+        normals = weight[None] - weight[images.y][:, None]
+        length = normals.abs().sum(2) if norm == "linf" else normals.norm(dim=2)
+        leads = logits - logits.gather(1, images.y[:, None])
+        distance = (leads.abs() / length).nan_to_num(torch.inf)
+        k = distance.scatter(1, images.y[:, None], torch.inf).argmin(1)
+        torch.testing.assert_close(value, leads[torch.arange(20), k])
+        torch.testing.assert_close(normal.flatten(1), normals[torch.arange(20), k])
+
+
+def bump(height: int, width: int) -> Tensor:
+    """Return the published sum over k of squares around the centre, 1/(k + 1)^2 high, of norm 1."""
+    found = torch.zeros(height, width)
+    for k in range(max(height, width) // 2 + 1):
+        rows = slice(max(height // 2 - k, 0), height // 2 + k + 1)
+        found[rows, max(width // 2 - k, 0) : width // 2 + k + 1] += 1 / (k + 1) ** 2
+    return found / found.norm()
+
+
+def test_a_step_of_square_in_l2_is_the_published_one() -> None:
+    """One channel at a time, with the random numbers written out."""
+    generator = torch.Generator().manual_seed(3)
+    x = 0.3 + 0.4 * torch.rand(1, 2, 9, 9, generator=generator)
+    offset = torch.randn(1, 2, 9, 9, generator=generator)
+    offset *= 0.4 / offset.norm()
+    # Corners at the whole part of 6 u; turned, since 0.7 > 0.5; signs minus and plus.
+    uniform = torch.tensor([[0.3, 0.6, 0.8, 0.1, 0.7, 0.2, 0.9]])
+    shapes = squares.L2Squares(0.5, 2)
+    got = shapes.propose(x, x + offset, 300, shapes.prepare(x, 300, uniform[:, None])[:, 0])
+    to, origin = (slice(1, 4), slice(3, 6)), (slice(4, 7), slice(0, 3))
+    pair = torch.cat([bump(1, 3), -bump(2, 3)])
+    pair = (pair / pair.norm()).T
+    moved = offset[0].clone()
+    for channel, sign in ((0, -1), (1, 1)):
+        old = offset[0, channel]
+        budget = old[to].square().sum() + old[origin].square().sum() + (0.5**2 - 0.4**2) / 2
+        new = sign * pair + old[to] / old[to].norm()
+        moved[channel][origin] = 0
+        moved[channel][to] = new / new.norm() * budget.sqrt()
+    torch.testing.assert_close(got[0], (x[0] + 0.5 * moved / moved.norm()).clamp(0, 1))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_step_of_fab_is_the_published_one(norm: str) -> None:
+    """On a linear model and far from the edges of the box, where projections are closed forms."""
+    model = Classifier(Linear(classes=2), (0.5,), (1.0,))
+    x = 0.5 + 0.05 * torch.randn(30, *SHAPE, generator=torch.Generator().manual_seed(8))
+    images = Batch(x, model(x).argmax(1), None, torch.arange(30), 1 - model(x).argmax(1))
+    weight = model.net.weight
+    assert isinstance(weight, Tensor)
+    normal = (weight[1 - images.y] - weight[images.y]).view_as(x)
+
+    def projection(point: Tensor) -> Tensor:
+        logits = model(point)
+        gap = logits.gather(1, 1 - images.y[:, None]) - logits.gather(1, images.y[:, None])
+        gap = gap[:, :, None, None]
+        if norm == "linf":
+            return -gap * normal.sign() / normal.abs().sum((1, 2, 3), keepdim=True)
+        return -gap * normal / normal.square().sum((1, 2, 3), keepdim=True)
+
+    ball = pgd.ball(Threat(norm, 1e-9))
+    walk = Walk(Search(model), fab_t.boundary, Plan(Threat(norm, 1e-9)), 2)
+    aside = projection(x)
+    # Some nearer to the boundary than a tenth of the way from the image.
+    moved = x + torch.linspace(0.5, 1.1, 30)[:, None, None, None] * aside + 1e-3 * (x.flip(0) - 0.5)
+    ahead = projection(moved)
+    lengths = [ball.distance(d, torch.zeros_like(d)) for d in (ahead, aside)]
+    share = (lengths[0] / (lengths[0] + lengths[1])).clamp(max=0.1).view(-1, 1, 1, 1)
+    assert 0 < (share < 0.1).sum() < 30
+    expected = (1 - share) * (moved + 1.05 * ahead) + share * (x + 1.05 * aside)
+    torch.testing.assert_close(walk._step(images, moved, ball), expected)
+    seen: list[Tensor] = []
+
+    def watched(search: Search, batch: Batch, moved: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(moved)
+        return fab_t.boundary(search, batch, moved)
+
+    replace(walk, boundary=watched).run(images, torch.arange(30), x, Found(images))
+    # Beyond the boundary by a twentieth, then back by a tenth of the way.
+    torch.testing.assert_close(seen[1], x + 0.9 * 1.05 * projection(x))

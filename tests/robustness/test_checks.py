@@ -1,0 +1,266 @@
+"""Every sign of a doubtful evaluation: seen where it is, not seen where it is not."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.cli import one
+from helpers.runs import load_run
+from torch import Tensor, nn
+
+from jeatcli.checkpoints.checkpoint import load, save_model
+from jeatcli.checkpoints.model import Model
+from jeatcli.checkpoints.runs import MODEL_FILE
+from jeatcli.core.models.classifier import Classifier
+from jeatcli.core.threat import Threat
+from jeatcli.data.images import Images, load_images, to_unit_range
+from jeatcli.errors import JeatError
+from jeatcli.robustness import checks, evaluate, evaluator
+from jeatcli.robustness.attacks.attack import resolve_attacks
+from jeatcli.robustness.attacks.batch import Plan
+from jeatcli.robustness.checks import Symptom
+
+DOCS = Path(__file__).parents[2] / "docs" / "attacks.md"
+LINF = Threat("linf", 0.15)
+
+
+class Prototypes(nn.Module):
+    """Logits are minus squared distances to the mean image of each class: good on digits."""
+
+    def __init__(self, gain: float = 1.0, classes: int = 10) -> None:
+        super().__init__()
+        train = load_images("digits", "train")
+        means = [to_unit_range(train.x[train.y == k]).mean(0).flatten() for k in range(classes)]
+        self.means = nn.Parameter(torch.stack(means), requires_grad=False)
+        self.gain = gain
+
+    def features(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+    def head(self, features: Tensor) -> Tensor:
+        squares = features.square().sum(1, keepdim=True) + self.means.square().sum(1)
+        return self.gain * (2 * features @ self.means.T - squares)
+
+
+class Softmax(Prototypes):
+    def head(self, features: Tensor) -> Tensor:
+        return super().head(features).softmax(1)
+
+
+class Dropping(Prototypes):
+    def features(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x.flatten(1), 0.1, training=True)
+
+
+def classifier(net: nn.Module, mean: float = 0.0, std: float = 1.0) -> Classifier:
+    return Classifier(net, (mean,), (std,)).eval()
+
+
+def images(n: int = 100) -> Images:
+    return load_images("digits", "test").first(n)
+
+
+def names(
+    model: Classifier, threat: Threat = LINF, chosen: str = "apgd-ce", classes: int = 10
+) -> list[str]:
+    few = images(200)
+    kept = few.y < classes
+    found = checks.before(
+        model,
+        to_unit_range(few.x)[kept],
+        few.y[kept],
+        threat,
+        resolve_attacks([chosen], Plan(threat)),
+    )
+    return [each.name for each in found]
+
+
+def test_an_honest_classifier_has_no_symptoms() -> None:
+    assert names(classifier(Prototypes())) == []
+    assert names(classifier(Prototypes()), Threat("l2", 0.6)) == []
+    assert names(classifier(Prototypes()), Threat("linf", 0.0)) == []
+
+
+def test_random_outputs() -> None:
+    assert names(classifier(Dropping())) == ["randomised-outputs"]
+    assert names(classifier(Dropping()), chosen="autoattack-rand") == []
+
+
+def test_probabilities() -> None:
+    assert names(classifier(Softmax())) == ["outputs-that-are-probabilities"]
+
+
+def test_few_classes() -> None:
+    assert names(classifier(Prototypes(classes=3)), classes=3) == ["fewer-than-4-classes"]
+
+
+@pytest.mark.parametrize(
+    "threat", [Threat("linf", 8 / 255 / 255), Threat("linf", 0.6), Threat("l2", 128)], ids=str
+)
+def test_eps_of_another_scale(threat: Threat) -> None:
+    assert names(classifier(Prototypes()), threat) == ["eps-of-another-scale"]
+
+
+def test_a_radius_of_linf_under_l2() -> None:
+    """On CIFAR, where 8/255 is 0.14/255 a pixel."""
+    for eps, seen in ((8 / 255, True), (36 / 255, False), (0.5, False), (12.0, False)):
+        found = checks._scale(Threat("l2", eps), 3 * 32 * 32)
+        assert (found is not None) == seen, eps
+
+
+def test_inputs_of_another_range() -> None:
+    """A network for pixels in 0..255, without the normalisation that would have divided them."""
+    assert names(classifier(Prototypes(), std=255.0)) == ["inputs-of-another-range"]
+
+
+def test_a_flat_softmax_is_flagged_and_broken_all_the_same() -> None:
+    """Logits times 1000: the cross-entropy has no gradient left, the ratio does not care."""
+    honest, flat = classifier(Prototypes()), classifier(Prototypes(gain=1000.0))
+    assert names(flat) == ["zero-gradients"]
+    few = images(40)
+    radius = Threat("linf", 0.08)
+
+    def robust(model: Classifier, name: str, **options: Any) -> float:
+        found = evaluator.judge(model, few, [name], Plan(radius, **options))
+        share: float = found["robust"]
+        return share
+
+    truth = robust(honest, "apgd-t", steps=30)
+    blind = robust(flat, "apgd-ce", steps=30)
+    assert blind > truth + 0.1
+    assert robust(flat, "apgd-dlr", steps=30) == pytest.approx(truth, abs=0.03)
+    assert robust(flat, "apgd-t", steps=30) == pytest.approx(truth, abs=0.03)
+    assert robust(flat, "square", queries=300) < blind - 0.05
+
+
+def test_a_flat_softmax_through_the_command(home: Path) -> None:
+    """One run of the command warns of it and breaks it, as far as the network that it was."""
+    honest = load("standard", device="cpu")
+    flat = copy.deepcopy(honest.classifier)
+    for weight in flat.net.get_submodule("linear").parameters():
+        weight.mul_(1000)
+    assert honest.statistics is not None
+    (home / "flat").mkdir()
+    save_model(home / "flat" / MODEL_FILE, flat, honest.meta, honest.statistics)
+    few = ("--attack", "apgd-ce", "--attack", "apgd-t", "-n", 60, "--steps", 20, "--eps", 0.08)
+    found, truth = (one("attack", name, *few) for name in ("flat", "standard"))
+    assert [each["name"] for each in found["warnings"]] == ["zero-gradients"]
+    assert truth["warnings"] == []
+    assert found["per_attack"]["apgd-ce"]["robust"] > truth["robust"] + 0.1
+    assert found["robust"] == pytest.approx(truth["robust"], abs=0.04)
+
+
+def test_square_that_beats_the_gradients() -> None:
+    found = {"apgd-ce": {"robust": 0.5}, "fab-t": {"robust": 0.45}, "square": {"robust": 0.447}}
+    (seen,) = checks.after(found)
+    assert seen.name == "square-beats-the-gradients"
+    assert "0.3 points" in seen.text
+    assert checks.after({**found, "square": {"robust": 0.449}}) == []
+    assert checks.after({"square": {"robust": 0.1}}) == []
+    assert checks.after(found, transferred=True) == []
+    # Weak attacks leave much to any other.
+    for weak in ("fgsm", "pgd", "cw"):
+        assert checks.after({weak: {"robust": 0.5}, "square": {"robust": 0.1}}) == []
+    # What a weak one breaks after a strong one is not Square's.
+    parts = {"apgd-ce": {"robust": 0.5}, "cw": {"robust": 0.4}, "square": {"robust": 0.399}}
+    assert checks.after(parts) == []
+
+
+def test_every_symptom_has_its_section() -> None:
+    sections = [line[4:].lower() for line in DOCS.read_text().splitlines() if line[:4] == "### "]
+    anchors = {text.replace("`", "").replace(" ", "-") for text in sections}
+    source = Path(checks.__file__).read_text()
+    known = {
+        line.strip().strip('",')
+        for before, line in zip(source.splitlines(), source.splitlines()[1:], strict=False)
+        if before.strip().endswith("Symptom(")
+    }
+    assert len(known) == 8
+    assert known <= anchors
+    assert str(Symptom("a-name", "text")).endswith("(docs/attacks.md#a-name)")
+
+
+def test_the_result_says_what_was_seen(home: Path) -> None:
+    found = evaluate.attack("standard", attacks=["fgsm"], num=30, eps=0.9)
+    assert [each["name"] for each in found.warnings] == ["eps-of-another-scale"]
+
+
+class Prefers(Prototypes):
+    """Like its parent, but of pixels that are not in 0..255 it takes all for a 3."""
+
+    def head(self, features: Tensor) -> Tensor:
+        favour = 1e6 * (features.amax(1, keepdim=True) < 0.01)
+        return super().head(features) + favour * torch.eye(10)[3]
+
+
+def test_the_range_is_looked_at_on_images_of_all_classes() -> None:
+    """A network with the wrong normalisation may be right on the class that is asked for."""
+    found = evaluate.attack(stranger(Prefers(), std=255.0), attacks=["fgsm"], only="3", num=20)
+    assert found.clean == 1
+    assert "inputs-of-another-range" in [each["name"] for each in found.warnings]
+
+
+def stranger(net: nn.Module, std: float = 1.0) -> Model:
+    """Return a model of that network."""
+    model = load_run("model")
+    return replace(model, classifier=classifier(net, std=std).requires_grad_(False))
+
+
+class Torn(Prototypes):
+    """Its gradient is NaN at the images that are bright on the left."""
+
+    def features(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        torn = (x[:, :, :, :4].sum((1, 2, 3)) > x[:, :, :, 4:].sum((1, 2, 3))).nonzero().flatten()
+        nothing = flat.new_zeros(len(x)).index_put((torn,), (0 * flat[torn]).square().sum(1).sqrt())
+        return flat + nothing[:, None]
+
+
+class Edged(Prototypes):
+    """The same function, but its gradient is NaN where the first pixel is black."""
+
+    def features(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        return flat + 0 * flat[:, :1].sqrt()
+
+
+@pytest.mark.parametrize("name", ["pgd", "cw", "apgd-ce", "apgd-dlr", "apgd-t"])
+def test_a_start_that_ends_in_nan_leaves_the_others(name: str) -> None:
+    """Half of the starts begin at a black pixel; the others find what they find without NaN."""
+    settings: dict[str, Any] = {"norm": "l2", "eps": 0.6, "steps": 10, "restarts": 6}
+    model = stranger(Prototypes())
+    edged = replace(model, classifier=classifier(Edged()).requires_grad_(False))
+    clean, torn = (
+        evaluate.attack(each, attacks=[name], num=60, **settings) for each in (model, edged)
+    )
+    assert clean.per_attack[name]["broken"] > 5
+    assert torn.per_attack[name]["nan"] > 0
+    assert torn.per_attack[name]["broken"] >= clean.per_attack[name]["broken"] - 1
+
+
+def test_logits_of_nan_are_refused() -> None:
+    model = load_run("model")
+    next(model.classifier.parameters()).fill_(torch.nan)
+    with pytest.raises(JeatError, match="the logits are NaN for 20 of 20 images"):
+        evaluate.attack(model, num=20, batch_size=20)
+
+
+WITH_GRADIENTS = ["fgsm", "pgd", "cw", "apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t"]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", WITH_GRADIENTS)
+def test_gradients_of_nan_are_told_and_break_nothing(name: str, norm: str) -> None:
+    model = stranger(Torn())
+    settings: dict[str, Any] = {"norm": norm, "eps": 0.1 if norm == "linf" else 0.6, "queries": 20}
+    settings |= {} if name == "fgsm" else {"steps": 5}
+    found = evaluate.attack(model, attacks=[name, "square"], num=60, **settings)
+    assert found.per_attack["square"]["nan"] == 0
+    assert found.per_attack[name]["nan"] > 0
+    assert "gradients-that-are-no-numbers" in [each["name"] for each in found.warnings]
+    assert found.per_attack[name]["broken"] > 0

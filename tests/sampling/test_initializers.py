@@ -1,0 +1,110 @@
+"""Where images start: the law of each, and what it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.training import run
+from torch import Tensor
+
+from jeatcli.checkpoints.checkpoint import load
+from jeatcli.checkpoints.model import Model
+from jeatcli.core.rng import ImageRng
+from jeatcli.data.images import load_images
+from jeatcli.errors import JeatError
+from jeatcli.sampling import initializers, sample, settings
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("runs") / "jem"
+    return load(run(folder, "jem", options={"buffer_size": 200}).run)
+
+
+def drawn(name: str, model: Model, count: int = 200) -> tuple[Tensor, Tensor]:
+    y = torch.arange(count) % 10
+    like = torch.empty(count, *model.meta.shape)
+    return initializers.prepare(name, model)(y, like, ImageRng(range(count))), y
+
+
+@pytest.mark.parametrize("name", settings.STARTS)
+def test_a_start_does_not_depend_on_the_batch(model: Model, name: str) -> None:
+    start = initializers.prepare(name, model)
+    like = torch.empty(6, *model.meta.shape)
+    whole = start(torch.arange(6), like, ImageRng(range(6)))
+    part = start(torch.arange(2, 5), like[2:5], ImageRng(range(2, 5)))
+    assert torch.equal(whole[2:5], part)
+    assert ((whole >= 0) & (whole <= 1)).all()
+    assert not torch.equal(whole[0], whole[1])
+
+
+def test_uniform_and_noise_know_no_class(model: Model) -> None:
+    uniform, _ = drawn("uniform", model)
+    assert uniform.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert uniform.std().item() == pytest.approx(12**-0.5, abs=0.01)
+    noise, _ = drawn("noise", model)
+    assert noise.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert noise.std().item() == pytest.approx(initializers.NOISE, abs=0.005)
+
+
+def test_pca_combines_the_leading_directions_of_the_class(model: Model) -> None:
+    statistics = model.statistics
+    assert statistics is not None
+    y = torch.tensor([3] * 400)
+    like = torch.empty(400, *model.meta.shape)
+    found = statistics.draw_principal(y, like, ImageRng(range(400)), 5)
+    # Away from the clip to [0, 1] nothing is left outside of mean and five directions.
+    basis = torch.linalg.qr(statistics.factor[3, :5].flatten(1).T).Q
+    inside = ((found > 0) & (found < 1)).flatten(1).float().mean(1)
+    assert inside.max() < 1  # digits have borders at 0: the clip is part of the law
+    offset = (found - statistics.mean[3]).flatten(1)
+    rest = (offset - offset @ basis @ basis.T).norm(dim=1) / offset.norm(dim=1)
+    whole = statistics.draw(y, like, ImageRng(range(400))) - statistics.mean[3]
+    whole = whole.flatten(1)
+    spread = (whole - whole @ basis @ basis.T).norm(dim=1) / whole.norm(dim=1)
+    assert rest.mean() < 0.6 * spread.mean()
+
+
+def test_the_names_are_those_of_the_statistics(model: Model) -> None:
+    statistics = model.statistics
+    assert statistics is not None
+    like = torch.empty(200, *model.meta.shape)
+    found, y = drawn("gaussian", model)
+    assert torch.equal(found, statistics.draw(y, like, ImageRng(range(200))))
+    found, y = drawn("pca", model)
+    assert torch.equal(found, statistics.draw_principal(y, like, ImageRng(range(200)), 30))
+
+
+def test_data_are_training_images_of_the_class(model: Model) -> None:
+    found, y = drawn("data", model, 50)
+    training = load_images("digits", "train")
+    known = {
+        (image.numpy().tobytes(), int(label))
+        for image, label in zip(training.x, training.y, strict=True)
+    }
+    pixels = (found * 255).round().to(torch.uint8)
+    assert all((x.numpy().tobytes(), int(k)) in known for x, k in zip(pixels, y, strict=True))
+
+
+def test_buffer_gives_ends_of_chains_that_the_model_takes_for_the_class(model: Model) -> None:
+    pool = initializers.Pool.of_buffer(model)
+    assert pool.images.shape == (200, *model.meta.shape)
+    assert torch.equal(pool.classes, model.classifier(pool.images).argmax(1))
+    found, y = drawn("buffer", model, 50)
+    known = {image.numpy().tobytes() for image in pool.images}
+    assert all(image.numpy().tobytes() in known for image in found)
+    there = torch.isin(y, pool.classes)
+    assert there.any()
+    assert torch.equal(model.classifier(found[there]).argmax(1), y[there])
+
+
+def test_what_a_buffer_needs(model: Model, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere.safetensors"
+    moved.write_bytes(model.path.read_bytes())
+    with pytest.raises(JeatError, match=r"the replay buffer of `elsewhere` is not there"):
+        sample.sample(moved, num=2, steps=0, init="buffer")
+    plain = run(tmp_path / "standard", "standard", limit=32, epochs=1).run
+    with pytest.raises(JeatError, match=r"holds no replay buffer, which the method `standard`"):
+        sample.sample(plain, num=2, steps=0, init="buffer")

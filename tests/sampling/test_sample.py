@@ -1,0 +1,142 @@
+"""Samples: of the class that was asked for, lower in energy, the same in any batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.training import run
+
+from jeatcli.checkpoints.checkpoint import load
+from jeatcli.checkpoints.model import Model
+from jeatcli.core import energy
+from jeatcli.errors import UsageProblem
+from jeatcli.sampling import sample
+from jeatcli.sampling import settings as samplers
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("runs") / "jeat"
+    return load(run(folder, "jeat", epochs=4, limit=0, batch_size=64).run)
+
+
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_image_k_is_the_same_in_any_batch(model: Model, sampler: str, batch_size: int) -> None:
+    whole = sample.sample(model, num=8, sampler=sampler, steps=20, batch_size=64)
+    parts = sample.sample(model, num=8, sampler=sampler, steps=20, batch_size=batch_size)
+    torch.testing.assert_close(whole.images, parts.images, atol=1e-4, rtol=0)
+    fewer = sample.sample(model, num=5, sampler=sampler, steps=20)
+    torch.testing.assert_close(whole.images[:5], fewer.images, atol=1e-4, rtol=0)
+
+
+LOWERED = [(sampler, "gaussian") for sampler in samplers.SAMPLERS]
+LOWERED += [("sgld", init) for init in samplers.STARTS if init != "gaussian"]
+
+
+@pytest.mark.parametrize("objective", samplers.OBJECTIVES)
+@pytest.mark.parametrize(("sampler", "init"), LOWERED)
+def test_descent_lowers_its_objective(
+    model: Model, sampler: str, init: str, objective: str
+) -> None:
+    settings = {"num": 20, "sampler": sampler, "objective": objective, "init": init}
+    if sampler == "sgld":
+        settings["noise"] = 0.0
+    start = sample.sample(model, steps=0, **settings)
+    end = sample.sample(model, steps=30, **settings)
+    values = {
+        "joint": energy.joint,
+        "ce": energy.cross_entropy,
+        "marginal": lambda logits, y: energy.marginal(logits),
+    }[objective]
+    before, after = (values(model.classifier(s.images), s.labels).mean() for s in (start, end))
+    assert after < before
+    assert ((end.images >= 0) & (end.images <= 1)).all()
+
+
+def test_samples_are_of_the_class_that_was_asked_for(model: Model) -> None:
+    drawn = sample.sample(model, num=30, steps=60)
+    assert drawn.labels.tolist() == [k % 10 for k in range(30)]
+    guesses = model.classifier(drawn.images).argmax(1)
+    assert (guesses == drawn.labels).float().mean() > 0.9
+    seven = sample.sample(model, num=4, classes=["7", 2], steps=1)
+    assert seven.labels.tolist() == [7, 2, 7, 2]
+
+
+def test_another_seed_gives_other_images(model: Model) -> None:
+    first, again, other = (
+        sample.sample(model, num=2, steps=5, seed=seed).images for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_the_checkpoint_is_enough(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jeatcli.data import images
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("sample read a data set")
+
+    monkeypatch.setattr(images, "load", refuse)
+    for init in ("gaussian", "pca", "uniform", "noise", "buffer"):
+        assert len(sample.sample(model, num=3, init=init, steps=2).images) == 3
+
+
+def test_defaults_are_the_methods_own(model: Model) -> None:
+    chained = sample.defaults(model)
+    assert (chained.sampler, chained.init, chained.objective) == ("sgld", "gaussian", "joint")
+    pgd = sample.defaults(model, "pgd")
+    assert pgd.eps == pytest.approx(30 * (64 / 3072) ** 0.5)
+    ascent = sample.defaults(model, "ascent")
+    assert ascent.step_size == pytest.approx(0.2 * (64 / 3072) ** 0.5)
+
+
+def test_the_precision_is_the_descents_alone(model: Model) -> None:
+    exact, coarse = (
+        sample.sample(model, num=4, steps=5, precision=each) for each in (None, "bf16")
+    )
+    assert (exact.settings["precision"], coarse.settings["precision"]) == ("fp32", "bf16")
+    assert not torch.equal(exact.images, coarse.images)
+    torch.testing.assert_close(exact.images, coarse.images, atol=0.05, rtol=0)
+    assert model.classifier.autocast is None
+
+
+def test_a_trace_leads_from_the_start_to_the_image(model: Model) -> None:
+    drawn = sample.sample(model, num=12, steps=20, frames=5)
+    assert drawn.trace is not None
+    states, steps = drawn.trace
+    assert steps == [0, 5, 10, 15, 20]
+    assert torch.equal(states[-1], drawn.images[:10])
+    begin = sample.sample(model, num=12, steps=0)
+    assert torch.equal(states[0], begin.images[:10])
+
+
+def test_a_trace_shows_ten_images_in_batches_of_four(model: Model) -> None:
+    drawn = sample.sample(model, num=12, steps=2, frames=3, batch_size=4)
+    assert drawn.trace is not None
+    assert drawn.trace[0].shape[1] == 10
+    torch.testing.assert_close(drawn.trace[0][-1], drawn.images[:10])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"classes": ["dgo"]}, "unknown class `dgo`"),
+        ({"classes": [10]}, "unknown class `10`"),
+        ({"num": 0}, "at least 1"),
+        ({"sampler": "ddpm"}, "unknown sampler"),
+        ({"init": "gausian"}, "unknown init"),
+        ({"objective": "margin"}, "unknown objective"),
+        ({"steps": -1}, "steps must be at least 0"),
+        ({"best_of": 0}, "at least 1"),
+        ({"sampler": "pgd", "noise": 0.1}, "belongs to the sampler `sgld`"),
+    ],
+)
+def test_bad_settings(model: Model, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageProblem, match=message):
+        sample.sample(model, **given)

@@ -1,0 +1,272 @@
+"""Images as files: what is there is not drawn again, and a drawing goes on where it was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.cli import EXECUTABLE, done, environment, here, jeat, pixels, refused
+from helpers.runs import load_run, save_run
+from PIL import Image, ImageSequence
+
+from jeatcli.checkpoints.model import Model
+from jeatcli.errors import JeatError
+from jeatcli.sampling import writers
+from jeatcli.sampling.edits import Edit
+from jeatcli.sampling.plan import Recipe
+from jeatcli.sampling.sample import plan
+
+ASK = ("sample", "jeat", "-n", 40, "--steps", 30, "-b", 4)
+
+
+@pytest.fixture
+def model() -> Model:
+    return load_run("jeat", method="jeat")
+
+
+@contextmanager
+def stopped_after(batches: int) -> Iterator[None]:
+    """Interrupt the drawing in the batch after so many."""
+    draw, drawn = Recipe.draw, []
+
+    def counted(self: Recipe, *given: Any) -> torch.Tensor:
+        if len(drawn) == batches:
+            raise KeyboardInterrupt
+        drawn.append(given)
+        return draw(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recipe, "draw", counted)
+        yield
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_folder_is_filled_where_it_was_left(model: Model, tmp_path: Path) -> None:
+    drawing = plan(model, num=10, steps=3)
+    writers.save_folder(drawing, tmp_path / "whole", batch_size=4)
+    with stopped_after(1), pytest.raises(KeyboardInterrupt):
+        writers.save_folder(drawing, tmp_path / "part", batch_size=4)
+    first = contents(tmp_path / "part")
+    assert len(first) == 4
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "part").iterdir()}
+    writers.save_folder(drawing, tmp_path / "part", batch_size=4)
+    assert contents(tmp_path / "part") == contents(tmp_path / "whole")
+    assert all(path.stat().st_mtime_ns == then for path, then in times.items())
+
+
+def test_more_images_are_added_and_other_ones_replace(model: Model, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    writers.save_folder(plan(model, num=4, steps=3), folder, batch_size=4)
+    few = contents(folder)
+    writers.save_folder(plan(model, num=8, steps=3), folder, batch_size=4)
+    more = contents(folder)
+    assert len(more) == 8
+    assert {name: more[name] for name in few} == few
+    writers.save_folder(plan(model, num=8, steps=3, seed=1), folder, batch_size=4)
+    assert all(contents(folder)[name] != more[name] for name in more)
+    with Image.open(folder / "000003.png") as image:
+        about = json.loads(image.info["jeat"])
+    assert (about["seed"], about["image"], about["class"]) == (1, 3, "3")
+    # Other weights under the same name draw anew.
+    next(model.classifier.parameters()).mul_(1.5)
+    before = contents(folder)
+    writers.save_folder(plan(model, num=8, steps=3, seed=1), folder, batch_size=4)
+    assert contents(folder)["000000.png"] != before["000000.png"]
+
+
+def test_an_archive_goes_on_where_it_was_left(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawing = plan(model, num=10, steps=3)
+    writers.save_npz(drawing, tmp_path / "whole.npz", batch_size=4)
+    with stopped_after(2), pytest.raises(KeyboardInterrupt):
+        writers.save_npz(drawing, tmp_path / "part.npz", batch_size=4)
+    assert [path.name for path in tmp_path.glob(".*")] == [".part.npz.part"]
+    drawn: list[int] = []
+    draw = Recipe.draw
+
+    def counted(self: Recipe, index: torch.Tensor, *rest: Any) -> torch.Tensor:
+        drawn.extend(index.tolist())
+        return draw(self, index, *rest)
+
+    monkeypatch.setattr(Recipe, "draw", counted)
+    writers.save_npz(drawing, tmp_path / "part.npz", batch_size=4)
+    assert drawn == [8, 9]
+    with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "part.npz") as part:
+        assert np.array_equal(whole["arr_0"], part["arr_0"])
+        assert whole["arr_0"].shape == (10, 8, 8, 1)
+        assert part["arr_1"].tolist() == list(range(10))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_part_of_another_drawing_is_not_used(model: Model, tmp_path: Path) -> None:
+    beside = tmp_path / ".images.npz.part"
+    beside.write_bytes(b'{"seed": 7}\n' + bytes(64 * 9))
+    writers.save_npz(plan(model, num=10, steps=1), tmp_path / "images.npz")
+    with np.load(tmp_path / "images.npz") as found:
+        assert found["arr_0"].any((1, 2, 3)).all()
+
+
+def test_a_killed_command_goes_on_to_the_same_images(tmp_path: Path) -> None:
+    save_run("jeat", method="jeat")
+    ask = (*ASK, "--format", "png", "--device", "cpu", "-o")
+    command = [EXECUTABLE, *map(str, ask), str(tmp_path / "killed")]
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "killed" / "000007.png").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    left = [path.name for path in (tmp_path / "killed").glob("*.png")]
+    assert 8 <= len(left) < 40
+    again = jeat(*ask, tmp_path / "killed")
+    assert "are in" in again.stderr
+    done(*ask, tmp_path / "whole")
+    there = {path.name: path.read_bytes() for path in (tmp_path / "killed").glob("*.png")}
+    assert there == contents(tmp_path / "whole")
+
+
+def test_traces_and_previews(tmp_path: Path) -> None:
+    save_run("jeat", method="jeat")
+    drawing = ("sample", "jeat", "-n", 3, "--sampler", "ascent", "--steps", 16)
+    ask = (*drawing, "-o", tmp_path / "grid.png", "--trace")
+    done(*ask, tmp_path / "strip.png", "--preview")
+    with Image.open(tmp_path / "strip.png") as strip:
+        # Three rows of nine states, each 32 x 32, lines of 2 around them.
+        assert strip.size == (9 * 34 + 2, 3 * 34 + 2)
+        assert json.loads(strip.info["jeat"])["trace"] == [0, 2, 4, 6, 8, 10, 12, 14, 16]
+        last = np.array(strip)[:, 8 * 34 :]
+    with Image.open(tmp_path / "grid.png") as grid:
+        whole = np.array(grid)
+    for k in range(3):
+        assert np.array_equal(last[34 * k + 2 :][:32, 2:34], whole[2:34, 34 * k + 2 :][:, :32])
+    for name in ("way.gif", "way.webp"):
+        done(*ask, tmp_path / name)
+        with Image.open(tmp_path / name) as moving:
+            assert moving.n_frames == 17
+            frames = [np.array(frame.convert("L")) for frame in ImageSequence.Iterator(moving)]
+        assert np.abs(frames[-1].astype(int) - whole).max() <= 1
+        assert np.abs(frames[0].astype(int) - whole).max() > 20
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--trace", "a.gif", "--format", "png"], "`--trace` goes with a grid"),
+        (["--preview", "-o", "a.npz"], "`--preview` goes with a grid"),
+        (["--scale", 2, "-o", "a.npz"], "`--scale` goes with a grid"),
+        (["--trace", "a.jpg"], "cannot write `a.jpg`"),
+        (["--trace", "a.gif", "--best-of", 2], "draws several of each"),
+        (["--sampler", "ascent", "--noise", 0.1], "`noise` belongs to the sampler `sgld`"),
+        (["--interpolate", 1, 2, "--class", 3], "`--class` would change nothing"),
+    ],
+)
+def test_options_that_would_do_nothing(more: list[object], words: str) -> None:
+    save_run("jeat", method="jeat")
+    refused(here("sample", "jeat", "-n", 2, "--steps", 1, *more), 2, words)
+
+
+def test_pictures_by_the_command(tmp_path: Path) -> None:
+    save_run("jeat", method="jeat")
+    done("sample", "jeat", "-n", 1, "--steps", 0, "--format", "png", "-o", tmp_path / "one")
+    Image.new("L", (8, 8), 255).save(tmp_path / "mask.png")
+    source = tmp_path / "one" / "000000.png"
+    ask = ("sample", "jeat", "--steps", 2, "--json")
+    found = json.loads(done(*ask, "--from", source, "--class", 4, "--class", 5))
+    assert Path(found["path"]).name == "000000-4-5-seed0.png"
+    assert len(found["distance"]) == found["n"] == 2
+    with Image.open(found["path"]) as grid:
+        assert grid.size == (3 * 34 + 2, 34 + 2)
+    again = json.loads(done(*ask, "--class", 3, "--class", 5, "--class", 3, "-n", 6))
+    with Image.open(again["path"]) as grid:
+        assert grid.size == (3 * 34 + 2, 2 * 34 + 2)
+    filled = json.loads(
+        done(*ask, "--inpaint", source, "--mask", tmp_path / "mask.png", "--class", 2, "-n", 3)
+    )
+    assert filled["labels"] == [2, 2, 2]
+    way = json.loads(done(*ask, "--interpolate", 0, 9))
+    assert Path(way["path"]).name == "0-to-9-seed0.png"
+    assert way["labels"] == [0] * 4 + [9] * 4
+
+
+def test_a_preview_is_shown_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jeatcli.cli import terminal
+
+    picture = Image.new("RGB", (200, 10), (1, 2, 3))
+    terminal.show(picture)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(terminal, "is_terminal", lambda: True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal.show(picture)
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert [line.count("\u2580") for line in lines] == [40]
+    assert os.environ["COLUMNS"] == "40"
+
+
+def test_images_of_another_drawing_do_not_stay_beside_these(model: Model, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    writers.save_folder(plan(model, num=6, steps=3), folder, batch_size=4)
+    before = contents(folder)
+    with pytest.raises(JeatError, match=r"000004\.png` is of another drawing"):
+        writers.save_folder(plan(model, num=4, steps=3, seed=1), folder, batch_size=4)
+    assert contents(folder) == before
+    # Fewer of the same drawing are a part of what is there.
+    writers.save_folder(plan(model, num=4, steps=3), folder, batch_size=4)
+    assert contents(folder) == before
+
+
+def test_images_of_another_class_do_not_stay_beside_these(model: Model, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    writers.save_folder(plan(model, num=6, steps=3, classes=["3"]), folder)
+    before = contents(folder)
+    for classes in (["5"], ["3", "5"], ["all"]):
+        with pytest.raises(JeatError, match="is of another drawing"):
+            writers.save_folder(plan(model, num=4, steps=3, classes=classes), folder)
+    writers.save_folder(plan(model, num=4, steps=3, classes=["3"]), folder)
+    writers.save_folder(plan(model, num=4, steps=3, classes=[3]), folder)
+    assert contents(folder) == before
+
+
+def test_a_way_of_fewer_images_is_another_drawing(model: Model, tmp_path: Path) -> None:
+    """Image k of a way of n stands at k / (n - 1)."""
+    folder, again = tmp_path / "images", tmp_path / "again"
+    way = Edit(between=("3", "8"))
+    writers.save_folder(plan(model, num=4, steps=3, edit=way), folder)
+    with pytest.raises(JeatError, match="is of another drawing"):
+        writers.save_folder(plan(model, num=3, steps=3, edit=way), folder)
+    writers.save_folder(plan(model, num=6, steps=3, edit=way), folder)
+    writers.save_folder(plan(model, num=6, steps=3, edit=way), again)
+    assert all(
+        np.array_equal(pixels(folder / name), pixels(again / name)) for name in contents(again)
+    )
+
+
+def test_an_archive_that_is_there_is_not_drawn_again(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "images.npz"
+    writers.save_npz(plan(model, num=6, steps=3), path, batch_size=4)
+    before = path.read_bytes()
+    with stopped_after(0):
+        writers.save_npz(plan(model, num=6, steps=3), path, batch_size=4)
+    assert path.read_bytes() == before
+    writers.save_npz(plan(model, num=6, steps=3, seed=1), path, batch_size=4)
+    assert path.read_bytes() != before

@@ -1,0 +1,158 @@
+"""The classifier's own scores, each against an independent computation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.cli import done, here, refused
+from helpers.runs import save_run
+from PIL import Image
+
+from jeatcli.checkpoints.model import Model
+from jeatcli.data import pictures
+from jeatcli.data.images import load_images
+from jeatcli.errors import JeatError, UsageProblem
+from jeatcli.scoring import ood
+from jeatcli.scoring.calibration import calibrate
+from jeatcli.scoring.classifier_scores import classifier_scores
+
+
+def by_a_loop(confidence: list[float], correct: list[bool], bins: int) -> float:
+    """Compute the ECE as its definition reads."""
+    error = 0.0
+    for k in range(bins):
+        inside = [
+            (c, r)
+            for c, r in zip(confidence, correct, strict=True)
+            if k / bins < c <= (k + 1) / bins
+        ]
+        if inside:
+            sure = sum(c for c, _ in inside) / len(inside)
+            right = sum(r for _, r in inside) / len(inside)
+            error += len(inside) / len(confidence) * abs(right - sure)
+    return error
+
+
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_ece_is_that_of_a_plain_loop(bins: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    confidence = torch.rand(500, generator=generator, dtype=torch.float64) ** 0.3
+    confidence[:3] = torch.tensor([1.0, 0.2, 0.6])
+    correct = torch.rand(500, generator=generator) < confidence**2
+    found = calibrate(confidence, correct, bins)
+    assert found.ece == pytest.approx(by_a_loop(confidence.tolist(), correct.tolist(), bins))
+    assert sum(found.counts) == 500
+    assert [c is None for c in found.confidence] == [n == 0 for n in found.counts]
+
+
+def test_a_sure_and_a_doubting_classifier() -> None:
+    half = torch.tensor([True, False] * 50)
+    assert calibrate(torch.ones(100), half).ece == pytest.approx(0.5)
+    assert calibrate(torch.full((100,), 0.5), half).ece == pytest.approx(0.0)
+    assert calibrate(torch.ones(100), torch.ones(100).bool()).ece == 0.0
+
+
+def test_auroc_is_the_share_of_pairs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    # Few values, so that many pairs are ties.
+    own = torch.randint(8, (60,), generator=generator).double() + 1
+    other = torch.randint(8, (45,), generator=generator).double()
+    pairs = [(a > b) + 0.5 * (a == b) for a in own.tolist() for b in other.tolist()]
+    assert ood.auroc(own, other) == pytest.approx(sum(pairs) / len(pairs))
+    assert ood.auroc(own, own) == pytest.approx(0.5)
+    assert ood.auroc(own + 10, other) == 1.0
+    assert ood.auroc(other - 10, other) == 0.0
+
+
+def test_scores_are_those_of_the_logits(judge: Model) -> None:
+    images = load_images("digits", "test").x[:20]
+    found = ood.own_scores(judge, images, batch_size=6)
+    logits = judge.classifier(images.float() / 255).double()
+    total = logits.exp().sum(1)
+    torch.testing.assert_close(found["log_density"], total.log(), rtol=1e-5, atol=1e-5)
+    top = (logits.exp() / total[:, None]).amax(1)
+    torch.testing.assert_close(found["max_probability"], top, rtol=1e-5, atol=1e-5)
+    # Along the gradient the density rises by its norm.
+    net = judge.classifier
+    for k in range(3):
+        x = (images[k : k + 1].float() / 255).requires_grad_(True)
+        (slope,) = torch.autograd.grad(net(x).logsumexp(1).sum(), x)
+        way = 0.01 * slope / slope.norm()
+        rise = net(x + way).logsumexp(1) - net(x - way).logsumexp(1)
+        assert -found["gradient_norm"][k].item() == pytest.approx(rise.item() / 0.02, rel=0.01)
+
+
+def test_against_a_folder_by_pairs(judge: Model, tmp_path: Path) -> None:
+    test = load_images("digits", "test")
+    other = torch.rand(30, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    pictures.save_images(other, tmp_path / "noise")
+    found = classifier_scores(judge, ood=[str(tmp_path / "noise")])
+    assert found.n == 397
+    correct = judge.classifier(test.x.float() / 255).argmax(1) == test.y
+    assert found.accuracy == pytest.approx(correct.double().mean().item())
+    areas = found.ood[str(tmp_path / "noise")]
+    assert areas["n"] == 30
+    stored = torch.from_numpy(pictures.to_uint8(other))
+    ours = ood.own_scores(judge, test.x)
+    theirs = ood.own_scores(judge, stored)
+    for name in ood.SCORES:
+        a, b = ours[name][:, None], theirs[name][None]
+        pairs = (a > b).double() + 0.5 * (a == b).double()
+        assert areas[name] == pytest.approx(pairs.mean().item(), abs=1e-9)
+
+
+def test_other_kinds_must_have_the_shape(judge: Model, tmp_path: Path, mnist_root: Path) -> None:
+    with pytest.raises(UsageProblem, match="works on 1x8x8 images, but those of mnist are 1x28x28"):
+        classifier_scores(judge, ood=["mnist"], data_dir=mnist_root)
+    Image.new("RGB", (8, 8)).save(tmp_path / "colour.png")
+    with pytest.raises(JeatError, match=r"colour\.png.* in mode RGB"):
+        classifier_scores(judge, ood=[str(tmp_path)])
+    with pytest.raises(JeatError, match="unknown data set `digist`"):
+        classifier_scores(judge, ood=["digist"])
+
+
+def test_the_command_prints_and_draws(tmp_path: Path) -> None:
+    save_run("judge")
+    pictures.save_images(torch.rand(5, 1, 8, 8), tmp_path / "noise")
+    picture = tmp_path / "reliability.png"
+    ask = ("score", "judge", "--device", "cpu")
+    shown = done(*ask, "--calibration", picture, "--ood", tmp_path / "noise")
+    for word in ("accuracy", "ECE, 15 bins", "AUROC against", "max p(y|x)", str(picture)):
+        assert word in shown
+    with Image.open(picture) as image:
+        assert image.info["jeat"].startswith("ECE 0.")
+    found = json.loads(done(*ask, "--calibration", "--json", "-n", 50))
+    assert found["n"] == 50
+    assert len(found["calibration"]["counts"]) == 15
+    assert found["ood"] == {}
+    assert json.loads(done(*ask, "--ood", "digits", "--json"))["calibration"] is None
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--calibration", "--steps", 3], "`--steps` is for the scores of images"),
+        (["--ood", "digits", "--features", "judge"], "`--features` is for the scores of images"),
+        (["--calibration", "judge"], "cannot draw into `judge`"),
+    ],
+)
+def test_options_of_the_other_scores(more: list[object], words: str) -> None:
+    save_run("judge")
+    refused(here("score", "judge", *more), 2, words)
+
+
+def test_logits_that_are_no_numbers_are_no_scores(judge: Model) -> None:
+    next(judge.classifier.parameters()).fill_(torch.nan)
+    for settings in ({"calibrated": True}, {"calibrated": False, "ood": ["digits"]}):
+        with pytest.raises(JeatError, match=r"`judge`.*are not finite for 20 of 20 images"):
+            classifier_scores(judge, num=20, **settings)
+
+
+def test_an_archive_without_images_is_no_kind(judge: Model, tmp_path: Path) -> None:
+    np.savez(tmp_path / "none.npz", arr_0=np.zeros((0, 8, 8, 1), np.uint8))
+    with pytest.raises(JeatError, match="holds no images"):
+        classifier_scores(judge, ood=[str(tmp_path / "none.npz")], num=20)

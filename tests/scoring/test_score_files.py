@@ -1,0 +1,191 @@
+"""Images that are there already: read in every format, and refused where they cannot be."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.runs import Listener, load_run
+from PIL import Image
+
+from jeatcli.checkpoints.model import Model
+from jeatcli.data import collection, pictures
+from jeatcli.errors import JeatError, UsageProblem
+from jeatcli.sampling import writers
+from jeatcli.sampling.sample import plan, sample
+from jeatcli.scoring import fidelity
+from jeatcli.scoring.image_scores import Scores, image_scores
+
+
+def score_folder(path: Path, judge: Model, **settings: Any) -> Scores:
+    return image_scores(path, features=judge, **settings)
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "found"),
+    [
+        ("L", (9, 8), "9x8 in mode L"),
+        ("RGB", (8, 8), "mode RGB"),
+        ("LA", (8, 8), "mode LA"),
+        ("P", (8, 8), "mode P"),
+        ("I;16", (8, 8), "mode I;16"),
+    ],
+)
+def test_pictures_of_another_kind(
+    mode: str, size: tuple[int, int], found: str, judge: Model, tmp_path: Path
+) -> None:
+    pictures.save_images(torch.rand(2, 1, 8, 8), tmp_path / "p")
+    Image.new(mode, size).save(tmp_path / "p" / "odd.png")
+    with pytest.raises(JeatError, match=rf"odd\.png.*{found}"):
+        score_folder(tmp_path / "p", judge)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "L", "CMYK"])
+def test_colour_pictures_of_another_kind(mode: str, tmp_path: Path) -> None:
+    colour = load_run("colour", dataset="cifar10")
+    pictures.save_images(torch.rand(2, 3, 32, 32), tmp_path / "p")
+    ending = ".jpg" if mode == "CMYK" else ".png"
+    Image.new(mode, (32, 32)).save(tmp_path / "p" / f"odd{ending}")
+    with pytest.raises(JeatError, match=rf"odd\{ending}` is 32x32 in mode {mode}, .* mode RGB"):
+        collection.read(tmp_path / "p", colour.meta.shape)
+
+
+def test_broken_and_lossy_pictures(judge: Model, tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    folder.mkdir()
+    for k in range(3):
+        Image.new("L", (8, 8), 50 * k).save(folder / f"{k}.jpg")
+    listener = Listener()
+    protocol = score_folder(folder, judge, reporter=listener).protocol
+    assert protocol["n"] == 3
+    assert "lossy" in protocol["rounding"]
+    assert "lossy" in protocol["comparable"]
+    assert any("lossy" in text for text in listener.said)
+    (folder / "4.png").write_bytes(b"\x89PNG\r\n\x1a\nhalf")
+    with pytest.raises(JeatError, match=r"cannot read the picture .*4\.png"):
+        score_folder(folder, judge)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "found"),
+    [
+        ({"x": np.zeros((2, 8, 8, 1), np.uint8)}, "arr_0"),
+        ({"arr_0": np.zeros((2, 8, 8, 1))}, "float64"),
+        ({"arr_0": np.zeros((2, 1, 8, 8), np.uint8)}, r"\(2, 1, 8, 8\)"),
+        ({"arr_0": np.array([{}], dtype=object)}, "cannot read"),
+    ],
+)
+def test_archives_of_another_kind(
+    arrays: dict[str, Any], found: str, judge: Model, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(JeatError, match=found):
+        score_folder(tmp_path / "a.npz", judge)
+
+
+def test_archive_that_is_none_or_absent(judge: Model, tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"half an arch")
+    with pytest.raises(JeatError, match="cannot read images"):
+        score_folder(tmp_path / "a.npz", judge)
+    with pytest.raises(JeatError, match="cannot read images"):
+        score_folder(tmp_path / "absent.npz", judge)
+
+
+def test_names_go_before_folders(
+    judge: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pictures.save_images(torch.rand(4, 1, 8, 8), tmp_path / "judge")
+    assert image_scores("judge", features=judge, num=10, steps=1).protocol["n"] == 10
+    pictures.save_images(torch.rand(4, 1, 8, 8), tmp_path / "pictures")
+    assert image_scores("pictures", features=judge).protocol["n"] == 4
+
+
+def test_every_format_gives_the_same_numbers(artist: Model, judge: Model, tmp_path: Path) -> None:
+    samples = sample(artist, num=20, steps=1)
+    pictures.save_images(samples.images, tmp_path / "images")
+    pictures.save_npz(samples.images, samples.labels, tmp_path / "images.npz")
+    numbers = []
+    for source in (artist, tmp_path / "images", tmp_path / "images.npz"):
+        settings = {"num": 20, "steps": 1} if source is artist else {}
+        numbers.append(asdict(image_scores(source, features=judge, **settings)))
+    for name in [field.name for field in fields(fidelity.Figures)]:
+        assert len({each[name] for each in numbers}) == 1
+
+
+def test_an_archive_that_is_bent(judge: Model, tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    noise = np.random.default_rng(0).integers(256, size=(60, 8, 8, 1), dtype=np.uint8)
+    np.savez_compressed(path, arr_0=noise)
+    bent = bytearray(path.read_bytes())
+    bent[200:260] = bytes(60)
+    path.write_bytes(bent)
+    with pytest.raises(JeatError, match="cannot read images"):
+        score_folder(path, judge)
+
+
+@pytest.mark.parametrize("name", ["images", "images.npz"])
+def test_what_was_drawn_is_told_of_its_files(
+    name: str, artist: Model, judge: Model, tmp_path: Path
+) -> None:
+    save = writers.save_npz if name.endswith(".npz") else writers.save_folder
+    save(plan(artist, num=25, steps=1, best_of=2, seed=3), tmp_path / name)
+    protocol = image_scores(tmp_path / name, features=judge).protocol
+    direct = image_scores(artist, features=judge, num=25, steps=1, best_of=2, seed=3).protocol
+    assert protocol == direct
+    assert protocol["selection"] == "the best of 2 by joint energy"
+    assert protocol["classes"] == "10, 2 or 3 of each"
+    fewer = image_scores(tmp_path / name, features=judge, num=20).protocol
+    assert fewer["classes"] == "10, 2 of each"
+    assert "judges itself" in image_scores(tmp_path / name, features=artist).protocol["comparable"]
+
+
+def test_images_of_two_drawings_say_nothing_together(
+    artist: Model, judge: Model, tmp_path: Path
+) -> None:
+    writers.save_folder(plan(artist, num=4, steps=1), tmp_path / "one")
+    writers.save_folder(plan(artist, num=6, steps=1, seed=1), tmp_path / "two")
+    for file in (tmp_path / "one").iterdir():
+        file.rename(tmp_path / "two" / f"more-{file.name}")
+    protocol = image_scores(tmp_path / "two", features=judge).protocol
+    assert protocol["n"] == 10
+    assert protocol["selection"] == protocol["classes"] == "not known"
+    assert "how the images were chosen is not known" in protocol["comparable"]
+
+
+def test_images_that_are_missing_are_told(artist: Model, judge: Model, tmp_path: Path) -> None:
+    writers.save_folder(plan(artist, num=30, steps=1), tmp_path / "set")
+    whole = image_scores(tmp_path / "set", features=judge).protocol
+    assert whole["selection"] == "none"
+    assert image_scores(tmp_path / "set", features=judge, num=20).protocol["selection"] == "none"
+    (tmp_path / "set" / "000003.png").unlink()
+    thinned = image_scores(tmp_path / "set", features=judge).protocol
+    assert thinned["selection"] == "29 of the 30 or more that were drawn"
+    assert "selected images: 29 of the 30" in thinned["comparable"]
+    shutil.copy(tmp_path / "set" / "000004.png", tmp_path / "set" / "000003.png")
+    filled = image_scores(tmp_path / "set", features=judge).protocol
+    assert filled["selection"] == "not known"
+
+
+def test_an_archive_that_was_thinned_out_is_told(
+    artist: Model, judge: Model, tmp_path: Path
+) -> None:
+    path = tmp_path / "set.npz"
+    writers.save_npz(plan(artist, num=30, steps=1), path)
+    with np.load(path) as arrays:
+        kept = {name: each if name == "jeat" else each[10:] for name, each in arrays.items()}
+    np.savez_compressed(path, **kept)
+    protocol = image_scores(path, features=judge).protocol
+    assert protocol["selection"] == "20 of the 30 or more that were drawn"
+
+
+def test_a_seed_draws_nothing_of_images_that_are_there(judge: Model, tmp_path: Path) -> None:
+    pictures.save_images(torch.rand(4, 1, 8, 8), tmp_path / "set")
+    assert image_scores(tmp_path / "set", features=judge).seed is None
+    with pytest.raises(UsageProblem, match="`seed` would change nothing"):
+        image_scores(tmp_path / "set", features=judge, seed=0)
