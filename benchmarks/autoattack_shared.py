@@ -70,7 +70,7 @@ def ascents(
     for rows in torch.split(places, case.batch_size):
         for k in range(targets or 1):
             part = batch.take(rows)
-            start = ball.edge(part.x, part.rng(SEED, k))
+            start = ball.on_sphere(part.x, part.rng(SEED, k))
             if targets:
                 theirs.y_target = classes[rows, k]
                 part = part.toward_each(classes[rows, k : k + 1])

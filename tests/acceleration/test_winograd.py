@@ -192,7 +192,7 @@ def test_torch_finds_nothing_wrong_with_the_operators(stride: int) -> None:
     given = x.contiguous(memory_format=torch.channels_last).requires_grad_(True)
     bias, residual = torch.randn(32), torch.randn_like(fast(x)).requires_grad_()
     for rest in ((None, None, False), (bias, None, True), (bias, residual, True)):
-        given_all = (given, fast.ahead, fast.back, *rest[:2], stride, rest[2])
+        given_all = (given, fast.forward_weights, fast.backward_weights, *rest[:2], stride, rest[2])
         torch.library.opcheck(convolution._convolve, given_all)
     weight = fast.conv.weight.clone().requires_grad_()
     torch.library.opcheck(convolution._learn, (given, weight, stride))

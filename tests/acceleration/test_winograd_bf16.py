@@ -160,7 +160,7 @@ def test_torch_finds_nothing_wrong_with_the_operators() -> None:
     given = x.contiguous(memory_format=torch.channels_last).requires_grad_(True)
     residual = torch.randn_like(fast(x)).requires_grad_()
     for rest in ((None, None, False), (plain.bias, residual, True)):
-        given_all = (given, fast.ahead, fast.back, *rest[:2], 1, rest[2])
+        given_all = (given, fast.forward_weights, fast.backward_weights, *rest[:2], 1, rest[2])
         torch.library.opcheck(convolution._convolve, given_all)
     torch.library.opcheck(convolution._learn, (given, plain.weight.clone().requires_grad_(), 1))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from jeatcli.core import class_gaussians
-from jeatcli.core.class_gaussians import ClassStatistics
+from jeatcli.core.class_gaussians import ClassGaussians
 from jeatcli.core.rng import BatchRng, ImageRng, mix
 from jeatcli.core.sgld import ReplayBuffer, langevin
 
@@ -73,7 +73,7 @@ def test_class_statistics_give_back_mean_and_covariance() -> None:
     weights = torch.randn(8000, 3, generator=generator)
     pixels = 0.5 + torch.einsum("nr,nrd->nd", weights, shapes[y])
     x = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).view(-1, 1, 4, 4)
-    statistics = ClassStatistics.measure(x, y, 2, rank=4)
+    statistics = ClassGaussians.fit(x, y, 2, rank=4)
     drawn = statistics.draw(y, torch.empty(8000, 1, 4, 4), BatchRng(1))
     for label in (0, 1):
         real, ours = x[y == label].flatten(1) / 255, drawn[y == label].flatten(1)
@@ -84,7 +84,7 @@ def test_class_statistics_give_back_mean_and_covariance() -> None:
 def test_starts_are_drawn_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole buffer's directions at once would be many times the buffer."""
     x = torch.randint(256, (60, 1, 4, 4), generator=torch.Generator().manual_seed(0))
-    statistics = ClassStatistics.measure(x.to(torch.uint8), torch.arange(60) % 3, 3, rank=4)
+    statistics = ClassGaussians.fit(x.to(torch.uint8), torch.arange(60) % 3, 3, rank=4)
     y, like = torch.arange(50) % 3, torch.empty(50, 1, 4, 4)
     whole = statistics.draw(y, like, BatchRng(1))
     gathered: list[int] = []
@@ -105,8 +105,8 @@ def test_starts_are_drawn_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_class_without_images_has_the_statistics_of_all() -> None:
     x = torch.randint(256, (50, 1, 4, 4), generator=torch.Generator().manual_seed(0))
     x, y = x.to(torch.uint8), torch.arange(50) % 2
-    three = ClassStatistics.measure(x, y, 3, rank=4)
-    everything = ClassStatistics.measure(x, torch.zeros_like(y), 1, rank=4)
+    three = ClassGaussians.fit(x, y, 3, rank=4)
+    everything = ClassGaussians.fit(x, torch.zeros_like(y), 1, rank=4)
     assert torch.equal(three.mean[2], everything.mean[0])
     assert all(torch.isfinite(each).all() for each in vars(three).values())
 
@@ -114,7 +114,7 @@ def test_a_class_without_images_has_the_statistics_of_all() -> None:
 def test_the_statistics_of_many_classes_are_of_lower_rank() -> None:
     x = torch.zeros(300, 1, 9, 9, dtype=torch.uint8)
     ranks = [
-        ClassStatistics.measure(x, torch.arange(300) % count, count).factor.shape[1]
+        ClassGaussians.fit(x, torch.arange(300) % count, count).factor.shape[1]
         for count in (2, 10, 20, 100)
     ]
     assert ranks == [64, 64, 32, 30]
@@ -123,7 +123,7 @@ def test_the_statistics_of_many_classes_are_of_lower_rank() -> None:
 def test_principal_directions_are_those_of_a_full_decomposition() -> None:
     x = torch.randint(256, (300, 1, 6, 6), generator=torch.Generator().manual_seed(0))
     x = x.to(torch.uint8)
-    statistics = ClassStatistics.measure(x, torch.zeros(300, dtype=torch.long), 1, rank=36)
+    statistics = ClassGaussians.fit(x, torch.zeros(300, dtype=torch.long), 1, rank=36)
     factor = statistics.factor[0].flatten(1)
     covariance = factor.T @ factor
     pixels = x.flatten(1).double() / 255

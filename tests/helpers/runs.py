@@ -9,7 +9,7 @@ import torch
 
 from jeatcli.checkpoints import checkpoint, model, runs
 from jeatcli.checkpoints.model import Meta, Model
-from jeatcli.core.class_gaussians import ClassStatistics
+from jeatcli.core.class_gaussians import ClassGaussians
 from jeatcli.data.facts import DATASETS
 from jeatcli.runtime.files import runs_dir
 from jeatcli.runtime.progress import Silent
@@ -45,7 +45,7 @@ def save_run(
     classifier = model.network(meta)
     for weight in classifier.parameters():
         torch.nn.init.normal_(weight, std=gain * (2 / weight[0].numel()) ** 0.5)
-    statistics = ClassStatistics(
+    statistics = ClassGaussians(
         torch.full((10, *facts.shape), 0.5),
         torch.zeros(10, 1, *facts.shape),
         torch.full((10,), 0.04),

@@ -10,8 +10,8 @@ import torch
 
 from jeatcli import methods
 from jeatcli.core import energy
-from jeatcli.core.class_gaussians import ClassStatistics
-from jeatcli.core.jeat import Method, Scene
+from jeatcli.core.class_gaussians import ClassGaussians
+from jeatcli.core.jeat import Method, MethodContext
 from jeatcli.core.models import build
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.models.layers import Shape
@@ -34,8 +34,8 @@ def method(name: str, **options: Any) -> Method:
     table = {**defaults(name, "digits"), **QUICK}
     made = methods.make(name, methods.options_of(name, options, table, DATASETS["digits"]))
     x, y = batch()
-    statistics = ClassStatistics.measure((255 * x).to(torch.uint8), y, 10)
-    made.setup(Scene((1, 8, 8), statistics, torch.device("cpu"), 0))
+    statistics = ClassGaussians.fit((255 * x).to(torch.uint8), y, 10)
+    made.setup(MethodContext((1, 8, 8), statistics, torch.device("cpu"), 0))
     return made
 
 
@@ -166,12 +166,12 @@ def test_an_objective_that_needs_more_classes_is_refused(name: str) -> None:
     options = methods.options_of(name, {"attack_objective": "dlr"}, table, DATASETS["digits"])
     x, y = batch()
     for classes in (2, 3):
-        statistics = ClassStatistics.measure((255 * x).to(torch.uint8), y % classes, classes)
-        scene = Scene((1, 8, 8), statistics, torch.device("cpu"), 0)
+        statistics = ClassGaussians.fit((255 * x).to(torch.uint8), y % classes, classes)
+        context = MethodContext((1, 8, 8), statistics, torch.device("cpu"), 0)
         made = methods.make(name, options)
         if classes == 3:
-            made.setup(scene)
+            made.setup(context)
             assert (name == "jeat") == bool(made.state())
             continue
         with pytest.raises(UsageProblem, match="`dlr` needs 3 classes; there are 2"):
-            made.setup(scene)
+            made.setup(context)

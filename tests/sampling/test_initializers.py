@@ -54,7 +54,7 @@ def test_pca_combines_the_leading_directions_of_the_class(model: Model) -> None:
     assert statistics is not None
     y = torch.tensor([3] * 400)
     like = torch.empty(400, *model.meta.shape)
-    found = statistics.draw_principal(y, like, ImageRng(range(400)), 5)
+    found = statistics.sample_pca(y, like, ImageRng(range(400)), 5)
     # Away from the clip to [0, 1] nothing is left outside of mean and five directions.
     basis = torch.linalg.qr(statistics.factor[3, :5].flatten(1).T).Q
     inside = ((found > 0) & (found < 1)).flatten(1).float().mean(1)
@@ -74,7 +74,7 @@ def test_the_names_are_those_of_the_statistics(model: Model) -> None:
     found, y = drawn("gaussian", model)
     assert torch.equal(found, statistics.draw(y, like, ImageRng(range(200))))
     found, y = drawn("pca", model)
-    assert torch.equal(found, statistics.draw_principal(y, like, ImageRng(range(200)), 30))
+    assert torch.equal(found, statistics.sample_pca(y, like, ImageRng(range(200)), 30))
 
 
 def test_data_are_training_images_of_the_class(model: Model) -> None:

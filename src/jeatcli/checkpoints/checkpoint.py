@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..core.class_gaussians import ClassStatistics
+from ..core.class_gaussians import ClassGaussians
 from ..core.models.classifier import Classifier
 from ..errors import JeatError, UsageProblem
 from ..runtime import devices
@@ -25,7 +25,7 @@ from .model import Meta, Model, network
 from .settings import Foreign
 
 
-def save_model(path: Path, classifier: Classifier, meta: Meta, statistics: ClassStatistics) -> None:
+def save_model(path: Path, classifier: Classifier, meta: Meta, statistics: ClassGaussians) -> None:
     """Write weights, class statistics and header as one safetensors file, atomically."""
     tensors = {f"classifier.{key}": value for key, value in classifier.state_dict().items()}
     tensors |= {
@@ -112,7 +112,7 @@ def _ours(path: Path, header: dict[str, Any], device: torch.device) -> Model:
     try:
         classifier.load_state_dict(under_prefix("classifier.", tensors))
         parts = under_prefix("statistics.", tensors)
-        statistics = ClassStatistics(
+        statistics = ClassGaussians(
             parts["mean"].float(), parts["factor"].float(), parts["ridge"].float()
         )
     except (RuntimeError, KeyError) as problem:

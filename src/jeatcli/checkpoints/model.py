@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..core.class_gaussians import ClassStatistics
+from ..core.class_gaussians import ClassGaussians
 from ..core.models import build
 from ..core.models.classifier import Classifier
 from ..core.models.layers import Shape
@@ -68,7 +68,7 @@ class Model:
 
     classifier: Classifier
     meta: Meta
-    statistics: ClassStatistics | None
+    statistics: ClassGaussians | None
     path: Path
 
     @property

@@ -14,7 +14,7 @@ _GATHERED = 2**26
 
 
 @dataclass(frozen=True)
-class ClassStatistics:
+class ClassGaussians:
     """A normal distribution a class, N(mean, factor factor^T + ridge I), over pixels in [0, 1].
 
     Santurkar et al. (2019) start class-conditional generation at such samples, and Yang and
@@ -33,9 +33,7 @@ class ClassStatistics:
     ridge: Tensor
 
     @classmethod
-    def measure(
-        cls, x: Tensor, y: Tensor, num_classes: int, rank: int | None = None
-    ) -> ClassStatistics:
+    def fit(cls, x: Tensor, y: Tensor, num_classes: int, rank: int | None = None) -> ClassGaussians:
         """Fit the statistics to uint8 images x (n, C, H, W) with labels y (n,).
 
         A class without an image has those of all images. Without a rank it is 64 for ten classes
@@ -59,7 +57,7 @@ class ClassStatistics:
         rest = self.ridge[y].sqrt().view(-1, 1, 1, 1) * rng.normal(like)
         return (self.mean[y] + spread + rest).clamp_(0, 1)
 
-    def draw_principal(self, y: Tensor, like: Tensor, rng: Rng, components: int) -> Tensor:
+    def sample_pca(self, y: Tensor, like: Tensor, rng: Rng, components: int) -> Tensor:
         """Return a normal combination of each class's leading directions, clipped to [0, 1].
 
         Of `draw` this is the part without the directions that vary little, so that the images
@@ -81,9 +79,9 @@ class ClassStatistics:
         parts = zip(weights.flatten(1).split(count), y.split(count), strict=True)
         return torch.cat([torch.einsum("nr,nrchw->nchw", w, factor[k]) for w, k in parts])
 
-    def to(self, device: torch.device | str) -> ClassStatistics:
+    def to(self, device: torch.device | str) -> ClassGaussians:
         """Return the statistics on another device."""
-        return ClassStatistics(self.mean.to(device), self.factor.to(device), self.ridge.to(device))
+        return ClassGaussians(self.mean.to(device), self.factor.to(device), self.ridge.to(device))
 
 
 def _principal(pixels: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch.profiler import record_function
 
 from ..errors import UsageProblem
 from . import energy, objectives, pgd
-from .class_gaussians import ClassStatistics
+from .class_gaussians import ClassGaussians
 from .models.classifier import Classifier, frozen
 from .rng import BatchRng, mix
 from .sgld import ReplayBuffer, langevin, uniform_start
@@ -22,7 +22,7 @@ Metrics = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Scene:
+class MethodContext:
     """What a method may know of the run before it starts.
 
     Args:
@@ -33,7 +33,7 @@ class Scene:
     """
 
     image: tuple[int, int, int]
-    statistics: ClassStatistics
+    statistics: ClassGaussians
     device: torch.device
     seed: int
 
@@ -52,7 +52,7 @@ class Method(ABC):
     per_rank: ClassVar[tuple[str, ...]] = ()
     sampling: ClassVar[tuple[str, str]] = ("pgd", "ce")
 
-    def setup(self, scene: Scene) -> None:
+    def setup(self, context: MethodContext) -> None:
         """Prepare what the method keeps between steps."""
         return None
 
@@ -79,7 +79,7 @@ class Method(ABC):
 
 
 @dataclass
-class Adversarial(Method):
+class AdversarialExamples(Method):
     """A method with an inner attack on each training image.
 
     Args:
@@ -112,9 +112,9 @@ class Adversarial(Method):
         holds = self.attack_step_size > 0 or self.attack_step_size == self.eps == 0
         require(holds, "attack_step_size", "above 0", self.attack_step_size)
 
-    def setup(self, scene: Scene) -> None:
-        super().setup(scene)
-        objectives.check_classes(self.attack_objective, len(scene.statistics.mean))
+    def setup(self, context: MethodContext) -> None:
+        super().setup(context)
+        objectives.check_classes(self.attack_objective, len(context.statistics.mean))
 
     def attack(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Tensor:
         """Return the adversarial examples of a batch."""
@@ -133,7 +133,7 @@ class Adversarial(Method):
 
 
 @dataclass
-class Chained(Method):
+class LangevinNegatives(Method):
     """A method with negatives from a persistent chain on E(x).
 
     Args:
@@ -169,13 +169,13 @@ class Chained(Method):
             value = getattr(self, name)
             require(value >= 0, name.rstrip("_"), "at least 0", value)
 
-    def setup(self, scene: Scene) -> None:
-        self.statistics = scene.statistics.to(scene.device)
-        rng = BatchRng(mix(scene.seed, 1), scene.device)
-        like = torch.empty(self.buffer_size, *scene.image, device=scene.device)
-        self.buffer = ReplayBuffer(self.fresh(like, rng))
+    def setup(self, context: MethodContext) -> None:
+        self.statistics = context.statistics.to(context.device)
+        rng = BatchRng(mix(context.seed, 1), context.device)
+        like = torch.empty(self.buffer_size, *context.image, device=context.device)
+        self.buffer = ReplayBuffer(self.initial_states(like, rng))
 
-    def fresh(self, like: Tensor, rng: BatchRng) -> Tensor:
+    def initial_states(self, like: Tensor, rng: BatchRng) -> Tensor:
         """Return new starting points of chains, shaped as `like`."""
         if self.chain_start == "uniform":
             return uniform_start(like, rng)
@@ -184,7 +184,7 @@ class Chained(Method):
 
     def negatives(self, model: Classifier, x: Tensor, rng: BatchRng) -> Tensor:
         """Run one chain for each image of x, from the buffer, and put its end back there."""
-        start, places = self.buffer.draw(self.fresh(x, rng), self.reinit, rng)
+        start, places = self.buffer.draw(self.initial_states(x, rng), self.reinit, rng)
         with record_function("chain"), frozen(model) as still:
             end = langevin(
                 lambda images: energy.marginal(still(images)),
@@ -198,7 +198,7 @@ class Chained(Method):
         self.buffer.put(end, places)
         return end
 
-    def contrast(self, above: Tensor, below: Tensor) -> tuple[Tensor, Metrics]:
+    def energy_loss(self, above: Tensor, below: Tensor) -> tuple[Tensor, Metrics]:
         """Return lambda [E(x+) - E(x_K)] + regularisation, from the energies (n,) of both."""
         gap = above.mean() - below.mean()
         square = above.square().mean() + below.square().mean()
@@ -229,7 +229,7 @@ def require(holds: bool, name: str, what: str, value: object) -> None:
 
 
 @dataclass
-class Jeat(Adversarial, Chained):
+class Jeat(AdversarialExamples, LangevinNegatives):
     """Joint energy adversarial training; at lambda = 1 the loss is E(x^, y) - E(x_K).
 
     Args:
@@ -241,8 +241,8 @@ class Jeat(Adversarial, Chained):
     positive: Literal["adversarial", "clean"] = "adversarial"
 
     def __post_init__(self) -> None:
-        Adversarial.__post_init__(self)
-        Chained.__post_init__(self)
+        AdversarialExamples.__post_init__(self)
+        LangevinNegatives.__post_init__(self)
 
     def loss(
         self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
@@ -252,7 +252,7 @@ class Jeat(Adversarial, Chained):
         logits = model(attacked)
         loss, metrics = classify(logits, y)
         positive = logits if self.positive == "adversarial" else model(x)
-        contrast, energies = self.contrast(
+        negative_loss, energies = self.energy_loss(
             energy.marginal(positive), energy.marginal(model(negatives))
         )
-        return loss + contrast, metrics | energies
+        return loss + negative_loss, metrics | energies

@@ -28,7 +28,7 @@ class Ball(Protocol):
     def start(self, x: Tensor, rng: Rng) -> Tensor:
         """Return a random point of the ball around each image of x, clipped to [0, 1]."""
 
-    def edge(self, x: Tensor, rng: Rng) -> Tensor:
+    def on_sphere(self, x: Tensor, rng: Rng) -> Tensor:
         """Return a random point of the ball's surface around each image, clipped to [0, 1]."""
 
     def step(self, gradient: Tensor, size: float | Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class Linf:
     def start(self, x: Tensor, rng: Rng) -> Tensor:
         return (x + self.eps * (2 * rng.uniform(x) - 1)).clamp_(0, 1)
 
-    def edge(self, x: Tensor, rng: Rng) -> Tensor:
+    def on_sphere(self, x: Tensor, rng: Rng) -> Tensor:
         offset = 2 * rng.uniform(x) - 1
         largest = offset.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
         return (x + self.eps * offset / largest).clamp_(0, 1)
@@ -72,15 +72,15 @@ class L2:
     eps: float
 
     def start(self, x: Tensor, rng: Rng) -> Tensor:
-        direction = unit(rng.normal(x))
+        direction = normalize_l2(rng.normal(x))
         radius = self.eps * rng.uniform(x[:, :1, :1, :1])
         return (x + radius * direction).clamp_(0, 1)
 
-    def edge(self, x: Tensor, rng: Rng) -> Tensor:
-        return (x + self.eps * unit(rng.normal(x))).clamp_(0, 1)
+    def on_sphere(self, x: Tensor, rng: Rng) -> Tensor:
+        return (x + self.eps * normalize_l2(rng.normal(x))).clamp_(0, 1)
 
     def step(self, gradient: Tensor, size: float | Tensor) -> Tensor:
-        return size * unit(gradient)
+        return size * normalize_l2(gradient)
 
     def project(self, moved: Tensor, x: Tensor) -> Tensor:
         offset = moved - x
@@ -96,7 +96,7 @@ def l2_norm(x: Tensor) -> Tensor:
     return length
 
 
-def unit(x: Tensor) -> Tensor:
+def normalize_l2(x: Tensor) -> Tensor:
     """Scale each image of x to Euclidean norm 1; an image of zeros stays zero."""
     return x / l2_norm(x).clamp_min(1e-12)
 

@@ -62,7 +62,7 @@ class Probe:
         rises = []
         with torch.no_grad():
             for _ in range(self.directions):
-                direction = pgd.unit(rng.normal(x)) * length
+                direction = pgd.normalize_l2(rng.normal(x)) * length
                 each = [joint(x + radius * direction) - here for radius in self.radius]
                 rises.append(torch.stack(each, dim=1))
         found = torch.stack(rises)
@@ -98,7 +98,7 @@ def top_eigenvalue(value: Callable[[Tensor], Tensor], x: Tensor, rng: ImageRng) 
         )
         return torch.zeros_like(vector) if found is None else found
 
-    start = pgd.unit(rng.normal(x.detach()))
+    start = pgd.normalize_l2(rng.normal(x.detach()))
     largest = _power(product, start)
     shift = largest.clamp_max(0).view(-1, 1, 1, 1)
     if not (shift < 0).any():
@@ -119,5 +119,5 @@ def _power(product: Callable[[Tensor], Tensor], vector: Tensor) -> Tensor:
         found, done = torch.where(done, found, quotient), done | settled
         if done.all():
             break
-        vector = pgd.unit(image)
+        vector = pgd.normalize_l2(image)
     return found

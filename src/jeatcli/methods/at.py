@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..core.jeat import Adversarial, Metrics, classify
+from ..core.jeat import AdversarialExamples, Metrics, classify
 from ..core.models.classifier import Classifier
 from ..core.rng import BatchRng
 
 
 @dataclass
-class AdversarialTraining(Adversarial):
+class AdversarialTraining(AdversarialExamples):
     """CE(x^), the paper's Fig. 2b."""
 
     def loss(

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..core import energy
-from ..core.jeat import Chained, Metrics, classify, require
+from ..core.jeat import LangevinNegatives, Metrics, classify, require
 from ..core.models.classifier import Classifier
 from ..core.rng import BatchRng
 
 
 @dataclass
-class Jem(Chained):
+class Jem(LangevinNegatives):
     """CE(x) + lambda [E(x) - E(x_K)], the joint likelihood by a persistent chain.
 
     Args:
@@ -34,7 +34,7 @@ class Jem(Chained):
         negatives = self.negatives(model, x, rng)
         logits = model(x)
         loss, metrics = classify(logits, y)
-        contrast, energies = self.contrast(
+        negative_loss, energies = self.energy_loss(
             energy.marginal(logits), energy.marginal(model(negatives))
         )
-        return loss + contrast, metrics | energies
+        return loss + negative_loss, metrics | energies

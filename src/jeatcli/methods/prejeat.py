@@ -7,13 +7,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..core.jeat import Adversarial, Metrics, classify
+from ..core.jeat import AdversarialExamples, Metrics, classify
 from ..core.models.classifier import Classifier
 from ..core.rng import BatchRng
 
 
 @dataclass
-class PreJeat(Adversarial):
+class PreJeat(AdversarialExamples):
     """CE(x^) on examples that raise the joint energy, the paper's Fig. 2c."""
 
     attack_objective: Literal["ce", "joint", "marginal", "margin", "dlr", "kl"] = "joint"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..checkpoints import runs
 from ..checkpoints.model import Model
-from ..core.class_gaussians import ClassStatistics
+from ..core.class_gaussians import ClassGaussians
 from ..core.models.classifier import Classifier
 from ..core.rng import Rng
 from ..core.sgld import uniform_start
@@ -64,7 +64,7 @@ def prepare(
     assert statistics is not None
     if name == "gaussian":
         return statistics.draw
-    return lambda y, like, rng: statistics.draw_principal(y, like, rng, PCA_COMPONENTS)
+    return lambda y, like, rng: statistics.sample_pca(y, like, rng, PCA_COMPONENTS)
 
 
 def with_statistics(
@@ -79,7 +79,7 @@ def with_statistics(
         return model
     reporter.say(f"`{model.name}` has no class statistics: measuring those of {model.meta.dataset}")
     images = load_images(model.meta.dataset, "train", data_dir=data_dir, reporter=reporter)
-    measured = ClassStatistics.measure(images.x, images.y, len(images.classes))
+    measured = ClassGaussians.fit(images.x, images.y, len(images.classes))
     return replace(model, statistics=measured.to(model.device))
 
 

@@ -12,8 +12,8 @@ from .. import methods
 from ..acceleration.twins import attach_twin, compile_for_training
 from ..checkpoints import checkpoint, runs
 from ..checkpoints.model import Meta, Model, network
-from ..core.class_gaussians import ClassStatistics
-from ..core.jeat import Method, Scene
+from ..core.class_gaussians import ClassGaussians
+from ..core.jeat import Method, MethodContext
 from ..core.rng import mix
 from ..data import loader as loader_module
 from ..data.facts import DatasetFacts, dataset_facts
@@ -51,7 +51,7 @@ class Stage:
     def __post_init__(self) -> None:
         self.facts = dataset_facts(self.config.dataset)
         images, self.judged = self._read()
-        self.statistics = ClassStatistics.measure(images.x, images.y, len(images.classes))
+        self.statistics = ClassGaussians.fit(images.x, images.y, len(images.classes))
         self.mean, self.std = _pixel_statistics(self.facts, images)
         self.images = images.to(self.device)
         self.trainer = self._trainer()
@@ -100,7 +100,7 @@ class Stage:
         method = methods.make(config.method, options)
         seed = config.seed if ranks.leader else mix(config.seed, ranks.rank)
         shape = self.images.shape
-        method.setup(Scene(shape, self.statistics, self.device, seed))
+        method.setup(MethodContext(shape, self.statistics, self.device, seed))
         return method
 
     def describe(self, trainer: Trainer | None) -> Meta:

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from .kernel import kernel
-from .points import PRODUCTS, ahead, back
+from .points import PRODUCTS, backward_weights, forward_weights
 
 # The functions of the kernel, by type and stride.
-_AHEAD = {torch.float32: {1: "same", 2: "down"}, torch.bfloat16: {1: "same_bf16"}}
-_BACK = {torch.float32: {1: "same", 2: "up"}, torch.bfloat16: {1: "same_bf16"}}
+_FORWARD = {torch.float32: {1: "same", 2: "down"}, torch.bfloat16: {1: "same_bf16"}}
+_BACKWARD = {torch.float32: {1: "same", 2: "up"}, torch.bfloat16: {1: "same_bf16"}}
 
 
 class WinogradConv(nn.Module):
@@ -41,21 +41,25 @@ class WinogradConv(nn.Module):
         super().__init__()
         self.conv, self.dtype = conv, dtype
         self.relu = False
-        self.ahead: Tensor
-        self.back: Tensor
+        self.forward_weights: Tensor
+        self.backward_weights: Tensor
         self.stride = conv.stride[0]
-        self.register_buffer("ahead", ahead(conv.weight, self.stride, dtype), persistent=False)
-        self.register_buffer("back", back(conv.weight, self.stride, dtype), persistent=False)
+        self.register_buffer(
+            "forward_weights", forward_weights(conv.weight, self.stride, dtype), persistent=False
+        )
+        self.register_buffer(
+            "backward_weights", backward_weights(conv.weight, self.stride, dtype), persistent=False
+        )
 
     @torch.no_grad()
     def refresh(self) -> None:
         """Take the weights anew, after they have changed."""
-        self.ahead.copy_(ahead(self.conv.weight, self.stride, self.dtype))
-        self.back.copy_(back(self.conv.weight, self.stride, self.dtype))
+        self.forward_weights.copy_(forward_weights(self.conv.weight, self.stride, self.dtype))
+        self.backward_weights.copy_(backward_weights(self.conv.weight, self.stride, self.dtype))
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Return the convolution of x, plus the residual, if any, that has the same shape."""
-        weights = (self.ahead, self.back, self.conv.bias)
+        weights = (self.forward_weights, self.backward_weights, self.conv.bias)
         residual = None if residual is None else residual.to(self.dtype)
         out: Tensor = _convolve(x.to(self.dtype), *weights, residual, self.stride, self.relu)
         return out
@@ -91,7 +95,7 @@ def fits(conv: nn.Module, dtype: torch.dtype = torch.float32) -> bool:
         and (conv.padding_mode, conv.groups) == ("zeros", 1)
         and (conv.weight.device.type, conv.weight.dtype) == ("cpu", torch.float32)
         and (library := kernel()) is not None
-        and hasattr(library, _AHEAD[dtype][conv.stride[0]])
+        and hasattr(library, _FORWARD[dtype][conv.stride[0]])
         and not (conv.in_channels % library.lanes() or conv.out_channels % library.lanes())
     )
 
@@ -101,34 +105,36 @@ def fits(conv: nn.Module, dtype: torch.dtype = torch.float32) -> bool:
 @torch.library.custom_op(
     "jeat::winograd",
     mutates_args=(),
-    schema="(Tensor x, Tensor ahead, Tensor back, Tensor? bias, Tensor? residual, int stride, "
+    schema="(Tensor x, Tensor forward_weights, Tensor backward_weights, Tensor? bias, Tensor? residual, int stride, "
     "bool relu) -> Tensor",
 )
 def _convolve(
     x: Tensor,
-    ahead: Tensor,
-    back: Tensor,
+    forward_weights: Tensor,
+    backward_weights: Tensor,
     bias: Tensor | None,
     residual: Tensor | None,
     stride: int,
     relu: bool,
 ) -> Tensor:
-    out = _room(x, _outputs(x, ahead, stride), stride)
+    out = _room(x, _outputs(x, forward_weights, stride), stride)
     if residual is not None:
         assert residual.shape == out.shape
         residual = _channels_last(residual)
-    return _run(_AHEAD, stride, x, ahead, out, bias, residual, relu)
+    return _run(_FORWARD, stride, x, forward_weights, out, bias, residual, relu)
 
 
 @torch.library.custom_op(
     "jeat::winograd_backward",
     mutates_args=(),
-    schema="(Tensor gradient, Tensor x, Tensor back, int stride) -> Tensor",
+    schema="(Tensor gradient, Tensor x, Tensor backward_weights, int stride) -> Tensor",
 )
-def _convolve_back(gradient: Tensor, x: Tensor, back: Tensor, stride: int) -> Tensor:
+def _convolve_backward(
+    gradient: Tensor, x: Tensor, backward_weights: Tensor, stride: int
+) -> Tensor:
     # No number of `x` is read. But torch's compiler then keeps it, as for any convolution, and
     # sees in it where the activation was flat; else it writes a mask, at ten times the time.
-    return _run(_BACK, stride, gradient, back, _room(x, x.shape[1]))
+    return _run(_BACKWARD, stride, gradient, backward_weights, _room(x, x.shape[1]))
 
 
 @torch.library.custom_op(
@@ -138,7 +144,7 @@ def _convolve_back(gradient: Tensor, x: Tensor, back: Tensor, stride: int) -> Te
 )
 def _learn(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     out = _room(x, len(weight), stride)
-    return _run(_AHEAD, stride, x, ahead(weight, stride, x.dtype), out)
+    return _run(_FORWARD, stride, x, forward_weights(weight, stride, x.dtype), out)
 
 
 @torch.library.custom_op(
@@ -146,8 +152,8 @@ def _learn(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     mutates_args=(),
     schema="(Tensor gradient, Tensor x, Tensor weight, int stride) -> Tensor",
 )
-def _learn_back(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    out: Tensor = _convolve_back(gradient, x, back(weight, stride, x.dtype), stride)
+def _learn_backward(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    out: Tensor = _convolve_backward(gradient, x, backward_weights(weight, stride, x.dtype), stride)
     return out
 
 
@@ -170,9 +176,9 @@ def _run(
     return out
 
 
-def _outputs(x: Tensor, ahead: Tensor, stride: int) -> int:
+def _outputs(x: Tensor, forward_weights: Tensor, stride: int) -> int:
     """Return how many channels the weights at their points give, of images x."""
-    return ahead.numel() // (PRODUCTS[x.dtype][stride] * x.shape[1])
+    return forward_weights.numel() // (PRODUCTS[x.dtype][stride] * x.shape[1])
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -186,9 +192,9 @@ def _room(x: Tensor, channels: int, stride: int = 1) -> Tensor:
 
 
 @_convolve.register_fake
-def _(x: Tensor, ahead: Tensor, *others: Any) -> Tensor:
+def _(x: Tensor, forward_weights: Tensor, *others: Any) -> Tensor:
     stride = others[-2]
-    return _room(x, _outputs(x, ahead, stride), stride)
+    return _room(x, _outputs(x, forward_weights, stride), stride)
 
 
 @_learn.register_fake
@@ -196,23 +202,23 @@ def _(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     return _room(x, len(weight), stride)
 
 
-@_convolve_back.register_fake
-@_learn_back.register_fake
+@_convolve_backward.register_fake
+@_learn_backward.register_fake
 def _(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
     return _room(x, x.shape[1])
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, _, back, _, _, ctx.stride, relu = inputs
-    ctx.save_for_backward(x, output if relu else None, back)
+    x, _, backward_weights, _, _, ctx.stride, relu = inputs
+    ctx.save_for_backward(x, output if relu else None, backward_weights)
 
 
 def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    x, out, back = ctx.saved_tensors
+    x, out, backward_weights = ctx.saved_tensors
     if out is not None:
         gradient = torch.ops.aten.threshold_backward(gradient, out, 0)
     by_residual = gradient if ctx.needs_input_grad[4] else None
-    by_x = _convolve_back(gradient, x, back, ctx.stride)
+    by_x = _convolve_backward(gradient, x, backward_weights, ctx.stride)
     return by_x, None, None, None, by_residual, None, None
 
 
@@ -227,7 +233,7 @@ def _learn_from(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
     _, slope, _ = torch.ops.aten.convolution_backward(
         gradient, x, weight.to(x.dtype), None, strides, ones, ones, False, none, 1, wanted
     )
-    return _learn_back(gradient, x, weight, ctx.stride), slope.to(weight.dtype), None
+    return _learn_backward(gradient, x, weight, ctx.stride), slope.to(weight.dtype), None
 
 
 _convolve.register_autograd(_differentiate, setup_context=_keep)

@@ -42,14 +42,14 @@ PRODUCTS = {torch.float32: {1: 36, 2: 81}, torch.bfloat16: {1: 16}}
 _TOGETHER = {torch.float32: 1, torch.bfloat16: 2}
 
 
-def ahead(weight: Tensor, stride: int, dtype: torch.dtype) -> Tensor:
-    """Return weights (K, C, 3, 3) for the way ahead, flat: K * C * PRODUCTS numbers."""
+def forward_weights(weight: Tensor, stride: int, dtype: torch.dtype) -> Tensor:
+    """Return weights (K, C, 3, 3) for the forward pass, flat: K * C * PRODUCTS numbers."""
     axis = _SAME[dtype] if stride == 1 else _DOWN
     return _transformed(weight, axis, axis, dtype)
 
 
-def back(weight: Tensor, stride: int, dtype: torch.dtype) -> Tensor:
-    """Return weights (K, C, 3, 3) for the way that gradients take, flat."""
+def backward_weights(weight: Tensor, stride: int, dtype: torch.dtype) -> Tensor:
+    """Return weights (K, C, 3, 3) for the backward pass, flat."""
     turned = weight.transpose(0, 1)
     if stride == 1:
         return _transformed(turned.flip(2, 3), _SAME[dtype], _SAME[dtype], dtype)

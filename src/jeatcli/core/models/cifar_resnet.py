@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...errors import UsageProblem
 from .classifier import Network
 from .layers import Shape, at_least
-from .residual import BasicResNet, count_blocks, tamed
+from .residual import BasicResNet, count_blocks, zero_init_residual
 
 
 class ZeroPadding(nn.Module):
@@ -46,7 +46,7 @@ def make(shape: Shape, depth: int) -> Network:
             f"`cifar-resnet-{depth}` has depth {depth}, which is not 6n + 2",
             f"the nearest is `cifar-resnet-{6 * round((depth - 2) / 6) + 2}`",
         )
-    return tamed(BasicResNet(shape, shortcut, (16, 32, 64), (depth - 2) // 6), shape)
+    return zero_init_residual(BasicResNet(shape, shortcut, (16, 32, 64), (depth - 2) // 6), shape)
 
 
 def numbers(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .classifier import Network
 from .layers import Shape
-from .residual import Maker, ResidualNet, tamed
+from .residual import Maker, ResidualNet, zero_init_residual
 
 
 class PreActBlock(nn.Module):
@@ -27,14 +27,14 @@ class PreActBlock(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        ahead = self.act(self.bn1(x))
-        aside = self.shortcut(self.projected(x, ahead)) if hasattr(self, "shortcut") else x
-        residual: Tensor = self.conv2(self.act(self.bn2(self.conv1(ahead)))) + aside
+        out = self.act(self.bn1(x))
+        shortcut = self.shortcut(self.projected(x, out)) if hasattr(self, "shortcut") else x
+        residual: Tensor = self.conv2(self.act(self.bn2(self.conv1(out)))) + shortcut
         return residual
 
-    def projected(self, x: Tensor, ahead: Tensor) -> Tensor:
+    def projected(self, x: Tensor, out: Tensor) -> Tensor:
         """Return what the shortcut takes, of the block's input before and after its activation."""
-        return ahead
+        return out
 
 
 class PreActResNet(ResidualNet):
@@ -57,4 +57,4 @@ class PreActResNet(ResidualNet):
 
 def make(shape: Shape) -> Network:
     """Build the 18-layer network."""
-    return tamed(PreActResNet(shape), shape)
+    return zero_init_residual(PreActResNet(shape), shape)

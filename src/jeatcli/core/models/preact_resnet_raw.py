@@ -11,17 +11,17 @@ from torch import Tensor
 from .classifier import Network
 from .layers import Shape
 from .preact_resnet import PreActBlock, PreActResNet
-from .residual import tamed
+from .residual import zero_init_residual
 
 
 class RawShortcutBlock(PreActBlock):
     """A pre-activation block whose projection takes the input as it is."""
 
-    def projected(self, x: Tensor, ahead: Tensor) -> Tensor:
+    def projected(self, x: Tensor, out: Tensor) -> Tensor:
         """Return what the shortcut takes, of the block's input before and after its activation."""
         return x
 
 
 def make(shape: Shape) -> Network:
     """Build the 18-layer network."""
-    return tamed(PreActResNet(shape, RawShortcutBlock), shape)
+    return zero_init_residual(PreActResNet(shape, RawShortcutBlock), shape)

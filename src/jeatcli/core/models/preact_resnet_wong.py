@@ -9,9 +9,9 @@ from __future__ import annotations
 from .classifier import Network
 from .layers import Shape
 from .preact_resnet_raw import RawShortcutBlock
-from .residual import ResidualNet, tamed
+from .residual import ResidualNet, zero_init_residual
 
 
 def make(shape: Shape) -> Network:
     """Build the 18-layer network."""
-    return tamed(ResidualNet(shape, RawShortcutBlock, (64, 128, 256, 512), 2), shape)
+    return zero_init_residual(ResidualNet(shape, RawShortcutBlock, (64, 128, 256, 512), 2), shape)

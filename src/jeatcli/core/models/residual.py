@@ -109,7 +109,7 @@ class BasicResNet(ResidualNet):
         return out
 
 
-def tamed(net: Network, shape: Shape) -> Network:
+def zero_init_residual(net: Network, shape: Shape) -> Network:
     """Return the network; every residual branch starts at zero where nothing normalises it.
 
     So depth without normalisation is stable (Zhang et al. 2019, Fixup, whose one indispensable

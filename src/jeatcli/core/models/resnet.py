@@ -11,7 +11,7 @@ from torch import nn
 
 from .classifier import Network
 from .layers import Shape
-from .residual import BasicResNet, tamed
+from .residual import BasicResNet, zero_init_residual
 
 
 def projection(shape: Shape, inputs: int, outputs: int, stride: int) -> nn.Module:
@@ -24,4 +24,4 @@ def projection(shape: Shape, inputs: int, outputs: int, stride: int) -> nn.Modul
 
 def make(shape: Shape) -> Network:
     """Build the 18-layer network."""
-    return tamed(BasicResNet(shape, projection, (64, 128, 256, 512), 2), shape)
+    return zero_init_residual(BasicResNet(shape, projection, (64, 128, 256, 512), 2), shape)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...errors import UsageProblem
 from .classifier import Network, PixelConv
 from .layers import Shape, at_least
-from .residual import count_blocks, tamed
+from .residual import count_blocks, zero_init_residual
 
 
 class BasicBlock(nn.Module):
@@ -33,9 +33,9 @@ class BasicBlock(nn.Module):
             self.convShortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        ahead = self.relu1(self.bn1(x))
-        aside = x if self.equal else self.convShortcut(ahead)
-        residual: Tensor = self.conv2(self.relu2(self.bn2(self.conv1(ahead)))) + aside
+        out = self.relu1(self.bn1(x))
+        shortcut = x if self.equal else self.convShortcut(out)
+        residual: Tensor = self.conv2(self.relu2(self.bn2(self.conv1(out)))) + shortcut
         return residual
 
 
@@ -94,7 +94,7 @@ def make(shape: Shape, depth: int, width: int) -> Network:
             f"`{arch}` has depth {depth}, which is not 6n + 4",
             f"the nearest is `wrn-{near}-{width}`",
         )
-    return tamed(WideResNet(shape, depth, width), shape)
+    return zero_init_residual(WideResNet(shape, depth, width), shape)
 
 
 def numbers(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:

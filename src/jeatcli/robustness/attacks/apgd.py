@@ -214,6 +214,6 @@ def from_starts(
     for restart, left, part in found.restarts(restarts, ascent.search):
         toward = None if classes is None else classes[left]
         rows, draws = part.tries(plan.seed, restart, toward)
-        start = torch.cat([ascent.ball.edge(part.x, rng) for rng in draws])
+        start = torch.cat([ascent.ball.on_sphere(part.x, rng) for rng in draws])
         ascent.run(rows, left.repeat(len(draws)), start, found)
     return found.images

@@ -102,6 +102,6 @@ def from_starts(walk: Walk, batch: Batch, restarts: int, classes: Tensor | None 
     for restart, left, part in found.restarts(restarts, walk.search):
         toward = None if classes is None else classes[left]
         rows, draws = part.tries(walk.plan.seed, restart, toward)
-        starts = [half.edge(part.x, rng) if restart else part.x for rng in draws]
+        starts = [half.on_sphere(part.x, rng) if restart else part.x for rng in draws]
         walk.run(rows, left.repeat(len(draws)), torch.cat(starts), found)
     return found.images

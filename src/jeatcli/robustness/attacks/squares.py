@@ -113,7 +113,7 @@ class L2Squares:
                 uniform = rng.uniform(x.new_empty(n, 1 + channels))
                 tile = offset[:, :, top : top + length, left : left + length]
                 tile += _bumps(length, uniform[:, 0]) * _signs(uniform[:, 1:])[:, :, None, None]
-        return (x + self.eps * pgd.unit(offset)).clamp_(0, 1)
+        return (x + self.eps * pgd.normalize_l2(offset)).clamp_(0, 1)
 
     def prepare(self, x: Tensor, query: int, uniform: Tensor) -> Tensor:
         return uniform
@@ -138,7 +138,7 @@ class L2Squares:
         new = new / (new.norm(dim=2, keepdim=True) + 1e-12)
         new = new * (spare / self.channels + budget).sqrt()
         moved = flat.scatter(2, origin, 0.0).scatter(2, to, new).view_as(x)
-        return (x + self.eps * pgd.unit(moved)).clamp_(0, 1)
+        return (x + self.eps * pgd.normalize_l2(moved)).clamp_(0, 1)
 
 
 def squares(ball: pgd.Ball, channels: int) -> Squares:
