@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
@@ -46,7 +46,7 @@ class Setting:
     low: float | None = None
     high: float | None = None
     above: float | None = None
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
     kind: str | None = None
     multiple: bool = False
     envvar: str | None = None
@@ -62,8 +62,8 @@ class Setting:
         """Tell whether a number is finite, fits into torch's types and lies within the bounds."""
         largest = _LARGEST_INT if isinstance(number, int) else _LARGEST_FLOAT
         return (
-            math.isfinite(number)
-            and abs(number) <= largest
+            abs(number) <= largest
+            and math.isfinite(number)
             and (self.low is None or number >= self.low)
             and (self.high is None or number <= self.high)
             and (self.above is None or number > self.above)
@@ -145,7 +145,8 @@ def _checked(name: str, value: Any, about: Setting, kinds: Sequence[Any]) -> Any
     sequences = [kind for kind in kinds if get_origin(kind) in (tuple, Sequence)]
     if sequences and isinstance(value, list | tuple):
         return tuple(_checked(name, each, about, get_args(sequences[0])[:1]) for each in value)
-    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if whole and float in kinds and abs(value) <= _LARGEST_INT:
         value = float(value)
     plain = tuple(kind for kind in kinds if isinstance(kind, type))
     if Path in plain and isinstance(value, str):

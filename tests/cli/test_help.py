@@ -139,8 +139,8 @@ def test_names_known_without_torch_are_those_of_the_core():
     assert types.PLANE_AXES == contour.AXES
     assert types.UNIT_NORMS == plane.UNIT_NORMS
     assert types.DESCENTS == samplers.OBJECTIVES
-    assert settings._CHOICES["norm_layer"] == types.NORM_LAYERS
-    assert settings._CHOICES["activation"] == types.ACTIVATIONS
+    assert settings.NORM_LAYERS == types.NORM_LAYERS
+    assert settings.ACTIVATIONS == types.ACTIVATIONS
 
 
 def test_public_names_are_no_files():

@@ -22,8 +22,8 @@ def equal(some: list[tuple[Tensor, Tensor]], others: list[tuple[Tensor, Tensor]]
     return all(torch.equal(x, u) and torch.equal(y, v) for (x, y), (u, v) in pairs)
 
 
-@pytest.mark.parametrize("augment", [False, True])
-def test_batches_depend_on_seed_and_place_alone(augment: bool) -> None:
+@pytest.mark.parametrize("augment", ["none", "crop", "flip", "crop+flip"])
+def test_batches_depend_on_seed_and_place_alone(augment: str) -> None:
     data = images(50)
     loader = Loader(data, 8, augment=augment, seed=3)
     whole = list(loader.epoch(2))
@@ -38,7 +38,7 @@ def test_batches_depend_on_seed_and_place_alone(augment: bool) -> None:
 
 def test_the_loader_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
-    next(Loader(images(20), 8, augment=True, seed=0).epoch(0))
+    next(Loader(images(20), 8, augment="crop+flip", seed=0).epoch(0))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -46,7 +46,7 @@ def test_an_epoch_shows_each_image_once() -> None:
     data = images(40)
     x, y = (
         torch.cat(part)
-        for part in zip(*Loader(data, 8, augment=False, seed=0).epoch(0), strict=True)
+        for part in zip(*Loader(data, 8, augment="none", seed=0).epoch(0), strict=True)
     )
     assert sorted(y.tolist()) == list(range(40))
     assert y.tolist() != list(range(40))
@@ -55,11 +55,11 @@ def test_an_epoch_shows_each_image_once() -> None:
 
 
 def test_a_set_smaller_than_a_batch_is_one_batch() -> None:
-    loader = Loader(images(5), 8, augment=False, seed=0)
+    loader = Loader(images(5), 8, augment="none", seed=0)
     assert len(loader) == 1
     assert [len(y) for _, y in loader.epoch(0)] == [5]
     with pytest.raises(UsageProblem):
-        Loader(images(5), 0, augment=False, seed=0)
+        Loader(images(5), 0, augment="none", seed=0)
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 6, 9), (3, 5, 5)])
@@ -68,7 +68,7 @@ def test_crops_are_windows_of_the_reflected_image(shape: tuple[int, int, int]) -
     _, height, width = shape
     shifts = torch.cartesian_prod(torch.arange(9), torch.arange(9)).repeat(2, 1)
     flips = torch.arange(len(x)) >= 81
-    cut = crop_and_flip(x, shifts, flips)
+    cut = crop_and_flip(x, shifts - 4, flips)
     padded = torch.nn.functional.pad(x.float(), (4, 4, 4, 4), mode="reflect").to(torch.uint8)
     for image, window, (top, left), flip in zip(padded, cut, shifts.tolist(), flips, strict=True):
         expected = image[:, top : top + height, left : left + width]
@@ -77,7 +77,7 @@ def test_crops_are_windows_of_the_reflected_image(shape: tuple[int, int, int]) -
 
 @pytest.mark.parametrize("side", [1, 2, 3])
 def test_tiny_images_can_be_cropped(side: int) -> None:
-    x, _ = next(Loader(images(30, (1, side, side)), 30, augment=True, seed=0).epoch(0))
+    x, _ = next(Loader(images(30, (1, side, side)), 30, augment="crop+flip", seed=0).epoch(0))
     assert x.shape == (30, 1, side, side)
 
 
@@ -86,13 +86,48 @@ def test_half_of_the_images_are_flipped_and_all_shifts_occur() -> None:
     place = torch.arange(32 * 32).view(1, 1, 32, 32).expand(4000, 2, -1, -1)
     x = torch.stack([place[:, 0] // 32, place[:, 1] % 32], 1).to(torch.uint8)
     data = Images("places", x, torch.zeros(4000, dtype=torch.int64), ("a", "b"))
-    (cut, _), *_ = Loader(data, 4000, augment=True, seed=1).epoch(0)
+    (cut, _), *_ = Loader(data, 4000, augment="crop+flip", seed=1).epoch(0)
     cut = (cut * 255).round().long()
     flipped = cut[:, 1, 16, 16] < cut[:, 1, 16, 15]
     assert flipped.float().mean() == pytest.approx(0.5, abs=0.03)
     tops = cut[:, 0, 16, 16] - 16
     assert (tops.min(), tops.max()) == (-4, 4)
     assert (tops + 4).bincount().min() > 350
+
+
+def pixels_of(side: int, augment: str) -> torch.Tensor:
+    """Return 64 copies of an image, each pixel another, as they are augmented."""
+    place = torch.arange(side * side).view(1, 1, side, side).expand(64, -1, -1, -1)
+    data = Images("places", place.to(torch.uint8), torch.zeros(64, dtype=torch.int64), ("a",))
+    (x, _), *_ = Loader(data, 64, augment=augment, seed=1).epoch(0)
+    return (x * 255).round().long()
+
+
+def test_none_changes_nothing_and_flip_mirrors_alone() -> None:
+    image = torch.arange(64).view(8, 8)
+    assert (pixels_of(8, "none") == image).all()
+    flipped = pixels_of(8, "flip")
+    mirrored = (flipped == image.flip(1)).flatten(1).all(1)
+    assert mirrored.any()
+    assert (mirrored | (flipped == image).flatten(1).all(1)).all()
+    assert not mirrored.all()
+
+
+@pytest.mark.parametrize(
+    ("side", "augment", "shift"), [(8, "crop", 1), (16, "crop", 2), (8, "crop4+flip", 4)]
+)
+def test_crops_shift_by_an_eighth_of_the_side(side: int, augment: str, shift: int) -> None:
+    middle = side // 2
+    rows = pixels_of(side, augment)[:, 0, middle, 0] // side - middle
+    if shift < middle:  # else the image is reflected
+        assert rows.unique().tolist() == list(range(-shift, shift + 1))
+    else:
+        assert rows.unique().tolist() == list(range(-shift, shift))
+
+
+def test_crop_alone_mirrors_nothing() -> None:
+    x = pixels_of(8, "crop")
+    assert (x[:, 0, 4, 4] - x[:, 0, 4, 3] == 1).all()
 
 
 def test_evaluation_batches_are_all_images_in_order() -> None:
@@ -110,6 +145,6 @@ def test_the_device_does_not_change_the_batches() -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     data = images(64)
-    here = list(Loader(data, 16, augment=True, seed=0).epoch(0))
-    there = list(Loader(data.to("cuda"), 16, augment=True, seed=0).epoch(0))
+    here = list(Loader(data, 16, augment="crop+flip", seed=0).epoch(0))
+    there = list(Loader(data.to("cuda"), 16, augment="crop+flip", seed=0).epoch(0))
     assert equal(here, [(x.cpu(), y.cpu()) for x, y in there])

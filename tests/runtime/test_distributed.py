@@ -23,7 +23,7 @@ from jeatcli.core.rng import BatchRng
 from jeatcli.data import loader
 from jeatcli.data.images import load_images
 from jeatcli.errors import Interrupted, UsageProblem
-from jeatcli.training.config_file import read_config
+from jeatcli.training.resolve import read_config
 from jeatcli.training.train import train
 
 LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -64,14 +64,14 @@ def test_parts_of_a_batch_draw_what_the_whole_draws() -> None:
 
 def test_parts_of_the_loader_make_up_its_batches() -> None:
     images = load_images("digits", "train").first(70)
-    whole = loader.Loader(images, 12, augment=True, seed=1)
-    parts = [loader.Loader(images, 12, augment=True, seed=1, part=(k, 3)) for k in range(3)]
+    whole = loader.Loader(images, 12, augment="crop+flip", seed=1)
+    parts = [loader.Loader(images, 12, augment="crop+flip", seed=1, part=(k, 3)) for k in range(3)]
     assert {len(part) for part in parts} == {len(whole)}
     for batch, *shares in zip(whole.epoch(2), *(part.epoch(2) for part in parts), strict=True):
         for index in range(2):
             assert torch.equal(torch.cat([share[index] for share in shares]), batch[index])
     with pytest.raises(UsageProblem, match="shared by 5 processes"):
-        loader.Loader(images, 12, augment=True, seed=1, part=(0, 5))
+        loader.Loader(images, 12, augment="crop+flip", seed=1, part=(0, 5))
 
 
 @pytest.mark.slow

@@ -10,8 +10,7 @@ from helpers.cli import done, here, refused
 
 from jeatcli.errors import UsageProblem
 from jeatcli.training import presets
-from jeatcli.training.config_file import read_config
-from jeatcli.training.resolve import resolve
+from jeatcli.training.resolve import read_config, resolve
 from jeatcli.training.settings import TrainConfig
 
 
@@ -119,14 +118,14 @@ def test_a_file_of_ones_own_is_no_other_than_a_preset(section: str, tmp_path: Pa
         (("--attack-steps", 20), 8 / 255, 1 / 255),
     ):
         found = here("train", "-c", file, *said, "--dry-run")
-        assert "left to the defaults" in found.stderr
+        assert "set to the default" in found.stderr
         options = tomllib.loads(found.stdout)["options"]
         assert (options["eps"], options["attack_step_size"]) == pytest.approx((eps, size))
 
 
 def test_a_preset_of_another_method_gives_what_both_have() -> None:
     found = here("train", "--preset", "jem", "--method", "jeat", "--dry-run")
-    assert "left out for `jeat`: input_noise" in found.stderr
+    assert "ignored for `jeat`: input_noise" in found.stderr
     options = tomllib.loads(found.stdout)["options"]
     assert (options["sgld_clip"], options["attack_objective"]) == (0, "joint")
 

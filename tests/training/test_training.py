@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.cli import everything
+from helpers.cli import done, everything
 from helpers.compare_runs import lines, same, tensors
 from helpers.runs import Listener
 from helpers.training import config, run
@@ -22,8 +22,7 @@ from jeatcli.errors import Interrupted, JeatError, UsageProblem
 from jeatcli.methods import METHODS
 from jeatcli.runtime.distributed import Ranks
 from jeatcli.training import state
-from jeatcli.training.config_file import read_config, to_toml
-from jeatcli.training.resolve import resolve
+from jeatcli.training.resolve import read_config, resolve, to_toml
 from jeatcli.training.state import Saver
 from jeatcli.training.train import train
 from jeatcli.training.trainer import Trainer
@@ -71,6 +70,23 @@ def test_augmentation_and_batch_statistics_resume_too(tmp_path: Path) -> None:
         train(settings, tmp_path / "stopped", should_stop=StopAfter(1))
     train(settings, tmp_path / "stopped")
     same(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_a_run_of_version_0_1_0_keeps_its_augmentation(tmp_path: Path) -> None:
+    """Its `config.toml` has every setting but this one; images of a folder were always augmented."""
+    from jeatcli.training.resolve import read_toml
+
+    for name, legacy in ((f"folder:{tmp_path}", "crop4+flip"), ("cifar10", "crop+flip")):
+        text = to_toml(resolve({"dataset": name, "method": "standard"}))
+        old = tmp_path / "config.toml"
+        lines = [line for line in text.splitlines() if not line.startswith("augment")]
+        old.write_text("\n".join(lines))
+        assert read_config(old).augment == legacy
+        assert done("train", "-c", old, "--dry-run") == to_toml(read_config(old))
+    # A file of a few settings is no such one.
+    old.write_text(f'dataset = "folder:{tmp_path}"')
+    assert "augment" not in read_toml(old)
+    assert read_config(old).augment == "none"
 
 
 def test_training_learns_the_digits(tmp_path: Path) -> None:
@@ -152,7 +168,9 @@ def test_max_steps_end_a_run_within_an_epoch_as_its_own_end(tmp_path: Path) -> N
 def test_another_configuration_is_refused_by_name_unless_forced(tmp_path: Path) -> None:
     run(tmp_path / "run", "at")
     before = tensors(tmp_path / "run")
-    with pytest.raises(JeatError, match="another `eps`, `lr`") as caught:
+    with pytest.raises(
+        JeatError, match=r"it has .*eps=0.15, lr=0.003, not .*eps=0.1, lr=0.5"
+    ) as caught:
         run(tmp_path / "run", "at", lr=0.5, options={"eps": 0.1, "attack_step_size": 0.1875})
     assert "--force" in (caught.value.hint or "")
     assert tensors(tmp_path / "run").keys() == before.keys()

@@ -1,55 +1,101 @@
-"""`--config` and `--preset`: the settings of a TOML file below what the user says."""
+"""The settings of `jeat train` by source: preset, file, environment, command line.
+
+Whatever stands in a preset or in `-c FILE.toml` becomes click's default. The method's options need
+more: an option of a lower source may belong to another method, or to a ball that was changed above.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from ..core.threat import parse_number
 from ..errors import UsageProblem, unknown
+from ..settings import declared
 from ..training import presets
-from ..training.config_file import read_toml
-from .options import Option
-from .types import NUMBERS
+from ..training.resolve import read_toml
+from ..training.settings import METHOD, MethodOptions
+from .options import Option, combine, option
+from .types import KEY_VALUE, NUMBERS, PRESET
 
-# Where the methods' options of either wait for the rest, in the context.
-CONFIG_OPTIONS = f"{__name__}.config_options"
-PRESET_OPTIONS = f"{__name__}.preset_options"
+# Where the layers of the files wait in the context for those of the environment and the command
+# line.
+_CONFIG, _PRESET = f"{__name__}.config", f"{__name__}.preset"
 _SOURCES = ("--config", "--preset", "--option")
+_FLAGS = tuple(declared(MethodOptions))
+# Which settings the default of an option of the attack depends on.
+_DEPENDS = {"eps": ("norm",), "attack_step_size": ("norm", "eps", "attack_steps")}
+# The option that makes one method of another.
+_IDENTITY = "attack_objective"
 
 
-@dataclass(frozen=True)
-class FileOptions:
-    """The method's options in a file: what the file is called, and the method that it says."""
+@dataclass
+class Layer:
+    """The method's options from one source.
 
-    name: str
-    method: str | None
-    options: dict[str, Any]
-
-
-def read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
-    """Lay the settings of a TOML file below those of the environment and the command line.
-
-    Raises:
-        UsageProblem: If the file is no TOML, or has a key that is no option.
+    Args:
+        options: By name.
+        file: What the source is called, if it is a file.
+        method: The method that the file names.
     """
+
+    options: dict[str, Any]
+    file: str | None = None
+    method: str | None = None
+
+
+def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     if path is not None and not ctx.resilient_parsing:
-        table, ctx.meta[CONFIG_OPTIONS] = _settings(ctx, path, f"`{path}`")
+        table, ctx.meta[_CONFIG] = _settings(ctx, path, f"`{path}`")
         ctx.default_map = {**(ctx.default_map or {}), **table}
     return path
 
 
-def read_preset(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
-    """Lay the settings of a published recipe below those of `--config`."""
+def _read_preset(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
     if name is not None and not ctx.resilient_parsing:
-        table, ctx.meta[PRESET_OPTIONS] = _settings(ctx, presets.file(name), f"preset `{name}`")
+        table, ctx.meta[_PRESET] = _settings(ctx, presets.file(name), f"preset `{name}`")
         ctx.default_map = {**table, **(ctx.default_map or {})}
     return name
 
 
-def _settings(ctx: click.Context, path: Path, name: str) -> tuple[dict[str, Any], FileOptions]:
+layer_options = combine(
+    option(
+        METHOD,
+        "-O",
+        "--option",
+        help="An option of the method, such as lambda=0.5; repeatable (--dry-run lists all)",
+        type=KEY_VALUE,
+        metavar="KEY=VALUE",
+        multiple=True,
+    ),
+    option(
+        METHOD,
+        "--preset",
+        help="A published recipe; other options override it; listed below",
+        type=PRESET,
+        metavar="NAME",
+        is_eager=True,
+        callback=_read_preset,
+    ),
+    option(
+        METHOD,
+        "-c",
+        "--config",
+        help="Settings from a file, such as the config.toml of a run",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE.toml",
+        is_eager=True,
+        callback=_read_config,
+    ),
+)
+
+
+def _settings(ctx: click.Context, path: Path, name: str) -> tuple[dict[str, Any], Layer]:
     """Return the file's settings by parameter name, and its options of the method."""
     table = read_toml(path)
     known = {
@@ -59,21 +105,106 @@ def _settings(ctx: click.Context, path: Path, name: str) -> tuple[dict[str, Any]
         for long in other.opts
         if long.startswith("--") and long not in _SOURCES
     }
-    options = _options_table(path, table.pop("options", {}))
-    defaults: dict[str, Any] = {}
+    options = table.pop("options", {})
+    if not isinstance(options, dict):
+        raise UsageProblem(f"`options` in `{path}` must be a table", "write `[options]` above them")
+    settings: dict[str, Any] = {}
     for key, value in table.items():
         if (target := known.get(key.replace("_", "-"))) is None:
             wrong = unknown("key", key, [*known, "options"])
             raise UsageProblem(f"{wrong.message} in `{path}`", wrong.hint)
         if isinstance(value, dict) or (isinstance(value, list) and target.type is not NUMBERS):
             raise UsageProblem(f"`{key}` in `{path}` must be a single value")
-        # As text, so that the option's own type judges it: 3.5 epochs is an error, not 3.
+        # As text, so that the option's own type checks it: 3.5 epochs is an error, not 3.
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        defaults[str(target.name)] = text
-    return defaults, FileOptions(name, defaults.get("method", "").lower() or None, options)
+        settings[str(target.name)] = text
+    options = {key.replace("-", "_"): value for key, value in options.items()}
+    method = settings.get("method", "").lower() or None
+    return settings, Layer(options, name, method)
 
 
-def _options_table(path: Path, table: Any) -> dict[str, Any]:
-    if not isinstance(table, dict):
-        raise UsageProblem(f"`options` in `{path}` must be a table", "write `[options]` above them")
-    return {key.replace("-", "_"): value for key, value in table.items()}
+def method_settings(ctx: click.Context, say: Callable[[str], object]) -> dict[str, Any]:
+    """Merge the method's options; say which of a file's are left out, and why.
+
+    Of a file for another method the options that this one does not have are left out, and with
+    them the attack's objective, which would make this one that. An eps in another norm, and a
+    step size for another ball or number of steps, give way to the defaults.
+
+    Raises:
+        UsageProblem: If one is given twice in the same place, as `--eps` and as `-O eps=...`.
+    """
+    layers = _layers(ctx)
+    for index, layer in enumerate(layers):
+        if layer.file is not None:
+            _drop_other_methods(layer, ctx.params["method"], say)
+            _drop_outdated(layer, _merged(layers[index + 1 :]), say)
+    return _merged(layers)
+
+
+def _merged(layers: list[Layer]) -> dict[str, Any]:
+    return {key: value for layer in layers for key, value in layer.options.items()}
+
+
+def _layers(ctx: click.Context) -> list[Layer]:
+    """Return the sources, the lowest first."""
+    source = ctx.get_parameter_source
+    layers = [ctx.meta[key] for key in (_PRESET, _CONFIG) if key in ctx.meta]
+    if layers:
+        # Those that do not stand under `[options]`; a preset has none.
+        table = ctx.default_map or {}
+        above = {key: table[key] for key in _FLAGS if key in table}
+        layers[-1].options = _once(above, layers[-1].options)
+    for level in (ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE):
+        named = {key: ctx.params[key] for key in _FLAGS if source(key) is level}
+        pairs = dict(ctx.params["option"]) if source("option") is level else {}
+        layers.append(Layer(_once(named, pairs)))
+    return layers
+
+
+def _once(named: Mapping[str, Any], pairs: Mapping[str, Any]) -> dict[str, Any]:
+    if twice := sorted(named.keys() & pairs.keys()):
+        flag = "--" + twice[0].replace("_", "-")
+        raise UsageProblem(f"`{twice[0]}` is given twice, by `{flag}` and among the options")
+    return {**named, **pairs}
+
+
+def _drop_other_methods(layer: Layer, method: str, say: Callable[[str], object]) -> None:
+    """Remove what belongs to the method of the file, if that is another one."""
+    if layer.method is None or layer.method == method:
+        return
+    from ..methods import options_of
+
+    known = options_of(method, {}, {}, None)
+    if others := [key for key in layer.options if key not in known or key == _IDENTITY]:
+        for key in others:
+            del layer.options[key]
+        say(f"{layer.file} is for `{layer.method}`; ignored for `{method}`: {', '.join(others)}")
+
+
+def _drop_outdated(layer: Layer, above: Mapping[str, Any], say: Callable[[str], object]) -> None:
+    """Remove what belongs to a ball, or a number of steps, that a higher source has changed."""
+    # A radius without a norm is one of linf.
+    lower = {"norm": "linf", **layer.options}
+    changed = {
+        key
+        for key in ("norm", "eps", "attack_steps")
+        if key in above and key in lower and _value(above[key]) != _value(lower[key])
+    }
+    outdated = [
+        key
+        for key, on in _DEPENDS.items()
+        if key in layer.options and key not in above and changed.intersection(on)
+    ]
+    if outdated:
+        for key in outdated:
+            del layer.options[key]
+        others = " and ".join(sorted(changed))
+        say(f"{layer.file} has another {others}; set to the default: {', '.join(outdated)}")
+
+
+def _value(given: object) -> object:
+    """Read what may be text or number, as 8/255."""
+    try:
+        return parse_number(str(given))
+    except ValueError:
+        return str(given)

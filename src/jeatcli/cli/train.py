@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,19 +15,68 @@ import click
 from ..core.models import ARCHITECTURES
 from ..methods import METHODS
 from ..runtime import launch
+from ..settings import declared
 from ..training import presets
-from ..training.config_file import to_toml
-from ..training.resolve import resolve
-from ..training.settings import TrainConfig
+from ..training.resolve import resolve, to_toml
+from ..training.settings import (
+    DATA,
+    MACHINE,
+    METHOD,
+    MODEL,
+    OPTIMISATION,
+    OUTPUT,
+    MethodOptions,
+    TrainConfig,
+)
 from . import output
 from . import terminal as ui
-from .method_settings import method_settings
-from .options import Command
-from .train_options import train_options
+from .config_layers import layer_options, method_settings
+from .from_settings import options_of
+from .options import Command, F, combine, data_dir, device, option, output_options
 from .types import datasets
 
 # Seconds within which a signal comes again that was sent once.
 _ECHO = 5.0
+
+
+def _of(*sections: str) -> Callable[[F], F]:
+    """Take the settings under these headings."""
+    settings = declared(TrainConfig).items()
+    return options_of(
+        TrainConfig, only=[name for name, (about, _) in settings if about.section in sections]
+    )
+
+
+train_options = combine(
+    _of(METHOD),
+    layer_options,
+    _of(MODEL),
+    _of(DATA),
+    data_dir,
+    options_of(MethodOptions),
+    _of(OPTIMISATION),
+    _of(MACHINE),
+    device,
+    option(
+        MACHINE,
+        "--profile",
+        help="Profile a few steps: print a table, and write a trace into the run",
+        is_flag=True,
+    ),
+    option(
+        OUTPUT,
+        "-o",
+        "--out",
+        help="The run: a name, or a path with a slash",
+        type=str,
+        metavar="RUN",
+        shown="DATASET-METHOD-ARCH",
+    ),
+    option(OUTPUT, "--force", help="Start over; an old run is kept as NAME~1", is_flag=True),
+    option(OUTPUT, "--dry-run", help="Print the resolved settings as TOML and exit", is_flag=True),
+    _of(OUTPUT),
+    output_options,
+)
 
 
 @click.command(
@@ -71,9 +119,8 @@ def command(
       jeat train -c runs/jeat/config.toml --seed 1 -o runs/jeat-seed-1
     """
     terminal = ui.open_terminal(quiet, verbose)
-    own = {each.name for each in fields(TrainConfig)} - {"options"}
-    said = {key: value for key, value in given.items() if key in own}
-    config = resolve(said | {"options": method_settings(ctx, terminal.say)})
+    settings = {name: given[name] for name in declared(TrainConfig)}
+    config = resolve(settings | {"options": method_settings(ctx, terminal.say)})
     if dry_run:
         output.write(to_toml(config).removesuffix("\n"))
         return

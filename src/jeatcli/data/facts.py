@@ -20,7 +20,7 @@ class DatasetFacts:
         mean, std: Per-channel statistics of the training pixels in [0, 1]. Two true standard
             deviations circulate for CIFAR-10; this is the one over all pixels.
         eps: The customary radius by norm, in the [0, 1] pixel scale.
-        augment: Whether random crops and flips keep the label (not so for digits).
+        augment: The augmentation that keeps the label, one of `AUGMENTATIONS`.
         defaults: Training and method settings that suit this data set.
     """
 
@@ -30,9 +30,13 @@ class DatasetFacts:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     eps: Mapping[str, float]
-    augment: bool
+    augment: str
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
+
+# What may be done to training images at random. `crop4+flip` shifts by 4 pixels whatever the size
+# of the images, as version 0.1.0 did with those of a folder.
+AUGMENTATIONS = ("none", "crop", "flip", "crop+flip", "crop4+flip")
 
 _COLOUR_EPS = {"linf": 8 / 255, "l2": 0.5}
 _PHOTOS: dict[str, Any] = {"arch": "wrn-28-10", "val_split": 1000}
@@ -78,7 +82,7 @@ DATASETS: dict[str, DatasetFacts] = {
         (0.4914, 0.4822, 0.4465),
         (0.2470, 0.2435, 0.2616),
         _COLOUR_EPS,
-        True,
+        "crop+flip",
         _PHOTOS,
     ),
     "cifar100": DatasetFacts(
@@ -88,7 +92,7 @@ DATASETS: dict[str, DatasetFacts] = {
         (0.5071, 0.4865, 0.4409),
         (0.2673, 0.2564, 0.2762),
         _COLOUR_EPS,
-        True,
+        "crop+flip",
         _PHOTOS,
     ),
     "svhn": DatasetFacts(
@@ -98,7 +102,7 @@ DATASETS: dict[str, DatasetFacts] = {
         (0.4377, 0.4438, 0.4728),
         (0.1980, 0.2010, 0.1970),
         _COLOUR_EPS,
-        False,
+        "none",
         _PHOTOS,
     ),
     "mnist": DatasetFacts(
@@ -108,7 +112,7 @@ DATASETS: dict[str, DatasetFacts] = {
         (0.1307,),
         (0.3081,),
         {"linf": 0.3, "l2": 2.0},
-        False,
+        "none",
         _GLYPHS,
     ),
     "fashion-mnist": DatasetFacts(
@@ -118,7 +122,7 @@ DATASETS: dict[str, DatasetFacts] = {
         (0.2860,),
         (0.3530,),
         {"linf": 0.1, "l2": 1.5},
-        False,
+        "none",
         _GLYPHS,
     ),
     "digits": DatasetFacts(
@@ -128,7 +132,7 @@ DATASETS: dict[str, DatasetFacts] = {
         (0.3053,),
         (0.3755,),
         {"linf": 0.15, "l2": 0.6},
-        False,
+        "none",
         _GLYPHS
         | {
             "epochs": 30,

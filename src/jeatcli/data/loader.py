@@ -11,12 +11,13 @@ from ..core.rng import mix
 from ..errors import UsageProblem
 from .images import Images, to_unit_range
 
-# Pixels by which a crop may be shifted in each direction, the custom on CIFAR (He et al. 2016).
-CROP = 4
+# A crop may be shifted by this part of the image's side in each direction: by 4 pixels of CIFAR's
+# 32, as is the custom (He et al. 2016).
+CROP = 1 / 8
 
 
 class Loader:
-    """Training batches in a new order each epoch, cropped and flipped if `augment`.
+    """Training batches in a new order each epoch, augmented as `augment` says.
 
     Order and augmentation are functions of the seed, the epoch and the place in the epoch
     alone, drawn on the CPU: a resumed run sees what the uninterrupted one would have seen, on
@@ -25,7 +26,7 @@ class Loader:
     Args:
         images: The training set.
         batch_size: Images a step, of all processes together.
-        augment: Whether to crop and flip.
+        augment: One of `facts.AUGMENTATIONS`.
         seed: The run's.
         part: Which part of each batch this process has, and how many parts there are.
 
@@ -38,7 +39,7 @@ class Loader:
         images: Images,
         batch_size: int,
         *,
-        augment: bool,
+        augment: str,
         seed: int,
         part: tuple[int, int] = (0, 1),
     ) -> None:
@@ -52,7 +53,9 @@ class Loader:
                 f"batches of {self.batch_size} images cannot be shared by {self.parts} processes",
                 f"use a `--batch-size` that {self.parts} divides",
             )
-        self.augment = augment
+        self.flip = augment.endswith("flip")
+        side = 32 if augment.startswith("crop4") else min(images.shape[1:])
+        self.shift = round(CROP * side) if augment.startswith("crop") else 0
         self.seed = seed
 
     def __len__(self) -> int:
@@ -72,25 +75,29 @@ class Loader:
         x, y = self.images.x, self.images.y
         generator = torch.Generator().manual_seed(mix(self.seed, epoch))
         order = torch.randperm(len(x), generator=generator).to(x.device)
-        if self.augment:
-            shifts = torch.randint(2 * CROP + 1, (len(x), 2), generator=generator).to(x.device)
-            flips = torch.randint(2, (len(x),), generator=generator).bool().to(x.device)
+        shifts, flips = torch.zeros(len(x), 2, dtype=torch.int64), torch.zeros(len(x)).bool()
+        if self.shift:
+            size = 2 * self.shift + 1
+            shifts = torch.randint(size, (len(x), 2), generator=generator) - self.shift
+        if self.flip:
+            flips = torch.randint(2, (len(x),), generator=generator).bool()
+        shifts, flips = shifts.to(x.device), flips.to(x.device)
         for batch in range(start, len(self)):
             first = batch * self.batch_size + self.part * self.share
             part = slice(first, first + self.share)
             chosen = order[part]
             pixels = x[chosen]
-            if self.augment:
+            if self.shift or self.flip:
                 pixels = crop_and_flip(pixels, shifts[part], flips[part])
             yield to_unit_range(pixels), y[chosen]
 
 
 def crop_and_flip(x: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
-    """Cut one window from each image as reflected by four pixels at its borders, and mirror some.
+    """Cut one window from each image as reflected at its borders, and mirror some.
 
     Args:
         x: Images (b, C, H, W).
-        shifts: Upper left corner of each window, rows and columns 0..8, int64 (b, 2).
+        shifts: Upper left corner of each window, row and column, int64 (b, 2).
         flips: Which windows are mirrored left to right, bool (b,).
     """
     batch, channels, height, width = x.shape
@@ -104,7 +111,7 @@ def crop_and_flip(x: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
 
 def _window(shift: Tensor, side: int) -> Tensor:
     """Return which of `side` pixels each place of the shifted window shows, int64 (b, side)."""
-    place = torch.arange(side, device=shift.device) + shift[:, None] - CROP
+    place = torch.arange(side, device=shift.device) + shift[:, None]
     last = side - 1
     # A triangle wave: 0 1 .. last .. 1 0 1 .., so that small images are reflected repeatedly.
     return last - (place.remainder(2 * last) - last).abs() if last else torch.zeros_like(place)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import JeatError
+from ..errors import JeatError, UsageProblem
 
 # A full disk, a used-up quota, a limit on the size of files.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -16,11 +16,25 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def _place(variable: str, kind: str, *below: str) -> Path:
     if value := os.environ.get(variable):
-        return Path(value).expanduser()
+        return expand(value)
     import platformdirs
 
     root = platformdirs.user_data_dir if kind == "data" else platformdirs.user_cache_dir
     return Path(root("jeat", appauthor=False)).joinpath(*below)
+
+
+def expand(path: str | Path) -> Path:
+    """Return a path with `~` and `~NAME` replaced by the home directories they stand for.
+
+    Raises:
+        UsageProblem: If there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageProblem(
+            f"there is no home directory for `{path}`", "write the path in full"
+        ) from None
 
 
 def runs_dir() -> Path:
@@ -36,7 +50,7 @@ def cache_dir() -> Path:
 def data_dir(given: Path | str | None = None) -> Path:
     """Return the directory of the data sets: `given`, `JEAT_DATA_DIR`, or below the cache."""
     if given is not None:
-        return Path(given).expanduser()
+        return expand(given)
     if "JEAT_DATA_DIR" in os.environ:
         return _place("JEAT_DATA_DIR", "cache")
     return cache_dir() / "data"

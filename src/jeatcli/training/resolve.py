@@ -1,47 +1,20 @@
-"""The defaults of a training run, and how they are laid over one another."""
+"""The defaults of a training run, how they are laid over one another, and its TOML file."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from ..data.facts import dataset_facts
-from ..errors import unknown
+from ..errors import UsageProblem, unknown
+from ..runtime.files import expand
 from .settings import TrainConfig
 
-_BASE: dict[str, Any] = {
-    "method": "jeat",
-    "dataset": "cifar10",
-    "arch": "small",
-    "norm_layer": "batch",
-    "activation": "relu",
-    "epochs": 100,
-    "max_steps": 0,
-    "batch_size": 128,
-    "optimizer": "sgd",
-    "lr": 0.1,
-    "schedule": "one-cycle",
-    "milestones": (0.5, 0.75),
-    "lr_decay": 0.1,
-    "warmup": 0.1,
-    "weight_decay": 5e-4,
-    "decay_norms": False,
-    "momentum": 0.9,
-    "grad_clip": 0.0,
-    "ema": 0.999,
-    "precision": "auto",
-    "compile": False,
-    "seed": 0,
-    "limit": 0,
-    "val_split": 0,
-    "sample_every": 5,
-    "eval_every": 5,
-    "save_every": 300,
-    "retries": 3,
-}
-
+_FIELDS = {each.name: each.default for each in fields(TrainConfig)}
+_BASE = {name: default for name, default in _FIELDS.items() if name != "options"}
 
 _SMALL: dict[str, Any] = {
     "norm_layer": "none",
@@ -58,9 +31,8 @@ _SMALL: dict[str, Any] = {
     "chain_start": "gaussian",
 }
 
-
-# Chains need the function that training sees, hence no batch statistics, and a smooth one
-# (Grathwohl et al. 2020); their gradients are the ones that run away.
+# SGLD needs the same function as training, hence no batch statistics, and a smooth one
+# (Grathwohl et al. 2020); its gradients are the ones that diverge.
 _CHAINED: dict[str, Any] = {
     "norm_layer": "none",
     "activation": "silu",
@@ -77,10 +49,10 @@ def defaults(method: str, dataset: str, arch: str | None = None) -> dict[str, An
     from ..methods import has_chain
 
     facts = dataset_facts(dataset)
-    of_dataset = dict(facts.defaults) if facts else {}
+    of_dataset = {"augment": facts.augment, **facts.defaults} if facts else {}
     arch = arch or of_dataset.get("arch", _BASE["arch"])
     if arch != of_dataset.get("arch"):
-        # A rate suits a network and its optimiser, whichever the images.
+        # A learning rate suits a network and its optimiser, whatever the images.
         of_dataset.pop("lr", None)
     of_method = _CHAINED if has_chain(method) else {}
     of_arch = _SMALL if arch == "small" else {}
@@ -99,18 +71,77 @@ def resolve(given: Mapping[str, Any]) -> TrainConfig:
     """
     from ..methods import options_of
 
-    said = {key: value for key, value in given.items() if value is not None}
-    known = [each.name for each in fields(TrainConfig)]
-    for key in said:
-        if key not in known:
-            raise unknown("setting", key, known)
-    method, dataset = said.get("method", _BASE["method"]), said.get("dataset", _BASE["dataset"])
+    explicit = {key: value for key, value in given.items() if value is not None}
+    for key in explicit:
+        if key not in _FIELDS:
+            raise unknown("setting", key, _FIELDS)
+    method = str(explicit.get("method", _BASE["method"]))
+    dataset = str(explicit.get("dataset", _BASE["dataset"]))
     if dataset.startswith("folder:"):
-        # Another working directory has other images at a relative path.
-        place = Path(dataset.removeprefix("folder:")).expanduser().absolute()
-        dataset = said["dataset"] = f"folder:{place}"
-    table = defaults(method, dataset, said.get("arch"))
-    options = options_of(method, said.pop("options", {}), table, dataset_facts(dataset))
-    settings = {key: table[key] for key in known if key in table} | said
-    settings["milestones"] = tuple(settings["milestones"])
-    return TrainConfig(**settings, options=options)
+        # In another working directory a relative path would name other images.
+        path = expand(dataset.removeprefix("folder:")).absolute()
+        dataset = explicit["dataset"] = f"folder:{path}"
+    table = defaults(method, dataset, explicit.get("arch"))
+    options = options_of(method, explicit.pop("options", {}), table, dataset_facts(dataset))
+    return TrainConfig(**{key: table[key] for key in _BASE} | explicit, options=options)
+
+
+def to_toml(config: TrainConfig) -> str:
+    """Write a configuration as TOML that `jeat train -c` reads."""
+    settings = asdict(config)
+    options = settings.pop("options")
+    lines = [f"{key} = {_toml_value(value)}" for key, value in settings.items()]
+    lines += ["", "[options]"]
+    lines += [f"{key} = {_toml_value(value)}" for key, value in options.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(repr, value))}]"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return repr(value)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read the settings in a TOML file.
+
+    Raises:
+        UsageProblem: If it cannot be read or is not TOML, naming the line.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as problem:
+        raise UsageProblem(f"cannot read `{path}`: {problem}", "check the path") from problem
+    # Nesting and digits without end are errors of other kinds than TOML's own.
+    except (ValueError, RecursionError) as problem:
+        raise UsageProblem(
+            f"`{path}` is not valid TOML: {problem}",
+            "correct it, or start from what `jeat train --dry-run` prints",
+        ) from problem
+    return _upgraded(table)
+
+
+def _upgraded(table: dict[str, Any]) -> dict[str, Any]:
+    """Add what version 0.1.0, which wrote every setting, did without saying so."""
+    old = "augment" not in table and table.keys() >= _FIELDS.keys() - {"augment"}
+    if old and str(table["dataset"]).startswith("folder:"):
+        return {**table, "augment": "crop4+flip"}
+    return table
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Read the `config.toml` of a run.
+
+    Raises:
+        UsageProblem: If it is not there or something in it is wrong, naming the file.
+    """
+    settings = read_toml(path)
+    try:
+        return resolve(settings)
+    except UsageProblem as problem:
+        raise UsageProblem(f"{problem.message} in `{path}`", problem.hint) from problem

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import Any
 
 from ..checkpoints import runs
 from ..errors import JeatError
-from ..runtime.files import write_atomic
+from ..runtime.files import expand, write_atomic
 from ..runtime.progress import SILENT, Reporter
-from .config_file import read_config, to_toml
+from .resolve import read_config, to_toml
 from .settings import TrainConfig, differing
 
 
@@ -21,7 +21,7 @@ def run_name(config: TrainConfig) -> str:
     """Return the name of a run that was given none."""
     dataset = config.dataset
     if dataset.startswith("folder:"):
-        dataset = Path(dataset.removeprefix("folder:")).expanduser().resolve().name
+        dataset = expand(dataset.removeprefix("folder:")).resolve().name
     return f"{dataset}-{config.method}-{config.arch}".replace(".", "_")
 
 
@@ -39,12 +39,8 @@ def compare(folder: Path, config: TrainConfig) -> TrainConfig:
             "name another place with `-o`, or move it aside and start there with `--force`",
         )
     theirs = read_config(folder / runs.CONFIG_FILE)
-    if keys := differing(config, theirs):
-        raise JeatError(
-            f"`{folder}` is a run with another {_list(keys)}",
-            f"go on with it by `jeat train -c {folder}/config.toml -o {folder}`, "
-            "start another with `-o NAME`, or start this one over with `--force`",
-        )
+    if values := differing(config, theirs):
+        raise _other_run(folder, values)
     return replace(config, precision=theirs.precision)
 
 
@@ -53,8 +49,23 @@ def _anything_in(folder: Path) -> bool:
     return folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir())
 
 
-def _list(keys: Sequence[str]) -> str:
-    return ", ".join(f"`{key}`" for key in keys)
+def _other_run(folder: Path, values: Mapping[str, tuple[Any, Any]]) -> JeatError:
+    """Say which settings differ, with both values, and what can be done."""
+    asked, there = (
+        ", ".join(f"{key}={_shown(pair[side])}" for key, pair in values.items()) for side in (0, 1)
+    )
+    new = "start a new run with `-o NAME`"
+    if "epochs" in values or "max_steps" in values:
+        new += " (the schedule of this one ends with its epochs, so it cannot be made longer)"
+    return JeatError(
+        f"`{folder}` is a run with other settings: it has {there}, not {asked}",
+        f"{new}, continue this one with `jeat train -c {folder}/config.toml -o {folder}`, "
+        "or start it over with `--force`",
+    )
+
+
+def _shown(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
 def set_aside(folder: Path) -> None:

@@ -1,97 +1,208 @@
-"""Every setting of a training run and its default, in one place.
+"""Every setting of a training run: its default, bounds, help and option, declared once.
 
-A default may depend on the method, the architecture and the data set; the tables are laid over
-one another in that order, and what the user says lies on top.
+The defaults here are the lowest layer: `resolve` lays those of the method, the network and the
+data set over them.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from ..errors import UsageProblem, unknown
+from ..catalogue import Catalogue, Entry
+from ..core.models import ACTIVATIONS, NORM_LAYERS
+from ..core.threat import NORMS
+from ..data.facts import AUGMENTATIONS
+from ..errors import UsageProblem
+from ..settings import Settings, setting
+
+OPTIMIZERS = Catalogue(
+    "optimizer",
+    {
+        "sgd": Entry("SGD with Nesterov momentum", "jeatcli.training.trainer:sgd"),
+        "heavy-ball": Entry("SGD with plain momentum", "jeatcli.training.trainer:heavy_ball"),
+        "adamw": Entry("AdamW", "jeatcli.training.trainer:adamw"),
+    },
+)
+SCHEDULES = Catalogue(
+    "schedule",
+    {
+        "one-cycle": Entry("linear, to zero", "jeatcli.training.trainer:one_cycle"),
+        "cosine": Entry("half a cosine, to zero", "jeatcli.training.trainer:cosine"),
+        "multi-step": Entry("in steps, at the milestones", "jeatcli.training.trainer:multi_step"),
+        "constant": Entry("constant", "jeatcli.training.trainer:constant"),
+    },
+)
+PRECISIONS = ("auto", "fp32", "bf16")
+
+# The headings of the help.
+METHOD, MODEL, DATA = "Method", "Model", "Data"
+OPTIMISATION, MACHINE, OUTPUT = "Optimisation", "Machine", "Output"
+_model, _data = partial(setting, section=MODEL), partial(setting, section=DATA)
+_optimise = partial(setting, section=OPTIMISATION)
+_machine, _output = partial(setting, section=MACHINE), partial(setting, section=OUTPUT)
+_attack = partial(setting, section="Attack (methods with an inner attack)")
+_sgld = partial(setting, section="SGLD (methods with a chain)")
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Settings):
     """Every setting of a training run; `resolve` fills in the defaults.
 
-    Args:
-        method: A file of `methods/`.
-        dataset: A key of `datasets.DATASETS`, or `folder:PATH`.
-        arch: Name of a network.
-        norm_layer: `batch`, `group` or `none`.
-        activation: `relu` or `silu`.
-        epochs: Passes over the training images.
-        max_steps: End after so many steps, be it within an epoch; 0 for no such end.
-        batch_size: Images a step.
-        optimizer: `sgd` (Nesterov momentum), `heavy-ball` (plain momentum) or `adamw`.
-        lr: Highest learning rate.
-        schedule: `one-cycle`, `cosine`, `multi-step` or `constant`.
-        milestones, lr_decay: Of `multi-step`: shares of the run after which the rate is
-            multiplied.
-        warmup: Share of the run over which the rate rises from zero.
-        weight_decay: Of weights.
-        decay_norms: Whether biases and normalisation layers decay too.
-        momentum: Of SGD, or Adam's first beta.
-        grad_clip: Largest norm of the gradient; 0 for none.
-        ema: Decay of the average of the weights that is saved; 0 for none.
-        precision: `auto`, `fp32` or `bf16`, of the network's inside.
-        compile: Whether `torch.compile` makes the network quicker, at the cost of the start.
-        seed: Of everything random.
-        limit: Use the first so many training images; 0 for all.
-        val_split: Training images that are held out, to choose the best state by.
-        sample_every, eval_every: Epochs between sample grids, and between evaluations.
-        save_every: Seconds between saves of the state within an epoch.
-        retries: How often a run that diverged goes back to its last good state.
-        options: The method's own settings.
+    `options` holds the method's own settings.
+
+    Raises:
+        UsageProblem: If a value is out of bounds, or two do not go together.
     """
 
-    method: str
-    dataset: str
-    arch: str
-    norm_layer: str
-    activation: str
-    epochs: int
-    max_steps: int
-    batch_size: int
-    optimizer: str
-    lr: float
-    schedule: str
-    milestones: tuple[float, ...]
-    lr_decay: float
-    warmup: float
-    weight_decay: float
-    decay_norms: bool
-    momentum: float
-    grad_clip: float
-    ema: float
-    precision: str
-    compile: bool
-    seed: int
-    limit: int
-    val_split: int
-    sample_every: int
-    eval_every: int
-    save_every: int
-    retries: int
+    method: str = setting(
+        "jeat", "Training objective; listed below", section=METHOD, kind="method", metavar="METHOD"
+    )
+    dataset: str = _data(
+        "cifar10", "Training data; listed below", kind="dataset", metavar="DATASET"
+    )
+    arch: str = _model(
+        "small", "Network; listed below", kind="arch", metavar="ARCH", shown="by data set"
+    )
+    norm_layer: str = _model(
+        "batch",
+        "Normalisation: batch, group or none; use none with SGLD, as it mixes no images",
+        choices=NORM_LAYERS,
+        metavar="LAYER",
+        shown="by method",
+    )
+    activation: str = _model(
+        "relu", "Nonlinearity; use silu with SGLD", choices=ACTIVATIONS, shown="by method"
+    )
+    augment: str = _data(
+        "none",
+        "Augmentation: none, crop (shifts by up to an eighth), flip (mirrors) or crop+flip",
+        choices=AUGMENTATIONS,
+        metavar="AUGMENT",
+        shown="crop+flip for CIFAR, else none",
+    )
+    epochs: int = _optimise(
+        100, "Passes over the training images", low=1, high=1e6, metavar="N", shown="by data set"
+    )
+    max_steps: int = _optimise(0, "Stop after N steps (0: no limit)", low=0, high=1e12, metavar="N")
+    batch_size: int = _optimise(
+        128,
+        "Images per step",
+        flags=("-b", "--batch-size"),
+        low=1,
+        high=1e6,
+        metavar="N",
+        shown="by method",
+    )
+    optimizer: str = _optimise(
+        "sgd",
+        "Optimiser: sgd (Nesterov momentum), heavy-ball (plain momentum) or adamw",
+        choices=OPTIMIZERS,
+        metavar="OPTIMIZER",
+        shown="by method",
+    )
+    lr: float = _optimise(
+        0.1, "Peak learning rate", above=0, high=1e3, metavar="FLOAT", shown="by method"
+    )
+    schedule: str = _optimise(
+        "one-cycle",
+        "Learning-rate schedule: one-cycle, cosine, multi-step or constant",
+        choices=SCHEDULES,
+        metavar="SCHEDULE",
+    )
+    milestones: tuple[float, ...] = _optimise(
+        (0.5, 0.75),
+        "Fractions of the run at which multi-step decays the learning rate",
+        metavar="SHARES",
+        shown="0.5,0.75",
+    )
+    lr_decay: float = _optimise(
+        0.1, "Factor of each decay of multi-step", low=0, high=1, metavar="FLOAT"
+    )
+    warmup: float = _optimise(
+        0.1,
+        "Fraction of the run over which the learning rate rises from zero",
+        low=0,
+        high=1,
+        metavar="SHARE",
+    )
+    weight_decay: float = _optimise(
+        5e-4, "Weight decay", low=0, high=1e3, metavar="FLOAT", shown="by method"
+    )
+    decay_norms: bool = _optimise(
+        False,
+        "Decay biases and normalisation layers too",
+        flags=("--decay-norms/--no-decay-norms",),
+        shown="no",
+    )
+    momentum: float = _optimise(
+        0.9, "Momentum of SGD, or the first beta of AdamW", low=0, high=0.9999, metavar="FLOAT"
+    )
+    grad_clip: float = _optimise(
+        0.0, "Maximum gradient norm (0: no limit)", low=0, metavar="FLOAT", shown="by method"
+    )
+    ema: float = _optimise(
+        0.999,
+        "Decay of the moving average of the weights, which is saved (0: no average)",
+        low=0,
+        high=0.999999,
+        metavar="FLOAT",
+        shown="by architecture",
+    )
+    precision: str = _machine(
+        "auto",
+        "Compute precision of the network; energies and losses stay in fp32",
+        choices=PRECISIONS,
+    )
+    compile: bool = _machine(
+        False,
+        "Compile the network: a slow start, then faster steps",
+        flags=("--compile/--no-compile",),
+        shown="no",
+    )
+    seed: int = _optimise(0, "Seed of all random numbers", low=0, metavar="N")
+    limit: int = _data(
+        0, "Train on the first N images only (0: all)", low=0, high=1e12, metavar="N"
+    )
+    val_split: int = _data(
+        0,
+        "Training images held out, to keep the weights that are most robust on them",
+        low=0,
+        high=1e12,
+        metavar="N",
+        shown="by data set",
+    )
+    sample_every: int = _output(
+        5, "Epochs between grids of samples (0: none)", low=0, high=1e6, metavar="EPOCHS"
+    )
+    eval_every: int = _output(
+        5, "Epochs between evaluations (0: none)", low=0, high=1e6, metavar="EPOCHS"
+    )
+    save_every: int = _output(
+        300,
+        "Seconds between saves of the state within an epoch",
+        low=1,
+        high=1e6,
+        metavar="SECONDS",
+    )
+    retries: int = _optimise(
+        3,
+        "How often a run that diverged returns to its last good state",
+        low=0,
+        high=100,
+        metavar="N",
+    )
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise unknown(name.replace("_", " "), getattr(self, name), choices)
-        for name, (least, most) in _RANGES.items():
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and least <= value <= most):
-                raise UsageProblem(f"{name} must be between {least:g} and {most:g}, not {value}")
+        super().__post_init__()
         if not all(0 < low < high < 1 for low, high in pairwise((1e-9, *self.milestones))):
             raise UsageProblem(
                 f"milestones must rise from 0 to 1, not {', '.join(map(str, self.milestones))}",
-                "give shares of the run, such as `--milestones 0.5,0.75`",
+                "give fractions of the run, such as `--milestones 0.5,0.75`",
             )
         buffer = self.options.get("buffer_size", self.batch_size)
         if buffer < self.batch_size:
@@ -101,47 +212,76 @@ class TrainConfig:
             )
 
 
-OPTIMIZERS = ("sgd", "heavy-ball", "adamw")
-SCHEDULES = ("one-cycle", "cosine", "multi-step", "constant")
-_CHOICES = {
-    "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
-    "precision": ("auto", "fp32", "bf16"),
-    "norm_layer": ("batch", "group", "none"),
-    "activation": ("relu", "silu"),
-}
-_RANGES: dict[str, tuple[float, float]] = {
-    "epochs": (1, 1e6),
-    "max_steps": (0, 1e12),
-    "batch_size": (1, 1e6),
-    "lr": (0, 1e3),
-    "lr_decay": (0, 1),
-    "warmup": (0, 1),
-    "weight_decay": (0, 1e3),
-    "momentum": (0, 0.9999),
-    "grad_clip": (0, math.inf),
-    "ema": (0, 0.999999),
-    "limit": (0, 1e12),
-    "val_split": (0, 1e12),
-    "sample_every": (0, 1e6),
-    "eval_every": (0, 1e6),
-    "save_every": (1, 1e6),
-    "retries": (0, 100),
-}
+@dataclass(frozen=True)
+class MethodOptions(Settings):
+    """Options of the methods that have a flag of their own besides `-O KEY=VALUE`."""
 
-# What changes how a run is watched, but not what it computes.
+    norm: str | None = _attack(
+        None, "Norm of the ball around an image", choices=NORMS, shown="linf"
+    )
+    eps: float | None = _attack(
+        None,
+        "Radius of the ball, pixels in [0, 1]: 8/255 or 0.03",
+        low=0,
+        metavar="FRACTION",
+        shown="by data set",
+    )
+    attack_steps: int | None = _attack(
+        None,
+        "Gradient steps; 1 is the single-step attack with a random start",
+        low=1,
+        metavar="N",
+        shown="by architecture",
+    )
+    attack_step_size: float | None = _attack(
+        None,
+        "Step size, pixels in [0, 1]",
+        above=0,
+        metavar="FRACTION",
+        shown="2.5 eps / steps",
+    )
+    sgld_steps: int | None = _sgld(
+        None, "SGLD steps per batch", low=0, metavar="N", shown="by architecture"
+    )
+    sgld_step_size: float | None = _sgld(
+        None,
+        "Factor of the energy's gradient, pixels in [0, 1]; JEM's 1 in [-1, 1] is 0.25 here",
+        low=0,
+        metavar="FLOAT",
+        shown="0.25",
+    )
+    sgld_noise: float | None = _sgld(
+        None,
+        "Standard deviation of the noise of a step; JEM's 0.01 is 0.005 here",
+        low=0,
+        metavar="FLOAT",
+        shown="0.005",
+    )
+    buffer_size: int | None = _sgld(
+        None, "Images in the replay buffer", low=1, metavar="N", shown="by data set"
+    )
+    reinit: float | None = _sgld(
+        None,
+        "Probability of restarting a chain",
+        low=0,
+        high=1,
+        metavar="SHARE",
+        shown="0.05",
+    )
+
+
+# Settings that do not change what a run computes.
 WATCHING = ("sample_every", "eval_every", "save_every", "retries")
 
 
-def differing(ours: TrainConfig, theirs: TrainConfig) -> list[str]:
-    """Name the settings, other than how a run is watched, in which two configurations differ."""
-    keys = []
+def differing(ours: TrainConfig, theirs: TrainConfig) -> dict[str, tuple[Any, Any]]:
+    """Return the settings that make two runs different, each with its values in both."""
+    values = {}
     for each in fields(TrainConfig):
-        mine, other = getattr(ours, each.name), getattr(theirs, each.name)
-        if each.name == "options":
-            keys += [key for key in {**mine, **other} if mine.get(key) != other.get(key)]
-        elif each.name == "precision":
-            keys += ["precision"] if mine not in (other, "auto") else []
-        elif each.name not in WATCHING and mine != other:
-            keys.append(each.name)
-    return sorted(keys)
+        if each.name not in (*WATCHING, "options"):
+            values[each.name] = getattr(ours, each.name), getattr(theirs, each.name)
+    for key in {**ours.options, **theirs.options}:
+        values[key] = ours.options.get(key), theirs.options.get(key)
+    if ours.precision == "auto":
+        del values["precision"]
+    return {key: values[key] for key in sorted(values) if values[key][0] != values[key][1]}

@@ -79,10 +79,9 @@ class Stage:
             torch.default_generator.manual_seed(mix(config.seed, 0))
             classifier = network(meta).to(self.device)
         classifier.autocast = devices.autocast_type(config.precision, self.device)
-        augment = self.facts is None or self.facts.augment
         part = (self.ranks.rank, self.ranks.size)
         loader = loader_module.Loader(
-            self.images, config.batch_size, augment=augment, seed=config.seed, part=part
+            self.images, config.batch_size, augment=config.augment, seed=config.seed, part=part
         )
         trainer = Trainer(config, classifier, self._method(), loader, self.ranks)
         if config.compile:

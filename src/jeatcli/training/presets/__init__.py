@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import unknown
-from ..config_file import read_toml
+from ..resolve import read_toml
 
 _HERE = Path(__file__).parent
 
