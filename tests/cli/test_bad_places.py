@@ -15,6 +15,7 @@ import pytest
 from helpers.cli import (
     EXECUTABLE,
     STANDARD,
+    done,
     environment,
     here,
     refused,
@@ -155,7 +156,7 @@ def test_a_full_disk_while_saving_pictures(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / arguments[-1]).write_text("the one of yesterday")
+    done(*arguments, "--seed", 1)
     with untouched(tmp_path), disk_of(500):
         said = here(*arguments)
     refused(said, 1, f"cannot write `{arguments[-1]}`", "Hint: free some space and run it again")
@@ -166,12 +167,13 @@ def test_a_full_disk_keeps_the_images_that_are_drawn(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     archive = tmp_path / "arrays.npz"
-    archive.write_text("the one of yesterday")
+    done("sample", "-n", 2, "--steps", 1, "--seed", 1, "-o", "arrays.npz")
+    yesterday = archive.read_bytes()
     ask = ("sample", "-n", 64, "--steps", 1, "-o", "arrays.npz")
     with disk_of(500):
         said = here(*ask)
     refused(said, 1, "cannot write `arrays.npz`", "Hint: free some space and run it again")
-    assert archive.read_text() == "the one of yesterday"
+    assert archive.read_bytes() == yesterday
     assert here(*ask).exit_code == 0
     assert zipfile.is_zipfile(archive)
     assert not (tmp_path / ".arrays.npz.part").exists()

@@ -14,7 +14,13 @@ from ..checkpoints.naming import told_apart
 from ..errors import Interrupted, JeatError, UsageProblem
 from ..robustness.attacks import summaries
 from ..runtime import launch
-from ..runtime.files import cache_dir, check_writable
+from ..runtime.files import (
+    ATTACK_IMAGES,
+    ATTACK_PLOT,
+    ATTACK_RECORD,
+    cache_dir,
+    check_output,
+)
 from . import output
 from . import terminal as ui
 from .attack_report import as_json_knows_it, report
@@ -169,13 +175,14 @@ def command(
     paths = [resolve(run) for run in runs] or [resolve(None)]
     _fit_together(len(paths), len(eps) or 1, out, settings["images_to"])
     subjects = [_subject(path, out, len(eps) > 1) for path in paths]
-    for file in (out, settings["images_to"], plot):
+    outputs = (
+        (out, ATTACK_RECORD, "-o"),
+        (settings["images_to"], ATTACK_IMAGES, "--save"),
+        (plot, ATTACK_PLOT, "--plot"),
+    )
+    for file, product, name in outputs:
         if file is not None:
-            check_writable(file)
-    if plot is not None:
-        from ..plots.figure import check_path
-
-        check_path(plot)
+            check_output(file, product, name)
     from ..plots.robust_accuracy import plot as draw
     from ..robustness.compare import attack_each
 
@@ -229,7 +236,3 @@ def _fit_together(runs: int, radii: int, out: Path | None, images_to: Path | Non
         raise UsageProblem("`--out` is for one RUN", "each run gets its own `attack.json` anyway")
     if images_to is not None and runs * radii > 1:
         raise UsageProblem("`--save` is for one RUN and one `--eps`", "call it once for each")
-    if images_to is not None and images_to.suffix != ".safetensors":
-        raise UsageProblem(
-            f"`--save` writes safetensors, not `{images_to.name}`", "name a `.safetensors` file"
-        )

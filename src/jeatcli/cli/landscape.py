@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..landscapes import KINDS
-from ..runtime.files import check_writable
+from ..runtime.files import LANDSCAPE_NUMBERS, LANDSCAPE_PICTURE, check_output
 from . import output
 from . import terminal as ui
 from .from_settings import foreign_options
@@ -208,13 +208,13 @@ def command(
     """
     terminal = ui.open_terminal(quiet, verbose)
     from ..checkpoints.runs import resolve, results_dir
-    from ..plots.figure import check_path, check_style
+    from ..plots.figure import check_style
 
     chosen = [resolve(run) for run in runs] or [resolve(None)]
     path = out or results_dir(chosen[0]) / f"{'landscape' if kind == 'contour' else kind}.png"
-    check_path(path)
     check_style(style)
-    check_writable(path)
+    check_output(path, LANDSCAPE_PICTURE)
+    check_output(path.with_suffix(".npz"), LANDSCAPE_NUMBERS)
     from ..landscapes.landscape import energy_landscape, save_numbers
     from ..plots.landscape import draw
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..runtime import launch
-from ..runtime.files import check_writable
+from ..runtime.files import SAMPLE_ARCHIVE, SAMPLE_PICTURE, SAMPLE_TRACE, check_output
 from . import output
 from . import terminal as ui
 from .from_settings import foreign_options
@@ -23,7 +23,14 @@ from .options import (
     run_argument,
     seed,
 )
-from .sample_files import FORMATS, check_pictures, destination, layout_of, name_for
+from .sample_files import (
+    FORMATS,
+    check_pictures,
+    destination,
+    layout_of,
+    name_for,
+    pictures_in,
+)
 from .sampler_options import sampler_options
 from .types import COUNT
 
@@ -153,9 +160,10 @@ def command(
     path = runs.resolve(run)
     home = runs.results_dir(path) / "samples"
     target = destination(out, layout, home, name_for(settings))
-    for file in (target / "000000.png" if layout == "png" else target, trace):
-        if file:
-            check_writable(file)
+    for file in [target] if layout != "png" else pictures_in(target):
+        check_output(file, SAMPLE_ARCHIVE if layout == "npz" else SAMPLE_PICTURE)
+    if trace:
+        check_output(trace, SAMPLE_TRACE, "--trace")
     from .. import __version__
     from ..sampling import writers
 

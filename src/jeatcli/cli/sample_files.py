@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageProblem
+from ..runtime.files import safe_name
 
-TRACE_ENDINGS = (".png", ".gif", ".webp")
 FORMATS = {"grid": ".png", "png": "", "npz": ".npz"}
 
 
@@ -26,10 +27,6 @@ def check_pictures(
                 f"`--{name}` goes with a grid, not `--format {layout}`",
                 "leave one of the two out",
             )
-    if trace and trace.suffix.lower() not in TRACE_ENDINGS:
-        raise UsageProblem(
-            f"`--trace` cannot write `{trace}`", f"name a file in {', '.join(TRACE_ENDINGS)}"
-        )
     if trace and best_of not in (None, 1):
         raise UsageProblem(
             "`--trace` shows the way of an image, and `--best-of` draws several of each",
@@ -44,7 +41,13 @@ def name_for(settings: Mapping[str, Any]) -> str:
     else:
         what = "-".join(settings["classes"])
     source = settings["image"] or settings["inpaint"]
-    return f"{f'{source.stem}-' if source else ''}{what}-seed{settings['seed']}"
+    return safe_name(f"{f'{source.stem}-' if source else ''}{what}") + f"-seed{settings['seed']}"
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the first picture that goes into a folder, and the numbered ones already there."""
+    numbered = [path for path in folder.glob("*.png") if re.fullmatch("[0-9]+", path.stem)]
+    return sorted({folder / "000000.png", *numbered})
 
 
 def layout_of(out: Path | None) -> str:

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from ..checkpoints.settings import Foreign
 from ..errors import UsageProblem
-from ..runtime.files import check_writable
+from ..runtime.files import RELIABILITY, check_output
 from . import output
 from . import terminal as ui
 from .from_settings import foreign_options
@@ -153,7 +153,7 @@ def command(
     if calibration is not None or ood:
         diagram = Path(calibration) if calibration else None
         if diagram:
-            check_writable(diagram)
+            check_output(diagram, RELIABILITY, "--calibration")
         found = _classifier_scores(source, calibration is not None, ood, terminal, settings)
         if found.calibration and diagram:
             from ..plots.reliability import save_diagram

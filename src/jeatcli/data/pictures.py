@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -109,10 +110,12 @@ def strip(frames: Pixels, scale: int = 1) -> Image.Image:
     return grid(states.reshape(-1, *states.shape[2:]), columns=states.shape[1], scale=scale)
 
 
-def save_animation(frames: Pixels, path: Path, scale: int = 1) -> Path:
+def save_animation(
+    frames: Pixels, path: Path, scale: int = 1, text: Mapping[str, Any] | None = None
+) -> Path:
     """Write the states (frames,n,C,H,W) of images as a GIF or a WebP, by the ending of `path`.
 
-    It shows the images side by side, and rests at the last state.
+    It shows the images side by side, and rests at the last state. The file holds `text`.
 
     Raises:
         JeatError: If the file cannot be written.
@@ -120,7 +123,10 @@ def save_animation(frames: Pixels, path: Path, scale: int = 1) -> Path:
     pictures = [grid(state, len(state), scale) for state in to_uint8(frames)]
     times = [_FRAME_MS] * (len(pictures) - 1) + [_LAST_FRAME_MS]
     kind = path.suffix.lower().removeprefix(".").upper()
-    lossless = {"lossless": True} if kind == "WEBP" else {}
+    comment = json.dumps(dict(text or {})).encode()
+    more: dict[str, Any] = (
+        {"lossless": True, "xmp": comment} if kind == "WEBP" else {"comment": comment}
+    )
 
     def write(beside: Path) -> None:
         pictures[0].save(
@@ -130,7 +136,7 @@ def save_animation(frames: Pixels, path: Path, scale: int = 1) -> Path:
             append_images=pictures[1:],
             duration=times,
             loop=0,
-            **lossless,
+            **more,
         )
 
     return write_atomic(path, write)

@@ -1,17 +1,59 @@
-"""Where things lie on disk, and how a file is written so that nothing is ever half there."""
+"""Where things lie on disk, which outputs may be written, and writing that is all or nothing."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
+import secrets
+import stat
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ..errors import JeatError, UsageProblem
 
 # A full disk, a used-up quota, a limit on the size of files.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# A temporary file of another machine as old as this belongs to a process that is gone.
+_STALE_SECONDS = 24 * 3600.0
+_TEMPORARY = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{16}\.tmp")
+# How much of each end of a file is searched for a product's marks.
+_SEARCHED = 1 << 18
+_LONGEST_NAME = 80
+
+
+@dataclass(frozen=True)
+class Product:
+    """A kind of file that a command writes, and may therefore write over.
+
+    Args:
+        command: The command that writes it.
+        endings: Its endings, in lower case.
+        marks: Byte strings, one of which every such file has near its beginning or end.
+    """
+
+    command: str
+    endings: tuple[str, ...]
+    marks: tuple[bytes, ...]
+
+
+_FIGURES = (".png", ".svg", ".pdf")
+ATTACK_RECORD = Product("jeat attack", (".json",), (b'"per_attack": {',))
+ATTACK_IMAGES = Product("jeat attack --save", (".safetensors",), (rb"\"per_attack\": {",))
+ATTACK_PLOT = Product("jeat attack --plot", _FIGURES, (b"Accuracy under attack",))
+SAMPLE_PICTURE = Product("jeat sample", (".png",), (b'"sampler": ',))
+SAMPLE_TRACE = Product("jeat sample --trace", (".png", ".gif", ".webp"), (b'"sampler": ',))
+SAMPLE_ARCHIVE = Product("jeat sample", (".npz",), (b"jeat.npy",))
+LANDSCAPE_PICTURE = Product("jeat landscape", _FIGURES, (b'{"kind": ',))
+LANDSCAPE_NUMBERS = Product("jeat landscape", (".npz",), (b"summary.npy",))
+NEIGHBOURS = Product("jeat score --neighbours", (".png",), (b"the image, then its ",))
+RELIABILITY = Product("jeat score --calibration", _FIGURES, (b"Reliability of ", b"(ECE "))
 
 
 def _place(variable: str, kind: str, *below: str) -> Path:
@@ -21,20 +63,6 @@ def _place(variable: str, kind: str, *below: str) -> Path:
 
     root = platformdirs.user_data_dir if kind == "data" else platformdirs.user_cache_dir
     return Path(root("jeat", appauthor=False)).joinpath(*below)
-
-
-def expand(path: str | Path) -> Path:
-    """Return a path with `~` and `~NAME` replaced by the home directories they stand for.
-
-    Raises:
-        UsageProblem: If there is no such user.
-    """
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise UsageProblem(
-            f"there is no home directory for `{path}`", "write the path in full"
-        ) from None
 
 
 def runs_dir() -> Path:
@@ -47,46 +75,158 @@ def cache_dir() -> Path:
     return _place("JEAT_CACHE_DIR", "cache")
 
 
-def data_dir(given: Path | str | None = None) -> Path:
-    """Return the directory of the data sets: `given`, `JEAT_DATA_DIR`, or below the cache."""
-    if given is not None:
-        return expand(given)
+def data_dir(explicit: Path | str | None = None) -> Path:
+    """Return the directory of the data sets: `explicit`, `JEAT_DATA_DIR`, or below the cache."""
+    if explicit is not None:
+        return expand(explicit)
     if "JEAT_DATA_DIR" in os.environ:
         return _place("JEAT_DATA_DIR", "cache")
     return cache_dir() / "data"
 
 
-def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let `write` fill a file beside `path`, then rename it over `path`.
+def expand(path: Path | str) -> Path:
+    """Return a path whose `~` or `~NAME` is replaced by that user's home directory.
 
-    A reader sees the old file or the new one, never a part of either, and a full disk
-    leaves the old one as it was.
+    Raises:
+        UsageProblem: If there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        name = Path(path).parts[0]
+        raise UsageProblem(
+            f"`{path}`: `{name}` is the home directory of no user here",
+            f"write `./{name}` for a file of that name",
+        ) from None
+
+
+def safe_name(text: str) -> str:
+    """Return a text, such as the name of a class, as a part of a path.
+
+    Letters, digits, `-`, `_` and single dots stay; anything else becomes `_`. The result never
+    names a parent or hidden directory, and is not too long for a file system.
+    """
+    name = re.sub(r"[^\w.-]|\.(?=\.)", "_", text).lstrip(".-")
+    short = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return short.rstrip(".") or "_"
+
+
+def check_output(path: Path, product: Product, option: str = "-o") -> None:
+    """Refuse an output that cannot or must not be written, before the work for it begins.
+
+    Written over are only empty files and those that the same command wrote.
+
+    Args:
+        path: The file to be written.
+        product: What is to be written.
+        option: The option that names the file, for the messages.
+
+    Raises:
+        UsageProblem: If the file has the ending of something else.
+        JeatError: If there is no permission, or something else is in its place.
+    """
+    if path.suffix.lower() not in product.endings:
+        endings = " or ".join(f"`{ending}`" for ending in product.endings)
+        raise UsageProblem(
+            f"`{option}` writes a {endings} file, not `{path}`",
+            f"name a file that ends in {endings}",
+        )
+    check_writable(path, option)
+    try:
+        mode, size = path.stat().st_mode, path.stat().st_size
+        if not stat.S_ISREG(mode):
+            raise _unwritable(path, "it is no regular file", option)
+        ours = size == 0 or _is_marked(path, product.marks)
+    except FileNotFoundError:
+        return
+    except OSError as problem:
+        raise _unwritable(path, problem.strerror or str(problem), option) from problem
+    if not ours:
+        raise JeatError(
+            f"`{path}` exists and was not written by `{product.command}`",
+            f"name another file with `{option}`, or remove that one first",
+        )
+
+
+def _is_marked(path: Path, marks: tuple[bytes, ...]) -> bool:
+    with path.open("rb") as handle:
+        content = handle.read(_SEARCHED)
+        handle.seek(max(len(content), path.stat().st_size - _SEARCHED))
+        content += handle.read()
+    return any(mark in content for mark in marks)
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
+    """Let `write` fill a new file beside `path`, then rename it over `path`.
+
+    A reader sees the old file or the new one, never a part of either, and a full disk leaves the
+    old one as it was. The new file has a name that nobody can guess, so that two processes do not
+    meet in it and no link can be laid in its way; those of killed processes are removed.
 
     Raises:
         JeatError: If the directory cannot be made or the file cannot be written.
     """
     check_writable(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(_temporary_name(path.name))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.touch()
-        usual = beside.stat().st_mode
-        write(beside)
+        _sweep(path.parent.absolute())
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
+        descriptor = os.open(temporary, flags, 0o666)
+        usual = os.fstat(descriptor).st_mode
+        os.close(descriptor)
+        write(temporary)
         # safetensors makes files that their owner alone can read; those of a run are for all
         # whom the umask lets read the rest of it.
-        if beside.stat().st_mode != usual:
-            beside.chmod(usual)
-        with beside.open("rb+") as handle:
+        if temporary.stat().st_mode != usual:
+            temporary.chmod(usual)
+        with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
-        os.replace(beside, path)
+        os.replace(temporary, path)
     except Exception as problem:
         if reason := _disk_trouble(problem):
             raise _unwritable(path, reason) from problem
         raise
     finally:
         with suppress(OSError):
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     return path
+
+
+def _temporary_name(name: str) -> str:
+    short = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return f".{short}.{_machine()}-{os.getpid()}-{secrets.token_hex(8)}.tmp"
+
+
+@cache
+def _machine() -> str:
+    """Return a digest of this machine and of its name space of processes."""
+    space = ""
+    with suppress(OSError, AttributeError):
+        space = os.readlink("/proc/self/ns/pid")
+    node = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+    return hashlib.sha256(f"{node} {space}".encode()).hexdigest()[:8]
+
+
+@cache
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files of killed processes from a directory, once a process."""
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            if (match := _TEMPORARY.fullmatch(entry.name)) and _is_stale(entry, match):
+                os.unlink(entry.path)
+
+
+def _is_stale(entry: os.DirEntry[str], match: re.Match[str]) -> bool:
+    if match["machine"] != _machine() or sys.platform == "win32":
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE_SECONDS
+    try:
+        os.kill(int(match["process"]), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # alive, and another user's
+        return False
+    return False
 
 
 def append(path: Path, text: str) -> None:
@@ -112,27 +252,27 @@ def writing(path: Path) -> Iterator[None]:
         raise _unwritable(path, problem.strerror or str(problem)) from problem
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, option: str = "-o") -> None:
     """Find what would keep `path` from being written, before the work for it begins.
 
     Raises:
         JeatError: If a directory is in its place, a file in its way, or permission lacking.
     """
-    there = next((each for each in path.parents if os.path.exists(each)), Path("."))
+    existing = next((parent for parent in path.parents if os.path.exists(parent)), Path("."))
     if os.path.isdir(path):
-        raise _unwritable(path, "it is a directory")
-    if not os.path.isdir(there):
-        raise _unwritable(path, f"`{there}` is a file")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise _unwritable(path, f"no permission in `{there}`")
+        raise _unwritable(path, "it is a directory", option)
+    if not os.path.isdir(existing):
+        raise _unwritable(path, f"`{existing}` is a file", option)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise _unwritable(path, f"no permission in `{existing}`", option)
 
 
-def _unwritable(path: Path, reason: str) -> JeatError:
+def _unwritable(path: Path, reason: str, option: str = "-o") -> JeatError:
     full = reason in [os.strerror(code) for code in _FULL]
-    place = "name another place with `-o`"
+    elsewhere = f"name another place with `{option}`"
     return JeatError(
         f"cannot write `{path}`: {reason}",
-        f"free some space and run it again, or {place}" if full else place,
+        f"free some space and run it again, or {elsewhere}" if full else elsewhere,
     )
 
 

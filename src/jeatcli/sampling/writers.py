@@ -173,8 +173,8 @@ def save_trace(drawn: Samples, path: Path, scale: int | None = None) -> None:
     assert drawn.trace is not None
     frames, steps = drawn.trace
     scale = scale or max(1, _SIDE // frames.shape[-1])
-    if path.suffix.lower() != ".png":
-        pictures.save_animation(frames, path, scale)
-        return
-    text = {TEXT: json.dumps(drawn.settings | {"trace": steps})}
-    pictures.save_png(pictures.strip(frames, scale), path, text)
+    settings = drawn.settings | {"trace": steps}
+    if path.suffix.lower() == ".png":
+        pictures.save_png(pictures.strip(frames, scale), path, {TEXT: json.dumps(settings)})
+    else:
+        pictures.save_animation(frames, path, scale, settings)

@@ -13,7 +13,7 @@ from ..checkpoints.settings import Foreign
 from ..errors import UsageProblem
 from ..runtime import devices
 from ..runtime.distributed import current
-from ..runtime.files import check_writable
+from ..runtime.files import NEIGHBOURS, check_output
 from ..runtime.progress import SILENT, Reporter
 from . import features as features_of
 from . import fidelity
@@ -179,9 +179,7 @@ def _settings(
 
 
 def _check_neighbours(path: Path, reference: str) -> None:
-    check_writable(path)
-    if path.suffix.lower() != ".png":
-        raise UsageProblem(f"the neighbours are drawn as a .png, not `{path}`", "name a .png")
+    check_output(path, NEIGHBOURS, "--neighbours")
     if reference != "train":
         raise UsageProblem(
             "the neighbours are training images, and the reference is the test images",
