@@ -8,7 +8,7 @@ import torch
 from jeatcli.core import class_gaussians
 from jeatcli.core.class_gaussians import ClassGaussians
 from jeatcli.core.rng import BatchRng, ImageRng, mix
-from jeatcli.core.sgld import ReplayBuffer, langevin
+from jeatcli.core.sgld import Chain, ReplayBuffer, langevin
 
 
 def test_the_variance_on_a_quadratic_energy_is_the_known_one() -> None:
@@ -18,10 +18,8 @@ def test_the_variance_on_a_quadratic_energy_is_the_known_one() -> None:
     end = langevin(
         lambda x: stiffness / 2 * (x - centre).square().flatten(1).sum(1),
         x,
-        steps=60,
-        step_size=step,
-        noise=noise,
-        rng=BatchRng(0),
+        Chain(60, step, noise),
+        BatchRng(0),
     )
     known = noise**2 / (1 - (1 - step * stiffness) ** 2)
     assert end.mean().item() == pytest.approx(centre, abs=1e-3)
@@ -33,10 +31,8 @@ def test_without_noise_the_chain_is_gradient_descent_and_stays_in_range() -> Non
     end = langevin(
         lambda x: 0.5 * (x - 2).square().flatten(1).sum(1),
         x,
-        steps=3,
-        step_size=0.1,
-        noise=0,
-        rng=BatchRng(0),
+        Chain(3, 0.1, 0),
+        BatchRng(0),
     )
     torch.testing.assert_close(end, (2 - (2 - x) * 0.9**3).clamp(0, 1))
 
@@ -46,11 +42,8 @@ def test_a_clipped_gradient_moves_by_the_step_at_most() -> None:
     end = langevin(
         lambda x: 1e6 * x.flatten(1).sum(1),
         x,
-        steps=1,
-        step_size=0.01,
-        noise=0,
-        rng=BatchRng(0),
-        clip_gradient=1.0,
+        Chain(1, 0.01, 0, clip=1.0),
+        BatchRng(0),
     )
     torch.testing.assert_close(end, torch.full_like(end, 0.49))
 

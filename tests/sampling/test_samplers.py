@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jeatcli.core import pgd
 from jeatcli.core.rng import BatchRng
-from jeatcli.core.sgld import langevin
+from jeatcli.core.sgld import Chain, langevin
 from jeatcli.errors import UsageProblem
 from jeatcli.sampling.samplers import descend
 from jeatcli.sampling.settings import OBJECTIVES, OPTIONS, Descent
@@ -33,15 +33,7 @@ def images(count: int = 4) -> Tensor:
 @pytest.mark.parametrize("clip", [0.0, 0.3])
 def test_sgld_is_the_chain_of_the_training(clip: float) -> None:
     ours = descend(replace(SGLD, clip=clip), bowl, images(), BatchRng(1))
-    theirs = langevin(
-        bowl,
-        images(),
-        steps=6,
-        step_size=0.05,
-        noise=0.01,
-        rng=BatchRng(1),
-        clip_gradient=clip or None,
-    )
+    theirs = langevin(bowl, images(), Chain(6, 0.05, 0.01, clip), BatchRng(1))
     assert torch.equal(ours, theirs)
 
 

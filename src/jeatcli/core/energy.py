@@ -32,7 +32,10 @@ def class_probabilities(logits: Tensor) -> Tensor:
     return logits.softmax(1)
 
 
+# Images (n, C, H, W) in [0, 1] to logits (n, K).
 Logits = Callable[[Tensor], Tensor]
-
-
+# Images, or logits, to one number each, (n,); images do not influence one another.
 PerImage = Callable[[Tensor], Tensor]
+# Called after each step of an ascent or a chain as hook(step, x, moved, values): the step led from
+# x, whose values were taken, to `moved`. Returns the next iterate, or None to stop at x.
+Hook = Callable[[int, Tensor, Tensor, Tensor], Tensor | None]

@@ -15,7 +15,7 @@ from . import energy, objectives, pgd
 from .class_gaussians import ClassGaussians
 from .models.classifier import Classifier, frozen
 from .rng import BatchRng, mix
-from .sgld import ReplayBuffer, langevin, uniform_start
+from .sgld import Chain, ReplayBuffer, langevin, uniform_start
 from .threat import Threat
 
 Metrics = dict[str, Tensor]
@@ -168,6 +168,7 @@ class LangevinNegatives(Method):
         for name in ("sgld_step_size", "sgld_noise", "sgld_clip", "lambda_", "energy_l2"):
             value = getattr(self, name)
             require(value >= 0, name.rstrip("_"), "at least 0", value)
+        self.chain = Chain(self.sgld_steps, self.sgld_step_size, self.sgld_noise, self.sgld_clip)
 
     def setup(self, context: MethodContext) -> None:
         self.statistics = context.statistics.to(context.device)
@@ -186,15 +187,7 @@ class LangevinNegatives(Method):
         """Run one chain for each image of x, from the buffer, and put its end back there."""
         start, places = self.buffer.draw(self.initial_states(x, rng), self.reinit, rng)
         with record_function("chain"), frozen(model) as still:
-            end = langevin(
-                lambda images: energy.marginal(still(images)),
-                start,
-                steps=self.sgld_steps,
-                step_size=self.sgld_step_size,
-                noise=self.sgld_noise,
-                rng=rng,
-                clip_gradient=self.sgld_clip or None,
-            )
+            end = langevin(lambda images: energy.marginal(still(images)), start, self.chain, rng)
         self.buffer.put(end, places)
         return end
 

@@ -1,4 +1,4 @@
-"""Projected gradient ascent inside a ball: the balls, the objectives, the one loop.
+"""Projected gradient ascent inside a ball: the balls, and the one loop.
 
 Every step takes the gradient with respect to the input alone, moves, projects to the ball and
 clips to [0, 1], in that order (Madry et al. 2018). The JEAT family ascends the joint energy
@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .energy import PerImage
+from .energy import Hook, PerImage
 from .rng import Rng
 from .threat import Threat
 
@@ -106,10 +106,6 @@ def ball(threat: Threat) -> Ball:
     return Linf(threat.eps) if threat.norm == "linf" else L2(threat.eps)
 
 
-# Objectives: what an attack raises. Untargeted forms take the true label, targeted ones the
-# class to reach (dlr also the true one). Each maps logits (n, K) to (n,).
-
-
 def ascend(
     value: PerImage,
     x: Tensor,
@@ -119,32 +115,28 @@ def ascend(
     step_size: float,
     start: Tensor | None = None,
     keep_best: bool = False,
+    hook: Hook | None = None,
 ) -> Tensor:
-    """Raise `value` inside the ball around x, clipped to [0, 1].
+    """Raise `value` inside the ball around x, from `start` or x, by steps of a length in its norm.
 
-    Args:
-        value: Maps images (n, C, H, W) to (n,); images do not influence one another.
-        x: Centres of the balls, (n, C, H, W) in [0, 1].
-        ball: The threat model.
-        steps: Number of gradient steps.
-        step_size: Length of a step in the ball's norm, in the [0, 1] pixel scale.
-        start: First iterate; x itself if None.
-        keep_best: Return each image's iterate of highest value, at the price of one more
-            evaluation, instead of the last one.
-
-    Returns:
-        The moved images (n, C, H, W), detached.
+    Returns the last iterate, detached, or with `keep_best` each image's iterate of highest value,
+    at the price of one more evaluation.
     """
     moved = (x if start is None else start).detach()
     best, highest = moved, x.new_full((len(x),), -torch.inf)
-    for _ in range(steps):
-        moved = moved.requires_grad_(True)
-        values = value(moved)
-        (gradient,) = torch.autograd.grad(values.sum(), moved)
-        moved = moved.detach()
+    for step in range(steps):
+        here = moved.requires_grad_(True)
+        values = value(here)
+        (gradient,) = torch.autograd.grad(values.sum(), here)
+        here, values = here.detach(), values.detach()
         if keep_best:
-            best, highest = better(moved, values.detach(), best, highest)
-        moved = ball.project(moved + ball.step(gradient, step_size), x).clamp_(0, 1)
+            best, highest = better(here, values, best, highest)
+        moved = ball.project(here + ball.step(gradient, step_size), x).clamp_(0, 1)
+        after = hook(step, here, moved, values) if hook else moved
+        if after is None:
+            moved = here
+            break
+        moved = after
     if not keep_best:
         return moved
     with torch.no_grad():

@@ -7,54 +7,59 @@ The chain is x <- clip(x - a * dE/dx + s * N(0, I), 0, 1) (Welling and Teh 2011;
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from .energy import Hook, PerImage
 from .rng import BatchRng, Rng
 
-PerImage = Callable[[Tensor], Tensor]
+
+@dataclass(frozen=True)
+class Chain:
+    """The settings of a Langevin chain.
+
+    Args:
+        steps: How many.
+        step_size: a, the factor of the gradient.
+        noise: s, the standard deviation of a step's noise, in the [0, 1] pixel scale.
+        clip: Largest absolute component of the gradient (Yang and Ji 2021 use 1); 0 for no limit.
+        momentum: Share of the last step's gradient that is added to this one's.
+    """
+
+    steps: int
+    step_size: float
+    noise: float
+    clip: float = 0.0
+    momentum: float = 0.0
 
 
 def langevin(
-    energy: PerImage,
-    x: Tensor,
-    *,
-    steps: int,
-    step_size: float,
-    noise: float,
-    rng: Rng,
-    clip_gradient: float | None = None,
+    energy: PerImage, x: Tensor, chain: Chain, rng: Rng, hook: Hook | None = None
 ) -> Tensor:
-    """Run the chain from x and return where it ends, detached.
-
-    Args:
-        energy: Maps images (n, C, H, W) to energies (n,).
-        x: Where the chains start, in [0, 1].
-        steps: Number of steps.
-        step_size: a, the factor of the gradient.
-        noise: s, the standard deviation of the noise of a step, in the [0, 1] pixel scale.
-        rng: Source of the noise.
-        clip_gradient: Largest absolute value of a component of the gradient (Yang and Ji 2021
-            use 1), or None.
-    """
-    x = x.detach()
-    for _ in range(steps):
+    """Run the chain from x, images (n, C, H, W) in [0, 1], and return where it ends, detached."""
+    x, velocity = x.detach(), None
+    for step in range(chain.steps):
         x = x.requires_grad_(True)
-        (gradient,) = torch.autograd.grad(energy(x).sum(), x)
-        if clip_gradient is not None:
-            gradient = gradient.clamp(-clip_gradient, clip_gradient)
-        x = langevin_step(x.detach(), gradient, step_size, noise, rng)
+        values = energy(x)
+        (gradient,) = torch.autograd.grad(values.sum(), x)
+        x = x.detach()
+        if chain.clip:
+            gradient = gradient.clamp(-chain.clip, chain.clip)
+        if chain.momentum:
+            if velocity is not None:
+                gradient = gradient.add(velocity, alpha=chain.momentum)
+            velocity = gradient
+        moved = x.sub(gradient, alpha=chain.step_size)
+        if chain.noise:
+            moved = moved.add_(rng.normal(x), alpha=chain.noise)
+        moved.clamp_(0, 1)
+        after = hook(step, x, moved, values.detach()) if hook else moved
+        if after is None:
+            return x
+        x = after
     return x
-
-
-def langevin_step(x: Tensor, slope: Tensor, step_size: float, noise: float, rng: Rng) -> Tensor:
-    """Return clip(x - a * slope + s * N(0, I), 0, 1), where the slope is dE/dx or its momentum."""
-    x = x.sub(slope, alpha=step_size)
-    if noise:
-        x = x.add_(rng.normal(x), alpha=noise)
-    return x.clamp_(0, 1)
 
 
 class ReplayBuffer:

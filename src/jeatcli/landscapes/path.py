@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from ..checkpoints.model import Model
 from ..core import energy, objectives, pgd
 from ..core.rng import ImageRng
-from ..core.sgld import langevin, uniform_start
+from ..core.sgld import Chain, langevin, uniform_start
 from ..core.threat import Threat
 from ..errors import UsageProblem
 from ..runtime.progress import Bar
@@ -160,55 +159,73 @@ class Path(View):
         parts = []
         for index in torch.split(torch.arange(len(x)), scene.batch_size):
             some, labels = x[index.to(x.device)], y[index.to(x.device)]
+            recorder = Recorder(model, labels, bar)
             if way == "pgd":
-                states = self._attack(model, some, labels, threat)
+                self._attack(model, some, labels, threat, recorder)
             else:
-                states = self._chain(model, some, labels, rng_of(index, scene.seed))
-            parts.append(_follow(model, labels, states, bar))
+                self._chain(model, some, labels, rng_of(index, scene.seed), recorder)
+            parts.append(recorder.result())
         values = np.concatenate([each for each, _ in parts], axis=2)
         return finite(model, values, f"along {way}"), np.concatenate([c for _, c in parts], axis=1)
 
-    def _attack(self, model: Model, x: Tensor, y: Tensor, threat: Threat) -> Iterator[Tensor]:
-        """Yield the images, PGD's iterates in the ball, and those that go on without it."""
+    def _attack(
+        self, model: Model, x: Tensor, y: Tensor, threat: Threat, recorder: Recorder
+    ) -> None:
+        """Record the images, PGD's iterates in the ball, and those that go on without it."""
         value = objectives.objective(self.objective, model.classifier, x, y)
-        inside, size = pgd.ball(threat), 2.5 * threat.eps / self.steps
         everywhere = pgd.Linf(math.inf) if threat.norm == "linf" else pgd.L2(math.inf)
-        yield x
+        recorder.record(x)
         moved = x
-        for step in range(self.steps + self.beyond):
-            ball = inside if step < self.steps else everywhere
-            moved = pgd.ascend(value, x, ball, steps=1, step_size=size, start=moved)
-            yield moved
-
-    def _chain(self, model: Model, x: Tensor, y: Tensor, rng: ImageRng) -> Iterator[Tensor]:
-        """Yield the states of the run's sampler, its start first."""
-        descent = sample.defaults(model, "sgld")
-        state = uniform_start(x, rng)
-        yield state
-        for _ in range(self.chain):
-            state = langevin(
-                lambda images: energy.joint(model.classifier(images), y),
-                state,
-                steps=1,
-                step_size=descent.step_size,
-                noise=descent.noise,
-                rng=rng,
-                clip_gradient=descent.clip or None,
+        for ball, steps in ((pgd.ball(threat), self.steps), (everywhere, self.beyond)):
+            moved = pgd.ascend(
+                value,
+                x,
+                ball,
+                steps=steps,
+                step_size=2.5 * threat.eps / self.steps,
+                start=moved,
+                hook=recorder,
             )
-            yield state
+
+    def _chain(self, model: Model, x: Tensor, y: Tensor, rng: ImageRng, recorder: Recorder) -> None:
+        """Record the states of the run's sampler, its start first."""
+        descent = sample.defaults(model, "sgld")
+        chain = Chain(self.chain, descent.step_size, descent.noise, descent.clip)
+        start = uniform_start(x, rng)
+        recorder.record(start)
+        langevin(
+            lambda images: energy.joint(model.classifier(images), y), start, chain, rng, recorder
+        )
 
 
-def _follow(
-    model: Model, y: Tensor, states: Iterator[Tensor], bar: Bar
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Evaluate every state: quantities (quantities,steps,n) and predicted classes (steps,n)."""
-    rows, classes = [], []
-    for state in states:
+class Recorder:
+    """The quantities and the predicted classes at every state of a way; a hook of the loops.
+
+    Args:
+        model: Whose they are.
+        y: The labels of the images (n,).
+        bar: Told of each state's images.
+    """
+
+    def __init__(self, model: Model, y: Tensor, bar: Bar) -> None:
+        self.model, self.y, self.bar = model, y, bar
+        self.rows: list[Tensor] = []
+        self.classes: list[Tensor] = []
+
+    def __call__(self, step: int, x: Tensor, moved: Tensor, values: Tensor) -> Tensor:
+        self.record(moved)
+        return moved
+
+    def record(self, state: Tensor) -> None:
+        """Evaluate a state (n, C, H, W)."""
         with torch.inference_mode():
-            logits = model.classifier(state)
-        guess = logits.argmax(1)
-        energies = [energy_of(name, logits, y) for name in QUANTITIES[:3]]
-        rows.append(torch.stack([*energies, (guess == y).float()]).cpu())
-        classes.append(guess.cpu())
-        bar(len(state))
-    return torch.stack(rows, dim=1).numpy(), torch.stack(classes).numpy()
+            logits = self.model.classifier(state)
+        prediction = logits.argmax(1)
+        energies = [energy_of(name, logits, self.y) for name in QUANTITIES[:3]]
+        self.rows.append(torch.stack([*energies, (prediction == self.y).float()]).cpu())
+        self.classes.append(prediction.cpu())
+        self.bar(len(state))
+
+    def result(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return the quantities (quantities,steps,n) and the predicted classes (steps,n)."""
+        return torch.stack(self.rows, dim=1).numpy(), torch.stack(self.classes).numpy()

@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..checkpoints.model import Model, class_index
+from ..core.energy import PerImage
 from ..core.rng import ImageRng, Rng, mix
-from ..core.sgld import PerImage
 from ..data.collection import picture
 from ..data.images import to_unit_range
 from ..errors import JeatError, UsageProblem

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..checkpoints.model import Model
 from ..core import objectives, pgd
+from ..core.energy import PerImage
 from ..core.models.classifier import Classifier
 from ..core.rng import ImageRng, mix
-from ..core.sgld import PerImage
 from ..runtime.distributed import current
 from .initializers import Start
 from .samplers import Hold, Watch, descend

@@ -1,20 +1,63 @@
-"""The descents by which images are drawn: a rule a sampler, and the one loop that follows it."""
+"""The samplers: the core's chain and its ascent, with the settings of `jeat sample`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..core import pgd
+from ..core.energy import PerImage
 from ..core.rng import Rng
-from ..core.sgld import PerImage, langevin_step
+from ..core.sgld import Chain, langevin
 from .settings import Descent
 
-Rule = Callable[[Tensor, Tensor], Tensor]
 Hold = Callable[[Tensor], Tensor]
 Watch = Callable[[int, Tensor], None]
+
+
+class Unbounded(pgd.L2):
+    """Steps of the Euclidean norm that no radius stops."""
+
+    def project(self, moved: Tensor, x: Tensor) -> Tensor:
+        return moved
+
+
+@dataclass(frozen=True)
+class StepHook:
+    """What happens after each step: pixels are held, images rest, the way is watched.
+
+    Args:
+        steps: Of the whole descent.
+        stop: An image rests once its energy is as low as this; None for never.
+        sign: -1 where what the loop raises is minus the energy.
+        hold: Puts back what must not change.
+        watch: Called with the number of the step and the images.
+    """
+
+    steps: int
+    stop: float | None
+    sign: int
+    hold: Hold | None
+    watch: Watch | None
+
+    def __call__(self, step: int, x: Tensor, moved: Tensor, values: Tensor) -> Tensor | None:
+        if self.hold:
+            moved = self.hold(moved)
+        if self.stop is not None:
+            going = self.sign * values > self.stop
+            if not going.any():
+                # All images rest, and are where they are on every step that is left.
+                if self.watch:
+                    for rest in range(step + 1, self.steps + 1):
+                        self.watch(rest, x)
+                return None
+            moved = torch.where(going.view(-1, 1, 1, 1), moved, x)
+        if self.watch:
+            self.watch(step + 1, moved)
+        return moved
 
 
 def descend(
@@ -35,65 +78,22 @@ def descend(
         hold: Puts back, after each step, what must not change.
         watch: Called with the number of the step and the images, the start being 0.
     """
-    x = start.detach()
-    step_rule = _rule(descent, x, rng)
-    best, height = x, x.new_full((len(x),), -torch.inf)
-    for step in range(descent.steps):
-        if watch:
-            watch(step, x)
-        x = x.requires_grad_(True)
-        values = energy(x)
-        (slope,) = torch.autograd.grad(values.sum(), x)
-        x, values = x.detach(), values.detach()
-        if descent.sampler == "pgd":
-            best, height = pgd.better(x, -values, best, height)
-        moved = step_rule(x, slope)
-        if hold:
-            moved = hold(moved)
-        if descent.stop is not None:
-            going = values > descent.stop
-            if not going.any():
-                # All rest: on every step that is left they are where they are.
-                if watch:
-                    for rest in range(step + 1, descent.steps):
-                        watch(rest, x)
-                break
-            moved = torch.where(going.view(-1, 1, 1, 1), moved, x)
-        x = moved
     if watch:
-        watch(descent.steps, x)
-    if descent.sampler != "pgd":
-        return x
-    with torch.no_grad():
-        return pgd.better(x, -energy(x), best, height)[0]
-
-
-def _rule(descent: Descent, start: Tensor, rng: Rng) -> Rule:
-    """Return what makes of images and the slopes of their energies the next images."""
+        watch(0, start)
+    sign = 1 if descent.sampler == "sgld" else -1
+    after_step = StepHook(descent.steps, descent.stop, sign, hold, watch)
     if descent.sampler == "sgld":
-        return _langevin(descent, rng)
-    ball = pgd.L2(descent.eps)
-
-    def ascent(x: Tensor, slope: Tensor) -> Tensor:
-        return (x + ball.step(-slope, descent.step_size)).clamp_(0, 1)
-
-    def bounded(x: Tensor, slope: Tensor) -> Tensor:
-        moved = x + ball.step(-slope, descent.step_size)
-        return ball.project(moved, start).clamp_(0, 1)
-
-    return ascent if descent.sampler == "ascent" else bounded
-
-
-def _langevin(descent: Descent, rng: Rng) -> Rule:
-    velocity: Tensor | None = None
-
-    def rule(x: Tensor, slope: Tensor) -> Tensor:
-        nonlocal velocity
-        if descent.clip:
-            slope = slope.clamp(-descent.clip, descent.clip)
-        if descent.momentum:
-            slope = slope if velocity is None else slope.add(velocity, alpha=descent.momentum)
-            velocity = slope
-        return langevin_step(x, slope, descent.step_size, descent.noise, rng)
-
-    return rule
+        chain = Chain(
+            descent.steps, descent.step_size, descent.noise, descent.clip, descent.momentum
+        )
+        return langevin(energy, start, chain, rng, after_step)
+    bounded = descent.sampler == "pgd"
+    return pgd.ascend(
+        lambda x: -energy(x),
+        start,
+        pgd.L2(descent.eps) if bounded else Unbounded(descent.eps),
+        steps=descent.steps,
+        step_size=descent.step_size,
+        keep_best=bounded,
+        hook=after_step,
+    )

@@ -105,8 +105,8 @@ def fits(conv: nn.Module, dtype: torch.dtype = torch.float32) -> bool:
 @torch.library.custom_op(
     "jeat::winograd",
     mutates_args=(),
-    schema="(Tensor x, Tensor forward_weights, Tensor backward_weights, Tensor? bias, Tensor? residual, int stride, "
-    "bool relu) -> Tensor",
+    schema="(Tensor x, Tensor forward_weights, Tensor backward_weights, Tensor? bias, "
+    "Tensor? residual, int stride, bool relu) -> Tensor",
 )
 def _convolve(
     x: Tensor,
