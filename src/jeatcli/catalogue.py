@@ -10,9 +10,16 @@ import importlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import unknown
+
+
+def load(target: str) -> Any:
+    """Import `package.module:name`, or `package.module` for all of it."""
+    module_name, _, name = target.partition(":")
+    module = importlib.import_module(module_name)
+    return getattr(module, name) if name else module
 
 
 @dataclass(frozen=True)
@@ -21,20 +28,21 @@ class Entry:
 
     Args:
         summary: One line for the help.
-        target: Where the code is: `package.module:name`, or `package.module` for all of it.
+        target: Where the code is, as `load` takes it.
     """
 
     summary: str
     target: str
 
     def load(self) -> Any:
-        """Import the module, and return it or the name in it."""
-        module, _, name = self.target.partition(":")
-        found = importlib.import_module(module)
-        return getattr(found, name) if name else found
+        """Import what the row stands for."""
+        return load(self.target)
 
 
-class Catalogue(Mapping[str, Entry]):
+E = TypeVar("E", bound=Entry)
+
+
+class Catalogue(Mapping[str, E]):
     """A table of entries by name; in a name such as `wrn-D-W` single capitals stand for numbers.
 
     Args:
@@ -42,11 +50,11 @@ class Catalogue(Mapping[str, Entry]):
         entries: The rows, in the order in which the help shows them.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, Entry]) -> None:
+    def __init__(self, kind: str, entries: Mapping[str, E]) -> None:
         self.kind = kind
         self._entries = dict(entries)
 
-    def __getitem__(self, name: str) -> Entry:
+    def __getitem__(self, name: str) -> E:
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -55,7 +63,7 @@ class Catalogue(Mapping[str, Entry]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, name: str, entry: Entry) -> None:
+    def add(self, name: str, entry: E) -> None:
         """Add a row, or replace the one of that name."""
         self._entries[name] = entry
 
@@ -63,15 +71,15 @@ class Catalogue(Mapping[str, Entry]):
         """Return the summary of each name."""
         return {name: entry.summary for name, entry in self.items()}
 
-    def match(self, name: str) -> tuple[Entry, tuple[int, ...]]:
+    def match(self, name: str) -> tuple[E, tuple[int, ...]]:
         """Return the entry of `name`, and the numbers in it.
 
         Raises:
             UsageProblem: If there is none, with the nearest name.
         """
         for pattern, entry in self.items():
-            if found := re.fullmatch(re.sub(r"-[A-Z]\b", r"-(\\d+)", pattern), name):
-                return entry, tuple(map(int, found.groups()))
+            if matched := re.fullmatch(re.sub(r"-[A-Z]\b", r"-(\\d{1,6})", pattern), name):
+                return entry, tuple(map(int, matched.groups()))
         raise unknown(self.kind, name, self)
 
     def load(self, name: str) -> Any:

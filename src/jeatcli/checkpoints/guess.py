@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ..core.models import ARCHITECTURES, NORM_LAYERS
+from ..core.models import ARCHITECTURES, NORM_LAYERS, Shapes
 from ..core.models.layers import Shape
 from ..errors import UsageProblem
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def candidates(shapes: Shapes, like: Shape) -> Iterator[tuple[str, str, dict[str, Tensor]]]:
     """Yield what could have such a state dict, each with the state dict it would have.
-
-    An architecture with numbers in its name has a function `numbers`, which reads them off.
 
     Args:
         shapes: Of the tensors of a state dict, by name.
@@ -28,9 +24,7 @@ def candidates(shapes: Shapes, like: Shape) -> Iterator[tuple[str, str, dict[str
         An architecture, a norm layer, and tensors without content.
     """
     for pattern, entry in ARCHITECTURES.items():
-        module = entry.load()
-        read = getattr(module, "numbers", lambda shapes: ())
-        if (numbers := read(shapes)) is None:
+        if (numbers := entry.numbers(shapes)) is None:
             continue
         given = iter(numbers)
         words = pattern.split("-")
@@ -38,7 +32,7 @@ def candidates(shapes: Shapes, like: Shape) -> Iterator[tuple[str, str, dict[str
         for norm_layer in NORM_LAYERS:
             try:
                 with torch.device("meta"):
-                    net = module.make(replace(like, norm_layer=norm_layer), *numbers)
+                    net = entry.load()(replace(like, norm_layer=norm_layer), *numbers)
             except UsageProblem:
                 break
             yield name, norm_layer, net.state_dict()

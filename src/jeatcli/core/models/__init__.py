@@ -1,11 +1,12 @@
-"""The networks: a row of the table each, all behind the same `Classifier`."""
+"""The table of networks, and `build`; each is behind the same `Classifier`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...catalogue import Catalogue, Entry
+from ...catalogue import Catalogue, Entry, load
 
 if TYPE_CHECKING:
     from .classifier import Network
@@ -13,36 +14,61 @@ if TYPE_CHECKING:
 
 NORM_LAYERS = ("batch", "group", "none")
 ACTIVATIONS = ("relu", "silu")
-ARCHITECTURES = Catalogue(
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Architecture(Entry):
+    """A row of the table of networks.
+
+    Args:
+        reader: Where the function is that reads the numbers of the name off the shapes of a state
+            dict, or finds that it is of another network (None); "" where the name has no number.
+    """
+
+    reader: str = ""
+
+    def numbers(self, shapes: Shapes) -> tuple[int, ...] | None:
+        """Return the numbers in the name of a network with that state dict, None for no such."""
+        numbers: tuple[int, ...] | None = load(self.reader)(shapes) if self.reader else ()
+        return numbers
+
+
+def _row(summary: str, target: str, reader: str = "") -> Architecture:
+    module, _, _ = target.partition(":")
+    place = f"{__name__}.{target}"
+    return Architecture(summary, place, f"{__name__}.{module}:{reader}" if reader else "")
+
+
+ARCHITECTURES: Catalogue[Architecture] = Catalogue(
     "architecture",
     {
-        "cifar-resnet-N": Entry(
+        "cifar-resnet-N": _row(
             "The small residual network for CIFAR, of depth N = 6n + 2 (He et al. 2016a)",
-            "jeatcli.core.models.cifar_resnet",
+            "resnet:make_cifar_resnet",
+            "read_depth",
         ),
-        "resnet-18": Entry(
+        "resnet-18": _row(
             "Pre-activation residual network with a CIFAR stem (He et al. 2016b)",
-            "jeatcli.core.models.preact_resnet",
+            "preact_resnet:make_resnet18",
         ),
-        "resnet-18-raw": Entry(
+        "resnet-18-raw": _row(
             "`resnet-18` whose projections take a block's input before its activation",
-            "jeatcli.core.models.preact_resnet_raw",
+            "preact_resnet:make_resnet18_raw",
         ),
-        "resnet-18-v1": Entry(
+        "resnet-18-v1": _row(
             "The original residual network with a CIFAR stem (He et al. 2016a)",
-            "jeatcli.core.models.resnet",
+            "resnet:make_resnet18_v1",
         ),
-        "resnet-18-wong": Entry(
+        "resnet-18-wong": _row(
             "`resnet-18-raw` without the last normalisation and activation",
-            "jeatcli.core.models.preact_resnet_wong",
+            "preact_resnet:make_resnet18_wong",
         ),
-        "small": Entry(
-            "A few convolutions and a hidden layer, for CPUs",
-            "jeatcli.core.models.small",
-        ),
-        "wrn-D-W": Entry(
+        "small": _row("A few convolutions and a hidden layer, for CPUs", "small:make_small"),
+        "wrn-D-W": _row(
             "Wide residual network of depth D = 6n + 4 and width W (Zagoruyko and Komodakis 2016)",
-            "jeatcli.core.models.wrn",
+            "wrn:make_wrn",
+            "read_depth_and_width",
         ),
     },
 )
@@ -55,5 +81,5 @@ def build(arch: str, shape: Shape) -> Network:
         UsageProblem: If there is none of that name, or it cannot have that depth.
     """
     entry, numbers = ARCHITECTURES.match(arch)
-    make: Callable[..., Network] = entry.load().make
+    make: Callable[..., Network] = entry.load()
     return make(shape, *numbers)

@@ -1,4 +1,4 @@
-"""What a network is built for, the layers that the user may choose, and the lookup by name."""
+"""What a network is built for, and the layers that the user may choose."""
 
 from __future__ import annotations
 
@@ -46,11 +46,12 @@ class Shape:
         return nn.SiLU() if self.activation == "silu" else nn.ReLU()
 
 
-def at_least(arch: str, what: str, number: int, least: int) -> None:
-    """Refuse an architecture whose `what` is below `least`.
+def check_range(arch: str, what: str, number: int, least: int, most: int) -> None:
+    """Refuse an architecture whose `what` is out of range.
 
     Raises:
         UsageProblem: Naming both.
     """
-    if number < least:
-        raise UsageProblem(f"`{arch}` has {what} {number}", f"{what} must be at least {least}")
+    if not least <= number <= most:
+        limits = f"{what} must be at least {least} and at most {most}"
+        raise UsageProblem(f"`{arch}` has {what} {number}", limits)

@@ -1,4 +1,4 @@
-"""What the residual networks share: stages of blocks, and the block with its activation last."""
+"""What the residual networks share: stages of blocks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...errors import UsageProblem
 from .classifier import Network, PixelConv
-from .layers import Shape
+from .layers import Shape, check_range
 
 # Builds a layer for that many input and output channels, and that stride.
 Maker = Callable[[Shape, int, int, int], nn.Module]
@@ -41,6 +42,7 @@ class ResidualNet(Network):
             self.add_module(name, nn.Sequential(*blocks))
             inputs = outputs
         self.linear = nn.Linear(inputs, shape.classes)
+        zero_init_residual(self, shape)
 
     def stem(self, x: Tensor) -> Tensor:
         """Return what the first stage takes."""
@@ -62,63 +64,31 @@ class ResidualNet(Network):
         return logits
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, each before its normalisation, the sum, and an activation.
+def zero_init_residual(net: nn.Module, shape: Shape) -> None:
+    """Start every residual branch at zero where nothing normalises it.
 
-    Args:
-        shortcut: Builds the way around the convolutions.
-    """
-
-    def __init__(
-        self, shape: Shape, inputs: int, outputs: int, stride: int, shortcut: Maker
-    ) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = shape.norm(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = shape.norm(outputs)
-        self.act = shape.act()
-        self.shortcut = shortcut(shape, inputs, outputs, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        residual = self.bn2(self.conv2(self.act(self.bn1(self.conv1(x)))))
-        out: Tensor = self.act(residual + self.shortcut(x))
-        return out
-
-
-class BasicResNet(ResidualNet):
-    """Stages of basic blocks; the first convolution has a normalisation and an activation too.
-
-    (He et al. 2016a.)
-
-    Args:
-        shortcut: Builds the way around a block's convolutions.
-    """
-
-    def __init__(self, shape: Shape, shortcut: Maker, widths: tuple[int, ...], count: int) -> None:
-        def block(shape: Shape, inputs: int, outputs: int, stride: int) -> nn.Module:
-            return BasicBlock(shape, inputs, outputs, stride, shortcut)
-
-        super().__init__(shape, block, widths, count)
-        self.bn1 = shape.norm(widths[0])
-        self.act = shape.act()
-
-    def stem(self, x: Tensor) -> Tensor:
-        """Return what the first stage takes."""
-        out: Tensor = self.act(self.bn1(self.conv1(x)))
-        return out
-
-
-def zero_init_residual(net: Network, shape: Shape) -> Network:
-    """Return the network; every residual branch starts at zero where nothing normalises it.
-
-    So depth without normalisation is stable (Zhang et al. 2019, Fixup, whose one indispensable
-    rule this is).
+    Depth without normalisation is stable then (Zhang et al. 2019, Fixup).
     """
     for module in net.modules() if shape.norm_layer == "none" else ():
         if isinstance(branch := getattr(module, "conv2", None), nn.Conv2d):
             nn.init.zeros_(branch.weight)
-    return net
+
+
+def blocks_in_stage(arch: str, depth: int, rest: int) -> int:
+    """Return n of a network of depth 6n + rest.
+
+    Raises:
+        UsageProblem: If the depth is none, with the nearest one.
+    """
+    check_range(arch, "depth", depth, rest + 6, 2000)
+    count, remainder = divmod(depth - rest, 6)
+    if remainder:
+        nearest = 6 * round((depth - rest) / 6) + rest
+        raise UsageProblem(
+            f"`{arch}` has depth {depth}, which is not 6n + {rest}",
+            f"the nearest is `{arch.replace(str(depth), str(nearest), 1)}`",
+        )
+    return count
 
 
 def count_blocks(stage: str, shapes: Mapping[str, tuple[int, ...]]) -> int:

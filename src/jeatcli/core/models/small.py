@@ -1,4 +1,4 @@
-"""`small`: A few convolutions and a hidden layer, for CPUs.
+"""`small`: a few convolutions and a hidden layer, for CPUs.
 
 Without normalisation layers, chains and attacks see the function that training sees; energies
 stay smooth with SiLU (Grathwohl et al. 2020 found both to help).
@@ -62,6 +62,6 @@ class Small(Network):
         return logits
 
 
-def make(shape: Shape) -> Network:
-    """Build the network; glyphs of 8x8 get a wider one, for it costs nothing there."""
+def make_small(shape: Shape) -> Network:
+    """Build `small`, wider for glyphs of 8x8, where it costs nothing."""
     return Small(shape, width=48 if max(shape.image[1:]) <= 16 else 32)

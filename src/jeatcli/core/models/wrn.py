@@ -1,4 +1,4 @@
-"""`wrn-D-W`: Wide residual network of depth D = 6n + 4 and width W (Zagoruyko and Komodakis 2016).
+"""Wide residual networks, `wrn-D-W` (Zagoruyko and Komodakis 2016).
 
 Module names are those of the TRADES implementation, which RobustBench and most published
 robust networks use, so that their state dicts load.
@@ -11,10 +11,9 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import UsageProblem
 from .classifier import Network, PixelConv
-from .layers import Shape, at_least
-from .residual import count_blocks, zero_init_residual
+from .layers import Shape, check_range
+from .residual import blocks_in_stage, count_blocks, zero_init_residual
 
 
 class BasicBlock(nn.Module):
@@ -54,13 +53,12 @@ class NetworkBlock(nn.Module):
 
 
 class WideResNet(Network):
-    """Three stages of 16, 32 and 64 times `width` channels."""
+    """Three stages of `count` blocks, of 16, 32 and 64 times `width` channels."""
 
     foldable = True
 
-    def __init__(self, shape: Shape, depth: int, width: int) -> None:
+    def __init__(self, shape: Shape, count: int, width: int) -> None:
         super().__init__()
-        count = (depth - 4) // 6
         channels = [16, 16 * width, 32 * width, 64 * width]
         self.conv1 = PixelConv(shape.image[0], channels[0], 3, 1, 1, bias=False)
         self.block1 = NetworkBlock(shape, count, channels[0], channels[1], 1)
@@ -69,6 +67,7 @@ class WideResNet(Network):
         self.bn1 = shape.norm(channels[3])
         self.relu = shape.act()
         self.fc = nn.Linear(channels[3], shape.classes)
+        zero_init_residual(self, shape)
 
     def features(self, x: Tensor) -> Tensor:
         x = self.block3(self.block2(self.block1(self.conv1(x))))
@@ -79,26 +78,20 @@ class WideResNet(Network):
         return logits
 
 
-def make(shape: Shape, depth: int, width: int) -> Network:
-    """Build the network of that depth and width.
+def make_wrn(shape: Shape, depth: int, width: int) -> Network:
+    """Build `wrn-D-W` of depth D = 6n + 4 and width W.
 
     Raises:
-        UsageProblem: If the depth is not 6n + 4, or the width is 0.
+        UsageProblem: If the depth is none of these, or the width is 0.
     """
     arch = f"wrn-{depth}-{width}"
-    at_least(arch, "depth", depth, 10)
-    at_least(arch, "width", width, 1)
-    if depth % 6 != 4:
-        near = 6 * round((depth - 4) / 6) + 4
-        raise UsageProblem(
-            f"`{arch}` has depth {depth}, which is not 6n + 4",
-            f"the nearest is `wrn-{near}-{width}`",
-        )
-    return zero_init_residual(WideResNet(shape, depth, width), shape)
+    count = blocks_in_stage(arch, depth, 4)
+    check_range(arch, "width", width, 1, 256)
+    return WideResNet(shape, count, width)
 
 
-def numbers(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
-    """Return depth and width of a network with a state dict of those shapes, if it is one."""
+def read_depth_and_width(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
+    """Return depth and width of a `wrn-D-W` with a state dict of those shapes."""
     count = count_blocks("block1.layer", shapes)
     first = shapes.get("block1.layer.0.conv1.weight")
     return (6 * count + 4, first[0] // 16) if first else None
