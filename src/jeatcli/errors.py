@@ -19,7 +19,7 @@ class JeatError(Exception):
 
     exit_code = 1
     # Whether another process of the same command tells the user.
-    told = False
+    reported = False
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)

@@ -20,7 +20,7 @@ from jeatcli.checkpoints import runs
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.errors import Interrupted, JeatError, UsageProblem
 from jeatcli.methods import METHODS
-from jeatcli.runtime.distributed import Ranks
+from jeatcli.runtime.distributed import ProcessGroup
 from jeatcli.training import state
 from jeatcli.training.resolve import read_config, resolve, to_toml
 from jeatcli.training.state import Saver
@@ -226,7 +226,7 @@ def test_ranks_that_find_different_states_are_told(
 ) -> None:
     with pytest.raises(Interrupted):
         train(config(), tmp_path / "run", should_stop=lambda: True)
-    monkeypatch.setattr(Ranks, "collect", lambda self, found: [found, (0, 0)])
+    monkeypatch.setattr(ProcessGroup, "collect", lambda self, found: [found, (0, 0)])
     with pytest.raises(JeatError, match="different states"):
         run(tmp_path / "run")
 

@@ -206,7 +206,7 @@ def command(
     lowest = min(result.robust for result in results)
     if fail_under is not None and lowest < fail_under:
         failed = JeatError(f"robust accuracy {lowest:.4f} is below {fail_under:g}")
-        failed.told = not launch.first()
+        failed.reported = not launch.first()
         raise failed
     if not is_foreign(paths[0]):
         terminal.hint(ui.next_command("sample", runs[0] if runs else None))

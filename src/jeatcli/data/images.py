@@ -121,7 +121,7 @@ def load_images(
     """
     dataset_facts(name)
     root = files.data_dir(data_dir)
-    images = current().leader_first(lambda: _read(name, split, root, download, reporter))
+    images = current().main_first(lambda: _read(name, split, root, download, reporter))
     return images if limit is None else images.first(limit)
 
 

@@ -90,13 +90,13 @@ def attack_each(
                 **settings,
             )
             found.append((subject, result))
-            if subject.archive is not None and current().leader:
+            if subject.archive is not None and current().is_main:
                 _write([result], subject.archive / _named(result), reporter)
-        if subject.record is not None and current().leader:
+        if subject.record is not None and current().is_main:
             mine = [result for each, result in found if each is subject]
             _write(mine, subject.record, reporter)
     for subject, result in found:
-        if subject.progress is not None and current().leader:
+        if subject.progress is not None and current().is_main:
             Journal(subject.progress, result.key).remove()
     return [result for _, result in found]
 

@@ -116,7 +116,7 @@ def attack(
     )
     ranks = current()
     # Every process as the first does: what these measure may differ from device to device.
-    size, dtype = ranks.from_leader(
+    size, dtype = ranks.from_main(
         lambda: (
             batch_size
             or min(fitting(m.classifier, m.meta.shape, m.device) for m in (model, *others)),
@@ -138,7 +138,7 @@ def attack(
         reporter=reporter,
     )
     key = _key([model, *others], trial, agenda.chosen, exact)
-    trial.journal = Journal(progress, key) if progress and ranks.leader else None
+    trial.journal = Journal(progress, key) if progress and ranks.is_main else None
     some = mixed(agenda.everything, min(size, _EXAMINED)).to(model.device)
     found = _examined(trial, agenda.chosen, some) | {
         "attacks": tuple(attacks),
@@ -146,7 +146,7 @@ def attack(
         "key": key,
     }
     result = _result(model, trial, found, time.perf_counter() - began)
-    if images_to is not None and ranks.leader:
+    if images_to is not None and ranks.is_main:
         assert trial.ledger.images is not None
         save_images(result, trial.ledger.images, trial.images.y, images_to)
     if trial.ledger.journal and not keep_progress:

@@ -99,13 +99,13 @@ class Trial:
         return torch.cat([self.classifier(x).argmax(1) == y for x, y in parts]).cpu()
 
     def _begun(self) -> Progress:
-        correct = current().from_leader(self._correct).tolist()
+        correct = current().from_main(self._correct).tolist()
         broken_by = [UNBROKEN] * len(correct)
         return Progress(correct, broken_by, self.batch_size, self.dtype is torch.bfloat16)
 
     def _resumed(self, images: Tensor | None) -> Progress | None:
         """Return the progress of the journal, its images put in their places; None if none."""
-        found = current().from_leader(lambda: self.journal.read() if self.journal else None)
+        found = current().from_main(lambda: self.journal.read() if self.journal else None)
         if found is None:
             return None
         progress = Progress(**found["progress"])

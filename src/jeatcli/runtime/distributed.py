@@ -16,29 +16,29 @@ from torch.nn.parallel import DistributedDataParallel
 from ..errors import JeatError, RankLost
 
 T = TypeVar("T")
-# What one rank may do alone while the others wait: save, download.
+# What one process may do alone while the others wait: save, download.
 _PATIENCE = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
-class Ranks:
+class ProcessGroup:
     """This process among those of the run.
 
     Args:
         rank: Its number.
-        size: How many there are.
+        size: The number of processes.
     """
 
     rank: int = 0
     size: int = 1
 
     @property
-    def leader(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+    def is_main(self) -> bool:
+        """Whether this is the process that writes and reports."""
         return self.rank == 0
 
     def wrap(self, objective: nn.Module) -> nn.Module:
-        """Let the gradients of `objective` be averaged over the processes, as they come."""
+        """Average the gradients of `objective` over the processes as they are computed."""
         if self.size == 1:
             return objective
         with warnings.catch_warnings():
@@ -47,7 +47,7 @@ class Ranks:
             return DistributedDataParallel(objective, broadcast_buffers=False)
 
     def mean(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the average over the processes of tensors of no dimension."""
+        """Return the average over the processes of scalar tensors."""
         if self.size == 1:
             return dict(values)
         stacked = torch.stack([value.float() for value in values.values()])
@@ -62,32 +62,31 @@ class Ranks:
             tensor /= self.size
 
     def average_statistics(self, model: nn.Module) -> None:
-        """Let batch normalisation have the running statistics of all parts of the batch."""
-        found = [
+        """Average the running statistics of batch normalisation over the processes."""
+        buffers = [
             buffer
             for name, buffer in model.named_buffers()
             if name.rpartition(".")[2] in ("running_mean", "running_var")
         ]
-        if self.size == 1 or not found:
+        if self.size == 1 or not buffers:
             return
-        flat = torch.cat([buffer.flatten() for buffer in found])
+        flat = torch.cat([buffer.flatten() for buffer in buffers])
         self.average_(flat)
-        for buffer, mean in zip(
-            found, torch.split(flat, [len(each) for each in found]), strict=True
-        ):
+        means = torch.split(flat, [len(buffer) for buffer in buffers])
+        for buffer, mean in zip(buffers, means, strict=True):
             buffer.copy_(mean)
 
     def any(self, flag: bool) -> bool:
-        """Return whether one process at least has the flag up."""
+        """Return whether the flag is set in any process."""
         if self.size == 1:
             return flag
-        raised = torch.tensor(float(flag))
+        count = torch.tensor(float(flag))
         with _together():
-            distributed.all_reduce(raised)
-        return raised.item() > 0
+            distributed.all_reduce(count)
+        return count.item() > 0
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """Return the rows of all processes, one after another."""
+        """Return the rows of all processes in the order of their ranks."""
         if self.size == 1:
             return tensor
         parts = [torch.empty_like(tensor) for _ in range(self.size)]
@@ -95,12 +94,12 @@ class Ranks:
             distributed.all_gather(parts, tensor.contiguous())
         return torch.cat(parts)
 
-    def from_leader(self, make: Callable[[], T]) -> T:
-        """Let the leader compute something; return it, or raise its failure, everywhere."""
+    def from_main(self, make: Callable[[], T]) -> T:
+        """Call `make` in the main process; return its value, or raise its failure, in all."""
         if self.size == 1:
             return make()
         box: list[tuple[T | None, JeatError | None]] = [(None, None)]
-        if self.leader:
+        if self.is_main:
             try:
                 box = [(make(), None)]
             except JeatError as problem:
@@ -109,59 +108,59 @@ class Ranks:
             distributed.broadcast_object_list(box, 0)
         value, failure = box[0]
         if failure is not None:
-            failure.told = not self.leader
+            failure.reported = not self.is_main
             raise failure
         return cast(T, value)
 
     def collect(self, value: T) -> list[T]:
-        """Return what every process has, in their order."""
+        """Return the values of all processes in the order of their ranks."""
         if self.size == 1:
             return [value]
-        found: list[T | None] = [None] * self.size
+        values: list[T | None] = [None] * self.size
         with _together():
-            distributed.all_gather_object(found, value)
-        return cast(list[T], found)
+            distributed.all_gather_object(values, value)
+        return cast(list[T], values)
 
     def share(self, rows: Tensor) -> Tensor:
-        """Return this process's part of rows, some of the last without any if there are few."""
+        """Return this process's part of the rows; of few, the last processes get none."""
         return rows.tensor_split(self.size)[self.rank]
 
-    def leader_first(self, make: Callable[[], T]) -> T:
-        """Let the leader make something, then the others: what it has fetched they find there."""
+    def main_first(self, make: Callable[[], T]) -> T:
+        """Call `make` in the main process, then in the others, which find what it downloaded."""
         made: list[T] = []
-        self.from_leader(lambda: made.append(make()))
-        return made[0] if self.leader else make()
+        self.from_main(lambda: made.append(make()))
+        return made[0] if self.is_main else make()
 
     def wait(self) -> None:
-        """Wait until all processes are here."""
+        """Wait for all processes."""
         self.any(False)
 
 
-SOLO = Ranks()
+SINGLE = ProcessGroup()
 
 
-def current() -> Ranks:
-    """Return this process among those that have joined, alone where none have."""
+def current() -> ProcessGroup:
+    """Return this process among those that have joined, or `SINGLE`."""
     if not (distributed.is_available() and distributed.is_initialized()):
-        return SOLO
-    return Ranks(distributed.get_rank(), distributed.get_world_size())
+        return SINGLE
+    return ProcessGroup(distributed.get_rank(), distributed.get_world_size())
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
-    """Join the other processes that `torchrun` started, for a time.
+def joined(device: torch.device) -> Iterator[ProcessGroup]:
+    """Join the other processes that `torchrun` started.
 
     Args:
-        device: Where this process computes: collectives go by NCCL on CUDA, by gloo elsewhere.
+        device: Where this process computes: collectives use NCCL on CUDA and gloo elsewhere.
 
     Raises:
-        RankLost: If another process is gone.
+        RankLost: If another process has died.
     """
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     with _together():
         distributed.init_process_group(backend, timeout=_PATIENCE)
     yield current()
-    # Not after a failure: taking leave of a process that is gone may take for ever.
+    # Not after a failure: destroying the group may wait for a dead process for ever.
     distributed.destroy_process_group()
 
 
@@ -182,11 +181,7 @@ def lost(problem: BaseException) -> bool:
 
 @contextmanager
 def _together() -> Iterator[None]:
-    """Put the failure of a collective into words.
-
-    Raises:
-        RankLost: If another process is gone.
-    """
+    """Raise `RankLost` where a collective fails because another process has died."""
     try:
         yield
     except RuntimeError as problem:
@@ -196,8 +191,8 @@ def _together() -> Iterator[None]:
 
 
 def rank_lost() -> RankLost:
-    """Build the error for a process that is gone."""
+    """Build the error for a process that has died."""
     return RankLost(
         "another process of the command has died",
-        "see its own message; the same command goes on from what was saved last",
+        "see its own message; the same command resumes from the last save",
     )

@@ -88,7 +88,7 @@ class Drawing:
         """
         ranks = current()
         parts = torch.split(torch.arange(len(self.labels)), batch_size * ranks.size)
-        needed = ranks.from_leader(
+        needed = ranks.from_main(
             lambda: [part for part in parts if not all(k in skip for k in part.tolist())]
         )
         done = len(self.labels) - sum(map(len, needed))

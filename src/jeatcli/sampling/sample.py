@@ -127,7 +127,7 @@ def plan(
         "uniform" if edit.image else descent.init, model, data_dir, reporter
     )
     # Every process as the first does, for `auto` measures.
-    dtype = current().from_leader(lambda: devices.autocast_type(precision or "fp32", model.device))
+    dtype = current().from_main(lambda: devices.autocast_type(precision or "fp32", model.device))
     recipe = Recipe(
         model,
         descent,

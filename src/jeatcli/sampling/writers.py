@@ -42,8 +42,8 @@ def save_folder(
             these.
     """
     about, classes = drawing.identity, drawing.recipe.model.meta.classes
-    current().from_leader(lambda: _refuse_others(folder, len(drawing.labels), about))
-    if not current().leader:
+    current().from_main(lambda: _refuse_others(folder, len(drawing.labels), about))
+    if not current().is_main:
         drawing.follow(batch_size)
         return
     names = [classes[label] for label in drawing.labels.tolist()]
@@ -89,10 +89,10 @@ def save_npz(
         JeatError: If a file cannot be written.
     """
     about, shape = drawing.identity, drawing.recipe.model.meta.shape
-    if current().from_leader(lambda: _holds(path, about, drawing.labels.tolist())):
+    if current().from_main(lambda: _holds(path, about, drawing.labels.tolist())):
         reporter.say(f"the images are in `{path}` already")
         return
-    if not current().leader:
+    if not current().is_main:
         drawing.follow(batch_size)
         return
     check_writable(path)

@@ -93,10 +93,10 @@ def of_reference(
     name = reference.name.replace("/", "-").replace(":", "-")
     path = cache_dir() / "features" / f"{name}-{split}-{key}.safetensors"
     ranks = current()
-    if stored := ranks.from_leader(lambda: _stored(path)):
+    if stored := ranks.from_main(lambda: _stored(path)):
         return stored
     found = extract(reference.x, extractor, batch_size, device, reporter)
-    if ranks.leader:
+    if ranks.is_main:
         try:
             write_atomic(path, lambda beside: save_file(vars(found), beside))
         except JeatError as problem:

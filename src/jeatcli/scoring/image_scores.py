@@ -142,11 +142,11 @@ def image_scores(
     ours = features_of.extract(images, extractor, size, place, reporter)
     theirs = features_of.of_reference(against, reference, extractor, size, place, reporter)
     ranks = current()
-    figures = ranks.from_leader(lambda: fidelity.compute(ours, theirs, **settings))
+    figures = ranks.from_main(lambda: fidelity.compute(ours, theirs, **settings))
     near = None
     if neighbours is not None:
         picture = Path(neighbours)
-        near = ranks.from_leader(
+        near = ranks.from_main(
             lambda: look_up(images, ours.values, against, theirs.values, picture)
         )
     return Scores(

@@ -31,7 +31,7 @@ def weights(given: Path | str | None = None, reporter: Reporter = SILENT) -> Pat
         JeatError: If it is absent and cannot be had, or holds something else.
     """
     if given is None:
-        path = current().leader_first(partial(_fetch, reporter))
+        path = current().main_first(partial(_fetch, reporter))
     else:
         path = Path(given).expanduser()
         if not path.is_file():

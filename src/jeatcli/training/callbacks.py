@@ -45,7 +45,7 @@ class Grids:
             init=start,
             batch_size=min(USUAL, trainer.loader.share),
         )
-        if not trainer.ranks.leader:
+        if not trainer.ranks.is_main:
             return
         path = self.folder / "samples" / f"epoch-{trainer.epoch:03d}.png"
         picture = pictures.grid(drawn.images, columns=columns, scale=4)

@@ -19,7 +19,7 @@ from ..data import loader as loader_module
 from ..data.facts import DatasetFacts, dataset_facts
 from ..data.images import Images, hold_out, load_images
 from ..runtime import devices
-from ..runtime.distributed import SOLO, Ranks
+from ..runtime.distributed import SINGLE, ProcessGroup
 from ..runtime.progress import SILENT, Reporter
 from .settings import TrainConfig
 from .trainer import Trainer
@@ -46,7 +46,7 @@ class Stage:
     device: torch.device
     data_dir: str | Path | None = None
     reporter: Reporter = SILENT
-    ranks: Ranks = SOLO
+    ranks: ProcessGroup = SINGLE
 
     def __post_init__(self) -> None:
         self.facts = dataset_facts(self.config.dataset)
@@ -97,7 +97,7 @@ class Stage:
         if "buffer_size" in options:
             options["buffer_size"] //= ranks.size
         method = methods.make(config.method, options)
-        seed = config.seed if ranks.leader else mix(config.seed, ranks.rank)
+        seed = config.seed if ranks.is_main else mix(config.seed, ranks.rank)
         shape = self.images.shape
         method.setup(MethodContext(shape, self.statistics, self.device, seed))
         return method
@@ -129,7 +129,7 @@ class Stage:
 
     def save(self, name: str, trainer: Trainer) -> None:
         """Write the averaged model as it is into the run's directory; the first rank does."""
-        if not self.ranks.leader:
+        if not self.ranks.is_main:
             return
         meta = self.describe(trainer)
         checkpoint.save_model(self.folder / name, trainer.average.model, meta, self.statistics)

@@ -39,7 +39,7 @@ def save_state(path: Path, trainer: Trainer, extra: Mapping[str, Tensor]) -> Non
         "method": _whole(trainer),
         "extra": extra,
     }
-    if not trainer.ranks.leader:
+    if not trainer.ranks.is_main:
         return
     tensors = {
         f"{part}.{key}": value for part, each in parts.items() for key, value in each.items()
@@ -169,7 +169,7 @@ class Saver:
 
     def save_state(self, trainer: Trainer) -> None:
         """Write `state.safetensors`; what it was becomes `state-before.safetensors`."""
-        if trainer.ranks.leader:
+        if trainer.ranks.is_main:
             self._keep_one()
         self.save_again(trainer)
 

@@ -75,7 +75,7 @@ class Survivor:
             Interrupted: If it was stopped.
         """
         trainer, stage = self.trainer, self.stage
-        if stage.ranks.from_leader((stage.folder / runs.STATE_FILE).exists):
+        if stage.ranks.from_main((stage.folder / runs.STATE_FILE).exists):
             self._go_to_state()
             stage.reporter.say(f"going on with `{stage.folder}` from step {trainer.step:,}")
         else:
@@ -117,18 +117,18 @@ class Survivor:
                 f"the processes have found different states in `{folder}`",
                 "put the run by `-o` on a disk that all machines see",
             )
-        if trainer.ranks.leader:
+        if trainer.ranks.is_main:
             self.log.rewind(trainer.step)
 
     def _go_back(self, reason: str) -> None:
         trainer, at, best = self.trainer, self.trainer.step, self.validation.state()
         attempt = trainer.attempt + 1
-        self._go_to_state(trainer.ranks.from_leader(self.saver.last_good))
+        self._go_to_state(trainer.ranks.from_main(self.saver.last_good))
         # The best weights so far are those of `best.safetensors`, however far the run goes back.
         self.validation.load_state(best)
         trainer.attempt = attempt
         event = {"event": "diverged", "step": trainer.step, "attempt": attempt, "reason": reason}
-        if trainer.ranks.leader:
+        if trainer.ranks.is_main:
             self.log.write({**event, "diverged_at": at, "lr": trainer.lr})
         if attempt > self.config.retries:
             raise Diverged(
@@ -149,7 +149,7 @@ class Survivor:
         grids = Grids(stage.folder, stage.model, self.config.sample_every)
         measured: list[Callback] = [saver.guard, self.validation, grids]
         kept: list[Callback] = [saver, Stop(self.should_stop, saver)]
-        if not stage.ranks.leader:
+        if not stage.ranks.is_main:
             return measured + kept
         return [*self.profile, *measured, self.log, *kept]
 

@@ -83,8 +83,8 @@ def train(
     """
     began = time.perf_counter()
     place, ranks = devices.pick(device), current()
-    reporter = reporter if ranks.leader else SILENT
-    folder, config, epochs = ranks.from_leader(partial(_find, config, out, place, force))
+    reporter = reporter if ranks.is_main else SILENT
+    folder, config, epochs = ranks.from_main(partial(_find, config, out, place, force))
     seen, already_done = 0, epochs is not None
     if already_done:
         reporter.say(f"`{folder}` is done; `--force` starts it over")
@@ -96,7 +96,7 @@ def train(
             )
         stage = Stage(config, folder, place, data_dir, reporter, ranks)
         with ExitStack() as held:
-            ranks.from_leader(partial(_hold, held, stage, force))
+            ranks.from_main(partial(_hold, held, stage, force))
             survivor = Survivor(stage, should_stop, profile)
             survivor.run()
         seen, epochs = survivor.seen, stage.trainer.epoch

@@ -14,7 +14,7 @@ from ..core.jeat import Method
 from ..core.models.classifier import Classifier
 from ..core.rng import BatchRng, mix
 from ..data.loader import Loader
-from ..runtime.distributed import SOLO, Ranks
+from ..runtime.distributed import SINGLE, ProcessGroup
 from .optimize import Average, lr_factor, optimizer
 from .settings import TrainConfig
 
@@ -58,7 +58,7 @@ class Trainer:
         model: Classifier,
         method: Method,
         loader: Loader,
-        ranks: Ranks = SOLO,
+        ranks: ProcessGroup = SINGLE,
     ) -> None:
         self.config, self.model, self.method, self.loader = config, model, method, loader
         self.ranks, self.objective = ranks, ranks.wrap(Objective(method, model))
