@@ -124,6 +124,37 @@ def declared(cls: type) -> dict[str, tuple[Setting, tuple[Any, ...]]]:
     return found
 
 
+def parse_number(text: str) -> float:
+    """Read `8/255` or `0.03`.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    above, slash, below = text.partition("/")
+    try:
+        return float(above) / float(below) if slash else float(above)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"`{text}` is no number or fraction such as 8/255") from None
+
+
+def read_value(name: str, value: object, about: Setting, kinds: tuple[Any, ...]) -> Any:
+    """Return a setting's value, which may be written as text, by its declaration.
+
+    Raises:
+        UsageProblem: If it has the wrong type or is out of bounds, naming the setting.
+    """
+    if isinstance(value, str) and bool in kinds:
+        value = {"true": True, "false": False}.get(value.lower(), value)
+    elif isinstance(value, str) and not about.choices and (int in kinds or float in kinds):
+        try:
+            value = parse_number(value)
+        except ValueError as problem:
+            raise UsageProblem(f"`{name}`: {problem}") from None
+    if int in kinds and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return _checked(name, value, about, kinds)
+
+
 def _known(cls: type, given: Mapping[str, object]) -> dict[str, Any]:
     names = [each.name for each in fields(cls)]
     for key in given:
@@ -154,8 +185,13 @@ def _checked(name: str, value: Any, about: Setting, kinds: Sequence[Any]) -> Any
     if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
         raise UsageProblem(f"`{name}` cannot be {value!r}", f"give {_wanted(plain, about)}")
     if isinstance(value, int | float) and not isinstance(value, bool) and not about.allows(value):
-        raise UsageProblem(f"`{name}` must be {about.bounds()}, not {value:g}")
+        raise UsageProblem(f"`{name}` must be {about.bounds()}, not {_short(value)}")
     return value
+
+
+def _short(number: float) -> str:
+    huge = isinstance(number, int) and abs(number) > _LARGEST_FLOAT
+    return "an even larger number" if huge else f"{number:g}"
 
 
 def _wanted(kinds: Sequence[type], about: Setting) -> str:

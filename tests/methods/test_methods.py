@@ -138,17 +138,26 @@ def test_chains_start_where_they_are_told(start: str, spread: float) -> None:
         ("jeat", "attack_steps", "0", "at least 1"),
         ("jeat", "attack_steps", "1.5", "whole number"),
         ("jeat", "eps", "8", "8/255"),
-        ("jeat", "norm", "l1", "unknown value of option `norm`"),
-        ("jem", "reinit", "2", "between 0 and 1"),
+        ("jeat", "norm", "l1", "unknown norm `l1`"),
+        ("jem", "reinit", "2", "at least 0 and at most 1"),
         ("jem", "buffer_size", "0", "at least 1"),
         ("jem", "buffer_size", "9", "too small for batches of 64"),
         ("noise", "sigma", "-1", "at least 0"),
         ("at", "eps", "eight", "no number"),
-        ("at", "attack_step_size", "-1", "above 0"),
+        ("at", "attack_step_size", "-1", "at least 0"),
         ("jeat", "attack_step_size", "0", "above 0"),
+        ("jem", "buffer_size", "1e30", "at most 1e+09, not 1e+30"),
+        ("jem", "buffer_size", 10**400, "not an even larger number"),
+        ("jem", "buffer_size", True, "give a whole number"),
+        ("jem", "sgld_noise", "1e308", "not 1e+308"),
+        ("jeat", "lambda", "1e39", "`lambda` must be"),
+        ("jeat", "eps", "nan", "not nan"),
+        ("at", "attack_step_size", "inf", "not inf"),
+        ("jem", "sgld_steps", "inf", "whole number"),
+        ("noise", "noise", "3", "unknown noise `3`"),
     ],
 )
-def test_values_out_of_range_are_told(name: str, option: str, value: str, what: str) -> None:
+def test_values_out_of_range_are_told(name: str, option: str, value: object, what: str) -> None:
     with pytest.raises(UsageProblem) as caught:
         resolve({"method": name, "options": {option: value}})
     assert what in f"{caught.value} {caught.value.hint}"

@@ -14,12 +14,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from ..core.options import AttackOptions, ChainOptions
 from ..core.threat import parse_number
 from ..errors import UsageProblem, unknown
 from ..settings import declared
 from ..training import presets
 from ..training.resolve import read_toml
-from ..training.settings import METHOD, MethodOptions
+from ..training.settings import METHOD
 from .options import Option, combine, option
 from .types import KEY_VALUE, NUMBERS, PRESET
 
@@ -27,7 +28,13 @@ from .types import KEY_VALUE, NUMBERS, PRESET
 # line.
 _CONFIG, _PRESET = f"{__name__}.config", f"{__name__}.preset"
 _SOURCES = ("--config", "--preset", "--option")
-_FLAGS = tuple(declared(MethodOptions))
+# Options of the methods that have a flag of their own besides `-O`.
+FLAGS = tuple(
+    name
+    for part in (AttackOptions, ChainOptions)
+    for name, (about, _) in declared(part).items()
+    if about.section
+)
 # Which settings the default of an option of the attack depends on.
 _DEPENDS = {"eps": ("norm",), "attack_step_size": ("norm", "eps", "attack_steps")}
 # The option that makes one method of another.
@@ -152,10 +159,10 @@ def _layers(ctx: click.Context) -> list[Layer]:
     if layers:
         # Those that do not stand under `[options]`; a preset has none.
         table = ctx.default_map or {}
-        above = {key: table[key] for key in _FLAGS if key in table}
+        above = {key: table[key] for key in FLAGS if key in table}
         layers[-1].options = _once(above, layers[-1].options)
     for level in (ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE):
-        named = {key: ctx.params[key] for key in _FLAGS if source(key) is level}
+        named = {key: ctx.params[key] for key in FLAGS if source(key) is level}
         pairs = dict(ctx.params["option"]) if source("option") is level else {}
         layers.append(Layer(_once(named, pairs)))
     return layers

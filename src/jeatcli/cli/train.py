@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ..core.models import ARCHITECTURES
+from ..core.options import AttackOptions, ChainOptions
 from ..methods import METHODS
 from ..runtime import launch
 from ..settings import declared
@@ -25,12 +26,11 @@ from ..training.settings import (
     MODEL,
     OPTIMISATION,
     OUTPUT,
-    MethodOptions,
     TrainConfig,
 )
 from . import output
 from . import terminal as ui
-from .config_layers import layer_options, method_settings
+from .config_layers import FLAGS, layer_options, method_settings
 from .from_settings import options_of
 from .options import Command, F, combine, data_dir, device, option, output_options
 from .types import datasets
@@ -53,7 +53,7 @@ train_options = combine(
     _of(MODEL),
     _of(DATA),
     data_dir,
-    options_of(MethodOptions),
+    *(options_of(part, only=FLAGS) for part in (AttackOptions, ChainOptions)),
     _of(OPTIMISATION),
     _of(MACHINE),
     device,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.profiler import record_function
 
 from ..errors import UsageProblem
+from ..settings import Settings, setting
 from . import energy, objectives, pgd
 from .class_gaussians import ClassGaussians
 from .models.classifier import Classifier, frozen
+from .options import AttackOptions, ChainOptions, attack_objective
 from .rng import BatchRng, mix
 from .sgld import Chain, ReplayBuffer, langevin, uniform_start
 from .threat import Threat
@@ -39,14 +41,13 @@ class MethodContext:
 
 
 @dataclass
-class Method(ABC):
+class Method(Settings, ABC):
     """An objective: the fields are its options, `loss` is what training lowers.
 
     Attributes:
-        per_rank: The tensors of `state` that differ from process to process, where several train;
-            all others are the same everywhere.
-        sampling: By which sampler and on which objective images are drawn if nothing is said;
-            docs/sampling.md has the reasons, and what was measured.
+        per_rank: The tensors of `state` that differ between processes, where several train.
+        sampling: The sampler and the objective by which images are drawn unless others are asked
+            for; docs/sampling.md has the reasons, and what was measured.
     """
 
     per_rank: ClassVar[tuple[str, ...]] = ()
@@ -79,38 +80,16 @@ class Method(ABC):
 
 
 @dataclass
-class AdversarialExamples(Method):
-    """A method with an inner attack on each training image.
-
-    Args:
-        norm, eps: The threat model, in the [0, 1] pixel scale.
-        attack_objective: What the attack raises: `ce` (Madry et al. 2018) or `joint` (Zhu et
-            al. 2021), E(x, y).
-        attack_steps: 1 is the single-step form with a random start.
-        attack_step_size: In the [0, 1] pixel scale; by default 2.5 eps / steps, 1.25 eps at most
-            (Wong et al. 2020).
-        attack_start: `random` in the ball, or at the `clean` image.
-        attack_mode: Of batch normalisation during the attack: `eval` (TRADES) or `train` (Rice
-            et al. 2020).
-    """
-
-    norm: Literal["linf", "l2"] = "linf"
-    eps: float = 8 / 255
-    attack_objective: Literal["ce", "joint", "marginal", "margin", "dlr", "kl"] = "ce"
-    attack_steps: int = 10
-    attack_step_size: float | None = None
-    attack_start: Literal["random", "clean"] = "random"
-    attack_mode: Literal["eval", "train"] = "eval"
+class AdversarialExamples(AttackOptions, Method):
+    """A method with an inner attack on each training image."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.ball = pgd.ball(Threat(self.norm, self.eps))
-        require(self.attack_steps >= 1, "attack_steps", "at least 1", self.attack_steps)
         if self.attack_step_size is None:
-            size = min(2.5 * self.eps / self.attack_steps, 1.25 * self.eps)
-            self.attack_step_size = size
-        # At eps 0 the customary step is 0 as well.
-        holds = self.attack_step_size > 0 or self.attack_step_size == self.eps == 0
-        require(holds, "attack_step_size", "above 0", self.attack_step_size)
+            self.attack_step_size = min(2.5 * self.eps / self.attack_steps, 1.25 * self.eps)
+        if self.attack_step_size == 0 < self.eps:
+            raise UsageProblem("`attack_step_size` must be above 0, not 0")
 
     def setup(self, context: MethodContext) -> None:
         super().setup(context)
@@ -133,41 +112,14 @@ class AdversarialExamples(Method):
 
 
 @dataclass
-class LangevinNegatives(Method):
-    """A method with negatives from a persistent chain on E(x).
-
-    Args:
-        sgld_steps: Steps a batch.
-        sgld_step_size, sgld_noise: In the [0, 1] pixel scale; JEM's 1 and 0.01 of [-1, 1] are
-            0.25 and 0.005 here.
-        sgld_clip: Largest absolute component of the energy's gradient; 0 for no limit.
-        buffer_size: Images in the replay buffer.
-        reinit: Probability that a chain starts anew.
-        chain_start: Where: `uniform` noise (JEM) or a `gaussian` a class (JEM++).
-        lambda_: Weight of E(x+) - E(x_K).
-        energy_l2: Weight of the mean square of both energies.
-    """
+class LangevinNegatives(ChainOptions, Method):
+    """A method with negatives from a persistent chain on E(x)."""
 
     per_rank = ("buffer",)
     sampling = ("sgld", "joint")
 
-    sgld_steps: int = 20
-    sgld_step_size: float = 0.25
-    sgld_noise: float = 0.005
-    sgld_clip: float = 1.0
-    buffer_size: int = 10_000
-    reinit: float = 0.05
-    chain_start: Literal["uniform", "gaussian"] = "uniform"
-    lambda_: float = 1.0
-    energy_l2: float = 0.01
-
     def __post_init__(self) -> None:
-        require(self.sgld_steps >= 0, "sgld_steps", "at least 0", self.sgld_steps)
-        require(self.buffer_size >= 1, "buffer_size", "at least 1", self.buffer_size)
-        require(0 <= self.reinit <= 1, "reinit", "between 0 and 1", self.reinit)
-        for name in ("sgld_step_size", "sgld_noise", "sgld_clip", "lambda_", "energy_l2"):
-            value = getattr(self, name)
-            require(value >= 0, name.rstrip("_"), "at least 0", value)
+        super().__post_init__()
         self.chain = Chain(self.sgld_steps, self.sgld_step_size, self.sgld_noise, self.sgld_clip)
 
     def setup(self, context: MethodContext) -> None:
@@ -211,31 +163,17 @@ def classify(logits: Tensor, y: Tensor) -> tuple[Tensor, Metrics]:
     return loss, {"cross_entropy": loss, "accuracy": (logits.argmax(1) == y).float().mean()}
 
 
-def require(holds: bool, name: str, what: str, value: object) -> None:
-    """Refuse an option's value.
-
-    Raises:
-        UsageProblem: If it does not hold.
-    """
-    if not holds:
-        raise UsageProblem(f"option `{name}` must be {what}, not {value}")
-
-
 @dataclass
 class Jeat(AdversarialExamples, LangevinNegatives):
-    """Joint energy adversarial training; at lambda = 1 the loss is E(x^, y) - E(x_K).
+    """Joint energy adversarial training; at lambda = 1 the loss is E(x^, y) - E(x_K)."""
 
-    Args:
-        positive: The image whose marginal energy is lowered: the `adversarial` example x^ or the
-            `clean` image x.
-    """
-
-    attack_objective: Literal["ce", "joint", "marginal", "margin", "dlr", "kl"] = "joint"
-    positive: Literal["adversarial", "clean"] = "adversarial"
-
-    def __post_init__(self) -> None:
-        AdversarialExamples.__post_init__(self)
-        LangevinNegatives.__post_init__(self)
+    attack_objective: str = attack_objective("joint")
+    positive: str = setting(
+        "adversarial",
+        "Image whose E(x) is lowered: the adversarial example or the clean image",
+        section="",
+        choices=("adversarial", "clean"),
+    )
 
     def loss(
         self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import UsageProblem, unknown
 from . import energy
 from .energy import Logits, PerImage
+from .options import OBJECTIVES as OBJECTIVES
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
@@ -42,9 +43,6 @@ def kl(logits: Tensor, clean: Tensor) -> Tensor:
         logits.log_softmax(1), clean.log_softmax(1), reduction="none", log_target=True
     )
     return divergence.sum(1)
-
-
-OBJECTIVES = ("ce", "joint", "marginal", "margin", "dlr", "kl")
 
 
 _LEAST_CLASSES = {"dlr": 3, "targeted dlr": 4}

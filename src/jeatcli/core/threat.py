@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..errors import UsageProblem, unknown
+from ..settings import parse_number as parse_number
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,3 @@ def fraction(value: float) -> str:
     if value < 1 and over >= 0.01 and abs(over - round(over, 2)) < 1e-6 and not short:
         return f"{round(over, 2):g}/255"
     return f"{value:g}"
-
-
-def parse_number(text: str) -> float:
-    """Read `8/255` or `0.03`.
-
-    Raises:
-        ValueError: If it is neither.
-    """
-    above, slash, below = text.partition("/")
-    try:
-        return float(above) / float(below) if slash else float(above)
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"`{text}` is no number or fraction such as 8/255") from None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from ..catalogue import Catalogue, Entry
-from ..core.threat import fraction, parse_number
 from ..data.facts import DatasetFacts
-from ..errors import UsageProblem, unknown
+from ..errors import unknown
+from ..settings import declared, read_value
 
 if TYPE_CHECKING:
     from ..core.jeat import Method
@@ -47,8 +46,8 @@ METHODS = Catalogue(
 
 
 def _class_of(name: str) -> type[Method]:
-    found: type[Method] = METHODS.load(name)
-    return found
+    method: type[Method] = METHODS.load(name)
+    return method
 
 
 def make(name: str, options: Mapping[str, Any]) -> Method:
@@ -58,7 +57,7 @@ def make(name: str, options: Mapping[str, Any]) -> Method:
 
 def has_chain(name: str) -> bool:
     """Return whether a method draws negatives by a chain with a replay buffer."""
-    return any(each.name == "buffer_size" for each in fields(_class_of(name)))
+    return "buffer_size" in declared(_class_of(name))
 
 
 def sampling_of(name: str) -> tuple[str, str]:
@@ -85,19 +84,18 @@ def options_of(
     Raises:
         UsageProblem: If the method has no such option, or the value does not fit.
     """
-    kind = _class_of(name)
-    hints = get_type_hints(kind)
-    known = {_shown(each.name): each.name for each in fields(kind)}
+    method = _class_of(name)
+    options = declared(method)
     for key in given:
-        if _shown(key) not in known:
-            raise unknown(f"option of method `{name}`", key, known)
-    values: dict[str, Any] = {key: table[key] for key in known.values() if key in table}
-    values |= {_field(key): _parse(key, value, hints[_field(key)]) for key, value in given.items()}
-    if "eps" in hints and "eps" not in values:
-        usual = facts.eps if facts else {"linf": 8 / 255, "l2": 0.5}
-        norm = values.get("norm", "linf")
-        values["eps"] = usual.get(norm, usual["linf"])
-    return {_shown(key): value for key, value in asdict(kind(**values)).items()}
+        if _field(key) not in options:
+            raise unknown(f"option of method `{name}`", key, map(_shown, options))
+    values: dict[str, Any] = {key: table[key] for key in options if key in table}
+    for key, value in given.items():
+        values[_field(key)] = read_value(_shown(key), value, *options[_field(key)])
+    if "eps" in options and "eps" not in values:
+        customary = facts.eps if facts else {"linf": 8 / 255, "l2": 0.5}
+        values["eps"] = customary.get(values.get("norm", "linf"), customary["linf"])
+    return {_shown(key): value for key, value in asdict(method(**values)).items()}
 
 
 def _shown(key: str) -> str:
@@ -107,26 +105,3 @@ def _shown(key: str) -> str:
 
 def _field(key: str) -> str:
     return "lambda_" if _shown(key) == "lambda" else _shown(key)
-
-
-def _parse(key: str, value: object, hint: Any) -> object:
-    """Read `value`, from a command line, a file or Python, as the type that the field has."""
-    kinds = get_args(hint) if get_origin(hint) is not None else (hint,)
-    if value is None and type(None) in kinds:
-        return None
-    text = str(value)
-    if all(isinstance(kind, str) for kind in kinds):
-        if text not in kinds:
-            raise unknown(f"value of option `{key}`", text, kinds)
-        return text
-    try:
-        number = parse_number(text)
-    except ValueError as problem:
-        raise UsageProblem(f"option `{key}`: {problem}") from None
-    if not math.isfinite(number):
-        raise UsageProblem(f"option `{key}` must be a finite number, not {text}")
-    if float in kinds:
-        return number
-    if number != int(number):
-        raise UsageProblem(f"option `{key}` is a whole number, not {fraction(number)}")
-    return int(number)

@@ -7,25 +7,24 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..core import energy
-from ..core.jeat import LangevinNegatives, Metrics, classify, require
+from ..core.jeat import LangevinNegatives, Metrics, classify
 from ..core.models.classifier import Classifier
 from ..core.rng import BatchRng
+from ..settings import setting
 
 
 @dataclass
 class Jem(LangevinNegatives):
-    """CE(x) + lambda [E(x) - E(x_K)], the joint likelihood by a persistent chain.
+    """CE(x) + lambda [E(x) - E(x_K)], the joint likelihood by a persistent chain."""
 
-    Args:
-        input_noise: Standard deviation of the noise on training images, in the [0, 1] pixel
-            scale; the published 0.03 of [-1, 1] is 0.015 here.
-    """
-
-    input_noise: float = 0.015
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.input_noise >= 0, "input_noise", "at least 0", self.input_noise)
+    # The published 0.03 of [-1, 1].
+    input_noise: float = setting(
+        0.015,
+        "Standard deviation of the noise on training images, pixels in [0, 1]",
+        section="",
+        low=0,
+        high=1e3,
+    )
 
     def loss(
         self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng

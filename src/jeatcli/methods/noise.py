@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
-from ..core.jeat import Method, Metrics, classify, require
+from ..core.jeat import Method, Metrics, classify
 from ..core.models.classifier import Classifier
 from ..core.rng import BatchRng
+from ..settings import setting
 
 
 @dataclass
@@ -17,19 +17,20 @@ class Noise(Method):
     """CE(x + n), with noise larger than an attack's radius, for a random direction is a poor one.
 
     The noisy image is not clipped: a clip would bias the noise at black and white pixels.
-
-    Args:
-        noise: `gaussian` or `uniform`.
-        sigma: Standard deviation of a pixel's noise, in the [0, 1] pixel scale.
     """
 
     sampling = ("sgld", "ce")
 
-    noise: Literal["gaussian", "uniform"] = "gaussian"
-    sigma: float = 0.25
-
-    def __post_init__(self) -> None:
-        require(self.sigma >= 0, "sigma", "at least 0", self.sigma)
+    noise: str = setting(
+        "gaussian", "Distribution of the noise", section="", choices=("gaussian", "uniform")
+    )
+    sigma: float = setting(
+        0.25,
+        "Standard deviation of a pixel's noise, pixels in [0, 1]",
+        section="",
+        low=0,
+        high=1e3,
+    )
 
     def loss(
         self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
 from ..core.jeat import AdversarialExamples, Metrics, classify
 from ..core.models.classifier import Classifier
+from ..core.options import attack_objective
 from ..core.rng import BatchRng
 
 
@@ -16,7 +16,7 @@ from ..core.rng import BatchRng
 class PreJeat(AdversarialExamples):
     """CE(x^) on examples that raise the joint energy, the paper's Fig. 2c."""
 
-    attack_objective: Literal["ce", "joint", "marginal", "margin", "dlr", "kl"] = "joint"
+    attack_objective: str = attack_objective("joint")
 
     def loss(
         self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng

@@ -14,7 +14,6 @@ from typing import Any
 
 from ..catalogue import Catalogue, Entry
 from ..core.models import ACTIVATIONS, NORM_LAYERS
-from ..core.threat import NORMS
 from ..data.facts import AUGMENTATIONS
 from ..errors import UsageProblem
 from ..settings import Settings, setting
@@ -44,8 +43,6 @@ OPTIMISATION, MACHINE, OUTPUT = "Optimisation", "Machine", "Output"
 _model, _data = partial(setting, section=MODEL), partial(setting, section=DATA)
 _optimise = partial(setting, section=OPTIMISATION)
 _machine, _output = partial(setting, section=MACHINE), partial(setting, section=OUTPUT)
-_attack = partial(setting, section="Attack (methods with an inner attack)")
-_sgld = partial(setting, section="SGLD (methods with a chain)")
 
 
 @dataclass(frozen=True)
@@ -210,64 +207,6 @@ class TrainConfig(Settings):
                 f"a replay buffer of {buffer} images is too small for batches of {self.batch_size}",
                 "raise `--buffer-size` or lower `--batch-size`",
             )
-
-
-@dataclass(frozen=True)
-class MethodOptions(Settings):
-    """Options of the methods that have a flag of their own besides `-O KEY=VALUE`."""
-
-    norm: str | None = _attack(
-        None, "Norm of the ball around an image", choices=NORMS, shown="linf"
-    )
-    eps: float | None = _attack(
-        None,
-        "Radius of the ball, pixels in [0, 1]: 8/255 or 0.03",
-        low=0,
-        metavar="FRACTION",
-        shown="by data set",
-    )
-    attack_steps: int | None = _attack(
-        None,
-        "Gradient steps; 1 is the single-step attack with a random start",
-        low=1,
-        metavar="N",
-        shown="by architecture",
-    )
-    attack_step_size: float | None = _attack(
-        None,
-        "Step size, pixels in [0, 1]",
-        above=0,
-        metavar="FRACTION",
-        shown="2.5 eps / steps",
-    )
-    sgld_steps: int | None = _sgld(
-        None, "SGLD steps per batch", low=0, metavar="N", shown="by architecture"
-    )
-    sgld_step_size: float | None = _sgld(
-        None,
-        "Factor of the energy's gradient, pixels in [0, 1]; JEM's 1 in [-1, 1] is 0.25 here",
-        low=0,
-        metavar="FLOAT",
-        shown="0.25",
-    )
-    sgld_noise: float | None = _sgld(
-        None,
-        "Standard deviation of the noise of a step; JEM's 0.01 is 0.005 here",
-        low=0,
-        metavar="FLOAT",
-        shown="0.005",
-    )
-    buffer_size: int | None = _sgld(
-        None, "Images in the replay buffer", low=1, metavar="N", shown="by data set"
-    )
-    reinit: float | None = _sgld(
-        None,
-        "Probability of restarting a chain",
-        low=0,
-        high=1,
-        metavar="SHARE",
-        shown="0.05",
-    )
 
 
 # Settings that do not change what a run computes.
