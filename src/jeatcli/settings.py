@@ -118,10 +118,13 @@ def declared(cls: type) -> dict[str, tuple[Setting, tuple[Any, ...]]]:
     found = {}
     for each in fields(cls):
         if about := each.metadata.get("setting"):
-            hint = hints[each.name]
-            several = get_origin(hint) in (Union, types.UnionType)
-            found[each.name] = (about, get_args(hint) if several else (hint,))
+            found[each.name] = (about, alternatives(hints[each.name]))
     return found
+
+
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    """Return the types of a union, or the one type."""
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
 def parse_number(text: str) -> float:
@@ -175,7 +178,10 @@ def _checked(name: str, value: Any, about: Setting, kinds: Sequence[Any]) -> Any
         return value
     sequences = [kind for kind in kinds if get_origin(kind) in (tuple, Sequence)]
     if sequences and isinstance(value, list | tuple):
-        return tuple(_checked(name, each, about, get_args(sequences[0])[:1]) for each in value)
+        items = get_args(sequences[0])
+        if get_origin(sequences[0]) is tuple and ... not in items and len(items) != len(value):
+            raise UsageProblem(f"`{name}` cannot be {value!r}", f"give {len(items)} of them")
+        return tuple(_checked(name, item, about, alternatives(items[0])) for item in value)
     whole = isinstance(value, int) and not isinstance(value, bool)
     if whole and float in kinds and abs(value) <= _LARGEST_INT:
         value = float(value)

@@ -53,6 +53,8 @@ def _option(
         extra["is_flag"] = True
     if about.multiple:
         extra["multiple"] = True
+    elif length := _length(kinds):
+        extra["nargs"] = length
     if about.envvar:
         extra |= {"envvar": about.envvar, "show_envvar": True}
     return option(
@@ -80,6 +82,12 @@ def _in_words(default: Any) -> str | None:
     if isinstance(default, tuple):
         return " ".join(map(str, default))
     return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _length(kinds: tuple[Any, ...]) -> int:
+    """Return how many values a tuple of fixed length has, 0 for any other type."""
+    lengths = [get_args(kind) for kind in kinds if get_origin(kind) is tuple]
+    return next((len(items) for items in lengths if ... not in items), 0)
 
 
 def click_type(about: Setting, kinds: tuple[Any, ...]) -> Any:

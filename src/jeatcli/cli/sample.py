@@ -8,93 +8,49 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import Interrupted, UsageProblem
 from ..runtime import launch
-from ..runtime.files import SAMPLE_ARCHIVE, SAMPLE_PICTURE, SAMPLE_TRACE, check_output
+from ..runtime.files import (
+    SAMPLE_ARCHIVE,
+    SAMPLE_PICTURE,
+    SAMPLE_TRACE,
+    check_output,
+    safe_name,
+)
+from ..sampling.settings import INITIALIZERS, SAMPLERS, SamplerSettings, SampleSettings
+from ..settings import declared
 from . import output
 from . import terminal as ui
-from .from_settings import foreign_options
-from .options import (
-    Command,
-    batch_size,
-    data_dir,
-    device,
-    option,
-    output_options,
-    run_argument,
-    seed,
-)
-from .sample_files import (
-    FORMATS,
-    check_pictures,
-    destination,
-    layout_of,
-    name_for,
-    pictures_in,
-)
-from .sampler_options import sampler_options
+from .from_settings import foreign_options, options_of
+from .options import Command, option, output_options, run_argument
 from .types import COUNT
 
 if TYPE_CHECKING:
-    from ..sampling.drawing import Drawing
+    from ..sampling.plan import SamplingPlan
 
-PICTURE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_ENDINGS = {"grid": ".png", "png": "", "npz": ".npz"}
+# Of a grid alone.
+_PICTURES = ("scale", "columns", "trace", "preview")
+_SHARED = tuple(declared(SamplerSettings))
+_LAST = ("data_dir", "batch_size", "device")
 
 
-@click.command("sample", cls=Command)
+@click.command(
+    "sample",
+    cls=Command,
+    lists={"Samplers": SAMPLERS.summaries, "Starts": INITIALIZERS.summaries},
+)
 @run_argument
-@option(
-    "Images",
-    "--class",
-    "classes",
-    help="Class, by name or index; repeatable; several are taken in turn",
-    metavar="CLASS",
-    multiple=True,
-    default=("all",),
-)
-@option(
-    "Images",
-    "-n",
-    "--num",
-    help="Images to draw",
-    type=COUNT,
-    metavar="N",
-    shown="eight of each of 2 to 20 classes, else 64; one of each from a picture",
-)
-@seed("Images")
-@option(
-    "Images",
-    "--interpolate",
-    help="Lead from one class to another, with the same random numbers",
-    metavar="A B",
-    nargs=2,
-)
-@option(
-    "Images",
-    "--from",
-    "image",
-    help="Start at a picture: what would make it the --class",
-    type=PICTURE,
-    metavar="IMAGE",
-)
-@option("Images", "--inpaint", help="Draw a part of a picture", type=PICTURE, metavar="IMAGE")
-@option(
-    "Images",
-    "--mask",
-    help="Picture whose light pixels are that part",
-    type=PICTURE,
-    metavar="IMAGE",
-)
-@sampler_options
+@options_of(SampleSettings, without=(*_SHARED, *_LAST))
+@options_of(SamplerSettings)
 @foreign_options()
-@data_dir
-@batch_size(256)
-@device
+@options_of(SampleSettings, only=_LAST)
 @option(
     "Output",
     "--format",
     "layout",
     help="One grid, a directory of PNGs, or an .npz of arrays",
-    type=click.Choice(list(FORMATS)),
+    type=click.Choice(list(_ENDINGS)),
     shown="by the ending of -o, else grid",
 )
 @option(
@@ -108,16 +64,30 @@ PICTURE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @option(
     "Output",
+    "--columns",
+    help="Images in a row of a grid",
+    type=COUNT,
+    metavar="N",
+    shown="one, or several, of each class",
+)
+@option(
+    "Output",
     "--scale",
     help="Side of the square that a pixel becomes in a grid",
     type=COUNT,
     metavar="N",
-    shown="to 32 pixels an image",
+    shown="to 64 pixels an image",
+)
+@option(
+    "Output",
+    "--headings/--no-headings",
+    help="Write the classes above the columns of a grid",
+    default=True,
 )
 @option(
     "Output",
     "--trace",
-    help="Write the first ten images on their way: a strip (.png), or moving (.gif, .webp)",
+    help="Write the first ten images along their descent: a strip (.png), or moving (.gif, .webp)",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
 )
@@ -127,10 +97,6 @@ def command(
     run: str | None,
     layout: str | None,
     out: Path | None,
-    scale: int | None,
-    trace: Path | None,
-    preview: bool,
-    batch_size: int,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -138,9 +104,9 @@ def command(
 ) -> None:
     """Draw images from a RUN and print the path of the file.
 
-    They come of descent on the energy, which needs the checkpoint alone. Image k is the same
-    whatever the batch size. PNGs and .npz are written batch by batch, and the same command
-    goes on where it was stopped.
+    Images descend the energy of the classifier; the checkpoint alone is needed. Image k is the
+    same whatever the batch size. PNGs and .npz are written batch by batch, and the same command
+    goes on where it was stopped. A file of other settings is never replaced, unless -o names it.
 
     \b
     Examples:
@@ -149,71 +115,133 @@ def command(
       jeat sample runs/jeat -n 50000 --format png -o images
       jeat sample runs/jeat --sampler pgd --steps 60 --best-of 4
       jeat sample runs/jeat --from cat.png --class dog
+      jeat sample runs/jeat --from 17 --class dog --sampler pgd --eps 1.5
       jeat sample runs/jeat --inpaint cat.png --mask hole.png --class cat -n 8
       jeat sample theirs.pt --arch resnet-18-v1 --dataset cifar10 --init uniform
     """
     terminal = ui.open_terminal(quiet, verbose)
-    layout = layout or layout_of(out)
-    check_pictures(layout, scale, trace, preview, settings["best_of"])
+    layout = layout or ("npz" if out and out.suffix.lower() == ".npz" else "grid")
+    look = {name: settings.pop(name) for name in (*_PICTURES, "headings")}
+    _check_look(layout, look, settings["best_of"])
     from ..checkpoints import runs
 
     path = runs.resolve(run)
-    home = runs.results_dir(path) / "samples"
-    target = destination(out, layout, home, name_for(settings))
-    for file in [target] if layout != "png" else pictures_in(target):
-        check_output(file, SAMPLE_ARCHIVE if layout == "npz" else SAMPLE_PICTURE)
-    if trace:
-        check_output(trace, SAMPLE_TRACE, "--trace")
-    from .. import __version__
+    target, chosen = _target(out, layout, runs.results_dir(path) / "samples", settings)
+    if not chosen and layout != "png":
+        check_output(target, SAMPLE_PICTURE if layout == "grid" else SAMPLE_ARCHIVE)
+    if look["trace"]:
+        check_output(look["trace"], SAMPLE_TRACE, "--trace")
     from ..sampling import writers
+    from ..sampling.sample import prepare
 
-    drawing = _plan(run, terminal, **settings)
     began = time.perf_counter()
-    found: dict[str, Any] = {}
+    plan = prepare(run, reporter=terminal, **settings)
+    if chosen and layout != "grid":
+        target = writers.free_path(target, plan)
+    more: dict[str, Any] = {}
     if layout == "grid":
-        frames = writers.frames_for(trace) if trace else 0
-        drawn = drawing.all(batch_size, terminal, frames)
-        found = {"trace": trace, "distance": drawn.distance}
-        if launch.first():
-            picture = writers.save_grid(drawn, target, scale)
-            if trace:
-                writers.save_trace(drawn, trace, scale)
-            if preview:
-                ui.show(picture)
+        target, more = _draw_grid(plan, target, chosen, look, terminal)
     elif layout == "png":
-        writers.save_folder(drawing, target, batch_size, terminal)
+        writers.save_folder(plan, target, terminal)
     else:
-        writers.save_npz(drawing, target, batch_size, terminal)
-    result = {
-        "run": drawing.settings["run"],
-        "path": target,
-        "format": layout,
-        "n": len(drawing.labels),
-        "labels": drawing.labels,
-        "classes": drawing.recipe.model.meta.classes,
-        "settings": drawing.settings,
-        **found,
-        "seconds": time.perf_counter() - began,
-        "device": str(drawing.recipe.model.device),
-        "seed": drawing.settings["seed"],
-        "version": __version__,
-    }
-    output.emit(result, as_json, lambda: str(target))
+        writers.save_npz(plan, target, terminal)
+    output.emit(_result(plan, target, layout, more, began), as_json, lambda: str(target))
     if not runs.is_foreign(path):
         terminal.hint(ui.next_command("landscape", run))
 
 
-def _plan(
-    run: str | None,
-    terminal: ui.Terminal,
-    interpolate: tuple[str, str] | None,
-    image: Path | None,
-    inpaint: Path | None,
-    mask: Path | None,
-    **settings: Any,
-) -> Drawing:
-    from ..sampling.edits import Edit
-    from ..sampling.sample import plan
+def _check_look(layout: str, look: dict[str, Any], best_of: int | None) -> None:
+    """Refuse what is for a grid where there is none."""
+    for name in _PICTURES:
+        if look[name] and layout != "grid":
+            raise UsageProblem(
+                f"`--{name}` goes with a grid, not `--format {layout}`",
+                "leave one of the two out",
+            )
+    if look["trace"] and best_of not in (None, 1):
+        raise UsageProblem(
+            "`--trace` shows the descent of an image, and `--best-of` draws several of each",
+            "leave one of the two out",
+        )
 
-    edit = Edit(image, inpaint, mask, interpolate)
-    return plan(run, edit=edit, reporter=terminal, **settings)
+
+def _target(
+    out: Path | None, layout: str, home: Path, settings: dict[str, Any]
+) -> tuple[Path, bool]:
+    """Return the file or directory to write, and whether its name is ours to choose."""
+    ending = _ENDINGS[layout]
+    if out is None:
+        return home / f"{_name(settings)}{ending}", True
+    if layout == "png":
+        if out.suffix.lower() in (".png", ".npz") and not out.is_dir():
+            raise UsageProblem(
+                f"`--format png` writes a directory, not `{out}`", "name a directory with `-o`"
+            )
+        return out, False
+    if out.is_dir() or not out.suffix:
+        return out / f"{_name(settings)}{ending}", True
+    if out.suffix.lower() != ending:
+        raise UsageProblem(
+            f"`--format {layout}` writes a {ending} file, not `{out}`",
+            f"name a file that ends in {ending}",
+        )
+    return out, False
+
+
+def _name(settings: dict[str, Any]) -> str:
+    """Return what the file is called if the user does not say."""
+    classes = settings["interpolate"] or settings["classes"] or ("all",)
+    what = ("-to-" if settings["interpolate"] else "-").join(map(str, classes))
+    for source in (settings["image"], settings["inpaint"]):
+        if source is not None:
+            what = f"{f'test-{source}' if isinstance(source, int) else source.stem}-{what}"
+    return f"{safe_name(what)}-seed{settings['seed'] or 0}"
+
+
+def _draw_grid(
+    plan: SamplingPlan, target: Path, chosen: bool, look: dict[str, Any], terminal: ui.Terminal
+) -> tuple[Path, dict[str, Any]]:
+    """Draw a grid; return its file, and what is said of it."""
+    from ..sampling import grids, writers
+    from ..sampling.sample import draw_all
+
+    trace = look["trace"]
+    try:
+        samples = draw_all(plan, grids.frames_for(trace) if trace else 0, terminal)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "stopped; a grid is written when all its images are drawn",
+            "`--format png` and `--format npz` write batch by batch, and go on from there",
+        ) from None
+    if launch.first():
+        target = writers.free_path(target, plan) if chosen else target
+        text = plan.identity | {"n": len(plan.labels)}
+        picture = grids.save_grid(
+            samples, target, text, look["scale"], look["columns"], look["headings"]
+        )
+        if trace:
+            grids.save_trace(samples, trace, look["scale"])
+        if look["preview"]:
+            ui.show(picture)
+    return target, {"trace": trace, "distance": samples.distance}
+
+
+def _result(
+    plan: SamplingPlan, target: Path, layout: str, more: dict[str, Any], began: float
+) -> dict[str, Any]:
+    from .. import __version__
+
+    return {
+        "run": plan.settings["run"],
+        "path": target,
+        "format": layout,
+        "n": len(plan.labels),
+        "labels": plan.labels,
+        "classes": plan.model.meta.classes,
+        "settings": plan.settings,
+        **more,
+        "seconds": time.perf_counter() - began,
+        "device": str(plan.model.device),
+        "seed": plan.settings["seed"],
+        "version": __version__,
+    }

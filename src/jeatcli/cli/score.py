@@ -13,11 +13,11 @@ from click.core import ParameterSource
 from ..checkpoints.settings import Foreign
 from ..errors import UsageProblem
 from ..runtime.files import RELIABILITY, check_output
+from ..sampling.settings import SamplerSettings
 from . import output
 from . import terminal as ui
-from .from_settings import foreign_options
+from .from_settings import foreign_options, options_of
 from .options import Command, batch_size, data_dir, device, option, output_options
-from .sampler_options import sampler_options
 from .score_report import classifier_report, report
 from .types import COUNT, DATASET, NATURAL, RUN
 
@@ -120,7 +120,7 @@ DIAGRAM = Diagram()
     metavar="DATASET|FOLDER",
     multiple=True,
 )
-@sampler_options
+@options_of(SamplerSettings)
 @foreign_options(dataset=False)
 @batch_size(None, "by features")
 @device

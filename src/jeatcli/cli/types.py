@@ -13,10 +13,11 @@ from click.shell_completion import CompletionItem
 from ..core.models import ARCHITECTURES
 from ..core.threat import NORMS, parse_number
 from ..data.facts import DATASETS, dataset_facts
-from ..errors import UsageProblem, unknown
+from ..errors import JeatError, UsageProblem, unknown
 from ..landscapes import KINDS
 from ..methods import METHODS
 from ..robustness.attacks import summaries as attacks
+from ..sampling.settings import INITIALIZERS, SAMPLERS
 from ..settings import Setting
 from ..training import presets
 
@@ -86,11 +87,10 @@ ARCH = Name(
     lambda: dict.fromkeys(arch_names(), ""),
     ARCHITECTURES.match,
 )
+SAMPLER = Name("sampler", SAMPLERS.summaries, SAMPLERS.match)
+START = Name("init", INITIALIZERS.summaries, INITIALIZERS.match)
 NORM = click.Choice(NORMS, case_sensitive=False)
 # What the files with torch in them know, again for the help, which has none; a test compares.
-SAMPLERS = ("sgld", "ascent", "pgd")
-STARTS = ("uniform", "gaussian", "pca", "noise", "buffer", "data")
-DESCENTS = ("joint", "ce", "marginal")
 NORM_LAYERS = ("batch", "group", "none")
 ACTIVATIONS = ("relu", "silu")
 ENERGIES = ("joint", "marginal", "ce")
@@ -173,7 +173,50 @@ class Run(ParamType):
         return [CompletionItem(name) for name in runs.names() if name.startswith(incomplete)]
 
 
+class ClassOfRun(ParamType):
+    """A class by name or index; which ones there are, the RUN says."""
+
+    name = "class"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return the text; the run looks it up."""
+        return str(value)
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        """Offer the classes of the RUN on the command line, or of the latest one."""
+        from ..checkpoints import runs
+
+        try:
+            classes = runs.read_header(runs.resolve(ctx.params.get("run"))).get("classes", [])
+        except (JeatError, OSError):
+            return []
+        names = [str(name) for name in (*classes, "all")]
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+class Picture(ParamType):
+    """A picture, or the number of a test image; `./7` is a file whose name is a number."""
+
+    name = "picture"
+    _file = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path | int:
+        """Return the number or the path of the file."""
+        text = str(value)
+        if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS:
+            return int(text)
+        return Path(str(self._file.convert(value, param, ctx)))
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        """Offer files."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+# Of the number of an image.
+_MOST_DIGITS = 12
 RUN = Run()
+CLASS = ClassOfRun()
+PICTURE = Picture()
 DEVICE = Device()
 
 
@@ -196,9 +239,13 @@ KEY_VALUE = KeyValue()
 BY_KIND: dict[str, ParamType] = {
     "arch": ARCH,
     "attack": ATTACK,
+    "class": CLASS,
     "dataset": DATASET,
     "device": DEVICE,
     "directory": click.Path(file_okay=False, path_type=Path),
+    "init": START,
+    "picture": PICTURE,
+    "sampler": SAMPLER,
     "existing file": click.Path(exists=True, dir_okay=False, path_type=Path),
     "kind": KIND,
     "method": METHOD,

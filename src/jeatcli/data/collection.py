@@ -116,6 +116,19 @@ def picture(
     )
 
 
+def light_pixels(path: Path) -> NDArray[np.bool_]:
+    """Return which pixels of a picture are lighter than the middle grey, (H, W).
+
+    Raises:
+        JeatError: If it cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.array(image.convert("L")) > 127
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
+        raise JeatError(f"cannot read the mask `{path}`: {problem}", "write it anew") from None
+
+
 def _npz(
     path: Path, shape: tuple[int, int, int], num: int | None
 ) -> tuple[NDArray[np.uint8], Provenance]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from ..errors import JeatError
 from ..runtime.files import write_atomic
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 # Neither black nor white, which are the ground of drawn digits.
 _BACKGROUND = 96
+_GREY: dict[str, int | tuple[int, int, int]] = {"L": 96, "RGB": (96, 96, 96)}
+_WHITE: dict[str, int | tuple[int, int, int]] = {"L": 255, "RGB": (255, 255, 255)}
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+# Sizes of the text above columns, in pixels.
+_HEADING, _SMALLEST_HEADING = 18, 9
 _FRAME_MS = 80
 _LAST_FRAME_MS = 1500
 
@@ -53,7 +58,11 @@ def to_image(pixels: NDArray[np.uint8]) -> Image.Image:
 
 
 def grid(
-    images: Pixels, columns: int | None = None, scale: int = 1, padding: int = 2
+    images: Pixels,
+    columns: int | None = None,
+    scale: int = 1,
+    padding: int = 2,
+    headings: Sequence[str] = (),
 ) -> Image.Image:
     """Lay images out in rows, the first at the top left.
 
@@ -62,6 +71,7 @@ def grid(
         columns: Images in a row; without it the nearest to a square.
         scale: Each pixel becomes a square of this many pixels a side.
         padding: Width of the grey lines between and around the images, in pixels.
+        headings: Texts above the columns.
     """
     pixels = to_uint8(images).repeat(scale, axis=2).repeat(scale, axis=3)
     count, channels, height, width = pixels.shape
@@ -75,7 +85,34 @@ def grid(
         top = padding + index // columns * tall
         left = padding + index % columns * wide
         canvas[:, top : top + height, left : left + width] = image
-    return to_image(canvas)
+    drawn = to_image(canvas)
+    return _below_headings(drawn, headings, wide, padding) if headings else drawn
+
+
+def _below_headings(
+    drawn: Image.Image, headings: Sequence[str], wide: int, padding: int
+) -> Image.Image:
+    """Return a grid whose columns are `wide` with a line of text above them."""
+    size = _HEADING
+    while size > _SMALLEST_HEADING and _longest(headings, size) > wide - padding:
+        size -= 1
+    height = size + 2 * padding
+    canvas = Image.new(drawn.mode, (drawn.width, drawn.height + height), _GREY[drawn.mode])
+    canvas.paste(drawn, (0, height))
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(size)
+    for column, heading in enumerate(headings):
+        text = heading
+        while len(text) > 1 and draw.textlength(text, font) > wide - padding:
+            text = text.removesuffix("\u2026")[:-1] + "\u2026"
+        middle = padding + column * wide + (wide - padding) / 2
+        draw.text((middle, height / 2), text, _WHITE[drawn.mode], font, anchor="mm")
+    return canvas
+
+
+def _longest(texts: Sequence[str], size: int) -> float:
+    font = ImageFont.load_default(size)
+    return max(font.getlength(text) for text in texts)
 
 
 def save_png(image: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> Path:
@@ -88,6 +125,22 @@ def save_png(image: Image.Image, path: Path, text: Mapping[str, str] | None = No
     for key, value in (text or {}).items():
         chunks.add_text(key, value)
     return write_atomic(path, lambda beside: image.save(beside, format="PNG", pnginfo=chunks))
+
+
+def embedded_text(path: Path) -> dict[str, str] | None:
+    """Return the text in a PNG that is whole to its last byte, or None for any other file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(_PNG_END), 2)
+            if file.read() != _PNG_END:
+                return None
+        with Image.open(path) as image:
+            image.verify()
+        with Image.open(path) as image:
+            image.load()
+            return {str(key): str(value) for key, value in image.info.items()}
+    except (OSError, SyntaxError, ValueError):
+        return None
 
 
 def save_images(

@@ -142,7 +142,7 @@ class Contour(View):
             )
         chosen = chosen or [y, (y + 1) % len(classes)]
         model = initializers.with_statistics(model, scene.data_dir, scene.reporter)
-        drawn = sample.draw(model, torch.tensor(chosen), sample.defaults(model), scene.seed)
+        drawn = sample.draw(model, torch.tensor(chosen), scene.seed)
         return {classes[k]: image for k, image in zip(chosen, drawn, strict=True)}
 
     def _reach(self, cuts: Sequence[Cut]) -> float:

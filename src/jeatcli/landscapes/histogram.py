@@ -186,9 +186,8 @@ class Source:
     @cached_property
     def drawn(self) -> Tensor:
         """Samples of the run, drawn for the images' classes."""
-        descent = sample.defaults(self.model)
         size = min(self.batch_size, USUAL)
-        return sample.draw(self.model, self.y.cpu(), descent, self.seed, size)
+        return sample.draw(self.model, self.y.cpu(), self.seed, size)
 
     def samples(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return samples of the run."""

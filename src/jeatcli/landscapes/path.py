@@ -18,7 +18,7 @@ from ..core.sgld import Chain, langevin, uniform_start
 from ..core.threat import Threat
 from ..errors import UsageProblem
 from ..runtime.progress import Bar
-from ..sampling import sample
+from ..sampling.samplers import Sgld
 from .view import (
     Findings,
     Scene,
@@ -189,7 +189,7 @@ class Path(View):
 
     def _chain(self, model: Model, x: Tensor, y: Tensor, rng: ImageRng, recorder: Recorder) -> None:
         """Record the states of the run's sampler, its start first."""
-        descent = sample.defaults(model, "sgld")
+        descent = Sgld.suited(model)
         chain = Chain(self.chain, descent.step_size, descent.noise, descent.clip)
         start = uniform_start(x, rng)
         recorder.record(start)

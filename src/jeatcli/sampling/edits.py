@@ -1,119 +1,93 @@
-"""Descents that do not begin at nothing: a counterfactual, a hole that is filled, a way between.
+"""Images made of a picture or between two classes: counterfactuals, inpainting, interpolation.
 
-They are recipes like any other: what differs is where images start, what a step must not change,
+They are plans like any other: what differs is where images start, what a step must not change,
 or which energy is lowered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..checkpoints.model import Model, class_index
 from ..core.energy import PerImage
 from ..core.rng import ImageRng, Rng, mix
-from ..data.collection import picture
-from ..data.images import to_unit_range
+from ..data.collection import light_pixels, picture
+from ..data.images import load_images, to_unit_range
 from ..errors import JeatError, UsageProblem
 from ..runtime.digests import checksum
-from .plan import Recipe
+from ..runtime.progress import SILENT, Reporter
+from .plan import SamplingPlan
+from .settings import SampleSettings
 
 
-@dataclass(frozen=True)
-class Edit:
-    """What a drawing begins with, if not with nothing; one of three at most.
-
-    Args:
-        image: A picture to start at (`--from`), instead of `init`.
-        inpaint, mask: A picture, and one of its size whose light pixels are to be drawn.
-        between: Two classes, from the first of which to the second the images lead.
-    """
-
-    image: str | Path | None = None
-    inpaint: str | Path | None = None
-    mask: str | Path | None = None
-    between: tuple[str | int, str | int] | None = None
-
-    def check(self, settings: Mapping[str, Any], classes: Sequence[str | int]) -> None:
-        """Refuse what does not go together.
-
-        Raises:
-            UsageProblem: Naming it.
-        """
-        if sum(each is not None for each in (self.image, self.inpaint, self.between)) > 1:
-            raise UsageProblem(
-                "a drawing starts from an image, fills a hole, or leads from class to class",
-                "choose one of `--from`, `--inpaint` and `--interpolate`",
-            )
-        if (self.inpaint is None) != (self.mask is None):
-            raise UsageProblem("`--inpaint IMAGE` and `--mask MASK` need each other", "name both")
-        if self.image is not None and settings.get("init") is not None:
-            raise UsageProblem(
-                "with `--from` the images start at that image, so `--init` would change nothing",
-                "leave one of the two out",
-            )
-        if self.between is not None and tuple(classes) != ("all",):
-            raise UsageProblem(
-                "`--interpolate` names its classes itself, so `--class` would change nothing",
-                "leave one of the two out",
-            )
-
-    def apply(self, recipe: Recipe) -> Recipe:
-        """Return the recipe that starts at the image or fills the hole.
-
-        Raises:
-            JeatError: If a picture cannot be read or has another shape.
-        """
-        if self.image is not None:
-            return counterfactual(recipe, read_image(self.image, recipe.model))
-        if self.inpaint is None or self.mask is None:
-            return recipe
-        image = read_image(self.inpaint, recipe.model)
-        return inpainting(recipe, image, read_mask(self.mask, recipe.model))
-
-    def describe(self) -> dict[str, Any]:
-        """Return what is set, to be added to the settings of the drawing."""
-        if self.between is not None:
-            return {"interpolate": [str(each) for each in self.between]}
-        files = {"from": self.image, "inpaint": self.inpaint, "mask": self.mask}
-        named = {name: Path(file).expanduser() for name, file in files.items() if file}
-        found: dict[str, Any] = {
-            name: {"path": str(path), "sha256": checksum(path)} for name, path in named.items()
-        }
-        return found | ({"init": "from"} if self.image else {})
-
-
-NO_EDIT = Edit()
-
-
-def read_image(path: str | Path, model: Model) -> Tensor:
-    """Read a picture of the size and the channels of a model, float32 (C, H, W) in [0, 1].
+def apply(
+    plan: SamplingPlan, settings: SampleSettings, reporter: Reporter = SILENT
+) -> SamplingPlan:
+    """Return the plan that starts at the picture, or fills the hole in it, if there is one.
 
     Raises:
-        JeatError: If it cannot be read or has another shape.
+        JeatError: If a picture cannot be read or has another shape.
     """
-    pixels = picture(Path(path).expanduser(), model.meta.shape, f"the images of `{model.name}`")
+    if settings.image is not None:
+        image = read_image(settings.image, plan.model, settings.data_dir, reporter)
+        return counterfactual(plan, image)
+    if settings.inpaint is None or settings.mask is None:
+        return plan
+    image = read_image(settings.inpaint, plan.model, settings.data_dir, reporter)
+    return inpainting(plan, image, read_mask(settings.mask, plan.model))
+
+
+def describe(settings: SampleSettings, dataset: str) -> dict[str, Any]:
+    """Return the pictures or classes that the images are made of, for the record."""
+    if settings.interpolate is not None:
+        return {"interpolate": [str(end) for end in settings.interpolate]}
+    sources = {"from": settings.image, "inpaint": settings.inpaint, "mask": settings.mask}
+    record: dict[str, Any] = {}
+    for name, source in sources.items():
+        if isinstance(source, int):
+            record[name] = {"dataset": dataset, "split": "test", "index": source}
+        elif source is not None:
+            path = source.expanduser()
+            record[name] = {"path": str(path), "sha256": checksum(path)}
+    return record | ({"init": "from"} if settings.image is not None else {})
+
+
+def read_image(
+    source: Path | int,
+    model: Model,
+    data_dir: str | Path | None = None,
+    reporter: Reporter = SILENT,
+) -> Tensor:
+    """Read a picture, or the test image of a number, float32 (C, H, W) in [0, 1].
+
+    Raises:
+        JeatError: If it cannot be read or has another shape than the model's images.
+    """
+    if isinstance(source, int):
+        test = load_images(model.meta.dataset, "test", data_dir=data_dir, reporter=reporter)
+        if not 0 <= source < len(test):
+            raise UsageProblem(
+                f"{model.meta.dataset} has no test image {source:,}",
+                f"choose one from 0 to {len(test) - 1:,}",
+            )
+        return to_unit_range(test.x[source]).to(model.device)
+    pixels = picture(source.expanduser(), model.meta.shape, f"the images of `{model.name}`")
     return to_unit_range(torch.from_numpy(pixels)).to(model.device)
 
 
-def read_mask(path: str | Path, model: Model) -> Tensor:
+def read_mask(path: Path, model: Model) -> Tensor:
     """Read a picture whose light pixels are the hole, bool (H, W).
 
     Raises:
         JeatError: If it cannot be read, has another size, or shows no hole.
     """
-    try:
-        with Image.open(Path(path).expanduser()) as image:
-            hole = np.array(image.convert("L")) > 127
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
-        raise JeatError(f"cannot read the mask `{path}`: {problem}", "write it anew") from None
+    hole = light_pixels(path.expanduser())
     if hole.shape != tuple(model.meta.shape[1:]) or not hole.any():
         height, width = model.meta.shape[1:]
         raise JeatError(
@@ -123,8 +97,8 @@ def read_mask(path: str | Path, model: Model) -> Tensor:
     return torch.from_numpy(hole).to(model.device)
 
 
-def counterfactual(recipe: Recipe, image: Tensor) -> Recipe:
-    """Return the recipe started at one image (C, H, W): what would make it another class.
+def counterfactual(plan: SamplingPlan, image: Tensor) -> SamplingPlan:
+    """Return the plan started at one image (C, H, W): what would make it another class.
 
     Augustin et al. (2020) draw such images with robust classifiers, by descent inside a ball.
     """
@@ -132,11 +106,11 @@ def counterfactual(recipe: Recipe, image: Tensor) -> Recipe:
     def start(y: Tensor, like: Tensor, rng: Rng) -> Tensor:
         return image.expand_as(like).clone()
 
-    return replace(recipe, start=start, origin=image)
+    return replace(plan, initializer=start, origin=image)
 
 
-def inpainting(recipe: Recipe, image: Tensor, hole: Tensor) -> Recipe:
-    """Return the recipe that draws the pixels of a hole (H, W) alone, the rest being the image's.
+def inpainting(plan: SamplingPlan, image: Tensor, hole: Tensor) -> SamplingPlan:
+    """Return the plan that draws the pixels of a hole (H, W) alone, the rest being the image's.
 
     Santurkar et al. (2019) ask for the rest by a penalty; here it is put back after each step.
     """
@@ -145,50 +119,29 @@ def inpainting(recipe: Recipe, image: Tensor, hole: Tensor) -> Recipe:
         return torch.where(hole, x, image)
 
     def start(y: Tensor, like: Tensor, rng: Rng) -> Tensor:
-        return hold(recipe.start(y, like, rng))
+        return hold(plan.initializer(y, like, rng))
 
-    return replace(recipe, start=start, hold=hold, origin=image)
+    return replace(plan, initializer=start, hold=hold, origin=image)
 
 
 @dataclass(frozen=True)
-class Interpolation(Recipe):
-    """A way from one class to another in `num` images, all with the same random numbers.
+class Interpolation(SamplingPlan):
+    """A path from one class to another, all images with the same random numbers.
 
-    Image k lowers (1 - t) E(x, a) + t E(x, b) with t = k / (num - 1), and starts as far between
-    the starts of the two classes.
+    Image k of n lowers (1 - t) E(x, a) + t E(x, b) with t = k / (n - 1), and starts as far
+    between the starts of the two classes.
 
     Args:
         ends: The indices a and b.
-        num: Images, at least 2.
     """
 
     ends: tuple[int, int] = (0, 1)
-    num: int = 2
-
-    @classmethod
-    def of(cls, recipe: Recipe, classes: Sequence[str | int], num: int) -> Interpolation:
-        """Return the way between two classes by a recipe.
-
-        Raises:
-            UsageProblem: If there are fewer than two images, or the classes are one.
-        """
-        ends = [class_index(each, recipe.model.meta.classes) for each in classes]
-        if num < 2 or ends[0] == ends[1]:
-            raise UsageProblem(
-                f"a way between two classes has two ends, not {num} image of {len(set(ends))}",
-                "name two different classes, and at least `-n 2`",
-            )
-        return cls(**vars(recipe), ends=(ends[0], ends[1]), num=num)
-
-    def labels(self) -> Tensor:
-        """Return the class that each image is nearer to, (num,)."""
-        return torch.tensor([self.ends[2 * k >= self.num] for k in range(self.num)])
 
     def share(self, index: Tensor) -> Tensor:
         """Return t for the images of these numbers, (n,)."""
-        return (index / (self.num - 1)).to(self.model.device)
+        return (index / (len(self.labels) - 1)).to(self.model.device)
 
-    def energy(self, index: Tensor, y: Tensor) -> PerImage:
+    def energy_of(self, index: Tensor, y: Tensor) -> PerImage:
         first, last = (self.class_energy(torch.full_like(y, end)) for end in self.ends)
         share = self.share(index)
         return lambda x: (1 - share) * first(x) + share * last(x)
@@ -196,11 +149,25 @@ class Interpolation(Recipe):
     def rng(self, index: Tensor, candidate: int) -> ImageRng:
         return ImageRng([mix(self.seed, candidate)] * len(index))
 
-    def begin(
-        self, index: Tensor, y: Tensor, like: Tensor, rng: ImageRng, candidate: int
-    ) -> Tensor:
+    def start(self, index: Tensor, y: Tensor, rng: ImageRng, candidate: int) -> Tensor:
         share = self.share(index).view(-1, 1, 1, 1)
         again = self.rng(index, candidate)
-        first = self.start(torch.full_like(y, self.ends[0]), like, rng)
-        last = self.start(torch.full_like(y, self.ends[1]), like, again)
+        first = super().start(index, torch.full_like(y, self.ends[0]), rng, candidate)
+        last = super().start(index, torch.full_like(y, self.ends[1]), again, candidate)
         return (1 - share) * first + share * last
+
+
+def interpolation(plan: SamplingPlan, classes: Sequence[str | int], num: int) -> Interpolation:
+    """Return the path between two classes by the settings of a plan.
+
+    Raises:
+        UsageProblem: If there are fewer than two images, or the classes are one.
+    """
+    ends = [class_index(name, plan.model.meta.classes) for name in classes]
+    if num < 2 or ends[0] == ends[1]:
+        raise UsageProblem(
+            f"an interpolation has two ends, not {num} image of {len(set(ends))} class",
+            "name two different classes, and at least `-n 2`",
+        )
+    nearer = torch.tensor([ends[2 * k >= num] for k in range(num)])
+    return Interpolation(**{**vars(plan), "labels": nearer}, ends=(ends[0], ends[1]))

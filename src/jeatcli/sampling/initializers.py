@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,9 +18,9 @@ from ..core.models.classifier import Classifier
 from ..core.rng import Rng
 from ..core.sgld import uniform_start
 from ..data.images import load_images, to_unit_range
-from ..errors import JeatError, unknown
+from ..errors import JeatError
 from ..runtime.progress import SILENT, Reporter
-from .settings import STARTS
+from .settings import INITIALIZERS
 
 # Of the leading directions of a class, as many as OmnAI-Lab (2024) take at most.
 PCA_COMPONENTS = 30
@@ -27,21 +28,17 @@ PCA_COMPONENTS = 30
 NOISE = 0.1
 _BATCH = 512
 
-Start = Callable[[Tensor, Tensor, Rng], Tensor]
+# Draws where images start: labels (n,), a tensor of the images' shape, a source of randomness.
+Initializer = Callable[[Tensor, Tensor, Rng], Tensor]
 
 
-def prepare(
+def resolve(
     name: str, model: Model, data_dir: str | Path | None = None, reporter: Reporter = SILENT
-) -> Start:
-    """Return the function of labels (n,), a tensor of the images' shape, and a source of randomness
-    that draws where the images start, (n, C, H, W) in [0, 1].
+) -> Initializer:
+    """Return the function that draws where the images of a model start, (n, C, H, W) in [0, 1].
 
     Args:
-        name: `uniform` noise in [0, 1] (Grathwohl et al. 2020); the `gaussian` of the class
-            (Santurkar et al. 2019); `pca`, its mean and a random combination of its leading
-            directions (OmnAI-Lab 2024); `noise`, normal around the grey 0.5; `buffer`, the ends
-            of the training's chains that the model takes for the class; `data`, training images
-            of the class.
+        name: A row of `INITIALIZERS`, whose function is called with the other three.
         model: Whose images start there.
         data_dir: Where the data sets are: for `data`, and for the checkpoints of others, which
             have no class statistics.
@@ -50,21 +47,43 @@ def prepare(
     Raises:
         JeatError: If what the start needs is not there.
     """
-    if name == "uniform":
-        return lambda y, like, rng: uniform_start(like, rng)
-    if name == "noise":
-        return lambda y, like, rng: (0.5 + NOISE * rng.normal(like)).clamp_(0, 1)
-    if name == "buffer":
-        return Pool.of_buffer(model).draw
-    if name == "data":
-        return Pool.of_training(model, data_dir, reporter).draw
-    if name not in STARTS:
-        raise unknown("init", name, STARTS)
-    statistics = with_statistics(model, data_dir, reporter).statistics
-    assert statistics is not None
-    if name == "gaussian":
-        return statistics.draw
-    return lambda y, like, rng: statistics.sample_pca(y, like, rng, PCA_COMPONENTS)
+    make: Callable[[Model, str | Path | None, Reporter], Initializer] = INITIALIZERS.load(name)
+    return make(model, data_dir, reporter)
+
+
+def uniform(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Initializer:
+    """U(0, 1) in each pixel (Grathwohl et al. 2020)."""
+    return lambda y, like, rng: uniform_start(like, rng)
+
+
+def noise(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Initializer:
+    """N(0.5, 0.1^2) in each pixel, clipped."""
+    return lambda y, like, rng: (0.5 + NOISE * rng.normal(like)).clamp_(0, 1)
+
+
+def gaussian(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Initializer:
+    """The Gaussian of the class (Santurkar et al. 2019)."""
+    return _gaussians(model, data_dir, reporter).draw
+
+
+def pca(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Initializer:
+    """The mean of the class and a normal combination of its leading directions (OmnAI-Lab 2024)."""
+    gaussians = _gaussians(model, data_dir, reporter)
+    return lambda y, like, rng: gaussians.sample_pca(y, like, rng, PCA_COMPONENTS)
+
+
+def buffer(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Initializer:
+    """Ends of the training's chains that the model assigns to the class."""
+    images = _replay_buffer(model)
+    parts = torch.split(images.to(model.device), _BATCH)
+    classes = torch.cat([_predictions(model.classifier, part) for part in parts]).cpu()
+    return partial(draw_from, images, classes)
+
+
+def data(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Initializer:
+    """Training images of the class."""
+    training = load_images(model.meta.dataset, "train", data_dir=data_dir, reporter=reporter)
+    return partial(draw_from, training.x, training.y)
 
 
 def with_statistics(
@@ -83,64 +102,47 @@ def with_statistics(
     return replace(model, statistics=measured.to(model.device))
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Images to start from, and the class of each.
+def _gaussians(
+    model: Model, data_dir: str | Path | None, reporter: Reporter
+) -> ClassGaussians:
+    statistics = with_statistics(model, data_dir, reporter).statistics
+    assert statistics is not None
+    return statistics
+
+
+def draw_from(pool: Tensor, classes: Tensor, y: Tensor, like: Tensor, rng: Rng) -> Tensor:
+    """Return a random image of a pool for each label, of any class where its own has none.
 
     Args:
-        images: (m, C, H, W), float in [0, 1] or uint8.
-        classes: (m,).
+        pool: (m, C, H, W), float in [0, 1] or uint8.
+        classes: Of the pool's images, (m,).
+        y: Labels (n,).
+        like: A tensor of the images' shape.
+        rng: One number an image is drawn.
     """
-
-    images: Tensor
-    classes: Tensor
-
-    @classmethod
-    def of_buffer(cls, model: Model) -> Pool:
-        """Return the replay buffer of the training, each image of the class the model sees in it.
-
-        Raises:
-            JeatError: If the run's state is not beside the model, or its method has no chain.
-        """
-        images = _buffer(model)
-        parts = torch.split(images.to(model.device), _BATCH)
-        return cls(images, torch.cat([_guess(model.classifier, part) for part in parts]).cpu())
-
-    @classmethod
-    def of_training(cls, model: Model, data_dir: str | Path | None, reporter: Reporter) -> Pool:
-        """Return the images on which the model was trained.
-
-        Raises:
-            JeatError: If they cannot be had.
-        """
-        found = load_images(model.meta.dataset, "train", data_dir=data_dir, reporter=reporter)
-        return cls(found.x, found.y)
-
-    def draw(self, y: Tensor, like: Tensor, rng: Rng) -> Tensor:
-        """Return a random image for each label of y (n,), of any class where its own has none."""
-        shares = rng.uniform(like[:, :1, :1, :1]).flatten().tolist()
-        places = []
-        for label, share in zip(y.tolist(), shares, strict=True):
-            members = (self.classes == label).nonzero().flatten()
-            members = members if len(members) else torch.arange(len(self.classes))
-            places.append(int(members[min(int(share * len(members)), len(members) - 1)]))
-        chosen = self.images[places]
-        chosen = to_unit_range(chosen) if chosen.dtype == torch.uint8 else chosen
-        return chosen.to(like)
+    shares = rng.uniform(like[:, :1, :1, :1]).flatten().tolist()
+    indices = []
+    for label, share in zip(y.tolist(), shares, strict=True):
+        members = (classes == label).nonzero().flatten()
+        members = members if len(members) else torch.arange(len(classes))
+        indices.append(int(members[min(int(share * len(members)), len(members) - 1)]))
+    chosen = pool[indices]
+    chosen = to_unit_range(chosen) if chosen.dtype == torch.uint8 else chosen
+    return chosen.to(like)
 
 
 @torch.no_grad()
-def _guess(classifier: Classifier, images: Tensor) -> Tensor:
-    found: Tensor = classifier(images).argmax(1)
-    return found
+def _predictions(classifier: Classifier, images: Tensor) -> Tensor:
+    predictions: Tensor = classifier(images).argmax(1)
+    return predictions
 
 
-def _buffer(model: Model) -> Tensor:
+def _replay_buffer(model: Model) -> Tensor:
     path = model.path.with_name(runs.STATE_FILE)
     instead = "start elsewhere, such as `--init uniform`"
     if not path.is_file():
         raise JeatError(
-            f"the replay buffer of `{model.name}` is not there: it lies in `{path}`",
+            f"the replay buffer of `{model.name}` is missing: it would be in `{path}`",
             f"copy the whole run, or {instead}",
         )
     try:

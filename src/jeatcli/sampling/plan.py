@@ -1,49 +1,101 @@
-"""What decides image k of a drawing but its class: where it starts, how it descends, by which seed.
+"""What decides image k: where it starts, how it descends, which energy, by which seed.
 
 Each image has a generator of its own, so it is the same in any batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..checkpoints.model import Model
-from ..core import objectives, pgd
+from ..core import energy, pgd
 from ..core.energy import PerImage
 from ..core.models.classifier import Classifier
 from ..core.rng import ImageRng, mix
 from ..runtime.distributed import current
-from .initializers import Start
-from .samplers import Hold, Watch, descend
-from .settings import Descent
+from ..runtime.progress import SILENT, Reporter
+from .initializers import Initializer
+from .samplers import Hold, Sampler, Watch, descend
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a model draws.
+class SamplingPlan:
+    """Images to draw, and everything that decides them.
 
     Args:
         model: Whose energies are lowered.
-        descent: The sampler and its settings.
-        start: Where images start, from `starts.prepare`.
+        sampler: How they are.
+        objective: `joint` E(x, y), `ce` or `marginal` E(x).
+        initializer: Where images start.
+        labels: Classes of the images (n,).
+        settings: Every setting, for the record.
         seed: Of everything random.
-        best_of: Candidates an image, of which the one of the lowest objective is kept.
+        best_of: Candidates an image, of which the one of lowest objective is kept.
+        guidance: w; the joint energy becomes (1 + w) E(x, y) - w E(x).
+        batch_size: Images at a time, on each device.
         hold: Puts back, after each step, what must not change.
         origin: The picture (C, H, W) that is changed, if there is one.
-        quick: The model's classifier made quicker, by `models.quick`; None is its own.
+        twin: A faster twin of the model's classifier; None is its own.
     """
 
     model: Model
-    descent: Descent
-    start: Start
+    sampler: Sampler
+    objective: str
+    initializer: Initializer
+    labels: Tensor
+    settings: dict[str, Any]
     seed: int = 0
     best_of: int = 1
+    guidance: float = 0.0
+    batch_size: int = 256
     hold: Hold | None = None
     origin: Tensor | None = None
-    quick: Classifier | None = None
+    twin: Classifier | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides image k but its number: plans of one identity draw the same images.
+
+        How many there are does not belong to it.
+        """
+        settings = {key: value for key, value in self.settings.items() if key != "n"}
+        return settings | {"weights": self.model.fingerprint}
+
+    def batches(
+        self, reporter: Reporter = SILENT, skip: Collection[int] = (), trace: Trace | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Draw the images in turn; yield the numbers (b,) and the images (b, C, H, W) of a batch.
+
+        Where several processes have joined, each draws a part of a batch, all get all of it, and
+        what to skip is what the first one says.
+
+        Args:
+            reporter: Listens to the progress.
+            skip: Numbers of images that need not be drawn: a batch of such alone is left out.
+            trace: Records the path of the first batch.
+        """
+        ranks = current()
+        parts = torch.split(torch.arange(len(self.labels)), self.batch_size * ranks.size)
+        needed = ranks.from_leader(
+            lambda: [part for part in parts if not all(k in skip for k in part.tolist())]
+        )
+        done = len(self.labels) - sum(map(len, needed))
+        with reporter.track("sample", len(self.labels), done=done) as bar:
+            for index in needed:
+                watch = trace if trace and index[0] == 0 else None
+                own = ranks.share(index)
+                images = self.draw(own, self.labels[own], watch) if len(own) else None
+                if ranks.size > 1:
+                    shares = ranks.collect(None if images is None else images.cpu())
+                    images = torch.cat([share for share in shares if share is not None])
+                assert images is not None
+                yield index, images
+                bar(len(index))
 
     def draw(self, index: Tensor, y: Tensor, watch: Watch | None = None) -> Tensor:
         """Return the images of the numbers `index` (n,) and classes y (n,), (n, C, H, W).
@@ -51,51 +103,65 @@ class Recipe:
         `watch` sees the steps of the first candidates.
         """
         y = y.to(self.model.device)
-        energy = self.energy(index, y)
-        best = self._candidate(index, y, energy, 0, watch)
+        objective = self.energy_of(index, y)
+        best = self._candidate(index, y, objective, 0, watch)
         if self.best_of == 1:
             return best
         with torch.no_grad():
-            height = -energy(best)
+            highest = -objective(best)
             for candidate in range(1, self.best_of):
                 with torch.enable_grad():
-                    other = self._candidate(index, y, energy, candidate, None)
-                best, height = pgd.better(other, -energy(other), best, height)
+                    other = self._candidate(index, y, objective, candidate)
+                best, highest = pgd.better(other, -objective(other), best, highest)
         return best
 
-    def energy(self, index: Tensor, y: Tensor) -> PerImage:
-        """Return the function of images (n, C, H, W) to (n,) that the descent lowers."""
+    def energy_of(self, index: Tensor, y: Tensor) -> PerImage:
+        """Return the function of images (n, C, H, W) to (n,) that is lowered."""
         return self.class_energy(y)
 
     def class_energy(self, y: Tensor) -> PerImage:
-        """Return the descent's objective for the classes y (n,)."""
-        nothing = torch.empty(0, device=y.device)
-        classifier = self.quick or self.model.classifier
-        value = objectives.objective(self.descent.objective, classifier, nothing, y, target=y)
-        return lambda x: -value(x)
+        """Return the objective for the classes y (n,)."""
+        classifier = self.twin or self.model.classifier
+        match self.objective:
+            case "joint":
+                return lambda x: guided(classifier(x), y, self.guidance)
+            case "ce":
+                return lambda x: energy.cross_entropy(classifier(x), y)
+            case _:
+                return lambda x: energy.marginal(classifier(x))
 
     def rng(self, index: Tensor, candidate: int) -> ImageRng:
         """Return the source of randomness of these images."""
         more = (candidate,) if candidate else ()
         return ImageRng([mix(self.seed, k, *more) for k in index.tolist()])
 
-    def begin(
-        self, index: Tensor, y: Tensor, like: Tensor, rng: ImageRng, candidate: int
-    ) -> Tensor:
+    def start(self, index: Tensor, y: Tensor, rng: ImageRng, candidate: int) -> Tensor:
         """Return where these images start."""
-        return self.start(y, like, rng)
+        like = torch.empty(len(y), *self.model.meta.shape, device=self.model.device)
+        return self.initializer(y, like, rng)
 
     def _candidate(
-        self, index: Tensor, y: Tensor, energy: PerImage, candidate: int, watch: Watch | None
+        self,
+        index: Tensor,
+        y: Tensor,
+        objective: PerImage,
+        candidate: int,
+        watch: Watch | None = None,
     ) -> Tensor:
-        like = torch.empty(len(y), *self.model.meta.shape, device=self.model.device)
         rng = self.rng(index, candidate)
-        start = self.begin(index, y, like, rng, candidate)
-        return descend(self.descent, energy, start, rng, self.hold, watch)
+        start = self.start(index, y, rng, candidate)
+        return descend(self.sampler, objective, start, rng, self.hold, watch)
+
+
+def guided(logits: Tensor, y: Tensor, weight: float) -> Tensor:
+    """Return (1 + w) E(x, y) - w E(x), (n,): E(x) at w = -1, E(x, y) at 0, and ever more of CE."""
+    if not weight:
+        return energy.joint(logits, y)
+    return (1 + weight) * energy.joint(logits, y) - weight * energy.marginal(logits)
 
 
 class Trace:
-    """The first images of a drawing at some steps of their way.
+    """The first images at some steps of their descent.
 
     Args:
         steps: Of the descent.

@@ -1,99 +1,277 @@
-"""The samplers: the core's chain and its ascent, with the settings of `jeat sample`."""
+"""The samplers: how images descend an energy. A row of `SAMPLERS` and a class, no more.
+
+They are the core's two loops, with a hook that holds pixels, stops images and watches.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from ..checkpoints.model import Model
 from ..core import pgd
-from ..core.energy import PerImage
+from ..core.energy import Hook, PerImage
 from ..core.rng import Rng
 from ..core.sgld import Chain, langevin
-from .settings import Descent
+from ..errors import JeatError, UsageProblem
+from .settings import SAMPLERS, SamplerSettings
 
 Hold = Callable[[Tensor], Tensor]
 Watch = Callable[[int, Tensor], None]
 
+_SETTINGS = ("steps", "step_size", "noise", "temperature", "momentum", "clip", "eps", "stop")
 
-class Unbounded(pgd.L2):
-    """Steps of the Euclidean norm that no radius stops."""
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """A way down an energy; its fields are those of `SamplerSettings` that it takes.
+
+    Args:
+        steps: Gradient steps.
+        step_size: Factor of the gradient, or l2 length of a step, pixels in [0, 1].
+        stop: An image stays where its objective is as low as this; None for nowhere.
+    """
+
+    steps: int
+    step_size: float
+    stop: float | None = None
+    # The objective where the model's method prefers another sampler.
+    objective: ClassVar[str] = "joint"
+
+    @classmethod
+    def suited(cls, model: Model) -> Self:
+        """Return the sampler with the settings that suit a model."""
+        raise NotImplementedError
+
+    def run(self, energy: PerImage, start: Tensor, rng: Rng, hook: Hook) -> Tensor:
+        """Lower `energy` from `start` and return where the images end, detached.
+
+        Args:
+            energy: Maps images (n, C, H, W) to (n,); images do not influence one another.
+            start: Images (n, C, H, W) in [0, 1].
+            rng: Source of noise.
+            hook: Called after each step; see `core.energy.Hook`.
+        """
+        raise NotImplementedError
+
+    @property
+    def random(self) -> bool:
+        """Whether two images that start alike may end differently."""
+        return False
+
+    @classmethod
+    def takes(cls) -> set[str]:
+        """Return the names of the settings that the sampler has."""
+        return {field.name for field in fields(cls)}
+
+    def changed(self, settings: dict[str, Any]) -> Self:
+        """Return the sampler with other values of some of its settings."""
+        return replace(self, **settings)
+
+    def describe(self) -> dict[str, Any]:
+        """Return its settings, `stop` only where there is one."""
+        settings = asdict(self)
+        stop = settings.pop("stop")
+        return settings if stop is None else {**settings, "stop": stop}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sgld(Sampler):
+    """Langevin dynamics, as the model's chains ran in training.
+
+    Args:
+        noise: Standard deviation of the noise of a step.
+        momentum: Share of the last step's gradient that is added (OmnAI-Lab 2024), below 1.
+        clip: Largest absolute component of the gradient; 0 for no limit.
+    """
+
+    noise: float
+    momentum: float = 0.0
+    clip: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.momentum < 1:
+            raise UsageProblem(f"momentum must be at least 0 and below 1, not {self.momentum:g}")
+
+    @classmethod
+    def suited(cls, model: Model) -> Self:
+        options = model.meta.options
+        return cls(
+            steps=100,
+            step_size=options.get("sgld_step_size", 0.25),
+            noise=options.get("sgld_noise", 0.005),
+            clip=options.get("sgld_clip", 1.0),
+        )
+
+    @property
+    def random(self) -> bool:
+        return self.noise > 0
+
+    @classmethod
+    def takes(cls) -> set[str]:
+        return super().takes() | {"temperature"}
+
+    def changed(self, settings: dict[str, Any]) -> Self:
+        """Return the sampler with other settings.
+
+        A `temperature` T stands for the noise sqrt(2 a T / (1 - m)) of a step of size a with
+        momentum m, for a gradient counts 1 / (1 - m) times by then. It lifts the clip unless one
+        is given: clipped gradients have another stationary distribution.
+        """
+        temperature = settings.pop("temperature", None)
+        if temperature is None:
+            return super().changed(settings)
+        if "noise" in settings:
+            raise UsageProblem(
+                "`noise` and `temperature` exclude each other",
+                "a temperature T is the noise sqrt(2 * step size * T)",
+            )
+        hot = replace(self, **{"clip": 0.0, **settings})
+        variance = 2 * hot.step_size * temperature / (1 - hot.momentum)
+        return replace(hot, noise=math.sqrt(variance))
+
+    def run(self, energy: PerImage, start: Tensor, rng: Rng, hook: Hook) -> Tensor:
+        chain = Chain(self.steps, self.step_size, self.noise, self.clip, self.momentum)
+        return langevin(energy, start, chain, rng, hook)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ascent(Sampler):
+    """Steps of one l2 length along the gradient, 33 of 0.2 for 3 x 32 x 32 (Yin et al. 2026)."""
+
+    @classmethod
+    def suited(cls, model: Model) -> Self:
+        return cls(steps=33, step_size=0.2 * _relative_length(model))
+
+    def run(self, energy: PerImage, start: Tensor, rng: Rng, hook: Hook) -> Tensor:
+        return _ascend(self, energy, start, _WholeSpace(math.inf), hook)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pgd(Sampler):
+    """Targeted PGD in an l2 ball around the start, the best iterate kept (Santurkar et al. 2019).
+
+    Their radius 30 and step 0.5 are for 3 x 32 x 32 pixels.
+
+    Args:
+        eps: Radius of the ball, pixels in [0, 1].
+    """
+
+    eps: float
+    objective: ClassVar[str] = "ce"
+
+    @classmethod
+    def suited(cls, model: Model) -> Self:
+        length = _relative_length(model)
+        return cls(steps=60, step_size=0.5 * length, eps=30 * length)
+
+    def run(self, energy: PerImage, start: Tensor, rng: Rng, hook: Hook) -> Tensor:
+        return _ascend(self, energy, start, pgd.L2(self.eps), hook, keep_best=True)
+
+
+class _WholeSpace(pgd.L2):
+    """The l2 ball that bounds nothing."""
 
     def project(self, moved: Tensor, x: Tensor) -> Tensor:
         return moved
 
 
-@dataclass(frozen=True)
-class StepHook:
-    """What happens after each step: pixels are held, images rest, the way is watched.
+def _ascend(
+    sampler: Sampler,
+    energy: PerImage,
+    start: Tensor,
+    ball: pgd.Ball,
+    hook: Hook,
+    keep_best: bool = False,
+) -> Tensor:
+    """Raise minus the energy, of which the hook is told the energy itself."""
+    return pgd.ascend(
+        lambda x: -energy(x),
+        start,
+        ball,
+        steps=sampler.steps,
+        step_size=sampler.step_size,
+        keep_best=keep_best,
+        hook=lambda step, x, moved, values: hook(step, x, moved, -values),
+    )
 
-    Args:
-        steps: Of the whole descent.
-        stop: An image rests once its energy is as low as this; None for never.
-        sign: -1 where what the loop raises is minus the energy.
-        hold: Puts back what must not change.
-        watch: Called with the number of the step and the images.
+
+def resolve(name: str, model: Model, settings: SamplerSettings) -> Sampler:
+    """Return the sampler of that name with the settings that are given, the rest suited to a model.
+
+    Raises:
+        UsageProblem: If there is no such sampler, or it has no such setting.
     """
-
-    steps: int
-    stop: float | None
-    sign: int
-    hold: Hold | None
-    watch: Watch | None
-
-    def __call__(self, step: int, x: Tensor, moved: Tensor, values: Tensor) -> Tensor | None:
-        if self.hold:
-            moved = self.hold(moved)
-        if self.stop is not None:
-            going = self.sign * values > self.stop
-            if not going.any():
-                # All images rest, and are where they are on every step that is left.
-                if self.watch:
-                    for rest in range(step + 1, self.steps + 1):
-                        self.watch(rest, x)
-                return None
-            moved = torch.where(going.view(-1, 1, 1, 1), moved, x)
-        if self.watch:
-            self.watch(step + 1, moved)
-        return moved
+    kind: type[Sampler] = SAMPLERS.load(name)
+    explicit = {key: getattr(settings, key) for key in _SETTINGS}
+    explicit = {key: value for key, value in explicit.items() if value is not None}
+    for key in sorted(explicit.keys() - kind.takes()):
+        others = " or ".join(f"`{other}`" for other in SAMPLERS if key in _takes(other))
+        raise UsageProblem(
+            f"`{key}` belongs to the sampler {others}, and this one is `{name}`",
+            "leave it out, or choose the other sampler",
+        )
+    return kind.suited(model).changed(explicit)
 
 
 def descend(
-    descent: Descent,
+    sampler: Sampler,
     energy: PerImage,
     start: Tensor,
     rng: Rng,
     hold: Hold | None = None,
     watch: Watch | None = None,
 ) -> Tensor:
-    """Lower `energy` from `start` and return where the images end, detached.
+    """Lower `energy` from `start` by a sampler and return where the images end, detached.
 
     Args:
-        descent: The sampler and its settings; where it starts is the caller's.
+        sampler: How.
         energy: Maps images (n, C, H, W) to (n,); images do not influence one another.
         start: Images (n, C, H, W) in [0, 1].
-        rng: Source of the noise of sgld.
+        rng: Source of noise.
         hold: Puts back, after each step, what must not change.
         watch: Called with the number of the step and the images, the start being 0.
+
+    Raises:
+        JeatError: If the energies of the start are not finite.
     """
-    if watch:
-        watch(0, start)
-    sign = 1 if descent.sampler == "sgld" else -1
-    after_step = StepHook(descent.steps, descent.stop, sign, hold, watch)
-    if descent.sampler == "sgld":
-        chain = Chain(
-            descent.steps, descent.step_size, descent.noise, descent.clip, descent.momentum
-        )
-        return langevin(energy, start, chain, rng, after_step)
-    bounded = descent.sampler == "pgd"
-    return pgd.ascend(
-        lambda x: -energy(x),
-        start,
-        pgd.L2(descent.eps) if bounded else Unbounded(descent.eps),
-        steps=descent.steps,
-        step_size=descent.step_size,
-        keep_best=bounded,
-        hook=after_step,
-    )
+    last, watched = start.detach(), 0
+
+    def hook(step: int, x: Tensor, moved: Tensor, values: Tensor) -> Tensor | None:
+        nonlocal last, watched
+        if step == 0 and not values.isfinite().all():
+            raise JeatError(
+                "the network's energies are not finite",
+                "its weights are damaged, or its training diverged: use another checkpoint",
+            )
+        if watch:
+            watch(step, x)
+            watched += 1
+        last = moved if hold is None else hold(moved)
+        if sampler.stop is not None:
+            going = values > sampler.stop
+            last = torch.where(going.view(-1, 1, 1, 1), last, x)
+            if not going.any():
+                return None
+        return last
+
+    end = sampler.run(energy, last, rng, hook)
+    # Images that all rest are where they are on every step that is left.
+    for step in range(watched, sampler.steps + 1) if watch else ():
+        watch(step, last)
+    return end
+
+
+def _takes(name: str) -> set[str]:
+    kind: type[Sampler] = SAMPLERS.load(name)
+    return kind.takes()
+
+
+def _relative_length(model: Model) -> float:
+    """Return the l2 length of an image of the model relative to one of 3 x 32 x 32 pixels."""
+    return float((torch.Size(model.meta.shape).numel() / 3072) ** 0.5)

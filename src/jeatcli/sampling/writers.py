@@ -1,180 +1,247 @@
-"""Drawn images as files, written batch by batch: a drawing that was killed goes on where it was."""
+"""Drawn images as files, written batch by batch: what was killed goes on where it was."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import os
 import zipfile
 import zlib
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-import torch
-from PIL import Image
 
 from ..data import pictures
-from ..data.provenance import IMAGES, TEXT, of_pictures
-from ..errors import JeatError
+from ..data.provenance import IMAGES, TEXT
+from ..errors import Interrupted, JeatError
 from ..runtime.distributed import current
-from ..runtime.files import check_writable, writing
+from ..runtime.files import SAMPLE_PICTURE, check_output, check_writable, writing
 from ..runtime.progress import SILENT, Reporter
-from .drawing import Drawing, Samples
+from .plan import SamplingPlan
 
-_STRIP_FRAMES = 9
-_ANIMATION_FRAMES = 33
-# Side of a small image in a grid, in pixels.
-_SIDE = 32
+# What the record of a PNG says of that image alone.
+_OWN = ("image", "class")
 
 
-def save_folder(
-    drawing: Drawing, folder: Path, batch_size: int = 256, reporter: Reporter = SILENT
-) -> None:
+def save_folder(plan: SamplingPlan, folder: Path, reporter: Reporter = SILENT) -> None:
     """Draw into `000000.png` and so on, each with the settings that drew it.
 
-    An image that is there already, with the same settings, is not drawn again. Of several
+    An image that is there already, whole and of the same settings, is not drawn again. Of several
     processes only the first writes, here and in `save_npz`.
 
     Raises:
-        JeatError: If a file cannot be written, or images of another drawing would stay beside
-            these.
+        JeatError: If a file cannot be written, is somebody else's, or images of other settings
+            would stay beside these.
+        Interrupted: By Ctrl-C, after what was drawn is written.
     """
-    about, classes = drawing.identity, drawing.recipe.model.meta.classes
-    current().from_main(lambda: _refuse_others(folder, len(drawing.labels), about))
-    if not current().is_main:
-        drawing.follow(batch_size)
-        return
-    names = [classes[label] for label in drawing.labels.tolist()]
-    texts = [{TEXT: json.dumps(about | {"image": k, "class": c})} for k, c in enumerate(names)]
-    there = {k for k, text in enumerate(texts) if _carries(folder / f"{k:06d}.png", text)}
-    if there:
-        reporter.say(f"{len(there):,} of {len(texts):,} images are in `{folder}` already")
-    for index, images in drawing.batches(batch_size, reporter, skip=there):
-        for k, pixels in zip(index.tolist(), pictures.to_uint8(images), strict=True):
-            pictures.save_png(pictures.to_image(pixels), folder / f"{k:06d}.png", texts[k])
+    identity, classes = plan.identity, plan.model.meta.classes
+    count = len(plan.labels)
+    current().from_leader(lambda: _check_folder(folder, count, identity))
+    if not current().leader:
+        return _follow(plan)
+    records = [
+        identity | {"image": k, "class": classes[label]}
+        for k, label in enumerate(plan.labels.tolist())
+    ]
+    done = {k for k, record in enumerate(records) if _record(_numbered(folder, k)) == record}
+    if done:
+        reporter.say(f"{len(done):,} of {count:,} images are in `{folder}` already")
+    with _resumable(folder, count, done):
+        for index, images in plan.batches(reporter, skip=set(done)):
+            for k, pixels in zip(index.tolist(), pictures.to_uint8(images), strict=True):
+                text = {TEXT: json.dumps(records[k])}
+                pictures.save_png(pictures.to_image(pixels), _numbered(folder, k), text)
+                done.add(k)
 
 
-def _carries(path: Path, text: Mapping[str, str]) -> bool:
+def _numbered(folder: Path, k: int) -> Path:
+    return folder / f"{k:06d}.png"
+
+
+def _follow(plan: SamplingPlan) -> None:
+    """Draw this process's part of what another one saves."""
+    for _ in plan.batches():
+        pass
+
+
+@contextmanager
+def _resumable(path: Path, count: int, done: set[int]) -> Iterator[None]:
+    """Say on Ctrl-C what is saved."""
     try:
-        with Image.open(path) as image:
-            return image.info == text
-    except OSError:
-        return False
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"stopped; {len(done):,} of {count:,} images are saved for `{path}`",
+            "the same command goes on from there",
+        ) from None
 
 
-def _refuse_others(folder: Path, count: int, about: Mapping[str, Any]) -> None:
-    """Refuse a folder with more images than are drawn now, if those are of another drawing."""
-    numbered = [path for path in folder.glob("*.png") if path.stem.isdigit()]
-    for path in sorted(path for path in numbered if int(path.stem) >= count):
-        with suppress(OSError), Image.open(path) as image:
-            if of_pictures([image.info.get(TEXT)]).sampling == about:
-                continue
-        raise JeatError(
-            f"`{path}` is of another drawing, and would be taken for one of these images",
-            "name another directory with `-o`, or remove what is in this one",
-        )
+def _check_folder(folder: Path, count: int, identity: Mapping[str, Any]) -> None:
+    """Refuse a folder with pictures that are not ours, or with more than `count` others of ours."""
+    existing = [path for path in folder.glob("*.png") if path.stem.isdecimal()]
+    for path in sorted({_numbered(folder, 0), *existing}):
+        check_output(path, SAMPLE_PICTURE)
+    for path in sorted(path for path in existing if int(path.stem) >= count):
+        record = _record(path) or {}
+        if {key: record[key] for key in record if key not in _OWN} != identity:
+            raise JeatError(
+                f"`{path}` is of another drawing, and would be taken for one of these images",
+                "name another directory with `-o`, or remove what is in this one",
+            )
 
 
-def save_npz(
-    drawing: Drawing, path: Path, batch_size: int = 256, reporter: Reporter = SILENT
-) -> None:
+def _record(path: Path) -> dict[str, Any] | None:
+    """Return the settings in a picture or an archive of `jeat sample`, None if there are none."""
+    if path.suffix.lower() == ".npz":
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                text = str(arrays[TEXT])
+        except (OSError, ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile):
+            return None
+    else:
+        text = (pictures.embedded_text(path) or {}).get(TEXT, "")
+    try:
+        record = json.loads(text)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def free_path(path: Path, plan: SamplingPlan) -> Path:
+    """Return the path, with a number appended where it would replace images of other settings."""
+    for number in itertools.count(1):
+        name = path.name if number == 1 else f"{path.stem}-{number}{path.suffix}"
+        candidate = path.with_name(name)
+        if not candidate.exists() or _would_be_same(candidate, plan):
+            return candidate
+    raise AssertionError
+
+
+def _would_be_same(path: Path, plan: SamplingPlan) -> bool:
+    count = len(plan.labels)
+    if path.is_dir():
+        first = _numbered(path, 0)
+        mine = {"image": 0, "class": plan.model.meta.classes[int(plan.labels[0])]}
+        return not first.exists() or _record(first) == plan.identity | mine
+    return _record(path) in (plan.identity | {IMAGES: count}, plan.identity | {"n": count})
+
+
+def save_npz(plan: SamplingPlan, path: Path, reporter: Reporter = SILENT) -> None:
     """Draw into an archive of improved-diffusion's layout, by way of a file beside it.
 
-    That file grows by a batch at a time, and is gone when the archive is there. An archive of
-    the same drawing stays as it is.
+    That file grows by a batch at a time, is one process's at a time, and is gone when the archive
+    is there. An archive of the same images stays as it is.
 
     Raises:
         JeatError: If a file cannot be written.
+        Interrupted: By Ctrl-C; what was drawn is in the file beside the archive.
     """
-    about, shape = drawing.identity, drawing.recipe.model.meta.shape
-    if current().from_main(lambda: _holds(path, about, drawing.labels.tolist())):
-        reporter.say(f"the images are in `{path}` already")
-        return
-    if not current().is_main:
-        drawing.follow(batch_size)
-        return
-    check_writable(path)
-    beside = path.with_name(f".{path.name}.part")
-    header = json.dumps(about | {"labels": drawing.labels.tolist()}).encode() + b"\n"
-    count, size = len(drawing.labels), math.prod(shape)
-    if done := _done(beside, header, size):
-        reporter.say(f"{done:,} of {count:,} images are drawn already")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    part: IO[bytes] | None = None
+    with ExitStack() as stack:
+
+        def is_there() -> bool:
+            nonlocal part
+            if _holds(path, plan):
+                return True
+            check_writable(path)
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            part = stack.enter_context(_locked(path.with_name(f".{path.name}.part"), reporter))
+            # Another process may have written it in the meantime.
+            return _holds(path, plan)
+
+        if current().from_leader(is_there):
+            reporter.say(f"the images are in `{path}` already")
+        elif part is None:
+            _follow(plan)
+        else:
+            _fill(part, plan, path, reporter)
+
+
+def _fill(part: IO[bytes], plan: SamplingPlan, path: Path, reporter: Reporter) -> None:
+    """Draw what is missing into an unfinished archive, then write the archive."""
+    labels, shape = plan.labels.tolist(), plan.model.meta.shape
+    size = math.prod(shape)
+    offset, done = _whole_images(part, plan.identity | {"labels": labels}, size)
+    if done:
+        reporter.say(f"{done:,} of {len(labels):,} images are drawn already")
+    saved = set(range(done))
     try:
-        with writing(path), beside.open("rb+" if done else "wb") as file:
-            file.write(header)
-            for index, images in drawing.batches(batch_size, reporter, skip=range(done)):
-                file.seek(len(header) + int(index[0]) * size)
-                file.write(pictures.to_uint8(images).tobytes())
-                file.flush()
+        with writing(path), _resumable(path, len(labels), saved):
+            for index, images in plan.batches(reporter, skip=set(saved)):
+                part.seek(offset + int(index[0]) * size)
+                part.write(pictures.to_uint8(images).tobytes())
+                part.flush()
+                saved.update(index.tolist())
     except JeatError:
-        if not _done(beside, header, size):
-            beside.unlink(missing_ok=True)
+        if not saved:
+            part.truncate(0)
         raise
-    pixels = np.fromfile(beside, np.uint8, count * size, offset=len(header))
-    text = {TEXT: json.dumps(about | {IMAGES: count})}
-    pictures.save_npz(pixels.reshape(count, *shape), drawing.labels, path, text)
-    beside.unlink()
+    part.seek(offset)
+    pixels = np.frombuffer(part.read(len(labels) * size), np.uint8)
+    text = {TEXT: json.dumps(plan.identity | {IMAGES: len(labels)})}
+    pictures.save_npz(pixels.reshape(len(labels), *shape), plan.labels, path, text)
 
 
-def _holds(path: Path, about: Mapping[str, Any], labels: list[int]) -> bool:
+@contextmanager
+def _locked(path: Path, reporter: Reporter) -> Iterator[IO[bytes]]:
+    """Open a file for this process alone; wait for another one. Remove it after success."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    while True:
+        with writing(path):
+            descriptor = os.open(path, flags, 0o666)
+        with os.fdopen(descriptor, "rb+") as file:
+            _wait_for_lock(file, path, reporter)
+            # The process that had it before may have finished, and removed it.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    try:
+                        yield file
+                    except BaseException:
+                        if not path.stat().st_size:
+                            path.unlink()
+                        raise
+                    path.unlink()
+                    return
+
+
+def _wait_for_lock(file: IO[bytes], path: Path, reporter: Reporter) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        reporter.say(f"waiting for another process that writes `{path.name[1:-5]}`")
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as problem:
+        reporter.warn(f"`{path}` cannot be locked ({problem.strerror}); start no second process")
+
+
+def _holds(path: Path, plan: SamplingPlan) -> bool:
     """Tell whether an archive holds all of these images."""
+    if _record(path) != plan.identity | {IMAGES: len(plan.labels)}:
+        return False
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            same = arrays["arr_1"].tolist() == labels and len(arrays["arr_0"]) == len(labels)
-            return same and json.loads(str(arrays[TEXT])) == {**about, IMAGES: len(labels)}
+            same: bool = arrays["arr_1"].tolist() == plan.labels.tolist()
+            return same and len(arrays["arr_0"]) == len(plan.labels)
     except (OSError, ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile):
         return False
 
 
-def _done(beside: Path, header: bytes, size: int) -> int:
-    """Return how many whole images of this drawing a file holds."""
-    if not beside.is_file():
-        return 0
-    with beside.open("rb") as file:
-        same = file.read(len(header)) == header
-    return max(0, beside.stat().st_size - len(header)) // size if same else 0
-
-
-def save_grid(drawn: Samples, path: Path, scale: int | None = None) -> Image.Image:
-    """Write one picture of all images, a column a class, after the one they were made of.
-
-    Raises:
-        JeatError: If the file cannot be written.
-    """
-    scale = scale or max(1, _SIDE // drawn.images.shape[-1])
-    images = drawn.images
-    # The classes come in turn, one that was named twice included.
-    turn = min(len(drawn.settings.get("classes", drawn.classes)), len(images))
-    columns = turn if 1 < turn <= 20 else None
-    if drawn.origin is not None:
-        images = torch.cat([drawn.origin[None], images])
-        columns = min(len(images), 11)
-    if "interpolate" in drawn.settings:
-        columns = min(len(images), 16)
-    picture = pictures.grid(images, columns, scale)
-    pictures.save_png(picture, path, {TEXT: json.dumps(drawn.settings)})
-    return picture
-
-
-def frames_for(path: Path) -> int:
-    """Return how many states `save_trace` shows in a strip, or in an animation."""
-    return _STRIP_FRAMES if path.suffix.lower() == ".png" else _ANIMATION_FRAMES
-
-
-def save_trace(drawn: Samples, path: Path, scale: int | None = None) -> None:
-    """Write the first images on their way, as a strip (.png) or an animation (.gif, .webp).
-
-    Raises:
-        JeatError: If the file cannot be written.
-    """
-    assert drawn.trace is not None
-    frames, steps = drawn.trace
-    scale = scale or max(1, _SIDE // frames.shape[-1])
-    settings = drawn.settings | {"trace": steps}
-    if path.suffix.lower() == ".png":
-        pictures.save_png(pictures.strip(frames, scale), path, {TEXT: json.dumps(settings)})
-    else:
-        pictures.save_animation(frames, path, scale, settings)
+def _whole_images(part: IO[bytes], header: Mapping[str, Any], size: int) -> tuple[int, int]:
+    """Return where the pixels begin, and how many whole images there are; write the header."""
+    first = part.readline()
+    with suppress(ValueError):
+        if first.endswith(b"\n") and json.loads(first) == header:
+            return len(first), (part.seek(0, os.SEEK_END) - len(first)) // size
+    part.seek(0)
+    part.truncate()
+    part.write(line := json.dumps(header).encode() + b"\n")
+    return len(line), 0

@@ -103,7 +103,7 @@ def image_scores(
         neighbours: A PNG to write, of the first images beside the training images that are
             nearest to them in the features.
         reporter: Listens to the progress.
-        sampling: Settings of `generate.plan`: `sampler`, `objective`, `init`, `steps`,
+        sampling: Of `SamplerSettings`: `sampler`, `objective`, `init`, `steps`,
             `step_size`, `best_of` and the sampler's own.
 
     Raises:

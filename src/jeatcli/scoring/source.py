@@ -18,7 +18,7 @@ from ..data.pictures import to_uint8
 from ..data.provenance import Provenance
 from ..errors import JeatError, UsageProblem
 from ..runtime.progress import Reporter
-from ..sampling.sample import plan
+from ..sampling.sample import prepare
 
 OpenModel = Callable[[str | Path], Model]
 
@@ -52,17 +52,19 @@ class Source:
             num: How many; None for all that are there.
             batch_size: Images to draw at a time.
             reporter: Listens to the progress.
-            sampling: What `generate.plan` takes.
+            sampling: Settings of `sampling.sample.prepare`.
 
         Raises:
             JeatError: If images cannot be read, or a setting is at fault.
         """
         if self.model is None:
             return collection.read(self.path, shape, num, reporter)
-        drawing = plan(self.model, num=num, reporter=reporter, **sampling)
+        plan = prepare(
+            self.model, num=num, batch_size=batch_size, reporter=reporter, **sampling
+        )
         # Rounded batch by batch: 50,000 images take a quarter of the memory.
-        parts = [to_uint8(images) for _, images in drawing.batches(batch_size, reporter)]
-        known = Provenance(drawing.identity, Counter(drawing.labels.tolist()))
+        parts = [to_uint8(images) for _, images in plan.batches(reporter)]
+        known = Provenance(plan.identity, Counter(plan.labels.tolist()))
         return torch.cat([torch.from_numpy(part) for part in parts]), known
 
 

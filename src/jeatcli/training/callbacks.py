@@ -41,7 +41,7 @@ class Grids:
         drawn = sample.sample(
             model,
             num=self.rows * columns,
-            classes=range(columns),
+            classes=tuple(range(columns)),
             init=start,
             batch_size=min(USUAL, trainer.loader.share),
         )

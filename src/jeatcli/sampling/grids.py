@@ -1,0 +1,113 @@
+"""Drawn images as one picture: a grid, and the first of them along their descent."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..data import pictures
+from ..data.provenance import TEXT
+from .sample import Samples
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_STRIP_FRAMES = 9
+_ANIMATION_FRAMES = 33
+# Side of a small image in a grid, in pixels.
+_SIDE = 64
+# As many classes have a column each.
+_MOST_COLUMNS = 20
+
+
+def save_grid(
+    samples: Samples,
+    path: Path,
+    text: Mapping[str, Any],
+    scale: int | None = None,
+    columns: int | None = None,
+    headings: bool = True,
+) -> Image:
+    """Write one picture of all images, the one they were made of first; return the picture.
+
+    Args:
+        samples: The images.
+        path: The .png to write.
+        text: What is known of the images, to be kept in the file.
+        scale: Side of the square that a pixel becomes; None for small images of 64 pixels.
+        columns: Images in a row; None for a column, or several, of each class.
+        headings: Whether the classes stand above their columns.
+
+    Raises:
+        JeatError: If the file cannot be written.
+    """
+    images = samples.images
+    if samples.origin is not None:
+        images = torch.cat([samples.origin[None], images])
+    columns = columns or _columns(samples)
+    picture = pictures.grid(
+        images,
+        columns,
+        scale or max(1, _SIDE // images.shape[-1]),
+        headings=_headings(samples, columns or len(images)) if headings else (),
+    )
+    pictures.save_png(picture, path, {TEXT: json.dumps(dict(text))})
+    return picture
+
+
+def _in_turn(samples: Samples) -> list[str]:
+    """Return the classes of the images in turn, one that was named twice included."""
+    classes = list(samples.settings.get("classes", samples.classes))
+    return classes[: len(samples.images)]
+
+
+def _columns(samples: Samples) -> int | None:
+    count, turn = len(samples.images), len(_in_turn(samples))
+    if samples.origin is not None:
+        return min(count + 1, 11)
+    if "interpolate" in samples.settings:
+        return min(count, 16)
+    if not 1 < turn <= _MOST_COLUMNS:
+        return math.ceil(math.sqrt(count))
+    return turn * max(1, round(math.sqrt(count) / turn))
+
+
+def _headings(samples: Samples, columns: int) -> list[str]:
+    """Return what stands above the columns, nothing where they are not of one class each."""
+    names = [samples.classes[label] for label in samples.labels.tolist()]
+    if samples.origin is not None:
+        return ["original", *names] if len(names) < columns else []
+    if "interpolate" in samples.settings:
+        alone = 1 < len(names) <= columns
+        return [names[0], *[""] * (len(names) - 2), names[-1]] if alone else []
+    turn = _in_turn(samples)
+    if len(set(turn)) == 1:
+        return turn[:1]
+    columns = min(columns, len(names))
+    return names[:columns] if columns % len(turn) == 0 else []
+
+
+def frames_for(path: Path) -> int:
+    """Return how many states `save_trace` shows in a strip, or in an animation."""
+    return _STRIP_FRAMES if path.suffix.lower() == ".png" else _ANIMATION_FRAMES
+
+
+def save_trace(samples: Samples, path: Path, scale: int | None = None) -> None:
+    """Write the first images along their descent, as a strip (.png) or an animation (.gif, .webp).
+
+    Raises:
+        JeatError: If the file cannot be written.
+    """
+    assert samples.trace is not None
+    frames, steps = samples.trace
+    scale = scale or max(1, _SIDE // frames.shape[-1])
+    settings = samples.settings | {"trace": steps}
+    if path.suffix.lower() == ".png":
+        pictures.save_png(pictures.strip(frames, scale), path, {TEXT: json.dumps(settings)})
+    else:
+        pictures.save_animation(frames, path, scale, settings)
