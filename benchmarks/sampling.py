@@ -29,10 +29,9 @@ from jeatcli.checkpoints.model import Meta, Model, network
 from jeatcli.data.facts import DATASETS
 from jeatcli.data.pictures import to_uint8
 from jeatcli.runtime import devices
-from jeatcli.sampling.drawing import Drawing
-from jeatcli.sampling.initializers import prepare
-from jeatcli.sampling.plan import Recipe
-from jeatcli.sampling.settings import Descent
+from jeatcli.sampling import initializers
+from jeatcli.sampling.plan import SamplingPlan
+from jeatcli.sampling.samplers import Sgld
 
 
 def untrained(arch: str, norm_layer: str, device: torch.device) -> Model:
@@ -59,14 +58,14 @@ def untrained(arch: str, norm_layer: str, device: torch.device) -> Model:
     return Model(classifier, meta, None, Path("untrained"))
 
 
-def plain_chain(model: nn.Module, y: Tensor, descent: Descent, device: torch.device) -> Tensor:
+def plain_chain(model: nn.Module, y: Tensor, sampler: Sgld, device: torch.device) -> Tensor:
     """Draw one batch as the JEM code does."""
     x = torch.rand(len(y), 3, 32, 32).to(device).requires_grad_(True)
-    for _ in range(descent.steps):
+    for _ in range(sampler.steps):
         height = model(x).gather(1, y[:, None]).sum()
         rise = torch.autograd.grad(height, [x], retain_graph=True)[0]
-        rise = rise.clamp(-descent.clip, descent.clip)
-        x.data += descent.step_size * rise + descent.noise * torch.randn_like(x)
+        rise = rise.clamp(-sampler.clip, sampler.clip)
+        x.data += sampler.step_size * rise + sampler.noise * torch.randn_like(x)
         x.data.clamp_(0, 1)
     return x.detach().cpu()
 
@@ -74,25 +73,28 @@ def plain_chain(model: nn.Module, y: Tensor, descent: Descent, device: torch.dev
 def contenders(given: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], object]]:
     """Return a function a contender that draws a batch."""
     model = untrained(given.arch, given.norm_layer, device)
-    descent = Descent("sgld", "joint", "uniform", given.steps, 0.25, 0.005, 1.0, 0.0)
+    sampler = Sgld(steps=given.steps, step_size=0.25, noise=0.005, clip=1.0)
     # Two batches more than are timed: one warms up, one is measured for its memory.
     labels = torch.arange(given.num + 2 * given.batch_size) % 10
     dtype = devices.autocast_type(given.precision, device)
     fast = accelerate(model.classifier, dtype, given.compile)
-    recipe = Recipe(model, descent, prepare("uniform", model), quick=fast)
-    drawing = Drawing(recipe, labels, {})
-    batches = ours(drawing, given.batch_size)
+    start = initializers.resolve("uniform", model)
+    batches = ours(
+        SamplingPlan(
+            model, sampler, "joint", start, labels, {}, batch_size=given.batch_size, twin=fast
+        )
+    )
     loop = plain(model.classifier).eval()
     classes = labels[: given.batch_size].to(device)
     return {
         "sample": partial(next, batches),
-        "plain loop": partial(plain_chain, loop, classes, descent, device),
+        "plain loop": partial(plain_chain, loop, classes, sampler, device),
     }
 
 
-def ours(drawing: Drawing, batch_size: int) -> Iterator[object]:
+def ours(plan: SamplingPlan) -> Iterator[object]:
     """Draw batch by batch, rounded as `jeat sample --format png` rounds them."""
-    for _, images in drawing.batches(batch_size):
+    for _, images in plan.batches():
         yield to_uint8(images)
 
 

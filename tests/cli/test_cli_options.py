@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from jeatcli.cli import main, terminal, types
-from jeatcli.cli.sample_files import destination, layout_of
+from jeatcli.cli.sample import destination
 from jeatcli.cli.train import stop_on_signal
 from jeatcli.errors import UsageProblem
 
@@ -176,15 +176,15 @@ def test_completion(monkeypatch):
 
 def test_where_samples_go(tmp_path):
     home = tmp_path / "samples"
-    assert destination(None, "grid", home, "dog-seed0") == home / "dog-seed0.png"
-    assert destination(None, "png", home, "dog-seed0") == home / "dog-seed0"
-    assert destination(tmp_path, "npz", home, "dog-seed0") == tmp_path / "dog-seed0.npz"
-    assert destination(tmp_path / "a.PNG", "grid", home, "x") == tmp_path / "a.PNG"
-    assert destination(tmp_path / "a", "png", home, "x") == tmp_path / "a"
-    assert (layout_of(tmp_path / "a.npz"), layout_of(None)) == ("npz", "grid")
+    dog = {"interpolate": None, "image": None, "inpaint": None, "seed": 0, "classes": ("dog",)}
+    assert destination(None, "grid", home, dog) == (home / "dog-seed0.png", True)
+    assert destination(None, "png", home, dog) == (home / "dog-seed0", True)
+    assert destination(tmp_path, "npz", home, dog) == (tmp_path / "dog-seed0.npz", True)
+    assert destination(tmp_path / "a.PNG", "grid", home, dog) == (tmp_path / "a.PNG", False)
+    assert destination(tmp_path / "a", "png", home, dog) == (tmp_path / "a", False)
     for name, layout in (("a.jpg", "grid"), ("a.png", "npz"), ("a.png", "png")):
         with pytest.raises(UsageProblem, match="--format"):
-            destination(tmp_path / name, layout, home, "x")
+            destination(tmp_path / name, layout, home, dog)
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])

@@ -128,17 +128,13 @@ def test_page_is_up_to_date():
 def test_names_known_without_torch_are_those_of_the_core():
     from jeatcli.core import objectives
     from jeatcli.landscapes import contour, path, plane, view
-    from jeatcli.sampling import settings as samplers
     from jeatcli.training import settings
 
     assert types.OBJECTIVES == objectives.OBJECTIVES
     assert types.PATH_OBJECTIVES == path.OBJECTIVES
-    assert types.SAMPLERS == samplers.SAMPLERS
-    assert types.STARTS == samplers.STARTS
     assert types.ENERGIES == view.ENERGIES
     assert types.PLANE_AXES == contour.AXES
     assert types.UNIT_NORMS == plane.UNIT_NORMS
-    assert types.DESCENTS == samplers.OBJECTIVES
     assert settings.NORM_LAYERS == types.NORM_LAYERS
     assert settings.ACTIVATIONS == types.ACTIVATIONS
 

@@ -102,7 +102,7 @@ def test_pictures_of_others_in_a_folder(home: Path, folder: Path) -> None:
 
 def test_a_class_is_no_directory(home: Path, folder: Path) -> None:
     """The name of a class comes from a file; part of a path it is a name like any other."""
-    from jeatcli.cli.sample_files import name_for
+    from jeatcli.cli.sample import name_for
 
     asked = {"interpolate": None, "image": None, "inpaint": None, "seed": 0}
     assert name_for({**asked, "classes": ("../../x", "T-shirt/top")}) == "_.__._x-T-shirt_top-seed0"

@@ -23,7 +23,7 @@ from jeatcli.landscapes.path import Paths
 from jeatcli.landscapes.probe import top_eigenvalue
 from jeatcli.landscapes.sharpness import Sharpness
 from jeatcli.plots.landscape import draw
-from jeatcli.sampling.plan import Recipe
+from jeatcli.sampling.plan import SamplingPlan
 
 
 @pytest.fixture
@@ -94,13 +94,13 @@ def test_samples_of_a_histogram_are_drawn_in_batches(
     two: list[Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[int] = []
-    draw = Recipe.draw
+    draw = SamplingPlan.draw
 
-    def watched(self: Recipe, index: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def watched(self: SamplingPlan, index: torch.Tensor, *rest: Any) -> torch.Tensor:
         drawn.append(len(index))
         return draw(self, index, *rest)
 
-    monkeypatch.setattr(Recipe, "draw", watched)
+    monkeypatch.setattr(SamplingPlan, "draw", watched)
     energy_landscape(two[:1], kind="histogram", num=7, batch_size=3)
     assert drawn == [3, 3, 1]
 

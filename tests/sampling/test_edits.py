@@ -19,7 +19,6 @@ from jeatcli.data import images, pictures
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.sampling import sample
 from jeatcli.sampling import settings as samplers
-from jeatcli.sampling.edits import Edit
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a test image of class 3."""
-    test = images.load("digits", "test")
+    test = images.load_images("digits", "test")
     pixels = test.x[int((test.y == 3).nonzero()[0])]
     path = tmp_path_factory.mktemp("pictures") / "three.png"
     pictures.save_png(pictures.to_image(pixels.numpy()), path)
@@ -52,8 +51,7 @@ def mask(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_counterfactual_starts_at_the_image_and_becomes_the_class(
     model: Model, three: Path, sampler: str
 ) -> None:
-    edit = Edit(image=three)
-    settings = {"classes": [8], "edit": edit, "sampler": sampler}
+    settings = {"classes": [8], "image": three, "sampler": sampler}
     start = sample.sample(model, steps=0, **settings)
     assert torch.equal(render_back(three), (start.images[0] * 255).round().to(torch.uint8))
     assert start.distance is not None
@@ -82,7 +80,7 @@ def test_images_that_are_all_the_same_are_warned_of(
 ) -> None:
     listener = Listener()
     settings = {"classes": [8], "steps": 3, **given}
-    drawn = sample.sample(model, edit=Edit(image=three), reporter=listener, **settings)
+    drawn = sample.sample(model, image=three, reporter=listener, **settings)
     assert any("all images of a class are the same" in text for text in listener.said) == alike
     if drawn.images.shape[0] == 2 and settings["classes"] == [8]:
         assert torch.equal(drawn.images[0], drawn.images[1]) == alike
@@ -95,8 +93,9 @@ def render_back(path: Path) -> torch.Tensor:
 
 @pytest.mark.parametrize("sampler", samplers.SAMPLERS)
 def test_only_the_hole_is_drawn(model: Model, three: Path, mask: Path, sampler: str) -> None:
-    edit = Edit(inpaint=three, mask=mask)
-    drawn = sample.sample(model, num=4, classes=[3], steps=20, sampler=sampler, edit=edit)
+    drawn = sample.sample(
+        model, num=4, classes=[3], steps=20, sampler=sampler, inpaint=three, mask=mask
+    )
     known = render_back(three).float() / 255
     assert torch.equal(drawn.images[:, :, :4], known[:, :4].expand(4, 1, 4, 8))
     lower = drawn.images[:, :, 4:]
@@ -106,8 +105,8 @@ def test_only_the_hole_is_drawn(model: Model, three: Path, mask: Path, sampler: 
 
 
 def test_a_way_leads_from_class_to_class(model: Model) -> None:
-    edit = Edit(between=("1", 7))
-    drawn = sample.sample(model, num=9, steps=60, noise=0.0, edit=edit)
+    between = ("1", 7)
+    drawn = sample.sample(model, num=9, steps=60, noise=0.0, interpolate=between)
     assert drawn.labels.tolist() == [1] * 5 + [7] * 4
     logits = model.classifier(drawn.images)
     one, seven = (
@@ -118,7 +117,7 @@ def test_a_way_leads_from_class_to_class(model: Model) -> None:
     assert (one - seven)[0] < (one - seven)[4] < (one - seven)[-1]
     steps = (drawn.images[1:] - drawn.images[:-1]).flatten(1).norm(dim=1)
     assert steps.max() < (drawn.images[-1] - drawn.images[0]).norm()
-    batches = sample.sample(model, num=9, steps=60, noise=0.0, edit=edit, batch_size=2)
+    batches = sample.sample(model, num=9, steps=60, noise=0.0, interpolate=between, batch_size=2)
     torch.testing.assert_close(drawn.images, batches.images, atol=1e-4, rtol=0)
 
 
@@ -135,36 +134,47 @@ def test_best_of_keeps_the_lowest_energy_and_starts_with_the_image_itself(model:
 
 
 @pytest.mark.parametrize(
-    ("edit", "more", "message"),
+    ("settings", "message"),
     [
-        (Edit(image="a.png", between=(1, 2)), {}, "choose one|starts from an image"),
-        (Edit(inpaint="a.png"), {}, "need each other"),
-        (Edit(mask="a.png"), {}, "need each other"),
-        (Edit(image="a.png"), {"init": "uniform"}, "`--init` would change nothing"),
-        (Edit(between=(1, 2)), {"classes": [3]}, "`--class` would change nothing"),
-        (Edit(between=(1, 1)), {}, "two ends"),
-        (Edit(between=(1, 2)), {"num": 1}, "two ends"),
-        (Edit(between=(1, "x")), {}, "unknown class"),
+        ({"image": "a.png", "interpolate": (1, 2)}, "choose one|start at a picture"),
+        ({"inpaint": "a.png"}, "need each other"),
+        ({"mask": "a.png"}, "need each other"),
+        ({"image": "a.png", "init": "uniform"}, "`--init` would change nothing"),
+        ({"interpolate": (1, 2), "classes": [3]}, "`--class` would change nothing"),
+        ({"interpolate": (1, 1)}, "two ends"),
+        ({"interpolate": (1, 2), "num": 1}, "two ends"),
+        ({"interpolate": (1, "x")}, "unknown class"),
+        ({"interpolate": (1, 2, 3)}, "`interpolate` cannot be"),
+        ({"image": 397}, "digits has no test image 397"),
+        ({"image": -1}, "digits has no test image -1"),
     ],
 )
-def test_what_does_not_go_together(
-    model: Model, edit: Edit, more: dict[str, object], message: str
-) -> None:
+def test_what_does_not_go_together(model: Model, settings: dict[str, object], message: str) -> None:
     with pytest.raises(UsageProblem, match=message):
-        sample.sample(model, edit=edit, **more)
+        sample.sample(model, **settings)
+
+
+def test_a_number_is_a_test_image(model: Model, tmp_path: Path) -> None:
+    test = images.load_images("digits", "test")
+    pictures.save_png(pictures.to_image(test.x[17].numpy()), tmp_path / "17.png")
+    settings = {"classes": [8], "sampler": "pgd", "steps": 5}
+    by_number = sample.sample(model, image=17, **settings)
+    by_file = sample.sample(model, image=tmp_path / "17.png", **settings)
+    assert torch.equal(by_number.images, by_file.images)
+    assert by_number.settings["from"] == {"dataset": "digits", "split": "test", "index": 17}
 
 
 def test_pictures_that_do_not_fit(model: Model, three: Path, tmp_path: Path) -> None:
     wide = tmp_path / "wide.png"
     Image.new("L", (9, 8), 255).save(wide)
     with pytest.raises(JeatError, match=r"9x8 in mode L, but the images of `jeat` are 8x8"):
-        sample.sample(model, edit=Edit(image=wide))
+        sample.sample(model, image=wide)
     with pytest.raises(JeatError, match="9x8 with 72 light pixels"):
-        sample.sample(model, edit=Edit(inpaint=three, mask=wide))
+        sample.sample(model, inpaint=three, mask=wide)
     dark = tmp_path / "dark.png"
     Image.new("L", (8, 8)).save(dark)
     with pytest.raises(JeatError, match="0 light pixels"):
-        sample.sample(model, edit=Edit(inpaint=three, mask=dark))
+        sample.sample(model, inpaint=three, mask=dark)
     (tmp_path / "no.png").write_text("no picture")
     with pytest.raises(JeatError, match="cannot read the mask"):
-        sample.sample(model, edit=Edit(inpaint=three, mask=tmp_path / "no.png"))
+        sample.sample(model, inpaint=three, mask=tmp_path / "no.png")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.training import run
+from safetensors import safe_open
 from torch import Tensor
 
 from jeatcli.checkpoints.checkpoint import load
@@ -26,12 +27,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 def drawn(name: str, model: Model, count: int = 200) -> tuple[Tensor, Tensor]:
     y = torch.arange(count) % 10
     like = torch.empty(count, *model.meta.shape)
-    return initializers.prepare(name, model)(y, like, ImageRng(range(count))), y
+    return initializers.resolve(name, model)(y, like, ImageRng(range(count))), y
 
 
-@pytest.mark.parametrize("name", settings.STARTS)
+@pytest.mark.parametrize("name", settings.INITIALIZERS)
 def test_a_start_does_not_depend_on_the_batch(model: Model, name: str) -> None:
-    start = initializers.prepare(name, model)
+    start = initializers.resolve(name, model)
     like = torch.empty(6, *model.meta.shape)
     whole = start(torch.arange(6), like, ImageRng(range(6)))
     part = start(torch.arange(2, 5), like[2:5], ImageRng(range(2, 5)))
@@ -89,13 +90,13 @@ def test_data_are_training_images_of_the_class(model: Model) -> None:
 
 
 def test_buffer_gives_ends_of_chains_that_the_model_takes_for_the_class(model: Model) -> None:
-    pool = initializers.Pool.of_buffer(model)
-    assert pool.images.shape == (200, *model.meta.shape)
-    assert torch.equal(pool.classes, model.classifier(pool.images).argmax(1))
+    with safe_open(model.path.with_name("state.safetensors"), framework="pt") as state:
+        pool = state.get_tensor("method.buffer")
+    assert pool.shape == (200, *model.meta.shape)
     found, y = drawn("buffer", model, 50)
-    known = {image.numpy().tobytes() for image in pool.images}
+    known = {image.numpy().tobytes() for image in pool}
     assert all(image.numpy().tobytes() in known for image in found)
-    there = torch.isin(y, pool.classes)
+    there = torch.isin(y, model.classifier(pool).argmax(1))
     assert there.any()
     assert torch.equal(model.classifier(found[there]).argmax(1), y[there])
 
@@ -103,7 +104,7 @@ def test_buffer_gives_ends_of_chains_that_the_model_takes_for_the_class(model: M
 def test_what_a_buffer_needs(model: Model, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere.safetensors"
     moved.write_bytes(model.path.read_bytes())
-    with pytest.raises(JeatError, match=r"the replay buffer of `elsewhere` is not there"):
+    with pytest.raises(JeatError, match=r"the replay buffer of `elsewhere` is missing"):
         sample.sample(moved, num=2, steps=0, init="buffer")
     plain = run(tmp_path / "standard", "standard", limit=32, epochs=1).run
     with pytest.raises(JeatError, match=r"holds no replay buffer, which the method `standard`"):

@@ -13,7 +13,7 @@ from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.model import Model
 from jeatcli.core import energy
 from jeatcli.errors import UsageProblem
-from jeatcli.sampling import sample
+from jeatcli.sampling import initializers, sample
 from jeatcli.sampling import settings as samplers
 
 
@@ -34,7 +34,7 @@ def test_image_k_is_the_same_in_any_batch(model: Model, sampler: str, batch_size
 
 
 LOWERED = [(sampler, "gaussian") for sampler in samplers.SAMPLERS]
-LOWERED += [("sgld", init) for init in samplers.STARTS if init != "gaussian"]
+LOWERED += [("sgld", init) for init in samplers.INITIALIZERS if init != "gaussian"]
 
 
 @pytest.mark.parametrize("objective", samplers.OBJECTIVES)
@@ -82,18 +82,22 @@ def test_the_checkpoint_is_enough(
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("sample read a data set")
 
-    monkeypatch.setattr(images, "load", refuse)
+    monkeypatch.setattr(images, "load_images", refuse)
+    monkeypatch.setattr(initializers, "load_images", refuse)
     for init in ("gaussian", "pca", "uniform", "noise", "buffer"):
         assert len(sample.sample(model, num=3, init=init, steps=2).images) == 3
 
 
 def test_defaults_are_the_methods_own(model: Model) -> None:
-    chained = sample.defaults(model)
-    assert (chained.sampler, chained.init, chained.objective) == ("sgld", "gaussian", "joint")
-    pgd = sample.defaults(model, "pgd")
-    assert pgd.eps == pytest.approx(30 * (64 / 3072) ** 0.5)
-    ascent = sample.defaults(model, "ascent")
-    assert ascent.step_size == pytest.approx(0.2 * (64 / 3072) ** 0.5)
+    chained = sample.prepare(model).settings
+    assert [chained[key] for key in ("sampler", "init", "objective")] == [
+        *("sgld", "gaussian", "joint")
+    ]
+    pgd = sample.prepare(model, sampler="pgd").settings
+    assert pgd["eps"] == pytest.approx(30 * (64 / 3072) ** 0.5)
+    assert pgd["objective"] == "ce"
+    ascent = sample.prepare(model, sampler="ascent").settings
+    assert ascent["step_size"] == pytest.approx(0.2 * (64 / 3072) ** 0.5)
 
 
 def test_the_precision_is_the_descents_alone(model: Model) -> None:
@@ -132,7 +136,7 @@ def test_a_trace_shows_ten_images_in_batches_of_four(model: Model) -> None:
         ({"sampler": "ddpm"}, "unknown sampler"),
         ({"init": "gausian"}, "unknown init"),
         ({"objective": "margin"}, "unknown objective"),
-        ({"steps": -1}, "steps must be at least 0"),
+        ({"steps": -1}, "`steps` must be at least 0"),
         ({"best_of": 0}, "at least 1"),
         ({"sampler": "pgd", "noise": 0.1}, "belongs to the sampler `sgld`"),
     ],

@@ -7,18 +7,21 @@ from itertools import pairwise
 
 import pytest
 import torch
+from helpers.runs import load_run
 from torch import Tensor
 
+from jeatcli.checkpoints.model import Model
 from jeatcli.core import pgd
 from jeatcli.core.rng import BatchRng
 from jeatcli.core.sgld import Chain, langevin
-from jeatcli.errors import UsageProblem
-from jeatcli.sampling.samplers import descend
-from jeatcli.sampling.settings import OBJECTIVES, OPTIONS, Descent
+from jeatcli.errors import JeatError, UsageProblem
+from jeatcli.sampling import samplers
+from jeatcli.sampling.samplers import Ascent, Pgd, Sampler, Sgld, descend
+from jeatcli.sampling.settings import SamplerSettings
 
-SGLD = Descent("sgld", "joint", "uniform", 6, 0.05, 0.01, 0.0, 0.0)
-ASCENT = Descent("ascent", "joint", "uniform", 6, 0.05, 0.0, 0.0, 0.0)
-PGD = Descent("pgd", "ce", "uniform", 6, 0.3, 0.0, 0.0, 0.7)
+SGLD = Sgld(steps=6, step_size=0.05, noise=0.01)
+ASCENT = Ascent(steps=6, step_size=0.05)
+PGD = Pgd(steps=6, step_size=0.3, eps=0.7)
 
 
 def bowl(x: Tensor) -> Tensor:
@@ -55,7 +58,12 @@ def test_momentum_repeats_a_part_of_the_last_step() -> None:
     torch.testing.assert_close(ours, x)
 
 
-def variance_at_the_end(stiffness: float, descent: Descent) -> float:
+@pytest.fixture
+def model() -> Model:
+    return load_run("plain")
+
+
+def variance_at_the_end(stiffness: float, descent: Sampler) -> float:
     """Return the variance of a pixel after the chain on k/2 |x|^2, from the middle."""
     start = torch.full((500, 1, 8, 8), 0.5)
 
@@ -68,12 +76,12 @@ def variance_at_the_end(stiffness: float, descent: Descent) -> float:
 def test_the_temperature_is_that_of_the_stationary_law() -> None:
     """On k/2 |x|^2 the chain of step a at temperature T has the variance T / (k (1 - a k / 2))."""
     stiffness, step, temperature = 4.0, 0.1, 0.002
-    warm = SGLD.with_settings({"temperature": temperature, "step_size": step, "steps": 60})
+    warm = SGLD.changed({"temperature": temperature, "step_size": step, "steps": 60})
     known = temperature / (stiffness * (1 - step * stiffness / 2))
     assert variance_at_the_end(stiffness, warm) == pytest.approx(known, rel=0.02)
 
 
-def stationary_variance(stiffness: float, descent: Descent) -> float:
+def stationary_variance(stiffness: float, descent: Sampler) -> float:
     """Return the variance of x under x - a v + s N(0, 1), v = m v + k x: P = A P A^T + Q."""
     k, a, m = stiffness, descent.step_size, descent.momentum
     moves = torch.tensor([[1 - a * k, -a * m], [k, m]], dtype=torch.float64)
@@ -87,19 +95,19 @@ def test_momentum_leaves_the_temperature_as_it_is(momentum: float) -> None:
     stiffness, temperature = 4.0, 0.002
     given = {"temperature": temperature, "momentum": momentum}
     step = 0.005 * (1 - momentum)
-    warm = replace(SGLD, steps=250).with_settings({**given, "step_size": step})
+    warm = replace(SGLD, steps=250).changed({**given, "step_size": step})
     known = stationary_variance(stiffness, warm)
     assert variance_at_the_end(stiffness, warm) == pytest.approx(known, rel=0.02)
-    slow = SGLD.with_settings({**given, "step_size": step / 100})
+    slow = SGLD.changed({**given, "step_size": step / 100})
     limit = stationary_variance(stiffness, slow)
     assert limit == pytest.approx(temperature / stiffness, rel=0.003)
 
 
 def test_a_temperature_lifts_the_clip() -> None:
     clipped = replace(SGLD, clip=0.3)
-    assert clipped.with_settings({"temperature": 0.1}).clip == 0
-    assert clipped.with_settings({"temperature": 0.1, "clip": 0.2}).clip == 0.2
-    assert clipped.with_settings({"noise": 0.1}).clip == 0.3
+    assert clipped.changed({"temperature": 0.1}).clip == 0
+    assert clipped.changed({"temperature": 0.1, "clip": 0.2}).clip == 0.2
+    assert clipped.changed({"noise": 0.1}).clip == 0.3
 
 
 def test_an_ascent_moves_by_its_step_along_the_gradient() -> None:
@@ -109,8 +117,8 @@ def test_an_ascent_moves_by_its_step_along_the_gradient() -> None:
     torch.testing.assert_close(end, start - 6 * 0.05 * weights / weights.norm())
 
 
-@pytest.mark.parametrize("descent", [SGLD, ASCENT, PGD], ids=lambda each: each.sampler)
-def test_an_image_rests_where_its_energy_is_low_enough(descent: Descent) -> None:
+@pytest.mark.parametrize("descent", [SGLD, ASCENT, PGD], ids=lambda each: type(each).__name__)
+def test_an_image_rests_where_its_energy_is_low_enough(descent: Sampler) -> None:
     start, low = images(8), 0.5 * bowl(images(8)).max().item()
     way: list[Tensor] = []
     stopping = replace(descent, steps=40, stop=low)
@@ -142,34 +150,45 @@ def test_what_is_held_does_not_change() -> None:
         assert not torch.equal(end[..., 2:, :], images()[..., 2:, :])
 
 
+def resolved(model: Model, given: dict[str, object]) -> Sampler:
+    settings = SamplerSettings.of(given)
+    return samplers.resolve(settings.sampler or "sgld", model, settings)
+
+
 @pytest.mark.parametrize(
-    ("descent", "given", "message"),
+    ("given", "message"),
     [
-        (PGD, {"noise": 0.1}, "`noise` belongs to the sampler `sgld`"),
-        (ASCENT, {"momentum": 0.5}, "`momentum` belongs to the sampler `sgld`"),
-        (ASCENT, {"eps": 1.0}, "`eps` belongs to the sampler `pgd`"),
-        (SGLD, {"eps": 1.0}, "`eps` belongs to the sampler `pgd`"),
-        (PGD, {"temperature": 0.1}, "`temperature` belongs to the sampler `sgld`"),
-        (SGLD, {"temperature": 0.1, "noise": 0.1}, "exclude each other"),
-        (SGLD, {"temperature": -0.1}, "neither is negative"),
-        (SGLD, {"momentum": 1.0}, "below 1"),
-        (SGLD, {"clip": -1.0}, "at least 0"),
-        (PGD, {"clip": 1.0}, "`clip` belongs to the sampler `sgld`"),
-        (SGLD, {"steps": -1}, "at least 0"),
-        (SGLD, {"objective": "margin"}, "unknown objective"),
-        (SGLD, {"init": "gausian"}, "unknown init"),
+        ({"sampler": "pgd", "noise": 0.1}, "`noise` belongs to the sampler `sgld`"),
+        ({"sampler": "ascent", "momentum": 0.5}, "`momentum` belongs to the sampler `sgld`"),
+        ({"sampler": "ascent", "eps": 1.0}, "`eps` belongs to the sampler `pgd`"),
+        ({"sampler": "sgld", "eps": 1.0}, "`eps` belongs to the sampler `pgd`"),
+        ({"sampler": "pgd", "temperature": 0.1}, "`temperature` belongs to the sampler `sgld`"),
+        ({"sampler": "pgd", "clip": 1.0}, "`clip` belongs to the sampler `sgld`"),
+        ({"sampler": "sgld", "temperature": 0.1, "noise": 0.1}, "exclude each other"),
+        ({"temperature": -0.1}, "`temperature` must be at least 0"),
+        ({"sampler": "sgld", "momentum": 1.0}, "below 1"),
+        ({"clip": -1.0}, "at least 0"),
+        ({"steps": -1}, "at least 0"),
+        ({"objective": "margin"}, "unknown objective"),
+        ({"init": "gausian"}, "unknown init"),
+        ({"guidance": 1.0, "objective": "ce"}, "`guidance` is for the objective `joint`"),
+        ({"guidance": -1.5}, "at least -1"),
     ],
 )
 def test_settings_that_change_nothing_are_refused(
-    descent: Descent, given: dict[str, object], message: str
+    model: Model, given: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UsageProblem, match=message):
-        descent.with_settings(given)
+        resolved(model, given)
 
 
-def test_only_what_a_sampler_uses_is_described() -> None:
-    assert set(OPTIONS) == {"sgld", "ascent", "pgd"}
-    assert "noise" not in PGD.describe()
-    assert "eps" not in SGLD.describe()
-    assert SGLD.with_settings({"stop": -3.0}).describe()["stop"] == -3.0
-    assert all(replace(SGLD, objective=each).describe()["objective"] == each for each in OBJECTIVES)
+def test_only_what_a_sampler_takes_is_described() -> None:
+    assert set(PGD.describe()) == {"steps", "step_size", "eps"}
+    assert set(SGLD.describe()) == {"steps", "step_size", "noise", "momentum", "clip"}
+    assert SGLD.changed({"stop": -3.0}).describe()["stop"] == -3.0
+
+
+@pytest.mark.parametrize("descent", [SGLD, ASCENT, PGD], ids=lambda each: type(each).__name__)
+def test_energies_that_are_not_finite_are_refused(descent: Sampler) -> None:
+    with pytest.raises(JeatError, match="energies are not finite"):
+        descend(descent, lambda x: bowl(x) * torch.nan, images(), BatchRng(0))

@@ -20,12 +20,13 @@ from helpers.runs import load_run, save_run
 from PIL import Image, ImageSequence
 
 from jeatcli.checkpoints.model import Model
-from jeatcli.errors import JeatError
+from jeatcli.errors import Interrupted, JeatError
 from jeatcli.sampling import writers
-from jeatcli.sampling.edits import Edit
-from jeatcli.sampling.plan import Recipe
-from jeatcli.sampling.sample import plan
+from jeatcli.sampling.plan import SamplingPlan
+from jeatcli.sampling.sample import prepare
 
+# Height of the classes above a grid, in pixels.
+HEADING = 22
 ASK = ("sample", "jeat", "-n", 40, "--steps", 30, "-b", 4)
 
 
@@ -37,16 +38,16 @@ def model() -> Model:
 @contextmanager
 def stopped_after(batches: int) -> Iterator[None]:
     """Interrupt the drawing in the batch after so many."""
-    draw, drawn = Recipe.draw, []
+    draw, drawn = SamplingPlan.draw, []
 
-    def counted(self: Recipe, *given: Any) -> torch.Tensor:
+    def counted(self: SamplingPlan, *given: Any) -> torch.Tensor:
         if len(drawn) == batches:
             raise KeyboardInterrupt
         drawn.append(given)
         return draw(self, *given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Recipe, "draw", counted)
+        patch.setattr(SamplingPlan, "draw", counted)
         yield
 
 
@@ -55,27 +56,27 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_folder_is_filled_where_it_was_left(model: Model, tmp_path: Path) -> None:
-    drawing = plan(model, num=10, steps=3)
-    writers.save_folder(drawing, tmp_path / "whole", batch_size=4)
-    with stopped_after(1), pytest.raises(KeyboardInterrupt):
-        writers.save_folder(drawing, tmp_path / "part", batch_size=4)
+    plan = prepare(model, num=10, steps=3, batch_size=4)
+    writers.save_folder(plan, tmp_path / "whole")
+    with stopped_after(1), pytest.raises(Interrupted):
+        writers.save_folder(plan, tmp_path / "part")
     first = contents(tmp_path / "part")
     assert len(first) == 4
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "part").iterdir()}
-    writers.save_folder(drawing, tmp_path / "part", batch_size=4)
+    writers.save_folder(plan, tmp_path / "part")
     assert contents(tmp_path / "part") == contents(tmp_path / "whole")
     assert all(path.stat().st_mtime_ns == then for path, then in times.items())
 
 
 def test_more_images_are_added_and_other_ones_replace(model: Model, tmp_path: Path) -> None:
     folder = tmp_path / "images"
-    writers.save_folder(plan(model, num=4, steps=3), folder, batch_size=4)
+    writers.save_folder(prepare(model, num=4, steps=3), folder)
     few = contents(folder)
-    writers.save_folder(plan(model, num=8, steps=3), folder, batch_size=4)
+    writers.save_folder(prepare(model, num=8, steps=3), folder)
     more = contents(folder)
     assert len(more) == 8
     assert {name: more[name] for name in few} == few
-    writers.save_folder(plan(model, num=8, steps=3, seed=1), folder, batch_size=4)
+    writers.save_folder(prepare(model, num=8, steps=3, seed=1), folder)
     assert all(contents(folder)[name] != more[name] for name in more)
     with Image.open(folder / "000003.png") as image:
         about = json.loads(image.info["jeat"])
@@ -83,27 +84,27 @@ def test_more_images_are_added_and_other_ones_replace(model: Model, tmp_path: Pa
     # Other weights under the same name draw anew.
     next(model.classifier.parameters()).mul_(1.5)
     before = contents(folder)
-    writers.save_folder(plan(model, num=8, steps=3, seed=1), folder, batch_size=4)
+    writers.save_folder(prepare(model, num=8, steps=3, seed=1), folder)
     assert contents(folder)["000000.png"] != before["000000.png"]
 
 
 def test_an_archive_goes_on_where_it_was_left(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawing = plan(model, num=10, steps=3)
-    writers.save_npz(drawing, tmp_path / "whole.npz", batch_size=4)
-    with stopped_after(2), pytest.raises(KeyboardInterrupt):
-        writers.save_npz(drawing, tmp_path / "part.npz", batch_size=4)
+    plan = prepare(model, num=10, steps=3, batch_size=4)
+    writers.save_npz(plan, tmp_path / "whole.npz")
+    with stopped_after(2), pytest.raises(Interrupted):
+        writers.save_npz(plan, tmp_path / "part.npz")
     assert [path.name for path in tmp_path.glob(".*")] == [".part.npz.part"]
     drawn: list[int] = []
-    draw = Recipe.draw
+    draw = SamplingPlan.draw
 
-    def counted(self: Recipe, index: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def counted(self: SamplingPlan, index: torch.Tensor, *rest: Any) -> torch.Tensor:
         drawn.extend(index.tolist())
         return draw(self, index, *rest)
 
-    monkeypatch.setattr(Recipe, "draw", counted)
-    writers.save_npz(drawing, tmp_path / "part.npz", batch_size=4)
+    monkeypatch.setattr(SamplingPlan, "draw", counted)
+    writers.save_npz(plan, tmp_path / "part.npz")
     assert drawn == [8, 9]
     with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "part.npz") as part:
         assert np.array_equal(whole["arr_0"], part["arr_0"])
@@ -115,7 +116,7 @@ def test_an_archive_goes_on_where_it_was_left(
 def test_a_part_of_another_drawing_is_not_used(model: Model, tmp_path: Path) -> None:
     beside = tmp_path / ".images.npz.part"
     beside.write_bytes(b'{"seed": 7}\n' + bytes(64 * 9))
-    writers.save_npz(plan(model, num=10, steps=1), tmp_path / "images.npz")
+    writers.save_npz(prepare(model, num=10, steps=1), tmp_path / "images.npz")
     with np.load(tmp_path / "images.npz") as found:
         assert found["arr_0"].any((1, 2, 3)).all()
 
@@ -142,17 +143,17 @@ def test_a_killed_command_goes_on_to_the_same_images(tmp_path: Path) -> None:
 def test_traces_and_previews(tmp_path: Path) -> None:
     save_run("jeat", method="jeat")
     drawing = ("sample", "jeat", "-n", 3, "--sampler", "ascent", "--steps", 16)
-    ask = (*drawing, "-o", tmp_path / "grid.png", "--trace")
+    ask = (*drawing, "--no-headings", "-o", tmp_path / "grid.png", "--trace")
     done(*ask, tmp_path / "strip.png", "--preview")
     with Image.open(tmp_path / "strip.png") as strip:
-        # Three rows of nine states, each 32 x 32, lines of 2 around them.
-        assert strip.size == (9 * 34 + 2, 3 * 34 + 2)
+        # Three rows of nine states, each 64 x 64, lines of 2 around them.
+        assert strip.size == (9 * 66 + 2, 3 * 66 + 2)
         assert json.loads(strip.info["jeat"])["trace"] == [0, 2, 4, 6, 8, 10, 12, 14, 16]
-        last = np.array(strip)[:, 8 * 34 :]
+        last = np.array(strip)[:, 8 * 66 :]
     with Image.open(tmp_path / "grid.png") as grid:
         whole = np.array(grid)
     for k in range(3):
-        assert np.array_equal(last[34 * k + 2 :][:32, 2:34], whole[2:34, 34 * k + 2 :][:, :32])
+        assert np.array_equal(last[66 * k + 2 :][:64, 2:66], whole[2:66, 66 * k + 2 :][:, :64])
     for name in ("way.gif", "way.webp"):
         done(*ask, tmp_path / name)
         with Image.open(tmp_path / name) as moving:
@@ -168,7 +169,8 @@ def test_traces_and_previews(tmp_path: Path) -> None:
         (["--trace", "a.gif", "--format", "png"], "`--trace` goes with a grid"),
         (["--preview", "-o", "a.npz"], "`--preview` goes with a grid"),
         (["--scale", 2, "-o", "a.npz"], "`--scale` goes with a grid"),
-        (["--trace", "a.jpg"], "cannot write `a.jpg`"),
+        (["--trace", "a.jpg"], "`--trace` writes a `.png` or `.gif` or `.webp` file, not `a.jpg`"),
+        (["--columns", 2, "--format", "png"], "`--columns` goes with a grid"),
         (["--trace", "a.gif", "--best-of", 2], "draws several of each"),
         (["--sampler", "ascent", "--noise", 0.1], "`noise` belongs to the sampler `sgld`"),
         (["--interpolate", 1, 2, "--class", 3], "`--class` would change nothing"),
@@ -189,10 +191,10 @@ def test_pictures_by_the_command(tmp_path: Path) -> None:
     assert Path(found["path"]).name == "000000-4-5-seed0.png"
     assert len(found["distance"]) == found["n"] == 2
     with Image.open(found["path"]) as grid:
-        assert grid.size == (3 * 34 + 2, 34 + 2)
+        assert grid.size == (3 * 66 + 2, HEADING + 66 + 2)
     again = json.loads(done(*ask, "--class", 3, "--class", 5, "--class", 3, "-n", 6))
     with Image.open(again["path"]) as grid:
-        assert grid.size == (3 * 34 + 2, 2 * 34 + 2)
+        assert grid.size == (3 * 66 + 2, HEADING + 2 * 66 + 2)
     filled = json.loads(
         done(*ask, "--inpaint", source, "--mask", tmp_path / "mask.png", "--class", 2, "-n", 3)
     )
@@ -223,37 +225,37 @@ def test_a_preview_is_shown_on_a_terminal_alone(
 
 def test_images_of_another_drawing_do_not_stay_beside_these(model: Model, tmp_path: Path) -> None:
     folder = tmp_path / "images"
-    writers.save_folder(plan(model, num=6, steps=3), folder, batch_size=4)
+    writers.save_folder(prepare(model, num=6, steps=3), folder)
     before = contents(folder)
     with pytest.raises(JeatError, match=r"000004\.png` is of another drawing"):
-        writers.save_folder(plan(model, num=4, steps=3, seed=1), folder, batch_size=4)
+        writers.save_folder(prepare(model, num=4, steps=3, seed=1), folder)
     assert contents(folder) == before
     # Fewer of the same drawing are a part of what is there.
-    writers.save_folder(plan(model, num=4, steps=3), folder, batch_size=4)
+    writers.save_folder(prepare(model, num=4, steps=3), folder)
     assert contents(folder) == before
 
 
 def test_images_of_another_class_do_not_stay_beside_these(model: Model, tmp_path: Path) -> None:
     folder = tmp_path / "images"
-    writers.save_folder(plan(model, num=6, steps=3, classes=["3"]), folder)
+    writers.save_folder(prepare(model, num=6, steps=3, classes=["3"]), folder)
     before = contents(folder)
     for classes in (["5"], ["3", "5"], ["all"]):
         with pytest.raises(JeatError, match="is of another drawing"):
-            writers.save_folder(plan(model, num=4, steps=3, classes=classes), folder)
-    writers.save_folder(plan(model, num=4, steps=3, classes=["3"]), folder)
-    writers.save_folder(plan(model, num=4, steps=3, classes=[3]), folder)
+            writers.save_folder(prepare(model, num=4, steps=3, classes=classes), folder)
+    writers.save_folder(prepare(model, num=4, steps=3, classes=["3"]), folder)
+    writers.save_folder(prepare(model, num=4, steps=3, classes=[3]), folder)
     assert contents(folder) == before
 
 
 def test_a_way_of_fewer_images_is_another_drawing(model: Model, tmp_path: Path) -> None:
     """Image k of a way of n stands at k / (n - 1)."""
     folder, again = tmp_path / "images", tmp_path / "again"
-    way = Edit(between=("3", "8"))
-    writers.save_folder(plan(model, num=4, steps=3, edit=way), folder)
+    ends = ("3", "8")
+    writers.save_folder(prepare(model, num=4, steps=3, interpolate=ends), folder)
     with pytest.raises(JeatError, match="is of another drawing"):
-        writers.save_folder(plan(model, num=3, steps=3, edit=way), folder)
-    writers.save_folder(plan(model, num=6, steps=3, edit=way), folder)
-    writers.save_folder(plan(model, num=6, steps=3, edit=way), again)
+        writers.save_folder(prepare(model, num=3, steps=3, interpolate=ends), folder)
+    writers.save_folder(prepare(model, num=6, steps=3, interpolate=ends), folder)
+    writers.save_folder(prepare(model, num=6, steps=3, interpolate=ends), again)
     assert all(
         np.array_equal(pixels(folder / name), pixels(again / name)) for name in contents(again)
     )
@@ -263,10 +265,10 @@ def test_an_archive_that_is_there_is_not_drawn_again(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "images.npz"
-    writers.save_npz(plan(model, num=6, steps=3), path, batch_size=4)
+    writers.save_npz(prepare(model, num=6, steps=3), path)
     before = path.read_bytes()
     with stopped_after(0):
-        writers.save_npz(plan(model, num=6, steps=3), path, batch_size=4)
+        writers.save_npz(prepare(model, num=6, steps=3), path)
     assert path.read_bytes() == before
-    writers.save_npz(plan(model, num=6, steps=3, seed=1), path, batch_size=4)
+    writers.save_npz(prepare(model, num=6, steps=3, seed=1), path)
     assert path.read_bytes() != before

@@ -17,7 +17,7 @@ from jeatcli.checkpoints.model import Model
 from jeatcli.data import collection, pictures
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.sampling import writers
-from jeatcli.sampling.sample import plan, sample
+from jeatcli.sampling.sample import prepare, sample
 from jeatcli.scoring import fidelity
 from jeatcli.scoring.image_scores import Scores, image_scores
 
@@ -134,7 +134,7 @@ def test_what_was_drawn_is_told_of_its_files(
     name: str, artist: Model, judge: Model, tmp_path: Path
 ) -> None:
     save = writers.save_npz if name.endswith(".npz") else writers.save_folder
-    save(plan(artist, num=25, steps=1, best_of=2, seed=3), tmp_path / name)
+    save(prepare(artist, num=25, steps=1, best_of=2, seed=3), tmp_path / name)
     protocol = image_scores(tmp_path / name, features=judge).protocol
     direct = image_scores(artist, features=judge, num=25, steps=1, best_of=2, seed=3).protocol
     assert protocol == direct
@@ -148,8 +148,8 @@ def test_what_was_drawn_is_told_of_its_files(
 def test_images_of_two_drawings_say_nothing_together(
     artist: Model, judge: Model, tmp_path: Path
 ) -> None:
-    writers.save_folder(plan(artist, num=4, steps=1), tmp_path / "one")
-    writers.save_folder(plan(artist, num=6, steps=1, seed=1), tmp_path / "two")
+    writers.save_folder(prepare(artist, num=4, steps=1), tmp_path / "one")
+    writers.save_folder(prepare(artist, num=6, steps=1, seed=1), tmp_path / "two")
     for file in (tmp_path / "one").iterdir():
         file.rename(tmp_path / "two" / f"more-{file.name}")
     protocol = image_scores(tmp_path / "two", features=judge).protocol
@@ -159,7 +159,7 @@ def test_images_of_two_drawings_say_nothing_together(
 
 
 def test_images_that_are_missing_are_told(artist: Model, judge: Model, tmp_path: Path) -> None:
-    writers.save_folder(plan(artist, num=30, steps=1), tmp_path / "set")
+    writers.save_folder(prepare(artist, num=30, steps=1), tmp_path / "set")
     whole = image_scores(tmp_path / "set", features=judge).protocol
     assert whole["selection"] == "none"
     assert image_scores(tmp_path / "set", features=judge, num=20).protocol["selection"] == "none"
@@ -176,7 +176,7 @@ def test_an_archive_that_was_thinned_out_is_told(
     artist: Model, judge: Model, tmp_path: Path
 ) -> None:
     path = tmp_path / "set.npz"
-    writers.save_npz(plan(artist, num=30, steps=1), path)
+    writers.save_npz(prepare(artist, num=30, steps=1), path)
     with np.load(path) as arrays:
         kept = {name: each if name == "jeat" else each[10:] for name, each in arrays.items()}
     np.savez_compressed(path, **kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +127,7 @@ def command(
     from ..checkpoints import runs
 
     path = runs.resolve(run)
-    target, chosen = _target(out, layout, runs.results_dir(path) / "samples", settings)
+    target, chosen = destination(out, layout, runs.results_dir(path) / "samples", settings)
     if not chosen and layout != "png":
         check_output(target, SAMPLE_PICTURE if layout == "grid" else SAMPLE_ARCHIVE)
     if look["trace"]:
@@ -165,13 +166,17 @@ def _check_look(layout: str, look: dict[str, Any], best_of: int | None) -> None:
         )
 
 
-def _target(
-    out: Path | None, layout: str, home: Path, settings: dict[str, Any]
+def destination(
+    out: Path | None, layout: str, home: Path, settings: Mapping[str, Any]
 ) -> tuple[Path, bool]:
-    """Return the file or directory to write, and whether its name is ours to choose."""
+    """Return the file or directory to write, and whether its name is ours to choose.
+
+    Raises:
+        UsageProblem: If the ending of `out` is another format's.
+    """
     ending = _ENDINGS[layout]
     if out is None:
-        return home / f"{_name(settings)}{ending}", True
+        return home / f"{name_for(settings)}{ending}", True
     if layout == "png":
         if out.suffix.lower() in (".png", ".npz") and not out.is_dir():
             raise UsageProblem(
@@ -179,7 +184,7 @@ def _target(
             )
         return out, False
     if out.is_dir() or not out.suffix:
-        return out / f"{_name(settings)}{ending}", True
+        return out / f"{name_for(settings)}{ending}", True
     if out.suffix.lower() != ending:
         raise UsageProblem(
             f"`--format {layout}` writes a {ending} file, not `{out}`",
@@ -188,7 +193,7 @@ def _target(
     return out, False
 
 
-def _name(settings: dict[str, Any]) -> str:
+def name_for(settings: Mapping[str, Any]) -> str:
     """Return what the file is called if the user does not say."""
     classes = settings["interpolate"] or settings["classes"] or ("all",)
     what = ("-to-" if settings["interpolate"] else "-").join(map(str, classes))

@@ -102,9 +102,7 @@ def with_statistics(
     return replace(model, statistics=measured.to(model.device))
 
 
-def _gaussians(
-    model: Model, data_dir: str | Path | None, reporter: Reporter
-) -> ClassGaussians:
+def _gaussians(model: Model, data_dir: str | Path | None, reporter: Reporter) -> ClassGaussians:
     statistics = with_statistics(model, data_dir, reporter).statistics
     assert statistics is not None
     return statistics

@@ -123,6 +123,7 @@ class Sgld(Sampler):
         momentum m, for a gradient counts 1 / (1 - m) times by then. It lifts the clip unless one
         is given: clipped gradients have another stationary distribution.
         """
+        settings = dict(settings)
         temperature = settings.pop("temperature", None)
         if temperature is None:
             return super().changed(settings)
@@ -262,8 +263,9 @@ def descend(
 
     end = sampler.run(energy, last, rng, hook)
     # Images that all rest are where they are on every step that is left.
-    for step in range(watched, sampler.steps + 1) if watch else ():
-        watch(step, last)
+    if watch:
+        for step in range(watched, sampler.steps + 1):
+            watch(step, last)
     return end
 
 

@@ -59,9 +59,7 @@ class Source:
         """
         if self.model is None:
             return collection.read(self.path, shape, num, reporter)
-        plan = prepare(
-            self.model, num=num, batch_size=batch_size, reporter=reporter, **sampling
-        )
+        plan = prepare(self.model, num=num, batch_size=batch_size, reporter=reporter, **sampling)
         # Rounded batch by batch: 50,000 images take a quarter of the memory.
         parts = [to_uint8(images) for _, images in plan.batches(reporter)]
         known = Provenance(plan.identity, Counter(plan.labels.tolist()))
