@@ -81,7 +81,7 @@ class SamplingPlan:
         """
         ranks = current()
         parts = torch.split(torch.arange(len(self.labels)), self.batch_size * ranks.size)
-        needed = ranks.from_leader(
+        needed = ranks.from_main(
             lambda: [part for part in parts if not all(k in skip for k in part.tolist())]
         )
         done = len(self.labels) - sum(map(len, needed))

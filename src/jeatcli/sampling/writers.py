@@ -40,8 +40,8 @@ def save_folder(plan: SamplingPlan, folder: Path, reporter: Reporter = SILENT) -
     """
     identity, classes = plan.identity, plan.model.meta.classes
     count = len(plan.labels)
-    current().from_leader(lambda: _check_folder(folder, count, identity))
-    if not current().leader:
+    current().from_main(lambda: _check_folder(folder, count, identity))
+    if not current().is_main:
         return _follow(plan)
     records = [
         identity | {"image": k, "class": classes[label]}
@@ -154,7 +154,7 @@ def save_npz(plan: SamplingPlan, path: Path, reporter: Reporter = SILENT) -> Non
             # Another process may have written it in the meantime.
             return _holds(path, plan)
 
-        if current().from_leader(is_there):
+        if current().from_main(is_there):
             reporter.say(f"the images are in `{path}` already")
         elif part is None:
             _follow(plan)
