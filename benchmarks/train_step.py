@@ -33,12 +33,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from jeatcli.core.rng import BatchRng, mix
 from jeatcli.errors import Interrupted
 from jeatcli.runtime import devices
+from jeatcli.training import setup
 from jeatcli.training.resolve import resolve
 from jeatcli.training.settings import TrainConfig
-from jeatcli.training.setup import Stage
 from jeatcli.training.state import Saver
-from jeatcli.training.survival import Survivor
-from jeatcli.training.trainer import Trainer
+from jeatcli.training.train import TrainingRun
+from jeatcli.training.trainer import Metrics, Trainer
 
 Step = Callable[[], object]
 STEPS = {"attack_steps": 10, "sgld_steps": 20}
@@ -117,20 +117,20 @@ def flops(trainer: Trainer, method: str) -> float:
     return float(counter.get_total_flops()) * (inner + (3 if method == "at" else 6))
 
 
-def stage_of(config: TrainConfig, folder: str, given: argparse.Namespace) -> Stage:
+def ready(config: TrainConfig, folder: str, given: argparse.Namespace) -> setup.Setup:
     """Build what `jeat train` builds."""
-    return Stage(config, Path(folder), devices.pick(given.device))
+    return setup.build(config, Path(folder), devices.pick(given.device))
 
 
 def compare_steps(arch: str, method: str, given: argparse.Namespace) -> None:
     """Print our step and the published one."""
     config = settings(method, arch, given)
     with tempfile.TemporaryDirectory() as folder:
-        stage = stage_of(config, folder, given)
-    trainer = stage.trainer
+        built = ready(config, folder, given)
+    trainer = built.trainer
     batches = trainer.loader.epoch(0)
     # The average is the network as it was before anything was made quicker.
-    loop = Published(config, plain(trainer.average.model), stage.images)
+    loop = Published(config, plain(trainer.average.model), built.trainer.loader.images)
     product, operations = matrix_product(given)
     contenders: dict[str, Step] = {
         "jeat": lambda: trainer.update(*next(batches)),
@@ -162,8 +162,8 @@ def compare_attacks(arch: str, given: argparse.Namespace) -> None:
 
     config = settings("at", arch, given)
     with tempfile.TemporaryDirectory() as folder:
-        stage = stage_of(config, folder, given)
-    trainer, options = stage.trainer, config.options
+        built = ready(config, folder, given)
+    trainer, options = built.trainer, config.options
     x, y = next(trainer.loader.epoch(0))
     model = plain(trainer.average.model).eval()
     eps, size = options["eps"], options["attack_step_size"]
@@ -186,7 +186,7 @@ def compare_attacks(arch: str, given: argparse.Namespace) -> None:
 def save(saver: Saver, trainer: Trainer) -> None:
     """Write the state and the model."""
     saver.save_state(trainer)
-    saver.save_model(trainer)
+    saver.save_model()
 
 
 def compare_loop(arch: str, method: str, given: argparse.Namespace) -> None:
@@ -196,27 +196,32 @@ def compare_loop(arch: str, method: str, given: argparse.Namespace) -> None:
     alone: list[float] = []
     last = 0.0
 
-    def between() -> bool:
+    class Between:
         """Close the loop's step, take a bare one, and open the loop's next."""
-        nonlocal last
-        wait()
-        whole.append(time.perf_counter() - last)
-        alone.append(seconds(lambda: bare(twin, x, y)))
-        last = time.perf_counter()
-        return len(whole) > given.rounds + 1
+
+        def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
+            nonlocal last
+            wait()
+            whole.append(time.perf_counter() - last)
+            alone.append(seconds(lambda: bare(twin, x, y)))
+            last = time.perf_counter()
+            if len(whole) > given.rounds + 1:
+                raise Interrupted("measured")
+
+        def on_epoch(self, trainer: Trainer) -> None:
+            return None
 
     with tempfile.TemporaryDirectory() as folder:
-        stage = stage_of(config, folder, given)
-        twin = copy.deepcopy(stage.trainer)
+        built = ready(config, folder, given)
+        twin = copy.deepcopy(built.trainer)
         x, y = next(twin.loader.epoch(0))
-        survivor = Survivor(stage, between)
+        run = TrainingRun(built, lambda: False)
         last = time.perf_counter()
         with suppress(Interrupted):
-            survivor.run()
-        # The stop has saved this step, which the saver itself would not do twice.
-        saving = seconds(lambda: save(survivor.saver, stage.trainer))
+            built.trainer.fit([*run.callbacks(), Between()])
+        saving = seconds(lambda: save(run.saver, built.trainer))
     looped, single = statistics.median(whole[2:]), statistics.median(alone[2:])
-    epoch = looped * len(stage.trainer.loader)
+    epoch = looped * len(built.trainer.loader)
     share = saving / min(epoch, config.save_every)
     told = f"{looped:.3f} | {single:.3f} | {looped / single - 1:+.1%} | {saving:.2f} | {share:.2%}"
     print(f"| {arch} | {method} | {told} |", flush=True)

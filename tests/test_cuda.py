@@ -21,7 +21,7 @@ from jeatcli.errors import Interrupted
 from jeatcli.robustness import batch_size
 from jeatcli.robustness.attacks.surrogate import Search
 from jeatcli.runtime import devices
-from jeatcli.training.setup import Stage
+from jeatcli.training import setup
 from jeatcli.training.train import train
 
 pytestmark = [
@@ -59,7 +59,7 @@ def test_a_step_does_not_wait_for_the_device(
     method: str, precision: str, cuda: torch.device, tmp_path: Path
 ) -> None:
     settings = config(method, arch="cifar-resnet-20", precision=precision)
-    trainer = Stage(settings, tmp_path, cuda).trainer
+    trainer = setup.build(settings, tmp_path, cuda).trainer
     batches = trainer.loader.epoch(0)
     trainer.update(*next(batches))
     x, y = next(batches)
@@ -84,7 +84,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
 @pytest.mark.parametrize("arch", ["small", "cifar-resnet-20", "resnet-18", "wrn-16-2"])
 def test_float32_is_float32(arch: str, cuda: torch.device, tmp_path: Path) -> None:
     """The logits and gradients of images are those of the CPU; TF32 would miss by far more."""
-    model = Stage(config(arch=arch), tmp_path, torch.device("cpu")).trainer.average.model
+    model = setup.build(config(arch=arch), tmp_path, torch.device("cpu")).trainer.average.model
     x = torch.rand(16, 1, 8, 8)
     found = []
     for device in (torch.device("cpu"), cuda):
@@ -98,7 +98,7 @@ def test_float32_is_float32(arch: str, cuda: torch.device, tmp_path: Path) -> No
 
 @COMPILES
 def test_a_compiled_search_has_the_same_logits(cuda: torch.device, tmp_path: Path) -> None:
-    model = Stage(config(arch="cifar-resnet-20"), tmp_path, cuda).trainer.average.model
+    model = setup.build(config(arch="cifar-resnet-20"), tmp_path, cuda).trainer.average.model
     x = torch.rand(70, 1, 8, 8, device=cuda)
     with torch.no_grad():
         plain = model(x)
@@ -147,7 +147,7 @@ def test_a_batch_that_does_not_fit_is_told_with_one_that_does(
 
 
 def test_the_batch_size_of_an_attack_comes_from_memory(cuda: torch.device, tmp_path: Path) -> None:
-    model = Stage(config(arch="wrn-16-2"), tmp_path, cuda).trainer.average.model
+    model = setup.build(config(arch="wrn-16-2"), tmp_path, cuda).trainer.average.model
     free = batch_size.fitting(model, (1, 8, 8), cuda)
     held = torch.empty(int(torch.cuda.mem_get_info()[0] * 0.97), dtype=torch.uint8, device=cuda)
     scarce = batch_size.fitting(model, (1, 32, 32), cuda)

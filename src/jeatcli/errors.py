@@ -34,7 +34,7 @@ class UsageProblem(JeatError):
 
 
 class Diverged(JeatError):
-    """Training ran away; the last good state is kept."""
+    """Training diverged; the last good state is kept."""
 
     exit_code = 3
 

@@ -14,16 +14,14 @@ from safetensors.torch import load_file
 
 from jeatcli.checkpoints import runs
 from jeatcli.checkpoints.checkpoint import load
-from jeatcli.core import jeat as core_jeat
-from jeatcli.core import rng
 from jeatcli.core.rng import mix
 from jeatcli.errors import Diverged
+from jeatcli.methods import standard
 from jeatcli.runtime.progress import BarContext, Silent
-from jeatcli.training import divergence
-from jeatcli.training.optimize import lr_factor
+from jeatcli.training import divergence, trainer
 from jeatcli.training.state import Saver
 from jeatcli.training.train import train
-from jeatcli.training.trainer import Metrics, Trainer
+from jeatcli.training.trainer import Metrics, Trainer, lr_factor
 
 
 def test_a_collapse_is_noticed_rolled_back_and_tried_again(
@@ -55,7 +53,7 @@ def test_a_real_collapse_is_recovered_from_at_lower_rates_with_new_seeds(
     def noted(seed: int, attempt: int, step: int) -> int:
         return seeds.setdefault((attempt, step), mix(seed, attempt, step))
 
-    monkeypatch.setattr(rng, "mix", noted)
+    monkeypatch.setattr(trainer, "mix", noted)
     settings = config("jem", lr=0.4, schedule="constant", warmup=0.0, retries=9, options=ABSURD)
     train(settings, tmp_path / "run")
     log = lines(tmp_path / "run")
@@ -81,7 +79,7 @@ def test_a_real_collapse_without_retries_leaves_the_last_state_and_exits_with_3(
     with stopped_after(2):
         refused(here(*command), 130, "in epoch 1")
     state = (tmp_path / "run" / runs.STATE_FILE).read_bytes()
-    refused(here(*command), 3, "training ran away", "the last good state is kept")
+    refused(here(*command), 3, "training diverged", "the last good state is kept")
     assert (tmp_path / "run" / runs.STATE_FILE).read_bytes() == state
 
 
@@ -93,7 +91,7 @@ def test_a_run_recovers_with_a_new_seed_and_half_the_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first attempt at step 5 fails; the second goes through."""
-    loss = core_jeat.classify
+    loss = standard.classify
     state = {"broken": False}
 
     def once(logits: torch.Tensor, y: torch.Tensor) -> Any:
@@ -106,8 +104,8 @@ def test_a_run_recovers_with_a_new_seed_and_half_the_rate(
 
     seen: list[int] = []
 
-    monkeypatch.setattr(core_jeat, "classify", once)
-    monkeypatch.setattr(divergence.Guard, "every", 1)
+    monkeypatch.setattr(standard, "classify", once)
+    monkeypatch.setattr(divergence.Divergence, "every", 1)
     monkeypatch.setattr(Saver, "rare", 0)
     result = run(tmp_path / "run")
     assert result.epochs == 2
@@ -123,14 +121,14 @@ def test_where_the_last_state_fails_again_the_one_before_is_gone_back_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The states are of steps 4 and 8; twice the run fails at step 9."""
-    look = divergence.Guard.on_step
+    look = divergence.Divergence.on_step
 
-    def fail(self: divergence.Guard, at: Trainer, metrics: Metrics) -> None:
+    def fail(self: divergence.Divergence, at: Trainer, metrics: Metrics) -> None:
         look(self, at, metrics)
         if at.step == 9 and at.attempt < 2:
-            raise divergence.RanAway("the gap is 1e+09")
+            raise divergence.Diverging("the gap is 1e+09")
 
-    monkeypatch.setattr(divergence.Guard, "on_step", fail)
+    monkeypatch.setattr(divergence.Divergence, "on_step", fail)
     monkeypatch.setattr(Saver, "rare", 0)
     begun: list[int] = []
 

@@ -61,13 +61,13 @@ def test_ctrl_c_while_training_saves(home: Path) -> None:
     long = ("train", "--method", "standard", *QUICK, "--limit", "0", "-o", "long", "--epochs", 500)
     said = interrupted(signal.SIGINT, "train standard", *long)
     saved = f"the state is saved in `{run}`"
-    refused(said, 130, "Error: stopped", saved, "Hint: the same command goes on from there")
+    refused(said, 130, "Error: stopped", saved, "Hint: run the same command again to continue")
     log = run / "metrics.jsonl"  # not there if the first epoch was not done yet
     lines = log.read_text().splitlines() if log.exists() else []
     assert [json.loads(line)["epoch"] for line in lines] == list(range(1, len(lines) + 1))
     with stopped_after(1 + 43 * (len(lines) + 1)):
         said = here(*long)
-    refused(said, 130, f"going on with `{run}` from step ", "Error: stopped", saved)
+    refused(said, 130, f"continuing `{run}` from step ", "Error: stopped", saved)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
@@ -80,7 +80,12 @@ def test_a_run_that_was_stopped_goes_on_to_its_end(
     assert here(*two, "-o", "straight").exit_code == 0
     with stopped_after(step, sent):
         said = here(*two, "-o", "twice")
-    refused(said, 130, "in epoch 1 of 2" if step == 3 else "after epoch 1 of 2", "goes on from")
+    refused(
+        said,
+        130,
+        "in epoch 1 of 2" if step == 3 else "after epoch 1 of 2",
+        "run the same command again",
+    )
     again = here(*two, "-o", "twice")
     assert (again.exit_code, again.stdout) == (0, f"{home / 'twice'}\n")
     for name in ("model.safetensors", "config.toml", "state.safetensors"):

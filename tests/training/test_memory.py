@@ -17,10 +17,9 @@ from jeatcli.cli import translate
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.errors import JeatError, no_memory
 from jeatcli.methods.standard import Standard
-from jeatcli.training import memory
-from jeatcli.training.optimize import optimizer_tensors
-from jeatcli.training.setup import Stage
+from jeatcli.training import memory, setup
 from jeatcli.training.train import train
+from jeatcli.training.trainer import optimizer_tensors
 
 
 def room_for(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -76,7 +75,7 @@ def test_the_probe_has_what_the_failed_step_had(
 def test_of_several_processes_each_tries_its_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = Stage(config(), tmp_path / "run", torch.device("cpu")).trainer
+    trainer = setup.build(config(), tmp_path / "run", torch.device("cpu")).trainer
     trainer.loader.parts = 2
     tried = room_for(10, monkeypatch)
     assert memory.largest_batch(trainer) == 20
@@ -143,13 +142,12 @@ def test_profile_tells_where_the_time_goes(tmp_path: Path) -> None:
     more = ("--max-steps", 9, "--eval-every", 0, "--sample-every", 0, "--buffer-size", 50)
     said = here(*short, *more, "--profile", "-o", tmp_path / "run")
     assert said.exit_code == 0, said.stderr
-    lines = [line for line in said.stderr.splitlines() if "ms a step" in line]
-    # Names of operations may have spaces in them.
-    found = [re.search(r"(\S.*?)\s+([\d.]+) ?%", line) for line in lines]
-    share = {row[1]: float(row[2]) for row in found if row}
+    # Name, own share, own time, share, time, ...; names of operations may have spaces in them.
+    rows = re.findall(r"^ *(\S.*?)  +[\d.]+% +\S+ +([\d.]+)%", said.stderr, re.MULTILINE)
+    share = {name: float(number) for name, number in rows}
     assert share["attack"] + share["chain"] < share["loss"] <= 100.5
     assert share["chain"] > 5
-    assert "convolution_backward" in share
+    assert any("convolution" in name for name in share)
     trace = json.loads((tmp_path / "run" / "profile.json").read_text())
     names = {event.get("name") for event in trace["traceEvents"]}
     assert {"attack", "chain", "aten::convolution"} <= names

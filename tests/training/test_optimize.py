@@ -12,7 +12,7 @@ from torch import nn
 from jeatcli.core.models import build
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.models.layers import Shape
-from jeatcli.training.optimize import Average, lr_factor, optimizer
+from jeatcli.training.trainer import Average, lr_factor, optimizer
 
 
 def net() -> nn.Module:

@@ -18,21 +18,22 @@ from PIL import Image
 
 from jeatcli.checkpoints import runs
 from jeatcli.checkpoints.checkpoint import load
+from jeatcli.core.jeat import Jeat
 from jeatcli.errors import Interrupted, JeatError, UsageProblem
 from jeatcli.methods import METHODS
 from jeatcli.runtime.distributed import ProcessGroup
 from jeatcli.training import state
-from jeatcli.training.resolve import read_config, resolve, to_toml
+from jeatcli.training.resolve import read_config, read_toml, resolve, to_toml
 from jeatcli.training.state import Saver
 from jeatcli.training.train import train
 from jeatcli.training.trainer import Trainer
 
 
 class StopAfter:
-    """Ask for a stop after so many steps."""
+    """Ask for a stop at the so many-th question, between steps or within one."""
 
-    def __init__(self, steps: int) -> None:
-        self.left = steps
+    def __init__(self, questions: int) -> None:
+        self.left = questions
 
     def __call__(self) -> bool:
         self.left -= 1
@@ -44,11 +45,50 @@ def test_stopped_and_resumed_equals_straight_bit_for_bit(method: str, tmp_path: 
     """Stopped within the first epoch, at its end, and within the second."""
     settings = config(method, eval_every=1)
     train(settings, tmp_path / "straight")
-    for stop in (3, 1, 2):
+    # Steps of these methods, whose attacks and chains take two each, ask more than once.
+    questions = 1 + 2 * sum(name in settings.options for name in ("attack_steps", "sgld_steps"))
+    for steps in (3, 1, 2):
         with pytest.raises(Interrupted, match="the state is saved"):
-            train(settings, tmp_path / "stopped", should_stop=StopAfter(stop))
+            train(settings, tmp_path / "stopped", should_stop=StopAfter(steps * questions))
     result = train(settings, tmp_path / "stopped")
     assert result.images == 2 * 32
+    same(tmp_path / "straight", tmp_path / "stopped")
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("question", range(4))
+def test_a_stop_within_a_step_takes_back_the_step(question: int, mode: str, tmp_path: Path) -> None:
+    """Before a pass of the attack, which may have moved running statistics, or of the chain."""
+    settings = config(
+        "jeat", arch="wrn-10-1", norm_layer="batch", limit=64, options={"attack_mode": mode}
+    )
+    train(settings, tmp_path / "straight")
+    for whole_step in (5, 0):
+        asked = StopAfter(whole_step + question + 1)
+        with pytest.raises(Interrupted, match="the state is saved"):
+            train(settings, tmp_path / "stopped", should_stop=asked)
+        assert runs.read_header(tmp_path / "stopped" / runs.STATE_FILE)["step"] == 1
+    train(settings, tmp_path / "stopped")
+    same(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_a_step_that_has_moved_the_buffer_is_finished_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A method may run its attack after its chain."""
+
+    def chain_first(self: Jeat, model: Any, x: torch.Tensor, *rest: Any) -> Any:
+        self.negatives(model, x, rest[-1])
+        return loss(self, model, x, *rest)
+
+    loss = Jeat.loss
+    monkeypatch.setattr(Jeat, "loss", chain_first)
+    settings = config("jeat")
+    train(settings, tmp_path / "straight")
+    with pytest.raises(Interrupted):
+        train(settings, tmp_path / "stopped", should_stop=StopAfter(4))
+    assert runs.read_header(tmp_path / "stopped" / runs.STATE_FILE)["step"] == 1
+    train(settings, tmp_path / "stopped")
     same(tmp_path / "straight", tmp_path / "stopped")
 
 
@@ -73,9 +113,7 @@ def test_augmentation_and_batch_statistics_resume_too(tmp_path: Path) -> None:
 
 
 def test_a_run_of_version_0_1_0_keeps_its_augmentation(tmp_path: Path) -> None:
-    """Its `config.toml` has every setting but this one; images of a folder were always augmented."""
-    from jeatcli.training.resolve import read_toml
-
+    """Its `config.toml` has every setting but this one; a folder was always augmented."""
     for name, legacy in ((f"folder:{tmp_path}", "crop4+flip"), ("cifar10", "crop+flip")):
         text = to_toml(resolve({"dataset": name, "method": "standard"}))
         old = tmp_path / "config.toml"

@@ -18,23 +18,24 @@ from jeatcli.data.images import hold_out, load_images, to_unit_range
 from jeatcli.errors import Interrupted, UsageProblem
 from jeatcli.robustness import evaluator
 from jeatcli.robustness.attacks.batch import Plan
+from jeatcli.training import setup
 from jeatcli.training.resolve import resolve
-from jeatcli.training.setup import Stage
 from jeatcli.training.train import train
 
 
 def test_the_split_is_disjoint_random_and_the_same_for_every_seed(tmp_path: Path) -> None:
-    stages = [
-        Stage(config(val_split=97, limit=0, seed=s), tmp_path, torch.device("cpu")) for s in (0, 1)
+    setups = [
+        setup.build(config(val_split=97, limit=0, seed=s), tmp_path, torch.device("cpu"))
+        for s in (0, 1)
     ]
     images = load_images("digits", "train")
-    for stage in stages:
-        assert (len(stage.images), len(stage.judged)) == (1303, 97)
-        both = torch.cat([stage.images.x, stage.judged.x]).flatten(1)
+    for ready in setups:
+        assert (len(ready.trainer.loader.images), len(ready.evaluated)) == (1303, 97)
+        both = torch.cat([ready.trainer.loader.images.x, ready.evaluated.x]).flatten(1)
         assert torch.equal(both.sum(0), images.x.flatten(1).sum(0))
-    assert torch.equal(stages[0].judged.x, stages[1].judged.x)
-    assert len(stages[0].judged.y.unique()) == 10
-    places = (images.x.flatten(1) == stages[0].judged.x[0].flatten()).all(1).nonzero()
+    assert torch.equal(setups[0].evaluated.x, setups[1].evaluated.x)
+    assert len(setups[0].evaluated.y.unique()) == 10
+    places = (images.x.flatten(1) == setups[0].evaluated.x[0].flatten()).all(1).nonzero()
     assert int(places[0]) != 0
 
 

@@ -14,6 +14,7 @@ from ..errors import UsageProblem
 from ..settings import Settings, setting
 from . import energy, objectives, pgd
 from .class_gaussians import ClassGaussians
+from .energy import PerImage
 from .models.classifier import Classifier, frozen
 from .options import AttackOptions, ChainOptions, attack_objective
 from .rng import BatchRng, mix
@@ -53,9 +54,21 @@ class Method(Settings, ABC):
     per_rank: ClassVar[tuple[str, ...]] = ()
     sampling: ClassVar[tuple[str, str]] = ("pgd", "ce")
 
+    # Called before each evaluation of an attack or a chain; what it raises abandons the step.
+    on_inner_step = staticmethod(lambda: None)
+
     def setup(self, context: MethodContext) -> None:
         """Prepare what the method keeps between steps."""
         return None
+
+    def interruptible(self, value: PerImage) -> PerImage:
+        """Return what an attack or a chain evaluates, preceded by `on_inner_step`."""
+
+        def evaluate(images: Tensor) -> Tensor:
+            self.on_inner_step()
+            return value(images)
+
+        return evaluate
 
     @abstractmethod
     def loss(
@@ -102,7 +115,7 @@ class AdversarialExamples(AttackOptions, Method):
         train = self.attack_mode == "train"
         with record_function("attack"), frozen(model, train) as still:
             return pgd.ascend(
-                objectives.objective(self.attack_objective, still, x, y),
+                self.interruptible(objectives.objective(self.attack_objective, still, x, y)),
                 x,
                 self.ball,
                 steps=self.attack_steps,
@@ -139,7 +152,8 @@ class LangevinNegatives(ChainOptions, Method):
         """Run one chain for each image of x, from the buffer, and put its end back there."""
         start, places = self.buffer.draw(self.initial_states(x, rng), self.reinit, rng)
         with record_function("chain"), frozen(model) as still:
-            end = langevin(lambda images: energy.marginal(still(images)), start, self.chain, rng)
+            value = self.interruptible(lambda images: energy.marginal(still(images)))
+            end = langevin(value, start, self.chain, rng)
         self.buffer.put(end, places)
         return end
 

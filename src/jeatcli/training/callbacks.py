@@ -1,31 +1,92 @@
-"""What happens around the training loop: saves, pictures, a stop on request."""
+"""What happens around the training loop: evaluations, sample grids, a stop on request."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
-from ..checkpoints.model import Model
+import torch
+from torch import Tensor
+
 from ..data import pictures
+from ..data.images import Images
 from ..errors import Interrupted
+from ..robustness import evaluator
+from ..robustness.attacks.batch import Plan
 from ..robustness.batch_size import USUAL
 from ..sampling import sample
+from .log import Log
+from .setup import Setup
 from .state import Saver
 from .trainer import Metrics, Trainer, due
 
 
 @dataclass
-class Grids:
-    """Draw a grid of samples every few epochs, ten rows of one column a class.
+class Validation:
+    """Measure clean and robust accuracy of the averaged weights every few epochs.
 
-    They start where the method's chains do, if it has any: from class Gaussians everything looks
-    like something. Where there are ranks, each draws a part and the first writes the picture.
+    Adversarial training overfits: its robust accuracy falls long before the end (Rice et al.
+    2020), so the weights that are most robust on images held out of training are kept beside
+    the last ones. On test images nothing is kept: that would be choosing by the test set.
+
+    Args:
+        name: Of the images in the log, `val` (held out) or `test`.
+        images: On the training device.
+        plan: The attack.
+        every: Epochs between two evaluations; 0 for none.
+        log: Takes `NAME_clean`, `NAME_robust` and `best_epoch`.
+        keep: Saves the weights as the best so far; None keeps none.
     """
 
-    folder: Path
-    model: Callable[[Trainer], Model]
+    name: str
+    images: Images
+    plan: Plan
+    every: int
+    log: Log
+    keep: Callable[[], object] | None = None
+    best: float = -1.0
+    best_epoch: int = 0
+
+    def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
+        return None
+
+    def on_epoch(self, trainer: Trainer) -> None:
+        if not due(trainer, self.every):
+            return
+        size = min(USUAL, trainer.loader.share)
+        model = trainer.average.model
+        accuracy = evaluator.judge(model, self.images, ["pgd"], self.plan, batch_size=size)
+        for kind in ("clean", "robust"):
+            self.log.extra[f"{self.name}_{kind}"] = accuracy[kind]
+        if self.keep is None:
+            return
+        if accuracy["robust"] > self.best:
+            self.best, self.best_epoch = accuracy["robust"], trainer.epoch
+            self.keep()
+        self.log.extra["best_epoch"] = self.best_epoch
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the best accuracy so far and its epoch."""
+        return {
+            "robust": torch.tensor(self.best, dtype=torch.float64),
+            "epoch": torch.tensor(self.best_epoch),
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state` returned."""
+        self.best, self.best_epoch = float(state["robust"]), int(state["epoch"])
+
+
+@dataclass
+class Grids:
+    """Draw a grid of samples every few epochs, ten rows of one column per class.
+
+    They start where the method's chains do, if it has any: from class Gaussians everything looks
+    like something. Several processes draw a part each, and the first writes the picture.
+    """
+
+    setup: Setup
     every: int
     rows: int = 10
 
@@ -35,48 +96,79 @@ class Grids:
     def on_epoch(self, trainer: Trainer) -> None:
         if not due(trainer, self.every):
             return
-        model = self.model(trainer)
+        model = self.setup.model()
         columns = min(len(model.meta.classes), 10)
-        start = model.meta.options.get("chain_start")
         drawn = sample.sample(
             model,
             num=self.rows * columns,
             classes=tuple(range(columns)),
-            init=start,
+            init=model.meta.options.get("chain_start"),
             batch_size=min(USUAL, trainer.loader.share),
         )
-        if not trainer.ranks.is_main:
-            return
-        path = self.folder / "samples" / f"epoch-{trainer.epoch:03d}.png"
-        picture = pictures.grid(drawn.images, columns=columns, scale=4)
-        pictures.save_png(picture, path, {"settings": json.dumps(drawn.settings)})
+        if trainer.ranks.is_main:
+            path = self.setup.folder / "samples" / f"epoch-{trainer.epoch:03d}.png"
+            picture = pictures.grid(drawn.images, columns=columns, scale=4)
+            pictures.save_png(picture, path, {"settings": json.dumps(drawn.settings)})
 
 
 @dataclass
 class Stop:
-    """Leave the loop between two steps when the user asks for it.
+    """Save and leave when the user asks for it, between two steps or within one.
 
-    After the last step of an epoch what belongs to its end comes first: a run that goes on
-    from there would not make up for it.
+    Within a step, a single process asks before each pass of an attack or a chain, and abandons a
+    step that has not changed anything yet. After the last step of an epoch, the epoch's end comes
+    first: a resumed run would not make up for it.
     """
 
-    asked: Callable[[], bool]
+    requested: Callable[[], bool]
     saver: Saver
+    trainer: Trainer
+    _buffers: list[Tensor] = field(default_factory=list)
+    _state: list[tuple[int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.trainer.ranks.size == 1:
+            self.trainer.method.on_inner_step = self.within_step
+            self._remember()
 
     def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
-        if not trainer.between_epochs and trainer.ranks.any(self.asked()):
-            self.saver.guard.check()
-            self.saver.save_state(trainer)
-            raise self._interrupted(f"in epoch {trainer.epoch + 1}", trainer)
+        if not trainer.between_epochs and trainer.ranks.any(self.requested()):
+            self._leave()
+        self._remember()
 
     def on_epoch(self, trainer: Trainer) -> None:
-        if not trainer.finished and trainer.ranks.any(self.asked()):
+        if not trainer.finished and trainer.ranks.any(self.requested()):
             self.saver.save(trainer)
-            raise self._interrupted(f"after epoch {trainer.epoch}", trainer)
+            raise self._interrupted(f"after epoch {trainer.epoch}")
 
-    def _interrupted(self, where: str, trainer: Trainer) -> Interrupted:
+    def within_step(self) -> None:
+        """Leave, with the state as it was before this step, if the method still has it."""
+        if self.requested() and self._state == _versions(self.trainer):
+            for buffer, before in zip(self.trainer.model.buffers(), self._buffers, strict=True):
+                buffer.copy_(before)
+            self._leave()
+
+    def _remember(self) -> None:
+        """Note what a step may change before the optimiser's turn: statistics, replay buffers."""
+        if self.trainer.ranks.size == 1:
+            self._buffers = [buffer.clone() for buffer in self.trainer.model.buffers()]
+            self._state = _versions(self.trainer)
+
+    def _leave(self) -> None:
+        trainer = self.trainer
+        self.saver.divergence.check()
+        if self.saver.saved_step != trainer.step:
+            self.saver.save_state(trainer)
+        raise self._interrupted(f"in epoch {trainer.epoch + 1}")
+
+    def _interrupted(self, where: str) -> Interrupted:
         return Interrupted(
-            f"stopped {where} of {trainer.config.epochs}; "
+            f"stopped {where} of {self.trainer.config.epochs}; "
             f"the state is saved in `{self.saver.folder}`",
-            "the same command goes on from there",
+            "run the same command again to continue",
         )
+
+
+def _versions(trainer: Trainer) -> list[tuple[int, int]]:
+    """Return what changes whenever a tensor of the method does."""
+    return [(id(tensor), tensor._version) for tensor in trainer.method.state().values()]

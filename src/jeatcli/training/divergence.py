@@ -1,4 +1,4 @@
-"""The watch over a training run: it stops one that runs away."""
+"""Stops a run that diverges, before it is saved."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ import torch
 from .trainer import Metrics, Trainer, numbers
 
 
-class RanAway(Exception):
-    """Training left the region from which it comes back."""
+class Diverging(Exception):
+    """Training has left the region from which it recovers."""
 
 
 @dataclass
-class Guard:
-    """Stop a run that diverges, before it is saved.
+class Divergence:
+    """Raise `Diverging` where a logged metric is not finite, or an energy is out of bounds.
 
-    A run has run away when a logged figure is not finite, when an energy is beyond
-    `most_energy` in size, or when E(x+) - E(x_K) is beyond `most_gap`: healthy runs keep the
-    gap within tens, and a runaway passes 1,000 while all is still finite. Figures are read
-    every `every` steps, because a look makes an accelerator wait.
+    Healthy runs keep E(x+) - E(x_K) within tens; a diverging one passes `max_gap` while all is
+    still finite. Metrics are read every `every` steps, because reading makes an accelerator wait.
     """
 
-    most_energy: float = 1e4
-    most_gap: float = 1e3
+    max_energy: float = 1e4
+    max_gap: float = 1e3
     every: ClassVar[int] = 10
     latest: Metrics = field(default_factory=dict)
 
@@ -38,13 +36,13 @@ class Guard:
         self.check()
 
     def check(self) -> None:
-        """Look at the latest figures.
+        """Check the latest metrics.
 
         Raises:
-            RanAway: Saying which figure is beyond its bound.
+            Diverging: Naming the metric that is out of bounds.
         """
-        limits = {"energy": self.most_energy, "energy_sgld": self.most_energy}
-        limits["energy_gap"] = self.most_gap
-        for name, figure in numbers(self.latest).items():
-            if not abs(figure) <= limits.get(name, torch.finfo(torch.float32).max):
-                raise RanAway(f"{name} is {figure:.3g}")
+        limits = {"energy": self.max_energy, "energy_sgld": self.max_energy}
+        limits["energy_gap"] = self.max_gap
+        for name, value in numbers(self.latest).items():
+            if not abs(value) <= limits.get(name, torch.finfo(torch.float32).max):
+                raise Diverging(f"{name} is {value:.3g}")

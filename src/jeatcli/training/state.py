@@ -19,9 +19,8 @@ from ..checkpoints import runs
 from ..checkpoints.checkpoint import read_tensors, under_prefix, write_tensors
 from ..errors import JeatError
 from ..runtime.files import write_atomic
-from .divergence import Guard
-from .optimize import load_optimizer_tensors, optimizer_tensors
-from .trainer import Metrics, Trainer
+from .divergence import Divergence
+from .trainer import Metrics, Trainer, load_optimizer_tensors, optimizer_tensors
 
 
 def save_state(path: Path, trainer: Trainer, extra: Mapping[str, Tensor]) -> None:
@@ -123,24 +122,24 @@ class Saver:
     The state comes first: a run that is killed between the two is known by its state to be
     done, and the model is written then. An epoch that ends sooner after a save than `rare` times
     what that took is passed over, so that short epochs are not spent on saving. The state before
-    the last is kept too, because the last may be of a run that was running away already.
+    the last is kept too, because the last may be of a run that was diverging already.
 
     Args:
         folder: The run's.
         save_model: Writes `model.safetensors`.
         parts: What belongs to the state besides the trainer, by name.
         seconds: Between two saves within an epoch.
-        guard: Looks at the figures before a save.
+        divergence: Checks the metrics before a save.
         overdue: Whether the next end of an epoch is saved in any case.
     """
 
     rare: ClassVar[float] = 50
 
     folder: Path
-    save_model: Callable[[Trainer], object]
+    save_model: Callable[[], object]
     parts: Mapping[str, Part]
     seconds: float
-    guard: Guard = field(default_factory=Guard)
+    divergence: Divergence = field(default_factory=Divergence)
     overdue: bool = False
     saved: float = field(default_factory=time.monotonic)
     took: float = 0.0
@@ -149,7 +148,7 @@ class Saver:
     def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
         late = time.monotonic() - self.saved >= self.seconds
         if not trainer.between_epochs and trainer.ranks.any(late):
-            self.guard.check()
+            self.divergence.check()
             self.save_state(trainer)
 
     def on_epoch(self, trainer: Trainer) -> None:
@@ -163,7 +162,7 @@ class Saver:
             return
         began = time.monotonic()
         self.save_state(trainer)
-        self.save_model(trainer)
+        self.save_model()
         self._clock(began)
         self.overdue = False
 
@@ -199,7 +198,7 @@ class Saver:
     def last_good(self) -> str:
         """Return the file to go back to: the last state, or the one before if that failed.
 
-        A run that has run away from its last state since it was saved has counted an attempt
+        A run that has diverged from its last state since it was saved has counted an attempt
         there which the state before does not have.
         """
         files = (self.folder / name for name in (runs.STATE_FILE, runs.STATE_BEFORE_FILE))
@@ -213,6 +212,7 @@ class Saver:
         for name, part in self.parts.items():
             inside = {key: extra[key] for key in extra if key.startswith(f"{name}.")}
             part.load_state({key.removeprefix(f"{name}."): inside[key] for key in inside})
+        self.saved_step = trainer.step
 
 
 def _link(state: Path, beside: Path) -> None:

@@ -1,9 +1,9 @@
-"""A training run from its configuration to its directory: new, resumed, or refused."""
+"""A training run from its configuration to its directory: new, resumed, retried, or refused."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,14 +14,22 @@ from typing import Any
 import torch
 
 from ..checkpoints import runs
+from ..errors import Diverged, JeatError, no_memory
+from ..robustness.attacks.batch import Plan
 from ..runtime import devices
-from ..runtime.distributed import current
+from ..runtime.distributed import current, lost, rank_lost
 from ..runtime.files import check_writable
 from ..runtime.progress import SILENT, Reporter
-from . import run_dir
+from . import memory, run_dir, setup
+from .callbacks import Grids, Stop, Validation
+from .divergence import Diverging
+from .log import Log
+from .profiling import Profile
 from .settings import TrainConfig
-from .setup import Stage
-from .survival import Survivor
+from .state import Part, Saver
+from .trainer import Callback
+
+VALIDATION_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -64,20 +72,21 @@ def train(
     """Train a run to its end, from where it is.
 
     Args:
-        config: Every setting (`config.resolve`).
+        config: Every setting (`resolve`).
         out: The run's name or path; by default `DATASET-METHOD-ARCH` in the runs directory.
         data_dir: Where the data sets are.
         device: Where to compute.
         force: Start over, even if the run is there with other settings; the old one is kept
             beside it, as `NAME~1`.
-        profile: Measure where the time of a few steps goes: a table to the reporter, a trace to
-            `profile.json` in the run's directory.
-        should_stop: Asked after every step; True saves and raises `Interrupted`.
-        reporter: Listens to the progress.
+        profile: Profile a few steps: a table to the reporter, a trace to `profile.json` in the
+            run's directory.
+        should_stop: Asked between steps, and between those of attacks and chains; True saves
+            and raises `Interrupted`.
+        reporter: Hears of the progress.
 
     Raises:
         JeatError: If the run is there with other settings, or data or device are at fault.
-        Diverged: If the run ran away more often than `config.retries`.
+        Diverged: If the run diverged more often than `config.retries`.
         Interrupted: If it was stopped.
         RankLost: If another of the processes that `torchrun` started has died.
     """
@@ -91,15 +100,17 @@ def train(
     else:
         if config.val_split and not config.eval_every:
             reporter.warn(
-                f"{config.val_split:,} training images are held out, and nothing is judged by them "
-                "with `--eval-every 0`; `--val-split 0` trains on them"
+                f"{config.val_split:,} training images are held out, but never used with "
+                "`--eval-every 0`; `--val-split 0` trains on them"
             )
-        stage = Stage(config, folder, place, data_dir, reporter, ranks)
+        ready = setup.build(
+            config, folder, place, data_dir=data_dir, reporter=reporter, ranks=ranks
+        )
         with ExitStack() as held:
-            ranks.from_main(partial(_hold, held, stage, force))
-            survivor = Survivor(stage, should_stop, profile)
-            survivor.run()
-        seen, epochs = survivor.seen, stage.trainer.epoch
+            ranks.from_main(partial(_hold, held, ready, force))
+            run = TrainingRun(ready, should_stop, profile)
+            run.complete()
+        seen, epochs = run.seen, ready.trainer.epoch
     return TrainResult(
         run=str(folder),
         epochs=epochs or 0,
@@ -117,26 +128,149 @@ def train(
 def _find(
     config: TrainConfig, out: str | Path | None, device: torch.device, force: bool
 ) -> tuple[Path, TrainConfig, int | None]:
-    """Return the run's directory, the settings to go on with, and its epochs if it is done."""
+    """Return the run's directory, the settings to continue with, and its epochs if it is done."""
     folder = runs.place(out or run_dir.run_name(config))
     if not folder.is_dir():
         check_writable(folder / runs.CONFIG_FILE)
     config = config if force else run_dir.compare(folder, config)
     epochs = None if force else run_dir.epochs_done(folder)
-    return folder, _with_precision(config, device), epochs
+    dtype = devices.autocast_type(config.precision, device)
+    return folder, replace(config, precision=devices.precision_name(dtype)), epochs
 
 
-def _hold(held: ExitStack, stage: Stage, force: bool) -> None:
+def _hold(held: ExitStack, ready: setup.Setup, force: bool) -> None:
     """Make the run's directory, keep other processes off it, and clear a dead one's litter."""
-    folder = stage.folder
+    folder = ready.folder
     if force:
         run_dir.set_aside(folder)
-    run_dir.create(folder, stage.config)
-    held.enter_context(run_dir.locked(folder, stage.reporter))
+    run_dir.create(folder, ready.trainer.config)
+    held.enter_context(run_dir.locked(folder, ready.reporter))
     run_dir.clear_stale(folder)
 
 
-def _with_precision(config: TrainConfig, device: torch.device) -> TrainConfig:
-    """Return the configuration with `auto` replaced by what this device does best."""
-    dtype = devices.autocast_type(config.precision, device)
-    return replace(config, precision=devices.precision_name(dtype))
+class TrainingRun:
+    """One call of `train`: it resumes, trains, saves, and rolls back where the run diverged.
+
+    Args:
+        ready: What the run is made of.
+        should_stop: True saves and raises `Interrupted`.
+        profile: Whether to measure where the time of some steps goes.
+    """
+
+    def __init__(
+        self, ready: setup.Setup, should_stop: Callable[[], bool], profile: bool = False
+    ) -> None:
+        self.setup, self.trainer, self.config = ready, ready.trainer, ready.trainer.config
+        self.should_stop = should_stop
+        self.profile = [Profile(ready.folder, ready.reporter)] if profile else []
+        self.seen = 0
+        self.log = Log(ready.folder)
+        held_out = self.config.val_split > 0
+        self.validation = Validation(
+            "val" if held_out else "test",
+            ready.evaluated,
+            Plan(ready.meta.threat, steps=VALIDATION_STEPS, seed=self.config.seed),
+            self.config.eval_every,
+            self.log,
+            self._keep_best if held_out else None,
+        )
+        parts: dict[str, Part] = {"log": self.log, "best": self.validation}
+        self.saver = Saver(ready.folder, ready.save, parts, self.config.save_every)
+
+    def _keep_best(self) -> None:
+        """Save the weights as the best so far, and soon the state that knows them to be."""
+        self.setup.save(runs.BEST_FILE)
+        self.saver.overdue = True
+
+    def complete(self) -> None:
+        """Train to the end.
+
+        Raises:
+            JeatError: If a batch does not fit into memory.
+            Diverged: If the run diverged more often than `config.retries`.
+            Interrupted: If it was stopped.
+        """
+        trainer, reporter, folder = self.trainer, self.setup.reporter, self.setup.folder
+        if trainer.ranks.from_main((folder / runs.STATE_FILE).exists):
+            self._load_state()
+            reporter.say(f"continuing `{folder}` from step {trainer.step:,}")
+        else:
+            self.saver.save_state(trainer)
+        # The state may be there while its model is lost or damaged.
+        if trainer.finished:
+            self.saver.save_model()
+        label, size = f"train {self.config.method}", trainer.loader.batch_size
+        total = trainer.steps * size
+        while not trainer.finished:
+            with reporter.track(label, total, done=trainer.step * size) as self.log.bar:
+                self._attempt()
+
+    def _attempt(self) -> None:
+        """Train; where the run diverges, roll back to the last good state, at half the rate."""
+        first, reason, exhausted = self.trainer.step, "", False
+        try:
+            self.trainer.fit(self.callbacks())
+        except Diverging as problem:
+            reason = str(problem)
+        except (torch.OutOfMemoryError, RuntimeError) as problem:
+            if lost(problem):
+                raise rank_lost() from problem
+            if not no_memory(problem):
+                raise
+            exhausted = True
+        if exhausted:  # Here, for the error's traceback holds the tensors of the step that failed.
+            raise memory.too_large(self.trainer)
+        self.seen += (self.trainer.step - first) * self.trainer.loader.batch_size
+        if reason:
+            self._roll_back(reason)
+
+    def _load_state(self, name: str = runs.STATE_FILE) -> None:
+        """Load a state, in every process before the first may write another in its place."""
+        trainer, folder = self.trainer, self.setup.folder
+        self.saver.load_state(trainer, name)
+        if len(set(trainer.ranks.collect((trainer.step, trainer.attempt)))) > 1:
+            raise JeatError(
+                f"the processes have found different states in `{folder}`",
+                "put the run by `-o` on a disk that all machines see",
+            )
+        if trainer.ranks.is_main:
+            self.log.rewind(trainer.step)
+
+    def _roll_back(self, reason: str) -> None:
+        trainer, at, best = self.trainer, self.trainer.step, self.validation.state()
+        attempt = trainer.attempt + 1
+        self._load_state(trainer.ranks.from_main(self.saver.last_good))
+        # The best weights so far are those of `best.safetensors`, however far the run rolls back.
+        self.validation.load_state(best)
+        trainer.attempt = attempt
+        event = {"event": "diverged", "step": trainer.step, "attempt": attempt, "reason": reason}
+        if trainer.ranks.is_main:
+            self.log.write({**event, "diverged_at": at, "lr": trainer.lr})
+        if attempt > self.config.retries:
+            raise Diverged(
+                f"training diverged at step {at:,} ({reason})"
+                f"{f', {attempt} times in all' if attempt > 1 else ''}; "
+                f"the last good state is kept in `{self.setup.folder}`",
+                f"start another run with `-o NAME`, and {_gentler(self.config.options)}",
+            )
+        self.saver.save_again(trainer)
+        self.setup.reporter.warn(
+            f"training diverged at step {at:,} ({reason}); "
+            f"back to step {trainer.step:,} with a new seed and half the learning rate"
+        )
+
+    def callbacks(self) -> Sequence[Callback]:
+        """Return what happens around the loop, in this order; the first process keeps the log."""
+        saver, stop = self.saver, Stop(self.should_stop, self.saver, self.trainer)
+        grids = Grids(self.setup, self.config.sample_every)
+        measured: list[Callback] = [saver.divergence, self.validation, grids]
+        if not self.trainer.ranks.is_main:
+            return [*measured, saver, stop]
+        return [*self.profile, *measured, self.log, saver, stop]
+
+
+def _gentler(options: Mapping[str, Any]) -> str:
+    """Say which settings of a method keep it from diverging."""
+    lower = ["`--lr`", *(["`--sgld-step-size`"] if "sgld_step_size" in options else [])]
+    more = ", or more `-O energy_l2=0.1`" if "energy_l2" in options else ""
+    return f"a lower {' or '.join(lower)}{more}"

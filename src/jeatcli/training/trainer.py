@@ -1,10 +1,12 @@
-"""The training loop, and nothing around it."""
+"""The training loop, the optimisers and schedules, and the average of the weights."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Protocol
+import inspect
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +17,9 @@ from ..core.models.classifier import Classifier
 from ..core.rng import BatchRng, mix
 from ..data.loader import Loader
 from ..runtime.distributed import SINGLE, ProcessGroup
-from .optimize import Average, lr_factor, optimizer
-from .settings import TrainConfig
+from .settings import OPTIMIZERS, SCHEDULES, TrainConfig
 
 Metrics = dict[str, Tensor]
-# The parts of a step, as `--profile` tells them; the attack and the chain belong to the loss.
-SPANS = ("attack", "chain", "loss", "backward", "optimizer", "average")
 
 
 class Callback(Protocol):
@@ -127,22 +126,24 @@ class Trainer:
 
     @property
     def lr(self) -> float:
-        """The rate of the next step; each failed attempt halves it."""
+        """The learning rate of the next step; each failed attempt halves it."""
         factor = lr_factor(self.config, (self.step + 1) / (self.steps + 1))
         return float(self.config.lr * factor * 0.5**self.attempt)
 
     def _descend(self) -> Tensor:
         """Clip the gradient and let the optimiser step; return the norm that it had."""
-        largest = self.config.grad_clip or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), largest)
+        maximum = self.config.grad_clip or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), maximum)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
-        self.optimizer.step()
+        with torch.no_grad():
+            # Without its decorators, which import torch's compiler.
+            inspect.unwrap(type(self.optimizer).step)(self.optimizer)
         return norm
 
 
 def numbers(metrics: Metrics) -> dict[str, float]:
-    """Return figures as numbers; the training device is waited for once."""
+    """Return metrics as numbers; the training device is waited for once."""
     values = [value.float() for value in metrics.values()]
     return dict(zip(metrics, torch.stack(values).tolist(), strict=True)) if values else {}
 
@@ -150,3 +151,118 @@ def numbers(metrics: Metrics) -> dict[str, float]:
 def due(trainer: Trainer, every: int) -> bool:
     """Return whether something done every so many epochs is due; at the end it always is."""
     return bool(every) and (trainer.epoch % every == 0 or trainer.finished)
+
+
+# The optimisers. `groups` are parameter groups with their weight decay.
+
+
+def optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Build the optimiser; biases and normalisation layers decay only if `config.decay_norms`."""
+    for name in ("add_param_group", "zero_grad", "load_state_dict"):
+        # torch keeps these from its compiler, and imports it for that (2 s): they stay as they are.
+        function = inspect.unwrap(getattr(torch.optim.Optimizer, name))
+        setattr(function, "__dynamo_disable", function)
+    weights = [weight for weight in model.parameters() if weight.ndim > 1]
+    rest = [weight for weight in model.parameters() if weight.ndim <= 1]
+    groups = [
+        {"params": weights, "weight_decay": config.weight_decay},
+        {"params": rest, "weight_decay": config.weight_decay if config.decay_norms else 0.0},
+    ]
+    fused = next(model.parameters()).device.type in ("cuda", "cpu")
+    built: torch.optim.Optimizer = OPTIMIZERS.load(config.optimizer)(config, groups, fused)
+    return built
+
+
+def sgd(config: TrainConfig, groups: Any, fused: bool) -> torch.optim.Optimizer:
+    nesterov = config.momentum > 0
+    return torch.optim.SGD(groups, config.lr, config.momentum, nesterov=nesterov, fused=fused)
+
+
+def heavy_ball(config: TrainConfig, groups: Any, fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, config.lr, config.momentum, fused=fused)
+
+
+def adamw(config: TrainConfig, groups: Any, fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, config.lr, (config.momentum, 0.999), fused=fused)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+    """Yield the optimiser's tensors by the index of their weight and their name."""
+    for index, slots in optimizer.state_dict()["state"].items():
+        for name, value in slots.items():
+            if value is not None:
+                yield f"{index}.{name}", torch.as_tensor(value)
+
+
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Restore what `optimizer_tensors` yielded.
+
+    Each tensor takes the memory layout of its weight: fused kernels go through both in step.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        weight = weights[int(index)]
+        laid_out = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value
+        state.setdefault(int(index), {})[name] = laid_out
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+# The schedules: the learning rate as a fraction of its peak. `done` is the fraction of the run that
+# is over, `after` that of the part after the warm-up.
+
+
+def lr_factor(config: TrainConfig, done: float) -> float:
+    """Return the learning rate as a fraction of its peak; it first rises linearly."""
+    if done < config.warmup:
+        return done / config.warmup
+    after = (done - config.warmup) / max(1 - config.warmup, 1e-12)
+    return float(SCHEDULES.load(config.schedule)(config, done, after))
+
+
+def one_cycle(config: TrainConfig, done: float, after: float) -> float:
+    """Fall linearly to zero (Smith 2018)."""
+    return 1 - after
+
+
+def cosine(config: TrainConfig, done: float, after: float) -> float:
+    """Fall to zero as half a cosine (Loshchilov and Hutter 2017)."""
+    return (1 + math.cos(math.pi * after)) / 2
+
+
+def multi_step(config: TrainConfig, done: float, after: float) -> float:
+    """Decay by `lr_decay` at each of the `milestones`, fractions of the whole run."""
+    return config.lr_decay ** sum(done >= milestone for milestone in config.milestones)
+
+
+def constant(config: TrainConfig, done: float, after: float) -> float:
+    return 1.0
+
+
+class Average:
+    """The exponential moving average of a model's weights, which is what a run saves.
+
+    The decay is ramped up, min(decay, (1 + t) / (10 + t)), so that the first weights are soon
+    forgotten. Running statistics are averaged like the weights that they belong to; counts are
+    copied.
+    """
+
+    def __init__(self, model: Classifier, average: Classifier, decay: float) -> None:
+        self.model = average.eval().requires_grad_(False)
+        # It is what is evaluated and sampled from, and reported figures are float32's.
+        self.model.autocast = None
+        self.decay = decay
+        ours, theirs = ((*net.parameters(), *net.buffers()) for net in (self.model, model))
+        pairs = list(zip(ours, theirs, strict=True))
+        self._pairs = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move the average toward the weights as they are after `step` steps."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        averages, weights = zip(*self._pairs, strict=True)
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+        for ours, theirs in self._counts:
+            ours.copy_(theirs)
