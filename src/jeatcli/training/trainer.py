@@ -158,7 +158,7 @@ def due(trainer: Trainer, every: int) -> bool:
 
 def optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Build the optimiser; biases and normalisation layers decay only if `config.decay_norms`."""
-    for name in ("add_param_group", "zero_grad", "load_state_dict"):
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
         # torch keeps these from its compiler, and imports it for that (2 s): they stay as they are.
         function = inspect.unwrap(getattr(torch.optim.Optimizer, name))
         setattr(function, "__dynamo_disable", function)
