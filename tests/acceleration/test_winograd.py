@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import operator
+import os
 import shutil
 
 import pytest
@@ -17,6 +19,7 @@ from jeatcli.acceleration.twins import accelerate, attach_twin
 from jeatcli.acceleration.winograd import convolution, kernel
 from jeatcli.acceleration.winograd.convolution import LearningConv, WinogradConv, fits, install
 from jeatcli.core.models.classifier import Network, frozen
+from jeatcli.errors import UsageProblem
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 
@@ -332,3 +335,52 @@ def test_the_kernel_is_built_once(anew, tmp_path) -> None:
 def test_a_broken_file_in_the_cache_is_no_error(monkeypatch, anew) -> None:
     monkeypatch.setattr(kernel, "_compile", lambda compiler, to: to.write_bytes(b"broken"))
     assert not fits(conv(16, 16))
+
+
+@needs_compiler
+@pytest.mark.parametrize("damage", ["cut", "changed", "writable", "link"])
+def test_a_library_that_may_not_be_ours_is_not_loaded(anew, tmp_path, damage: str) -> None:
+    """A cut library ends the process by SIGBUS, another user's runs whatever is in it."""
+    assert fits(conv(16, 16))
+    (built,) = tmp_path.rglob("*.so")
+    whole = built.read_bytes()
+    if damage in ("cut", "changed"):
+        built.unlink()  # this process has the file mapped
+        built.write_bytes(whole[: len(whole) // 2] if damage == "cut" else whole + b"0")
+        built.chmod(0o600)
+    elif damage == "writable":
+        built.chmod(0o666)
+    else:
+        elsewhere = tmp_path / "elsewhere.bin"
+        built.rename(elsewhere)
+        built.symlink_to(elsewhere)
+    kernel.kernel.cache_clear()
+    assert fits(conv(16, 16))
+    (built,) = tmp_path.rglob("*.so")
+    assert built.read_bytes() == whole
+    assert not built.is_symlink()
+    assert built.stat().st_mode & 0o777 == 0o600
+    assert built.parent.stat().st_mode & 0o777 == 0o700
+
+
+@needs_compiler
+def test_where_another_user_owns_the_cache_the_kernel_is_built_elsewhere(
+    monkeypatch, anew, tmp_path
+) -> None:
+    loaded: list[str] = []
+    load = ctypes.CDLL
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: loaded.append(path) or load(path))
+    assert fits(conv(16, 16))
+    (kept,) = tmp_path.rglob("*.so")
+    assert loaded == [str(kept)]
+    monkeypatch.setattr(os, "getuid", lambda: kept.stat().st_uid + 1)
+    kernel.kernel.cache_clear()
+    assert fits(conv(16, 16))
+    assert not loaded[1].startswith(str(tmp_path))
+    assert not os.path.exists(loaded[1])
+
+
+def test_a_compiler_that_is_no_command_is_an_error(monkeypatch, anew) -> None:
+    monkeypatch.setenv("CXX", "'")
+    with pytest.raises(UsageProblem, match="environment variable CXX, `'`, is no command"):
+        fits(conv(16, 16))

@@ -1,4 +1,8 @@
-"""The kernel in `winograd.cpp`, built by the machine's own compiler and kept in the cache."""
+"""The kernel in `winograd.cpp`, built by the machine's own compiler and kept in the cache.
+
+A library is code: what lies in the cache is loaded only if no other user can have written it, and
+if its name has the digest of its content.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,16 @@ import hashlib
 import os
 import shlex
 import shutil
+import stat
 import subprocess
-from functools import cache
+import tempfile
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 
-from ...errors import JeatError
+from ...errors import JeatError, UsageProblem
 from ...runtime import files
+from ...runtime.digests import checksum
 
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
 _SOURCE, _HEADER = (Path(__file__).with_name(f"winograd.{suffix}") for suffix in ("cpp", "h"))
@@ -20,12 +28,23 @@ _SOURCE, _HEADER = (Path(__file__).with_name(f"winograd.{suffix}") for suffix in
 
 @cache
 def kernel() -> ctypes.CDLL | None:
-    """Return the library of the kernel, built if need be, or None where it cannot be had."""
-    found = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
-    if found is None:
+    """Return the library of the kernel, built if need be, or None where it cannot be had.
+
+    Raises:
+        UsageProblem: If the environment variable `CXX` is no command.
+    """
+    command = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
+    if command is None:
         return None
     try:
-        library = ctypes.CDLL(str(_built(shlex.split(found))))
+        compiler = shlex.split(command)
+    except ValueError as problem:
+        raise UsageProblem(
+            f"the environment variable CXX, `{command}`, is no command: {problem}",
+            "set it to a C++ compiler such as g++, or unset it",
+        ) from None
+    try:
+        library = _load(compiler)
     except (OSError, JeatError, subprocess.CalledProcessError):
         return None
     for name in ("lanes", "panel"):
@@ -38,19 +57,56 @@ def kernel() -> ctypes.CDLL | None:
     return library
 
 
-def _built(compiler: list[str]) -> Path:
-    """Return the library made of the source for this processor, compiled if it is not there."""
+def _load(compiler: list[str]) -> ctypes.CDLL:
+    """Load the library made of the source for this processor, compiled if it is not in the cache.
+
+    Where others can write to the cache, it is compiled anew, in a directory of this process.
+    """
     # The macros that a compiler defines tell its version and what the processor can do.
     probe = [*compiler, "-march=native", "-fopenmp", "-E", "-dM", "-x", "c++", os.devnull]
     macros = subprocess.run(probe, check=True, capture_output=True).stdout
     made_of = (macros, _SOURCE.read_bytes(), _HEADER.read_bytes(), " ".join(_FLAGS).encode())
-    digest = hashlib.sha256(b"\0".join(made_of)).hexdigest()
-    path = files.cache_dir() / "kernels" / f"winograd-{digest[:16]}.so"
-    if not path.exists():
-        files.write_atomic(path, lambda to: _compile(compiler, to))
-    return path
+    name = "winograd-" + hashlib.sha256(b"\0".join(made_of)).hexdigest()[:16]
+    folder = files.cache_dir() / "kernels"
+    private = _make_private(folder)
+    if private and (library := _find(folder, name)):
+        return ctypes.CDLL(str(library))
+    with tempfile.TemporaryDirectory(prefix="jeat-kernel-") as temporary:
+        path = Path(temporary) / "winograd.so"
+        _compile(compiler, path)
+        if private:
+            with suppress(JeatError):
+                kept = folder / f"{name}-{checksum(path)[:16]}.so"
+                files.write_atomic(kept, partial(shutil.copyfile, path))
+                kept.chmod(0o600)
+                path = kept
+        return ctypes.CDLL(str(path))
 
 
 def _compile(compiler: list[str], to: Path) -> None:
     command = [*compiler, *_FLAGS, str(_SOURCE), "-o", str(to)]
     subprocess.run(command, check=True, capture_output=True)
+
+
+def _make_private(folder: Path) -> bool:
+    """Make a directory that this user alone may write to; return whether it is one."""
+    if os.name != "posix":
+        return True
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        return folder.stat().st_uid == os.getuid()
+    return False
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    """Return the whole library of that name that this user wrote; remove those cut short."""
+    for path in folder.glob(f"{name}-*.so"):
+        status = path.lstat()
+        ours = os.name != "posix" or (status.st_uid == os.getuid() and not status.st_mode & 0o022)
+        if not (ours and stat.S_ISREG(status.st_mode)):
+            continue
+        if checksum(path).startswith(path.stem.rpartition("-")[2]):
+            return path
+        path.unlink()
+    return None
