@@ -38,6 +38,52 @@ def test_a_start_is_in_the_ball_and_in_range(ball: pgd.Ball) -> None:
     assert ((start >= 0) & (start <= 1)).all()
 
 
+def test_starts_fill_the_ball() -> None:
+    """Each pixel is uniform under linf; the radius is uniform under l2, the direction any."""
+    x = torch.full((2000, 3, 4, 5), 0.5)
+    offset = pgd.Linf(0.1).start(x, BatchRng(0)) - x
+    assert offset.std().item() == pytest.approx(0.1 / 3**0.5, rel=0.01)
+    assert offset.mean().item() == pytest.approx(0, abs=1e-3)
+    ball = pgd.L2(0.3)
+    start = ball.start(x, BatchRng(0))
+    radius = ball.distance(start, x)
+    assert radius.mean().item() == pytest.approx(0.15, rel=0.02)
+    assert radius.std().item() == pytest.approx(0.3 / 12**0.5, rel=0.03)
+    assert (start - x).mean().item() == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("ball", [LINF, L2], ids=["linf", "l2"])
+def test_points_on_the_sphere_have_the_radius(ball: pgd.Ball) -> None:
+    x = torch.full((50, 3, 4, 5), 0.5)
+    point = ball.on_sphere(x, BatchRng(0))
+    torch.testing.assert_close(ball.distance(point, x), torch.full((50,), ball.eps))
+    assert (point - x).mean().item() == pytest.approx(0, abs=0.02)
+    at_white = ball.on_sphere(torch.ones(50, 3, 4, 5), BatchRng(0))
+    assert ((at_white >= 0) & (at_white <= 1)).all()
+
+
+def test_the_hook_sees_every_step_and_says_where_the_next_begins() -> None:
+    x = torch.full((2, 1, 1, 1), 0.5)
+    seen: list[tuple[int, float, float, float]] = []
+
+    def hook(step: int, x: Tensor, moved: Tensor, values: Tensor) -> Tensor | None:
+        seen.append((step, x[0].item(), moved[0].item(), values[0].item()))
+        return None if step == 2 else moved + 0.1
+
+    def value(moved: Tensor) -> Tensor:
+        return 2 * moved.flatten()
+
+    settings = {"steps": 9, "step_size": 0.01}
+    for keep_best in (False, True):
+        seen.clear()
+        end = pgd.ascend(value, x, pgd.Linf(0.3), hook=hook, keep_best=keep_best, **settings)
+        steps = [(0, 0.5, 0.51, 1.0), (1, 0.61, 0.62, 1.22), (2, 0.72, 0.73, 1.44)]
+        for one, other in zip(seen, steps, strict=True):
+            assert one == pytest.approx(other)
+        assert end.flatten().tolist() == pytest.approx([0.72, 0.72])
+    assert not end.requires_grad
+
+
 @pytest.mark.parametrize("ball", [LINF, L2], ids=["linf", "l2"])
 def test_projection_is_the_identity_inside_and_nearest_outside(ball: pgd.Ball) -> None:
     x = images()

@@ -48,6 +48,38 @@ def test_a_clipped_gradient_moves_by_the_step_at_most() -> None:
     torch.testing.assert_close(end, torch.full_like(end, 0.49))
 
 
+def test_momentum_adds_a_share_of_the_last_gradient() -> None:
+    x = torch.full((2, 1, 2, 2), 0.5)
+    gradients = iter([1.0, 2.0, -1.0])
+    chain = Chain(3, 0.1, 0.0, clip=1.5, momentum=0.5)
+    end = langevin(lambda x: next(gradients) * x.flatten(1).sum(1), x, chain, BatchRng(0))
+    # Clipped 1, 1.5 and -1; with momentum 1, 2 and 0.
+    torch.testing.assert_close(end, torch.full_like(end, 0.5 - 0.1 * (1 + 2 + 0)))
+
+
+def test_the_hook_sees_every_step_of_the_chain_and_may_stop_it() -> None:
+    x = torch.full((2, 1, 1, 1), 0.5)
+    seen: list[tuple[int, float, float, float]] = []
+
+    def hook(
+        step: int, x: torch.Tensor, moved: torch.Tensor, values: torch.Tensor
+    ) -> torch.Tensor | None:
+        assert not values.requires_grad
+        seen.append((step, x[0].item(), moved[0].item(), values[0].item()))
+        return None if step == 2 else moved + 0.1
+
+    end = langevin(lambda x: 2 * x.flatten(), x, Chain(9, 0.01, 0.0), BatchRng(0), hook)
+    steps = [(0, 0.5, 0.48, 1.0), (1, 0.58, 0.56, 1.16), (2, 0.66, 0.64, 1.32)]
+    for one, other in zip(seen, steps, strict=True):
+        assert one == pytest.approx(other)
+    assert end.flatten().tolist() == pytest.approx([0.66, 0.66])
+
+
+def test_no_step_no_change() -> None:
+    x = torch.rand(2, 1, 2, 2)
+    assert torch.equal(langevin(lambda x: x.flatten(1).sum(1), x, Chain(0, 1, 1), BatchRng(0)), x)
+
+
 def test_the_buffer_draws_and_starts_anew_at_the_given_rate() -> None:
     buffer = ReplayBuffer(torch.zeros(40_000, 1, 2, 2))
     fresh = torch.ones(20_000, 1, 2, 2)
