@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.runs import Listener
 from helpers.training import run
 
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.model import Model
 from jeatcli.core import energy
-from jeatcli.errors import UsageProblem
+from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.sampling import initializers, sample
 from jeatcli.sampling import settings as samplers
 
@@ -144,3 +147,50 @@ def test_a_trace_shows_ten_images_in_batches_of_four(model: Model) -> None:
 def test_bad_settings(model: Model, given: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageProblem, match=message):
         sample.sample(model, **given)
+
+
+def test_guidance_leads_from_the_marginal_by_the_joint_energy_to_the_cross_entropy(
+    model: Model,
+) -> None:
+    settings = {"num": 10, "sampler": "ascent", "steps": 1, "init": "noise"}
+    images = {w: sample.sample(model, guidance=w, **settings).images for w in (-1, 0, 1, 1e4)}
+    plain = {
+        name: sample.sample(model, objective=name, **settings).images
+        for name in ("marginal", "joint", "ce")
+    }
+    torch.testing.assert_close(images[-1], plain["marginal"], atol=1e-5, rtol=0)
+    assert torch.equal(images[0], plain["joint"])
+    # Steps of one length: only the direction counts, which is that of E(x,y) + w CE.
+    torch.testing.assert_close(images[1e4], plain["ce"], atol=1e-4, rtol=0)
+    start = sample.sample(model, **{**settings, "steps": 0})
+    x = start.images.clone().requires_grad_(True)
+    logits = model.classifier(x)
+    value = 2 * energy.joint(logits, start.labels) - energy.marginal(logits)
+    (gradient,) = torch.autograd.grad(value.sum(), x)
+    size = sample.prepare(model, **settings).sampler.step_size
+    step = size * gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    torch.testing.assert_close(images[1], (x.detach() - step).clamp(0, 1), atol=1e-5, rtol=0)
+
+
+def test_guidance_is_reported_and_takes_the_joint_energy(model: Model) -> None:
+    drawn = sample.prepare(model, guidance=2.0, sampler="pgd")
+    assert (drawn.settings["guidance"], drawn.settings["objective"]) == (2.0, "joint")
+    assert "guidance" not in sample.prepare(model).settings
+
+
+def test_a_network_of_nan_draws_nothing(model: Model) -> None:
+    broken = deepcopy(model.classifier)
+    next(broken.parameters()).fill_(torch.nan)
+    for sampler in samplers.SAMPLERS:
+        with pytest.raises(JeatError, match="the energies of `jeat` are not finite"):
+            sample.sample(replace(model, classifier=broken), num=2, sampler=sampler)
+
+
+def test_an_unfinished_training_is_warned_of(model: Model) -> None:
+    listener = Listener()
+    meta = replace(model.meta, finished=False, epoch=2, epochs=4)
+    sample.prepare(replace(model, meta=meta), num=1, reporter=listener)
+    assert "`jeat` was stopped after epoch 2 of 4" in listener.said[0]
+    listener = Listener()
+    sample.prepare(model, num=1, reporter=listener)
+    assert not listener.said

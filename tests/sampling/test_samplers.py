@@ -190,5 +190,5 @@ def test_only_what_a_sampler_takes_is_described() -> None:
 
 @pytest.mark.parametrize("descent", [SGLD, ASCENT, PGD], ids=lambda each: type(each).__name__)
 def test_energies_that_are_not_finite_are_refused(descent: Sampler) -> None:
-    with pytest.raises(JeatError, match="energies are not finite"):
+    with pytest.raises(JeatError, match="the energies of the network are not finite"):
         descend(descent, lambda x: bowl(x) * torch.nan, images(), BatchRng(0))

@@ -21,6 +21,7 @@ from PIL import Image, ImageSequence
 
 from jeatcli.checkpoints.model import Model
 from jeatcli.errors import Interrupted, JeatError
+from jeatcli.runtime.files import runs_dir
 from jeatcli.sampling import writers
 from jeatcli.sampling.plan import SamplingPlan
 from jeatcli.sampling.sample import prepare
@@ -272,3 +273,102 @@ def test_an_archive_that_is_there_is_not_drawn_again(
     assert path.read_bytes() == before
     writers.save_npz(prepare(model, num=6, steps=3, seed=1), path)
     assert path.read_bytes() != before
+
+
+def test_images_of_other_settings_keep_their_file(tmp_path: Path) -> None:
+    save_run("jeat", method="jeat")
+    ask = ("sample", "jeat", "--steps", 1)
+    for layout in ("grid", "png", "npz"):
+        first, again, fewer, last = (
+            Path(done(*ask, "--format", layout, *more).strip())
+            for more in (("-n", 8), ("-n", 8), ("-n", 4, "--steps", 2), ("-n", 8, "--steps", 2))
+        )
+        assert again == first
+        assert fewer.stem == f"{first.stem}-2"
+        # More of one drawing go into its directory.
+        assert last == (fewer if layout == "png" else fewer.with_stem(f"{first.stem}-3"))
+        assert first.exists()
+    assert len(list((runs_dir() / "jeat" / "samples").iterdir())) == 8
+
+
+@pytest.mark.parametrize("cut", [1, 4, 12, 40])
+def test_a_picture_that_was_cut_is_drawn_again(model: Model, tmp_path: Path, cut: int) -> None:
+    plan = prepare(model, num=4, steps=3, batch_size=1)
+    writers.save_folder(plan, tmp_path / "images")
+    whole = contents(tmp_path / "images")
+    short = tmp_path / "images" / "000002.png"
+    short.write_bytes(short.read_bytes()[:-cut])
+    writers.save_folder(plan, tmp_path / "images")
+    assert contents(tmp_path / "images") == whole
+
+
+def test_two_processes_at_once_write_one_archive(tmp_path: Path) -> None:
+    save_run("jeat", method="jeat")
+    done(*ASK, "--device", "cpu", "-o", tmp_path / "alone.npz")
+    command = [EXECUTABLE, *map(str, ASK), "--device", "cpu", "-o", str(tmp_path / "x.npz")]
+    both = [subprocess.Popen(command, env=environment()) for _ in range(2)]
+    assert [process.wait(120) for process in both] == [0, 0]
+    assert sorted(path.name for path in tmp_path.glob("*npz*")) == ["alone.npz", "x.npz"]
+    assert not list(tmp_path.glob(".*.npz*"))
+    with np.load(tmp_path / "x.npz") as ours, np.load(tmp_path / "alone.npz") as alone:
+        assert np.array_equal(ours["arr_0"], alone["arr_0"])
+
+
+def test_the_unfinished_archive_is_no_link(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("kept")
+    (tmp_path / ".images.npz.part").symlink_to(tmp_path / "theirs")
+    with pytest.raises(JeatError, match="cannot write"):
+        writers.save_npz(prepare(model, num=2, steps=1), tmp_path / "images.npz")
+    assert (tmp_path / "theirs").read_text() == "kept"
+
+
+@pytest.mark.parametrize("layout", ["png", "npz"])
+def test_what_is_drawn_before_an_interrupt_is_kept(tmp_path: Path, layout: str) -> None:
+    save_run("jeat", method="jeat")
+    target = tmp_path / ("images.npz" if layout == "npz" else "images")
+    ask = (*ASK, "--format", layout, "--device", "cpu", "-o", target)
+    first = tmp_path / ".images.npz.part" if layout == "npz" else target / "000007.png"
+    command = [EXECUTABLE, *map(str, ask)]
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        # Two batches: of an archive, so many bytes behind the line of its settings.
+        while not first.exists() or (
+            layout == "npz" and len(first.read_bytes().partition(b"\n")[2]) < 8 * 64
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"images are saved for" in said
+    assert b"the same command goes on from there" in said
+    assert "already" in jeat(*ask).stderr
+
+
+def test_an_interrupted_grid_says_what_goes_on(model: Model) -> None:
+    with stopped_after(0):
+        told = here("sample", "jeat", "-n", 2, "--steps", 1)
+    refused(told, 130, "a grid is written when all its images are drawn")
+
+
+def test_grids_have_their_classes_above_them(tmp_path: Path) -> None:
+    save_run("jeat", method="jeat")
+    ask = ("sample", "jeat", "--steps", 0, "--class", 3, "--class", 8, "-n", 100, "-o")
+    for more, columns, heading in (
+        ((), 10, HEADING),
+        (("--columns", 4), 4, HEADING),
+        (("--columns", 5), 5, 0),
+        (("--no-headings",), 10, 0),
+    ):
+        done(*ask, tmp_path / "grid.png", *more)
+        rows = -(-100 // columns)
+        with Image.open(tmp_path / "grid.png") as grid:
+            assert grid.size == (66 * columns + 2, heading + 66 * rows + 2)
+            pixels = np.array(grid)
+        first = pixels[heading + 2 : heading + 66, 2:66]
+        assert len(np.unique(first)) > 20
+        if heading:
+            strip = pixels[:heading]
+            # White letters in the middle of each column, and nothing at its edges.
+            assert all(strip[:, 66 * k + 24 : 66 * k + 44].max() > 200 for k in range(columns))
+            assert set(strip[:, :20].flatten().tolist()) == {96}

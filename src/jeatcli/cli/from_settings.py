@@ -63,7 +63,7 @@ def _option(
         name,
         help=about.help,
         type=None if bool in kinds else click_type(about, kinds),
-        metavar=about.metavar,
+        metavar=about.metavar or _metavar(about, kinds),
         shown=about.shown or _in_words(default),
         default=() if about.multiple else None,
         **extra,
@@ -82,6 +82,12 @@ def _in_words(default: Any) -> str | None:
     if isinstance(default, tuple):
         return " ".join(map(str, default))
     return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _metavar(about: Setting, kinds: tuple[Any, ...]) -> str | None:
+    if about.kind or about.choices:
+        return None
+    return "N" if int in kinds else "FLOAT" if float in kinds else None
 
 
 def _length(kinds: tuple[Any, ...]) -> int:

@@ -79,19 +79,19 @@ class SamplingPlan:
             skip: Numbers of images that need not be drawn: a batch of such alone is left out.
             trace: Records the path of the first batch.
         """
-        ranks = current()
-        parts = torch.split(torch.arange(len(self.labels)), self.batch_size * ranks.size)
-        needed = ranks.from_main(
+        processes = current()
+        parts = torch.split(torch.arange(len(self.labels)), self.batch_size * processes.size)
+        needed = processes.from_main(
             lambda: [part for part in parts if not all(k in skip for k in part.tolist())]
         )
         done = len(self.labels) - sum(map(len, needed))
         with reporter.track("sample", len(self.labels), done=done) as bar:
             for index in needed:
                 watch = trace if trace and index[0] == 0 else None
-                own = ranks.share(index)
+                own = processes.share(index)
                 images = self.draw(own, self.labels[own], watch) if len(own) else None
-                if ranks.size > 1:
-                    shares = ranks.collect(None if images is None else images.cpu())
+                if processes.size > 1:
+                    shares = processes.collect(None if images is None else images.cpu())
                     images = torch.cat([share for share in shares if share is not None])
                 assert images is not None
                 yield index, images
@@ -150,7 +150,9 @@ class SamplingPlan:
     ) -> Tensor:
         rng = self.rng(index, candidate)
         start = self.start(index, y, rng, candidate)
-        return descend(self.sampler, objective, start, rng, self.hold, watch)
+        return descend(
+            self.sampler, objective, start, rng, self.hold, watch, f"`{self.model.name}`"
+        )
 
 
 def guided(logits: Tensor, y: Tensor, weight: float) -> Tensor:

@@ -227,6 +227,7 @@ def descend(
     rng: Rng,
     hold: Hold | None = None,
     watch: Watch | None = None,
+    name: str = "the network",
 ) -> Tensor:
     """Lower `energy` from `start` by a sampler and return where the images end, detached.
 
@@ -237,6 +238,7 @@ def descend(
         rng: Source of noise.
         hold: Puts back, after each step, what must not change.
         watch: Called with the number of the step and the images, the start being 0.
+        name: Whose energy it is, for the error.
 
     Raises:
         JeatError: If the energies of the start are not finite.
@@ -247,7 +249,7 @@ def descend(
         nonlocal last, watched
         if step == 0 and not values.isfinite().all():
             raise JeatError(
-                "the network's energies are not finite",
+                f"the energies of {name} are not finite",
                 "its weights are damaged, or its training diverged: use another checkpoint",
             )
         if watch:
