@@ -30,11 +30,12 @@ from jeatcli.checkpoints.model import Model
 from jeatcli.checkpoints.settings import Foreign
 from jeatcli.core.threat import Threat, parse_number
 from jeatcli.data.images import load_images, to_unit_range
-from jeatcli.robustness.attacks.attack import make_attack, parts
-from jeatcli.robustness.attacks.batch import Batch, Plan
-from jeatcli.robustness.attacks.surrogate import Search
+from jeatcli.robustness.attacks import ENSEMBLES
+from jeatcli.robustness.attacks.attack import make_attack
+from jeatcli.robustness.attacks.batch import AttackOptions, Batch
+from jeatcli.robustness.attacks.surrogate import Surrogate
 
-PARTS = tuple(name for name, _ in parts("autoattack") or ())
+PARTS = tuple(name for name, _ in ENSEMBLES["autoattack"].parts)
 NORMS = {"linf": "Linf", "l2": "L2"}
 SEARCHES = {"fp32": None, "bf16": torch.bfloat16}
 
@@ -87,8 +88,8 @@ def reference(case: Case, parts: Sequence[str], seed: int) -> Outcome:
 def ours(case: Case, parts: Sequence[str], dtype: torch.dtype | None, compiled: bool) -> Outcome:
     """Attack by this package."""
     began = time.perf_counter()
-    search = Search(case.model.classifier, dtype, compiled=compiled)
-    plan = Plan(case.threat, seed=0)
+    search = Surrogate(case.model.classifier, dtype, compiled=compiled)
+    plan = AttackOptions(case.threat, seed=0)
     robust = torch.ones_like(case.y, dtype=torch.bool)
     for name in parts:
         attack = make_attack(name)

@@ -20,13 +20,12 @@ from autoattack_parity import Case, agreement, chosen, options
 from torch import Tensor
 
 from jeatcli.core import pgd
-from jeatcli.robustness.attacks import apgd_ce, apgd_dlr, apgd_t
+from jeatcli.robustness.attacks import apgd
 from jeatcli.robustness.attacks.apgd import Ascent, Loss
 from jeatcli.robustness.attacks.attack import make_attack
-from jeatcli.robustness.attacks.batch import Batch, Plan
-from jeatcli.robustness.attacks.restarts import Found
-from jeatcli.robustness.attacks.surrogate import Search
-from jeatcli.robustness.attacks.targets import likeliest
+from jeatcli.robustness.attacks.batch import AttackOptions, Batch
+from jeatcli.robustness.attacks.restarts import Broken
+from jeatcli.robustness.attacks.surrogate import Surrogate
 
 SEED = 1
 
@@ -59,14 +58,14 @@ def ascents(
 ) -> tuple[Tensor, Tensor]:
     """Run APGD of both from the same starts; return who withstood ours, and the reference."""
     judge, ball = case.reference(SEED), pgd.ball(case.threat)
-    search = Search(case.model.classifier, compiled=compiled)
+    search = Surrogate(case.model.classifier, compiled=compiled)
     places = torch.arange(len(case.x), device=case.x.device)
     batch = Batch(case.x, case.y, None, places)
     theirs = judge.apgd_targeted if targets else judge.apgd
     theirs.loss = name
     theirs.init_hyperparam(case.x)
-    found, withstood = Found(batch), torch.ones_like(case.y, dtype=torch.bool)
-    classes = likeliest(search, batch)
+    found, withstood = Broken(batch), torch.ones_like(case.y, dtype=torch.bool)
+    classes = search.likeliest(batch)
     for rows in torch.split(places, case.batch_size):
         for k in range(targets or 1):
             part = batch.take(rows)
@@ -83,8 +82,8 @@ def ascents(
 def squares(case: Case, compiled: bool) -> tuple[Tensor, Tensor]:
     """Run Square of both on the same draws; return who withstood ours, and the reference."""
     judge = case.reference(SEED)
-    search = Search(case.model.classifier, compiled=compiled)
-    attack, plan = make_attack("square"), Plan(case.threat)
+    search = Surrogate(case.model.classifier, compiled=compiled)
+    attack, plan = make_attack("square"), AttackOptions(case.threat)
     places = torch.arange(len(case.x), device=case.x.device)
     mine, theirs = [], []
     for rows in torch.split(places, case.batch_size):
@@ -101,9 +100,9 @@ def main() -> None:
     given = options(__doc__).parse_args()
     case = chosen(given)
     run: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
-        "apgd-ce": lambda: ascents(case, given.compile, "ce", apgd_ce.loss, 0),
-        "apgd-dlr": lambda: ascents(case, given.compile, "dlr", apgd_dlr.loss, 0),
-        "apgd-t": lambda: ascents(case, given.compile, "dlr-targeted", apgd_t.loss, 9),
+        "apgd-ce": lambda: ascents(case, given.compile, "ce", apgd.cross_entropy, 0),
+        "apgd-dlr": lambda: ascents(case, given.compile, "dlr", apgd.dlr, 0),
+        "apgd-t": lambda: ascents(case, given.compile, "dlr-targeted", apgd.targeted_dlr, 9),
         "square": lambda: squares(case, given.compile),
     }
     print("| on shared draws | robust, jeat | reference | agree |")

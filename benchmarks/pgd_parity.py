@@ -30,7 +30,7 @@ from jeatcli.core.threat import Threat
 from jeatcli.data.facts import dataset_facts
 from jeatcli.data.images import load_images, to_unit_range
 from jeatcli.robustness.attacks.attack import make_attack
-from jeatcli.robustness.attacks.batch import Batch, Plan
+from jeatcli.robustness.attacks.batch import AttackOptions, Batch
 
 STEPS = 20
 
@@ -46,7 +46,7 @@ class Outcome:
 
 def ours(model: Model, x: Tensor, y: Tensor, threat: Threat, step: float) -> Tensor:
     """Attack by `attacks/pgd.py`, its random start replaced by the image."""
-    plan = Plan(threat, steps=STEPS, step_size=step)
+    plan = AttackOptions(threat, steps=STEPS, step_size=step)
     batch = Batch(x, y, None, torch.arange(len(x), device=x.device))
     with patch.object(type(pgd.ball(threat)), "start", lambda self, x, rng: x):
         return make_attack("pgd", plan)(model.classifier, batch, plan)

@@ -19,7 +19,7 @@ from helpers.training import config
 from jeatcli.checkpoints import checkpoint
 from jeatcli.errors import Interrupted
 from jeatcli.robustness import batch_size
-from jeatcli.robustness.attacks.surrogate import Search
+from jeatcli.robustness.attacks.surrogate import Surrogate
 from jeatcli.runtime import devices
 from jeatcli.training import setup
 from jeatcli.training.train import train
@@ -103,7 +103,7 @@ def test_a_compiled_search_has_the_same_logits(cuda: torch.device, tmp_path: Pat
     with torch.no_grad():
         plain = model(x)
         for dtype, within in ((None, 1e-4), (torch.bfloat16, 0.05)):
-            found = Search(model, dtype, compiled=True)(x)
+            found = Surrogate(model, dtype, compiled=True)(x)
             assert (found - plain).abs().max() < within * plain.abs().max()
 
 

@@ -39,6 +39,12 @@ class Diverged(JeatError):
     exit_code = 3
 
 
+class BelowGate(JeatError):
+    """Everything is done, but a number is below what the user asked for at least."""
+
+    exit_code = 4
+
+
 class Interrupted(JeatError):
     """The user stopped the command; what was done so far is saved."""
 

@@ -80,12 +80,21 @@ def test_a_directory_in_the_place_of_a_picture(home: Path, tmp_path: Path) -> No
         refused(here("landscape", "--grid", 3), 1, "landscape.png`: it is a directory")
 
 
-def test_an_attack_whose_record_cannot_be_written_still_counts(home: Path) -> None:
+@pytest.mark.parametrize("quiet", [(), ("-q",)])
+def test_an_attack_whose_record_cannot_be_written_is_shown_and_fails(
+    home: Path, quiet: tuple[str, ...]
+) -> None:
+    """The state stays until the record is written: the same command then writes it at once."""
     (home / LATEST / "attack.json").mkdir()
-    said = here("attack", "-n", 3, "--steps", 1, "--json")
-    assert said.exit_code == 0
+    said = here("attack", "-n", 3, "--steps", 1, "--json", *quiet)
+    assert said.exit_code == 1
     assert json.loads(said.stdout)["n"] == 3
-    assert "Warning: cannot write `" in said.stderr
+    assert "Error: cannot write `" in said.stderr
+    (home / LATEST / "attack.json").rmdir()
+    again = here("attack", "-n", 3, "--steps", 1)
+    assert again.exit_code == 0
+    assert "resuming the attack" in again.stderr
+    assert not list((home / LATEST).glob("attack-*"))
 
 
 # a full disk

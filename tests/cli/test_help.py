@@ -126,11 +126,9 @@ def test_page_is_up_to_date():
 
 
 def test_names_known_without_torch_are_those_of_the_core():
-    from jeatcli.core import objectives
     from jeatcli.landscapes import contour, path, plane, view
     from jeatcli.training import settings
 
-    assert types.OBJECTIVES == objectives.OBJECTIVES
     assert types.PATH_OBJECTIVES == path.OBJECTIVES
     assert types.ENERGIES == view.ENERGIES
     assert types.PLANE_AXES == contour.AXES

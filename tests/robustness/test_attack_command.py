@@ -16,9 +16,8 @@ from jeatcli.checkpoints import checkpoint
 from jeatcli.core.threat import Threat, fraction
 from jeatcli.data.images import load_images, to_unit_range
 from jeatcli.errors import UsageProblem
-from jeatcli.robustness import refusals
 from jeatcli.robustness.attacks.attack import resolve_attacks
-from jeatcli.robustness.attacks.batch import Plan
+from jeatcli.robustness.attacks.batch import AttackOptions
 
 QUICK = ("--attack", "fgsm", "-n", 60)
 
@@ -47,7 +46,7 @@ def test_a_tier_is_named_as_such(run: Path) -> None:
 
 
 def test_ensembles_have_the_published_parts() -> None:
-    plan = Plan(Threat("linf", 0.1))
+    plan = AttackOptions(Threat("linf", 0.1))
     standard = [(each.name, each.options) for each in resolve_attacks(["autoattack"], plan)]
     assert standard == [
         ("apgd-ce", {"steps": 100, "restarts": 1, "draws": 1}),
@@ -99,7 +98,7 @@ def test_images_of_a_class(run: Path) -> None:
     refused(here("attack", "model", "--class", "3", "--target", "3", "-n", 5), 2, "target class")
     (run / "one.txt").write_text(str((y != 3).nonzero()[0].item()))
     chosen = ("--indices", run / "one.txt", "--class", "3")
-    refused(here("attack", "model", *chosen), 2, "no image among those of", "is of class `3`")
+    refused(here("attack", "model", *chosen), 2, "there are no test images in `", "of class `3`")
 
 
 def test_a_later_attack_leaves_the_results_of_others(run: Path, tmp_path: Path) -> None:
@@ -142,13 +141,13 @@ def test_saved_images_are_those_that_broke_the_model(run: Path, tmp_path: Path) 
         (("--attack", "square", "--step-size", 0.1), "`square` has no `--step-size`"),
         (("--attack", "apgd-ce", "--objective", "ce"), "`apgd-ce` has no `--objective`"),
         (("--queries", 7), "`pgd` has no `--queries`"),
-        (("--save", "x.pt"), "writes safetensors"),
+        (("--save", "x.pt"), "writes a `.safetensors` file"),
         (("--save", "x.safetensors", "--eps", 0.1, "--eps", 0.2), "one `--eps`"),
         (("other", "--save", "x.safetensors"), "`--save` is for one RUN"),
         (("other", "-o", "x.json"), "`--out` is for one RUN"),
-        (("--plot", "x.doc"), "unknown file type `.doc`"),
+        (("--plot", "x.doc"), "not `x.doc`"),
         (("--class", "x"), "unknown class `x`"),
-        (("--attack", "autoattack-plus", "--target", 3), "`fab` aims at no class"),
+        (("--attack", "autoattack-plus", "--target", 3), "`fab` cannot aim at a class"),
         (("--attack", "pgd", "--attack", "fgsm", "--objective", "kl"), "gradient of `kl` is zero"),
     ],
 )
@@ -162,14 +161,19 @@ def test_what_does_not_fit_is_refused(
 
 def test_two_classes_have_no_ratio() -> None:
     """DLR needs three classes, and its targeted form four: said, not computed wrongly."""
-    plan = Plan(Threat("linf", 0.1))
+    plan = AttackOptions(Threat("linf", 0.1))
+
+    def check(names: list[str], classes: int, targeted: bool = False) -> None:
+        for attack in resolve_attacks(names, plan):
+            attack.check(classes, targeted)
+
     for name, classes in (("apgd-dlr", 2), ("autoattack", 3)):
-        with pytest.raises(Exception, match=f"needs {classes + 1} classes"):
-            refusals.refuse_unfit(resolve_attacks([name], plan), classes, False)
-    refusals.refuse_unfit(resolve_attacks(["apgd-ce", "fab-t", "square"], plan), 2, False)
-    refusals.refuse_unfit(resolve_attacks(["apgd-dlr"], plan), 3, False)
+        with pytest.raises(UsageProblem, match=f"needs {classes + 1} classes"):
+            check([name], classes)
+    check(["apgd-ce", "fab-t", "square"], 2)
+    check(["apgd-dlr"], 3)
     with pytest.raises(UsageProblem, match="`apgd-dlr` needs 4 classes; there are 3"):
-        refusals.refuse_unfit(resolve_attacks(["apgd-dlr"], plan), 3, True)
+        check(["apgd-dlr"], 3, targeted=True)
 
 
 def test_attack(home: Path) -> None:
@@ -187,7 +191,9 @@ def test_attack(home: Path) -> None:
     record = json.loads((home / LATEST / "attack.json").read_text())
     samples = record.pop("samples")
     assert [len(each) for each in samples.values()] == [30, 30, 30]
-    assert record | {"record": str(home / LATEST / "attack.json")} == found
+    run = home / LATEST
+    about = {"schema": 1, "command": "attack", "path": str(run / "model.safetensors")}
+    assert record | about | {"outputs": {"record": str(run / "attack.json")}} == found
 
 
 def test_attack_table(home: Path) -> None:
@@ -222,7 +228,7 @@ def test_fail_under(home: Path) -> None:
     passed = here("attack", "-n", 10, "--steps", 1, "--fail-under", 0)
     assert passed.exit_code == 0
     failed = here("attack", "-n", 10, "--steps", 20, "--eps", 1, "--fail-under", 0.9, "--json")
-    assert failed.exit_code == 1
+    assert failed.exit_code == 4
     assert "Error: robust accuracy 0.0" in failed.stderr
     assert json.loads(failed.stdout)["robust"] < 0.9
 

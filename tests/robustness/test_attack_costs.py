@@ -11,8 +11,8 @@ from helpers.networks import classifier
 
 from jeatcli.core.threat import Threat
 from jeatcli.robustness.attacks.attack import make_attack, resolve_attacks
-from jeatcli.robustness.attacks.batch import Batch, Plan
-from jeatcli.robustness.attacks.surrogate import Search
+from jeatcli.robustness.attacks.batch import AttackOptions, Batch
+from jeatcli.robustness.attacks.surrogate import Surrogate
 
 
 def told(name: str) -> tuple[int, int]:
@@ -34,7 +34,7 @@ def test_an_image_costs_the_passes_that_are_told(name: str) -> None:
     """Of an image that nothing breaks; no pass is done twice."""
     model = linear(classes=10)
     images = batch(model, 3)
-    search, plan = Search(model), Plan(Threat("linf", 1e-7))
+    search, plan = Surrogate(model), AttackOptions(Threat("linf", 1e-7))
     make_attack(name, plan)(search, images, plan)
     assert (search.forward / 3, search.backward / 3) == told(name)
 
@@ -45,8 +45,8 @@ def test_a_network_that_is_not_the_plain_one_costs_its_confirmation(name: str, r
     net = classifier("cifar-resnet-8", "batch", (1, 8, 8), "relu").eval()
     x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     images = Batch(x, net(x).argmax(1), None, torch.arange(3))
-    search, plan = Search(net), Plan(Threat("linf", 1e-7))
-    assert not search.exact
+    search, plan = Surrogate(net), AttackOptions(Threat("linf", 1e-7))
+    assert not search.is_exact
     make_attack(name, plan)(search, images, plan)
     forward, backward = told(name)
     assert (search.forward / 3, search.backward / 3) == (forward + rows, backward)
@@ -55,7 +55,7 @@ def test_a_network_that_is_not_the_plain_one_costs_its_confirmation(name: str, r
 @pytest.mark.parametrize("name", ["autoattack", "autoattack-plus", "fast", "quick"])
 def test_an_ensemble_costs_what_its_parts_do(name: str) -> None:
     forward = backward = 0
-    for part in resolve_attacks([name], Plan(LINF)):
+    for part in resolve_attacks([name], AttackOptions(LINF)):
         one, restarts = told(part.name), part.options["restarts"]
         # FAB looks at the images themselves once.
         forward += restarts * one[0] - (restarts - 1) * (part.name == "fab")

@@ -19,11 +19,11 @@ from helpers.runs import load_run, save_run
 from safetensors.torch import load_file
 
 from jeatcli.checkpoints.runs import MODEL_FILE
-from jeatcli.robustness import evaluate, evaluator, journal
+from jeatcli.robustness import evaluate, evaluator, state
 from jeatcli.robustness.attacks.attack import Attack
 from jeatcli.robustness.attacks.batch import Batch
-from jeatcli.robustness.journal import Journal
 from jeatcli.robustness.result import Robustness
+from jeatcli.robustness.state import BatchOutcome, StateFiles
 
 # By norm: between them every attack that has a schedule; some seconds of work, so that ten lives of
 # a tenth of a second do not come to its end on a machine that has other things to do.
@@ -71,7 +71,7 @@ def test_killed_at_random_and_gone_on_to_the_same_end(norm: str, tmp_path: Path)
         command, capture_output=True, text=True, timeout=120, env=environment(JEAT_DEVICE="cpu")
     )
     assert last.returncode == 0, last.stderr
-    assert "going on where the attack was interrupted" in last.stderr + said
+    assert "resuming the attack where it was interrupted" in last.stderr + said
     assert record(copy) | {"run": "whole"} == whole
     assert not list(copy.glob("attack-*"))
     images, again = (load_file(tmp_path / f"{name}.safetensors") for name in "wk")
@@ -97,16 +97,16 @@ def stop_after(
     monkeypatch: pytest.MonkeyPatch, batches: int, by: type[BaseException] = Stopped
 ) -> None:
     """Let the attack end in an exception after so many batches."""
-    run, count = evaluator.Trial._batch, 0
+    run, count = evaluator.Evaluator._attack_part, 0
 
-    def counted(self: evaluator.Trial, *arguments: Any) -> None:
+    def counted(self: evaluator.Evaluator, *arguments: Any) -> BatchOutcome:
         nonlocal count
         if count == batches:
             raise by
         count += 1
-        run(self, *arguments)
+        return run(self, *arguments)
 
-    monkeypatch.setattr(evaluator.Trial, "_batch", counted)
+    monkeypatch.setattr(evaluator.Evaluator, "_attack_part", counted)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.6, 0.8])
@@ -124,7 +124,7 @@ def test_stopped_after_any_batch(
         stop_after(patch, batches)
         with pytest.raises(Stopped):
             evaluate.attack(model, **settings)
-    assert len(list(tmp_path.glob("attack-*/progress.json"))) == (batches > 0)
+    assert len(list(tmp_path.glob("attack-*/progress.json"))) == 1
     runs: list[int] = []
     monkeypatch.setattr(Attack, "__call__", watched(Attack.__call__, runs))
     resumed = evaluate.attack(model, **settings)
@@ -179,11 +179,11 @@ def test_progress_of_another_model_or_setting_is_not_taken_up(
         keys.add(evaluate.attack(subject, **chosen).key)
     assert len(keys) == 12
     # A file of another kind in the place of the progress is none.
-    place = Journal(tmp_path, "0" * 16)
-    place.folder.mkdir()
-    for text in ("", "[]", '{"key": "something else"}'):
-        (place.folder / journal.PROGRESS).write_text(text)
-        assert place.read() is None
+    files = StateFiles(tmp_path, "0" * 16)
+    files.folder.mkdir()
+    for text in ("[]", '{"key": "something else"}'):
+        (files.folder / state.STATE).write_text(text)
+        assert files.read(20, 1) is None
 
 
 def test_progress_that_cannot_be_written_is_only_warned_of(tmp_path: Path) -> None:
@@ -204,10 +204,10 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
         stop_after(patch, 1, KeyboardInterrupt)
         said = here(*command)
     assert said.exit_code == 130
-    assert "its progress saved" in said.stderr
+    assert "what it had finished is saved" in " ".join(said.stderr.split())
     assert len(list(run.glob("attack-*/progress.json"))) == 1
     again = here(*command)
-    assert "going on where the attack was interrupted" in again.stderr
+    assert "resuming the attack where it was interrupted" in again.stderr
     assert not list(run.glob("attack-*/"))
 
 
@@ -228,7 +228,7 @@ def test_a_run_of_others_that_is_only_read_goes_on_as_well(
         assert here(*command, "-o", mine).exit_code == 130
     again = here(*command, "-o", mine)
     assert again.exit_code == 0
-    assert "going on where the attack was interrupted" in again.stderr
+    assert "resuming the attack where it was interrupted" in again.stderr
     assert "cannot" not in again.stderr
     assert json.loads(mine.read_text())["n"] == 50
     assert not list(run.glob("attack*"))
@@ -250,7 +250,7 @@ def test_an_attack_goes_on_in_smaller_batches(
     runs: list[int] = []
     monkeypatch.setattr(Attack, "__call__", watched(Attack.__call__, runs))
     # What is correct at the edge between two classes may depend on the size: it is not asked anew.
-    monkeypatch.delattr(evaluator.Trial, "_correct")
+    monkeypatch.delattr(evaluator.Evaluator, "_correct")
     resumed = evaluate.attack(model, **settings, batch_size=smaller)
     assert max(runs) == (smaller or 8)
     assert resumed.samples == whole.samples

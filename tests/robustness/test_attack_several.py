@@ -39,7 +39,8 @@ def test_a_curve(run: Path, tmp_path: Path) -> None:
     assert shares == sorted(shares, reverse=True)
     record = json.loads((run / "attack-curve.json").read_text())
     assert [each["robust"] for each in record["results"]] == shares
-    assert found["records"] == [str(run / "attack-curve.json")]
+    assert found["results"][0]["outputs"] == {"record": str(run / "attack-curve.json")}
+    assert found["outputs"] == {"plot": str(picture)}
     with Image.open(picture) as image:
         assert min(image.size) > 300
         assert json.loads(image.info["jeat"])[2]["robust"] == shares[2]
@@ -123,10 +124,12 @@ def test_another_file_of_a_run_has_a_name_and_a_record_of_its_own(
     bests = [run / "best.safetensors", other / "best.safetensors"]
     found = attack(*bests, *QUICK, *radii, "--plot", picture)
     assert [each["run"] for each in found["results"]] == 2 * ["model/best"] + 2 * ["other/best"]
-    assert found["records"] == [str(each / "attack-best-curve.json") for each in (run, other)]
+    records = [each / "attack-best-curve.json" for each in (run, run, other, other)]
+    outputs = [{"record": str(record)} for record in records]
+    assert [each["outputs"] for each in found["results"]] == outputs
     assert all(f">{name}/best</text>" in picture.read_text() for name in ("model", "other"))
     alone = attack(bests[0], *QUICK, "--eps", 0.1)
-    assert alone["record"] == str(run / "attack-best.json")
+    assert alone["outputs"] == {"record": str(run / "attack-best.json")}
     assert not (run / "attack.json").exists()
     assert not list(run.glob("attack-*/"))
 
@@ -136,13 +139,13 @@ def test_a_comparison_tells_what_differs(run: Path) -> None:
     both = ("attack", "model", "other", *QUICK, "--exact")
     shown = done(*both, "--eps", 0.1, "--eps", 0.9).splitlines()
     assert shown[5:] == [
-        "model, linf 0.1: fgsm, n = 60",
-        "model, linf 0.9: fgsm, n = 60, doubtful: eps-of-another-scale",
-        "other, linf 0.1: fgsm, n = 60",
-        "other, linf 0.9: fgsm, n = 60, doubtful: eps-of-another-scale",
+        "model, linf 0.1: fgsm, n = 60, flags: low-clean-accuracy",
+        "model, linf 0.9: fgsm, n = 60, flags: low-clean-accuracy, eps-of-another-scale",
+        "other, linf 0.1: fgsm, n = 60, flags: low-clean-accuracy",
+        "other, linf 0.9: fgsm, n = 60, flags: low-clean-accuracy, eps-of-another-scale",
     ]
     same = done(*both, "--eps", 0.1).splitlines()
-    assert same[3:] == ["fgsm, n = 60"]
+    assert same[3:] == ["fgsm, n = 60, flags: low-clean-accuracy"]
 
 
 def test_examples_of_another_model(home: Path) -> None:

@@ -12,11 +12,11 @@ from torch import Tensor
 from jeatcli.core import pgd
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.threat import Threat
-from jeatcli.robustness.attacks import fab, fab_t, squares
-from jeatcli.robustness.attacks.batch import Batch, Plan
-from jeatcli.robustness.attacks.fab_walk import Walk
-from jeatcli.robustness.attacks.restarts import Found
-from jeatcli.robustness.attacks.surrogate import Search
+from jeatcli.robustness.attacks import fab, square
+from jeatcli.robustness.attacks.batch import AttackOptions, Batch
+from jeatcli.robustness.attacks.fab import Walk
+from jeatcli.robustness.attacks.restarts import Broken
+from jeatcli.robustness.attacks.surrogate import Surrogate
 
 
 def test_fab_keeps_the_nearest_boundary_alone() -> None:
@@ -24,7 +24,7 @@ def test_fab_keeps_the_nearest_boundary_alone() -> None:
     model = linear(classes=7)
     images = batch(model, 20)
     for norm in ("linf", "l2"):
-        value, normal = fab.nearest(Search(model), images, images.x, norm)
+        value, normal = fab.nearest_boundary(Surrogate(model), images, images.x, norm)
         weight, logits = model.net.weight, model(images.x)
         assert isinstance(weight, Tensor)
         normals = weight[None] - weight[images.y][:, None]
@@ -53,7 +53,7 @@ def test_a_step_of_square_in_l2_is_the_published_one() -> None:
     offset *= 0.4 / offset.norm()
     # Corners at the whole part of 6 u; turned, since 0.7 > 0.5; signs minus and plus.
     uniform = torch.tensor([[0.3, 0.6, 0.8, 0.1, 0.7, 0.2, 0.9]])
-    shapes = squares.L2Squares(0.5, 2)
+    shapes = square.L2Squares(0.5, 2)
     got = shapes.propose(x, x + offset, 300, shapes.prepare(x, 300, uniform[:, None])[:, 0])
     to, origin = (slice(1, 4), slice(3, 6)), (slice(4, 7), slice(0, 3))
     pair = torch.cat([bump(1, 3), -bump(2, 3)])
@@ -87,7 +87,7 @@ def test_a_step_of_fab_is_the_published_one(norm: str) -> None:
         return -gap * normal / normal.square().sum((1, 2, 3), keepdim=True)
 
     ball = pgd.ball(Threat(norm, 1e-9))
-    walk = Walk(Search(model), fab_t.boundary, Plan(Threat(norm, 1e-9)), 2)
+    walk = Walk(Surrogate(model), fab.class_boundary, AttackOptions(Threat(norm, 1e-9)), 2)
     aside = projection(x)
     # Some nearer to the boundary than a tenth of the way from the image.
     moved = x + torch.linspace(0.5, 1.1, 30)[:, None, None, None] * aside + 1e-3 * (x.flip(0) - 0.5)
@@ -99,10 +99,10 @@ def test_a_step_of_fab_is_the_published_one(norm: str) -> None:
     torch.testing.assert_close(walk._step(images, moved, ball), expected)
     seen: list[Tensor] = []
 
-    def watched(search: Search, batch: Batch, moved: Tensor) -> tuple[Tensor, Tensor]:
+    def watched(search: Surrogate, batch: Batch, moved: Tensor) -> tuple[Tensor, Tensor]:
         seen.append(moved)
-        return fab_t.boundary(search, batch, moved)
+        return fab.class_boundary(search, batch, moved)
 
-    replace(walk, boundary=watched).run(images, torch.arange(30), x, Found(images))
+    replace(walk, boundary=watched).run(images, torch.arange(30), x, Broken(images))
     # Beyond the boundary by a twentieth, then back by a tenth of the way.
     torch.testing.assert_close(seen[1], x + 0.9 * 1.05 * projection(x))

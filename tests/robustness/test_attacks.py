@@ -13,14 +13,13 @@ from jeatcli.core import pgd
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.rng import BatchRng
 from jeatcli.core.threat import Threat
-from jeatcli.robustness.attacks import apgd_ce, fab_t, squares
+from jeatcli.robustness.attacks import apgd, square
 from jeatcli.robustness.attacks.apgd import Ascent, Rows
 from jeatcli.robustness.attacks.attack import make_attack
-from jeatcli.robustness.attacks.batch import Batch, Plan
-from jeatcli.robustness.attacks.projection import displacement
-from jeatcli.robustness.attacks.restarts import Found
-from jeatcli.robustness.attacks.surrogate import Search
-from jeatcli.robustness.attacks.targets import likeliest
+from jeatcli.robustness.attacks.batch import AttackOptions, Batch
+from jeatcli.robustness.attacks.fab import displacement, fab_t
+from jeatcli.robustness.attacks.restarts import Broken
+from jeatcli.robustness.attacks.surrogate import Surrogate
 
 
 @pytest.mark.parametrize("threat", [LINF, L2], ids=str)
@@ -29,7 +28,7 @@ def test_verdicts_on_a_linear_model_are_those_of_the_closed_form(name: str, thre
     model = linear()
     images = batch(model)
     radius = Threat(threat.norm, distances(model, images, threat.norm).median().item())
-    plan = Plan(radius, queries=1000 if name == "square" else None)
+    plan = AttackOptions(radius, queries=1000 if name == "square" else None)
     moved = make_attack(name, plan)(model, images, plan)
     broken = images.broken(model(moved))
     near = distances(model, images, threat.norm)
@@ -45,7 +44,7 @@ def test_verdicts_on_a_linear_model_are_those_of_the_closed_form(name: str, thre
 def test_an_image_fares_the_same_alone_and_in_company(name: str) -> None:
     model = linear()
     images = batch(model, 12)
-    plan = Plan(LINF, queries=100 if name == "square" else None)
+    plan = AttackOptions(LINF, queries=100 if name == "square" else None)
     together = make_attack(name, plan)(model, images, plan)
     for place in range(12):
         alone = make_attack(name, plan)(model, images.take(torch.tensor([place])), plan)
@@ -115,8 +114,8 @@ def test_apgd_halves_its_steps_at_the_published_points() -> None:
     steps: list[int] = []
     model = linear()
     images = batch(model, 3)
-    ascent = Watched(Search(model), lambda logits, rows: 0 * logits.sum(1), pgd.Linf(0.01), 100)
-    ascent.run(images, torch.arange(3), images.x, Found(images))
+    ascent = Watched(Surrogate(model), lambda logits, rows: 0 * logits.sum(1), pgd.Linf(0.01), 100)
+    ascent.run(images, torch.arange(3), images.x, Broken(images))
     assert np.cumsum(steps).tolist() == [22, 41, 57, 70, 80, 87, 93, 99]
     assert sizes == pytest.approx([0.02 / 2**k for k in range(1, 9)])
 
@@ -124,7 +123,7 @@ def test_apgd_halves_its_steps_at_the_published_points() -> None:
 def test_apgd_goes_back_to_the_best_point_when_it_halves() -> None:
     model = linear()
     images = batch(model, 4)
-    ascent = Ascent(Search(model), apgd_ce.loss, pgd.Linf(0.01), 100)
+    ascent = Ascent(Surrogate(model), apgd.cross_entropy, pgd.Linf(0.01), 100)
     best = torch.rand(4, *SHAPE)
     four = torch.zeros(4)
     rows = Rows(
@@ -158,24 +157,24 @@ def test_fab_ends_at_the_nearest_point_of_the_boundary() -> None:
     for factor, expected in ((1.01, True), (0.99, False)):
         # Farther away the pixels' range shapes the boundary too.
         for k in (near < 0.4).nonzero().flatten().tolist():
-            plan = Plan(Threat("l2", factor * near[k].item()))
+            plan = AttackOptions(Threat("l2", factor * near[k].item()))
             one = images.take(torch.tensor([k]))
-            moved = fab_t.perturb(Search(model), one, plan, steps=20)
+            moved = fab_t(Surrogate(model), one, plan, steps=20, restarts=1)
             assert bool(one.broken(model(moved))) is expected
 
 
 def test_sides_of_the_squares_follow_the_schedule() -> None:
     queries = (0, 10, 11, 50, 51, 201, 501, 1001, 2001, 4001, 4999)
-    sides = [squares.side(query, 32, 32) for query in queries]
+    sides = [square.side(query, 32, 32) for query in queries]
     assert sides == [29, 29, 20, 20, 14, 10, 7, 5, 4, 3, 3]
-    assert squares.side(0, 8, 8, least=3) == 7
-    assert squares.side(4999, 8, 8, least=3) == 3
+    assert square.side(0, 8, 8, least=3) == 7
+    assert square.side(4999, 8, 8, least=3) == 3
 
 
 @pytest.mark.parametrize("ball", [pgd.Linf(0.2), pgd.L2(0.8)], ids=["linf", "l2"])
 def test_proposals_stay_in_the_ball_and_change_a_square(ball: pgd.Ball) -> None:
     x = torch.rand(16, 3, 12, 12, generator=torch.Generator().manual_seed(3))
-    shapes = squares.squares(ball, 3)
+    shapes = square.proposals(ball, 3)
     rng = BatchRng(0)
     best = shapes.start(x, rng)
     for query in (0, 30, 600, 4500):
@@ -185,15 +184,15 @@ def test_proposals_stay_in_the_ball_and_change_a_square(ball: pgd.Ball) -> None:
         assert ((moved >= 0) & (moved <= 1)).all()
         assert not torch.equal(moved, best)
     if isinstance(ball, pgd.Linf):
-        side = squares.side(4500, 12, 12)
+        side = square.side(4500, 12, 12)
         assert ((moved != best).any(1).flatten(1).sum(1) <= side * side).all()
 
 
 def test_bumps_have_the_published_shape() -> None:
     """A bump of 3 x 3 is 1 + 1/4 in the middle and 1/4 around it, scaled to norm 1."""
-    bump = squares._bump(3, 3)
+    bump = square._bump(3, 3)
     torch.testing.assert_close(bump / bump[0, 0], torch.tensor([[1.0] * 3, [1, 5, 1], [1] * 3]))
-    pair = squares._bumps(6, torch.tensor([0.0, 1.0]))
+    pair = square._bumps(6, torch.tensor([0.0, 1.0]))
     assert torch.equal(pair[0, 0], pair[1, 0].T)
     torch.testing.assert_close(pair.square().sum((1, 2, 3)), torch.ones(2))
     assert (pair[0, 0, :3] > 0).all()
@@ -206,7 +205,7 @@ def test_a_target_is_reached_or_the_image_counts_as_robust() -> None:
     target = (images.y + 1) % 5
     aimed = Batch(images.x, images.y, target, images.index)
     for name in ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square"):
-        plan = Plan(Threat("linf", 0.3), queries=200 if name == "square" else None)
+        plan = AttackOptions(Threat("linf", 0.3), queries=200 if name == "square" else None)
         moved = make_attack(name, plan)(model, aimed, plan)
         least = 0.15 if name == "square" else 0.3
         assert (model(moved).argmax(1) == target).float().mean() > least, name
@@ -215,7 +214,7 @@ def test_a_target_is_reached_or_the_image_counts_as_robust() -> None:
 def test_a_search_in_bf16_is_confirmed_in_fp32() -> None:
     """At the boundary bf16 errs: what it takes for broken must be broken in float32."""
     model = linear(gain=30.0)
-    coarse = Search(model, torch.bfloat16)
+    coarse = Surrogate(model, torch.bfloat16)
     many = batch(model, 3000)
     logits = coarse(many.x)
     assert logits.dtype is torch.float32
@@ -224,7 +223,7 @@ def test_a_search_in_bf16_is_confirmed_in_fp32() -> None:
     assert not coarse.broken(many, many.x, logits).any()
     images = many.take(torch.arange(60))
     near = distances(model, images, "linf")
-    plan = Plan(Threat("linf", near.median().item()))
+    plan = AttackOptions(Threat("linf", near.median().item()))
     for name in ("apgd-ce", "apgd-t", "fab-t"):
         moved = make_attack(name)(coarse, images, plan)
         broken = images.broken(model(moved))
@@ -243,8 +242,9 @@ def test_random_classifiers_are_attacked_by_the_mean_of_their_gradients() -> Non
     model = Classifier(Noisy(), (0.0,), (1.0,))
     x = batch(linear(), 8).x
     images = Batch(x, linear()(x).argmax(1), None, torch.arange(8))
-    search = Search(model)
-    apgd_ce.perturb(search, images, Plan(Threat("linf", 0.001)), steps=4, draws=20)
+    search = Surrogate(model)
+    radius = AttackOptions(Threat("linf", 0.001))
+    apgd.apgd_ce(search, images, radius, steps=4, restarts=1, draws=20)
     # A start and three steps with 20 gradients each; the last step needs none.
     assert len(passes) == 4 * 20 + 1
     assert search.forward == sum(passes)
@@ -254,8 +254,10 @@ def test_what_a_coarse_square_raised_is_judged_in_fp32() -> None:
     """At the edge bf16 hides what is broken: the best points are looked at in float32."""
     model = linear(gain=30.0)
     images = batch(model, 3000)
-    plan = Plan(Threat("linf", distances(model, images, "linf").quantile(0.1).item()), queries=40)
-    coarse = Search(model, torch.bfloat16)
+    plan = AttackOptions(
+        Threat("linf", distances(model, images, "linf").quantile(0.1).item()), queries=40
+    )
+    coarse = Surrogate(model, torch.bfloat16)
     moved = make_attack("square", plan)(coarse, images, plan)
     broken = images.broken(model(moved))
     assert (broken & ~images.broken(coarse(moved))).any()
@@ -265,4 +267,4 @@ def test_targets_are_ranked_by_the_plain_network() -> None:
     model = linear(classes=40)
     images = batch(model, 500)
     ranked = model(images.x).scatter(1, images.y[:, None], -torch.inf).topk(9).indices
-    assert torch.equal(likeliest(Search(model, torch.bfloat16), images), ranked)
+    assert torch.equal(Surrogate(model, torch.bfloat16).likeliest(images), ranked)

@@ -22,8 +22,8 @@ from jeatcli.data.images import Images, load_images, to_unit_range
 from jeatcli.errors import JeatError
 from jeatcli.robustness import checks, evaluate, evaluator
 from jeatcli.robustness.attacks.attack import resolve_attacks
-from jeatcli.robustness.attacks.batch import Plan
-from jeatcli.robustness.checks import Symptom
+from jeatcli.robustness.attacks.batch import AttackOptions
+from jeatcli.robustness.checks import Flag
 
 DOCS = Path(__file__).parents[2] / "docs" / "attacks.md"
 LINF = Threat("linf", 0.15)
@@ -75,12 +75,12 @@ def names(
         to_unit_range(few.x)[kept],
         few.y[kept],
         threat,
-        resolve_attacks([chosen], Plan(threat)),
+        resolve_attacks([chosen], AttackOptions(threat)),
     )
     return [each.name for each in found]
 
 
-def test_an_honest_classifier_has_no_symptoms() -> None:
+def test_an_honest_classifier_has_no_flags() -> None:
     assert names(classifier(Prototypes())) == []
     assert names(classifier(Prototypes()), Threat("l2", 0.6)) == []
     assert names(classifier(Prototypes()), Threat("linf", 0.0)) == []
@@ -96,7 +96,14 @@ def test_probabilities() -> None:
 
 
 def test_few_classes() -> None:
-    assert names(classifier(Prototypes(classes=3)), classes=3) == ["fewer-than-4-classes"]
+    """Warned of where the DLR loss is used."""
+    three = classifier(Prototypes(classes=3))
+    assert names(three, chosen="apgd-dlr", classes=3) == ["fewer-than-4-classes"]
+    for harmless in ("pgd", "apgd-ce", "fab-t", "square"):
+        assert names(three, chosen=harmless, classes=3) == []
+    dlr = AttackOptions(LINF, objective="dlr")
+    assert checks._few_classes(3, resolve_attacks(["pgd"], dlr)) is not None
+    assert checks._few_classes(4, resolve_attacks(["pgd"], dlr)) is None
 
 
 @pytest.mark.parametrize(
@@ -126,7 +133,7 @@ def test_a_flat_softmax_is_flagged_and_broken_all_the_same() -> None:
     radius = Threat("linf", 0.08)
 
     def robust(model: Classifier, name: str, **options: Any) -> float:
-        found = evaluator.judge(model, few, [name], Plan(radius, **options))
+        found = evaluator.worst_case(model, few, [name], AttackOptions(radius, **options))
         share: float = found["robust"]
         return share
 
@@ -171,18 +178,18 @@ def test_square_that_beats_the_gradients() -> None:
     assert checks.after(parts) == []
 
 
-def test_every_symptom_has_its_section() -> None:
+def test_every_flag_has_its_section() -> None:
     sections = [line[4:].lower() for line in DOCS.read_text().splitlines() if line[:4] == "### "]
     anchors = {text.replace("`", "").replace(" ", "-") for text in sections}
     source = Path(checks.__file__).read_text()
     known = {
         line.strip().strip('",')
         for before, line in zip(source.splitlines(), source.splitlines()[1:], strict=False)
-        if before.strip().endswith("Symptom(")
+        if before.strip().endswith("Flag(")
     }
-    assert len(known) == 8
+    assert len(known) == 10
     assert known <= anchors
-    assert str(Symptom("a-name", "text")).endswith("(docs/attacks.md#a-name)")
+    assert str(Flag("a-name", "text")).endswith("(docs/attacks.md#a-name)")
 
 
 def test_the_result_says_what_was_seen(home: Path) -> None:
@@ -221,6 +228,14 @@ class Torn(Prototypes):
         return flat + nothing[:, None]
 
 
+class Undefined(Prototypes):
+    """NaN where the first four columns are dark."""
+
+    def features(self, x: Tensor) -> Tensor:
+        bright = x[:, :, :, :4].mean((1, 2, 3)) - 0.22
+        return x.flatten(1) + 0 * bright.sqrt()[:, None]
+
+
 class Edged(Prototypes):
     """The same function, but its gradient is NaN where the first pixel is black."""
 
@@ -246,8 +261,14 @@ def test_a_start_that_ends_in_nan_leaves_the_others(name: str) -> None:
 def test_logits_of_nan_are_refused() -> None:
     model = load_run("model")
     next(model.classifier.parameters()).fill_(torch.nan)
-    with pytest.raises(JeatError, match="the logits are NaN for 20 of 20 images"):
+    with pytest.raises(JeatError, match="`model` gives logits that are NaN or infinite"):
         evaluate.attack(model, num=20, batch_size=20)
+
+
+def test_logits_of_nan_on_some_images_are_refused() -> None:
+    """A network that is sound on a probe may not be on the test images."""
+    with pytest.raises(JeatError, match="the logits are NaN or infinite for 2 of 20 images"):
+        evaluate.attack(stranger(Undefined()), num=20, batch_size=20)
 
 
 WITH_GRADIENTS = ["fgsm", "pgd", "cw", "apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t"]

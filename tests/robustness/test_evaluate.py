@@ -11,15 +11,15 @@ from helpers.training import run
 from jeatcli.checkpoints import model as agenda
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.model import Model
-from jeatcli.core import objectives, pgd
-from jeatcli.core.threat import Threat
+from jeatcli.core import pgd
+from jeatcli.core.threat import OBJECTIVES, Threat
 from jeatcli.data.images import Images, load_images
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.robustness import evaluate
 from jeatcli.robustness.attacks import ATTACKS
-from jeatcli.robustness.attacks import projected as pgd_attack
+from jeatcli.robustness.attacks import pgd as pgd_attack
 from jeatcli.robustness.attacks.attack import make_attack
-from jeatcli.robustness.attacks.batch import Batch, Plan
+from jeatcli.robustness.attacks.batch import AttackOptions, Batch
 
 SINGLE = list(ATTACKS)
 
@@ -44,7 +44,7 @@ def test_clean_and_robust_accuracy_are_those_counted_by_hand(model: Model, image
     result = evaluate.attack(model, num=100, steps=5, seed=3, exact=True)
     correct = model.classifier(images.x / 255).argmax(1) == images.y
     assert result.clean == correct.sum().item() / 100 == sum(result.samples["correct"]) / 100
-    plan = Plan(Threat("linf", 0.15), steps=5, seed=3)
+    plan = AttackOptions(Threat("linf", 0.15), steps=5, seed=3)
     moved = make_attack("pgd", plan)(model.classifier, everything(images), plan)
     holds = model.classifier(moved).argmax(1) == images.y
     assert result.robust == pytest.approx((correct & holds).float().mean().item())
@@ -58,7 +58,7 @@ def test_clean_and_robust_accuracy_are_those_counted_by_hand(model: Model, image
 @pytest.mark.parametrize("name", SINGLE)
 def test_contract(name: str, norm: str, model: Model, images: Images) -> None:
     threat = Threat(norm, {"linf": 0.15, "l2": 0.6}[norm])
-    plan = Plan(threat, steps=10, restarts=2, queries=30)
+    plan = AttackOptions(threat, steps=10, restarts=2, queries=30)
     batch = everything(images)
     moved = make_attack(name, plan)(model.classifier, batch, plan)
     assert moved.shape == batch.x.shape
@@ -95,7 +95,7 @@ def test_the_result_does_not_depend_on_the_batches(model: Model) -> None:
 
 def test_the_seed_decides_the_starts(model: Model) -> None:
     batch = everything(load_images("digits", "test").first(20))
-    plans = [Plan(Threat("linf", 0.15), steps=1, seed=seed) for seed in (0, 0, 1)]
+    plans = [AttackOptions(Threat("linf", 0.15), steps=1, seed=seed) for seed in (0, 0, 1)]
     first, again, other = (
         make_attack("pgd", plan)(model.classifier, batch, plan) for plan in plans
     )
@@ -116,7 +116,7 @@ def test_a_target_leaves_its_own_images_out(model: Model) -> None:
     assert result.robust >= evaluate.attack(model, num=100).robust
 
 
-@pytest.mark.parametrize("objective", objectives.OBJECTIVES)
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective(objective: str, model: Model) -> None:
     """Each breaks images, but E(x), which knows no label, need not."""
     result = evaluate.attack(model, num=40, steps=3, objective=objective)
@@ -130,7 +130,7 @@ def test_a_norm_without_a_radius_takes_the_customary_one(model: Model) -> None:
 def test_an_attack_that_leaves_its_ball_is_caught(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pgd_attack, "ascend_from_starts", lambda s, b, *rest: b.x + 0.4)
+    monkeypatch.setattr(pgd_attack, "pgd", lambda surrogate, batch, *_, **__: batch.x + 0.4)
     with pytest.raises(JeatError, match="left its ball"):
         evaluate.attack(model, num=10)
 
@@ -143,12 +143,12 @@ def test_an_attack_that_leaves_its_ball_is_caught(
         ({"eps": 8}, "eps 8 under linf", "8/255"),
         ({"norm": "l1"}, "unknown norm `l1`", "l2"),
         ({"num": 10**6}, "there are 397 test images", "`-n`"),
-        ({"num": 0}, "there are 397 test images", "`-n`"),
+        ({"num": 0}, "`num` must be at least 1, not 0", ""),
         ({"num": 50, "only": 3}, "there are 40 test images of class `3`, not 50", "`-n`"),
         ({"only": 3, "target": 3}, "all the images are of the target class", "name two classes"),
         ({"only": "²"}, "unknown class `²`", "known"),
         ({"target": "dog"}, "unknown class `dog`", "known: 0, 1"),
-        ({"steps": 0}, "steps must be at least 1", ""),
+        ({"steps": 0}, "`steps` must be at least 1", ""),
     ],
 )
 def test_bad_settings(model: Model, given: dict[str, Any], message: str, hint: str) -> None:

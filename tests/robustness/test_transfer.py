@@ -13,8 +13,8 @@ from jeatcli.core import objectives, pgd
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.threat import Threat
 from jeatcli.robustness.attacks.attack import make_attack
-from jeatcli.robustness.attacks.batch import Batch, Plan
-from jeatcli.robustness.attacks.surrogate import Search
+from jeatcli.robustness.attacks.batch import AttackOptions, Batch
+from jeatcli.robustness.attacks.surrogate import Surrogate
 
 
 def test_restarts_on_another_network_go_on_until_the_judged_one_is_broken() -> None:
@@ -22,7 +22,7 @@ def test_restarts_on_another_network_go_on_until_the_judged_one_is_broken() -> N
     source, judge = linear(), Classifier(Linear(gain=-1.0), (0.0,), (1.0,))
     images = batch(source, 60)
     images = Batch(images.x, judge(images.x).argmax(1), None, images.index)
-    plan = Plan(Threat("linf", 0.25), steps=1, step_size=0.02, restarts=6)
+    plan = AttackOptions(Threat("linf", 0.25), steps=1, step_size=0.02, restarts=6)
     value = objectives.objective("ce", source, images.x, images.y)
     ball = pgd.ball(plan.threat)
     any_breaks, each = torch.zeros(60, dtype=torch.bool), []
@@ -31,7 +31,7 @@ def test_restarts_on_another_network_go_on_until_the_judged_one_is_broken() -> N
         moved = pgd.ascend(value, images.x, ball, steps=1, step_size=0.02, start=start)
         each.append(images.broken(judge(moved)))
         any_breaks |= each[-1]
-    moved = make_attack("pgd", plan)(Search(source, judge=judge), images, plan)
+    moved = make_attack("pgd", plan)(Surrogate(source, victim=judge), images, plan)
     assert torch.equal(images.broken(judge(moved)), any_breaks)
     assert any_breaks.sum() > max(broken.sum() for broken in each)
 
@@ -53,16 +53,16 @@ def test_what_breaks_the_judge_alone_is_found_on_another_network(name: str) -> N
     right = judge(images.x).argmax(1) == images.y
     images = images.take((right & (near > near.median())).nonzero().squeeze(1))
     # The source holds everywhere.
-    plan = Plan(Threat("linf", 0.99 * near.median().item()))
-    moved = make_attack(name)(Search(source, judge=judge), images, plan)
+    plan = AttackOptions(Threat("linf", 0.99 * near.median().item()))
+    moved = make_attack(name)(Surrogate(source, victim=judge), images, plan)
     assert not images.broken(source(moved)).any()
     assert images.broken(judge(moved)).any()
     wide = Threat("linf", 2 * plan.threat.eps)
 
     def found(restarts: int) -> Tensor:
         few: dict[str, Any] = {"queries": 60} if name == "square" else {"steps": 10}
-        more = Plan(wide, restarts=restarts, **few)
-        moved = make_attack(name, more)(Search(source, judge=judge), images, more)
+        more = AttackOptions(wide, restarts=restarts, **few)
+        moved = make_attack(name, more)(Surrogate(source, victim=judge), images, more)
         return images.broken(judge(moved))
 
     once, often = found(1), found(4)
@@ -79,8 +79,8 @@ def test_an_image_that_broke_the_source_alone_gets_its_other_starts() -> None:
 
     def found(restarts: int) -> Tensor:
         radius = Threat("linf", 2 * near.quantile(0.3).item())
-        plan = Plan(radius, steps=10, restarts=restarts)
-        moved = make_attack("apgd-ce", plan)(Search(source, judge=judge), images, plan)
+        plan = AttackOptions(radius, steps=10, restarts=restarts)
+        moved = make_attack("apgd-ce", plan)(Surrogate(source, victim=judge), images, plan)
         # The source alone would leave nothing to the second start.
         assert restarts > 1 or images.broken(source(moved)).all()
         return images.broken(judge(moved))

@@ -17,7 +17,7 @@ from jeatcli.checkpoints.checkpoint import load
 from jeatcli.data.images import hold_out, load_images, to_unit_range
 from jeatcli.errors import Interrupted, UsageProblem
 from jeatcli.robustness import evaluator
-from jeatcli.robustness.attacks.batch import Plan
+from jeatcli.robustness.attacks.batch import AttackOptions
 from jeatcli.training import setup
 from jeatcli.training.resolve import resolve
 from jeatcli.training.train import train
@@ -57,7 +57,7 @@ def test_the_most_robust_weights_are_kept_beside_the_last(
     """Robust accuracy rises and falls, as it does when adversarial training overfits."""
     course = [0.2, 0.5, 0.5, 0.4]
     found = ({"clean": 0.9, "robust": robust} for robust in course)
-    monkeypatch.setattr(evaluator, "judge", lambda *_, **__: next(found))
+    monkeypatch.setattr(evaluator, "worst_case", lambda *_, **__: next(found))
     run(tmp_path / "run", epochs=4, val_split=50, eval_every=1)
     assert [line["val_robust"] for line in lines(tmp_path / "run")] == [0.2, 0.5, 0.5, 0.4]
     assert [line["best_epoch"] for line in lines(tmp_path / "run")] == [1, 2, 2, 2]
@@ -78,7 +78,8 @@ def test_what_the_log_says_is_what_the_kept_weights_reach(tmp_path: Path) -> Non
     model = load(tmp_path / "run" / runs.BEST_FILE)
     assert model.meta.epoch == line["epoch"]
     _, held = hold_out(load_images("digits", "train"), 100)
-    found = evaluator.judge(model.classifier, held, ["pgd"], Plan(model.meta.threat, steps=10))
+    options = AttackOptions(model.meta.threat, steps=10)
+    found = evaluator.worst_case(model.classifier, held, ["pgd"], options)
     assert found["robust"] == line["val_robust"]
     assert found["clean"] == line["val_clean"]
 

@@ -21,7 +21,7 @@ from ..runtime.files import write_atomic
 from ..runtime.progress import SILENT, Reporter
 from . import runs
 from .foreign import load_foreign
-from .model import Meta, Model, network
+from .model import Meta, Model, network, ready
 from .settings import Foreign
 
 
@@ -68,7 +68,8 @@ def load_each(
     """Load several models, as `load` does; `foreign` describes each that is somebody else's.
 
     Args:
-        chosen: What `load` takes, or models, which stay as they are.
+        chosen: What `load` takes, or models, which stay as they are; of one in training mode
+            a copy in evaluation mode is returned.
 
     Raises:
         JeatError: As `load`.
@@ -79,7 +80,7 @@ def load_each(
         for each in chosen
     ]
     refuse_unused(foreign, *models)
-    return models
+    return [ready(model, reporter) for model in models]
 
 
 def refuse_unused(foreign: Foreign | None, *models: Model) -> None:

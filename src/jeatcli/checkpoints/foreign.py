@@ -45,7 +45,8 @@ def load_foreign(
             f"it fits {fitting}" if fitting else "check `--arch` and `--dataset`",
         )
     classifier.net.load_state_dict(fit.weights, strict=False)
-    return Model(classifier.eval().requires_grad_(False).to(device), meta, None, path)
+    classifier = classifier.eval().requires_grad_(False).to(device)
+    return Model(classifier, meta, None, path, found.accuracy)
 
 
 def _undescribed(path: Path, foreign: Foreign, found: StateDict) -> UsageProblem:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from ..core.models.classifier import Classifier
 from ..core.models.layers import Shape
 from ..core.threat import Threat
 from ..data.facts import dataset_facts
-from ..errors import unknown
+from ..errors import JeatError, unknown
 from ..runtime.digests import digest
+from ..runtime.progress import SILENT, Reporter
 from . import runs
 
 # The method of checkpoints that were not trained here.
@@ -64,12 +66,14 @@ class Model:
         statistics: Of the training images, by class, on the classifier's device; None in the
             checkpoints of others, which have none.
         path: The file that it came from.
+        stated_accuracy: The clean accuracy that the file says it has, or None.
     """
 
     classifier: Classifier
     meta: Meta
     statistics: ClassGaussians | None
     path: Path
+    stated_accuracy: float | None = None
 
     @property
     def device(self) -> torch.device:
@@ -96,6 +100,31 @@ class Model:
     def foreign(self) -> bool:
         """Whether it is somebody else's."""
         return self.meta.method == FOREIGN
+
+
+def ready(model: Model, reporter: Reporter = SILENT) -> Model:
+    """Return a model as every verb uses it: in evaluation mode, and of finite logits.
+
+    One that was left in training mode is copied, so that it stays as it is.
+
+    Raises:
+        JeatError: If its weights, or its logits of a grey image and of noise, are not finite.
+    """
+    if any(module.training for module in model.classifier.modules()):
+        reporter.warn(f"`{model.name}` is in training mode: a copy in evaluation mode is used")
+        classifier = copy.deepcopy(model.classifier).eval().requires_grad_(False)
+        model = replace(model, classifier=classifier)
+    generator = torch.Generator().manual_seed(0)
+    probe = torch.rand(2, *model.meta.shape, generator=generator)
+    probe[0] = 0.5
+    with torch.no_grad():
+        finite = bool(model.classifier(probe.to(model.device)).isfinite().all())
+    if not finite:
+        raise JeatError(
+            f"`{model.name}` gives logits that are NaN or infinite",
+            "the run may have diverged: take an earlier one, or check the checkpoint",
+        )
+    return model
 
 
 def network(meta: Meta) -> Classifier:

@@ -29,6 +29,8 @@ ENTRIES = (
 _WRAPPERS = ("module", "_orig_mod", "model", "net", "network")
 # Attackers that hold a second reference to the network, in MadryLab's robustness.
 _COPIES = ("attacker",)
+# What training scripts call the accuracy on clean test images, as a share or in per cent.
+_ACCURACIES = ("clean_acc", "nat_acc", "test_acc", "best_prec1", "best_acc1", "best_acc", "acc")
 _NORMALISATIONS = (("mean", "std"), ("mu", "sigma"), ("new_mean", "new_std"))
 
 
@@ -39,11 +41,13 @@ class StateDict:
     Args:
         tensors: By name, without what was wrapped around the network.
         mean, std: The normalisation that the file holds, or None.
+        accuracy: The clean accuracy that the file states, or None.
     """
 
     tensors: Tensors
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
+    accuracy: float | None = None
 
 
 def read(path: Path, entry: str | None = None, reporter: Reporter = SILENT) -> StateDict:
@@ -58,15 +62,27 @@ def read(path: Path, entry: str | None = None, reporter: Reporter = SILENT) -> S
         JeatError: If the file is damaged, would run code, or holds no tensors.
         UsageProblem: If it has no such entry.
     """
-    found = _choose(path, _state_dicts(_content(path)), entry, reporter)
-    tensors = _unwrapped(found)
+    content = _content(path)
+    tensors = _unwrapped(_choose(path, _state_dicts(content), entry, reporter))
+    accuracy = _accuracy(content)
     for names in _NORMALISATIONS:
         for key in [key for key in tensors if key.rpartition(".")[2] == names[0]]:
             mean, std = (f"{key.removesuffix(names[0])}{name}" for name in names)
             if std in tensors and tensors[mean].numel() == tensors[std].numel() <= 4:
-                values = (tuple(tensors.pop(name).flatten().tolist()) for name in (mean, std))
-                return StateDict(tensors, *values)
-    return StateDict(tensors, None, None)
+                values = [tuple(tensors.pop(name).flatten().tolist()) for name in (mean, std)]
+                return StateDict(tensors, values[0], values[1], accuracy)
+    return StateDict(tensors, None, None, accuracy)
+
+
+def _accuracy(content: Any) -> float | None:
+    """Return the clean accuracy, in [0, 1], that training scripts put beside the weights."""
+    for name in _ACCURACIES if isinstance(content, Mapping) else ():
+        value = content.get(name)
+        if isinstance(value, Tensor) and value.numel() == 1:
+            value = value.item()
+        if isinstance(value, int | float) and 0 < value <= 100:
+            return float(value if value <= 1 else value / 100)
+    return None
 
 
 def _content(path: Path) -> Any:

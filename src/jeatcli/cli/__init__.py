@@ -177,9 +177,10 @@ An option on the command line wins over the environment, and that over `-c FILE.
 \b
 Exit codes:
   0    done
-  1    failed, or --fail-under not reached
+  1    failed
   2    usage: an unknown option, name or value
   3    training diverged, the last good state is kept
+  4    done, but below --fail-under
   130  interrupted, after saving
 
 \b

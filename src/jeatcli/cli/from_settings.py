@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, cast, get_args, get_origin
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 import click
 
@@ -107,12 +107,22 @@ def click_type(about: Setting, kinds: tuple[Any, ...]) -> Any:
     if inner and not about.multiple:
         return types.NUMBERS
     names = inner or list(kinds)
+    if str in names:
+        return str
     if int in names:
         low, high = (None if each is None else int(each) for each in (about.low, about.high))
         return click.IntRange(min=low, max=high)
     if float in names:
         return types.Number(about)
     return click.Path(dir_okay=False, path_type=Path) if Path in names else str
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def settings_from(settings: type[S], values: Mapping[str, Any]) -> S:
+    """Build the settings from the values of options; one that was not used is None or empty."""
+    return settings.of({name: value for name, value in values.items() if value != ()})
 
 
 def foreign_options(dataset: bool = True) -> Callable[[F], F]:

@@ -73,7 +73,7 @@ class Command(click.Command):
         from ..runtime.devices import pick
         from ..runtime.distributed import joined
 
-        with joined(pick(ctx.params.get("device", "auto"))):
+        with joined(pick(ctx.params.get("device") or "auto")):
             return super().invoke(ctx)
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:

@@ -13,6 +13,19 @@ import click
 
 from ..runtime import launch
 
+# Of what every command prints with `--json`; docs/files.md lists the keys that all share.
+SCHEMA = 1
+
+
+def document(command: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result as the object that `--json` prints, led by its schema and its command."""
+    return {"schema": SCHEMA, "command": command, **result}
+
+
+def written(**files: Path | None) -> dict[str, dict[str, str]]:
+    """Return the key `outputs`: the files that were written, by what they are."""
+    return {"outputs": {key: str(path) for key, path in files.items() if path is not None}}
+
 
 def emit(result: object, as_json: bool, human: Callable[[], str]) -> None:
     """Print the result on stdout: one JSON object, or what `human` returns."""

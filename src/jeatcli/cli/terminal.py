@@ -5,6 +5,7 @@ The only file that imports rich, and only for the bars of a terminal.
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -39,13 +40,14 @@ class Task:
     """The state of one bar: what is done, how fast, and the latest figures."""
 
     def __init__(self, label: str, total: int, unit: str, done: int) -> None:
-        self.label, self.total, self.unit, self.done = label, total, unit, done
-        self.begun = done
+        self.label, self.total, self.unit = label, total, unit
+        self.done: float = done
+        self.begun = float(done)
         self.start = time.monotonic()
         self.figures: dict[str, float] = {}
-        self.first: tuple[int, float] | None = None
+        self.first: tuple[float, float] | None = None
 
-    def advance(self, amount: int, figures: Mapping[str, float]) -> None:
+    def advance(self, amount: float, figures: Mapping[str, float]) -> None:
         """Count `amount` units as done, with the latest figures."""
         self.done += amount
         self.figures.update(figures)
@@ -65,7 +67,7 @@ class Task:
         waited for something that is done once, such as a compilation.
         """
         done, seconds = self.begun, 0.0
-        if self.first and self.first[0] < self.done < self.total:
+        if self.first and self.first[0] < self.done < self.total - 1e-6:
             done, seconds = self.first
         return (self.done - done) / max(self.seconds - seconds, 1e-9)
 
@@ -81,13 +83,13 @@ class Task:
 
     def time_text(self) -> str:
         """Write the time left, or the time taken once all is done."""
-        if self.done >= self.total:
+        if self.done >= self.total - 1e-6:
             return clock(self.seconds)
         return f"{clock((self.total - self.done) / self.rate)} left" if self.rate else ""
 
     def detail(self) -> str:
         """Write everything but the label: `700/1,400  1,234 image/s  0:05 left  loss 0.53`."""
-        count = f"{self.done:,}/{self.total:,}"
+        count = f"{math.floor(self.done + 1e-6):,}/{self.total:,}"
         parts = (count, self.rate_text(), self.time_text(), self.figures_text())
         return "  ".join(part for part in parts if part)
 
@@ -139,9 +141,9 @@ class Terminal:
     @contextmanager
     def _lines(self, task: Task) -> Iterator[Bar]:
         """Write a line soon, then ever more rarely, and one at the end."""
-        shown, due = -1, FIRST_LINE
+        shown, due = -1.0, FIRST_LINE
 
-        def advance(amount: int, **figures: float) -> None:
+        def advance(amount: float, **figures: float) -> None:
             nonlocal shown, due
             task.advance(amount, figures)
             if task.seconds >= due:
@@ -164,7 +166,7 @@ class Terminal:
             live.start()
         number = live.add_task(task.label, total=task.total, detail="")
 
-        def advance(amount: int, **figures: float) -> None:
+        def advance(amount: float, **figures: float) -> None:
             task.advance(amount, figures)
             live.update(number, completed=task.done, detail=task.detail())
 

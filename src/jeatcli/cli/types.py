@@ -97,7 +97,6 @@ ENERGIES = ("joint", "marginal", "ce")
 PLANE_AXES = ("random", "adversarial", "classes")
 UNIT_NORMS = ("rms", "l2", "linf")
 PATH_OBJECTIVES = ("ce", "joint", "marginal", "margin", "dlr")
-OBJECTIVES = (*PATH_OBJECTIVES, "kl")
 
 
 class Number(ParamType):

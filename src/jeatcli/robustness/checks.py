@@ -1,7 +1,7 @@
-"""What makes an evaluation doubtful, looked for before and after the attacks.
+"""Reasons to doubt an evaluation, looked for before and after the attacks; what none may do.
 
-Most of the signs are those of AutoAttack (Croce and Hein 2020a; Carlini et al. 2019 give the
-reasons). Each has a section of its own in docs/attacks.md.
+Most of the flags are those of AutoAttack's `checks.py` (Croce and Hein 2020a; Carlini et al. 2019
+give the reasons). Each has a section of its own in docs/attacks.md.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core import energy, objectives
+from ..checkpoints.model import Model
+from ..checkpoints.runs import MODEL_FILE
+from ..core import energy, objectives, pgd
 from ..core.models.classifier import Classifier, frozen
 from ..core.threat import Threat
 from ..errors import JeatError
+from .attacks import ATTACKS
 from .attacks.attack import Attack
+from .attacks.batch import Batch
 
 _PASSES = 5
 _RANDOM = 1e-4
@@ -29,13 +33,12 @@ _SQUARE = 0.002
 # whose published radii begin at 36/255, as they are: 8/255 is meant for linf.
 _SMALL, _LARGE = 0.1 / 255, 0.4
 _SMALL_L2 = 0.05
-_WHITE_BOX_FREE = ("square",)
-# Of the attacks with gradients, those that find what is there on a network that masks nothing.
-_STRONG = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t")
+# A clean accuracy so far below what the file says of it is not chance.
+_BELOW = 0.05
 
 
 @dataclass(frozen=True)
-class Symptom:
+class Flag:
     """A reason to doubt the result.
 
     Args:
@@ -50,9 +53,25 @@ class Symptom:
         return f"{self.text} (docs/attacks.md#{self.name})"
 
 
+def inside_ball(name: str, batch: Batch, moved: Tensor, threat: Threat) -> None:
+    """Check that an attack kept to its ball and to [0, 1].
+
+    Raises:
+        JeatError: If it did not; the result would be worthless.
+    """
+    distance = pgd.ball(threat).distance(moved, batch.x).max().item()
+    in_range = bool(((moved >= 0) & (moved <= 1)).all())
+    # False for NaN, too. The slack is float32's rounding on the way to the ball and back.
+    if not (distance <= threat.eps + 1e-6 * max(1.0, threat.eps) and in_range):
+        raise JeatError(
+            f"attack `{name}` left its ball: distance {distance:g} for {threat}",
+            "this is a fault of the attack; please report it",
+        )
+
+
 def before(
     classifier: Classifier, x: Tensor, y: Tensor, threat: Threat, attacks: Sequence[Attack]
-) -> list[Symptom]:
+) -> list[Flag]:
     """Return what is odd about a classifier and a threat model.
 
     Args:
@@ -68,63 +87,117 @@ def before(
     averaged = any(attack.options.get("draws", 1) > 1 for attack in attacks)
     with torch.no_grad():
         logits = classifier(x)
-    if bad := int(logits.isnan().any(1).sum()):
+    if bad := int((~logits.isfinite()).any(1).sum()):
         raise JeatError(
-            f"the logits are NaN for {bad:,} of {len(x):,} images",
+            f"the logits are NaN or infinite for {bad:,} of {len(x):,} images",
             "the run may have diverged: take an earlier one, or check the checkpoint",
         )
-    found = [
+    flags = [
         None if averaged else _randomised(classifier, x),
         _probabilities(logits),
         _zero_gradients(classifier, x, y),
-        _few_classes(logits.shape[1]),
+        _few_classes(logits.shape[1], attacks),
         _scale(threat, x[0].numel()),
         _input_range(classifier, x, y),
     ]
-    return [each for each in found if each is not None]
+    return [flag for flag in flags if flag is not None]
 
 
-def after(per_attack: Mapping[str, Mapping[str, Any]], transferred: bool = False) -> list[Symptom]:
+def of_model(model: Model, x: Tensor, y: Tensor, batch_size: int) -> list[Flag]:
+    """Return what is odd about a model's training and its clean accuracy on images and labels."""
+    with torch.no_grad():
+        predicted = torch.cat([model.classifier(part).argmax(1) for part in x.split(batch_size)])
+    flags = [
+        _unfinished(model),
+        _clean_accuracy(predicted, y, len(model.meta.classes), model.stated_accuracy),
+    ]
+    return [flag for flag in flags if flag is not None]
+
+
+def after(per_attack: Mapping[str, Mapping[str, Any]], transferred: bool = False) -> list[Flag]:
     """Return what is odd about what the attacks found.
 
     Args:
         per_attack: As in `Robustness`.
         transferred: Whether they saw another network, whose gradients are nobody's fault.
     """
-    found = [None if transferred else _square_ahead(per_attack), _no_numbers(per_attack)]
-    return [each for each in found if each is not None]
+    flags = [None if transferred else _square_ahead(per_attack), _no_numbers(per_attack)]
+    return [flag for flag in flags if flag is not None]
 
 
-def _square_ahead(per_attack: Mapping[str, Mapping[str, Any]]) -> Symptom | None:
+def _unfinished(model: Model) -> Flag | None:
+    """Only the last weights of a run tell whether it went to its end."""
+    meta = model.meta
+    if meta.finished or model.path.name != MODEL_FILE:
+        return None
+    return Flag(
+        "a-run-that-is-not-finished",
+        f"`{model.name}` was stopped after {meta.epoch} of {meta.epochs} epochs: `jeat train` with "
+        "the same options finishes it",
+    )
+
+
+def _clean_accuracy(
+    predicted: Tensor, y: Tensor, classes: int, stated: float | None
+) -> Flag | None:
+    """Judge the clean accuracy by chance, and by what the file says of it."""
+    n, clean = len(y), float((predicted == y).float().mean())
+    chance = float(y.bincount(minlength=classes).max()) / n
+    stated_error = 3 * math.sqrt(0.25 / n) + _BELOW
+    if clean <= chance + 3 * math.sqrt(chance * (1 - chance) / n):
+        beside = f"chance, {100 * chance:.0f} %"
+    elif stated is not None and clean < stated - stated_error:
+        beside = f"the {100 * stated:.1f} % that the file says"
+    else:
+        return None
+    # What could be had if each predicted class were another one: the most common true one.
+    pairs = (predicted * classes + y).bincount(minlength=classes * classes)
+    renamed = float(pairs.view(classes, classes).amax(1).sum()) / n
+    cause = (
+        f"its predictions fit other classes by {100 * renamed:.0f} %: the classes are in another "
+        "order than the network's"
+        if n >= 5 * classes and renamed >= max(0.6, 2 * clean)
+        else "the network is another one with the same shapes (`--arch`, `--activation`), the "
+        "normalisation (`--mean`, `--std`) or the pixel range is wrong, or the classes are in "
+        "another order"
+    )
+    return Flag(
+        "low-clean-accuracy",
+        f"the clean accuracy is {100 * clean:.0f} % on {n:,} images, beside {beside}: either it "
+        f"was trained badly, or {cause}",
+    )
+
+
+def _square_ahead(per_attack: Mapping[str, Mapping[str, Any]]) -> Flag | None:
     """Compare Square with what was left by attacks of which one at least is strong."""
     left, strong = 1.0, False
-    for label, found in per_attack.items():
-        name = label.partition("#")[0]
-        if strong and name in _WHITE_BOX_FREE and found["robust"] < left - _SQUARE:
-            return Symptom(
+    for label, outcome in per_attack.items():
+        entry = ATTACKS[label.partition("#")[0]]
+        if strong and not entry.white_box and outcome["robust"] < left - _SQUARE:
+            return Flag(
                 "square-beats-the-gradients",
-                f"Square Attack broke {100 * (left - found['robust']):.1f} points of images "
+                f"Square Attack broke {100 * (left - outcome['robust']):.1f} points of images "
                 "that the attacks with gradients could not: the gradients are masked, and the "
                 "true robustness is probably lower",
             )
-        left, strong = found["robust"], strong or name in _STRONG
+        left, strong = outcome["robust"], strong or entry.strong
     return None
 
 
-def _no_numbers(per_attack: Mapping[str, Mapping[str, Any]]) -> Symptom | None:
-    counts = {label: found["nan"] for label, found in per_attack.items() if found.get("nan")}
+def _no_numbers(per_attack: Mapping[str, Mapping[str, Any]]) -> Flag | None:
+    counts = {label: outcome["nan"] for label, outcome in per_attack.items() if outcome.get("nan")}
     if not counts:
         return None
-    each = ", ".join(f"{count:,} of `{label}`" for label, count in counts.items())
-    return Symptom(
+    listed = ", ".join(f"{count:,} of `{label}`" for label, count in counts.items())
+    return Flag(
         "gradients-that-are-no-numbers",
-        f"gradients were NaN ({each}), and led nowhere: mend the network's gradient, or trust "
+        f"gradients were NaN ({listed}) and led nowhere: fix the network's gradient, or trust "
         "attacks without gradients alone",
     )
 
 
 @torch.no_grad()
-def _randomised(classifier: Classifier, x: Tensor) -> Symptom | None:
+def _randomised(classifier: Classifier, x: Tensor) -> Flag | None:
     """Compare several passes, each image's logits scaled to norm 1."""
     passes = []
     for _ in range(_PASSES):
@@ -133,25 +206,25 @@ def _randomised(classifier: Classifier, x: Tensor) -> Symptom | None:
     apart = max((other - passes[0]).norm(dim=1).max().item() for other in passes[1:])
     if apart <= _RANDOM:
         return None
-    return Symptom(
+    return Flag(
         "randomised-outputs",
         f"the logits of the same images differ by {apart:.2g} from pass to pass: use "
         "`--attack autoattack-rand`",
     )
 
 
-def _probabilities(logits: Tensor) -> Symptom | None:
+def _probabilities(logits: Tensor) -> Flag | None:
     sums = (logits.sum(1) - 1).abs().max().item()
     if logits.min() < -_PROBABLE or logits.max() > 1 + _PROBABLE or sums > _PROBABLE:
         return None
-    return Symptom(
+    return Flag(
         "outputs-that-are-probabilities",
         "the outputs are probabilities, not logits: cross-entropy and energies of them are wrong; "
         "take the softmax off the network",
     )
 
 
-def _zero_gradients(classifier: Classifier, x: Tensor, y: Tensor) -> Symptom | None:
+def _zero_gradients(classifier: Classifier, x: Tensor, y: Tensor) -> Flag | None:
     """Count the correct images at which the cross-entropy or the margin has no gradient."""
     with frozen(classifier):
         moved = x.detach().requires_grad_(True)
@@ -167,33 +240,36 @@ def _zero_gradients(classifier: Classifier, x: Tensor, y: Tensor) -> Symptom | N
                 values.sum(), moved, retain_graph=True, allow_unused=True, materialize_grads=True
             )
             flat[name] = int(((gradient.flatten(1).abs().amax(1) == 0) & correct).sum())
-    name = max(flat, key=lambda each: flat[each])
+    name = max(flat, key=lambda loss: flat[loss])
     if not flat[name]:
         return None
-    return Symptom(
+    return Flag(
         "zero-gradients",
         f"the gradient of the {name} is zero at {flat[name]} of {int(correct.sum())} images that "
         "are classified correctly: attacks on it start blind; trust DLR and Square more",
     )
 
 
-def _few_classes(classes: int) -> Symptom | None:
-    if classes >= 4:
+def _few_classes(classes: int, attacks: Sequence[Attack]) -> Flag | None:
+    uses_dlr = any(
+        attack.entry.uses_dlr or attack.options.get("objective") == "dlr" for attack in attacks
+    )
+    if classes >= 4 or not uses_dlr:
         return None
-    return Symptom(
+    return Flag(
         "fewer-than-4-classes",
         f"there are {classes} classes: the DLR loss needs 3 and its targeted form 4, so that "
         "AutoAttack cannot be run as published",
     )
 
 
-def _scale(threat: Threat, pixels: int) -> Symptom | None:
+def _scale(threat: Threat, pixels: int) -> Flag | None:
     rms = threat.eps if threat.norm == "linf" else threat.eps / math.sqrt(pixels)
     small = rms < _SMALL or (threat.norm == "l2" and threat.eps < _SMALL_L2)
     if threat.eps == 0 or not (small or rms > _LARGE):
         return None
     size = "small" if small else "large"
-    return Symptom(
+    return Flag(
         "eps-of-another-scale",
         f"eps {threat} is {size}: {rms * 255:.3g}/255 a pixel; jeat's pixels are in [0, 1], "
         "before any normalisation",
@@ -201,16 +277,16 @@ def _scale(threat: Threat, pixels: int) -> Symptom | None:
 
 
 @torch.no_grad()
-def _input_range(classifier: Classifier, x: Tensor, y: Tensor) -> Symptom | None:
+def _input_range(classifier: Classifier, x: Tensor, y: Tensor) -> Flag | None:
     """Look for a pixel scale on which the classifier is far better than on [0, 1]."""
     scales = {"[0, 255]": 255 * x, "[-1, 1]": 2 * x - 1, "[-0.5, 0.5]": x - 0.5}
     here = _accuracy(classifier, x, y)
     there = {name: _accuracy(classifier, moved, y) for name, moved in scales.items()}
-    best = max(there, key=lambda each: there[each])
+    best = max(there, key=lambda scale: there[scale])
     error = math.sqrt(0.25 / len(x))
     if there[best] < max(0.5, 1.5 * here, here + 4 * error):
         return None
-    return Symptom(
+    return Flag(
         "inputs-of-another-range",
         f"{100 * here:.0f} % of the images are classified correctly, but {100 * there[best]:.0f} % "
         f"with pixels in {best}: the normalisation is wrong, and so is every number",

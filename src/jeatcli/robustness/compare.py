@@ -1,38 +1,35 @@
-"""Accuracy under attack over several radii and models: the runs of attacks, and their curve."""
+"""Several models and radii: each prepared once, all before the first is attacked."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from inspect import signature
 from pathlib import Path
-from typing import Any
 
-from ..checkpoints.checkpoint import load_each
-from ..checkpoints.model import Model
 from ..checkpoints.settings import Foreign
 from ..core.threat import fraction
+from ..data.images import Images
 from ..errors import JeatError
 from ..runtime.distributed import current
 from ..runtime.files import write_atomic
 from ..runtime.progress import SILENT, Reporter
-from .agenda import arrange
-from .evaluate import attack
-from .journal import Journal
+from .evaluate import Evaluation, load_models, prepare, run_evaluation
 from .result import Robustness
+from .settings import AttackSettings
+from .state import StateFiles
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to attack, and where what is found belongs.
+    """A model to attack, and where its results go.
 
     Args:
         path: The model's file.
         record: The JSON file for the last result, or None for no file.
         archive: The directory that keeps the result of each threat model and each choice of
             attacks, images and settings, or None.
-        progress: The directory that keeps the progress meanwhile, or None for no resuming.
+        progress: The directory that keeps the state meanwhile, or None for no resuming.
     """
 
     path: Path
@@ -41,79 +38,68 @@ class Subject:
     progress: Path | None = None
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What several evaluations found.
+
+    Args:
+        results: One for each model and radius, the radii of a model beside each other.
+        unwritten: What kept a record from being written, or None.
+    """
+
+    results: list[Robustness]
+    unwritten: JeatError | None
+
+
 def attack_each(
     subjects: Sequence[Subject],
     eps: Sequence[float | None] = (None,),
+    settings: AttackSettings | None = None,
     *,
-    transfer_from: str | Path | Model | None = None,
     foreign: Foreign | None = None,
-    device: str = "auto",
     reporter: Reporter = SILENT,
-    **settings: Any,
-) -> list[Robustness]:
+) -> Comparison:
     """Attack every model at every radius; of those that are done, none is attacked again.
 
-    All are loaded before the first one is attacked. A record holds the result of one radius as it
-    is, and several as the list `results`.
+    A record holds the result of one radius as it is, and several as the list `results`.
 
     Args:
         subjects: The models.
         eps: The radii, None for the one that the run was trained for.
-        transfer_from, device: As `evaluate.attack` takes them.
+        settings: As `attack` takes them.
         foreign: What those of the models are that `jeat train` did not write.
         reporter: Listens to the progress.
-        settings: The others that `evaluate.attack` takes.
 
     Raises:
-        JeatError: As `evaluate.attack`.
+        JeatError: As `attack`.
     """
-    several = len(subjects) * len(eps) > 1
-    others = [] if transfer_from is None else [transfer_from]
-    places = [*(subject.path for subject in subjects), *others]
-    models = load_each(places, device=device, foreign=foreign, reporter=reporter)
-    source = models[len(subjects)] if others else None
-    _refuse_early(models[: len(subjects)], source, eps, settings)
-    found: list[tuple[Subject, Robustness]] = []
-    for subject, model in zip(subjects, models, strict=False):
-        for radius in eps:
-            if several:
-                at = "" if radius is None else f", eps {fraction(radius)}"
-                reporter.say(f"{model.name}{at}")
-            result = attack(
-                model,
-                transfer_from=source,
-                device=device,
-                eps=radius,
-                progress=subject.progress,
-                keep_progress=True,
-                reporter=reporter,
-                **settings,
-            )
-            found.append((subject, result))
-            if subject.archive is not None and current().is_main:
-                _write([result], subject.archive / _named(result), reporter)
-        if subject.record is not None and current().is_main:
-            mine = [result for each, result in found if each is subject]
-            _write(mine, subject.record, reporter)
-    for subject, result in found:
-        if subject.progress is not None and current().is_main:
-            Journal(subject.progress, result.key).remove()
-    return [result for _, result in found]
-
-
-def _refuse_early(
-    models: Sequence[Model],
-    source: Model | None,
-    eps: Sequence[float | None],
-    settings: Mapping[str, Any],
-) -> None:
-    """Refuse what one of the attacks cannot do before the first has taken its hours."""
-    if len(models) * len(eps) == 1:
-        return
-    known = {key: value for key, value in settings.items() if key in signature(arrange).parameters}
-    for model in models:
-        for radius in eps:
-            arrange(model, source, eps=radius, **known)
+    settings = settings or AttackSettings()
+    paths = [subject.path for subject in subjects]
+    models, source = load_models(paths, settings, foreign, reporter)
+    test_sets: dict[str, Images] = {}
+    evaluations: list[tuple[Subject, Evaluation]] = []
+    for subject, model in zip(subjects, models, strict=True):
+        known = test_sets.get(model.meta.dataset)
+        first = prepare(model, source, settings, reporter, known)
+        test_sets[model.meta.dataset] = first.test_set
+        evaluations += [(subject, first.at(radius)) for radius in eps]
+    results, state_files, unwritten = [], [], None
+    for number, (subject, evaluation) in enumerate(evaluations):
+        if len(evaluations) > 1:
+            reporter.say(f"{evaluation.model.name}, eps {fraction(evaluation.options.threat.eps)}")
+        files = StateFiles(subject.progress, evaluation.key) if subject.progress else None
+        state_files.append(files)
+        results.append(run_evaluation(evaluation, files, reporter))
+        if not current().is_main:
+            continue
+        if subject.archive is not None:
+            unwritten = unwritten or _write(results[-1:], subject.archive / _named(results[-1]))
+        if subject.record is not None and (number + 1) % len(eps) == 0:
+            unwritten = unwritten or _write(results[-len(eps) :], subject.record)
+    for files in state_files if current().is_main and unwritten is None else ():
+        if files is not None:
+            files.remove()
+    return Comparison(results, unwritten)
 
 
 def _named(result: Robustness) -> str:
@@ -122,11 +108,12 @@ def _named(result: Robustness) -> str:
     return f"{'+'.join(result.attacks)}-{result.norm}-{radius}-{result.key}.json"
 
 
-def _write(results: Sequence[Robustness], path: Path, reporter: Reporter) -> None:
-    """Write a record; where that fails, only warn, for it took long to find."""
-    each = [asdict(result) for result in results]
-    text = json.dumps(each[0] if len(each) == 1 else {"results": each}, indent=1)
+def _write(results: Sequence[Robustness], path: Path) -> JeatError | None:
+    """Write a record; where that fails, return why: the results are still to be shown."""
+    records = [asdict(result) for result in results]
+    text = json.dumps(records[0] if len(records) == 1 else {"results": records}, indent=1)
     try:
         write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
     except JeatError as problem:
-        reporter.warn(problem.message)
+        return problem
+    return None

@@ -1,203 +1,327 @@
-"""Clean and robust accuracy of a model: the worst case over attacks and restarts."""
+"""Clean and robust accuracy of a model: prepared once, run once."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import cast
+
+import torch
+from torch import Tensor
 
 from ..checkpoints.checkpoint import load_each
-from ..checkpoints.model import Model
+from ..checkpoints.model import Model, class_index
 from ..checkpoints.settings import Foreign
-from ..data.images import Images, to_unit_range
+from ..core.threat import Threat
+from ..data.facts import dataset_facts
+from ..data.images import Images, load_images, to_unit_range
+from ..errors import JeatError
 from ..runtime import devices
 from ..runtime.digests import digest, tensor_digest
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
 from . import checks
-from .agenda import arrange
-from .attacks.attack import Attack
+from .attacks.attack import Attack, resolve_attacks
+from .attacks.batch import AttackOptions
 from .batch_size import fitting
-from .checks import Symptom
-from .evaluator import Trial
-from .journal import Journal
+from .checks import Flag
+from .evaluator import Evaluator
 from .result import Robustness, save_images
-from .subset import mixed
+from .settings import AttackSettings
+from .state import StateFiles
+from .subset import CPU_IMAGES, spread, subset
 
 # So many images are enough to see what is wrong with a network.
 _EXAMINED = 100
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation that is ready to run: everything is read, and every setting fits.
+
+    Args:
+        model: Whose predictions count.
+        source: The model that the attacks see in its place, or None.
+        settings: As they were given.
+        options: The threat model, and the options of the attacks.
+        attacks: In turn.
+        test_set: All test images.
+        images, indices: Those that are attacked, on the model's device, and their indices.
+        target: The class to reach, or None.
+    """
+
+    model: Model
+    source: Model | None
+    settings: AttackSettings
+    options: AttackOptions
+    attacks: Sequence[Attack]
+    test_set: Images
+    images: Images
+    indices: Tensor
+    target: int | None
+
+    def at(self, eps: float | None) -> Evaluation:
+        """Return the same evaluation at another radius; None is the model's own.
+
+        Raises:
+            UsageProblem: If there is no such radius.
+        """
+        threat = _threat(self.model, self.settings.norm, eps)
+        return replace(self, options=replace(self.options, threat=threat))
+
+    @property
+    def key(self) -> str:
+        """A digest of everything that the verdicts depend on, but for rounding."""
+        models = [self.model] if self.source is None else [self.model, self.source]
+        return digest(
+            models=[model.fingerprint for model in models],
+            attacks=[(attack.name, attack.options) for attack in self.attacks],
+            plan=asdict(self.options),
+            images=tensor_digest(self.images.x, self.images.y, self.indices),
+            aim=self.target,
+            exact=self.settings.exact,
+            compiled=bool(self.settings.compiled),
+            keep=self.settings.images_to is not None,
+            device=self.images.x.device.type,
+        )
+
+
 def attack(
     run: str | Path | Model | None = None,
+    settings: AttackSettings | None = None,
     *,
-    attacks: Sequence[str] = ("pgd",),
-    objective: str | None = None,
-    norm: str | None = None,
-    eps: float | None = None,
-    steps: int | None = None,
-    step_size: float | None = None,
-    restarts: int | None = None,
-    queries: int | None = None,
-    num: int | None = None,
-    indices: Path | None = None,
-    only: str | int | None = None,
-    target: str | int | None = None,
-    transfer_from: str | Path | Model | None = None,
     foreign: Foreign | None = None,
-    exact: bool = False,
-    compiled: bool | None = None,
-    batch_size: int | None = None,
-    data_dir: str | Path | None = None,
-    device: str = "auto",
-    seed: int = 0,
     progress: Path | None = None,
-    keep_progress: bool = False,
-    images_to: Path | None = None,
     reporter: Reporter = SILENT,
+    **changes: object,
 ) -> Robustness:
     """Measure clean and robust accuracy on the test images.
 
     Args:
         run: A run's name, path or loaded model; None is the latest finished run.
-        attacks: Names of files of `attacks/`, run in turn on the images still robust.
-        objective, steps, step_size, restarts, queries: Options of the attacks that have them;
-            None is what the attack's file says.
-        norm, eps: The threat model; by default the one that the run was trained for.
-        num: Use the first so many test images; None is all, or 1,000 on a CPU.
-        indices: A file with the places in the test set of the images to use.
-        only: The class whose images are used, by name or index.
-        target: A class, by name or index, that the attacks are to reach; its own images are
-            then left out.
-        transfer_from: Another model, which the attacks see in the place of this one.
+        settings: The attacks, the threat model, the images and the device.
         foreign: What the model is, if `jeat train` did not write it.
-        exact: Search in float32; without it in bfloat16 where the processor has it. Every
-            success is confirmed in float32 either way.
-        compiled: Let torch compile the network that is searched on: minutes at the start, faster
-            steps after them, the same numbers to rounding.
-        batch_size: Images at a time; None is what the device has room for.
-        data_dir: Where the data sets are.
-        device: Where to compute.
-        seed: Of the random starts, which depend on the image and not on the batch.
-        progress: A directory that keeps the progress meanwhile, so that a call which was killed
-            goes on where it was, to the same result.
-        keep_progress: Leave the progress there at the end, for a caller who has more to do and
-            removes it by `journal.Journal(progress, result.key).remove()`.
-        images_to: Write the adversarial images as this `.safetensors` file.
+        progress: A directory that keeps the state meanwhile, so that a call that was killed goes
+            on where it stopped, to the same result.
         reporter: Listens to the progress.
+        changes: Single settings by name, such as `eps=8 / 255`; `transfer_from` may be a loaded
+            model.
 
     Raises:
         JeatError: If the run, the data or a setting is at fault.
     """
     began = time.perf_counter()
-    given = [run] if transfer_from is None else [run, transfer_from]
-    model, *others = load_each(given, device=device, foreign=foreign, reporter=reporter)
-    agenda = arrange(
-        model,
-        others[0] if others else None,
-        attacks=attacks,
-        objective=objective,
-        norm=norm,
-        eps=eps,
-        steps=steps,
-        step_size=step_size,
-        restarts=restarts,
-        queries=queries,
-        num=num,
-        indices=indices,
-        only=only,
-        target=target,
-        data_dir=data_dir,
-        seed=seed,
-        reporter=reporter,
-    )
-    ranks = current()
-    # Every process as the first does: what these measure may differ from device to device.
-    size, dtype = ranks.from_main(
-        lambda: (
-            batch_size
-            or min(fitting(m.classifier, m.meta.shape, m.device) for m in (model, *others)),
-            devices.autocast_type("fp32" if exact else "auto", model.device),
-        )
-    )
-    trial = Trial(
-        model.classifier,
-        agenda.images,
-        agenda.places,
-        agenda.plan,
-        agenda.aim,
-        size,
-        batch_size is not None,
-        dtype,
-        bool(compiled),
-        others[0].classifier if others else None,
-        keep=images_to is not None,
-        reporter=reporter,
-    )
-    key = _key([model, *others], trial, agenda.chosen, exact)
-    trial.journal = Journal(progress, key) if progress and ranks.is_main else None
-    some = mixed(agenda.everything, min(size, _EXAMINED)).to(model.device)
-    found = _examined(trial, agenda.chosen, some) | {
-        "attacks": tuple(attacks),
-        "transfer_from": others[0].name if others else None,
-        "key": key,
-    }
-    result = _result(model, trial, found, time.perf_counter() - began)
-    if images_to is not None and ranks.is_main:
-        assert trial.ledger.images is not None
-        save_images(result, trial.ledger.images, trial.images.y, images_to)
-    if trial.ledger.journal and not keep_progress:
-        trial.ledger.journal.remove()
+    settings = (settings or AttackSettings()).with_changes(changes)
+    (model,), source = load_models([run], settings, foreign, reporter)
+    evaluation = prepare(model, source, settings, reporter)
+    files = StateFiles(progress, evaluation.key) if progress else None
+    result = run_evaluation(evaluation, files, reporter, began)
+    if files is not None and current().is_main:
+        files.remove()
     return result
 
 
-def _result(model: Model, trial: Trial, found: dict[str, Any], seconds: float) -> Robustness:
-    """Add to what was found of whom, by what and on what it was."""
-    return Robustness(
+def load_models(
+    runs: Sequence[str | Path | Model | None],
+    settings: AttackSettings,
+    foreign: Foreign | None,
+    reporter: Reporter,
+) -> tuple[list[Model], Model | None]:
+    """Load the models to attack, and the one that the examples are crafted on, if any."""
+    transfer_from = cast("str | Path | Model | None", settings.transfer_from)
+    every = [*runs] if transfer_from is None else [*runs, transfer_from]
+    models = load_each(every, device=settings.device, foreign=foreign, reporter=reporter)
+    return models[: len(runs)], models[len(runs)] if len(models) > len(runs) else None
+
+
+def prepare(
+    model: Model,
+    source: Model | None,
+    settings: AttackSettings,
+    reporter: Reporter = SILENT,
+    test_set: Images | None = None,
+) -> Evaluation:
+    """Read the images and check the settings, before anything is attacked.
+
+    Args:
+        model: Whose predictions count.
+        source: The model that the attacks see in its place.
+        settings: What to do.
+        reporter: Hears what is read, and how many images are taken.
+        test_set: The model's test images, if they are read already.
+
+    Raises:
+        JeatError: If the data or a setting is at fault.
+    """
+    options = AttackOptions(
+        _threat(model, settings.norm, settings.eps),
+        settings.objective,
+        settings.steps,
+        settings.step_size,
+        settings.restarts,
+        settings.queries,
+        settings.seed,
+    )
+    attacks = resolve_attacks(settings.attacks, options)
+    if test_set is None:
+        test_set = load_images(
+            model.meta.dataset, "test", data_dir=settings.data_dir, reporter=reporter
+        )
+    _check_images(model, test_set)
+    if source is not None:
+        _check_source(source, model)
+    classes = model.meta.classes
+    target, only = (
+        None if name is None else class_index(name, classes)
+        for name in (settings.target, settings.only)
+    )
+    on_cpu = model.device.type == "cpu"
+    indices = subset(test_set, settings, only, target, on_cpu)
+    if on_cpu and settings.num is None and CPU_IMAGES == len(indices) < len(test_set):
+        reporter.say(f"using the first {CPU_IMAGES:,} of {len(test_set):,} test images, on a CPU")
+    for attack in attacks:
+        attack.check(len(classes), target is not None)
+    images = replace(test_set, x=test_set.x[indices], y=test_set.y[indices]).to(model.device)
+    return Evaluation(model, source, settings, options, attacks, test_set, images, indices, target)
+
+
+def run_evaluation(
+    evaluation: Evaluation,
+    files: StateFiles | None = None,
+    reporter: Reporter = SILENT,
+    began: float | None = None,
+) -> Robustness:
+    """Attack, look for reasons to doubt the outcome, and keep the images if they are asked for.
+
+    Args:
+        evaluation: What `prepare` returned.
+        files: Where the state goes meanwhile; the caller removes it.
+        reporter: Listens to the progress.
+        began: The time at which the work for it began.
+
+    Raises:
+        JeatError: If the network gives NaN, or a file cannot be written.
+    """
+    began = time.perf_counter() if began is None else began
+    evaluator, leader = _evaluator(evaluation, files, reporter), current().is_main
+    model, settings = evaluation.model, evaluation.settings
+    flags = _flags_before(evaluation, evaluator)
+    outcome = evaluator.run()
+    later = checks.after(outcome["per_attack"], transferred=evaluation.source is not None)
+    _warn(later, reporter)
+    result = Robustness(
         run=model.name,
         dataset=model.meta.dataset,
         method=model.meta.method,
-        norm=trial.plan.threat.norm,
-        eps=trial.plan.threat.eps,
-        target=None if trial.aim is None else model.meta.classes[trial.aim],
-        search=devices.precision_name(trial.dtype),
-        seconds=seconds,
+        attacks=settings.attacks,
+        norm=evaluation.options.threat.norm,
+        eps=evaluation.options.threat.eps,
+        target=None if evaluation.target is None else model.meta.classes[evaluation.target],
+        transfer_from=evaluation.source.name if evaluation.source else None,
+        search=devices.precision_name(evaluator.dtype),
+        warnings=[asdict(flag) for flag in (*flags, *later)],
+        seconds=time.perf_counter() - began,
         device=str(model.device),
-        seed=trial.plan.seed,
+        seed=settings.seed,
+        key=evaluation.key,
         version=version("jeat-cli"),
-        **found,
+        **outcome,
+    )
+    if settings.images_to is not None and leader:
+        assert evaluator.attacked is not None
+        save_images(result, evaluator.attacked, evaluation.images.y, settings.images_to)
+    return result
+
+
+def _evaluator(evaluation: Evaluation, files: StateFiles | None, reporter: Reporter) -> Evaluator:
+    """Choose batch size and precision, in every process as in the first."""
+    model, source, settings = evaluation.model, evaluation.source, evaluation.settings
+    models = [model] if source is None else [model, source]
+
+    def choose() -> tuple[int, torch.dtype | None]:
+        sizes = [fitting(each.classifier, each.meta.shape, each.device) for each in models]
+        precision = "fp32" if settings.exact else "auto"
+        return settings.batch_size or min(sizes), devices.autocast_type(precision, model.device)
+
+    size, dtype = current().from_main(choose)
+    return Evaluator(
+        model.classifier,
+        evaluation.images,
+        evaluation.indices,
+        evaluation.attacks,
+        evaluation.options,
+        evaluation.target,
+        size,
+        settings.batch_size is not None,
+        dtype,
+        bool(settings.compiled),
+        source.classifier if source else None,
+        keep=settings.images_to is not None,
+        files=files if current().is_main else None,
+        reporter=reporter,
     )
 
 
-def _examined(trial: Trial, chosen: Sequence[Attack], some: Images) -> dict[str, Any]:
-    """Run the attacks, and look for reasons to doubt the outcome before and after: `warnings`."""
-    x, y = to_unit_range(some.x), some.y
-    doubts = checks.before(trial.classifier, x, y, trial.plan.threat, chosen)
-    _warn(doubts, trial.reporter)
-    found = trial.run(chosen)
-    later = checks.after(found["per_attack"], transferred=trial.source is not None)
-    _warn(later, trial.reporter)
-    return found | {"warnings": [asdict(doubt) for doubt in (*doubts, *later)]}
-
-
-def _warn(doubts: Sequence[Symptom], reporter: Reporter) -> None:
-    for doubt in doubts:
-        reporter.warn(str(doubt))
-
-
-def _key(models: Sequence[Model], trial: Trial, chosen: Sequence[Attack], exact: bool) -> str:
-    """Return the digest of everything that the verdicts depend on, but for rounding."""
-    return digest(
-        models=[each.fingerprint for each in models],
-        attacks=[(each.name, each.options) for each in chosen],
-        plan=asdict(trial.plan),
-        images=tensor_digest(trial.images.x, trial.images.y, trial.places),
-        aim=trial.aim,
-        exact=exact,
-        compiled=trial.compiled,
-        keep=trial.keep,
-        device=trial.images.x.device.type,
+def _flags_before(evaluation: Evaluation, evaluator: Evaluator) -> list[Flag]:
+    """Look for what is wrong with the network and the threat model, and warn of it."""
+    model = evaluation.model
+    few = spread(evaluation.test_set, _EXAMINED).to(model.device)
+    flags = checks.of_model(model, to_unit_range(few.x), few.y, evaluator.batch_size)
+    few = spread(few, evaluator.batch_size)
+    flags += checks.before(
+        model.classifier,
+        to_unit_range(few.x),
+        few.y,
+        evaluation.options.threat,
+        evaluation.attacks,
     )
+    _warn(flags, evaluator.reporter)
+    return flags
+
+
+def _warn(flags: Sequence[Flag], reporter: Reporter) -> None:
+    for flag in flags:
+        reporter.warn(str(flag))
+
+
+def _threat(model: Model, norm: str | None, eps: float | None) -> Threat:
+    """Return the threat model: what is given, else what the run was trained for."""
+    trained = model.meta.threat
+    norm = norm or trained.norm
+    if eps is not None:
+        return Threat(norm, eps)
+    if norm == trained.norm:
+        return trained
+    facts = dataset_facts(model.meta.dataset)
+    return Threat(norm, (facts.eps if facts else {"linf": 8 / 255, "l2": 0.5})[norm])
+
+
+def _check_images(model: Model, images: Images) -> None:
+    hint = "the data set on disk is not the one of the run"
+    if images.shape != model.meta.shape or len(images.classes) != len(model.meta.classes):
+        raise JeatError(
+            f"`{model.name}` was trained on {model.meta.shape} images of "
+            f"{len(model.meta.classes)} classes, but `{images.name}` has {images.shape} of "
+            f"{len(images.classes)}",
+            hint,
+        )
+    # The classes of a folder are what its directories are called.
+    if dataset_facts(images.name) is None and images.classes != model.meta.classes:
+        raise JeatError(
+            f"`{model.name}` was trained on the classes {', '.join(model.meta.classes)}, but "
+            f"`{images.name}` has {', '.join(images.classes)}",
+            hint,
+        )
+
+
+def _check_source(source: Model, model: Model) -> None:
+    """Refuse examples of a model that knows other images or other classes."""
+    if source.meta.shape != model.meta.shape or source.meta.classes != model.meta.classes:
+        raise JeatError(
+            f"`{source.name}` is of {source.meta.dataset}, `{model.name}` of "
+            f"{model.meta.dataset}: they do not tell the same classes apart",
+            "name a network of the same data set by `--transfer-from`",
+        )

@@ -1,9 +1,9 @@
-"""Which images no attack breaks: the worst case over attacks, restarts and targets, one by one."""
+"""The worst case over attacks, restarts and targets, image by image."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,164 +11,233 @@ import torch
 from torch import Tensor
 
 from ..core.models.classifier import Classifier
-from ..core.threat import Threat
 from ..data.images import Images, batches, to_unit_range
+from ..errors import JeatError
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Bar, Reporter
+from . import checks
 from .attacks.attack import Attack, resolve_attacks
-from .attacks.batch import Batch, Plan
-from .attacks.surrogate import Search
-from .journal import Journal
-from .refusals import check, refuse_unfit, without_nan
-from .state import UNBROKEN, Ledger, Progress, Strike
+from .attacks.batch import AttackOptions, Batch
+from .attacks.surrogate import Surrogate
+from .state import UNBROKEN, BatchOutcome, Damaged, EvaluationState, StateFiles
 
 
 @dataclass
-class Trial:
+class Evaluator:
     """Attacks in turn on the images that are still robust.
 
     Where several processes have joined, each attacks a part of every batch; all have the same
     verdicts, and the first one writes.
 
     Args:
-        classifier: The plain one, in eval mode and float32: it judges.
+        classifier: The victim, in eval mode and float32.
         images: Images and labels.
-        places: Their places in the whole set (n,), which their randomness depends on.
-        plan: Threat model and seed.
-        aim: The class to reach, or None.
+        indices: Their indices in the test set (n,), which their randomness depends on.
+        attacks: In turn.
+        options: Threat model and seed.
+        target: The class to reach, or None.
         batch_size: Rows of the network's batch.
-        fixed: Whether that size was asked for: it then holds for an attack that goes on, too.
+        fixed: Whether that size was asked for: it then holds for a resumed evaluation, too.
         dtype: What the search computes in; None is float32.
         compiled: Whether torch compiles the network that is searched on.
         source: The classifier that the attacks see, if it is another one.
         keep: Whether to keep the adversarial images.
-        journal: Where the progress goes, or None.
+        files: Where the state goes, or None.
         reporter: Listens.
     """
 
     classifier: Classifier
     images: Images
-    places: Tensor
-    plan: Plan
-    aim: int | None = None
+    indices: Tensor
+    attacks: Sequence[Attack]
+    options: AttackOptions
+    target: int | None = None
     batch_size: int = 256
     fixed: bool = False
     dtype: torch.dtype | None = None
     compiled: bool = False
     source: Classifier | None = None
     keep: bool = False
-    journal: Journal | None = None
+    files: StateFiles | None = None
     reporter: Reporter = SILENT
-    ledger: Ledger = field(init=False)
+    attacked: Tensor | None = field(init=False, default=None)
 
-    def run(self, attacks: Sequence[Attack]) -> dict[str, Any]:
-        """Attack; return the parts of `Robustness` that are found out, for JSON."""
-        images = to_unit_range(self.images.x).cpu() if self.keep else None
-        progress = self._resumed(images) or self._begun()
-        self.ledger = Ledger(progress, images, self.journal, self.reporter)
-        correct = torch.tensor(progress.correct, device=self.images.y.device)
-        seen = self.source or self.classifier
-        self.search = Search(seen, self.dtype, compiled=self.compiled, judge=self.classifier)
-        for number in range(progress.finished, len(attacks)):
-            self._attack(number, attacks[number], correct)
-        labels = _labels(attacks)
-        broken_by = torch.tensor(progress.broken_by)
-        n, standing, per_attack = len(correct), int(correct.sum()), {}
-        for number, (label, attack) in enumerate(zip(labels, attacks, strict=True)):
-            broken = int((broken_by == number).sum())
-            standing -= broken
-            options = _settings(attack, self.plan.threat)
-            counts = progress.counts[number]
-            per_attack[label] = {"robust": standing / n, "broken": broken, **counts, **options}
+    def run(self) -> dict[str, Any]:
+        """Attack; return `n`, `clean`, `robust`, `per_attack` and `samples` as in `Robustness`."""
+        if self.keep:
+            self.attacked = to_unit_range(self.images.x).cpu()
+        self.state = self._resumed() or self._begun()
+        self.surrogate = Surrogate(
+            self.source or self.classifier,
+            self.dtype,
+            compiled=self.compiled,
+            victim=self.classifier,
+        )
+        for number in range(self.state.finished, len(self.attacks)):
+            self._attack(number)
+        return self._result()
+
+    def _result(self) -> dict[str, Any]:
+        labels, broken_by = _labels(self.attacks), self.state.broken_by
+        n = len(broken_by)
+        left = correct = sum(self.state.correct)
+        per_attack = {}
+        for number, (label, attack) in enumerate(zip(labels, self.attacks, strict=True)):
+            broken = broken_by.count(number)
+            left -= broken
+            options = attack.in_numbers(self.options.threat)
+            counts = self.state.counts[number]
+            per_attack[label] = {"robust": left / n, "broken": broken, **counts, **options}
         return {
             "n": n,
-            "clean": int(correct.sum()) / n,
-            "robust": standing / n,
+            "clean": correct / n,
+            "robust": left / n,
             "per_attack": per_attack,
             "samples": {
-                "index": self.places.tolist(),
-                "correct": correct.tolist(),
-                "broken_by": [None if k == UNBROKEN else labels[k] for k in broken_by.tolist()],
+                "index": self.indices.tolist(),
+                "correct": self.state.correct,
+                "broken_by": [None if k == UNBROKEN else labels[k] for k in broken_by],
             },
         }
 
+    def _begun(self) -> EvaluationState:
+        correct = current().from_main(self._correct).tolist()
+        unbroken = [UNBROKEN] * len(correct)
+        state = EvaluationState(correct, unbroken, self.batch_size, self.dtype is torch.bfloat16)
+        self._save(state)
+        return state
+
     @torch.no_grad()
     def _correct(self) -> Tensor:
-        """Return which images are taken for what they are: the only ones worth attacking."""
-        parts = batches(self.images, self.batch_size)
-        return torch.cat([self.classifier(x).argmax(1) == y for x, y in parts]).cpu()
+        """Return which images are classified correctly: the only ones worth attacking."""
+        correct = []
+        with self.reporter.track("clean accuracy", len(self.images)) as bar:
+            for x, y in batches(self.images, self.batch_size):
+                correct.append(self.classifier(x).argmax(1) == y)
+                bar(len(x))
+        return torch.cat(correct).cpu()
 
-    def _begun(self) -> Progress:
-        correct = current().from_main(self._correct).tolist()
-        broken_by = [UNBROKEN] * len(correct)
-        return Progress(correct, broken_by, self.batch_size, self.dtype is torch.bfloat16)
-
-    def _resumed(self, images: Tensor | None) -> Progress | None:
-        """Return the progress of the journal, its images put in their places; None if none."""
-        found = current().from_main(lambda: self.journal.read() if self.journal else None)
-        if found is None:
+    def _resumed(self) -> EvaluationState | None:
+        """Return the state on disk, its images put in their places; None if there is none."""
+        state = current().from_main(self._read)
+        if state is None:
             return None
-        progress = Progress(**found["progress"])
         if not self.fixed:
-            self.batch_size = progress.batch_size
-        self.dtype = torch.bfloat16 if progress.bf16 else None
-        if self.journal and images is not None:
-            for places, kept in self.journal.read_images(progress.parts):
-                images[places] = kept
-        self.reporter.say("going on where the attack was interrupted")
-        return progress
+            self.batch_size = state.batch_size
+        self.dtype = torch.bfloat16 if state.bf16 else None
+        self.reporter.say("resuming the attack where it was interrupted")
+        return state
 
-    def _attack(self, number: int, attack: Attack, correct: Tensor) -> None:
-        progress = self.ledger.progress
-        broken_by = torch.tensor(progress.broken_by, device=correct.device)
-        # What this attack broke already, before it was interrupted, was among its images.
-        waiting = correct & ((broken_by == UNBROKEN) | (broken_by == number))
-        left = waiting.nonzero().squeeze(1)
-        size = max(1, self.batch_size // attack.rows) * current().size
-        if len(progress.counts) == number:
-            progress.counts.append({"forward": 0, "backward": 0, "nan": 0, "seconds": 0.0})
-        done = progress.done
-        with self.reporter.track(f"attack {attack.name}", len(left), done=done) as bar:
-            # Of nothing at all torch makes one empty part.
-            for index in torch.split(left[done:], size) if len(left) > done else ():
-                self._batch(number, attack, index, bar)
-                standing = int(correct.sum()) - sum(k != UNBROKEN for k in progress.broken_by)
-                bar(len(index), robust=standing / len(correct))
-        progress.done, progress.finished = 0, number + 1
-        self.ledger.write()
+    def _read(self) -> EvaluationState | None:
+        if self.files is None:
+            return None
+        try:
+            return self.files.read(len(self.images), len(self.attacks), self.attacked)
+        except Damaged as problem:
+            where = self.files.folder
+            self.reporter.warn(
+                f"the saved state in `{where}` is damaged ({problem}): starting over"
+            )
+            if self.keep:
+                self.attacked = to_unit_range(self.images.x).cpu()
+            return None
 
-    def _batch(self, number: int, attack: Attack, index: Tensor, bar: Bar) -> None:
-        began, ranks = time.perf_counter(), current()
-        for strike in ranks.collect(self._strike(attack, ranks.share(index), bar)):
-            self.ledger.count(number, strike)
-        self.ledger.progress.counts[number]["seconds"] += time.perf_counter() - began
-        self.ledger.progress.done += len(index)
-        self.ledger.write()
+    def _attack(self, number: int) -> None:
+        """Run an attack on the images that are left."""
+        state, attack, processes = self.state, self.attacks[number], current()
+        left = state.waiting(number).to(self.images.y.device)
+        size = max(1, self.batch_size // attack.entry.rows) * processes.size
+        state.begin(number)
+        several = f" ({number + 1} of {len(self.attacks)})" if len(self.attacks) > 1 else ""
+        label = f"attack {attack.name}{several}"
+        with self.reporter.track(label, len(left), done=state.done) as bar:
+            # torch.split of an empty tensor returns one empty part.
+            for index in torch.split(left[state.done :], size) if len(left) > state.done else ():
+                began = time.perf_counter()
+                steps = _Steps(bar, attack.steps, len(index))
+                for outcome in processes.collect(
+                    self._attack_part(attack, processes.share(index), steps)
+                ):
+                    state.record(number, outcome)
+                    self._keep_images(outcome)
+                state.counts[number]["seconds"] += time.perf_counter() - began
+                state.done += len(index)
+                self._save(state)
+                steps.finish(robust=state.robust)
+        state.finish(number)
+        self._save(state)
 
-    def _strike(self, attack: Attack, index: Tensor, bar: Bar) -> Strike:
+    def _attack_part(self, attack: Attack, index: Tensor, steps: _Steps) -> BatchOutcome:
         """Attack the images of index (n,), which are this process's part of a batch."""
         if not len(index):
-            return Strike([])
-        search = self.search.anew(lambda k: bar(0, step=k))
+            return BatchOutcome([])
+        surrogate = self.surrogate.fresh(steps)
         x, y = to_unit_range(self.images.x[index]), self.images.y[index]
-        target = None if self.aim is None else torch.full_like(y, self.aim)
-        batch = Batch(x, y, target, self.places.to(x.device)[index])
-        moved = without_nan(attack(search, batch, self.plan), batch.x)
-        check(attack.name, batch, moved, self.plan.threat)
+        target = None if self.target is None else torch.full_like(y, self.target)
+        batch = Batch(x, y, target, self.indices.to(x.device)[index])
+        moved = attack(surrogate, batch, self.options)
+        # An attack whose gradients were NaN has not moved the image.
+        moved = torch.where(moved.isnan().flatten(1).any(1).view(-1, 1, 1, 1), x, moved)
+        checks.inside_ball(attack.name, batch, moved, self.options.threat)
         with torch.no_grad():
-            fallen = batch.broken(self.classifier(moved)).nonzero().squeeze(1)
-        images = moved[fallen].cpu() if self.keep else None
-        return Strike(index[fallen].tolist(), images, search.forward, search.backward, search.nan)
+            broken = batch.broken(self.classifier(moved)).nonzero().squeeze(1)
+        images = moved[broken].cpu() if self.keep else None
+        counts = surrogate.forward, surrogate.backward, surrogate.nan
+        return BatchOutcome(index[broken].tolist(), images, *counts)
+
+    def _keep_images(self, outcome: BatchOutcome) -> None:
+        if self.attacked is None or outcome.images is None or not outcome.broken:
+            return
+        self.attacked[torch.tensor(outcome.broken)] = outcome.images
+        if self.files is not None:
+            self._write(lambda files: files.write_images(self.state.parts, outcome))
+        self.state.parts += 1
+
+    def _save(self, state: EvaluationState) -> None:
+        self._write(lambda files: files.write(state))
+
+    def _write(self, write: Callable[[StateFiles], None]) -> None:
+        """Write into the state's directory, if there is one; if that fails, go on without."""
+        if self.files is None:
+            return
+        try:
+            write(self.files)
+        except JeatError as problem:
+            self.reporter.warn(f"{problem.message}; the attack cannot be resumed")
+            self.files = None
 
 
-def judge(
+class _Steps:
+    """Advance a bar by the inner steps of a batch, so that it tells the time left.
+
+    Args:
+        bar: Of all images.
+        total: Steps of the attack at most, over all restarts.
+        images: Of the batch.
+    """
+
+    def __init__(self, bar: Bar, total: int, images: int) -> None:
+        self.bar, self.total, self.images = bar, total, images
+        self.steps = 0
+
+    def __call__(self) -> None:
+        """Count a step."""
+        if self.steps < self.total:
+            self.steps += 1
+            self.bar(self.images / self.total, step=self.steps)
+
+    def finish(self, **figures: float) -> None:
+        """Count the images as done, whichever steps were not needed."""
+        self.bar(self.images * (1 - self.steps / self.total), **figures)
+
+
+def worst_case(
     classifier: Classifier,
     images: Images,
     names: Sequence[str],
-    plan: Plan,
-    aim: int | None = None,
+    options: AttackOptions,
+    target: int | None = None,
     batch_size: int = 256,
-    reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
     """Run attacks in turn on the images that are still robust, in float32, and count.
 
@@ -178,19 +247,11 @@ def judge(
     Raises:
         UsageProblem: If there is no such attack, or it does not fit the classes.
     """
-    attacks = resolve_attacks(names, plan)
-    refuse_unfit(attacks, len(images.classes), aim is not None)
-    places = torch.arange(len(images))
-    trial = Trial(classifier, images, places, plan, aim, batch_size, reporter=reporter)
-    return trial.run(attacks)
-
-
-def _settings(attack: Attack, threat: Threat) -> dict[str, Any]:
-    """Return the attack's options, a step size that follows from the others in numbers."""
-    options = dict(attack.options)
-    if "step_size" in options and options["step_size"] is None:
-        options["step_size"] = 2.5 * threat.eps / options["steps"]
-    return options
+    attacks = resolve_attacks(names, options)
+    for attack in attacks:
+        attack.check(len(images.classes), target is not None)
+    indices = torch.arange(len(images))
+    return Evaluator(classifier, images, indices, attacks, options, target, batch_size).run()
 
 
 def _labels(attacks: Sequence[Attack]) -> list[str]:

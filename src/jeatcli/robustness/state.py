@@ -1,34 +1,67 @@
-"""How far attacks are, image by image, and the journal that keeps it."""
+"""What a killed evaluation needs to go on: an `EvaluationState`, in memory and on disk.
+
+A directory of its own for each set of weights and settings, by their digest: `progress.json`, and
+the adversarial images of each batch where they are wanted. Every file is written beside itself and
+renamed, the images before the state that counts on them: what is lost is the batch at work.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..errors import JeatError
-from ..runtime.progress import SILENT, Reporter
-from .journal import Journal
+from ..runtime.digests import digest
+from ..runtime.files import write_atomic
 
 UNBROKEN = -1
+STATE = "progress.json"
+_COUNTS = ("forward", "backward", "nan")
+_LARGEST = 2**63
+
+
+class Damaged(Exception):
+    """A state that no evaluation can have written."""
+
+
+class BatchOutcome(NamedTuple):
+    """What an attack did to a batch, or to a process's part of it.
+
+    Args:
+        broken: The numbers of the images that it broke.
+        images: These as it moved them (n, C, H, W), on the CPU, if they are kept.
+        forward, backward: Passes in images.
+        nan: How many of its gradients had NaN in them.
+    """
+
+    broken: list[int]
+    images: Tensor | None = None
+    forward: int = 0
+    backward: int = 0
+    nan: int = 0
 
 
 @dataclass
-class Progress:
-    """How far the attacks are.
+class EvaluationState:
+    """How far an evaluation is, image by image.
 
     Args:
-        correct: Per image whether it is taken for what it is: the others are not attacked.
+        correct: Per image whether it is classified correctly: the others are not attacked.
         broken_by: Per image the number of the attack that broke it, or `UNBROKEN`.
+        batch_size, bf16: Of the search, which another start might choose otherwise.
         counts: For each attack that began: its `forward` and `backward` passes in images, gradients
             of `nan`, and `seconds`.
         done: Images that the running attack is through with.
         parts: Batches whose adversarial images are kept.
         finished: Attacks that are over.
-        batch_size, bf16: Of the search, which another start might choose otherwise.
     """
 
     correct: list[bool]
@@ -40,65 +73,149 @@ class Progress:
     parts: int = 0
     finished: int = 0
 
+    def begin(self, number: int) -> None:
+        """Make room for the counts of an attack."""
+        if len(self.counts) == number:
+            self.counts.append(dict.fromkeys(_COUNTS, 0) | {"seconds": 0.0})
 
-class Strike(NamedTuple):
-    """What an attack did to a batch, or to a process's part of it.
+    def record(self, number: int, outcome: BatchOutcome) -> None:
+        """Add what the attack of that number did."""
+        for key in _COUNTS:
+            self.counts[number][key] += getattr(outcome, key)
+        for image in outcome.broken:
+            self.broken_by[image] = number
+
+    def finish(self, number: int) -> None:
+        """Close the attack of that number."""
+        self.done, self.finished = 0, number + 1
+
+    def waiting(self, number: int) -> Tensor:
+        """Return the images that are the attack's, with those that it broke before it stopped."""
+        correct, broken_by = torch.tensor(self.correct), torch.tensor(self.broken_by)
+        mine = correct & ((broken_by == UNBROKEN) | (broken_by == number))
+        return mine.nonzero().squeeze(1)
+
+    @property
+    def robust(self) -> float:
+        """The share of the images that are classified correctly and not broken."""
+        left = sum(self.correct) - sum(number != UNBROKEN for number in self.broken_by)
+        return left / len(self.correct)
+
+    def check(self, images: int, attacks: int) -> None:
+        """Refuse a state that does not belong to so many images and attacks.
+
+        Raises:
+            Damaged: Naming what is wrong.
+        """
+        for name, kind in (("correct", bool), ("broken_by", int)):
+            values = getattr(self, name)
+            if not isinstance(values, list) or any(type(value) is not kind for value in values):
+                raise Damaged(name)
+        _within("finished", self.finished, attacks)
+        _within("batch_size", self.batch_size - 1, _LARGEST)
+        _within("parts", self.parts, _LARGEST)
+        begun = len(self.counts) if isinstance(self.counts, list) else -1
+        running = begun == self.finished + 1
+        if (
+            type(self.bf16) is not bool
+            or begun > attacks
+            or not (running or begun == self.finished)
+        ):
+            raise Damaged("counts")
+        for counts in self.counts:
+            for key in _COUNTS:
+                _within(key, counts.get(key), _LARGEST)
+            if not 0 <= float(counts["seconds"]) < _LARGEST:
+                raise Damaged("seconds")
+        if len(self.correct) != images or len(self.broken_by) != images:
+            raise Damaged("images")
+        for correct, number in zip(self.correct, self.broken_by, strict=True):
+            if not (UNBROKEN <= number < begun) or (number != UNBROKEN and not correct):
+                raise Damaged("broken_by")
+        _within("done", self.done, len(self.waiting(self.finished)) if running else 0)
+
+
+def _within(name: str, value: object, most: int) -> None:
+    if type(value) is not int or not 0 <= value <= most:
+        raise Damaged(name)
+
+
+class StateFiles:
+    """The directory in which the state of one evaluation lies.
 
     Args:
-        fallen: The numbers of the images that it broke.
-        images: They as it moved them (n, C, H, W), on the CPU, if they are kept.
-        forward, backward: Passes in images.
-        nan: How many of its gradients had NaN in them.
+        folder: Where the directory lies.
+        key: The digest of what is attacked and how; a state of another key is not taken up.
     """
 
-    fallen: list[int]
-    images: Tensor | None = None
-    forward: int = 0
-    backward: int = 0
-    nan: int = 0
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder = folder / f"attack-{key}"
+        self.key = key + " " + version("jeat-cli")
 
+    def read(
+        self, images: int, attacks: int, attacked: Tensor | None = None
+    ) -> EvaluationState | None:
+        """Return the state that was written last, None if there is none of this key.
 
-@dataclass
-class Ledger:
-    """The progress, the adversarial images that are kept, and the journal of both.
+        Args:
+            images, attacks: How many there are.
+            attacked: All images, into which those that were kept are written; or None.
 
-    Args:
-        progress: How far the attacks are.
-        images: All images as attacked (n, C, H, W), on the CPU, or None if they are not kept.
-        journal: Where both go, or None.
-        reporter: Hears if they cannot be written.
-    """
-
-    progress: Progress
-    images: Tensor | None = None
-    journal: Journal | None = None
-    reporter: Reporter = SILENT
-
-    def count(self, number: int, strike: Strike) -> None:
-        """Enter what the attack of that number did."""
-        counts = self.progress.counts[number]
-        counts["forward"] += strike.forward
-        counts["backward"] += strike.backward
-        counts["nan"] += strike.nan
-        for place in strike.fallen:
-            self.progress.broken_by[place] = number
-        if self.images is None or strike.images is None or not strike.fallen:
-            return
-        places, images, part = torch.tensor(strike.fallen), strike.images, self.progress.parts
-        self.images[places] = images
-        self._keep(lambda journal: journal.write_images(part, places, images))
-        self.progress.parts += 1
-
-    def write(self) -> None:
-        """Bring the journal up to date."""
-        self._keep(lambda journal: journal.write({"progress": asdict(self.progress)}))
-
-    def _keep(self, write: Callable[[Journal], None]) -> None:
-        """Write into the journal, if there is one; where that fails, go on without."""
-        if self.journal is None:
-            return
+        Raises:
+            Damaged: If there is one that cannot be used.
+        """
         try:
-            write(self.journal)
-        except JeatError as problem:
-            self.reporter.warn(f"{problem.message}; the attack cannot be resumed")
-            self.journal = None
+            record = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+        except OSError:
+            return None
+        except (ValueError, RecursionError) as problem:
+            raise Damaged(STATE) from problem
+        if not isinstance(record, dict) or record.get("key") != self.key:
+            return None
+        try:
+            # States of version 0.1.0 have no digest.
+            if record.get("digest") not in (None, digest(progress=record["progress"])):
+                raise Damaged("digest")
+            state = EvaluationState(**record["progress"])
+            state.check(images, attacks)
+            if attacked is not None:
+                self._read_images(state.parts, attacked)
+        except Damaged:
+            raise
+        except Exception as problem:
+            raise Damaged(STATE) from problem
+        return state
+
+    def _read_images(self, parts: int, attacked: Tensor) -> None:
+        for part in range(parts):
+            tensors = load_file(self._part(part))
+            attacked[tensors["places"]] = tensors["images"]
+
+    def write(self, state: EvaluationState) -> None:
+        """Replace the state on disk.
+
+        Raises:
+            JeatError: If it cannot be written.
+        """
+        progress = {each.name: getattr(state, each.name) for each in fields(state)}
+        record: Mapping[str, Any] = {"key": self.key, "progress": progress}
+        text = json.dumps({**record, "digest": digest(progress=progress)})
+        write_atomic(self.folder / STATE, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+    def write_images(self, part: int, outcome: BatchOutcome) -> None:
+        """Keep the adversarial images of a batch as part number `part`.
+
+        Raises:
+            JeatError: If they cannot be written.
+        """
+        assert outcome.images is not None
+        images = outcome.images.contiguous()
+        tensors = {"places": torch.tensor(outcome.broken), "images": images}
+        write_atomic(self._part(part), lambda beside: save_file(tensors, beside))
+
+    def remove(self) -> None:
+        """Forget it all: the evaluation is over, and its result written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _part(self, part: int) -> Path:
+        return self.folder / f"{part:06d}.safetensors"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,99 +10,77 @@ from torch import Tensor
 
 from ..data.images import Images
 from ..errors import JeatError, UsageProblem
-from ..runtime.progress import Reporter
+from .settings import AttackSettings
 
 CPU_IMAGES = 1000
 
 
-@dataclass(frozen=True)
-class Selection:
-    """A choice of images.
+def subset(
+    images: Images, settings: AttackSettings, only: int | None, target: int | None, on_cpu: bool
+) -> Tensor:
+    """Return the indices in the test set of the images to attack (n,).
 
     Args:
-        num: So many, the first ones; None is all, or 1,000 on a CPU.
-        indices: A file with the places of the images in the test set, one or more a line.
+        images: The test set.
+        settings: `num` and `indices` count.
         only: The class that the images must be of, or None.
-        aim: The class that they must not be of, since it is to be reached, or None.
+        target: The class that they must not be of, since it is to be reached, or None.
+        on_cpu: Whether 1,000 are enough where nothing is said.
+
+    Raises:
+        UsageProblem: If there are not as many, or none at all.
+        JeatError: If the file of indices cannot be read.
     """
-
-    num: int | None = None
-    indices: Path | None = None
-    only: int | None = None
-    aim: int | None = None
-
-    def of(self, images: Images, device: torch.device, reporter: Reporter) -> tuple[Images, Tensor]:
-        """Return the images on the device, and their places in the test set (n,).
-
-        Raises:
-            UsageProblem: If there are not as many, or none at all.
-            JeatError: If the file of indices cannot be read.
-        """
-        places = torch.arange(len(images))
-        if self.indices is not None:
-            places = read_indices(self.indices, len(images))
-        if self.only is not None:
-            places = places[images.y[places] == self.only]
-            if not len(places):
-                name = images.classes[self.only]
-                among = "the test images" if self.indices is None else f"those of `{self.indices}`"
-                raise UsageProblem(f"no image among {among} is of class `{name}`")
-        places = places[: self._count(images, len(places), device, reporter)]
-        if self.aim is not None:
-            places = places[images.y[places] != self.aim]
-        if not len(places):
-            hint = "give more by `-n`" if self.only != self.aim else "name two classes"
-            raise UsageProblem("all the images are of the target class", hint)
-        chosen = replace(images, x=images.x[places], y=images.y[places])
-        return chosen.to(device), places
-
-    def _count(
-        self, images: Images, available: int, device: torch.device, reporter: Reporter
-    ) -> int:
-        if self.num is None:
-            if device.type == "cpu" and available > CPU_IMAGES and self.indices is None:
-                reporter.say(
-                    f"on a CPU the first {CPU_IMAGES:,} of {available:,} test images are used"
-                )
-                return CPU_IMAGES
-            return available
-        if not 1 <= self.num <= available:
-            where = "" if self.indices is None else f" in `{self.indices}`"
-            kind = "" if self.only is None else f" of class `{images.classes[self.only]}`"
-            raise UsageProblem(
-                f"there are {available:,} test images{where}{kind}, not {self.num:,}",
-                "give `-n` less",
-            )
-        return self.num
+    chosen = torch.arange(len(images))
+    if settings.indices is not None:
+        chosen = read_indices(settings.indices, len(images))
+    where = "" if settings.indices is None else f" in `{settings.indices}`"
+    if only is not None:
+        chosen = chosen[images.y[chosen] == only]
+        where += f" of class `{images.classes[only]}`"
+    if not len(chosen):
+        raise UsageProblem(f"there are no test images{where}", "name another class or file")
+    if settings.num is not None and settings.num > len(chosen):
+        raise UsageProblem(
+            f"there are {len(chosen):,} test images{where}, not {settings.num:,}", "give `-n` less"
+        )
+    usual = CPU_IMAGES if on_cpu and settings.indices is None else len(chosen)
+    chosen = chosen[: settings.num or usual]
+    if target is not None:
+        chosen = chosen[images.y[chosen] != target]
+    if not len(chosen):
+        hint = "give more by `-n`" if only != target else "name two classes"
+        raise UsageProblem("all the images are of the target class", hint)
+    return chosen
 
 
-def mixed(images: Images, count: int) -> Images:
-    """Return so many from all over a set, at most: those of one class may all look alike."""
-    places = torch.linspace(0, len(images) - 1, min(count, len(images))).long()
-    return replace(images, x=images.x[places], y=images.y[places])
+def spread(images: Images, count: int) -> Images:
+    """Return at most so many images from all over a set, which may be in the order of classes."""
+    indices = torch.linspace(0, len(images) - 1, min(count, len(images))).long()
+    return replace(images, x=images.x[indices], y=images.y[indices])
 
 
 def read_indices(path: Path, available: int) -> Tensor:
-    """Read places in the test set, whole numbers between white space or commas.
+    """Read indices of the test set, whole numbers between white space or commas.
 
     Raises:
         JeatError: If the file cannot be read.
-        UsageProblem: If something in it is no place, or is there twice.
+        UsageProblem: If something in it is no index, or is there twice.
     """
     try:
         words = path.read_text(encoding="utf-8").replace(",", " ").split()
     except (OSError, UnicodeDecodeError) as problem:
-        reason = getattr(problem, "strerror", None) or "it is no text"
+        reason = getattr(problem, "strerror", None) or "it is not text"
         raise JeatError(f"cannot read `{path}`: {reason}", "give a text file of numbers") from None
     for word in words:
-        if not (word.isdecimal() and int(word) < available):
+        if not (word.isdecimal() and len(word) < 20 and int(word) < available):
             raise UsageProblem(
-                f"`{word}` in `{path}` is no index of a test image",
+                f"`{word[:40]}` in `{path}` is no index of a test image",
                 f"they are numbered 0 to {available - 1}",
             )
     if not words:
         raise UsageProblem(f"`{path}` holds no index")
-    places = [int(word) for word in words]
-    if len(set(places)) < len(places):
+    indices = [int(word) for word in words]
+    if len(set(indices)) < len(indices):
         raise UsageProblem(f"an index is twice in `{path}`", "an image counts once")
-    return torch.tensor(places)
+    return torch.tensor(indices)

@@ -10,8 +10,8 @@ from typing import Protocol
 class Bar(Protocol):
     """A running task."""
 
-    def __call__(self, amount: int, **figures: float) -> None:
-        """Count `amount` units as done and show the latest `figures` beside the bar."""
+    def __call__(self, amount: float, **figures: float) -> None:
+        """Count `amount` units, or parts of one, as done; show the latest `figures`."""
 
 
 BarContext = AbstractContextManager[Bar]
@@ -30,7 +30,7 @@ class Reporter(Protocol):
         """Tell something that may make a result wrong, one line."""
 
 
-def ignore(amount: int, **figures: float) -> None:
+def ignore(amount: float, **figures: float) -> None:
     """Listen to nothing."""
 
 

@@ -13,7 +13,7 @@ from ..data import pictures
 from ..data.images import Images
 from ..errors import Interrupted
 from ..robustness import evaluator
-from ..robustness.attacks.batch import Plan
+from ..robustness.attacks.batch import AttackOptions
 from ..robustness.batch_size import USUAL
 from ..sampling import sample
 from .log import Log
@@ -33,7 +33,7 @@ class Validation:
     Args:
         name: Of the images in the log, `val` (held out) or `test`.
         images: On the training device.
-        plan: The attack.
+        options: The threat model and the options of PGD.
         every: Epochs between two evaluations; 0 for none.
         log: Takes `NAME_clean`, `NAME_robust` and `best_epoch`.
         keep: Saves the weights as the best so far; None keeps none.
@@ -41,7 +41,7 @@ class Validation:
 
     name: str
     images: Images
-    plan: Plan
+    options: AttackOptions
     every: int
     log: Log
     keep: Callable[[], object] | None = None
@@ -56,7 +56,7 @@ class Validation:
             return
         size = min(USUAL, trainer.loader.share)
         model = trainer.average.model
-        accuracy = evaluator.judge(model, self.images, ["pgd"], self.plan, batch_size=size)
+        accuracy = evaluator.worst_case(model, self.images, ["pgd"], self.options, batch_size=size)
         for kind in ("clean", "robust"):
             self.log.extra[f"{self.name}_{kind}"] = accuracy[kind]
         if self.keep is None:

@@ -15,7 +15,7 @@ import torch
 
 from ..checkpoints import runs
 from ..errors import Diverged, JeatError, no_memory
-from ..robustness.attacks.batch import Plan
+from ..robustness.attacks.batch import AttackOptions
 from ..runtime import devices
 from ..runtime.distributed import current, lost, rank_lost
 from ..runtime.files import check_writable
@@ -169,7 +169,7 @@ class TrainingRun:
         self.validation = Validation(
             "val" if held_out else "test",
             ready.evaluated,
-            Plan(ready.meta.threat, steps=VALIDATION_STEPS, seed=self.config.seed),
+            AttackOptions(ready.meta.threat, steps=VALIDATION_STEPS, seed=self.config.seed),
             self.config.eval_every,
             self.log,
             self._keep_best if held_out else None,

@@ -1,63 +1,127 @@
-"""The attacks that `jeat attack` runs, and the ensembles made of them, one row each."""
+"""The table of attacks, and the ensembles made of them, one row each; no torch here."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from ...catalogue import Catalogue, Entry
+
+# The targeted attacks of AutoAttack try the nine likeliest classes (Croce and Hein 2020a).
+TARGETS = 9
+
+
+@dataclass(frozen=True)
+class AttackEntry(Entry):
+    """A row of the table of attacks.
+
+    Args:
+        options: The keyword parameters of the attack's function, at their standard values; None
+            for a step size of 2.5 eps / steps.
+        rows: Rows of the network's batch that an image takes.
+        min_classes: The fewest classes that it can tell apart, and, with a class to reach,
+            `min_targeted`.
+        targets: Whether it can aim at a class.
+        white_box: Whether it uses gradients.
+        strong: Whether it finds what there is on a network that masks no gradients.
+        uses_dlr: Whether its loss is the difference of logits ratio.
+        from_image: Whether it starts at the image, where some objectives have no gradient.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    rows: int = 1
+    min_classes: int = 2
+    min_targeted: int = 2
+    targets: bool = True
+    white_box: bool = True
+    strong: bool = False
+    uses_dlr: bool = False
+    from_image: bool = False
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Attacks that are run in turn.
+    """Attacks that run in turn.
 
     Args:
         summary: One line for the help.
-        parts: Each attack, and its options where they are not its own defaults.
+        parts: Each attack, and its options where they are not its standard ones.
+        preview: Whether it is a part of AutoAttack that must not be reported as AutoAttack.
     """
 
     summary: str
-    parts: tuple[tuple[str, dict[str, int]], ...]
+    parts: tuple[tuple[str, dict[str, Any]], ...]
+    preview: bool = False
 
+
+_HERE = "jeatcli.robustness.attacks"
+_PGD = {"steps": 20, "step_size": None, "restarts": 1}
+_APGD = {"steps": 100, "restarts": 1}
 
 ATTACKS = Catalogue(
     "attack",
     {
-        "apgd-ce": Entry(
+        "apgd-ce": AttackEntry(
             "APGD on the cross-entropy, 100 steps (Croce and Hein 2020a)",
-            "jeatcli.robustness.attacks.apgd_ce",
+            f"{_HERE}.apgd:apgd_ce",
+            _APGD | {"draws": 1},
+            strong=True,
         ),
-        "apgd-dlr": Entry(
+        "apgd-dlr": AttackEntry(
             "APGD on the difference of logits ratio, 100 steps (Croce and Hein 2020a)",
-            "jeatcli.robustness.attacks.apgd_dlr",
+            f"{_HERE}.apgd:apgd_dlr",
+            _APGD | {"draws": 1},
+            min_classes=3,
+            min_targeted=4,
+            strong=True,
+            uses_dlr=True,
         ),
-        "apgd-t": Entry(
+        "apgd-t": AttackEntry(
             "APGD on the targeted ratio, toward the nine likeliest classes (Croce and Hein 2020a)",
-            "jeatcli.robustness.attacks.apgd_t",
+            f"{_HERE}.apgd:apgd_t",
+            _APGD,
+            rows=TARGETS,
+            min_classes=4,
+            min_targeted=4,
+            strong=True,
+            uses_dlr=True,
         ),
-        "cw": Entry(
+        "cw": AttackEntry(
             "PGD on the margin of the logits, the loss of Carlini and Wagner (2017)",
-            "jeatcli.robustness.attacks.cw",
+            f"{_HERE}.pgd:cw",
+            _PGD,
         ),
-        "fab": Entry(
+        "fab": AttackEntry(
             "FAB toward the nearest boundary of all classes (Croce and Hein 2020b)",
-            "jeatcli.robustness.attacks.fab",
+            f"{_HERE}.fab:fab",
+            _APGD,
+            targets=False,
+            strong=True,
         ),
-        "fab-t": Entry(
+        "fab-t": AttackEntry(
             "FAB toward each of the nine likeliest classes (Croce and Hein 2020b, 2020a)",
-            "jeatcli.robustness.attacks.fab_t",
+            f"{_HERE}.fab:fab_t",
+            _APGD,
+            rows=TARGETS,
+            strong=True,
         ),
-        "fgsm": Entry(
+        "fgsm": AttackEntry(
             "One full step from the image itself (Goodfellow et al. 2015)",
-            "jeatcli.robustness.attacks.fgsm",
+            f"{_HERE}.pgd:fgsm",
+            {"objective": "ce"},
+            from_image=True,
         ),
-        "pgd": Entry(
+        "pgd": AttackEntry(
             "Projected gradient ascent from random starts (Madry et al. 2018)",
-            "jeatcli.robustness.attacks.pgd",
+            f"{_HERE}.pgd:pgd",
+            {"objective": "ce"} | _PGD,
         ),
-        "square": Entry(
+        "square": AttackEntry(
             "Square Attack, 5,000 queries without gradients (Andriushchenko et al. 2020)",
-            "jeatcli.robustness.attacks.square",
+            f"{_HERE}.square:square",
+            {"queries": 5000, "restarts": 1},
+            white_box=False,
         ),
     },
 )
@@ -68,7 +132,7 @@ ENSEMBLES: dict[str, Ensemble] = {
         (("apgd-ce", {}), ("apgd-t", {}), ("fab-t", {}), ("square", {})),
     ),
     "autoattack-plus": Ensemble(
-        "AutoAttack with all its parts, those that are not targeted from five starts",
+        "AutoAttack with all its parts, the untargeted ones from five starts",
         (
             ("apgd-ce", {"restarts": 5}),
             ("apgd-dlr", {"restarts": 5}),
@@ -79,16 +143,18 @@ ENSEMBLES: dict[str, Ensemble] = {
         ),
     ),
     "autoattack-rand": Ensemble(
-        "AutoAttack for classifiers that draw at random: gradients averaged over 20 draws",
+        "AutoAttack for randomised classifiers: gradients averaged over 20 draws",
         (("apgd-ce", {"draws": 20}), ("apgd-dlr", {"draws": 20})),
     ),
     "fast": Ensemble(
         "The first two parts of AutoAttack, apgd-ce and apgd-t: a preview, not AutoAttack",
         (("apgd-ce", {}), ("apgd-t", {})),
+        preview=True,
     ),
     "quick": Ensemble(
         "The first part of AutoAttack, apgd-ce: a first look, not AutoAttack",
         (("apgd-ce", {}),),
+        preview=True,
     ),
 }
 

@@ -8,19 +8,75 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from ...core import pgd
-from .batch import Batch, Plan
-from .restarts import Found
-from .surrogate import Search
+from ...core import energy, objectives, pgd
+from .batch import AttackOptions, Batch
+from .restarts import Broken, from_starts, tries
+from .surrogate import Surrogate
 
 Loss = Callable[[Tensor, Batch], Tensor]
 
 # The paper's constants: the share of a step that is the gradient's (the rest is momentum), the
-# share of rising steps below which the step size is halved, and the length of the periods after
-# which that is asked, as shares of all steps: the first, the decrease, the shortest.
-MOMENTUM = 0.75
+# share of rising steps below which the step size is halved, and the intervals between two such
+# checks, as shares of all steps: the first, the decrease, the shortest.
+GRADIENT_SHARE = 0.75
 RISING = 0.75
 FIRST, DECREASE, SHORTEST = 0.22, 0.03, 0.06
+
+
+def apgd_ce(
+    surrogate: Surrogate,
+    batch: Batch,
+    options: AttackOptions,
+    *,
+    steps: int,
+    restarts: int,
+    draws: int,
+) -> Tensor:
+    """Return adversarial images where APGD on the cross-entropy finds any."""
+    ascent = Ascent(surrogate, cross_entropy, pgd.ball(options.threat), steps, draws)
+    return _from_starts(ascent, batch, options.seed, restarts)
+
+
+def apgd_dlr(
+    surrogate: Surrogate,
+    batch: Batch,
+    options: AttackOptions,
+    *,
+    steps: int,
+    restarts: int,
+    draws: int,
+) -> Tensor:
+    """Return adversarial images where APGD on the difference of logits ratio finds any."""
+    ascent = Ascent(surrogate, dlr, pgd.ball(options.threat), steps, draws)
+    return _from_starts(ascent, batch, options.seed, restarts)
+
+
+def apgd_t(
+    surrogate: Surrogate, batch: Batch, options: AttackOptions, *, steps: int, restarts: int
+) -> Tensor:
+    """Return adversarial images where APGD toward any of the likeliest classes finds one."""
+    ascent = Ascent(surrogate, targeted_dlr, pgd.ball(options.threat), steps)
+    return _from_starts(ascent, batch, options.seed, restarts, surrogate.likeliest(batch))
+
+
+def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
+    """Return CE(x, y), or with a target t minus CE(x, t)."""
+    if batch.target is None:
+        return energy.cross_entropy(logits, batch.y)
+    return -energy.cross_entropy(logits, batch.target)
+
+
+def dlr(logits: Tensor, batch: Batch) -> Tensor:
+    """Return the ratio, which stays the same if all logits are scaled."""
+    if batch.target is None:
+        return objectives.dlr(logits, batch.y)
+    return objectives.targeted_dlr(logits, batch.y, batch.target)
+
+
+def targeted_dlr(logits: Tensor, batch: Batch) -> Tensor:
+    """Return the ratio toward the class that the row tries."""
+    assert batch.toward is not None
+    return objectives.targeted_dlr(logits, batch.y, batch.toward)
 
 
 @dataclass
@@ -29,11 +85,11 @@ class Rows:
 
     Args:
         batch: The images, `toward` set where there are classes to try.
-        image: Each row's image, a place in the batch of the attack (n,).
-        moved: The present iterate; `last` is the one before it.
+        image: Each row's image, a position in the batch of the attack (n,).
+        moved, last: The current iterate and the one before it.
         gradient: Of the loss at `moved`.
-        best: The iterate of highest loss; `best_gradient` is the gradient there.
-        highest: The highest loss (n,), and in `highest_before` that of the last check.
+        best, best_gradient: The iterate of highest loss, and the gradient there.
+        highest, highest_before: The highest loss (n,), now and at the last check.
         value: The loss of the last step (n,).
         rises: How many steps rose since the last check (n,).
         halved: Whether the last check halved the step size (n,).
@@ -55,8 +111,8 @@ class Rows:
     size: Tensor
 
     def take(self, keep: Tensor) -> Rows:
-        """Return the rows at the places `keep` alone."""
-        parts = {each.name: getattr(self, each.name) for each in fields(self)}
+        """Return the rows at the positions `keep` alone."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
         batch = parts.pop("batch").take(keep)
         return Rows(batch, **{name: part[keep] for name, part in parts.items()})
 
@@ -66,48 +122,46 @@ class Ascent:
     """APGD on one loss.
 
     Args:
-        search: The classifier.
+        surrogate: What it sees.
         loss: What is raised, of the logits and the rows.
         ball: The threat model.
         steps: Number of steps.
         draws: How many gradients are averaged at each point, for classifiers that draw at random.
     """
 
-    search: Search
+    surrogate: Surrogate
     loss: Loss
     ball: pgd.Ball
     steps: int
     draws: int = 1
 
-    def run(self, batch: Batch, image: Tensor, start: Tensor, found: Found) -> None:
-        """Ascend from `start`, and add what breaks to `found`; broken images leave at once."""
-        rows = self._begin(batch, image, start, found)
+    def run(self, batch: Batch, image: Tensor, start: Tensor, broken: Broken) -> None:
+        """Ascend from `start`, and add what breaks to `broken`; broken images leave at once."""
+        rows = self._begin(batch, image, start, broken)
         period = max(int(FIRST * self.steps), 1)
         since = 0
         for step in range(self.steps):
             if not len(rows.image):
                 return
-            self.search.on_step(step)
-            moved = self._move(rows, 1.0 if step == 0 else MOMENTUM)
+            self.surrogate.on_step()
+            moved = self._move(rows, 1.0 if step == 0 else GRADIENT_SHARE)
             last = step == self.steps - 1
             values, gradient, logits = self._evaluate(rows.batch, moved, gradient=not last)
-            broken = self.search.broken(rows.batch, moved, logits)
-            found.add(rows.image, moved, broken)
+            broken.add(rows.image, moved, self.surrogate.broken(rows.batch, moved, logits))
             rows = self._advance(rows, moved, values, gradient)
             since += 1
             if since == period:
                 rows = self._check(rows, period)
                 since, period = 0, max(period - self._share(DECREASE), self._share(SHORTEST))
-            rows = self._without_broken(rows, found)
-        if self.search.transfers or not self.search.exact:
-            self._confirm(rows, found)
+            rows = self._without_broken(rows, broken)
+        broken.confirm(self.surrogate, rows.image, rows.batch, rows.best)
 
     def _share(self, share: float) -> int:
         return max(int(share * self.steps), 1)
 
-    def _begin(self, batch: Batch, image: Tensor, start: Tensor, found: Found) -> Rows:
+    def _begin(self, batch: Batch, image: Tensor, start: Tensor, broken: Broken) -> Rows:
         values, gradient, logits = self._evaluate(batch, start)
-        found.add(image, start, self.search.broken(batch, start, logits))
+        broken.add(image, start, self.surrogate.broken(batch, start, logits))
         zeros = torch.zeros_like(values)
         size = torch.full_like(values, 2 * self.ball.eps).view(-1, 1, 1, 1)
         rows = Rows(
@@ -127,7 +181,7 @@ class Ascent:
             halved=torch.ones_like(values, dtype=torch.bool),
             size=size,
         )
-        return self._without_broken(rows, found)
+        return self._without_broken(rows, broken)
 
     def _evaluate(
         self, batch: Batch, moved: Tensor, gradient: bool = True
@@ -139,11 +193,11 @@ class Ascent:
 
         if not gradient:
             with torch.no_grad():
-                logits = self.search(moved)
+                logits = self.surrogate(moved)
                 return loss(logits), torch.zeros_like(moved), logits
         total = torch.zeros_like(moved)
         for _ in range(self.draws):
-            values, drawn, logits = self.search.gradient(loss, moved)
+            values, drawn, logits = self.surrogate.gradient(loss, moved)
             total += drawn
         return values, total / self.draws, logits
 
@@ -185,35 +239,19 @@ class Ascent:
             rises=torch.zeros_like(rows.rises),
         )
 
-    def _without_broken(self, rows: Rows, found: Found) -> Rows:
-        gone = found.broken[rows.image]
+    def _without_broken(self, rows: Rows, broken: Broken) -> Rows:
+        gone = broken.mask[rows.image]
         return rows.take((~gone).nonzero().squeeze(1)) if gone.any() else rows
 
-    def _confirm(self, rows: Rows, found: Found) -> None:
-        """Ask the judge about the best points: another one, or a coarse search, may miss some."""
-        if len(rows.image):
-            found.add(rows.image, rows.best, self.search.judged(rows.batch, rows.best))
 
-
-def from_starts(
-    ascent: Ascent, batch: Batch, plan: Plan, restarts: int, classes: Tensor | None = None
+def _from_starts(
+    ascent: Ascent, batch: Batch, seed: int, restarts: int, classes: Tensor | None = None
 ) -> Tensor:
-    """Run APGD from random starts on the ball's surface, on each restart the images still left.
+    """Run APGD from random points of the ball's surface, toward classes (n, T) if there are any."""
 
-    Args:
-        ascent: What to run.
-        batch: The images.
-        plan: For the seed.
-        restarts: Number of starts.
-        classes: Classes to try for each image (n, T), side by side; None for none.
+    def search(restart: int, part: Batch, left: Tensor, broken: Broken) -> None:
+        rows, rngs = tries(part, seed, restart, None if classes is None else classes[left])
+        start = torch.cat([ascent.ball.on_sphere(part.x, rng) for rng in rngs])
+        ascent.run(rows, left.repeat(len(rngs)), start, broken)
 
-    Returns:
-        Adversarial images where there are any, else the images as they are.
-    """
-    found = Found(batch)
-    for restart, left, part in found.restarts(restarts, ascent.search):
-        toward = None if classes is None else classes[left]
-        rows, draws = part.tries(plan.seed, restart, toward)
-        start = torch.cat([ascent.ball.on_sphere(part.x, rng) for rng in draws])
-        ascent.run(rows, left.repeat(len(draws)), start, found)
-    return found.images
+    return from_starts(ascent.surrogate, batch, restarts, search)

@@ -1,21 +1,20 @@
-"""An attack with its options, and those that are to be run."""
+"""An attack with its options, and the attacks that a list of names stands for."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from ...core import objectives
 from ...core.models.classifier import Classifier
+from ...core.threat import Threat
 from ...errors import UsageProblem, unknown
-from . import ATTACKS, ENSEMBLES, summaries
-from .batch import Batch, Perturb, Plan
-from .surrogate import Search
-
-Unfit = Callable[[int, bool, Mapping[str, Any]], tuple[str, str] | None]
+from . import ATTACKS, ENSEMBLES, AttackEntry, summaries
+from .batch import AttackOptions, Batch
+from .surrogate import Surrogate
 
 
 @dataclass(frozen=True)
@@ -23,83 +22,100 @@ class Attack:
     """One attack with its options.
 
     Args:
-        name: Its file's, with dashes.
-        perturb: Returns the moved images (n, C, H, W) of a batch.
-        options: The keyword parameters of `perturb`, at the values to use.
-        rows: How many rows of the network's batch an image takes.
-        unfit: Returns why it cannot run and what can, for a number of classes, whether there is
-            a class to reach, and its options; None where it can.
+        name: In the table.
+        options: The keyword parameters of its function, at the values to use.
     """
 
     name: str
-    perturb: Perturb
     options: dict[str, Any] = field(default_factory=dict)
-    rows: int = 1
-    unfit: Unfit | None = None
 
-    def __call__(self, search: Search | Classifier, batch: Batch, plan: Plan) -> Tensor:
+    @property
+    def entry(self) -> AttackEntry:
+        """Its row of the table."""
+        return ATTACKS[self.name]
+
+    @property
+    def steps(self) -> int:
+        """How many inner steps it takes at most, over all restarts."""
+        steps: int = self.options.get("steps", self.options.get("queries", 1))
+        return steps * int(self.options.get("restarts", 1))
+
+    def __call__(
+        self, surrogate: Surrogate | Classifier, batch: Batch, options: AttackOptions
+    ) -> Tensor:
         """Return the moved images (n, C, H, W): in the ball and in [0, 1], detached."""
-        if isinstance(search, Classifier):
-            search = Search(search)
-        moved: Tensor = self.perturb(search, batch, plan, **self.options)
+        if isinstance(surrogate, Classifier):
+            surrogate = Surrogate(surrogate)
+        moved: Tensor = self.entry.load()(surrogate, batch, options, **self.options)
         return moved
 
+    def in_numbers(self, threat: Threat) -> dict[str, Any]:
+        """Return the options, a step size that follows from the others as a number."""
+        if self.options.get("step_size", 0) is None:
+            return self.options | {"step_size": 2.5 * threat.eps / self.options["steps"]}
+        return dict(self.options)
 
-def make_attack(name: str, plan: Plan | None = None, **options: Any) -> Attack:
-    """Return the attack called `name`; options that it has are taken from the plan.
+    def check(self, classes: int, targeted: bool) -> None:
+        """Refuse what the attack cannot do.
+
+        Raises:
+            UsageProblem: Naming an attack or an objective that can.
+        """
+        entry, objective = self.entry, self.options.get("objective", "ce")
+        objectives.check_classes(objective, classes, targeted)
+        needed = entry.min_targeted if targeted else entry.min_classes
+        if classes < needed:
+            raise UsageProblem(
+                f"attack `{self.name}` needs {needed} classes; there are {classes}",
+                "use `--attack apgd-ce --attack fab-t --attack square`",
+            )
+        if targeted and not entry.targets:
+            raise UsageProblem(
+                f"attack `{self.name}` cannot aim at a class",
+                "use `--attack fab-t`, alone or beside others",
+            )
+        if entry.from_image and objective == "kl" and not targeted:
+            raise UsageProblem(
+                f"attack `{self.name}` starts at the image, where the gradient of `kl` is zero",
+                "use `--attack pgd --steps 1`, which starts beside it, or another objective",
+            )
+
+
+def make_attack(name: str, options: AttackOptions | None = None, **changes: Any) -> Attack:
+    """Return the attack called `name`, with those of the options that it has.
 
     Raises:
         UsageProblem: If there is none, with the nearest name.
     """
     if name not in ATTACKS:
         raise unknown("attack", name, summaries())
-    module = ATTACKS.load(name)
-    known = {
-        key: parameter.default
-        for key, parameter in inspect.signature(module.perturb).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    given = plan.options if plan else {}
-    chosen = {key: given.get(key, value) for key, value in (known | options).items()}
-    rows, unfit = getattr(module, "ROWS", 1), getattr(module, "unfit", None)
-    return Attack(name, module.perturb, chosen, rows, unfit)
+    standard = {**ATTACKS[name].options, **changes}
+    chosen = options.chosen if options else {}
+    return Attack(name, {key: chosen.get(key, value) for key, value in standard.items()})
 
 
-def parts(name: str) -> tuple[tuple[str, dict[str, Any]], ...] | None:
-    """Return the parts of an ensemble, None for a single attack."""
-    ensemble = ENSEMBLES.get(name)
-    return ensemble.parts if ensemble else None
-
-
-def resolve_attacks(names: Sequence[str], plan: Plan) -> list[Attack]:
+def resolve_attacks(names: Sequence[str], options: AttackOptions) -> list[Attack]:
     """Return the attacks to run: ensembles taken apart, options filled in, none twice.
 
     Raises:
         UsageProblem: If there is no such attack, or none of them has an option that is given.
     """
-    chosen: list[Attack] = []
+    attacks: list[Attack] = []
+    unused = dict.fromkeys(options.chosen)
     for name in names:
-        if (several := parts(name)) is None:
-            chosen.append(make_attack(name, plan))
+        if ensemble := ENSEMBLES.get(name):
+            parts = [make_attack(part, None, **changes) for part, changes in ensemble.parts]
         else:
-            chosen += [make_attack(part, None, **options) for part, options in several]
-    single = [make_attack(name, plan) for name in names if parts(name) is None]
-    for option in plan.options:
-        if not any(option in attack.options for attack in single):
-            raise _unused(option, names)
-    different: list[Attack] = []
-    for attack in chosen:
-        if attack not in different:
-            different.append(attack)
-    return different
-
-
-def _unused(option: str, names: Sequence[str]) -> UsageProblem:
-    listed = " and ".join(f"`{name}`" for name in names)
-    shown = option.replace("_", "-")
-    if any(parts(name) for name in names):
-        return UsageProblem(
-            f"{listed} has no `--{shown}`: its parts are as published",
-            "leave it out, or name the attacks one by one by `--attack`",
-        )
-    return UsageProblem(f"attack {listed} has no `--{shown}`", "leave it out")
+            parts = [make_attack(name, options)]
+            unused = {option: None for option in unused if option not in parts[0].options}
+        attacks += [attack for attack in parts if attack not in attacks]
+    for option in unused:
+        listed = " and ".join(f"`{name}`" for name in names)
+        flag = option.replace("_", "-")
+        if any(name in ENSEMBLES for name in names):
+            raise UsageProblem(
+                f"{listed} has no `--{flag}`: its parts run as published",
+                "leave it out, or name the attacks one by one with `--attack`",
+            )
+        raise UsageProblem(f"attack {listed} has no `--{flag}`", "leave it out")
+    return attacks

@@ -1,44 +1,57 @@
-"""FAB toward the nearest boundary of all classes (Croce and Hein 2020b)."""
+"""FAB: the nearest point beyond the decision boundary, by projections (Croce and Hein 2020b)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from .batch import Batch, Plan
-from .fab_walk import Walk, from_starts
-from .surrogate import Search
+from ...core import energy, objectives, pgd
+from .batch import AttackOptions, Batch
+from .restarts import Broken, from_starts, tries
+from .surrogate import Surrogate
+
+# The paper's constants: the largest weight of the original image in a step, the extrapolation
+# beyond the boundary, and how far an adversarial point is drawn back to the image.
+WEIGHT = 0.1
+OVERSHOOT = 1.05
+BACK = 0.9
+
+# The difference of two logits that is to become positive (n,), and its gradient.
+Boundary = Callable[[Surrogate, Batch, Tensor], tuple[Tensor, Tensor]]
 
 
-def unfit(classes: int, targeted: bool, options: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Refuse a class to reach."""
-    if targeted:
-        return "attack `fab` aims at no class", "use `--attack fab-t`, alone or beside others"
-    return None
-
-
-def perturb(
-    search: Search, batch: Batch, plan: Plan, *, steps: int = 100, restarts: int = 1
+def fab(
+    surrogate: Surrogate, batch: Batch, options: AttackOptions, *, steps: int, restarts: int
 ) -> Tensor:
-    """Return adversarial images where FAB finds one in the ball."""
+    """Return adversarial images where FAB toward the nearest boundary finds one in the ball."""
 
-    def boundary(search: Search, batch: Batch, moved: Tensor) -> tuple[Tensor, Tensor]:
-        return nearest(search, batch, moved, plan.threat.norm)
+    def boundary(surrogate: Surrogate, batch: Batch, moved: Tensor) -> tuple[Tensor, Tensor]:
+        return nearest_boundary(surrogate, batch, moved, options.threat.norm)
 
-    return from_starts(Walk(search, boundary, plan, steps), batch, restarts)
+    return _from_starts(Walk(surrogate, boundary, options, steps), batch, restarts)
 
 
-def nearest(search: Search, batch: Batch, moved: Tensor, norm: str) -> tuple[Tensor, Tensor]:
+def fab_t(
+    surrogate: Surrogate, batch: Batch, options: AttackOptions, *, steps: int, restarts: int
+) -> Tensor:
+    """Return adversarial images where FAB toward any of the likeliest classes finds one."""
+    walk = Walk(surrogate, class_boundary, options, steps)
+    return _from_starts(walk, batch, restarts, surrogate.likeliest(batch))
+
+
+def nearest_boundary(
+    surrogate: Surrogate, batch: Batch, moved: Tensor, norm: str
+) -> tuple[Tensor, Tensor]:
     """Linearise f[k] - f[y] for the class k whose boundary is nearest in the norm.
 
     The gradients of all classes are needed: one forward pass, K backward passes.
     """
     with torch.enable_grad():
         moved = moved.detach().requires_grad_(True)
-        logits = search(moved)
+        logits = surrogate(moved)
         leads = logits - logits.gather(1, batch.y[:, None])
         last = logits.shape[1] - 1
         value, shortest = leads.new_zeros(len(moved)), leads.new_full((len(moved),), torch.inf)
@@ -53,5 +66,139 @@ def nearest(search: Search, batch: Batch, moved: Tensor, norm: str) -> tuple[Ten
             shortest = torch.where(nearer, distance, shortest)
             value = torch.where(nearer, leads[:, k].detach(), value)
             normal = torch.where(nearer.view(-1, 1, 1, 1), slope, normal)
-    search.backward += len(moved) * (last + 1)
+    surrogate.backward += len(moved) * (last + 1)
     return value, normal
+
+
+def class_boundary(surrogate: Surrogate, batch: Batch, moved: Tensor) -> tuple[Tensor, Tensor]:
+    """Linearise f[t] - f[y], with t the class that the row tries.
+
+    If t is the class to reach, it must lead all others, not y alone.
+    """
+    assert batch.toward is not None
+    toward = batch.toward
+
+    def lead(logits: Tensor) -> Tensor:
+        if batch.target is not None:
+            return -objectives.margin(logits, toward)
+        return energy.joint(logits, batch.y) - energy.joint(logits, toward)
+
+    value, normal, _ = surrogate.gradient(lead, moved)
+    return value, normal
+
+
+@dataclass(frozen=True)
+class Walk:
+    """FAB on one kind of boundary.
+
+    Args:
+        surrogate: What it sees.
+        boundary: Linearises the boundary that a row walks to.
+        options: For norm and radius: an image is broken once its distance is at most the radius.
+        steps: Number of steps.
+    """
+
+    surrogate: Surrogate
+    boundary: Boundary
+    options: AttackOptions
+    steps: int
+
+    def run(self, batch: Batch, image: Tensor, start: Tensor, broken: Broken) -> None:
+        """Walk from `start`, and add what breaks to `broken`; broken images leave at once."""
+        threat = self.options.threat
+        ball = pgd.ball(threat)
+        moved = start
+        for _ in range(self.steps):
+            if not len(image):
+                return
+            self.surrogate.on_step()
+            moved = self._step(batch, moved, ball)
+            with torch.no_grad():
+                beyond = batch.broken(self.surrogate(moved))
+            near = beyond & (ball.distance(moved, batch.x) <= threat.eps)
+            rows = near.nonzero().squeeze(1)
+            if len(rows) and not self.surrogate.is_exact:
+                near[rows] = self.surrogate.breaks_exact_model(batch.take(rows), moved[rows])
+            broken.add(image, moved, near)
+            drawn_back = batch.x + BACK * (moved - batch.x)
+            moved = torch.where(beyond.view(-1, 1, 1, 1), drawn_back, moved)
+            if (gone := broken.mask[image]).any():
+                keep = (~gone).nonzero().squeeze(1)
+                batch, image, moved = batch.take(keep), image[keep], moved[keep]
+
+    def _step(self, batch: Batch, moved: Tensor, ball: pgd.Ball) -> Tensor:
+        """Go beyond the linearised boundary, nearer to the image than the last point was."""
+        value, normal = self.boundary(self.surrogate, batch, moved)
+        at_image = value + (normal * (batch.x - moved)).flatten(1).sum(1)
+        norm = self.options.threat.norm
+        to_boundary = displacement(moved, normal, value, norm)
+        from_image = displacement(batch.x, normal, at_image, norm)
+        nothing = torch.zeros_like(to_boundary)
+        lengths = [ball.distance(d, nothing).clamp_min(1e-8) for d in (to_boundary, from_image)]
+        share = (lengths[0] / (lengths[0] + lengths[1])).clamp_max(WEIGHT).view(-1, 1, 1, 1)
+        forward, back = moved + OVERSHOOT * to_boundary, batch.x + OVERSHOOT * from_image
+        mixed = (1 - share) * forward + share * back
+        return mixed.clamp_(0, 1)
+
+
+def _from_starts(walk: Walk, batch: Batch, restarts: int, classes: Tensor | None = None) -> Tensor:
+    """Walk from the images themselves, then from random points half a radius away."""
+    broken = Broken(batch)
+    half = pgd.ball(replace(walk.options.threat, eps=walk.options.threat.eps / 2))
+    # Images that are broken as they are need no walk.
+    with torch.no_grad():
+        broken.mask |= walk.surrogate.broken(batch, batch.x, walk.surrogate(batch.x))
+
+    def search(restart: int, part: Batch, left: Tensor, broken: Broken) -> None:
+        toward = None if classes is None else classes[left]
+        rows, rngs = tries(part, walk.options.seed, restart, toward)
+        starts = [half.on_sphere(part.x, rng) if restart else part.x for rng in rngs]
+        walk.run(rows, left.repeat(len(rngs)), torch.cat(starts), broken)
+
+    return from_starts(walk.surrogate, batch, restarts, search, broken)
+
+
+# The nearest point of a hyperplane inside the box [0, 1]: the step that FAB is made of. Croce and
+# Hein sort the pixels. The displacement has one unknown, how far the pixels that are still free
+# have moved, and what they contribute is a concave, piecewise linear function of it, so that
+# Newton's method from zero ends at the solution in a few steps.
+_MOST_STEPS = 100
+_TOLERANCE = 1e-6
+
+
+def displacement(x: Tensor, normal: Tensor, gap: Tensor, norm: str) -> Tensor:
+    """Return the smallest d for which <normal, d> = -gap and x + d is in [0, 1].
+
+    Where no point of the box is on the plane, d leads to the box's nearest point to it.
+
+    Args:
+        x: Points (n, C, H, W) in [0, 1].
+        normal: Of the planes, of the same shape.
+        gap: The planes' function at x (n,).
+        norm: In which d is small, `linf` or `l2`.
+    """
+    along = -torch.where(gap >= 0, 1.0, -1.0).view(-1, 1, 1, 1) * normal.sign()
+    weight = normal.abs()
+    # At the same unknown a pixel moves as fast as its neighbour in linf, by its weight in l2.
+    speed = along.abs() if norm == "linf" else weight
+    room = torch.where(along > 0, 1 - x, torch.where(along < 0, x, 0.0))
+    return along * torch.minimum(_extent(weight, speed, room, gap.abs()) * speed, room)
+
+
+def _extent(weight: Tensor, speed: Tensor, room: Tensor, need: Tensor) -> Tensor:
+    """Return s (n, 1, 1, 1) for which the sum of weight * min(s * speed, room) is `need`."""
+    weight, speed, room = (part.flatten(1) for part in (weight, speed, room))
+    rate = weight * speed
+    extent = torch.zeros_like(need)
+    for _ in range(_MOST_STEPS):
+        free = extent[:, None] * speed < room
+        reached = torch.where(free, extent[:, None] * rate, weight * room).sum(1)
+        missing = need - reached
+        slope = (rate * free).sum(1)
+        going = (missing > _TOLERANCE * need) & (slope > 0)
+        if not going.any():
+            break
+        extent = torch.where(going, extent + missing / slope.clamp_min(1e-30), extent)
+    # Nothing free is left and the plane is not reached: all the way to the corner.
+    extent = torch.where((slope <= 0) & (missing > 0), torch.inf, extent)
+    return extent.nan_to_num(posinf=1e12).view(-1, 1, 1, 1)

@@ -1,24 +1,87 @@
-"""Projected gradient ascent from random starts (Madry et al. 2018)."""
+"""Projected gradient ascent: FGSM, PGD, and PGD on the margin (CW)."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from .batch import Batch, Plan
-from .projected import ascend_from_starts, usual_step
-from .surrogate import Search
+from ...core import objectives
+from ...core import pgd as core
+from ...core.energy import PerImage
+from .batch import AttackOptions, Batch
+from .surrogate import Surrogate
 
 
-def perturb(
-    search: Search,
+def fgsm(surrogate: Surrogate, batch: Batch, options: AttackOptions, *, objective: str) -> Tensor:
+    """Return the images moved by eps along the gradient's direction, in the norm of the threat."""
+    ball = core.ball(options.threat)
+    value = objectives.objective(objective, surrogate, batch.x, batch.y, batch.target)
+    surrogate.backward += len(batch)
+    return core.ascend(value, batch.x, ball, steps=1, step_size=options.threat.eps)
+
+
+def cw(
+    surrogate: Surrogate,
     batch: Batch,
-    plan: Plan,
+    options: AttackOptions,
     *,
-    objective: str = "ce",
-    steps: int = 20,
-    step_size: float | None = None,
-    restarts: int = 1,
+    steps: int,
+    step_size: float | None,
+    restarts: int,
 ) -> Tensor:
-    """Return the last iterates of the ascent of the objective, the worst of the restarts."""
-    size = usual_step(plan, steps) if step_size is None else step_size
-    return ascend_from_starts(search, batch, plan, objective, steps, size, restarts)
+    """Return what PGD on max_{k != y} f[k] - f[y] reaches."""
+    return pgd(
+        surrogate,
+        batch,
+        options,
+        objective="margin",
+        steps=steps,
+        step_size=step_size,
+        restarts=restarts,
+    )
+
+
+def pgd(
+    surrogate: Surrogate,
+    batch: Batch,
+    options: AttackOptions,
+    *,
+    objective: str,
+    steps: int,
+    step_size: float | None,
+    restarts: int,
+) -> Tensor:
+    """Return each image's adversarial example: a breaking one if any restart found it.
+
+    The last iterate counts, as in the field's PGD-N. An image that a restart broke, in the eyes of
+    the victim, is left out of the later ones; of the others the last iterate of highest objective
+    is kept.
+    """
+    ball = core.ball(options.threat)
+    size = 2.5 * options.threat.eps / steps if step_size is None else step_size
+    best = batch.x.clone()
+    highest = batch.x.new_full((len(best),), -torch.inf)
+    left = torch.arange(len(best), device=best.device)
+    for restart in range(restarts):
+        part = batch.take(left)
+        start = ball.start(part.x, part.rng(options.seed, restart))
+        loss = objectives.loss(objective, surrogate, part.x, part.y, part.target)
+
+        def value(moved: Tensor, loss: PerImage = loss) -> Tensor:
+            surrogate.on_step()
+            return loss(surrogate(moved))
+
+        moved = core.ascend(value, part.x, ball, steps=steps, step_size=size, start=start)
+        surrogate.backward += steps * len(part)
+        with torch.no_grad():
+            logits = surrogate(moved)
+            if surrogate.is_transfer:
+                broken = surrogate.breaks_victim(part, moved)
+            else:
+                broken = surrogate.broken(part, moved, logits)
+            values = torch.where(broken, torch.inf, loss(logits))
+        best[left], highest[left] = core.better(moved, values, best[left], highest[left])
+        left = left[~broken]
+        if not len(left):
+            break
+    return best

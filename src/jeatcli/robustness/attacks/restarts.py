@@ -1,21 +1,23 @@
-"""What an attack has broken so far, and which images are left."""
+"""What an attack has broken so far, and who is left for the next start."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from ...core.rng import ImageRng
 from .batch import Batch
+from .surrogate import Surrogate
 
-if TYPE_CHECKING:
-    from .surrogate import Search
+# Takes the number of the start, the images that are left, their positions in the attack's batch,
+# and what is broken so far.
+Search = Callable[[int, Batch, Tensor, "Broken"], None]
 
 
-class Found:
-    """For each image of a batch the adversarial one that an attack has found, or none yet.
+class Broken:
+    """For each image of a batch its adversarial example, once there is one.
 
     Args:
         batch: The images.
@@ -24,41 +26,69 @@ class Found:
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
         self.images = batch.x.clone()
-        self.broken = torch.zeros(len(batch), dtype=torch.bool, device=batch.x.device)
+        self.mask = torch.zeros(len(batch), dtype=torch.bool, device=batch.x.device)
 
     @property
     def left(self) -> Tensor:
-        """The places of the images that are not broken yet."""
-        return (~self.broken).nonzero().squeeze(1)
-
-    def restarts(self, count: int, search: Search) -> Iterator[tuple[int, Tensor, Batch]]:
-        """Yield, at most `count` times, its number and the images that are left, with places.
-
-        Where the search is on another classifier than the one that judges, an image is left
-        until it has broken that one.
-        """
-        for restart in range(count):
-            left = self.left
-            if not len(left):
-                return
-            part = self.batch.take(left)
-            yield restart, left, part
-            if search.transfers:
-                self.broken[left] = search.judged(part, self.images[left])
+        """The positions of the images that are not broken yet."""
+        return (~self.mask).nonzero().squeeze(1)
 
     def add(self, image: Tensor, moved: Tensor, broken: Tensor) -> None:
-        """Take up the rows of `moved` that are broken; of several of an image the first.
+        """Keep the rows of `moved` that are broken; of several of an image the first.
 
         Args:
-            image: The place of the image that each row belongs to (rows,).
+            image: The position of the image that each row belongs to (rows,).
             moved: Moved images (rows, C, H, W).
             broken: Which of them are adversarial (rows,).
         """
         rows = broken.nonzero().squeeze(1)
         if not len(rows):
             return
-        first = torch.full((len(self.broken),), len(image), device=image.device)
+        first = torch.full((len(self.mask),), len(image), device=image.device)
         first.scatter_reduce_(0, image[rows], rows, "amin")
-        new = ((first < len(image)) & ~self.broken).nonzero().squeeze(1)
+        new = ((first < len(image)) & ~self.mask).nonzero().squeeze(1)
         self.images[new] = moved[first[new]]
-        self.broken[new] = True
+        self.mask[new] = True
+
+    def confirm(self, surrogate: Surrogate, image: Tensor, batch: Batch, best: Tensor) -> None:
+        """Try the best points on the victim: another network, or a coarse search, may differ."""
+        if len(image) and (surrogate.is_transfer or not surrogate.is_exact):
+            self.add(image, best, surrogate.breaks_victim(batch, best))
+
+
+def from_starts(
+    surrogate: Surrogate, batch: Batch, restarts: int, search: Search, broken: Broken | None = None
+) -> Tensor:
+    """Search from several starts, each time for the images that are not broken yet.
+
+    Where the victim is another network, an image is left until it has broken that one.
+
+    Args:
+        surrogate: What the attack sees.
+        batch: The images.
+        restarts: Number of starts.
+        search: Runs the attack once; adds what breaks.
+        broken: What is broken before the first start, if anything.
+
+    Returns:
+        Adversarial images where there are any, else the images as they are.
+    """
+    broken = broken or Broken(batch)
+    for restart in range(restarts):
+        left = broken.left
+        if not len(left):
+            break
+        part = batch.take(left)
+        search(restart, part, left, broken)
+        if surrogate.is_transfer:
+            broken.mask[left] = surrogate.breaks_victim(part, broken.images[left])
+    return broken.images
+
+
+def tries(
+    part: Batch, seed: int, restart: int, classes: Tensor | None
+) -> tuple[Batch, list[ImageRng]]:
+    """Return the images once for each class to try (n, T), or once, and a source for each."""
+    count = 1 if classes is None else classes.shape[1]
+    rows = part if classes is None else part.toward_each(classes)
+    return rows, [part.rng(seed, restart, number) for number in range(count)]

@@ -1,4 +1,4 @@
-"""The classifier as an attack sees it: quick where it searches, plain where it judges."""
+"""The model that an attack sees: fast where it searches, confirmed by the exact one."""
 
 from __future__ import annotations
 
@@ -10,72 +10,73 @@ from torch import Tensor
 
 from ...acceleration.twins import accelerate
 from ...core.models.classifier import Classifier
+from . import TARGETS
 from .batch import Batch
 
 
-def ignore(step: int) -> None:
+def _ignore() -> None:
     """Tell nobody about a step."""
 
 
-class Search:
-    """A classifier to search on, whose successes the plain float32 classifier confirms.
+class Surrogate:
+    """A classifier to search on, whose successes the exact float32 classifier confirms.
 
     Args:
         classifier: In eval mode, float32.
-        judge: Whose verdict counts; None for the classifier itself.
         dtype: What the search computes in; None is float32.
+        on_step: Called before each inner step.
         compiled: Whether torch compiles the network.
-        on_step: Hears the number of each step.
+        victim: The classifier whose prediction counts; None for the classifier itself.
 
     Attributes:
-        plain: The classifier as it is, to confirm what was found.
-        exact: Whether the plain classifier itself is searched on: there is nothing to confirm.
+        exact_model: The classifier as it is, which confirms what was found.
+        is_exact: Whether the search runs on the exact model itself: nothing is left to confirm.
         forward, backward: Images that went through the network so far, either way.
-        nan: How many gradients so far had NaN in them.
     """
 
     def __init__(
         self,
         classifier: Classifier,
         dtype: torch.dtype | None = None,
-        on_step: Callable[[int], None] = ignore,
+        on_step: Callable[[], None] = _ignore,
         compiled: bool = False,
-        judge: Classifier | None = None,
+        victim: Classifier | None = None,
     ) -> None:
-        self.plain = classifier
-        self.judge = judge or classifier
+        self.exact_model = classifier
+        self.victim = victim or classifier
         self.on_step = on_step
         self.forward = self.backward = 0
         self._nan = torch.zeros((), dtype=torch.long)
-        self._quick = accelerate(classifier, dtype, compiled)
-        self.exact = self._quick is classifier
+        self._fast_model = accelerate(classifier, dtype, compiled)
+        self.is_exact = self._fast_model is classifier
 
     @property
-    def transfers(self) -> bool:
-        """Whether what breaks the classifier is to break another one."""
-        return self.judge is not self.plain
+    def is_transfer(self) -> bool:
+        """Whether what breaks the classifier is meant to break another one."""
+        return self.victim is not self.exact_model
 
-    def anew(self, on_step: Callable[[int], None]) -> Search:
-        """Return the same search with nothing counted yet."""
+    @property
+    def nan(self) -> int:
+        """How many gradients so far had NaN in them."""
+        return int(self._nan)
+
+    def fresh(self, on_step: Callable[[], None]) -> Surrogate:
+        """Return the same surrogate with nothing counted yet."""
         twin = copy.copy(self)
         twin.forward = twin.backward = 0
         twin._nan = torch.zeros((), dtype=torch.long)
         twin.on_step = on_step
         return twin
 
-    @property
-    def nan(self) -> int:
-        return int(self._nan)
-
     def __call__(self, x: Tensor) -> Tensor:
         """Return the float32 logits (n, K) of images (n, C, H, W) in [0, 1]."""
         self.forward += len(x)
         if x.requires_grad:
-            x.register_hook(self._look)
-        logits: Tensor = self._quick(x)
+            x.register_hook(self._count_nan)
+        logits: Tensor = self._fast_model(x)
         return logits
 
-    def _look(self, gradient: Tensor) -> None:
+    def _count_nan(self, gradient: Tensor) -> None:
         # No number is fetched from the device here: that would wait for it at every step.
         self._nan = self._nan.to(gradient.device) + gradient.isnan().flatten(1).any(1).sum()
 
@@ -96,28 +97,41 @@ class Search:
 
     @torch.no_grad()
     def broken(self, batch: Batch, moved: Tensor, logits: Tensor) -> Tensor:
-        """Return which of the moved images are broken: by their logits, confirmed by the plain."""
-        broken = batch.broken(logits) & _numbers(moved)
-        if self.exact:
+        """Return which of the moved images are broken by their logits, and in the exact model."""
+        broken = batch.broken(logits) & _without_nan(moved)
+        if self.is_exact:
             return broken
         rows = broken.nonzero().squeeze(1)
         if len(rows):
-            broken[rows] = self.surely_broken(batch.take(rows), moved[rows])
+            broken[rows] = self.breaks_exact_model(batch.take(rows), moved[rows])
         return broken
 
     @torch.no_grad()
-    def surely_broken(self, batch: Batch, moved: Tensor) -> Tensor:
-        """Return which of the moved images the plain classifier takes for something else."""
+    def breaks_exact_model(self, batch: Batch, moved: Tensor) -> Tensor:
+        """Return which of the moved images break the exact model."""
         self.forward += len(moved)
-        return batch.broken(self.plain(moved))
+        return batch.broken(self.exact_model(moved))
 
     @torch.no_grad()
-    def judged(self, batch: Batch, moved: Tensor) -> Tensor:
-        """Return which of the moved images the judge takes for something else."""
+    def breaks_victim(self, batch: Batch, moved: Tensor) -> Tensor:
+        """Return which of the moved images break the victim."""
         self.forward += len(moved)
-        return batch.broken(self.judge(moved)) & _numbers(moved)
+        return batch.broken(self.victim(moved)) & _without_nan(moved)
+
+    @torch.no_grad()
+    def likeliest(self, batch: Batch) -> Tensor:
+        """Return the nine likeliest wrong classes (n, T), or the one class to reach.
+
+        The exact model ranks them: rounding would swap the last with one that is left out.
+        """
+        if batch.target is not None:
+            return batch.target[:, None]
+        self.forward += len(batch)
+        logits: Tensor = self.exact_model(batch.x)
+        logits = logits.scatter(1, batch.y[:, None], -torch.inf)
+        return logits.topk(min(TARGETS, logits.shape[1] - 1), dim=1).indices
 
 
-def _numbers(moved: Tensor) -> Tensor:
+def _without_nan(moved: Tensor) -> Tensor:
     """Return which images have no NaN in them: of one that has, any class is the likeliest."""
     return ~moved.isnan().flatten(1).any(1)

@@ -1,0 +1,144 @@
+"""The settings of `jeat attack`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ..core.options import OBJECTIVES
+from ..core.threat import NORMS
+from ..settings import Settings, setting
+
+# Beyond any image: an l2 ball of this radius holds all of [0, 1]^d.
+_WIDEST = 1000
+_attack = partial(setting, section="Attack")
+_data = partial(setting, section="Data")
+_machine = partial(setting, section="Machine")
+
+
+@dataclass(frozen=True)
+class AttackSettings(Settings):
+    """What to attack with, on which images, and on which device.
+
+    Raises:
+        UsageProblem: If a value does not fit, naming the setting.
+    """
+
+    attacks: tuple[str, ...] = _attack(
+        ("pgd",),
+        "Attack, listed below; repeatable: an image is robust if it withstands all",
+        flags=("--attack",),
+        metavar="ATTACK",
+        kind="attack",
+        multiple=True,
+    )
+    objective: str | None = _attack(
+        None,
+        "What pgd and fgsm maximise: ce, joint E(x,y), marginal E(x), margin, dlr or kl",
+        metavar="OBJECTIVE",
+        choices=OBJECTIVES,
+        shown="ce",
+    )
+    norm: str | None = _attack(
+        None, "Norm of the ball around an image", choices=NORMS, shown="the run's"
+    )
+    # Repeatable on the command line, where several make a curve.
+    eps: float | None = _attack(
+        None,
+        "Radius of the ball in the [0, 1] pixel scale: 8/255 or 0.03; repeatable, for a curve",
+        metavar="FRACTION",
+        low=0,
+        high=_WIDEST,
+        multiple=True,
+        shown="the run's, else by data set",
+    )
+    steps: int | None = _attack(
+        None, "Gradient steps", metavar="N", low=1, high=1_000_000, shown="by attack"
+    )
+    step_size: float | None = _attack(
+        None,
+        "Step size of pgd and cw in the [0, 1] pixel scale",
+        metavar="FRACTION",
+        above=0,
+        high=_WIDEST,
+        shown="2.5 eps / steps",
+    )
+    restarts: int | None = _attack(
+        None,
+        "Random starts; the worst for each image counts",
+        metavar="N",
+        low=1,
+        high=1_000_000,
+        shown="1",
+    )
+    queries: int | None = _attack(
+        None, "Queries of square", metavar="N", low=1, high=100_000_000, shown="5000"
+    )
+    target: str | int | None = _attack(
+        None,
+        "Drive every image to this class, by name or index",
+        metavar="CLASS",
+        shown="untargeted",
+    )
+    transfer_from: object = _attack(
+        None,
+        "Craft the examples on this RUN and evaluate them on the other",
+        metavar="RUN",
+        kind="run",
+    )
+    exact: bool = _attack(False, "Search in float32 even where the processor has bfloat16")
+    seed: int = _attack(0, "Seed of everything random", metavar="N", low=0)
+    num: int | None = _data(
+        None,
+        "Use the first N test images",
+        flags=("-n", "--num"),
+        metavar="N",
+        low=1,
+        shown="all, 1,000 on a CPU",
+    )
+    indices: Path | None = setting(
+        None, "Use the test images whose indices are in this file", section="Data"
+    )
+    only: str | int | None = _data(
+        None,
+        "Use the images of this class, by name or index",
+        flags=("--class",),
+        metavar="CLASS",
+    )
+    data_dir: Path | None = setting(
+        None,
+        "Directory of the data sets, in torchvision's layout",
+        section="Data",
+        metavar="DIR",
+        kind="directory",
+        envvar="JEAT_DATA_DIR",
+    )
+    batch_size: int | None = _machine(
+        None,
+        "Images at once; lower it where memory runs out",
+        flags=("-b", "--batch-size"),
+        metavar="N",
+        low=1,
+        high=1_000_000,
+        shown="256, on CUDA by its memory",
+    )
+    device: str = _machine(
+        "auto",
+        "auto, cpu, cuda, cuda:N or mps; auto is the first there is of cuda, mps, cpu",
+        metavar="DEVICE",
+        kind="device",
+        envvar="JEAT_DEVICE",
+    )
+    compiled: bool | None = _machine(
+        None,
+        "Compile the network with torch: minutes at the start, faster steps after them",
+        flags=("--compile",),
+        shown="no",
+    )
+    images_to: Path | None = setting(
+        None,
+        "Write the attacked images, labels and verdicts",
+        flags=("--save",),
+        metavar="FILE.safetensors",
+    )
