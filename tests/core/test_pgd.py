@@ -8,7 +8,7 @@ from torch import Tensor
 
 from jeatcli.core import objectives, pgd
 from jeatcli.core.rng import BatchRng
-from jeatcli.core.threat import OBJECTIVES, Threat
+from jeatcli.core.threat import Threat
 from jeatcli.errors import UsageProblem
 
 LINF, L2 = pgd.Linf(0.1), pgd.L2(0.7)
@@ -117,7 +117,7 @@ def test_l2_pgd_on_a_linear_model_moves_straight() -> None:
     torch.testing.assert_close(moved, x - 0.25 * direction.view_as(x))
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", objectives.OBJECTIVES)
 @pytest.mark.parametrize("targeted", [False, True], ids=["untargeted", "targeted"])
 @pytest.mark.parametrize("ball", [LINF, L2], ids=["linf", "l2"])
 def test_every_attack_rises_and_keeps_to_its_ball(

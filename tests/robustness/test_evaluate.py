@@ -12,7 +12,8 @@ from jeatcli.checkpoints import model as agenda
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.model import Model
 from jeatcli.core import pgd
-from jeatcli.core.threat import OBJECTIVES, Threat
+from jeatcli.core.options import OBJECTIVES
+from jeatcli.core.threat import Threat
 from jeatcli.data.images import Images, load_images
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.robustness import evaluate
