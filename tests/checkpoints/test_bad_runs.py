@@ -107,7 +107,12 @@ def without_the_one_before(run: Path) -> None:
         (lambda run: cut(run / "state.safetensors"), 1, "is cut short", "save before by `mv"),
         (without_the_one_before, 1, "is cut short", "copy it again, or start over with `--force`"),
         (lambda run: (run / "config.toml").unlink(), 1, "has no `config.toml`", "`--force`"),
-        (lambda run: (run / "config.toml").write_text("lr ="), 2, "is not valid TOML", "mend it"),
+        (
+            lambda run: (run / "config.toml").write_text("lr ="),
+            2,
+            "is not valid TOML",
+            "correct it",
+        ),
         (
             lambda run: (run / "config.toml").write_text("lrr = 1"),
             2,

@@ -209,6 +209,6 @@ def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on_as_one(tmp_path: P
 
 @pytest.mark.parametrize(("code", "expected"), [("None", 0), ("0", 0), ("3", 3), ("'words'", 1)])
 def test_a_process_leaves_with_its_exit_code_and_all_it_said(code: str, expected: int) -> None:
-    said = f"from jeatcli import launch; print('said', end=''); launch.leave({code})"
+    said = f"from jeatcli.runtime import launch; print('said', end=''); launch.leave({code})"
     left = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=False)
     assert (left.returncode, left.stdout) == (expected, "said")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import JeatError, nearest, unknown
-from ..runtime.files import runs_dir
+from ..runtime.files import expand, runs_dir
 
 SCHEMA = 1
 MODEL_FILE = "model.safetensors"
@@ -44,13 +44,20 @@ def _runs(folder: Path) -> list[Path]:
 def place(name: str | Path) -> Path:
     """Return where a run of that name lies: a bare name is in the runs directory.
 
-    A slash or an extension makes it a path, and so do `.` and `..`; it is made absolute: without
-    its `./` it would read as a name.
+    A slash or the ending of a checkpoint makes it a path, and so do `.`, `..` and `~`; any other
+    dot is part of the name, as in `lr0.01`. A path is made absolute: without its `./` it would read
+    as a name.
     """
-    path = Path(name).expanduser()
-    bare = isinstance(name, str) and "/" not in name and "\\" not in name and not path.suffix
-    bare = bare and name not in (".", "..")
-    return runs_dir() / path if bare else path.absolute()
+    path = expand(name)
+    if isinstance(name, str) and is_name(name):
+        return runs_dir() / name
+    return path.absolute()
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a text is the name of a run, and not a path."""
+    checkpoint = text.lower().endswith((".safetensors", *_PICKLES))
+    return not (checkpoint or "/" in text or "\\" in text or text[:1] == "~" or text in (".", ".."))
 
 
 def resolve(run: str | Path | None = None, other_than: Path | None = None) -> Path:
@@ -109,7 +116,10 @@ def _without_model(path: Path) -> JeatError:
 
 def _missing(path: Path) -> JeatError:
     """Say which runs there are where this one is not."""
-    if siblings := _runs(path.parent):
+    hint: str | None
+    if path.parent == runs_dir() and Path(path.name).exists():
+        hint = f"did you mean the path `./{path.name}`?"
+    elif siblings := _runs(path.parent):
         hint = unknown("run", path.name, [each.name for each in siblings]).hint
     elif near := nearest(path.name, names()):
         hint = f"check the path, or did you mean the run `{near}`?"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from ..checkpoints.runs import is_name
 from ..errors import UsageProblem
 from ..runtime import launch
 from ..runtime.files import runs_dir
@@ -209,7 +210,7 @@ def next_command(verb: str, run: str | None) -> str:
     if run is None:
         return f"jeat {verb}"
     path = Path(run)
-    known = path.parent == runs_dir() and not path.suffix
+    known = path.parent == runs_dir() and is_name(path.name)
     return f"jeat {verb} {shlex.quote(path.name if known else run)}"
 
 

@@ -164,12 +164,13 @@ class Run(ParamType):
     name = "run"
 
     def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
-        """Offer the runs, and files once there is a slash or a dot."""
-        if "/" in incomplete or "." in incomplete:
-            return [CompletionItem(incomplete, type="file")]
+        """Offer the runs, or files where there is a slash or no such run."""
         from ..checkpoints import runs
 
-        return [CompletionItem(name) for name in runs.names() if name.startswith(incomplete)]
+        names = [name for name in runs.names() if name.startswith(incomplete)]
+        if "/" in incomplete or not names:
+            return [CompletionItem(incomplete, type="file")]
+        return [CompletionItem(name) for name in names]
 
 
 class ClassOfRun(ParamType):

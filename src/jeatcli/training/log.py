@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,15 +94,21 @@ class Log:
         """Drop the epochs after `step`: the resumed run writes them again."""
         if not self.path.exists():
             return
-        lines = self.path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if _step_of(line) <= step]
-        text = "".join(line + "\n" for line in kept)
-        write_atomic(self.path, lambda beside: beside.write_text(text, encoding="utf-8"))
+        lines = read_log(self.path)
+        kept = [line for line, entry in lines if "event" in entry or entry.get("step", 0) <= step]
+        text = b"".join(line + b"\n" for line in kept)
+        write_atomic(self.path, lambda beside: beside.write_bytes(text))
 
 
-def _step_of(line: str) -> float:
-    try:
-        found = json.loads(line)
-        return 0.0 if "event" in found else float(found.get("step", 0))
-    except (ValueError, AttributeError, TypeError):
-        return float("inf")  # half a line, from a kill
+def read_log(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
+    """Return the lines of a log that can be read, each with what it says.
+
+    The others are half a line, from a kill or a full disk, or damaged.
+    """
+    lines = []
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        with suppress(ValueError, RecursionError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and isinstance(entry.get("step", 0), int | float):
+                lines.append((line, entry))
+    return lines

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +12,7 @@ from ..checkpoints import runs
 from ..errors import JeatError
 from ..runtime.files import expand, write_atomic
 from ..runtime.progress import SILENT, Reporter
+from .log import read_log
 from .resolve import read_config, to_toml
 from .settings import TrainConfig, differing
 
@@ -105,13 +105,8 @@ def epochs_done(folder: Path) -> int | None:
 
 def last_line(folder: Path) -> dict[str, Any]:
     """Return the last line of the run's log, empty if there is none that is whole."""
-    path = folder / runs.LOG_FILE
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    try:
-        found: dict[str, Any] = json.loads(lines[-1]) if lines else {}
-    except ValueError:  # half a line, from a kill or a full disk
-        return {}
-    return found
+    lines = read_log(folder / runs.LOG_FILE)
+    return lines[-1][1] if lines else {}
 
 
 def clear_stale(folder: Path) -> None:

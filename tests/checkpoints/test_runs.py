@@ -1,0 +1,53 @@
+"""Names and paths of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.cli import STANDARD, done, here, refused
+
+from jeatcli.checkpoints import runs
+from jeatcli.errors import UsageProblem
+
+
+@pytest.mark.parametrize("name", ["lr0.01", "sweep-0.001-0", "v1.2.3", "eps8.", ".hidden", "a b"])
+def test_dots_are_part_of_a_name(name: str, home: Path) -> None:
+    assert runs.place(name) == home / name
+
+
+@pytest.mark.parametrize(
+    "path", ["./lr0.01", "a/b", "model.safetensors", "theirs.PT", "theirs.th", ".", ".."]
+)
+def test_a_slash_or_the_ending_of_a_checkpoint_makes_a_path(path: str) -> None:
+    assert runs.place(path) == Path(path).absolute()
+
+
+def test_home_directories_are_paths_and_those_of_nobody_are_told() -> None:
+    assert runs.place("~/run") == Path.home() / "run"
+    assert runs.place("~") == Path.home()
+    with pytest.raises(UsageProblem, match="~no-such-user"):
+        runs.place("~no-such-user/run")
+    refused(here(*STANDARD, "-o", "~no-such-user/run"), 2, "`~no-such-user`")
+
+
+def test_a_sweep_is_found_from_anywhere(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    said = here(*STANDARD, "-o", "lr0.01")
+    assert said.stdout == f"{home / 'lr0.01'}\n"
+    assert "jeat attack lr0.01" in said.stderr
+    assert not list((tmp_path / "here").iterdir())
+    monkeypatch.chdir(tmp_path)
+    assert str(home / "lr0.01") in done(*STANDARD, "-o", "lr0.01")
+    assert runs.resolve("lr0.01") == home / "lr0.01" / runs.MODEL_FILE
+
+
+def test_a_name_that_is_a_path_here_is_told(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr0.01").mkdir()
+    refused(here("attack", "lr0.01"), 1, "no run `lr0.01`", "`./lr0.01`")
