@@ -17,19 +17,19 @@ import torch
 
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.model import Model
-from jeatcli.landscapes.contours import Contours
+from jeatcli.landscapes.contour import ContourResult
 from jeatcli.landscapes.landscape import energy_landscape
 
 
-def in_batches(models: list[Model], grid: int) -> Contours:
+def in_batches(models: list[Model], grid: int) -> ContourResult:
     """Take the energies as `jeat landscape` does."""
-    found = energy_landscape(models, grid=grid, device=str(models[0].device)).found
-    assert isinstance(found, Contours)
+    found = energy_landscape(models, grid=grid, device=str(models[0].device)).result
+    assert isinstance(found, ContourResult)
     return found
 
 
 @torch.no_grad()
-def point_by_point(found: Contours) -> list[np.ndarray]:
+def point_by_point(found: ContourResult) -> list[np.ndarray]:
     """Take the same energies one forward pass a point."""
     energies = []
     for panel in found.panels:

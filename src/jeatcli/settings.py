@@ -204,3 +204,40 @@ def _wanted(kinds: Sequence[type], about: Setting) -> str:
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     what = " or ".join(words[kind] for kind in kinds if kind in words) or "a path"
     return f"{what}, {about.bounds()}" if int in kinds or float in kinds else what
+
+
+def data_dir_setting() -> Any:
+    """Declare where the data sets are, which every command calls `--data-dir`."""
+    return setting(
+        None,
+        "Directory of the data sets, in torchvision's layout",
+        section="Data",
+        kind="directory",
+        metavar="DIR",
+        envvar="JEAT_DATA_DIR",
+    )
+
+
+def device_setting() -> Any:
+    """Declare where to compute, which every command calls `--device`."""
+    return setting(
+        "auto",
+        "auto, cpu, cuda, cuda:N or mps; auto is the first there is of cuda, mps, cpu",
+        section="Machine",
+        kind="device",
+        metavar="DEVICE",
+        envvar="JEAT_DEVICE",
+    )
+
+
+def batch_size_setting(default: int | None, shown: str | None = None) -> Any:
+    """Declare how many images are on the device at once, which every command calls `-b`."""
+    return setting(
+        default,
+        "Images at once; lower it where memory runs out",
+        section="Machine",
+        flags=("-b", "--batch-size"),
+        metavar="N",
+        shown=shown,
+        low=1,
+    )

@@ -15,15 +15,15 @@ from PIL import Image
 from jeatcli.checkpoints.model import Model
 from jeatcli.data.images import load_images
 from jeatcli.errors import JeatError, UsageProblem
-from jeatcli.landscapes.contours import Contours, Panel
+from jeatcli.landscapes.contour import ContourResult, Panel
 from jeatcli.landscapes.landscape import Landscape, energy_landscape, save_numbers
 from jeatcli.landscapes.plane import Plane, orthonormal, random_directions, scaled
 from jeatcli.plots.landscape import draw
 
 
-def contours(landscape: Landscape) -> Contours:
-    assert isinstance(landscape.found, Contours)
-    return landscape.found
+def contours(landscape: Landscape) -> ContourResult:
+    assert isinstance(landscape.result, ContourResult)
+    return landscape.result
 
 
 def panels(runs: list[str | Model], **settings: Any) -> tuple[Panel, ...]:
@@ -175,15 +175,18 @@ def test_style_of_matplotlib_or_of_a_file(small: Landscape, tmp_path: Path) -> N
     plain = draw(small, tmp_path / "a.svg").read_text(encoding="utf-8")
     file = tmp_path / "big.mplstyle"
     file.write_text("font.size: 23\n")
-    assert "23px" in draw(small, tmp_path / "b.svg", str(file)).read_text(encoding="utf-8")
+    assert "23px" in draw(small, tmp_path / "b.svg", style=str(file)).read_text(encoding="utf-8")
     assert "23px" not in plain
-    assert draw(small, tmp_path / "c.svg", "dark_background").read_text(encoding="utf-8") != plain
+    assert (
+        draw(small, tmp_path / "c.svg", style="dark_background").read_text(encoding="utf-8")
+        != plain
+    )
     for wrong in ("dark_backgroud", str(tmp_path / "none.mplstyle")):
         with pytest.raises(UsageProblem, match="unknown style"):
-            draw(small, tmp_path / "d.svg", wrong)
+            draw(small, tmp_path / "d.svg", style=wrong)
     file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageProblem, match="no style"):
-        draw(small, tmp_path / "d.svg", str(file))
+    with pytest.raises(UsageProblem, match="not a matplotlib style"):
+        draw(small, tmp_path / "d.svg", style=str(file))
 
 
 def test_summary_is_of_the_points_inside_the_ball(small: Landscape) -> None:
@@ -269,7 +272,7 @@ def test_grid_file_holds_the_numbers(small: Landscape, tmp_path: Path) -> None:
         ({"span": float("nan")}, "span"),
         ({"grid": 2}, "at least 3"),
         ({"unit": 0.0}, "unit"),
-        ({"batch_size": 0}, "batch size"),
+        ({"batch_size": 0}, "batch_size"),
         ({"image": (397,)}, "no test image 397"),
         ({"image": (-1,)}, "no test image -1"),
         ({"kind": "contuor"}, "unknown kind `contuor`"),

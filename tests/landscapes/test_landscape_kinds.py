@@ -17,11 +17,10 @@ from jeatcli.core import objectives, pgd
 from jeatcli.core.rng import ImageRng
 from jeatcli.data.images import load_images, to_unit_range
 from jeatcli.errors import UsageProblem
-from jeatcli.landscapes.histogram import Histograms
+from jeatcli.landscapes.histogram import HistogramResult
 from jeatcli.landscapes.landscape import Landscape, energy_landscape, save_numbers
-from jeatcli.landscapes.path import Paths
-from jeatcli.landscapes.probe import top_eigenvalue
-from jeatcli.landscapes.sharpness import Sharpness
+from jeatcli.landscapes.path import PathResult
+from jeatcli.landscapes.sharpness import SharpnessResult, top_eigenvalue
 from jeatcli.plots.landscape import draw
 from jeatcli.sampling.plan import SamplingPlan
 
@@ -44,24 +43,24 @@ def drawn_and_saved(found: Landscape, folder: Path) -> dict[str, np.ndarray]:
 
 def test_path_of_the_attack_is_the_attack(two: list[Model], tmp_path: Path) -> None:
     found = energy_landscape(two, kind="path", num=6, steps=5, beyond=3, chain=4, eps=0.1)
-    paths = found.found
-    assert isinstance(paths, Paths)
-    assert paths.ways["pgd"].shape == (2, 4, 9, 6)
-    assert paths.ways["sgld"].shape == (2, 4, 5, 6)
+    paths = found.result
+    assert isinstance(paths, PathResult)
+    assert paths.values["pgd"].shape == (2, 4, 9, 6)
+    assert paths.values["sgld"].shape == (2, 4, 5, 6)
     x, y = images(6)
     value = objectives.objective("ce", two[0].classifier, x, y)
     moved = pgd.ascend(value, x, pgd.Linf(0.1), steps=5, step_size=0.05)
-    joint, marginal, cross_entropy, correct = paths.ways["pgd"][0, :, 5]
+    joint, marginal, cross_entropy, correct = paths.values["pgd"][0, :, 5]
     np.testing.assert_allclose(cross_entropy, value(moved).detach(), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(joint - marginal, cross_entropy, rtol=1e-3, atol=1e-4)
     guess = two[0].classifier(moved).argmax(1)
     assert np.array_equal(paths.predictions["pgd"][0, 5], guess)
     assert np.array_equal(correct, (guess == y).float())
-    beyond = paths.ways["pgd"][0, 2, 8]
+    beyond = paths.values["pgd"][0, 2, 8]
     assert beyond.mean() > cross_entropy.mean()
-    assert (paths.ways["sgld"][:, 0, -1] < paths.ways["sgld"][:, 0, 0]).all()
+    assert (paths.values["sgld"][:, 0, -1] < paths.values["sgld"][:, 0, 0]).all()
     arrays = drawn_and_saved(found, tmp_path)
-    assert np.array_equal(arrays["pgd"], paths.ways["pgd"])
+    assert np.array_equal(arrays["pgd"], paths.values["pgd"])
     figures = json.loads(str(arrays["summary"]))["runs"][0]
     assert figures["pgd"]["edge"]["ce"] == pytest.approx(cross_entropy.mean(), rel=1e-5)
 
@@ -74,9 +73,9 @@ def test_numbers_do_not_depend_on_the_batch(two: list[Model]) -> None:
     ):
         whole = energy_landscape(two[:1], kind=kind, num=7, **settings)
         parts = energy_landscape(two[:1], kind=kind, num=7, batch_size=3, **settings)
-        for name, values in whole.found.arrays().items():
+        for name, values in whole.result.arrays().items():
             if values.dtype.kind == "f":
-                others = parts.found.arrays()[name]
+                others = parts.result.arrays()[name]
                 np.testing.assert_allclose(others, values, rtol=5e-3, atol=5e-3, err_msg=name)
 
 
@@ -107,8 +106,8 @@ def test_samples_of_a_histogram_are_drawn_in_batches(
 
 def test_histogram_sets_are_what_they_say(two: list[Model], tmp_path: Path) -> None:
     found = energy_landscape(two, kind="histogram", num=12, against="digits")
-    histograms = found.found
-    assert isinstance(histograms, Histograms)
+    histograms = found.result
+    assert isinstance(histograms, HistogramResult)
     assert set(histograms.values) == {
         *("test", "adversarial", "targeted", "noisy", "noise", "samples", "against")
     }
@@ -135,9 +134,9 @@ def test_histogram_sets_are_what_they_say(two: list[Model], tmp_path: Path) -> N
 
 def test_sharpness_is_what_it_says(two: list[Model], tmp_path: Path) -> None:
     found = energy_landscape(two, kind="sharpness", num=5, radius=(0.5, 2.0), directions=3)
-    sharpness = found.found
-    assert isinstance(sharpness, Sharpness)
-    assert sharpness.view.radius == (0.5, 1.0, 2.0)
+    sharpness = found.result
+    assert isinstance(sharpness, SharpnessResult)
+    assert sharpness.settings.radius == (0.5, 1.0, 2.0)
     x, y = images(5)
     x.requires_grad_(True)
     joint = -two[0].classifier(x).gather(1, y[:, None])[:, 0]
@@ -156,8 +155,8 @@ def test_sharpness_is_what_it_says(two: list[Model], tmp_path: Path) -> None:
 
 
 def test_interval_covers_the_mean_of_a_normal_sample_as_often_as_it_says() -> None:
-    found = energy_landscape([load_run("one")], kind="sharpness", num=2, directions=2).found
-    assert isinstance(found, Sharpness)
+    found = energy_landscape([load_run("one")], kind="sharpness", num=2, directions=2).result
+    assert isinstance(found, SharpnessResult)
     generator = np.random.default_rng(1)
     hits = 0
     for _ in range(200):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -9,9 +12,11 @@ import pytest
 from helpers.runs import load_run
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
+from PIL import Image
 
 from jeatcli.landscapes.landscape import energy_landscape
-from jeatcli.plots import figure
+from jeatcli.plots import figure, robust_accuracy
+from jeatcli.plots.landscape import FIGURES, draw
 
 VIEWS: dict[str, dict[str, Any]] = {
     "contour": {"grid": 5},
@@ -54,6 +59,69 @@ def cut_off(drawing: Any) -> list[str]:
 @pytest.mark.parametrize("view", VIEWS)
 def test_no_text_is_cut_off(view: str, runs: int) -> None:
     models = [load_run(f"run-{number}", seed=number) for number in range(runs)]
-    found = energy_landscape(models, **VIEWS[view])
+    landscape = energy_landscape(models, **VIEWS[view])
     with figure.styled():
-        assert cut_off(found.found.figure()) == []
+        assert cut_off(FIGURES.load(landscape.kind)(landscape.result)) == []
+
+
+def test_a_style_and_options_decide_the_look(tmp_path: Path) -> None:
+    landscape = energy_landscape([load_run("run")], grid=5)
+    style = tmp_path / "paper.mplstyle"
+    style.write_text(
+        "font.size: 5\nfigure.figsize: 3.25, 2.8\nimage.cmap: viridis\nfigure.dpi: 100\n"
+    )
+
+    def drawn(**changes: Any) -> tuple[tuple[int, int], set[str]]:
+        """Return the size in pixels, and the sizes of the fonts of the vector version."""
+        with Image.open(draw(landscape, tmp_path / "a.png", **changes)) as picture:
+            size = picture.size
+        text = draw(landscape, tmp_path / "a.svg", **changes).read_text(encoding="utf-8")
+        return size, set(re.findall(r"([\d.]+)px", text))
+
+    plain, styled = drawn(), drawn(style=str(style))
+    assert styled[0] == (325, 280)
+    # Every text is smaller than any text of ours: no size is fixed.
+    assert max(map(float, styled[1])) < 1.2 * 5 * 1.01
+    assert max(map(float, plain[1])) > 10
+    over = drawn(style=str(style), figsize=(4, 3), dpi=50)
+    assert over[0] == (200, 150)
+    svg = draw(landscape, tmp_path / "b.svg", title="A title").read_text(encoding="utf-8")
+    assert "A title" in svg
+
+
+@pytest.mark.parametrize("cmap", ["viridis", "gray"])
+def test_the_colour_map_is_the_style_s_or_that_of_the_option(cmap: str, tmp_path: Path) -> None:
+    landscape = energy_landscape([load_run("run")], grid=5)
+    style = tmp_path / "map.mplstyle"
+    style.write_text(f"image.cmap: {cmap}\n")
+    by_style = draw(landscape, tmp_path / "a.png", style=str(style)).read_bytes()
+    assert by_style == draw(landscape, tmp_path / "a.png", cmap=cmap).read_bytes()
+    assert by_style != draw(landscape, tmp_path / "a.png").read_bytes()
+
+
+def test_each_panel_may_have_its_own_scale() -> None:
+    models = [load_run("sharp", gain=3), load_run("flat", gain=0.5, seed=1)]
+    ranges = {}
+    for scale in ("shared", "panel"):
+        landscape = energy_landscape(models, grid=5, scale=scale)
+        with figure.styled():
+            drawing = FIGURES.load("contour")(landscape.result)
+        images = [axis.images[0] for axis in drawing.axes[:2]]
+        ranges[scale] = [image.get_clim() for image in images]
+    assert ranges["shared"][0] == ranges["shared"][1]
+    assert ranges["panel"][0] != ranges["panel"][1]
+
+
+def test_the_curve_s_marks_are_whole_and_its_axis_has_symbols(tmp_path: Path) -> None:
+    results = [
+        SimpleNamespace(
+            run="a", norm="linf", eps=eps, clean=1.0, robust=1 - 10 * eps, attacks=["pgd"]
+        )
+        for eps in (4 / 255, 8 / 255)
+    ]
+    path = robust_accuracy.plot(results, ["a", "a"], tmp_path / "a.svg", 2)  # type: ignore[arg-type]
+    text = path.read_text(encoding="utf-8")
+    assert "∞" in text
+    assert "linf" not in re.sub(r"<dc:description>.*?</dc:description>", "", text, flags=re.DOTALL)
+    marks = re.findall(r'<g clip-path="[^"]*">\s*<use', text)
+    assert not marks

@@ -104,7 +104,7 @@ def click_type(about: Setting, kinds: tuple[Any, ...]) -> Any:
     if choices := about.choices or tuple(literals):
         return click.Choice(choices, case_sensitive=False)
     inner = [get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple]
-    if inner and not about.multiple:
+    if inner and not about.multiple and not _length(kinds):
         return types.NUMBERS
     names = inner or list(kinds)
     if str in names:

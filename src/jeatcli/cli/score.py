@@ -18,7 +18,7 @@ from . import output
 from . import terminal as ui
 from .from_settings import foreign_options, options_of
 from .options import Command, batch_size, data_dir, device, option, output_options
-from .score_report import classifier_report, report
+from .reports import classifier_report, score_report
 from .types import COUNT, DATASET, NATURAL, RUN
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def command(
     from ..scoring.image_scores import image_scores
 
     result = image_scores(source, reporter=terminal, **settings)
-    output.emit(result, as_json, lambda: report(result))
+    output.emit(result, as_json, lambda: score_report(result))
 
 
 def _classifier_scores(

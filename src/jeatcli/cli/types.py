@@ -93,10 +93,6 @@ NORM = click.Choice(NORMS, case_sensitive=False)
 # What the files with torch in them know, again for the help, which has none; a test compares.
 NORM_LAYERS = ("batch", "group", "none")
 ACTIVATIONS = ("relu", "silu")
-ENERGIES = ("joint", "marginal", "ce")
-PLANE_AXES = ("random", "adversarial", "classes")
-UNIT_NORMS = ("rms", "l2", "linf")
-PATH_OBJECTIVES = ("ce", "joint", "marginal", "margin", "dlr")
 
 
 class Number(ParamType):

@@ -1,56 +1,75 @@
-"""What `jeat landscape` shows: one file a kind, its fields are its options."""
+"""`jeat landscape`: energies around images, as numbers; `plots` draws them.
+
+May import `sampling` and what it may. A new kind is a settings class, a function that measures,
+and a row of `KINDS`; its figure is a function and a row of `plots.landscape.FIGURES`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
 
 from ..catalogue import Catalogue, Entry
 from ..errors import UsageProblem
+from .settings import (
+    ContourSettings,
+    HistogramSettings,
+    LandscapeSettings,
+    PathSettings,
+    SharpnessSettings,
+)
 
-if TYPE_CHECKING:
-    from .view import View
+
+@dataclass(frozen=True)
+class Kind(Entry):
+    """A kind of landscape; `target` is a function of `LandscapeInputs` and these settings."""
+
+    settings: type[LandscapeSettings]
+
 
 KINDS = Catalogue(
     "kind",
     {
-        "contour": Entry(
+        "contour": Kind(
             "The energy on a plane through an image (Zhu et al. 2021, Figure 2)",
-            "jeatcli.landscapes.contour:Contour",
+            "jeatcli.landscapes.contour:measure_contour",
+            ContourSettings,
         ),
-        "histogram": Entry(
+        "histogram": Kind(
             "Histograms of E(x) and E(x,y): real, adversarial, noisy and sampled images, and noise",
-            "jeatcli.landscapes.histogram:Histogram",
+            "jeatcli.landscapes.histogram:measure_histogram",
+            HistogramSettings,
         ),
-        "path": Entry(
-            "The energies along the way of an attack, on beyond its ball, and along a chain",
-            "jeatcli.landscapes.path:Path",
+        "path": Kind(
+            "The energies along an attack, past the edge of its ball, and along a chain",
+            "jeatcli.landscapes.path:measure_path",
+            PathSettings,
         ),
-        "sharpness": Entry(
-            "Numbers over many images: how far and how steeply the energy rises around them",
-            "jeatcli.landscapes.sharpness:SharpnessView",
+        "sharpness": Kind(
+            "How far and how steeply the energy rises around many images",
+            "jeatcli.landscapes.sharpness:measure_sharpness",
+            SharpnessSettings,
         ),
     },
 )
 
 
-def make(kind: str, settings: Mapping[str, Any]) -> View:
-    """Build the view called `kind`; settings that are None are left to their defaults.
+def make_settings(kind: str, changes: Mapping[str, object]) -> LandscapeSettings:
+    """Return the settings of a kind; what is None is left to its default.
 
     Raises:
         UsageProblem: If there is no such kind, it has no such setting, or a value is out of range.
     """
-    view: type[View] = KINDS.load(kind)
-    known = [each.name for each in fields(view)]
-    said = {key: value for key, value in settings.items() if value is not None}
-    for key in said:
-        if key not in known:
+    settings = KINDS.match(kind)[0].settings
+    known = [field.name for field in fields(settings)]
+    for key, value in changes.items():
+        if key not in known and value is not None:
+            own = [name for name in known if name not in LandscapeSettings.__dataclass_fields__]
             raise UsageProblem(
                 f"`--{_option(key)}` does nothing for `--kind {kind}`",
-                f"its settings are: {', '.join(map(_option, known))}",
+                f"its settings are: {', '.join(map(_option, own))}",
             )
-    return view(**said)
+    return settings.of({key: value for key, value in changes.items() if key in known})
 
 
 def _option(field: str) -> str:

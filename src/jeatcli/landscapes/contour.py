@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checkpoints.model import Model, class_index
@@ -14,172 +17,133 @@ from ..core.threat import Threat
 from ..errors import UsageProblem
 from ..runtime.progress import Bar
 from ..sampling import initializers, sample
-from .contours import Contours, Panel
-from .plane import UNIT_NORMS, Plane, ball_of_unit, orthonormal, random_directions, scaled
+from .plane import Plane, ball_of_unit, orthonormal, random_directions, scaled
+from .settings import ContourSettings
 from .view import (
-    ENERGIES,
-    Scene,
-    View,
-    attacked,
-    check_norm,
+    LandscapeInputs,
+    RunInfo,
+    attack,
+    describe_models,
     energy_of,
-    finite,
-    labels_of,
-    one_of,
-    positive,
-    rng_of,
+    image_rng,
+    require_finite,
 )
 
-AXES = ("random", "adversarial", "classes")
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One run's energies around one image.
+
+    Args:
+        run: Whose energies.
+        image: Index of the image among the test images.
+        label: Its class, by name.
+        plane: Where the energies were taken.
+        energies: At the grid's points, row b and column a, in the logits' unit.
+        centre: The energy at the image itself, which an even grid does not hold.
+        inside: Which points lie in the ball that is outlined.
+        prediction: The class that the run gives to the image, by name.
+        confidence: Its probability.
+        marks: Further images on the plane: name, a, b.
+    """
+
+    run: RunInfo
+    image: int
+    label: str
+    plane: Plane
+    energies: NDArray[np.float64]
+    centre: float
+    inside: NDArray[np.bool_]
+    prediction: str
+    confidence: float
+    marks: tuple[tuple[str, float, float], ...]
+
+    @property
+    def rise(self) -> float | None:
+        """The mean inside the ball less the energy at the image, if a point is inside.
+
+        A flat energy around the data has a small one.
+        """
+        ball = self.energies[self.inside]
+        return float(ball.mean()) - self.centre if ball.size else None
+
+    def summary(self) -> dict[str, Any]:
+        """Return the panel's numbers; those of an empty ball are None."""
+        ball = self.energies[self.inside]
+        mean, low, high = (ball.mean(), ball.min(), ball.max()) if ball.size else (None,) * 3
+        return self.run.describe() | {
+            "image": self.image,
+            "class": self.label,
+            "prediction": self.prediction,
+            "confidence": self.confidence,
+            "centre": self.centre,
+            "mean": None if mean is None else float(mean),
+            "min": None if low is None else float(low),
+            "max": None if high is None else float(high),
+            "rise": self.rise,
+            "points_in_ball": int(self.inside.sum()),
+            "outside_pixel_range": self.plane.share_outside(),
+            "plane_min": float(self.energies.min()),
+            "plane_max": float(self.energies.max()),
+            "marks": [{"name": name, "a": a, "b": b} for name, a, b in self.marks],
+        }
 
 
 @dataclass(frozen=True)
-class Contour(View):
-    """E on the plane x + a d1 + b d2 through test images.
-
-    The directions are orthogonal and of one size. The plane leaves [0, 1] on purpose unless it
-    is clipped, for clipping bends it and the energy is defined there.
+class ContourResult:
+    """The energies of several runs on planes through one or more images.
 
     Args:
-        image: Indices among the test images, a row each.
-        axes: `random`, Gaussian and the same for every run; `adversarial`, the first toward the
-            run's PGD example; `classes`, toward samples of the run of two classes.
-        class_: The two classes, by name or index; the image's own and the one after it without.
-        energy: `joint` E(x,y), `marginal` E(x) or `ce`.
-        span: The plane is [-span, span] in both directions; 4, or what holds the samples.
-        grid: Points along each side.
-        unit: Size of a distance of 1, in the [0, 1] pixel scale; the customary linf eps without.
-        unit_norm: What of a direction has that size: its per-pixel `rms`, its `l2` length or its
-            largest pixel (`linf`).
-        norm, eps: The ball of the PGD example.
-        relative: Draw the energies less the one at the image.
-        clip: Bring the points back into [0, 1].
-        surface: Draw in three dimensions.
+        panels: Image by image, each in the order of the runs.
+        settings: How they were measured.
+        unit: Size of a distance of 1, in the [0, 1] pixel scale.
+        ball: Norm and radius of the ball that is outlined.
     """
 
-    image: tuple[int, ...] = (0,)
-    axes: str = "random"
-    class_: tuple[str, ...] = ()
-    energy: str = "joint"
-    span: float | None = None
-    grid: int = 51
-    unit: float | None = None
-    unit_norm: str = "rms"
-    norm: str | None = None
-    eps: float | None = None
-    relative: bool = False
-    clip: bool = False
-    surface: bool = False
+    panels: tuple[Panel, ...]
+    settings: ContourSettings
+    unit: float
+    ball: Threat
+    title = "Energy landscape"
 
-    def __post_init__(self) -> None:
-        one_of("axes", self.axes, AXES)
-        one_of("energy", self.energy, ENERGIES)
-        one_of("unit norm", self.unit_norm, UNIT_NORMS)
-        check_norm(self.norm or "linf")
-        sizes = {"span": self.span, "unit": self.unit, "eps": self.eps}
-        positive(**{name: size for name, size in sizes.items() if size is not None})
-        if self.grid < 3:
-            raise UsageProblem(f"the grid must have at least 3 points a side, not {self.grid}")
-        if self.axes != "adversarial" and (self.norm or self.eps):
-            raise UsageProblem(
-                "`--norm` and `--eps` are those of the PGD example", "add `--axes adversarial`"
-            )
-        if self.class_ and self.axes != "classes":
-            raise UsageProblem("`--class` names where an axis goes", "add `--axes classes`")
-        if len(self.class_) not in (0, 2):
-            raise UsageProblem(f"two classes span a plane, not {len(self.class_)}")
+    @property
+    def runs(self) -> int:
+        """How many runs there are."""
+        return len(self.panels) // len(self.settings.image)
 
-    def measure(self, scene: Scene) -> Contours:
-        unit = self.unit or scene.eps["linf"]
-        cuts = [
-            self._cut(scene, model, label, index, unit)
-            for index in self.image
-            for model, label in zip(scene.models, labels_of(scene.models), strict=True)
-        ]
-        span = self.span or self._reach(cuts)
-        scene.reporter.say(self._tell(unit, span))
-        with scene.reporter.track("energies", len(cuts) * self.grid**2, "point") as bar:
-            panels = tuple(self._panel(cut, span, unit, scene.batch_size, bar) for cut in cuts)
-        labels = tuple(scene.images.classes[cut.y] for cut in cuts[:: len(scene.models)])
-        ball = Threat(*ball_of_unit(unit, self.unit_norm, cuts[0].x.numel()))
-        return Contours(panels, self, unit, labels, ball)
+    def shown(self, panel: Panel) -> NDArray[np.float64]:
+        """Return the energies that are drawn: less the one at the image if `relative`."""
+        return panel.energies - panel.centre if self.settings.relative else panel.energies
 
-    def _cut(self, scene: Scene, model: Model, label: str, index: int, unit: float) -> Cut:
-        """Find the plane's directions, and where on it the images lie that it goes through."""
-        x, y = scene.image(index)
-        toward = self._toward(scene, model, x, y, index)
-        found = torch.stack([image - x for image in toward.values()]) if toward else x[:0]
-        drawn = random_directions(x, scene.seed)
-        # In float64 on the CPU, for Apple's devices have none.
-        basis = orthonormal(torch.cat([found.cpu().double().view(-1, *x.shape), drawn])[:2])
-        if not basis.isfinite().all():
-            raise UsageProblem(
-                f"`{model.name}` has no such plane through image {index}: {' and '.join(toward)} "
-                "and the image lie on one line",
-                "choose another image, or `--axes random`",
-            )
-        directions = scaled(basis, unit, self.unit_norm).to(x.device)
-        places = {name: _coordinates(image - x, directions) for name, image in toward.items()}
-        marks = tuple((name, *place) for name, place in places.items())
-        return Cut(model, label, index, x, y, directions, marks)
+    def summary(self) -> dict[str, Any]:
+        """Return the settings, and figures of every panel.
 
-    def _toward(
-        self, scene: Scene, model: Model, x: Tensor, y: int, index: int
-    ) -> dict[str, Tensor]:
-        """Return the images by name that the axes go toward; random axes go toward none."""
-        if self.axes == "random":
-            return {}
-        if self.axes == "adversarial":
-            threat = scene.threat(self.norm or "linf", self.eps)
-            rng = rng_of(torch.tensor([index]), scene.seed)
-            label = torch.tensor([y], device=x.device)
-            return {"PGD": attacked(model, x[None], label, threat, rng)[0]}
-        classes = model.meta.classes
-        chosen = [class_index(name, classes) for name in self.class_]
-        if len(set(chosen)) == 1:
-            raise UsageProblem(
-                f"both axes would go toward `{classes[chosen[0]]}`", "name two classes"
-            )
-        chosen = chosen or [y, (y + 1) % len(classes)]
-        model = initializers.with_statistics(model, scene.data_dir, scene.reporter)
-        drawn = sample.draw(model, torch.tensor(chosen), scene.seed)
-        return {classes[k]: image for k, image in zip(chosen, drawn, strict=True)}
+        `centre` is the energy at the image; `mean`, `min`, `max` and `rise` (mean less centre)
+        are over the `points_in_ball` of the grid, `plane_min` and `plane_max` over all;
+        `outside_pixel_range` is the share of all pixels of the plane that are not in [0, 1].
+        """
+        return {
+            "energy": self.settings.energy,
+            "axes": self.settings.axes,
+            "unit": self.unit,
+            "unit_norm": self.settings.unit_norm,
+            "ball": {"norm": self.ball.norm, "radius": self.ball.eps},
+            "span": self.panels[0].plane.span,
+            "grid": self.settings.grid,
+            "relative": self.settings.relative,
+            "clipped": self.settings.clip,
+            "runs": [panel.summary() for panel in self.panels],
+        }
 
-    def _reach(self, cuts: Sequence[Cut]) -> float:
-        """Return a span that holds every mark, at least 4."""
-        far = [max(abs(a), abs(b)) for cut in cuts for _, a, b in cut.marks]
-        return max([4.0, *(math.ceil(1.15 * each) for each in far)])
-
-    def _tell(self, unit: float, span: float) -> str:
-        size = {"rms": "per-pixel RMS", "l2": "in l2", "linf": "in linf"}[self.unit_norm]
-        reach = f"the plane goes {span:g} x {unit:.4g} {size} from the image"
-        if self.clip:
-            return f"{reach}; its points are clipped to [0, 1]"
-        return f"{reach}, out of [0, 1]: its points are not clipped"
-
-    def _panel(self, cut: Cut, span: float, unit: float, batch_size: int, bar: Bar) -> Panel:
-        plane = Plane(cut.x, cut.directions, span, self.grid, self.clip)
-        energies = plane.evaluate(cut.model.classifier, self.energy, cut.y, batch_size, bar)
-        with torch.inference_mode():
-            logits = cut.model.classifier(cut.x[None])
-            centre = energy_of(self.energy, logits, torch.tensor([cut.y], device=logits.device))
-        return Panel(
-            model=cut.model,
-            label=cut.label,
-            image=cut.index,
-            plane=plane,
-            energies=finite(
-                cut.model,
-                energies,
-                "on this plane",
-                "the plane goes too far: try a smaller `--span`",
-            ),
-            centre=float(centre),
-            inside=plane.inside(*ball_of_unit(unit, self.unit_norm, cut.x.numel())),
-            prediction=int(logits.argmax()),
-            confidence=float(logits.softmax(1).max()),
-            marks=cut.marks,
-        )
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return energy (panels,b,a), axis, directions (panels,2,C,H,W), image (panels,C,H,W)."""
+        planes = [panel.plane for panel in self.panels]
+        return {
+            "energy": np.stack([panel.energies for panel in self.panels]),
+            "axis": planes[0].axis.numpy(),
+            "directions": np.stack([plane.directions.cpu().numpy() for plane in planes]),
+            "image": np.stack([plane.x.cpu().numpy() for plane in planes]),
+        }
 
 
 @dataclass(frozen=True)
@@ -187,12 +151,124 @@ class Cut:
     """Where one run's landscape is cut through one image."""
 
     model: Model
-    label: str
+    run: RunInfo
     index: int
     x: Tensor
     y: int
     directions: Tensor
     marks: tuple[tuple[str, float, float], ...]
+
+
+def measure_contour(inputs: LandscapeInputs, settings: ContourSettings) -> ContourResult:
+    """Evaluate the energy on a plane for each image and run.
+
+    Raises:
+        UsageProblem: If an image does not exist, or the axes do not span a plane.
+        JeatError: If an energy is not finite.
+    """
+    unit = settings.unit or inputs.eps["linf"]
+    cuts = [
+        _cut(inputs, settings, model, run, index, unit)
+        for index in settings.image
+        for model, run in zip(inputs.models, describe_models(inputs.models), strict=True)
+    ]
+    span = settings.span or _span(cuts)
+    inputs.reporter.say(_extent(settings, unit, span))
+    ball = Threat(*ball_of_unit(unit, settings.unit_norm, cuts[0].x.numel()))
+    names = inputs.images.classes
+    with inputs.reporter.track("energies", len(cuts) * settings.grid**2, "point") as bar:
+        panels = tuple(_panel(cut, settings, span, ball, names, bar) for cut in cuts)
+    return ContourResult(panels, settings, unit, ball)
+
+
+def _cut(
+    inputs: LandscapeInputs,
+    settings: ContourSettings,
+    model: Model,
+    run: RunInfo,
+    index: int,
+    unit: float,
+) -> Cut:
+    """Find the plane's directions, and the coordinates of the images that it goes through."""
+    x, y = inputs.image(index)
+    targets = _targets(inputs, settings, model, x, y, index)
+    offsets = torch.stack([image - x for image in targets.values()]) if targets else x[:0]
+    random = random_directions(x, settings.seed)
+    # In float64 on the CPU, for Apple's devices have none.
+    basis = orthonormal(torch.cat([offsets.cpu().double().view(-1, *x.shape), random])[:2])
+    if not basis.isfinite().all():
+        raise UsageProblem(
+            f"`{model.name}` has no such plane through image {index}: {' and '.join(targets)} "
+            "and the image lie on one line",
+            "choose another image, or `--axes random`",
+        )
+    directions = scaled(basis, unit, settings.unit_norm).to(x.device)
+    marks = tuple((name, *_coordinates(image - x, directions)) for name, image in targets.items())
+    return Cut(model, run, index, x, y, directions, marks)
+
+
+def _targets(
+    inputs: LandscapeInputs,
+    settings: ContourSettings,
+    model: Model,
+    x: Tensor,
+    y: int,
+    index: int,
+) -> dict[str, Tensor]:
+    """Return the images by name that the axes go toward; random axes go toward none."""
+    if settings.axes == "random":
+        return {}
+    if settings.axes == "adversarial":
+        threat = inputs.threat(settings.norm or "linf", settings.eps)
+        rng = image_rng(torch.tensor([index]), settings.seed)
+        label = torch.tensor([y], device=x.device)
+        return {"PGD": attack(model, x[None], label, threat, rng)[0]}
+    classes = model.meta.classes
+    chosen = [class_index(name, classes) for name in settings.class_]
+    if len(set(chosen)) == 1:
+        raise UsageProblem(f"both axes would go toward `{classes[chosen[0]]}`", "name two classes")
+    chosen = chosen or [y, (y + 1) % len(classes)]
+    model = initializers.with_statistics(model, settings.data_dir, inputs.reporter)
+    samples = sample.draw(model, torch.tensor(chosen), settings.seed)
+    return {classes[k]: image for k, image in zip(chosen, samples, strict=True)}
+
+
+def _span(cuts: Sequence[Cut]) -> float:
+    """Return a span that holds every mark, at least 4."""
+    distances = [max(abs(a), abs(b)) for cut in cuts for _, a, b in cut.marks]
+    return max([4.0, *(math.ceil(1.15 * distance) for distance in distances)])
+
+
+def _extent(settings: ContourSettings, unit: float, span: float) -> str:
+    size = {"rms": "per-pixel RMS", "l2": "in l2", "linf": "in linf"}[settings.unit_norm]
+    extent = f"the plane extends {span:g} x {unit:.4g} {size} from the image"
+    if settings.clip:
+        return f"{extent}; its points are clipped to [0, 1]"
+    return f"{extent}, beyond [0, 1]: its points are not clipped"
+
+
+def _panel(
+    cut: Cut, settings: ContourSettings, span: float, ball: Threat, names: Sequence[str], bar: Bar
+) -> Panel:
+    plane = Plane(cut.x, cut.directions, span, settings.grid, settings.clip)
+    classifier = cut.model.classifier
+    energies = plane.evaluate(classifier, settings.energy, cut.y, settings.batch_size, bar)
+    cause = "the plane goes too far: try a smaller `--span`"
+    with torch.inference_mode():
+        logits = classifier(cut.x[None])
+        centre = energy_of(settings.energy, logits, torch.tensor([cut.y], device=logits.device))
+    return Panel(
+        run=cut.run,
+        image=cut.index,
+        label=names[cut.y],
+        plane=plane,
+        energies=require_finite(cut.run, energies, "on this plane", cause),
+        centre=float(centre),
+        inside=plane.inside(ball.norm, ball.eps),
+        prediction=cut.model.meta.classes[int(logits.argmax())],
+        confidence=float(logits.softmax(1).max()),
+        marks=cut.marks,
+    )
 
 
 def _coordinates(offset: Tensor, directions: Tensor) -> tuple[float, float]:

@@ -22,7 +22,8 @@ from ..errors import UsageProblem
 from ..robustness.batch_size import USUAL
 from ..runtime.progress import Bar
 from ..sampling import initializers, sample
-from .view import Findings, Scene, View, attacked, check_norm, finite, identify, positive, rng_of
+from .settings import HistogramSettings
+from .view import LandscapeInputs, RunInfo, attack, describe_models, image_rng, require_finite
 
 SETS = ("test", "adversarial", "targeted", "noisy", "noise", "samples", "against")
 QUANTITIES = ("marginal", "joint")
@@ -30,18 +31,18 @@ _QUANTILES = (0.05, 0.5, 0.95)
 
 
 @dataclass(frozen=True)
-class Histograms(Findings):
+class HistogramResult:
     """The energies of sets of images under several runs.
 
     Args:
-        models: The runs.
-        view: The settings.
+        runs: Whose energies.
+        settings: How they were measured.
         threat: The ball of the adversarial and the noisy images.
         values: By set, (runs, quantities, images); the quantities are `QUANTITIES`.
     """
 
-    models: tuple[Model, ...]
-    view: Histogram
+    runs: tuple[RunInfo, ...]
+    settings: HistogramSettings
     threat: Threat
     values: dict[str, NDArray[np.float32]]
     title = "Histograms of the energy"
@@ -51,108 +52,85 @@ class Histograms(Findings):
 
         `marginal_auroc` is the chance that a test image has a lower E(x) than one of the set.
         """
-        runs = []
-        for index, model in enumerate(self.models):
-            sets = {name: self._figures(name, index) for name in self.values}
-            runs.append(identify(model) | {"sets": sets})
         return {
-            "n": self.view.num,
+            "n": self.settings.num,
             "norm": self.threat.norm,
             "eps": self.threat.eps,
-            "against": self.view.against,
+            "against": self.settings.against,
             "quantiles": list(_QUANTILES),
-            "runs": runs,
+            "runs": [
+                run.describe() | {"sets": {name: self._summary(name, k) for name in self.values}}
+                for k, run in enumerate(self.runs)
+            ],
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return a set's energies (runs,quantities,images) by its name."""
         return {**self.values, "quantities": np.array(QUANTITIES)}
 
-    def label(self, name: str) -> str:
-        """Return what a set is called in the picture."""
-        return str(self.view.against) if name == "against" else name
-
-    def _figures(self, name: str, run: int) -> dict[str, Any]:
-        figures: dict[str, Any] = {}
-        for quantity, values in zip(QUANTITIES, self.values[name][run], strict=True):
-            figures[quantity] = {
-                "mean": float(values.mean()),
-                "quantiles": np.quantile(values, _QUANTILES).tolist(),
+    def _summary(self, name: str, run: int) -> dict[str, Any]:
+        test, values = self.values["test"][run, 0], self.values[name][run]
+        higher = mannwhitneyu(values[0], test, method="asymptotic").statistic
+        energies = {
+            quantity: {
+                "mean": float(row.mean()),
+                "quantiles": np.quantile(row, _QUANTILES).tolist(),
             }
-        test = self.values["test"][run, 0]
-        other = self.values[name][run, 0]
-        higher = mannwhitneyu(other, test, method="asymptotic").statistic
-        lower = float(higher / (len(test) * len(other)))
-        return {"n": len(other), **figures, "marginal_auroc": lower}
+            for quantity, row in zip(QUANTITIES, values, strict=True)
+        }
+        auroc = float(higher / (len(test) * values.shape[1]))
+        return {"n": values.shape[1], **energies, "marginal_auroc": auroc}
 
 
-@dataclass(frozen=True)
-class Histogram(View):
-    """E(x) and E(x,y) of the first test images and of what can be made of them.
+def measure_histogram(inputs: LandscapeInputs, settings: HistogramSettings) -> HistogramResult:
+    """Evaluate both energies of every set, for each run.
 
-    The sets are the test images; PGD-20's examples on CE, untargeted and aimed at a random other
-    class; the images with noise of the ball's size (random signs, or a random direction in l2);
-    uniform noise; samples as `jeat sample` draws them; and another data set. y is the image's
-    label, the class that a sample was drawn for, and otherwise the predicted class.
-
-    Args:
-        num: Images a set.
-        norm, eps: The ball.
-        against: Another data set, resized by nothing: its images must have the same shape.
+    Raises:
+        UsageProblem: If there are too few test images, or the other data set has another shape.
+        JeatError: If an energy is not finite.
     """
+    threat = inputs.threat(settings.norm, settings.eps)
+    x, y = inputs.first(settings.num)
+    other = _other(inputs, settings)
+    names = [name for name in SETS if name != "against" or other is not None]
+    values: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
+    with inputs.reporter.track("energies", len(inputs.models) * len(names) * len(x)) as bar:
+        for model, run in zip(inputs.models, describe_models(inputs.models), strict=True):
+            artist = initializers.with_statistics(model, settings.data_dir, inputs.reporter)
+            sets = Sets(artist, x, y, threat, other, settings)
+            for name in names:
+                energies = _energies(model, getattr(sets, name), len(x), settings.batch_size, bar)
+                values[name].append(require_finite(run, energies, f"on the set `{name}`"))
+    stacked = {name: np.stack(rows) for name, rows in values.items()}
+    return HistogramResult(describe_models(inputs.models), settings, threat, stacked)
 
-    num: int = 200
-    norm: str = "linf"
-    eps: float | None = None
-    against: str | None = None
 
-    def __post_init__(self) -> None:
-        check_norm(self.norm)
-        if self.eps is not None:
-            positive(eps=self.eps)
-
-    def measure(self, scene: Scene) -> Histograms:
-        threat = scene.threat(self.norm, self.eps)
-        x, y = scene.first(self.num)
-        other = self._other(scene)
-        sets = [name for name in SETS if name != "against" or other is not None]
-        values: dict[str, list[NDArray[np.float32]]] = {name: [] for name in sets}
-        with scene.reporter.track("energies", len(scene.models) * len(sets) * len(x)) as bar:
-            for model in scene.models:
-                artist = initializers.with_statistics(model, scene.data_dir, scene.reporter)
-                source = Source(artist, x, y, threat, other, scene.seed, scene.batch_size)
-                for name in sets:
-                    found = _energies(model, getattr(source, name), len(x), scene.batch_size, bar)
-                    values[name].append(finite(model, found, f"on the set `{name}`"))
-        return Histograms(
-            scene.models, self, threat, {name: np.stack(each) for name, each in values.items()}
+def _other(inputs: LandscapeInputs, settings: HistogramSettings) -> Tensor | None:
+    """Return the first images of the other data set, in [0, 1]."""
+    if settings.against is None:
+        return None
+    images = load_images(
+        settings.against, "test", data_dir=settings.data_dir, reporter=inputs.reporter
+    )
+    if images.shape != inputs.images.shape:
+        raise UsageProblem(
+            f"the images of {settings.against} have the shape {images.shape}, those of "
+            f"{inputs.images.name} {inputs.images.shape}",
+            "choose a data set of the same shape",
         )
-
-    def _other(self, scene: Scene) -> Tensor | None:
-        """Return the first images of the other data set, in [0, 1]."""
-        if self.against is None:
-            return None
-        images = load_images(self.against, "test", data_dir=scene.data_dir, reporter=scene.reporter)
-        if images.shape != scene.images.shape:
-            raise UsageProblem(
-                f"the images of {self.against} have the shape {images.shape}, those of "
-                f"{scene.images.name} {scene.images.shape}",
-                "choose a data set of the same shape",
-            )
-        return to_unit_range(images.first(min(self.num, len(images))).x).to(scene.device)
+    return to_unit_range(images.first(min(settings.num, len(images))).x).to(inputs.device)
 
 
 @dataclass(frozen=True)
-class Source:
-    """Makes the sets for one run: images, and labels or None, of the places `index`."""
+class Sets:
+    """Makes the sets for one run: the images of `index`, and their labels or None."""
 
     model: Model
     x: Tensor
     y: Tensor
     threat: Threat
     other: Tensor | None
-    seed: int
-    batch_size: int
+    settings: HistogramSettings
 
     def test(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the images themselves."""
@@ -161,47 +139,47 @@ class Source:
     def adversarial(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return PGD's examples."""
         x, y = self.x[index], self.y[index]
-        rng = rng_of(index, self.seed, 1)
-        return attacked(self.model, x, y, self.threat, rng), y
+        return attack(self.model, x, y, self.threat, self._rng(index, 1)), y
 
     def targeted(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return PGD's examples, each aimed at another class at random."""
         x, y = self.x[index], self.y[index]
         classes = len(self.model.meta.classes)
-        shifts = [1 + mix(self.seed, 2, k) % (classes - 1) for k in index.tolist()]
-        aim = (y + torch.tensor(shifts, device=y.device)) % classes
-        rng = rng_of(index, self.seed, 2)
-        return attacked(self.model, x, y, self.threat, rng, target=aim), y
+        shifts = [1 + mix(self.settings.seed, 2, k) % (classes - 1) for k in index.tolist()]
+        target = (y + torch.tensor(shifts, device=y.device)) % classes
+        return attack(self.model, x, y, self.threat, self._rng(index, 2), target=target), y
 
     def noisy(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the images with noise on the surface of the ball, clipped to [0, 1]."""
         x = self.x[index]
-        step = pgd.ball(self.threat).step(rng_of(index, self.seed, 3).normal(x), self.threat.eps)
+        step = pgd.ball(self.threat).step(self._rng(index, 3).normal(x), self.threat.eps)
         return (x + step).clamp(0, 1), self.y[index]
 
     def noise(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return uniform noise."""
-        return rng_of(index, self.seed, 4).uniform(self.x[index]), None
-
-    @cached_property
-    def drawn(self) -> Tensor:
-        """Samples of the run, drawn for the images' classes."""
-        size = min(self.batch_size, USUAL)
-        return sample.draw(self.model, self.y.cpu(), self.seed, size)
+        return self._rng(index, 4).uniform(self.x[index]), None
 
     def samples(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return samples of the run."""
-        return self.drawn[index], self.y[index]
+        """Return samples of the run, drawn for the images' classes."""
+        return self._samples[index], self.y[index]
 
     def against(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return images of the other data set, as many as there are."""
         assert self.other is not None
         return self.other[index[index < len(self.other)]], None
 
+    @cached_property
+    def _samples(self) -> Tensor:
+        size = min(self.settings.batch_size, USUAL)
+        return sample.draw(self.model, self.y.cpu(), self.settings.seed, size)
+
+    def _rng(self, index: Tensor, purpose: int) -> Any:
+        return image_rng(index, self.settings.seed, purpose)
+
 
 def _energies(
     model: Model,
-    source: Callable[[Tensor], tuple[Tensor, Tensor | None]],
+    images_of: Callable[[Tensor], tuple[Tensor, Tensor | None]],
     count: int,
     batch_size: int,
     bar: Bar,
@@ -209,11 +187,11 @@ def _energies(
     """Return E(x) and E(x,y) of a set, (2,n); y is the predicted class where there is none."""
     rows = []
     for index in torch.split(torch.arange(count), batch_size):
-        images, labels = source(index.to(model.device))
+        images, labels = images_of(index.to(model.device))
         with torch.inference_mode():
             logits = model.classifier(images)
         y = logits.argmax(1) if labels is None else labels
         rows.append(torch.stack([energy.marginal(logits), energy.joint(logits, y)]).cpu())
         bar(len(index))
-    found: NDArray[np.float32] = torch.cat(rows, dim=1).numpy()
-    return found
+    values: NDArray[np.float32] = torch.cat(rows, dim=1).numpy()
+    return values

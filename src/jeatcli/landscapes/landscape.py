@@ -1,7 +1,4 @@
-"""The energy around real images, as a picture and as numbers (Zhu et al. 2021, Figure 2).
-
-What can be shown lies in `views/`, a file a kind; this is what they have in common.
-"""
+"""The energy around real images, as numbers (Zhu et al. 2021, Figure 2)."""
 
 from __future__ import annotations
 
@@ -15,30 +12,30 @@ from typing import Any
 
 import numpy as np
 
-from .. import landscapes
 from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model
-from ..checkpoints.settings import Foreign
 from ..data.images import Images, load_images
 from ..errors import UsageProblem
 from ..runtime.files import write_atomic
 from ..runtime.progress import SILENT, Reporter
-from .view import Findings, Scene
+from . import KINDS, make_settings
+from .settings import LandscapeSettings
+from .view import LandscapeInputs, Result
 
 
 @dataclass(frozen=True)
 class Landscape:
-    """What a view found, and what it looked at.
+    """What was measured, and on what.
 
     Args:
-        kind: The view, a file of `views/`.
-        found: Its numbers.
+        kind: A row of `KINDS`.
+        result: Its numbers.
         dataset: Whose test images.
         seconds, device, seed: Of the computation.
     """
 
     kind: str
-    found: Findings
+    result: Result
     dataset: str
     seconds: float
     device: str
@@ -49,7 +46,7 @@ class Landscape:
         return {
             "kind": self.kind,
             "dataset": self.dataset,
-            **self.found.summary(),
+            **self.result.summary(),
             "seconds": self.seconds,
             "device": self.device,
             "seed": self.seed,
@@ -61,53 +58,47 @@ class Landscape:
 
         So the same landscape is the same file, and one that is handed on tells no directories.
         """
-        summary = {key: each for key, each in self.summary().items() if key != "seconds"}
+        summary = {key: value for key, value in self.summary().items() if key != "seconds"}
         runs = [{key: run[key] for key in run if key != "run"} for run in summary["runs"]]
         return json.dumps(summary | {"runs": runs})
 
 
 def energy_landscape(
     runs: Sequence[str | Path | Model],
+    settings: LandscapeSettings | None = None,
     *,
     kind: str = "contour",
-    seed: int = 0,
-    batch_size: int = 512,
-    data_dir: Path | str | None = None,
-    device: str = "auto",
-    foreign: Foreign | None = None,
     reporter: Reporter = SILENT,
-    **settings: Any,
+    **changes: object,
 ) -> Landscape:
-    """Look at the energy of several runs around the test images of their data set.
+    """Measure the energy of several runs around the test images of their data set.
 
     Args:
         runs: Names, paths or loaded models, all of one data set.
-        kind: `contour`, `path`, `histogram` or `sharpness`.
-        seed: Of everything random.
-        batch_size: Images in one forward pass.
-        data_dir: Where the data sets are.
-        device: Where to compute.
-        foreign: What the checkpoints of others among the runs are.
+        settings: Of one kind of landscape, such as `ContourSettings`.
+        kind: Whose default settings to take where there are no `settings`: `contour`, `path`,
+            `histogram` or `sharpness`.
         reporter: Listens to the progress.
-        settings: Of the kind, the fields of its class in `views/`.
+        changes: Settings by name, such as `seed`, `batch_size`, `num`.
 
     Raises:
         UsageProblem: If a setting is unknown or out of range, or the runs' data sets differ.
         JeatError: If a run cannot be loaded or its energies are not finite.
     """
     started = time.perf_counter()
-    view = landscapes.make(kind, settings)
+    settings = settings.with_changes(changes) if settings else make_settings(kind, changes)
     if not runs:
         raise UsageProblem("a landscape needs at least one run")
-    if batch_size < 1:
-        raise UsageProblem(f"the batch size must be at least 1, not {batch_size}")
-    models = tuple(load_each(runs, device=device, foreign=foreign, reporter=reporter))
+    measure = KINDS.load(settings.kind)
+    foreign = settings.foreign
+    models = tuple(load_each(runs, device=settings.device, foreign=foreign, reporter=reporter))
     dataset = _common_dataset(models)
-    images = load_images(dataset, "test", data_dir=data_dir, reporter=reporter)
-    _fits(models[0], images)
-    found = view.measure(Scene(models, images, seed, batch_size, data_dir, reporter))
-    elapsed = time.perf_counter() - started
-    return Landscape(kind, found, dataset, elapsed, str(models[0].device), seed)
+    images = load_images(dataset, "test", data_dir=settings.data_dir, reporter=reporter)
+    _check_shape(models[0], images)
+    result = measure(LandscapeInputs(models, images, reporter), settings)
+    seconds = time.perf_counter() - started
+    device = str(models[0].device)
+    return Landscape(settings.kind, result, dataset, seconds, device, settings.seed)
 
 
 def save_numbers(landscape: Landscape, path: Path | str) -> Path:
@@ -121,7 +112,7 @@ def save_numbers(landscape: Landscape, path: Path | str) -> Path:
     if path.suffix.lower() != ".npz":
         raise UsageProblem(f"the numbers are saved as .npz, not as `{path.name}`")
     summary = np.array(landscape.text())
-    arrays: dict[str, Any] = {**landscape.found.arrays(), "summary": summary}
+    arrays: dict[str, Any] = {**landscape.result.arrays(), "summary": summary}
 
     def write(beside: Path) -> None:
         with beside.open("wb") as handle:
@@ -142,7 +133,7 @@ def _common_dataset(models: Sequence[Model]) -> str:
     return first.meta.dataset
 
 
-def _fits(model: Model, images: Images) -> None:
+def _check_shape(model: Model, images: Images) -> None:
     if tuple(images.shape) != tuple(model.meta.shape):
         raise UsageProblem(
             f"the images of {images.name} have the shape {tuple(images.shape)}, "

@@ -14,9 +14,6 @@ from ..core.models.classifier import Classifier
 from ..runtime.progress import Bar
 from .view import energy_of
 
-# What a distance of 1 on either axis means: the per-pixel RMS, the l2 length, the largest pixel.
-UNIT_NORMS = ("rms", "l2", "linf")
-
 
 @dataclass(frozen=True)
 class Plane:

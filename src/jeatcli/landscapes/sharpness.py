@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checkpoints.model import Model
+from ..core import energy, pgd
+from ..core.rng import ImageRng
 from ..core.threat import Threat
-from ..errors import UsageProblem
-from ..runtime.progress import Bar
-from .probe import Probe
-from .view import Findings, Scene, View, check_norm, finite, identify, positive
+from .settings import SharpnessSettings
+from .view import LandscapeInputs, RunInfo, attack, describe_models, image_rng, require_finite
 
 # Of the bootstrap (Efron 1979): resamples, and the two ends of the interval.
 _RESAMPLES, _ENDS = 2000, (2.5, 97.5)
+# Relative change of an eigenvalue at which power iteration may stop, and where it has to.
+_TOLERANCE, _MOST_PRODUCTS = 1e-4, 40
 
 
 @dataclass(frozen=True)
@@ -31,33 +34,31 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Sharpness(Findings):
+class SharpnessResult:
     """What was measured of each run's energy around each image.
 
     Args:
-        models: The runs.
-        view: The settings.
+        runs: Whose energies.
+        settings: How they were measured.
         unit: Per-pixel RMS of a perturbation of radius 1, in the [0, 1] pixel scale.
         threat: The ball of the worst rise.
         values: By measure, (runs, images); `rise` and `variance` at radius 1.
         rises: Mean rise of E(x,y) over the directions, (runs, radii, images).
-        seed: Of the bootstrap.
     """
 
-    models: tuple[Model, ...]
-    view: SharpnessView
+    runs: tuple[RunInfo, ...]
+    settings: SharpnessSettings
     unit: float
     threat: Threat
     values: dict[str, NDArray[np.float64]]
     rises: NDArray[np.float64]
-    seed: int
     title = "Sharpness of the energy"
 
     def interval(self, values: NDArray[np.float64]) -> Interval:
         """Return the mean of `values` (images,) and its interval, the same images for every run."""
-        generator = np.random.default_rng(self.seed)
-        drawn = generator.integers(len(values), size=(_RESAMPLES, len(values)))
-        low, high = np.percentile(values[drawn].mean(1), _ENDS)
+        generator = np.random.default_rng(self.settings.seed)
+        resampled = generator.integers(len(values), size=(_RESAMPLES, len(values)))
+        low, high = np.percentile(values[resampled].mean(1), _ENDS)
         return Interval(float(values.mean()), float(low), float(high))
 
     def summary(self) -> dict[str, Any]:
@@ -66,80 +67,158 @@ class Sharpness(Findings):
         `rises` has the mean rise at each radius.
         """
         return {
-            "n": self.view.num,
+            "n": self.settings.num,
             "unit": self.unit,
-            "radii": list(self.view.radius),
-            "directions": self.view.directions,
+            "radii": list(self.settings.radius),
+            "directions": self.settings.directions,
             "norm": self.threat.norm,
             "eps": self.threat.eps,
             "interval": 0.95,
-            "runs": [self._figures(index) for index in range(len(self.models))],
+            "runs": [self._summary(k, run) for k, run in enumerate(self.runs)],
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return each measure (runs,images), `rises` (runs,radii,images) and `radii`."""
-        return {**self.values, "rises": self.rises, "radii": np.array(self.view.radius)}
+        return {**self.values, "rises": self.rises, "radii": np.array(self.settings.radius)}
 
-    def _figures(self, run: int) -> dict[str, Any]:
-        measures = {name: vars(self.interval(each[run])) for name, each in self.values.items()}
-        rises = [vars(self.interval(each)) for each in self.rises[run]]
-        return identify(self.models[run]) | measures | {"rises": rises}
+    def _summary(self, k: int, run: RunInfo) -> dict[str, Any]:
+        measures = {name: vars(self.interval(rows[k])) for name, rows in self.values.items()}
+        rises = [vars(self.interval(row)) for row in self.rises[k]]
+        return run.describe() | measures | {"rises": rises}
 
 
-@dataclass(frozen=True)
-class SharpnessView(View):
-    """Rises of E(x,y) in random directions and in the worst one, gradients and curvatures.
+def measure_sharpness(inputs: LandscapeInputs, settings: SharpnessSettings) -> SharpnessResult:
+    """Measure rises, gradients and curvatures around the first test images, for each run.
+
+    Raises:
+        UsageProblem: If there are too few test images.
+        JeatError: If an energy is not finite.
+    """
+    unit = settings.unit or inputs.eps["linf"]
+    threat = inputs.threat(settings.norm, settings.eps)
+    x, y = inputs.first(settings.num)
+    runs = describe_models(inputs.models)
+    measured: list[dict[str, NDArray[np.float64]]] = []
+    with inputs.reporter.track("sharpness", len(inputs.models) * len(x)) as bar:
+        for model, run in zip(inputs.models, runs, strict=True):
+            parts = []
+            for index in torch.split(torch.arange(len(x)), settings.batch_size):
+                part = index.to(x.device)
+                parts.append(_measure(model, x[part], y[part], index, unit, threat, settings))
+                bar(len(index))
+            rows = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+            measured.append({name: row.double().numpy().T for name, row in rows.items()})
+            numbers = [np.ravel(row) for row in measured[-1].values()]
+            require_finite(run, np.concatenate(numbers), "around the images")
+    values = {name: np.stack([rows[name] for rows in measured]) for name in measured[0]}
+    rises = values.pop("rises")
+    return SharpnessResult(runs, settings, unit, threat, values, rises)
+
+
+def _measure(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    index: Tensor,
+    unit: float,
+    threat: Threat,
+    settings: SharpnessSettings,
+) -> dict[str, Tensor]:
+    """Return the measures (n,) and `rises` (n,radii) of images (n,C,H,W) in [0, 1]."""
+
+    def joint(images: Tensor) -> Tensor:
+        return energy.joint(model.classifier(images), y)
+
+    def rng(purpose: int) -> ImageRng:
+        return image_rng(index, settings.seed, purpose)
+
+    with torch.no_grad():
+        logits = model.classifier(x)
+    here = energy.joint(logits, y)
+    rises, variances = _random_rises(joint, x, here, unit, settings, rng(1))
+    worst = attack(model, x, y, threat, rng(2), objective="joint")
+    at_one = settings.radius.index(1.0)
+    return {
+        "energy": here,
+        "marginal": energy.marginal(logits),
+        "rise": rises[:, at_one],
+        "variance": variances[:, at_one],
+        "worst": (joint(worst) - here).detach(),
+        "gradient": pgd.l2_norm(_gradient(joint, x)).flatten(),
+        "curvature": top_eigenvalue(joint, x, rng(3)),
+        "rises": rises,
+    }
+
+
+def _random_rises(
+    joint: Callable[[Tensor], Tensor],
+    x: Tensor,
+    here: Tensor,
+    unit: float,
+    settings: SharpnessSettings,
+    rng: ImageRng,
+) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of the rise over random directions, (n,radii) each."""
+    length = unit * x[0].numel() ** 0.5
+    rises = []
+    with torch.no_grad():
+        for _ in range(settings.directions):
+            direction = pgd.normalize_l2(rng.normal(x)) * length
+            along = [joint(x + radius * direction) - here for radius in settings.radius]
+            rises.append(torch.stack(along, dim=1))
+    stacked = torch.stack(rises)
+    return stacked.mean(0), stacked.var(0)
+
+
+def _gradient(value: Callable[[Tensor], Tensor], x: Tensor, graph: bool = False) -> Tensor:
+    if not x.requires_grad:
+        x = x.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(value(x).sum(), x, create_graph=graph)
+    return gradient
+
+
+def top_eigenvalue(value: Callable[[Tensor], Tensor], x: Tensor, rng: ImageRng) -> Tensor:
+    """Return the largest eigenvalue of each image's Hessian of `value`, shape (n,).
+
+    Power iteration finds the one of largest size; where that is negative, a second one on the
+    Hessian shifted by it finds the largest. A network of piecewise linear layers has Hessian 0.
 
     Args:
-        num: How many test images, the first ones.
-        radius: Lengths of random perturbations, in units.
-        directions: Random directions an image.
-        unit: Per-pixel RMS of a radius of 1, in the [0, 1] pixel scale; the customary linf eps
-            without.
-        norm, eps: The ball in which the worst rise is sought, by PGD on E(x,y).
+        value: Maps images (n,C,H,W) to (n,); images do not influence one another.
+        x: Where, (n,C,H,W).
+        rng: Of the first vectors.
     """
+    x = x.detach().requires_grad_(True)
+    gradient = _gradient(value, x, graph=True)
+    if not gradient.requires_grad:
+        return x.new_zeros(len(x))
 
-    num: int = 200
-    radius: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
-    directions: int = 8
-    unit: float | None = None
-    norm: str = "linf"
-    eps: float | None = None
+    def product(vector: Tensor) -> Tensor:
+        (image,) = torch.autograd.grad(
+            (gradient * vector).sum(), x, retain_graph=True, allow_unused=True
+        )
+        return torch.zeros_like(vector) if image is None else image
 
-    def __post_init__(self) -> None:
-        check_norm(self.norm)
-        sizes = {"unit": self.unit, "eps": self.eps}
-        positive(**{name: size for name, size in sizes.items() if size is not None})
-        for each in self.radius:
-            positive(radius=each)
-        if self.directions < 2:
-            raise UsageProblem(f"at least 2 directions are needed, not {self.directions}")
-        object.__setattr__(self, "radius", tuple(sorted({1.0, *self.radius})))
-
-    def measure(self, scene: Scene) -> Sharpness:
-        unit = self.unit or scene.eps["linf"]
-        threat = scene.threat(self.norm, self.eps)
-        x, y = scene.first(self.num)
-        found = []
-        with scene.reporter.track("sharpness", len(scene.models) * len(x)) as bar:
-            for model in scene.models:
-                probe = Probe(model, self.radius, self.directions, unit, threat, scene.seed)
-                found.append(_in_batches(probe, x, y, scene.batch_size, bar))
-        columns = {name: np.stack([each[name] for each in found]) for name in found[0]}
-        for model, *row in zip(scene.models, *columns.values(), strict=True):
-            finite(model, np.concatenate([np.ravel(each) for each in row]), "around the images")
-        rises = columns.pop("rises")
-        return Sharpness(scene.models, self, unit, threat, columns, rises, scene.seed)
+    start = pgd.normalize_l2(rng.normal(x.detach()))
+    largest = _power(product, start)
+    shift = largest.clamp_max(0).view(-1, 1, 1, 1)
+    if not (shift < 0).any():
+        return largest
+    above = _power(lambda vector: product(vector) - shift * vector, start)
+    return torch.where(largest < 0, above + largest, largest)
 
 
-def _in_batches(
-    probe: Probe, x: Tensor, y: Tensor, batch_size: int, bar: Bar
-) -> dict[str, NDArray[np.float64]]:
-    """Measure all the images; an image a column."""
-    parts = []
-    for index in torch.split(torch.arange(len(x)), batch_size):
-        place = index.to(x.device)
-        parts.append(probe(x[place], y[place], index))
-        bar(len(index))
-    joined = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
-    return {name: each.double().numpy().T for name, each in joined.items()}
+def _power(product: Callable[[Tensor], Tensor], vector: Tensor) -> Tensor:
+    """Return each image's eigenvalue of largest size, by Rayleigh quotients."""
+    eigenvalue = vector.new_zeros(len(vector))
+    done = torch.zeros_like(eigenvalue, dtype=torch.bool)
+    for _ in range(_MOST_PRODUCTS):
+        image = product(vector).detach()
+        quotient = (image * vector).flatten(1).sum(1)
+        settled = (quotient - eigenvalue).abs() <= _TOLERANCE * quotient.abs()
+        # An image keeps its value once it has settled, whatever the others of its batch need.
+        eigenvalue, done = torch.where(done, eigenvalue, quotient), done | settled
+        if done.all():
+            break
+        vector = pgd.normalize_l2(image)
+    return eigenvalue

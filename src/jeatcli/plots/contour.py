@@ -1,86 +1,147 @@
-"""How a plane looks on paper: panels on one colour scale, darker where energy is lower.
-
-Magma is perceptually uniform, rises monotonically in lightness (so it survives a grey printer)
-and is told apart by the colour-blind; a blue star stands out on all of it.
-"""
+"""Planes as panels of contours, darker where the energy is lower; the image is a blue star."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.threat import fraction
-from .figure import Layout, figure_text, plain_text
+from .figure import NORMS, figure_text, new_figure, plain_text
 
 if TYPE_CHECKING:
-    from ..landscapes.contours import Contours, Panel
+    from ..landscapes.contour import ContourResult, Panel
 
 STAR = "#2a7fff"
-FORMULAS = {"joint": "$E(x, y)$", "marginal": "$E(x)$", "ce": "$CE(x, y)$"}
-# Contour lines over the shared scale, about.
-_LEVELS = 10
+STAR_LOOK: dict[str, Any] = {
+    "linestyle": "none",
+    "markerfacecolor": STAR,
+    "markeredgecolor": "white",
+    "markeredgewidth": 0.7,
+    "zorder": 6,
+}
+_FORMULAS = {"joint": "$E(x, y)$", "marginal": "$E(x)$", "ce": "$CE(x, y)$"}
+# Contour lines over the range of a scale, about; inches of a panel with its margins.
+_LEVELS, _SIDE, _HEADER, _MARGIN = 10, 2.5, 0.3, 1.1
 
 
-def draw_contours(found: Contours) -> Any:
+def draw_contours(result: ContourResult) -> Any:
     """Lay out the panels, flat or in three dimensions as the settings say."""
-    from .surface import surface_figure
+    from .surface import draw_surfaces
 
-    return surface_figure(found) if found.view.surface else contour_figure(found)
+    return draw_surfaces(result) if result.settings.surface else _flat(result)
 
 
-def contour_figure(found: Contours) -> Any:
+def _flat(result: ContourResult) -> Any:
     """Lay out the panels, one a run; of several images each has a row."""
-    from matplotlib.colors import Normalize
     from matplotlib.ticker import MaxNLocator
 
-    shown = [found.shown(panel) for panel in found.panels]
-    low, high = value_range(shown)
-    norm, levels = Normalize(low, high), MaxNLocator(_LEVELS).tick_values(low, high)
-    rows = len(found.view.image) > 1
-    layout = Layout(len(shown), columns=found.runs if rows else None)
-    figure = layout.figure()
-    axes = layout.panels(figure)
-    for axis, panel, values in zip(axes, found.panels, shown, strict=True):
-        mesh = _plane(axis, panel, values, norm)
-        _lines(axis, panel, values, norm, levels)
-        _mark(axis, found, panel)
+    figure, axes = panel_axes(result, sharex=True, sharey=True)
+    meshes = []
+    for axis, panel, norm in zip(axes, result.panels, colour_scales(result), strict=True):
+        values = result.shown(panel)
+        meshes.append(_plane(axis, panel, values, norm))
+        _lines(axis, panel, values, norm, MaxNLocator(_LEVELS).tick_values(norm.vmin, norm.vmax))
+        _mark(axis, result, panel)
         name_panel(axis, panel)
-    for axis, panel in zip(axes[:: found.runs], found.panels[:: found.runs], strict=True):
+    for axis, panel in zip(axes[:: result.runs], result.panels[:: result.runs], strict=True):
         _thumbnail(axis, panel)
-    layout.colour_bar(figure, mesh, energy_label(found))
-    across, up = axis_labels(found)
-    layout.captions(figure, across, up, _legend(found))
+    colour_bars(figure, axes, meshes, result)
+    first, second = axis_labels(result)
+    figure.supylabel(second, fontsize="medium")
+    legend = _legend(result)
+    # The name of the axis is the legend's title: matplotlib would lay one over the other.
+    figure.legend(
+        list(legend.values()),
+        list(legend),
+        # The unit, in parentheses, goes below: beside a long name it is wider than a panel.
+        title=first.replace(" (", "\n(") if len(axes) == 1 else first,
+        title_fontsize="medium",
+        loc="outside lower center",
+        ncols=len(legend),
+        frameon=False,
+    )
     return figure
 
 
-def energy_label(found: Contours) -> str:
+def panel_axes(result: ContourResult, **settings: Any) -> tuple[Any, list[Any]]:
+    """Return a figure and the axes of its panels, in rows.
+
+    Of one image up to four panels are in a row, as in the paper, and five and six in rows of
+    three.
+    """
+    count, rows = len(result.panels), _rows(result)
+    columns = math.ceil(count / rows)
+    figure = new_figure(columns * _SIDE + _MARGIN, rows * (_SIDE + _HEADER) + 0.8)
+    figure.set_layout_engine("compressed")
+    axes = figure.subplots(rows, columns, squeeze=False, **settings)
+    for axis in axes.flat[count:]:
+        axis.remove()
+    # Above a place that is left empty, the last panel has the labels.
+    for axis in axes.flat[count - columns : count] if "sharex" in settings else ():
+        axis.tick_params(labelbottom=True)
+    return figure, list(axes.flat[:count])
+
+
+def _rows(result: ContourResult) -> int:
+    count = len(result.panels)
+    if len(result.settings.image) > 1:
+        return len(result.settings.image)
+    return math.ceil(count / (count if count <= 4 else 3 if count <= 6 else 4))
+
+
+def colour_bars(figure: Any, axes: list[Any], meshes: list[Any], result: ContourResult) -> None:
+    """Add the one colour bar, or one beside each panel; the last one is labelled."""
+    if result.settings.scale == "shared":
+        bars = [figure.colorbar(meshes[0], ax=axes, aspect=25 * _rows(result), fraction=0.03)]
+    else:
+        bars = [
+            figure.colorbar(mesh, ax=axis, fraction=0.046, pad=0.03)
+            for axis, mesh in zip(axes, meshes, strict=True)
+        ]
+    for bar in bars:
+        bar.outline.set_linewidth(0.6)
+        bar.ax.tick_params(length=3)
+    bars[-1].set_label(energy_label(result))
+
+
+def colour_scales(result: ContourResult) -> list[Any]:
+    """Return the scale of each panel: the one of all, or its own."""
+    from matplotlib.colors import Normalize
+
+    shown = [result.shown(panel) for panel in result.panels]
+    groups = [[values] for values in shown]
+    if result.settings.scale == "shared":
+        groups = [shown] * len(shown)
+    scales = []
+    for group in groups:
+        low = min(float(values.min()) for values in group)
+        high = max(float(values.max()) for values in group)
+        # A plane without any slope still needs two ends of a scale.
+        slack = 0.5 * (high - low < 1e-9 * max(1.0, abs(high)))
+        scales.append(Normalize(low - slack, high + slack))
+    return scales
+
+
+def energy_label(result: ContourResult) -> str:
     """Name what the colours, or the heights, are."""
-    relative = " less that at the image" if found.view.relative else ""
-    return FORMULAS[found.view.energy] + relative
+    formula = _FORMULAS[result.settings.energy]
+    return f"{formula} relative to the image" if result.settings.relative else formula
 
 
-def axis_labels(found: Contours) -> tuple[str, str]:
+def axis_labels(result: ContourResult) -> tuple[str, str]:
     """Name the two axes, and what a distance of 1 is."""
     size = {"rms": "per-pixel RMS", "l2": "in $\\ell_2$", "linf": "in $\\ell_\\infty$"}
-    unit = f"units of {fraction(found.unit)} {size[found.view.unit_norm]}"
+    unit = f"units of {fraction(result.unit)} {size[result.settings.unit_norm]}"
     names = {
         "random": ("direction 1", "direction 2"),
         "adversarial": ("toward the PGD example", "random direction"),
         "classes": ("toward the first sample", "second sample, orthogonal part"),
     }
-    first, second = names[found.view.axes]
+    first, second = names[result.settings.axes]
     return f"{first} ({unit})", second
-
-
-def value_range(shown: list[NDArray[np.float64]]) -> tuple[float, float]:
-    """Return the ends of the one scale of all panels."""
-    low = min(float(values.min()) for values in shown)
-    high = max(float(values.max()) for values in shown)
-    # A plane without any slope still needs two ends of a scale.
-    slack = 0.5 * (high - low < 1e-9 * max(1.0, abs(high)))
-    return low - slack, high + slack
 
 
 def _plane(axis: Any, panel: Panel, values: NDArray[np.float64], norm: Any) -> Any:
@@ -91,84 +152,85 @@ def _plane(axis: Any, panel: Panel, values: NDArray[np.float64], norm: Any) -> A
         values,
         origin="lower",
         extent=(-edge, edge, -edge, edge),
-        cmap="magma",
         norm=norm,
         interpolation="bilinear",
     )
-    axis.set_xlim(-span, span)
-    axis.set_ylim(-span, span)
+    axis.set(xlim=(-span, span), ylim=(-span, span))
+    axis.tick_params(length=3)
     axis.locator_params(nbins=4)
     return mesh
 
 
 def _lines(axis: Any, panel: Panel, values: NDArray[np.float64], norm: Any, levels: Any) -> None:
-    """Draw and label the contour lines: the shared levels, or finer ones on a flat panel."""
+    """Draw and label the contour lines: the levels of the scale, or finer ones on a flat panel."""
+    from matplotlib import colormaps, rcParams
+
     chosen, style = _choose(values, levels)
     if not chosen:
         return
-    inks = ["white" if norm(level) < 0.6 else "black" for level in chosen]
+    colours = colormaps[rcParams["image.cmap"]](norm(np.array(chosen)))[:, :3]
+    inks = ["white" if rgb @ (0.299, 0.587, 0.114) < 0.5 else "black" for rgb in colours]
     steps = panel.plane.axis.numpy()
-    drawn = axis.contour(
+    lines = axis.contour(
         steps, steps, values, levels=chosen, colors=inks, linewidths=0.6, linestyles=style
     )
-    lines = [path.vertices for path in drawn.get_paths()]
-    places = _label_places(lines, panel.plane.span, [(a, b) for _, a, b in panel.marks])
-    if places:
-        axis.clabel(drawn, fontsize=7, inline_spacing=2, manual=places, fmt=figure_text)
+    vertices = [path.vertices for path in lines.get_paths()]
+    points = _label_points(vertices, panel.plane.span, [(a, b) for _, a, b in panel.marks])
+    if points:
+        axis.clabel(lines, fontsize="small", inline_spacing=2, manual=points, fmt=figure_text)
 
 
 def _choose(values: NDArray[np.float64], levels: Any) -> tuple[list[float], str]:
-    """Choose the levels to draw: the shared ones, or dashed finer ones where fewer than two fit."""
+    """Choose the levels to draw: those given, or dashed finer ones where fewer than two fit."""
     from matplotlib.ticker import MaxNLocator
 
     low, high = float(values.min()), float(values.max())
-    shared = [float(level) for level in levels if low < level < high]
-    if len(shared) >= 2 or not high > low:
-        return shared, "solid"
+    fitting = [float(level) for level in levels if low < level < high]
+    if len(fitting) >= 2 or not high > low:
+        return fitting, "solid"
     finer = MaxNLocator(4).tick_values(low, high)
     return [float(level) for level in finer if low < level < high], "dashed"
 
 
-def _label_places(
+def _label_points(
     lines: list[Any], span: float, marks: list[tuple[float, float]]
 ) -> list[tuple[float, float]]:
-    """Find a place for each line's label: off ball, thumbnail, edge, marks and each other."""
-    places: list[tuple[float, float]] = []
+    """Find a point for each line's label: off ball, thumbnail, edge, marks and each other."""
+    labels: list[tuple[float, float]] = []
     for line in lines:
         points = line[::2] / span
         clear = (np.hypot(*points.T) > max(0.35, 1.25 / span)) & (np.abs(points).max(1) < 0.85)
         clear &= (points > -0.35).any(1)
         candidates = points[clear]
-        if (places or marks) and len(candidates):
-            taken = np.array(marks + places) / span
+        if (labels or marks) and len(candidates):
+            taken = np.array(marks + labels) / span
             room = np.hypot(*(candidates[:, None] - taken).transpose(2, 0, 1)).min(1)
             candidates = candidates[room > 0.2]
         if len(candidates):
             middle = np.abs(np.hypot(*candidates.T) - 0.62).argmin()
             x, y = candidates[middle] * span
-            places.append((float(x), float(y)))
-    return places
+            labels.append((float(x), float(y)))
+    return labels
 
 
-def _mark(axis: Any, found: Contours, panel: Panel) -> None:
+def _mark(axis: Any, result: ContourResult, panel: Panel) -> None:
     """Outline the ball, put the star on the image and crosses on what the axes go toward."""
     from matplotlib.patches import Polygon
 
     angles = np.linspace(0, 2 * np.pi, 721)
-    outline = panel.plane.section(found.ball.norm, found.ball.eps, angles)
+    outline = panel.plane.section(result.ball.norm, result.ball.eps, angles)
     for ink, width, order in (("white", 2.0, 4), (STAR, 1.0, 5)):
         axis.add_patch(Polygon(outline, fill=False, edgecolor=ink, linewidth=width, zorder=order))
-    star = {"markerfacecolor": STAR, "markeredgecolor": "white", "markeredgewidth": 0.7}
-    axis.plot(0, 0, marker="*", markersize=11, zorder=6, **star)
+    axis.plot(0, 0, marker="*", markersize=11, **STAR_LOOK)
     for name, a, b in panel.marks:
-        axis.plot(a, b, marker="X", markersize=7, zorder=6, clip_on=True, **star)
+        axis.plot(a, b, marker="X", markersize=7, clip_on=True, **STAR_LOOK)
         axis.annotate(
             plain_text(name),
             (a, b),
             xytext=(0, 6),
             textcoords="offset points",
             ha="center",
-            fontsize=7,
+            fontsize="small",
             zorder=7,
             annotation_clip=True,
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "linewidth": 0, "alpha": 0.8},
@@ -176,20 +238,28 @@ def _mark(axis: Any, found: Contours, panel: Panel) -> None:
 
 
 def name_panel(axis: Any, panel: Panel) -> None:
-    """Put the run's name and its two numbers over the panel."""
-    axis.set_title(plain_text(panel.label), pad=17)
-    rise = "" if panel.rise is None else f", rise {figure_text(panel.rise, signed=True)}"
-    axis.annotate(
-        f"at the image {figure_text(panel.centre)}{rise}",
+    """Put the run's name and its two numbers over the panel, on two lines if it is narrow."""
+    from matplotlib import rcParams
+
+    narrow = axis.figure.get_figwidth() / axis.get_subplotspec().get_gridspec().ncols < 2.2
+    axis.set_title(
+        plain_text(panel.run.label), pad=6 + (2.2 if narrow else 1.25) * rcParams["font.size"]
+    )
+    parts = [f"at the image {figure_text(panel.centre)}"]
+    if panel.rise is not None:
+        parts.append(f"rise {figure_text(panel.rise, signed=True)}")
+    text = axis.annotate(
+        (",\n" if narrow else ", ").join(parts),
         (0.5, 1),
         xytext=(0, 5),
         xycoords="axes fraction",
         textcoords="offset points",
         ha="center",
-        va="bottom",
-        fontsize=8,
+        fontsize="small",
         color="0.3",
     )
+    # The title holds the room; the text's width is none of the layout's.
+    text.set_in_layout(False)
 
 
 def _thumbnail(axis: Any, panel: Panel) -> None:
@@ -204,27 +274,19 @@ def show_image(axis: Any, image: NDArray[Any]) -> None:
     """Show an image (C,H,W) in [0, 1] without ticks."""
     pixels = image.transpose(1, 2, 0)
     grey = pixels.shape[2] == 1
-    axis.imshow(
-        pixels[..., 0] if grey else pixels,
-        cmap="gray" if grey else None,
-        vmin=0,
-        vmax=1,
-        interpolation="nearest",
-    )
-    axis.set_xticks([])
-    axis.set_yticks([])
+    look: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1} if grey else {}
+    axis.imshow(pixels[..., 0] if grey else pixels, interpolation="nearest", **look)
+    axis.set(xticks=[], yticks=[])
 
 
-def _legend(found: Contours) -> dict[str, Any]:
+def _legend(result: ContourResult) -> dict[str, Any]:
     from matplotlib.lines import Line2D
 
     shown = [
-        f"{index} ({plain_text(name[:20])})"
-        for index, name in zip(found.view.image, found.labels, strict=True)
+        f"{panel.image} ({plain_text(panel.label[:20])})" for panel in result.panels[:: result.runs]
     ]
     what = "test image" if len(shown) == 1 else "test images"
-    norm = {"linf": r"\infty", "l2": "2"}[found.ball.norm]
-    ball = rf"ball $\|\delta\|_{norm} = {found.ball.eps:.3g}$"
+    ball = rf"ball $\|\delta\|_{NORMS[result.ball.norm]} = {result.ball.eps:.3g}$"
     star = Line2D([], [], color=STAR, marker="*", markersize=9, linestyle="none")
     return {
         f"{what} {', '.join(shown)}": star,

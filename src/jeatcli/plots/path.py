@@ -1,4 +1,4 @@
-"""Curves along the two ways: a column a quantity, a row a way, a band of quantiles a run."""
+"""Curves along the two paths: a column a quantity, a row a path, a band of quantiles a run."""
 
 from __future__ import annotations
 
@@ -6,76 +6,90 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.threat import fraction
-from ..landscapes.view import labels_of
-from .figure import plain_text
-from .lines import line, tidy
+from .figure import DOTTED, ball_text, line, new_figure, plain_text, tidy
 
 if TYPE_CHECKING:
-    from ..landscapes.path import Paths
+    from ..landscapes.path import PathResult
 
-_SIZE = (9.2, 4.4)
 _TITLES = ("$E(x, y)$", "$E(x)$", "$CE(x, y)$", "predicted as $y$")
+_OBJECTIVES = {"ce": "$CE$", "joint": "$E(x, y)$", "marginal": "$E(x)$", "dlr": "DLR"}
 
 
-def path_figure(found: Paths) -> Any:
+def draw_paths(result: PathResult) -> Any:
     """Lay out the eight panels and one legend."""
-    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
-    from ..landscapes.path import WAYS
+    from ..landscapes.path import PATHS, QUANTILES
 
-    figure = Figure(figsize=_SIZE, dpi=200, layout="constrained")
-    axes = figure.subplots(len(WAYS), len(_TITLES), squeeze=False)
-    for row, way in zip(axes, WAYS, strict=True):
+    figure = new_figure(9.2, 4.4)
+    axes = figure.subplots(len(PATHS), len(_TITLES), squeeze=False)
+    for row, path in zip(axes, PATHS, strict=True):
         for quantity, axis in enumerate(row):
-            _panel(axis, found, way, quantity)
+            _panel(axis, result, path, quantity)
             tidy(axis)
-        row[0].set_ylabel(_caption(found, way))
+        row[0].set_ylabel(_caption(result, path))
     for axis, title in zip(axes[0], _TITLES, strict=True):
-        axis.set_title(title, fontsize=10)
-    _mark_ball(axes[0], found)
-    handles = axes[0][0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
+        axis.set_title(title)
+    _mark_ball(axes[0], result)
+    handles, names = axes[0][0].get_legend_handles_labels()
+    low, high = (round(100 * share) for share in QUANTILES)
+    handles.append(Patch(color="0.5", alpha=0.3, linewidth=0))
+    names = [*names, f"bands: {low} to {high} % of the images"]
+    figure.legend(handles, names, loc="outside lower center", ncols=6, frameon=False)
     return figure
 
 
-def _caption(found: Paths, way: str) -> str:
-    if way == "sgld":
+def _caption(result: PathResult, path: str) -> str:
+    if path == "sgld":
         return "SGLD on $E(x, y)$\nfrom uniform noise"
-    return f"PGD on {found.view.objective}\nfrom test images"
+    objective = result.settings.objective
+    return f"PGD on {_OBJECTIVES.get(objective, objective)}\nfrom test images"
 
 
-def _panel(axis: Any, found: Paths, way: str, quantity: int) -> None:
+def _panel(axis: Any, result: PathResult, path: str, quantity: int) -> None:
     from ..landscapes.path import QUANTILES, QUANTITIES
 
-    steps = np.arange(found.ways[way].shape[2])
-    for run, name in enumerate(labels_of(found.models)):
-        values = found.ways[way][run, quantity]
-        axis.plot(steps, values.mean(1), label=plain_text(name), **line(run))
+    steps = np.arange(result.values[path].shape[2])
+    for k, run in enumerate(result.runs):
+        values = result.values[path][k, quantity]
+        axis.plot(steps, values.mean(1), label=plain_text(run.label), **line(k))
         if QUANTITIES[quantity] != "correct":
             low, high = np.quantile(values, QUANTILES, axis=1)
-            axis.fill_between(steps, low, high, color=line(run)["color"], alpha=0.13, linewidth=0)
+            axis.fill_between(steps, low, high, color=line(k)["color"], alpha=0.13, linewidth=0)
     axis.set_xlim(0, steps[-1])
-    axis.set_xlabel("step", fontsize=8, labelpad=1)
+    axis.set_xlabel("step", fontsize="small", labelpad=1)
     if QUANTITIES[quantity] == "correct":
         axis.set_ylim(-0.03, 1.03)
     elif QUANTITIES[quantity] == "ce":
-        axis.set_yscale("symlog", linthresh=1)
-        axis.set_ylim(bottom=0)
+        _loss_axis(axis)
 
 
-def _mark_ball(row: Any, found: Paths) -> None:
+def _loss_axis(axis: Any) -> None:
+    """Scale losses as log(1 + CE), with ticks that are read as numbers."""
+    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+    axis.set_yscale("function", functions=(np.log1p, np.expm1))
+    axis.set_ylim(bottom=0)
+    top = axis.get_ylim()[1]
+    ticks = [tick for tick in (0, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if tick <= top]
+    # A few of them, the largest among them.
+    axis.yaxis.set_major_locator(FixedLocator(ticks[-1 :: -max(1, len(ticks) // 5)]))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+def _mark_ball(row: Any, result: PathResult) -> None:
     """Show the step from which the attack leaves its ball."""
-    if not found.view.beyond:
+    if not result.settings.beyond:
         return
     for axis in row:
-        axis.axvline(found.view.steps, color="0.5", linewidth=0.8, linestyle=(0, (2, 2)))
+        axis.axvline(result.settings.steps, **DOTTED)
     row[0].annotate(
-        f"leaves {found.threat.norm} {fraction(found.threat.eps)}",
-        (found.view.steps, 0.02),
+        f"leaves {ball_text(result.threat)}",
+        (result.settings.steps, 0.02),
         xycoords=("data", "axes fraction"),
         xytext=(3, 0),
         textcoords="offset points",
-        fontsize=7,
+        fontsize="small",
         color="0.35",
     )

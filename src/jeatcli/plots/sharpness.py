@@ -7,59 +7,52 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.threat import fraction
-from ..landscapes.view import labels_of
-from .figure import figure_text, plain_text
-from .lines import line, mark, tidy
+from .figure import ball_text, figure_text, line, mark, new_figure, plain_text, tidy
 
 if TYPE_CHECKING:
-    from ..landscapes.sharpness import Sharpness
-
-_SIZE = (7.0, 4.6)
+    from ..landscapes.sharpness import SharpnessResult
 
 
-def sharpness_figure(found: Sharpness) -> Any:
+def draw_sharpness(result: SharpnessResult) -> Any:
     """Lay out the curves above and the four measures below, a row a run."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=_SIZE, dpi=200, layout="constrained")
+    figure = new_figure(7.0, 4.6)
     grid = figure.add_gridspec(2, 4, height_ratios=(1.5, 1))
-    names = [plain_text(name) for name in labels_of(found.models)]
-    _curves(figure.add_subplot(grid[0, :]), found, names)
-    ball = f"{found.threat.norm} {fraction(found.threat.eps)}"
+    names = [plain_text(run.label) for run in result.runs]
+    _curves(figure.add_subplot(grid[0, :]), result, names)
     captions = {
         "energy": "$E(x, y)$ at the data",
-        "worst": f"worst rise, {ball}",
+        "worst": f"worst rise, {ball_text(result.threat)}",
         "gradient": r"$\|\nabla_x E(x, y)\|_2$",
         "curvature": r"top eigenvalue of $\nabla_x^2 E$",
     }
     for column, (measure, caption) in enumerate(captions.items()):
         axis = figure.add_subplot(grid[1, column])
-        _points(axis, found, measure, names if column == 0 else [""] * len(names))
-        axis.set_xlabel(caption, fontsize=8)
+        _points(axis, result, measure, names if column == 0 else [""] * len(names))
+        axis.set_xlabel(caption, fontsize="small")
     return figure
 
 
-def _curves(axis: Any, found: Sharpness, names: list[str]) -> None:
-    radii = np.array(found.view.radius)
+def _curves(axis: Any, result: SharpnessResult, names: list[str]) -> None:
+    radii = np.array(result.settings.radius)
     for run, name in enumerate(names):
-        each = [found.interval(rises) for rises in found.rises[run]]
-        means = [point.mean for point in each]
+        points = [result.interval(rises) for rises in result.rises[run]]
+        means = [point.mean for point in points]
         axis.plot(radii, means, label=name, **line(run))
         axis.plot(radii, means, linestyle="none", **mark(run))
-        ends = [point.low for point in each], [point.high for point in each]
+        ends = [point.low for point in points], [point.high for point in points]
         axis.fill_between(radii, *ends, color=line(run)["color"], alpha=0.15, linewidth=0)
-    _scale(axis, found)
+    _scale(axis, result)
     axis.set_xscale("log", base=2)
     axis.set_xticks(radii, [f"{radius:g}" for radius in radii])
-    axis.set_xlabel(f"radius (units of {fraction(found.unit)} per-pixel RMS)")
+    axis.set_xlabel(f"radius (units of {fraction(result.unit)} per-pixel RMS)")
     axis.set_ylabel("mean rise of $E(x, y)$\nin random directions")
-    axis.legend(frameon=False, fontsize=8, ncols=min(len(names), 4), loc="upper left")
+    axis.legend(frameon=False, fontsize="small", ncols=min(len(names), 4), loc="upper left")
     tidy(axis)
 
 
-def _scale(axis: Any, found: Sharpness) -> None:
+def _scale(axis: Any, result: SharpnessResult) -> None:
     """Rises come in powers of ten; where some are falls, the scale is linear around 0."""
-    means = found.rises.mean(2)
+    means = result.rises.mean(2)
     if (means > 0).all():
         axis.set_yscale("log")
         axis.set_ylim(bottom=float(means.min()) / 2)
@@ -67,10 +60,10 @@ def _scale(axis: Any, found: Sharpness) -> None:
         axis.set_yscale("symlog", linthresh=float(max(np.median(np.abs(means)), 1e-6)))
 
 
-def _points(axis: Any, found: Sharpness, measure: str, names: list[str]) -> None:
+def _points(axis: Any, result: SharpnessResult, measure: str, names: list[str]) -> None:
     rows = range(len(names))[::-1]
     for run, row in enumerate(rows):
-        point = found.interval(found.values[measure][run])
+        point = result.interval(result.values[measure][run])
         axis.plot([point.low, point.high], [row, row], color="0.35", linewidth=1.2)
         axis.plot(point.mean, row, **mark(run))
         axis.annotate(
@@ -79,11 +72,11 @@ def _points(axis: Any, found: Sharpness, measure: str, names: list[str]) -> None
             xytext=(0, 5),
             textcoords="offset points",
             ha="center",
-            fontsize=7,
+            fontsize="small",
         )
     axis.set_yticks(list(rows), names)
     axis.set_ylim(-0.6, len(names) - 0.2)
     axis.margins(x=0.25)
     axis.locator_params(axis="x", nbins=4)
-    axis.tick_params(axis="x", labelsize=7)
+    axis.tick_params(axis="x", labelsize="small")
     tidy(axis)

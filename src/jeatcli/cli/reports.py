@@ -1,0 +1,166 @@
+"""What `jeat landscape` and `jeat score` print: tables of a result, and how it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..checkpoints.naming import told_apart
+from ..core.threat import fraction
+from . import output
+
+if TYPE_CHECKING:
+    from ..scoring.classifier_scores import ClassifierScores
+    from ..scoring.image_scores import Scores
+    from ..scoring.neighbours import Neighbours
+
+_MEASURES = {
+    "energy": "E(x,y) at the data",
+    "marginal": "E(x) at the data",
+    "rise": "mean rise, random directions",
+    "variance": "variance, random directions",
+    "worst": "worst rise in the ball",
+    "gradient": "gradient norm",
+    "curvature": "top Hessian eigenvalue",
+}
+
+
+def landscape_report(summary: Mapping[str, Any]) -> str:
+    """Write a table, what it is of, and where the picture is."""
+    write = {"contour": _contour, "path": _path, "histogram": _histogram, "sharpness": _sharpness}
+    runs = summary["runs"]
+    names = told_apart([run["name"] for run in runs], [Path(run["run"]) for run in runs])
+    named = [{**run, "name": name} for run, name in zip(runs, names, strict=True)]
+    # A kind that was added from outside has its numbers in the `.npz` and in `--json`.
+    table = (
+        write[summary["kind"]]({**summary, "runs": named}) + "\n"
+        if summary["kind"] in write
+        else ""
+    )
+    return f"{table}{summary['picture']}"
+
+
+def _contour(summary: Mapping[str, Any]) -> str:
+    header = ("run", "image", "prediction", "centre", "mean", "min", "max", "rise")
+    keys = ("name", *header[1:])
+    rows: list[tuple[Any, ...]] = [header]
+    for run in summary["runs"]:
+        rows.append(tuple("none" if run[key] is None else run[key] for key in keys))
+    counts = sorted({run["points_in_ball"] for run in summary["runs"]})
+    points = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    symbol = {"joint": "E(x,y)", "marginal": "E(x)", "ce": "CE(x,y)"}[summary["energy"]]
+    about = (
+        f"{symbol} around the image; mean to rise over the {points} grid points "
+        f"within {summary['ball']['norm']} {summary['ball']['radius']:.3g}"
+    )
+    return f"{output.table(rows)}\n{about}"
+
+
+def _path(summary: Mapping[str, Any]) -> str:
+    rows: list[tuple[Any, ...]] = [("run", "way", "at", "E(x,y)", "E(x)", "CE(x,y)", "predicted y")]
+    for run in summary["runs"]:
+        for path in ("pgd", "sgld"):
+            for point, means in run[path].items():
+                energies = (means["joint"], means["marginal"], means["ce"])
+                rows.append((run["name"], path, point, *energies, output.percent(means["correct"])))
+    about = (
+        f"means over {summary['n']} test images; PGD on {summary['objective']}, {_ball(summary)}, "
+        f"{summary['steps']} steps to the edge and {summary['beyond']} beyond; "
+        f"{summary['chain']} steps of SGLD"
+    )
+    return f"{output.table(rows)}\n{about}"
+
+
+def _histogram(summary: Mapping[str, Any]) -> str:
+    rows: list[tuple[Any, ...]] = [("run", "set", "E(x)", "5 %", "95 %", "E(x,y)", "AUROC")]
+    for run in summary["runs"]:
+        for name, energies in run["sets"].items():
+            marginal, joint = energies["marginal"], energies["joint"]
+            low, _, high = marginal["quantiles"]
+            shown = summary["against"] if name == "against" else name
+            means = (marginal["mean"], low, high, joint["mean"], energies["marginal_auroc"])
+            rows.append((run["name"], shown, *means))
+    other = summary["runs"][0]["sets"].get("against", {"n": summary["n"]})["n"]
+    fewer = "" if other == summary["n"] else f" ({other} of {summary['against']})"
+    about = (
+        f"means and quantiles over {summary['n']} images a set{fewer}, {_ball(summary)}; "
+        "AUROC: the chance that a test image has the lower E(x)"
+    )
+    return f"{output.table(rows)}\n{about}"
+
+
+def _sharpness(summary: Mapping[str, Any]) -> str:
+    rows = [("", *(run["name"] for run in summary["runs"]))]
+    for measure, title in _MEASURES.items():
+        rows.append((title, *(_interval(run[measure]) for run in summary["runs"])))
+    about = (
+        f"means over {summary['n']} test images [95 % bootstrap interval]; random directions of "
+        f"{fraction(summary['unit'])} per-pixel RMS, worst rise in {_ball(summary)}"
+    )
+    return f"{output.table(rows)}\n{about}"
+
+
+def _ball(summary: Mapping[str, Any]) -> str:
+    return f"{summary['norm']} {fraction(summary['eps'])}"
+
+
+def _interval(interval: Mapping[str, float]) -> str:
+    mean, low, high = (f"{interval[key]:.3g}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+# The same arithmetic in the features of another network has no right to Inception's names.
+_NAMES = {
+    "inception": ("Inception Score", "FID", "KID"),
+    "run": ("classifier score", "Fréchet distance", "kernel distance"),
+}
+
+
+def score_report(result: Scores) -> str:
+    """Write the scores, and below them how they were measured."""
+    score, frechet, kernel = _NAMES[result.protocol["features"]["kind"]]
+    rows = [
+        (score, f"{result.inception_score:.3f} ± {result.inception_score_std:.3f}"),
+        (frechet, f"{result.fid:.3f}"),
+        (kernel, f"{result.kid:.5f} ± {result.kid_std:.5f}"),
+        ("precision", f"{result.precision:.4f}"),
+        ("recall", f"{result.recall:.4f}"),
+        *(_memory(result.neighbours) if result.neighbours else ()),
+    ]
+    about = [
+        (key.replace("_", " "), "not known" if found is None else output.inline(found))
+        for key, found in result.protocol.items()
+    ]
+    return f"{output.table(rows)}\n\n{output.table(about)}"
+
+
+def _memory(found: Neighbours) -> list[tuple[str, str]]:
+    between = f"{found.median:.4g} (of a training image to another: {found.median_train:.4g})"
+    return [
+        ("distance to the nearest training image", between),
+        ("training images among them", output.percent(found.identical)),
+        ("nearest neighbours", str(found.picture)),
+    ]
+
+
+def classifier_report(result: ClassifierScores, diagram: Path | None) -> str:
+    """Write accuracy, calibration, and a row of areas for each kind of images."""
+    rows = [
+        ("test images", f"{result.n:,} of {result.dataset}"),
+        ("accuracy", output.percent(result.accuracy)),
+    ]
+    if result.calibration:
+        bins = len(result.calibration.counts)
+        rows.append((f"ECE, {bins} bins", output.percent(result.calibration.ece)))
+    if diagram:
+        rows.append(("reliability", str(diagram)))
+    text = output.table(rows)
+    if not result.ood:
+        return text
+    heading = ("AUROC against", "images", "-E(x)", "max p(y|x)", "-|d log p(x)/dx|")
+    areas = [
+        (name, f"{found['n']:,}", *(f"{found[each]:.4f}" for each in list(found)[1:]))
+        for name, found in result.ood.items()
+    ]
+    return f"{text}\n\n{output.table([heading, *areas])}"
