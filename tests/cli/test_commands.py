@@ -32,7 +32,7 @@ from PIL import Image
 from torch import Tensor
 
 from jeatcli.acceleration.compiled import CPU_SIZES, SIZES
-from jeatcli.cli import score_report
+from jeatcli.cli import reports
 from jeatcli.scoring.image_scores import Scores
 
 SCORES = ("inception_score", "inception_score_std", "fid", "kid", "kid_std")
@@ -278,7 +278,7 @@ def test_scores_are_called_what_they_are(kind: str, names: list[str]) -> None:
     """By the features of another network they are no Inception Score, no FID and no KID."""
     protocol = {"features": {"kind": kind}}
     found = Scores("run", 2.0, 0.1, 3.0, 4.0, 0.2, 0.5, 0.6, None, protocol, 1.0, "cpu", 0, "0")
-    lines = score_report.report(found).splitlines()
+    lines = reports.score_report(found).splitlines()
     assert [line.partition("  ")[0] for line in lines[:3]] == names
 
 

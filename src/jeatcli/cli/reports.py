@@ -111,7 +111,7 @@ def _interval(interval: Mapping[str, float]) -> str:
 
 
 # The same arithmetic in the features of another network has no right to Inception's names.
-_NAMES = {
+SCORE_NAMES = {
     "inception": ("Inception Score", "FID", "KID"),
     "run": ("classifier score", "Fréchet distance", "kernel distance"),
 }
@@ -119,7 +119,7 @@ _NAMES = {
 
 def score_report(result: Scores) -> str:
     """Write the scores, and below them how they were measured."""
-    score, frechet, kernel = _NAMES[result.protocol["features"]["kind"]]
+    score, frechet, kernel = SCORE_NAMES[result.protocol["features"]["kind"]]
     rows = [
         (score, f"{result.inception_score:.3f} ± {result.inception_score_std:.3f}"),
         (frechet, f"{result.fid:.3f}"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..checkpoints.settings import Foreign
+from ..core.options import OBJECTIVES
 from ..core.threat import NORMS
 from ..errors import UsageProblem
 from ..settings import Settings, batch_size_setting, data_dir_setting, device_setting, setting
@@ -17,7 +18,7 @@ ENERGIES = ("joint", "marginal", "ce")
 # What a distance of 1 on an axis means: the per-pixel RMS, the l2 length, the largest pixel.
 UNIT_NORMS = ("rms", "l2", "linf")
 # The KL divergence is least at the image, where the path begins: its gradient is zero there.
-PATH_OBJECTIVES = ("ce", "joint", "marginal", "margin", "dlr")
+PATH_OBJECTIVES = tuple(name for name in OBJECTIVES if name != "kl")
 
 _PICTURE = "Picture"
 _plane = partial(setting, section="Plane (--kind contour)")
