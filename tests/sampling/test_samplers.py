@@ -16,7 +16,7 @@ from jeatcli.core.rng import BatchRng
 from jeatcli.core.sgld import Chain, langevin
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.sampling import samplers
-from jeatcli.sampling.samplers import Ascent, Pgd, Sampler, Sgld, descend
+from jeatcli.sampling.samplers import Ascent, DirectAscent, Pgd, Sampler, Sgld, descend
 from jeatcli.sampling.settings import SamplerSettings
 
 SGLD = Sgld(steps=6, step_size=0.05, noise=0.01)
@@ -115,6 +115,43 @@ def test_an_ascent_moves_by_its_step_along_the_gradient() -> None:
     start = torch.full((3, 1, 4, 4), 0.5)
     end = descend(ASCENT, lambda x: (weights * x).flatten(1).sum(1), start, BatchRng(0))
     torch.testing.assert_close(end, start - 6 * 0.05 * weights / weights.norm())
+
+
+def test_direct_ascent_moves_the_parts_of_all_resolutions() -> None:
+    """One step, by the parts themselves: the image is the sum of them, each enlarged."""
+    weights = torch.randn(1, 4, 6, generator=torch.Generator().manual_seed(3))
+    parts = [
+        torch.zeros(1, 1, *size, requires_grad=True) for size in ((1, 1), (2, 2), (4, 4), (4, 6))
+    ]
+    start = torch.full((1, 1, 4, 6), 0.5)
+
+    def enlarged(part: Tensor) -> Tensor:
+        return torch.nn.functional.interpolate(part, size=(4, 6), mode="bilinear")
+
+    (weights * (start + sum(map(enlarged, parts)))).sum().backward()
+    gradients = [enlarged(part.grad) for part in parts if part.grad is not None]
+    step = pgd.normalize_l2(sum(pgd.normalize_l2(gradient) for gradient in gradients))
+    still = DirectAscent(steps=1, step_size=0.2, noise=0.0)
+    end = descend(still, lambda x: (weights * x).flatten(1).sum(1), start, BatchRng(0))
+    torch.testing.assert_close(end, start - 0.2 * step)
+
+
+def test_direct_ascent_disturbs_what_the_network_sees() -> None:
+    seen: list[Tensor] = []
+
+    def energy(x: Tensor) -> Tensor:
+        seen.append(x.detach())
+        return x.flatten(1).sum(1)
+
+    start = torch.arange(256.0).view(1, 1, 16, 16) / 256
+    jittered = DirectAscent(steps=40, step_size=0.0, noise=0.0)
+    descend(jittered, energy, start, BatchRng(0))
+    shifts = {int(x[0, 0].argmin()) for x in seen}
+    assert len(shifts) > 12
+    assert all((k // 16 + 8) % 16 in range(6, 11) and (k + 8) % 16 in range(6, 11) for k in shifts)
+    seen.clear()
+    descend(replace(jittered, noise=0.1), energy, torch.full((1, 1, 16, 16), 0.5), BatchRng(0))
+    assert torch.stack(seen).std().item() == pytest.approx(0.1, rel=0.05)
 
 
 @pytest.mark.parametrize("descent", [SGLD, ASCENT, PGD], ids=lambda each: type(each).__name__)

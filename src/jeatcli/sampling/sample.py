@@ -169,7 +169,7 @@ def _plan(
         objective = "joint"
     objective = settings.objective or objective
     guidance = {} if settings.guidance is None else {"guidance": settings.guidance}
-    init = settings.init or "gaussian"
+    init = settings.init or sampler.init
     return SamplingPlan(
         model,
         sampler,

@@ -28,6 +28,10 @@ SAMPLERS = Catalogue(
             "PGD in an l2 ball around the start, best iterate kept (Santurkar et al. 2019)",
             f"{_CODE}samplers:Pgd",
         ),
+        "das": Entry(
+            "Steps at all resolutions at once, under jitter and noise (Fort and Whitaker 2025)",
+            f"{_CODE}samplers:DirectAscent",
+        ),
     },
 )
 INITIALIZERS = Catalogue(
@@ -76,9 +80,9 @@ class SamplerSettings(Settings):
         low=-1,
     )
     init: str | None = _sampler(
-        None, "Where images start", kind="init", metavar="START", shown="gaussian"
+        None, "Where images start", kind="init", metavar="START", shown="gaussian; noise (das)"
     )
-    steps: int | None = _sampler(None, "Gradient steps", low=0, shown="100, 33, 60")
+    steps: int | None = _sampler(None, "Gradient steps", low=0, shown="100, 33, 60, 60")
     step_size: float | None = _sampler(
         None,
         "Factor of the gradient (sgld) or l2 length of a step, pixels in [0, 1]",
@@ -86,7 +90,10 @@ class SamplerSettings(Settings):
         shown="the run's (sgld), by image size",
     )
     noise: float | None = _sampler(
-        None, "Standard deviation of the noise of a step (sgld)", low=0, shown="the run's"
+        None,
+        "Standard deviation of the noise of a step (sgld), or of what is seen (das)",
+        low=0,
+        shown="the run's; 0.1",
     )
     temperature: float | None = _sampler(
         None, "T, in place of the noise: sqrt(2 * step size * T / (1 - momentum)) (sgld)", low=0
