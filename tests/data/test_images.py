@@ -73,42 +73,48 @@ def test_the_data_directory_comes_from_the_environment(
     assert len(load_images("mnist", "test", download=False)) == 10_000
 
 
-def small_idx(raw: Path, mtime: int) -> None:
+@pytest.fixture
+def small_fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Write a Fashion-MNIST of three and two images, packed by another gzip."""
+    raw = tmp_path / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
+    digests = []
     for file, count in (("train", 3), ("t10k", 2)):
         pixels = struct.pack(">4I", 0x803, count, 28, 28) + bytes(range(count)) * 784
         labels = struct.pack(">2I", 0x801, count) + bytes(range(count))
         for kind, content in (("images-idx3", pixels), ("labels-idx1", labels)):
-            packed = gzip.compress(content, mtime=mtime)
-            (raw / f"{file}-{kind}-ubyte.gz").write_bytes(packed)
+            (raw / f"{file}-{kind}-ubyte.gz").write_bytes(gzip.compress(content, mtime=1))
+            digests.append(hashlib.md5(content).hexdigest())
+    monkeypatch.setitem(published.RAW_MD5, "FashionMNIST", tuple(digests))
+    return raw
 
 
-def test_fashion_mnist_packed_by_others_is_accepted(tmp_path: Path) -> None:
-    small_idx(tmp_path / "FashionMNIST" / "raw", mtime=1)
+def test_fashion_mnist_packed_by_others_is_accepted(small_fashion: Path, tmp_path: Path) -> None:
     images = load_images("fashion-mnist", "train", data_dir=tmp_path, download=False)
     assert images.y.tolist() == [0, 1, 2]
     assert images.classes[9] == "Ankle boot"
 
 
-def test_a_truncated_gzip_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    raw = tmp_path / "FashionMNIST" / "raw"
-    small_idx(raw, mtime=1)
-    path = raw / "t10k-labels-idx1-ubyte.gz"
+def test_a_truncated_gzip_offline(
+    small_fashion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = small_fashion / "t10k-labels-idx1-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-5])
     monkeypatch.setattr(datasets.FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])
     with pytest.raises(JeatError, match=r"t10k-labels-idx1-ubyte.gz` is damaged \("):
         load_images("fashion-mnist", "train", data_dir=tmp_path)
 
 
-def test_a_truncated_raw_file(tmp_path: Path) -> None:
-    raw = tmp_path / "FashionMNIST" / "raw"
-    small_idx(raw, mtime=1)
+@pytest.mark.parametrize("file", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_damaged_raw_file(small_fashion: Path, tmp_path: Path, file: str, whole: bool) -> None:
     load_images("fashion-mnist", "train", data_dir=tmp_path, download=False)
-    path = raw / "train-images-idx3-ubyte"
-    path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(JeatError, match=r"train-images-idx3-ubyte` is damaged \(2,363 bytes"):
+    path = small_fashion / file
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"\7" if whole else content[:-5])
+    with pytest.raises(JeatError, match=rf"{file}` is damaged \(MD5 .* should be ") as caught:
         load_images("fashion-mnist", "train", data_dir=tmp_path, download=False)
+    assert f"delete `{path}` and `{file}.gz`" in str(caught.value.hint)
     path.unlink()
     assert len(load_images("fashion-mnist", "train", data_dir=tmp_path, download=False)) == 3
 
@@ -249,6 +255,6 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied", "/some/file")
 
-    monkeypatch.setattr("jeatcli.data.published.published", refuse)
+    monkeypatch.setattr("jeatcli.data.images.published", refuse)
     with pytest.raises(JeatError, match="cannot read `/some/file`: Permission denied"):
         load_images("mnist", "test")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from jeatcli.data import pictures
+from jeatcli.data import pictures, stored
 from jeatcli.errors import JeatError
 
 
@@ -72,7 +72,7 @@ def test_images_come_back_as_they_were(channels: int, tmp_path: Path) -> None:
 
 def test_npz_has_the_layout_of_improved_diffusion(tmp_path: Path) -> None:
     images = torch.rand(3, 3, 4, 5)
-    path = pictures.save_npz(images, torch.tensor([2, 0, 1]), tmp_path / "a.npz", {"jeat": "{}"})
+    path = stored.save_npz(images, torch.tensor([2, 0, 1]), tmp_path / "a.npz", {"jeat": "{}"})
     with np.load(path, allow_pickle=False) as arrays:
         assert arrays["arr_0"].dtype == np.uint8
         assert np.array_equal(arrays["arr_0"], pictures.to_uint8(images).transpose(0, 2, 3, 1))

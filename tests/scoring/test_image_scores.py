@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from jeatcli.checkpoints.model import Model
-from jeatcli.data import pictures
+from jeatcli.data import pictures, stored
 from jeatcli.data.images import load_images
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.runtime import digests
@@ -114,7 +114,7 @@ def test_precision_and_recall_by_the_balls_of_the_third_neighbours(
 
 def test_real_images_are_precise_and_found_again(judge: Model, tmp_path: Path) -> None:
     training = load_images("digits", "train")
-    pictures.save_npz(training.x.numpy(), training.y, tmp_path / "real.npz")
+    stored.save_npz(training.x.numpy(), training.y, tmp_path / "real.npz")
     found = image_scores(tmp_path / "real.npz", features=judge)
     assert (found.precision, found.recall) == (1.0, 1.0)
     assert found.fid == pytest.approx(0, abs=1e-6)
@@ -129,7 +129,7 @@ def test_selected_images_are_told(artist: Model, judge: Model) -> None:
 def test_copies_are_seen(artist: Model, judge: Model, tmp_path: Path) -> None:
     training = load_images("digits", "train")
     copies = torch.cat([training.x[:30], drawn(artist, 10)])
-    pictures.save_npz(copies.numpy(), torch.zeros(40), tmp_path / "copies.npz")
+    stored.save_npz(copies.numpy(), torch.zeros(40), tmp_path / "copies.npz")
     picture = tmp_path / "near.png"
     near = image_scores(tmp_path / "copies.npz", features=judge, neighbours=picture).neighbours
     assert near is not None

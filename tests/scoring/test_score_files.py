@@ -14,7 +14,7 @@ from helpers.runs import Listener, load_run
 from PIL import Image
 
 from jeatcli.checkpoints.model import Model
-from jeatcli.data import collection, pictures
+from jeatcli.data import pictures, stored
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.sampling import writers
 from jeatcli.sampling.sample import prepare, sample
@@ -52,7 +52,7 @@ def test_colour_pictures_of_another_kind(mode: str, tmp_path: Path) -> None:
     ending = ".jpg" if mode == "CMYK" else ".png"
     Image.new(mode, (32, 32)).save(tmp_path / "p" / f"odd{ending}")
     with pytest.raises(JeatError, match=rf"odd\{ending}` is 32x32 in mode {mode}, .* mode RGB"):
-        collection.read(tmp_path / "p", colour.meta.shape)
+        stored.read_images(tmp_path / "p", colour.meta.shape)
 
 
 def test_broken_and_lossy_pictures(judge: Model, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_broken_and_lossy_pictures(judge: Model, tmp_path: Path) -> None:
     assert "lossy" in protocol["comparable"]
     assert any("lossy" in text for text in listener.said)
     (folder / "4.png").write_bytes(b"\x89PNG\r\n\x1a\nhalf")
-    with pytest.raises(JeatError, match=r"cannot read the picture .*4\.png"):
+    with pytest.raises(JeatError, match=r"4\.png` is no readable picture"):
         score_folder(folder, judge)
 
 
@@ -109,7 +109,7 @@ def test_names_go_before_folders(
 def test_every_format_gives_the_same_numbers(artist: Model, judge: Model, tmp_path: Path) -> None:
     samples = sample(artist, num=20, steps=1)
     pictures.save_images(samples.images, tmp_path / "images")
-    pictures.save_npz(samples.images, samples.labels, tmp_path / "images.npz")
+    stored.save_npz(samples.images, samples.labels, tmp_path / "images.npz")
     numbers = []
     for source in (artist, tmp_path / "images", tmp_path / "images.npz"):
         settings = {"num": 20, "steps": 1} if source is artist else {}

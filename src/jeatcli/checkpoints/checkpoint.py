@@ -25,14 +25,27 @@ from .model import Meta, Model, network, ready
 from .settings import Foreign
 
 
-def save_model(path: Path, classifier: Classifier, meta: Meta, statistics: ClassGaussians) -> None:
-    """Write weights, class statistics and header as one safetensors file, atomically."""
+def save_model(
+    path: Path,
+    classifier: Classifier,
+    meta: Meta,
+    statistics: ClassGaussians,
+    trained_on: Tensor | None = None,
+) -> None:
+    """Write weights, class statistics and header as one safetensors file, atomically.
+
+    Args:
+        path: The file.
+        classifier, meta, statistics, trained_on: As `Model` has them.
+    """
     tensors = {f"classifier.{key}": value for key, value in classifier.state_dict().items()}
     tensors |= {
         "statistics.mean": statistics.mean.half(),
         "statistics.factor": statistics.factor.half(),
         "statistics.ridge": statistics.ridge,
     }
+    if trained_on is not None:
+        tensors["images.fingerprints"] = trained_on
     write_tensors(path, tensors, asdict(meta))
 
 
@@ -122,7 +135,8 @@ def _ours(path: Path, header: dict[str, Any], device: torch.device) -> Model:
             f"`{path}` does not fit its own header: {reason}", "copy the file again"
         ) from problem
     classifier = classifier.eval().requires_grad_(False).to(device)
-    return Model(classifier, meta, statistics.to(device), path)
+    trained_on = tensors.get("images.fingerprints")
+    return Model(classifier, meta, statistics.to(device), path, trained_on=trained_on)
 
 
 def _meta(path: Path, header: dict[str, Any]) -> Meta:

@@ -16,8 +16,9 @@ from ..core.models import build
 from ..core.models.classifier import Classifier
 from ..core.models.layers import Shape
 from ..core.threat import Threat
-from ..data.facts import dataset_facts
-from ..errors import JeatError, unknown
+from ..data.facts import customary_eps, dataset_facts
+from ..data.images import Images
+from ..errors import JeatError, UsageProblem, unknown
 from ..runtime.digests import digest
 from ..runtime.progress import SILENT, Reporter
 from . import runs
@@ -52,8 +53,7 @@ class Meta:
         """The threat model that the run was trained for, else the data set's customary one."""
         if "eps" in self.options:
             return Threat(self.options["norm"], self.options["eps"])
-        facts = dataset_facts(self.dataset)
-        return Threat("linf", facts.eps["linf"] if facts else 8 / 255)
+        return Threat("linf", customary_eps(self.dataset)["linf"])
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class Model:
             checkpoints of others, which have none.
         path: The file that it came from.
         stated_accuracy: The clean accuracy that the file says it has, or None.
+        trained_on: The fingerprints of the training images, int64 (n,), where those are pictures
+            of a folder; None if they are not known.
     """
 
     classifier: Classifier
@@ -74,6 +76,7 @@ class Model:
     statistics: ClassGaussians | None
     path: Path
     stated_accuracy: float | None = None
+    trained_on: torch.Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -100,6 +103,59 @@ class Model:
     def foreign(self) -> bool:
         """Whether it is somebody else's."""
         return self.meta.method == FOREIGN
+
+    def accepts(
+        self, images: Images, reporter: Reporter = SILENT, *, any_classes: bool = False
+    ) -> None:
+        """Refuse images of another shape or, unless `any_classes`, of other classes.
+
+        Args:
+            images: What the classifier is to be tested on.
+            reporter: Is warned of images that it was trained on.
+            any_classes: Whether the images may be of classes that it does not know.
+
+        Raises:
+            UsageProblem: Naming what differs.
+        """
+        ours, theirs = ("x".join(map(str, shape)) for shape in (self.meta.shape, images.shape))
+        if ours != theirs:
+            raise UsageProblem(
+                f"`{self.name}` takes {ours} images, but those of {images.name} are {theirs}",
+                f"name a data set of {ours} images, or a run for {theirs}",
+            )
+        if any_classes:
+            return
+        # The classes of a folder are named by its directories.
+        named = dataset_facts(images.name) is None
+        known, present = self.meta.classes, images.classes
+        if len(known) != len(present) or (named and known != present):
+            raise UsageProblem(
+                f"`{self.name}` was trained on the {len(known)} classes {_listed(known)}, but "
+                f"{images.name} has the {len(present)} classes {_listed(present)}",
+                "the data set on disk is not the one of the run",
+            )
+        if named and not self.foreign:
+            self._warn_of_training_images(images, reporter)
+
+    def _warn_of_training_images(self, images: Images, reporter: Reporter) -> None:
+        if self.trained_on is None:
+            reporter.warn(
+                f"`{self.name}` does not say on which pictures of {images.name} it was trained: it "
+                "is of a version that split folders by file names, so training images may be "
+                "among the test images; train it again"
+            )
+            return
+        count = int(torch.isin(images.fingerprints, self.trained_on).sum())
+        if count:
+            reporter.warn(
+                f"`{self.name}` was trained on {count:,} of the {len(images):,} test images of "
+                f"{images.name}: results on them are too good"
+            )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more
 
 
 def ready(model: Model, reporter: Reporter = SILENT) -> Model:

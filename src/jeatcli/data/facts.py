@@ -38,7 +38,8 @@ class DatasetFacts:
 # of the images, as version 0.1.0 did with those of a folder.
 AUGMENTATIONS = ("none", "crop", "flip", "crop+flip", "crop4+flip")
 
-_COLOUR_EPS = {"linf": 8 / 255, "l2": 0.5}
+# The customary radius for photographs, and for what is not known.
+PHOTO_EPS = {"linf": 8 / 255, "l2": 0.5}
 _PHOTOS: dict[str, Any] = {"arch": "wrn-28-10", "val_split": 1000}
 _GLYPHS: dict[str, Any] = {
     "arch": "small",
@@ -81,7 +82,7 @@ DATASETS: dict[str, DatasetFacts] = {
         _CIFAR10,
         (0.4914, 0.4822, 0.4465),
         (0.2470, 0.2435, 0.2616),
-        _COLOUR_EPS,
+        PHOTO_EPS,
         "crop+flip",
         _PHOTOS,
     ),
@@ -91,7 +92,7 @@ DATASETS: dict[str, DatasetFacts] = {
         _CIFAR100,
         (0.5071, 0.4865, 0.4409),
         (0.2673, 0.2564, 0.2762),
-        _COLOUR_EPS,
+        PHOTO_EPS,
         "crop+flip",
         _PHOTOS,
     ),
@@ -101,7 +102,7 @@ DATASETS: dict[str, DatasetFacts] = {
         _NUMERALS,
         (0.4377, 0.4438, 0.4728),
         (0.1980, 0.2010, 0.1970),
-        _COLOUR_EPS,
+        PHOTO_EPS,
         "none",
         _PHOTOS,
     ),
@@ -146,6 +147,16 @@ DATASETS: dict[str, DatasetFacts] = {
         },
     ),
 }
+
+
+def customary_eps(name: str) -> Mapping[str, float]:
+    """Return the customary radius by norm for data set `name`; a folder has that of photographs.
+
+    Raises:
+        UsageProblem: If there is no such data set.
+    """
+    facts = dataset_facts(name)
+    return facts.eps if facts else PHOTO_EPS
 
 
 def dataset_facts(name: str) -> DatasetFacts | None:

@@ -1,56 +1,93 @@
-"""Images that need no download: the digits inside the package, and folders of pictures."""
+"""Pictures of one's own: one directory per class, split by content where they come unsplit."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import JeatError
 from ..runtime.progress import Reporter
+from .pictures import ENDINGS, decode, is_grey
+from .stored import Listing, describe_left_out
 
 # What a data set is before it has a name: uint8 images (n, C, H, W), int64 labels (n,), classes.
 Parts = tuple[Tensor, Tensor, tuple[str, ...]]
 
 TEST_SHARE = 0.1
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
-# Pillow's modes of one channel, and those that turn into RGB with 8 bits a channel.
-GREY_MODES = {"1", "L", "LA"}
-COLOUR_MODES = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+# The files of published data sets, which are no pictures: the data set by a part of their names.
+_PUBLISHED = {r"-idx[13]-ubyte": "mnist", r"^(data_batch_\d|batches\.meta)$": "cifar10"}
 
 
-def deal(names: Sequence[str], labels: Sequence[int]) -> list[int]:
+@dataclass(frozen=True)
+class _Split:
+    """The pictures of a split, or of a folder that has none.
+
+    Args:
+        files: Their paths.
+        labels: The index of each one's class.
+        left_out: How many files are not read, by ending or directory.
+    """
+
+    files: list[Path]
+    labels: list[int]
+    left_out: Counter[str]
+
+
+def deal(keys: Sequence[str], labels: Sequence[int]) -> list[int]:
     """Order images so that every beginning of the order holds the classes in proportion.
 
-    Within a class the order is that of a hash of the names: it looks random, and is the same
-    on every machine and with every version of every library.
+    Within a class the order is that of a hash of the keys: it looks random, and is the same on
+    every machine and with every version of every library.
 
     Returns:
         The indices of the images.
     """
     sizes = Counter(labels)
     seen: Counter[int] = Counter()
-    place = {}
-    for index in sorted(range(len(names)), key=lambda index: _hash(names[index])):
+    ranks = {}
+    hashes = [hashlib.sha256(key.encode()).digest() for key in keys]
+    for index in sorted(range(len(keys)), key=lambda index: hashes[index]):
         label = labels[index]
-        place[index] = ((seen[label] + 0.5) / sizes[label], label)
+        ranks[index] = ((seen[label] + 0.5) / sizes[label], label)
         seen[label] += 1
-    return sorted(place, key=lambda index: place[index])
+    return sorted(ranks, key=lambda index: ranks[index])
+
+
+def is_test(fingerprint: str) -> bool:
+    """Tell whether a picture belongs to the test set: a tenth of all fingerprints does."""
+    return int(fingerprint[:16], 16) < TEST_SHARE * 2**64
+
+
+def fingerprint(pixels: NDArray[np.uint8]) -> str:
+    """Return a digest of a picture's size and colours, uint8 (H,W,3), hexadecimal.
+
+    It is the same whatever the file is called and in whichever lossless format it is stored.
+    """
+    return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
 
 
 def folder(path: Path, split: str, reporter: Reporter) -> Parts:
     """Read pictures from one directory per class.
 
-    With `path/train` and `path/test` these are the splits; without, a fixed tenth of the
-    pictures, chosen by a hash of their names, is the test set. The pictures keep their size,
-    which must be the same for all; they are grey if all of them are, else RGB.
+    `path/train` and `path/test` are the splits where both are there. Otherwise each picture
+    belongs to the training or the test set by its content alone, a tenth of them to the test set:
+    it stays there when it is renamed, stored losslessly in another format, or when others are
+    added or removed. The pictures must have one size; they are grey if all of them are, else RGB.
+
+    Args:
+        path: The folder.
+        split: `train` or `test`.
+        reporter: Hears how many pictures are read and left out.
 
     Raises:
         JeatError: If there is no such folder, or something in it cannot be used.
@@ -61,21 +98,90 @@ def folder(path: Path, split: str, reporter: Reporter) -> Parts:
             "put the pictures there, or write `folder:PATH` with an existing PATH",
         )
     if (path / "train").is_dir() and (path / "test").is_dir():
-        classes = _classes(path / "train")
-        listed = {name: _pictures(path / name, classes) for name in ("train", "test")}
-    else:
-        classes = _classes(path)
-        every = _pictures(path, classes)
-        kept = len(every) - max(1, round(TEST_SHARE * len(every)))
-        listed = {"train": every[:kept], "test": every[kept:]}
+        return _read_split(path, split, reporter)
+    classes = _classes(path)
+    every = _listed(path, classes)
+    images = _Decoded(every.files, _is_grey(every.files), reporter)
+    order = deal(images.fingerprints, every.labels)
+    wanted = [i for i in order if is_test(images.fingerprints[i]) == (split == "test")]
+    labels = [every.labels[index] for index in wanted]
+    if not labels:
+        raise JeatError(
+            f"none of the {len(order):,} pictures in `{path}` belongs to the {split} set, to which "
+            "their contents assign them",
+            "add pictures, or split them yourself into `train` and `test`, each with a directory "
+            "per class",
+        )
+    _describe(path, split, classes, labels, every.left_out, images.transparent, reporter)
+    return images.tensor(wanted), torch.tensor(labels), classes
+
+
+def _read_split(path: Path, split: str, reporter: Reporter) -> Parts:
+    """Read one split of a folder that has both."""
+    classes = _classes(path / "train")
+    splits = {name: _listed(path / name, classes, name == "test") for name in ("train", "test")}
     # Both splits decide: a single colour picture in either makes the images of both RGB.
-    shape = _shape([picture for pictures in listed.values() for picture, _ in pictures])
-    x = _decode([picture for picture, _ in listed[split]], shape, reporter)
-    return x, torch.tensor([label for _, label in listed[split]]), classes
+    grey = _is_grey([file for listed in splits.values() for file in listed.files])
+    listed = splits[split]
+    names = [f"{file.parent.name}/{file.name}" for file in listed.files]
+    order = deal(names, listed.labels)
+    images = _Decoded([listed.files[index] for index in order], grey, reporter)
+    labels = [listed.labels[index] for index in order]
+    beside = Listing(path).left_out
+    for name in ("train", "test"):
+        del beside[f"`{name}{os.sep}`"]
+    left_out = listed.left_out + beside
+    _describe(path, split, classes, labels, left_out, images.transparent, reporter)
+    return images.tensor(range(len(order))), torch.tensor(labels), classes
 
 
-def _hash(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()
+class _Decoded:
+    """Pictures in memory.
+
+    Attributes:
+        fingerprints: Of each picture.
+        transparent: How many have transparent pixels.
+    """
+
+    def __init__(self, files: Sequence[Path], grey: bool, reporter: Reporter) -> None:
+        self.fingerprints: list[str] = []
+        self.transparent = 0
+        self._pixels: list[NDArray[np.uint8]] = []
+        with reporter.track("reading pictures", len(files)) as bar:
+            for file in files:
+                pixels, transparent = decode(file)
+                self.fingerprints.append(fingerprint(pixels))
+                self.transparent += transparent
+                self._pixels.append(np.ascontiguousarray(pixels[:, :, :1]) if grey else pixels)
+                bar(1)
+
+    def tensor(self, indices: Sequence[int]) -> Tensor:
+        """Return some of them, uint8 (n, C, H, W)."""
+        pixels = np.stack([self._pixels[index] for index in indices])
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+
+
+def _describe(
+    path: Path,
+    split: str,
+    classes: Sequence[str],
+    labels: Sequence[int],
+    left_out: Counter[str],
+    transparent: int,
+    reporter: Reporter,
+) -> None:
+    reporter.say(
+        f"`{path}`: {len(labels):,} {split} pictures of {len(set(labels)):,} classes"
+        f"{describe_left_out(left_out)}"
+    )
+    if transparent:
+        reporter.say(f"{transparent:,} of all pictures have transparent parts, now white")
+    absent = [name for label, name in enumerate(classes) if label not in set(labels)]
+    if absent:
+        reporter.warn(
+            f"no {split} picture of {', '.join(f'`{name}`' for name in absent)}: "
+            + ("their accuracy is not measured" if split == "test" else "they cannot be learned")
+        )
 
 
 def _directories(path: Path) -> list[str]:
@@ -86,91 +192,76 @@ def _directories(path: Path) -> list[str]:
 
 def _classes(path: Path) -> tuple[str, ...]:
     names = _directories(path)
+    for file in path.iterdir():
+        for pattern, dataset in _PUBLISHED.items():
+            if re.search(pattern, file.name):
+                raise JeatError(
+                    f"`{path}` holds `{file.name}`, a file of a published data set, not pictures",
+                    f"use `--dataset {dataset}`, or the name of the one it belongs to, and "
+                    "`--data-dir` for where it lies",
+                )
     if len(names) < 2:
-        found = f"only `{names[0]}`" if names else "none"
+        existing = f"only `{names[0]}`" if names else "none"
         raise JeatError(
-            f"`{path}` needs at least two directories, one per class, and has {found}",
+            f"`{path}` needs at least two directories, one per class, and has {existing}",
             "put the pictures of each class into a directory of its own, such as "
             f"`{path / 'cat'}` and `{path / 'dog'}`",
         )
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(name).decode(errors="backslashreplace")
+            raise JeatError(
+                f"the directory `{shown}` in `{path}` has a name that is not UTF-8",
+                "rename it: the name of a class is text",
+            ) from None
     return tuple(names)
 
 
-def _pictures(path: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
-    """Return the pictures of `path` and the index of each one's class, in the dealt order."""
+def _listed(path: Path, classes: tuple[str, ...], may_lack: bool = False) -> _Split:
+    """List the pictures of all classes below `path`, which `may_lack` some of them."""
     if strange := sorted(set(_directories(path)) - set(classes)):
         raise JeatError(
             f"`{path / strange[0]}` is no class of the training pictures",
             f"the classes are {', '.join(classes)}",
         )
-    found = []
+    split = _Split([], [], Counter())
+    split.left_out.update(
+        {name: n for name, n in Listing(path).left_out.items() if not name.endswith(f"{os.sep}`")}
+    )
     for label, name in enumerate(classes):
-        pictures = _listed(path / name)
-        if not pictures:
+        listing = Listing(path / name) if (path / name).is_dir() else None
+        pictures = listing.pictures if listing else []
+        if not pictures and not may_lack:
+            left_out = describe_left_out(listing.left_out) if listing else ""
             raise JeatError(
-                f"class `{name}` has no picture directly in `{path / name}`",
-                f"put pictures there ({' '.join(sorted(SUFFIXES))}) or remove the class; where "
-                "the data set comes in splits, they are called `train` and `test`",
+                f"class `{name}` has no picture directly in `{path / name}`{left_out}",
+                f"put pictures there ({' '.join(ENDINGS)}) or remove the class; where the data "
+                "set comes in splits, they are called `train` and `test`",
             )
-        found += [(picture, label) for picture in pictures]
-    names = [f"{picture.parent.name}/{picture.name}" for picture, _ in found]
-    return [found[index] for index in deal(names, [label for _, label in found])]
+        split.files.extend(pictures)
+        split.labels.extend([label] * len(pictures))
+        for kind, count in (listing.left_out if listing else {}).items():
+            inside = kind.endswith(f"{os.sep}`")
+            split.left_out[f"`{name}{os.sep}{kind[1:]}" if inside else kind] += count
+    if not split.files:
+        raise JeatError(f"`{path}` holds no pictures", "put some there, a directory per class")
+    return split
 
 
-def _listed(path: Path) -> list[Path]:
-    entries = sorted(path.iterdir()) if path.is_dir() else []
-    return [
-        entry
-        for entry in entries
-        if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
-    ]
-
-
-@contextmanager
-def _opened(picture: Path) -> Iterator[Image.Image]:
-    try:
-        with Image.open(picture) as image:
-            yield image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
-        raise JeatError(
-            f"`{picture}` is no readable picture: {problem}", "mend or remove the file"
-        ) from problem
-
-
-def _shape(pictures: Sequence[Path]) -> tuple[int, int, int]:
-    """Return the channels, height and width that all `pictures` have, from their headers."""
+def _is_grey(files: Sequence[Path]) -> bool:
+    """Return whether all pictures are grey, after checking by their headers that all fit."""
     size: tuple[int, int] | None = None
     grey = True
-    for picture in pictures:
-        with _opened(picture) as image:
-            found, mode = image.size, image.mode
-        size = size or found
-        if found != size:
+    for file in files:
+        is_it, its_size = is_grey(file)
+        size = size or its_size
+        if its_size != size:
             raise JeatError(
-                f"pictures of different sizes: `{pictures[0]}` is {size[0]}x{size[1]}, "
-                f"`{picture}` is {found[0]}x{found[1]}",
+                f"pictures of different sizes: `{files[0]}` is {size[0]}x{size[1]}, "
+                f"`{file}` is {its_size[0]}x{its_size[1]}",
                 "scale all pictures to one size first",
             )
-        if mode not in GREY_MODES | COLOUR_MODES:
-            raise JeatError(
-                f"`{picture}` has pixels of mode {mode}, not of 8 bits a channel",
-                "save it as greyscale or RGB with 8 bits a channel",
-            )
-        grey = grey and mode in GREY_MODES
-    assert size is not None
-    return (1 if grey else 3, size[1], size[0])
-
-
-def _decode(pictures: Sequence[Path], shape: tuple[int, int, int], reporter: Reporter) -> Tensor:
-    channels, height, width = shape
-    pixels = np.empty((len(pictures), height, width, channels), dtype=np.uint8)
-    with reporter.track("reading pictures", len(pictures)) as bar:
-        for row, picture in zip(pixels, pictures, strict=True):
-            with _opened(picture) as image:
-                # A palette with transparency turns into RGB by way of RGBA alone.
-                plain = image.convert("RGBA") if image.mode in ("P", "PA") else image
-                row[:] = np.asarray(plain.convert("L" if channels == 1 else "RGB")).reshape(
-                    row.shape
-                )
-            bar(1)
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+        grey = grey and is_it
+    return grey

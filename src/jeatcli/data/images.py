@@ -1,8 +1,4 @@
-"""The data sets, and the loader that keeps them on the device.
-
-A whole set is one uint8 tensor; batches are cut, cropped and flipped where it lies, without
-workers and without a copy to the device a batch (as in airbench, Jordan 2024).
-"""
+"""Labelled images in memory: a whole data set is one uint8 tensor on the device."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
 from .digits import digits
 from .facts import dataset_facts
-from .folder import folder
+from .folder import fingerprint, folder
 from .published import published
 
 
@@ -50,6 +46,14 @@ class Images:
         """A digest of the images and labels, 16 hexadecimal digits."""
         return tensor_digest(self.x, self.y)
 
+    @cached_property
+    def fingerprints(self) -> Tensor:
+        """A number for the content of each image, int64 (n,)."""
+        _, height, width = self.shape
+        colours = self.x.cpu().expand(-1, 3, height, width).permute(0, 2, 3, 1).numpy()
+        digests = [int(fingerprint(pixels)[:15], 16) for pixels in colours]
+        return torch.tensor(digests, dtype=torch.int64)
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
@@ -61,7 +65,7 @@ class Images:
         return replace(self, x=self.x.to(device), y=self.y.to(device))
 
     def take(self, index: Tensor) -> Images:
-        """Return the images at the places `index` alone."""
+        """Return the images at the indices `index`."""
         return replace(self, x=self.x[index], y=self.y[index])
 
     def first(self, n: int) -> Images:
@@ -130,8 +134,8 @@ def _read(
 ) -> Images:
     try:
         if name.startswith("folder:"):
-            place = Path(name.removeprefix("folder:")).expanduser()
-            return Images(name, *folder(place, split, reporter))
+            path = files.expand(name.removeprefix("folder:"))
+            return Images(name, *folder(path, split, reporter))
         if name == "digits":
             return Images(name, *digits(split))
         return Images(name, *published(name, split, root, download=download, reporter=reporter))

@@ -1,10 +1,15 @@
-"""Images as files: rounding, grids, PNGs that carry their settings."""
+"""Pictures as files: read safely, written whole, with a text that says how they were made.
+
+The only module with Pillow, which may use the decoders of `FORMATS` alone.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +25,123 @@ if TYPE_CHECKING:
 
     Pixels = Tensor | NDArray[Any]
 
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+ENDINGS = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
+_MODES = {1: "L", 3: "RGB"}
+_GREY_MODES = ("1", "L", "LA")
+_COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+# The last chunk of a whole PNG.
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 # Neither black nor white, which are the ground of drawn digits.
 _BACKGROUND = 96
 _GREY: dict[str, int | tuple[int, int, int]] = {"L": 96, "RGB": (96, 96, 96)}
 _WHITE: dict[str, int | tuple[int, int, int]] = {"L": 255, "RGB": (255, 255, 255)}
-_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 # Sizes of the text above columns, in pixels.
 _HEADING, _SMALLEST_HEADING = 18, 9
 _FRAME_MS = 80
 _LAST_FRAME_MS = 1500
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open a picture; whatever Pillow objects to, then or when it decodes, is put into words.
+
+    Raises:
+        JeatError: If it is none, damaged, too large, or has several frames.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
+            warnings.simplefilter("ignore")  # damaged metadata, which nothing here reads
+            if getattr(image, "is_animated", False) and image.format != "MPO":
+                raise ValueError(f"it has {getattr(image, 'n_frames', 2)} frames")
+            yield image
+    except (JeatError, MemoryError):
+        raise
+    except Exception as problem:  # Pillow raises nearly every kind on damaged files
+        raise JeatError(
+            f"`{path}` is no readable picture: {problem}", "mend or remove the file"
+        ) from problem
+
+
+def is_grey(path: Path) -> tuple[bool, tuple[int, int]]:
+    """Return whether a picture is grey, and its width and height."""
+    with opened(path) as image:
+        if image.mode not in (*_GREY_MODES, *_COLOUR_MODES):
+            raise JeatError(
+                f"`{path}` has pixels of mode {image.mode}, not of 8 bits a channel",
+                "save it as greyscale or RGB with 8 bits a channel",
+            )
+        if image.mode in ("P", "PA"):
+            colours = np.asarray(image.convert("RGB"))
+            return bool((colours == colours[:, :, :1]).all()), image.size
+        return image.mode in _GREY_MODES, image.size
+
+
+def decode(path: Path) -> tuple[NDArray[np.uint8], bool]:
+    """Read a picture as RGB, uint8 (H,W,3); return whether parts of it are transparent, too.
+
+    Those are composed on white.
+    """
+    with opened(path) as image:
+        if "A" not in image.getbands() and "transparency" not in image.info:
+            return np.asarray(image.convert("RGB")), False
+        colours = image.convert("RGBA")
+        transparent = bool((np.asarray(colours)[:, :, 3] < 255).any())
+        if transparent:
+            ground = Image.new("RGBA", image.size, "white")
+            colours = Image.alpha_composite(ground, colours)
+        return np.asarray(colours.convert("RGB")), transparent
+
+
+def read_exact(
+    path: Path, shape: tuple[int, int, int], needed: str = "the reference images"
+) -> NDArray[np.uint8]:
+    """Read one picture as it is stored, uint8 (C,H,W), without any conversion.
+
+    Args:
+        path: The file.
+        shape: The channels, height and width that it must have.
+        needed: What has that shape.
+
+    Raises:
+        JeatError: If it cannot be read or has another shape.
+    """
+    channels, height, width = shape
+    with opened(path) as image:
+        mode, size = image.mode, image.size
+        if (mode, size) == (_MODES.get(channels), (width, height)):
+            pixels = np.array(image, dtype=np.uint8).reshape(height, width, channels)
+            return pixels.transpose(2, 0, 1)
+    raise JeatError(
+        f"`{path}` is {size[0]}x{size[1]} in mode {mode}, but {needed} are "
+        f"{width}x{height} in mode {_MODES.get(channels)}",
+        "convert the picture yourself, or name another data set or run",
+    )
+
+
+def light_pixels(path: Path) -> NDArray[np.bool_]:
+    """Return which pixels of a picture are lighter than medium grey, bool (H,W).
+
+    Raises:
+        JeatError: If it cannot be read.
+    """
+    with opened(path) as image:
+        return np.array(image.convert("L")) > 127
+
+
+def embedded_text(path: Path) -> dict[str, str] | None:
+    """Return the texts in a picture; None if it is no whole picture, to its last byte."""
+    try:
+        with opened(path) as image:
+            image.load()
+            text = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
+            whole = image.format != "PNG" or path.read_bytes().endswith(_PNG_END)
+    except JeatError:
+        return None
+    return text if whole else None
 
 
 def to_uint8(images: Pixels) -> NDArray[np.uint8]:
@@ -127,22 +240,6 @@ def save_png(image: Image.Image, path: Path, text: Mapping[str, str] | None = No
     return write_atomic(path, lambda beside: image.save(beside, format="PNG", pnginfo=chunks))
 
 
-def embedded_text(path: Path) -> dict[str, str] | None:
-    """Return the text in a PNG that is whole to its last byte, or None for any other file."""
-    try:
-        with path.open("rb") as file:
-            file.seek(-len(_PNG_END), 2)
-            if file.read() != _PNG_END:
-                return None
-        with Image.open(path) as image:
-            image.verify()
-        with Image.open(path) as image:
-            image.load()
-            return {str(key): str(value) for key, value in image.info.items()}
-    except (OSError, SyntaxError, ValueError):
-        return None
-
-
 def save_images(
     images: Pixels, folder: Path, text: Mapping[str, str] | None = None, start: int = 0
 ) -> list[Path]:
@@ -191,26 +288,6 @@ def save_animation(
             loop=0,
             **more,
         )
-
-    return write_atomic(path, write)
-
-
-def save_npz(
-    images: Pixels, labels: Pixels, path: Path, text: Mapping[str, str] | None = None
-) -> Path:
-    """Write (n,C,H,W) images in [0, 1] and labels (n,) in the layout of improved-diffusion.
-
-    `arr_0` holds the pixels, uint8 (n,H,W,C), `arr_1` the labels, and each key of `text` a text.
-
-    Raises:
-        JeatError: If the file cannot be written.
-    """
-    pixels = to_uint8(images).transpose(0, 2, 3, 1)
-    texts: dict[str, Any] = {key: np.array(value) for key, value in (text or {}).items()}
-
-    def write(beside: Path) -> None:
-        with beside.open("wb") as handle:
-            np.savez_compressed(handle, arr_0=pixels, arr_1=_array(labels), **texts)
 
     return write_atomic(path, write)
 

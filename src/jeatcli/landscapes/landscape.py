@@ -14,7 +14,7 @@ import numpy as np
 
 from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model
-from ..data.images import Images, load_images
+from ..data.images import load_images
 from ..errors import UsageProblem
 from ..runtime.files import write_atomic
 from ..runtime.progress import SILENT, Reporter
@@ -94,7 +94,7 @@ def energy_landscape(
     models = tuple(load_each(runs, device=settings.device, foreign=foreign, reporter=reporter))
     dataset = _common_dataset(models)
     images = load_images(dataset, "test", data_dir=settings.data_dir, reporter=reporter)
-    _check_shape(models[0], images)
+    models[0].accepts(images, reporter)
     result = measure(LandscapeInputs(models, images, reporter), settings)
     seconds = time.perf_counter() - started
     device = str(models[0].device)
@@ -131,11 +131,3 @@ def _common_dataset(models: Sequence[Model]) -> str:
                 "draw them one data set at a time",
             )
     return first.meta.dataset
-
-
-def _check_shape(model: Model, images: Images) -> None:
-    if tuple(images.shape) != tuple(model.meta.shape):
-        raise UsageProblem(
-            f"the images of {images.name} have the shape {tuple(images.shape)}, "
-            f"but `{model.path}` was trained on {tuple(model.meta.shape)}"
-        )

@@ -16,12 +16,10 @@ from ..checkpoints.naming import shortened, told_apart
 from ..core import energy, objectives, pgd
 from ..core.rng import ImageRng, mix
 from ..core.threat import Threat
-from ..data.facts import dataset_facts
+from ..data.facts import customary_eps
 from ..data.images import Images, to_unit_range
 from ..errors import JeatError, UsageProblem
 from ..runtime.progress import Reporter
-
-_FOLDER_EPS = {"linf": 8 / 255, "l2": 0.5}
 
 
 @dataclass(frozen=True)
@@ -72,8 +70,7 @@ class LandscapeInputs:
     @property
     def eps(self) -> Mapping[str, float]:
         """The data set's customary radius by norm, in the [0, 1] pixel scale."""
-        facts = dataset_facts(self.images.name)
-        return facts.eps if facts else _FOLDER_EPS
+        return customary_eps(self.images.name)
 
     def threat(self, norm: str, eps: float | None) -> Threat:
         """Return the threat model, with the customary radius if `eps` is None."""

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..catalogue import Catalogue, Entry
-from ..data.facts import DatasetFacts
+from ..data.facts import PHOTO_EPS, DatasetFacts
 from ..errors import unknown
 from ..settings import declared, read_value
 
@@ -93,7 +93,7 @@ def options_of(
     for key, value in given.items():
         values[_field(key)] = read_value(_shown(key), value, *options[_field(key)])
     if "eps" in options and "eps" not in values:
-        customary = facts.eps if facts else {"linf": 8 / 255, "l2": 0.5}
+        customary = facts.eps if facts else PHOTO_EPS
         values["eps"] = customary.get(values.get("norm", "linf"), customary["linf"])
     return {_shown(key): value for key, value in asdict(method(**values)).items()}
 

@@ -16,7 +16,7 @@ from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model, class_index
 from ..checkpoints.settings import Foreign
 from ..core.threat import Threat
-from ..data.facts import dataset_facts
+from ..data.facts import customary_eps
 from ..data.images import Images, load_images, to_unit_range
 from ..errors import JeatError
 from ..runtime import devices
@@ -170,7 +170,7 @@ def prepare(
         test_set = load_images(
             model.meta.dataset, "test", data_dir=settings.data_dir, reporter=reporter
         )
-    _check_images(model, test_set)
+    model.accepts(test_set, reporter)
     if source is not None:
         _check_source(source, model)
     classes = model.meta.classes
@@ -295,26 +295,7 @@ def _threat(model: Model, norm: str | None, eps: float | None) -> Threat:
         return Threat(norm, eps)
     if norm == trained.norm:
         return trained
-    facts = dataset_facts(model.meta.dataset)
-    return Threat(norm, (facts.eps if facts else {"linf": 8 / 255, "l2": 0.5})[norm])
-
-
-def _check_images(model: Model, images: Images) -> None:
-    hint = "the data set on disk is not the one of the run"
-    if images.shape != model.meta.shape or len(images.classes) != len(model.meta.classes):
-        raise JeatError(
-            f"`{model.name}` was trained on {model.meta.shape} images of "
-            f"{len(model.meta.classes)} classes, but `{images.name}` has {images.shape} of "
-            f"{len(images.classes)}",
-            hint,
-        )
-    # The classes of a folder are what its directories are called.
-    if dataset_facts(images.name) is None and images.classes != model.meta.classes:
-        raise JeatError(
-            f"`{model.name}` was trained on the classes {', '.join(model.meta.classes)}, but "
-            f"`{images.name}` has {', '.join(images.classes)}",
-            hint,
-        )
+    return Threat(norm, customary_eps(model.meta.dataset)[norm])
 
 
 def _check_source(source: Model, model: Model) -> None:

@@ -17,10 +17,11 @@ from torch import Tensor
 from ..checkpoints.model import Model, class_index
 from ..core.energy import PerImage
 from ..core.rng import ImageRng, Rng, mix
-from ..data.collection import light_pixels, picture
 from ..data.images import load_images, to_unit_range
+from ..data.pictures import light_pixels, read_exact
 from ..errors import JeatError, UsageProblem
 from ..runtime.digests import checksum
+from ..runtime.files import expand
 from ..runtime.progress import SILENT, Reporter
 from .plan import SamplingPlan
 from .settings import SampleSettings
@@ -77,7 +78,7 @@ def read_image(
                 f"choose one from 0 to {len(test) - 1:,}",
             )
         return to_unit_range(test.x[source]).to(model.device)
-    pixels = picture(source.expanduser(), model.meta.shape, f"the images of `{model.name}`")
+    pixels = read_exact(expand(source), model.meta.shape, f"the images of `{model.name}`")
     return to_unit_range(torch.from_numpy(pixels)).to(model.device)
 
 
@@ -87,7 +88,7 @@ def read_mask(path: Path, model: Model) -> Tensor:
     Raises:
         JeatError: If it cannot be read, has another size, or shows no hole.
     """
-    hole = light_pixels(path.expanduser())
+    hole = light_pixels(expand(path))
     if hole.shape != tuple(model.meta.shape[1:]) or not hole.any():
         height, width = model.meta.shape[1:]
         raise JeatError(

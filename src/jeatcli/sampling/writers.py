@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from ..data import pictures
+from ..data import pictures, stored
 from ..data.provenance import IMAGES, TEXT
 from ..errors import Interrupted, JeatError
 from ..runtime.distributed import current
@@ -184,7 +184,7 @@ def _fill(part: IO[bytes], plan: SamplingPlan, path: Path, reporter: Reporter) -
     part.seek(offset)
     pixels = np.frombuffer(part.read(len(labels) * size), np.uint8)
     text = {TEXT: json.dumps(plan.identity | {IMAGES: len(labels)})}
-    pictures.save_npz(pixels.reshape(len(labels), *shape), plan.labels, path, text)
+    stored.save_npz(pixels.reshape(len(labels), *shape), plan.labels, path, text)
 
 
 @contextmanager

@@ -14,10 +14,11 @@ from torch import Tensor
 from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model
 from ..checkpoints.settings import Foreign
-from ..data import collection
 from ..data.facts import DATASETS
 from ..data.images import Images, batches, load_images
-from ..errors import JeatError, UsageProblem
+from ..data.stored import read_images
+from ..errors import JeatError
+from ..runtime.files import expand
 from ..runtime.progress import SILENT, Reporter
 from . import calibration
 from .calibration import Calibration
@@ -82,6 +83,7 @@ def classifier_scores(
     began = time.perf_counter()
     (model,) = load_each([run], device=device, foreign=foreign, reporter=reporter)
     test = load_images(model.meta.dataset, "test", data_dir=data_dir, limit=num, reporter=reporter)
+    model.accepts(test, reporter)
     others = {name: _other(name, model, num, data_dir, reporter) for name in ood}
     size = batch_size or 256
     confidence, correct = _predictions(model, test, size)
@@ -103,20 +105,14 @@ def _other(
     name: str, model: Model, num: int | None, data_dir: str | Path | None, reporter: Reporter
 ) -> Tensor:
     """Read the images of another kind, uint8 (n, C, H, W)."""
-    place = Path(name).expanduser()
-    stored = name not in DATASETS and (place.is_dir() or place.suffix.lower() == ".npz")
-    if stored:
-        found, _ = collection.read(place, model.meta.shape, None, reporter)
-        if not len(found):
-            raise JeatError(f"`{place}` holds no images", "name another file or folder")
-        return found[:num]
+    path = expand(name)
+    if name not in DATASETS and (path.is_dir() or path.suffix.lower() == ".npz"):
+        pixels, _ = read_images(path, model.meta.shape, None, reporter)
+        if not len(pixels):
+            raise JeatError(f"`{path}` holds no images", "name another file or folder")
+        return torch.from_numpy(pixels)[:num]
     images = load_images(name, "test", data_dir=data_dir, reporter=reporter)
-    if images.shape != tuple(model.meta.shape):
-        ours, theirs = ("x".join(map(str, each)) for each in (model.meta.shape, images.shape))
-        raise UsageProblem(
-            f"`{model.name}` works on {ours} images, but those of {name} are {theirs}",
-            "name a data set of that shape, or a folder of pictures that you have converted",
-        )
+    model.accepts(images, any_classes=True)
     return images.x[:num]
 
 

@@ -129,9 +129,5 @@ def _reference(
 def _fits(origin: Source, extractor: Model | Path, against: Images) -> None:
     """Compare shapes before any image is drawn."""
     for model in (origin.model, extractor):
-        if isinstance(model, Model) and tuple(model.meta.shape) != against.shape:
-            ours, theirs = ("x".join(map(str, s)) for s in (model.meta.shape, against.shape))
-            raise UsageProblem(
-                f"`{model.name}` works on {ours} images, but those of {against.name} are {theirs}",
-                "choose runs of one data set",
-            )
+        if isinstance(model, Model):
+            model.accepts(against, any_classes=True)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ..checkpoints import runs
 from ..checkpoints.model import Model
-from ..data import collection
 from ..data.pictures import to_uint8
 from ..data.provenance import Provenance
+from ..data.stored import holds_pictures, read_images
 from ..errors import JeatError, UsageProblem
 from ..runtime.progress import Reporter
 from ..sampling.sample import prepare
@@ -58,7 +58,8 @@ class Source:
             JeatError: If images cannot be read, or a setting is at fault.
         """
         if self.model is None:
-            return collection.read(self.path, shape, num, reporter)
+            pixels, known = read_images(self.path, shape, num, reporter)
+            return torch.from_numpy(pixels), known
         plan = prepare(self.model, num=num, batch_size=batch_size, reporter=reporter, **sampling)
         # Rounded batch by batch: 50,000 images take a quarter of the memory.
         parts = [to_uint8(images) for _, images in plan.batches(reporter)]
@@ -77,7 +78,7 @@ def find(source: str | Path | Model, open_model: OpenModel, sampling: Mapping[st
         return Source(source.name, source, source.path)
     path = Path(source).expanduser()
     known = str(source) in runs.names() or (path / runs.MODEL_FILE).exists()
-    if path.suffix.lower() == ".npz" or (not known and collection.holds_pictures(path)):
+    if path.suffix.lower() == ".npz" or (not known and holds_pictures(path)):
         return _stored(path, sampling)
     model = open_model(source)
     return Source(model.name, model, model.path)

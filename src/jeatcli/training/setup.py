@@ -59,8 +59,11 @@ class Setup:
     def save(self, name: str = runs.MODEL_FILE) -> None:
         """Write the averaged model as it is into the run's directory; the first process does."""
         if self.trainer.ranks.is_main:
-            model = self.model()
-            checkpoint.save_model(self.folder / name, model.classifier, model.meta, self.gaussians)
+            model, images = self.model(), self.trainer.loader.images
+            # Nobody mixes the training images of published data sets with their test images.
+            trained_on = images.fingerprints if dataset_facts(images.name) is None else None
+            path = self.folder / name
+            checkpoint.save_model(path, model.classifier, model.meta, self.gaussians, trained_on)
 
 
 def build(

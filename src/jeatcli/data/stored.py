@@ -1,0 +1,188 @@
+"""Images that lie on disk: pictures in a directory, or arrays in an `.npz`."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import JeatError, UsageProblem
+from ..runtime.files import write_atomic
+from ..runtime.progress import SILENT, Reporter
+from .pictures import ENDINGS, embedded_text, read_exact, to_uint8
+from .provenance import TEXT, Provenance, of_archive, of_pictures
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Pixels = Tensor | NDArray[Any]
+
+_LOSSY = (".jpg", ".jpeg", ".webp")
+
+
+class Listing:
+    """The pictures directly in a directory, by name, and what else is there.
+
+    Hidden files, such as the `._x.png` of macOS, count as absent.
+
+    Args:
+        folder: The directory.
+
+    Attributes:
+        pictures: The files whose ending is that of a picture.
+        left_out: The number of other files by ending, and of pictures by subdirectory.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.pictures: list[Path] = []
+        self.left_out: Counter[str] = Counter()
+        for entry in sorted(folder.iterdir()):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                inside = sum(is_picture(path) for path in entry.rglob("*"))
+                self.left_out[f"`{entry.name}{os.sep}`"] += inside
+            elif is_picture(entry):
+                self.pictures.append(entry)
+            else:
+                self.left_out[f"`{entry.suffix}`" if entry.suffix else "without an ending"] += 1
+
+
+def describe_left_out(left_out: Mapping[str, int]) -> str:
+    """Say what was not read: `; left out: 10 in `more/`, 3 `.txt``, or nothing."""
+    parts = [
+        f"{count:,} in {name}" if name.endswith(f"{os.sep}`") else f"{count:,} {name}"
+        for name, count in sorted(left_out.items())
+        if count
+    ]
+    return f"; left out: {', '.join(parts)}" if parts else ""
+
+
+def is_picture(path: Path) -> bool:
+    """Tell whether a file's name is that of a picture, hidden ones aside."""
+    return path.suffix.lower() in ENDINGS and not path.name.startswith(".")
+
+
+def holds_pictures(path: Path) -> bool:
+    """Tell whether `path` is a directory with pictures in it or in a directory below it."""
+    if not path.is_dir():
+        return False
+    listing = Listing(path)
+    return bool(listing.pictures) or any(
+        count for name, count in listing.left_out.items() if name.endswith(f"{os.sep}`")
+    )
+
+
+def read_images(
+    path: Path, shape: tuple[int, int, int], num: int | None = None, reporter: Reporter = SILENT
+) -> tuple[NDArray[np.uint8], Provenance]:
+    """Read a directory of pictures, in the order of their names, or an `.npz`, as it is stored.
+
+    Nothing is resized or converted: a score of other pixels would be another score.
+
+    Args:
+        path: The directory or the file.
+        shape: The channels, height and width that the images must have.
+        num: Take the first so many; all without it.
+        reporter: Hears what is read and what is left out.
+
+    Returns:
+        Pixels 0..255, uint8 (n,C,H,W), and what the files say of their making.
+
+    Raises:
+        JeatError: If an image cannot be read or has another shape.
+        UsageProblem: If there are fewer than `num`.
+    """
+    if path.suffix.lower() == ".npz":
+        return _archive(path, shape, num)
+    return _directory(path, shape, num, reporter)
+
+
+def _check_number(path: Path, number: int, num: int | None) -> None:
+    if num is not None and num > number:
+        raise UsageProblem(
+            f"{num:,} images asked of `{path}`, which has {number:,}",
+            f"choose a number up to {number:,}",
+        )
+
+
+def _directory(
+    path: Path, shape: tuple[int, int, int], num: int | None, reporter: Reporter
+) -> tuple[NDArray[np.uint8], Provenance]:
+    listing = Listing(path)
+    left_out = describe_left_out(listing.left_out)
+    if not listing.pictures:
+        raise JeatError(
+            f"`{path}` itself holds no pictures{left_out}",
+            f"name a directory with the images directly in it, as {', '.join(ENDINGS)}",
+        )
+    _check_number(path, len(listing.pictures), num)
+    files = listing.pictures[:num]
+    if left_out or len(files) < len(listing.pictures):
+        reporter.say(f"`{path}`: {len(files):,} of {len(listing.pictures):,} pictures{left_out}")
+    if lossy := any(file.suffix.lower() in _LOSSY for file in files):
+        reporter.warn(f"`{path}` holds lossy pictures (JPEG, WebP), which changes every score")
+    pixels = np.stack([read_exact(file, shape) for file in files])
+    return pixels, of_pictures([(embedded_text(file) or {}).get(TEXT) for file in files], lossy)
+
+
+def _archive(
+    path: Path, shape: tuple[int, int, int], num: int | None
+) -> tuple[NDArray[np.uint8], Provenance]:
+    try:
+        # numpy takes any other file for a pickle, and says how to open that.
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no .npz archive, or cut short")
+        with np.load(path, allow_pickle=False) as arrays:
+            pixels = np.asarray(arrays["arr_0"])
+            text = str(arrays[TEXT]) if TEXT in arrays else None
+            labels = np.asarray(arrays["arr_1"]) if "arr_1" in arrays else np.zeros(0, np.int64)
+    except Exception as problem:  # encrypted, of an unknown compression, without a header, ...
+        raise JeatError(
+            f"cannot read images from `{path}`: {problem}",
+            "it must hold `arr_0`, uint8 (n,H,W,C), as improved-diffusion and "
+            "`jeat sample --format npz` write it",
+        ) from None
+    channels, height, width = shape
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, channels):
+        raise JeatError(
+            f"`{path}` holds {pixels.dtype} {pixels.shape}, "
+            f"not uint8 (n, {height}, {width}, {channels}), the reference's shape",
+            "score images of the reference's size and channels, or name another `--dataset`",
+        )
+    _check_number(path, len(pixels), num)
+    labelled = labels.shape == (len(pixels),) and labels.dtype.kind in "iu"
+    known = of_archive(text, labels.tolist(), num) if labelled else Provenance()
+    return np.ascontiguousarray(pixels[:num].transpose(0, 3, 1, 2)), known
+
+
+def save_npz(
+    images: Pixels, labels: Pixels, path: Path, text: Mapping[str, str] | None = None
+) -> Path:
+    """Write (n,C,H,W) images in [0, 1] and labels (n,) in the layout of improved-diffusion.
+
+    `arr_0` holds the pixels, uint8 (n,H,W,C), `arr_1` the labels, and each key of `text` a text.
+
+    Raises:
+        JeatError: If the file cannot be written.
+    """
+    pixels = to_uint8(images).transpose(0, 2, 3, 1)
+    texts: dict[str, Any] = {key: np.array(value) for key, value in (text or {}).items()}
+
+    def write(beside: Path) -> None:
+        with beside.open("wb") as handle:
+            np.savez_compressed(
+                handle,
+                arr_0=pixels,
+                arr_1=np.asarray(labels.cpu() if hasattr(labels, "cpu") else labels),
+                **texts,
+            )
+
+    return write_atomic(path, write)
