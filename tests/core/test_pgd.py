@@ -42,6 +42,7 @@ def test_starts_fill_the_ball() -> None:
     """Each pixel is uniform under linf; the radius is uniform under l2, the direction any."""
     x = torch.full((2000, 3, 4, 5), 0.5)
     offset = pgd.Linf(0.1).start(x, BatchRng(0)) - x
+    torch.testing.assert_close(offset, 0.1 * (2 * BatchRng(0).uniform(x) - 1))
     assert offset.std().item() == pytest.approx(0.1 / 3**0.5, rel=0.01)
     assert offset.mean().item() == pytest.approx(0, abs=1e-3)
     ball = pgd.L2(0.3)
@@ -50,6 +51,9 @@ def test_starts_fill_the_ball() -> None:
     assert radius.mean().item() == pytest.approx(0.15, rel=0.02)
     assert radius.std().item() == pytest.approx(0.3 / 12**0.5, rel=0.03)
     assert (start - x).mean().item() == pytest.approx(0, abs=1e-3)
+    normal = BatchRng(0).normal(x)
+    along = torch.nn.functional.cosine_similarity((start - x).flatten(1), normal.flatten(1))
+    torch.testing.assert_close(along, torch.ones(2000))
 
 
 @pytest.mark.parametrize("ball", [LINF, L2], ids=["linf", "l2"])
@@ -57,9 +61,39 @@ def test_points_on_the_sphere_have_the_radius(ball: pgd.Ball) -> None:
     x = torch.full((50, 3, 4, 5), 0.5)
     point = ball.on_sphere(x, BatchRng(0))
     torch.testing.assert_close(ball.distance(point, x), torch.full((50,), ball.eps))
-    assert (point - x).mean().item() == pytest.approx(0, abs=0.02)
-    at_white = ball.on_sphere(torch.ones(50, 3, 4, 5), BatchRng(0))
-    assert ((at_white >= 0) & (at_white <= 1)).all()
+    drawn = 2 * BatchRng(0).uniform(x) - 1 if ball is LINF else BatchRng(0).normal(x)
+    along = torch.nn.functional.cosine_similarity((point - x).flatten(1), drawn.flatten(1))
+    torch.testing.assert_close(along, torch.ones(50))
+    for pixel in (0.0, 1.0):
+        clipped = ball.on_sphere(torch.full((50, 3, 4, 5), pixel), BatchRng(0))
+        assert ((clipped >= 0) & (clipped <= 1)).all()
+        assert not torch.equal(clipped, torch.full_like(clipped, pixel))
+
+
+@pytest.mark.parametrize("ball", [LINF, L2], ids=["linf", "l2"])
+def test_without_a_gradient_there_is_no_step(ball: pgd.Ball) -> None:
+    gradient = torch.zeros(2, 3, 4, 5)
+    gradient[0, 0, 0, 0] = -1e-6
+    step = ball.step(gradient, 0.3)
+    expected = torch.zeros_like(step)
+    expected[0, 0, 0, 0] = -0.3
+    torch.testing.assert_close(step, expected)
+
+
+def test_of_equal_iterates_the_first_is_kept() -> None:
+    x = torch.full((2, 1, 1, 1), 0.5)
+    flat = pgd.ascend(
+        lambda moved: 0 * moved.flatten() + 1,
+        x,
+        pgd.L2(0.3),
+        steps=2,
+        step_size=0.1,
+        start=x + 0.1,
+        keep_best=True,
+    )
+    first, _ = pgd.better(x + 1, torch.ones(2), x, torch.ones(2))
+    assert torch.equal(flat, x + 0.1)
+    assert torch.equal(first, x)
 
 
 def test_the_hook_sees_every_step_and_says_where_the_next_begins() -> None:
@@ -157,6 +191,7 @@ def test_the_best_iterate_is_kept_image_by_image() -> None:
     best = pgd.ascend(value, x, pgd.Linf(0.3), steps=4, step_size=0.03, keep_best=True)
     assert (value(best) > value(last) - 1e-7).all()
     torch.testing.assert_close(best, torch.full_like(best, 0.53))
+    torch.testing.assert_close(last, x)
 
 
 def test_no_radius_no_change() -> None:

@@ -35,6 +35,8 @@ def test_without_noise_the_chain_is_gradient_descent_and_stays_in_range() -> Non
         BatchRng(0),
     )
     torch.testing.assert_close(end, (2 - (2 - x) * 0.9**3).clamp(0, 1))
+    down = langevin(lambda x: 9 * x.flatten(1).sum(1), x, Chain(1, 1.0, 0.0), BatchRng(0))
+    assert torch.equal(down, torch.zeros_like(x))
 
 
 def test_a_clipped_gradient_moves_by_the_step_at_most() -> None:
@@ -50,11 +52,11 @@ def test_a_clipped_gradient_moves_by_the_step_at_most() -> None:
 
 def test_momentum_adds_a_share_of_the_last_gradient() -> None:
     x = torch.full((2, 1, 2, 2), 0.5)
-    gradients = iter([1.0, 2.0, -1.0])
+    gradients = iter([1.0, 2.0, -7.0])
     chain = Chain(3, 0.1, 0.0, clip=1.5, momentum=0.5)
     end = langevin(lambda x: next(gradients) * x.flatten(1).sum(1), x, chain, BatchRng(0))
-    # Clipped 1, 1.5 and -1; with momentum 1, 2 and 0.
-    torch.testing.assert_close(end, torch.full_like(end, 0.5 - 0.1 * (1 + 2 + 0)))
+    # Clipped 1, 1.5 and -1.5; with momentum 1, 2 and -0.5.
+    torch.testing.assert_close(end, torch.full_like(end, 0.5 - 0.1 * (1 + 2 - 0.5)))
 
 
 def test_the_hook_sees_every_step_of_the_chain_and_may_stop_it() -> None:
@@ -81,13 +83,14 @@ def test_no_step_no_change() -> None:
 
 
 def test_the_buffer_draws_and_starts_anew_at_the_given_rate() -> None:
-    buffer = ReplayBuffer(torch.zeros(40_000, 1, 2, 2))
-    fresh = torch.ones(20_000, 1, 2, 2)
+    buffer = ReplayBuffer(torch.zeros(40_000, 2, 2, 2))
+    fresh = torch.ones(20_000, 2, 2, 2)
     start, places = buffer.draw(fresh, 0.05, BatchRng(0))
     assert start.flatten(1)[:, 0].mean().item() == pytest.approx(0.05, abs=0.005)
+    assert torch.equal(start, start[:, :1, :1, :1].expand_as(start))  # whole images
     assert places.float().mean().item() == pytest.approx(20_000, rel=0.02)
     assert len(places.unique()) == len(places)
-    buffer.put(torch.full((2, 1, 2, 2), 0.7), torch.tensor([3, 5]))
+    buffer.put(torch.full((2, 2, 2, 2), 0.7), torch.tensor([3, 5]))
     assert buffer.images.flatten(1)[:, 0].nonzero().flatten().tolist() == [3, 5]
 
 
