@@ -7,7 +7,7 @@ import torch
 
 from jeatcli.core import class_gaussians
 from jeatcli.core.class_gaussians import ClassGaussians
-from jeatcli.core.rng import BatchRng, ImageRng, mix
+from jeatcli.core.rng import BatchRng
 from jeatcli.core.sgld import Chain, ReplayBuffer, langevin
 
 
@@ -158,19 +158,3 @@ def test_principal_directions_are_those_of_a_full_decomposition() -> None:
     known = torch.cov(pixels.T, correction=0).float()
     torch.testing.assert_close(covariance, known, atol=1e-6, rtol=1e-4)
     assert statistics.ridge.item() == pytest.approx(1e-4)
-
-
-def test_an_image_draws_the_same_numbers_in_any_batch() -> None:
-    seeds = [mix(7, k) for k in range(5)]
-    like = torch.empty(5, 1, 3, 3)
-    whole, part = ImageRng(seeds), ImageRng(seeds[2:4])
-    assert torch.equal(whole.normal(like)[2:4], part.normal(like[2:4]))
-    kept = whole.take(torch.tensor([2, 3]))
-    assert torch.equal(kept.uniform(like[2:4]), part.uniform(like[2:4]))
-
-
-def test_mixed_seeds_do_not_collide() -> None:
-    seeds = {mix(a, b) for a in range(100) for b in range(100)}
-    assert len(seeds) == 10_000
-    assert mix(1, 2) != mix(2, 1)
-    assert all(0 <= seed < 2**63 for seed in seeds)

@@ -51,13 +51,13 @@ _LEAST_CLASSES = {"dlr": 3, "targeted dlr": 4}
 def objective(
     name: str, model: Logits, x: Tensor, y: Tensor, target: Tensor | None = None
 ) -> PerImage:
-    """Return the function of the moved images that an attack raises, as `loss` of their logits."""
+    """Return what an attack raises as a function of the moved images; see `loss`."""
     value = loss(name, model, x, y, target)
     return lambda moved: value(model(moved))
 
 
 def loss(name: str, model: Logits, x: Tensor, y: Tensor, target: Tensor | None = None) -> PerImage:
-    """Return the function of the moved images' logits that an attack raises.
+    """Return what an attack raises as a function of the moved images' logits.
 
     Untargeted: `ce` the cross-entropy, `joint` E(x, y), `marginal` E(x), `margin` the
     Carlini-Wagner margin, `dlr` its scale-free form, `kl` the divergence from the clean
@@ -77,39 +77,24 @@ def loss(name: str, model: Logits, x: Tensor, y: Tensor, target: Tensor | None =
     """
     if name not in OBJECTIVES:
         raise unknown("objective", name, OBJECTIVES)
-    if target is not None:
-        return _targeted(name, y, target)
-    if name == "kl":
+    label, sign = (y, 1) if target is None else (target, -1)
+    if name == "kl" and target is None:
         with torch.no_grad():
             clean = model(x)
         return lambda logits: kl(logits, clean)
-    untargeted: dict[str, PerImage] = {
-        "ce": lambda logits: energy.cross_entropy(logits, y),
-        "joint": lambda logits: energy.joint(logits, y),
-        "marginal": energy.marginal,
-        "margin": lambda logits: margin(logits, y),
-        "dlr": lambda logits: dlr(logits, y),
-    }
-    return untargeted[name]
-
-
-def _targeted(name: str, y: Tensor, target: Tensor) -> PerImage:
-    if name == "marginal":
-        return lambda logits: -energy.marginal(logits)
-    if name == "joint":
-        return lambda logits: -energy.joint(logits, target)
-    if name == "margin":
-        return lambda logits: -margin(logits, target)
     if name == "dlr":
-        return lambda logits: targeted_dlr(logits, y, target)
-    return lambda logits: -energy.cross_entropy(logits, target)
+        return lambda logits: dlr(logits, y) if target is None else targeted_dlr(logits, y, target)
+    if name == "marginal":
+        return lambda logits: sign * energy.marginal(logits)
+    per_label = {"joint": energy.joint, "margin": margin}.get(name, energy.cross_entropy)
+    return lambda logits: sign * per_label(logits, label)
 
 
 def check_classes(name: str, classes: int, targeted: bool = False) -> None:
     """Refuse an objective that compares more classes than there are.
 
     Raises:
-        UsageProblem: Naming one that does not.
+        UsageProblem: With an objective that does not.
     """
     needed = _LEAST_CLASSES.get(f"targeted {name}" if targeted else name, 2)
     if classes < needed:
