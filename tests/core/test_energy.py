@@ -58,3 +58,10 @@ def test_gradients_in_x_match_finite_differences() -> None:
     assert torch.autograd.gradcheck(
         lambda x: energy.marginal(model.net(model.normalize(x))).sum(), x
     )
+
+
+def test_smoothed_labels_are_spread_over_all_classes() -> None:
+    logits, y = torch.randn(5, 4, generator=torch.Generator().manual_seed(0)), torch.arange(5) % 4
+    every = torch.stack([energy.cross_entropy(logits, torch.full_like(y, k)) for k in range(4)])
+    expected = 0.7 * energy.cross_entropy(logits, y) + 0.3 * every.mean(0)
+    torch.testing.assert_close(energy.cross_entropy(logits, y, 0.3), expected)

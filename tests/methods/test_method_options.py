@@ -267,6 +267,22 @@ def test_adversarial_training_classifies_the_attacked_image(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", methods.METHODS)
+def test_every_method_smooths_its_labels(name: str) -> None:
+    """In the loss alone: the attack's objective, and so the images, stay as they are."""
+    seen, losses = [], []
+    for smoothing in (0.0, 0.3):
+        method = prepared(methods.make(name, {"label_smoothing": smoothing}))
+        model = network()
+        watched = Watched(model)
+        loss, metrics = method.loss(model, X, Y, BatchRng(3))
+        seen.append(watched.inputs)
+        losses.append((loss, metrics["cross_entropy"]))
+    assert all(torch.equal(*pair) for pair in zip(*seen, strict=True))
+    assert losses[0][1] != losses[1][1]
+    torch.testing.assert_close(losses[1][0] - losses[0][0], losses[1][1] - losses[0][1])
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
 def test_every_option_is_declared(name: str) -> None:
     method = methods.METHODS.load(name)
     assert set(declared(method)) == {each.name for each in fields(method)}

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from ..core.models import ARCHITECTURES
-from ..core.options import AttackOptions, ChainOptions
+from ..core.options import AttackOptions, ChainOptions, LossOptions
 from ..methods import METHODS
 from ..runtime import launch
 from ..settings import declared
@@ -55,6 +55,7 @@ train_options = combine(
     data_dir,
     *(options_of(part, only=FLAGS) for part in (AttackOptions, ChainOptions)),
     _of(OPTIMISATION),
+    options_of(LossOptions, only=FLAGS),
     _of(MACHINE),
     device,
     option(

@@ -22,9 +22,22 @@ def marginal(logits: Tensor) -> Tensor:
     return -logits.logsumexp(1)
 
 
-def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Return CE(x, y) = -log p(y|x) = E(x, y) - E(x), shape (n,)."""
-    return F.cross_entropy(logits, y, reduction="none")
+def cross_entropy(logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Return CE(x, y) = -log p(y|x) = E(x, y) - E(x), shape (n,).
+
+    With a `smoothing` s it is (1 - s) CE(x, y) + s mean_k CE(x, k) (Szegedy et al. 2016).
+    """
+    return F.cross_entropy(logits, y, reduction="none", label_smoothing=smoothing)
+
+
+def binary_cross_entropy(above: Tensor, below: Tensor) -> Tensor:
+    """Return the mean cross-entropy of sigmoid(-E(x)) with 1 and sigmoid(-E(x-)) with 0.
+
+    Args:
+        above: E(x) of the images that shall be told apart (n,).
+        below: E(x-) of those they are told apart from (n,).
+    """
+    return (F.softplus(above).mean() + F.softplus(-below).mean()) / 2
 
 
 def class_probabilities(logits: Tensor) -> Tensor:

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from ..errors import UsageProblem
-from ..settings import Settings, setting
+from ..settings import setting
 from . import energy, objectives, pgd
 from .class_gaussians import ClassGaussians
 from .energy import PerImage
 from .models.classifier import Classifier, frozen
-from .options import AttackOptions, ChainOptions, attack_objective
+from .options import AttackOptions, ChainOptions, LossOptions, attack_objective
 from .rng import BatchRng, mix
 from .sgld import Chain, ReplayBuffer, langevin, uniform_start
 from .threat import Threat
@@ -42,16 +42,18 @@ class MethodContext:
 
 
 @dataclass
-class Method(Settings, ABC):
+class Method(LossOptions, ABC):
     """An objective: the fields are its options, `loss` is what training lowers.
 
     Attributes:
         per_rank: The tensors of `state` that differ between processes, where several train.
+        kept: The attributes that are tensors and belong to `state`.
         sampling: The sampler and the objective by which images are drawn unless others are asked
             for; docs/sampling.md has the reasons, and what was measured.
     """
 
     per_rank: ClassVar[tuple[str, ...]] = ()
+    kept: ClassVar[tuple[str, ...]] = ()
     sampling: ClassVar[tuple[str, str]] = ("pgd", "ce")
 
     # Called before each evaluation of an attack or a chain; what it raises abandons the step.
@@ -83,13 +85,20 @@ class Method(Settings, ABC):
             rng: Source of this step's randomness.
         """
 
+    def classify(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Metrics]:
+        """Return the mean cross-entropy with labels smoothed, and the accuracy to log."""
+        loss = energy.cross_entropy(logits, y, self.label_smoothing).mean()
+        accuracy = (logits.argmax(1) == y).float().mean()
+        return loss, {"cross_entropy": loss, "accuracy": accuracy}
+
     def state(self) -> dict[str, Tensor]:
         """Return the tensors that an exact resume needs."""
-        return {}
+        return {name: getattr(self, name) for name in self.kept}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` returned."""
-        return None
+        for name in self.kept:
+            getattr(self, name).copy_(state[name])
 
 
 @dataclass
@@ -171,12 +180,6 @@ class LangevinNegatives(ChainOptions, Method):
         self.buffer.images.copy_(state["buffer"])
 
 
-def classify(logits: Tensor, y: Tensor) -> tuple[Tensor, Metrics]:
-    """Return the mean cross-entropy, and the accuracy to log."""
-    loss = energy.cross_entropy(logits, y).mean()
-    return loss, {"cross_entropy": loss, "accuracy": (logits.argmax(1) == y).float().mean()}
-
-
 @dataclass
 class Jeat(AdversarialExamples, LangevinNegatives):
     """Joint energy adversarial training; at lambda = 1 the loss is E(x^, y) - E(x_K)."""
@@ -195,7 +198,7 @@ class Jeat(AdversarialExamples, LangevinNegatives):
         attacked = self.attack(model, x, y, rng)
         negatives = self.negatives(model, x, rng)
         logits = model(attacked)
-        loss, metrics = classify(logits, y)
+        loss, metrics = self.classify(logits, y)
         positive = logits if self.positive == "adversarial" else model(x)
         negative_loss, energies = self.energy_loss(
             energy.marginal(positive), energy.marginal(model(negatives))

@@ -14,6 +14,7 @@ from .threat import NORMS
 
 OBJECTIVES = ("ce", "joint", "marginal", "margin", "dlr", "kl")
 
+OPTIMISATION = "Optimisation"
 _option = partial(setting, section="")
 _attack = partial(setting, section="Attack (methods with an inner attack)")
 _sgld = partial(setting, section="SGLD (methods with a chain)")
@@ -22,6 +23,20 @@ _sgld = partial(setting, section="SGLD (methods with a chain)")
 def attack_objective(default: str) -> Any:
     """Declare what a method's attack raises; the default is what tells methods apart."""
     return _option(default, "Objective that the attack raises", choices=OBJECTIVES)
+
+
+@dataclass
+class LossOptions(Settings):
+    """The cross-entropy that every method lowers."""
+
+    label_smoothing: float = setting(
+        0.0,
+        "Share of each label that is spread over all classes, in the loss alone",
+        section=OPTIMISATION,
+        low=0,
+        high=1,
+        metavar="SHARE",
+    )
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..core import energy
-from ..core.jeat import LangevinNegatives, Metrics, classify
+from ..core.jeat import LangevinNegatives, Metrics
 from ..core.models.classifier import Classifier
 from ..core.rng import BatchRng
 from ..settings import setting
@@ -32,7 +32,7 @@ class Jem(LangevinNegatives):
         x = x + self.input_noise * rng.normal(x)
         negatives = self.negatives(model, x, rng)
         logits = model(x)
-        loss, metrics = classify(logits, y)
+        loss, metrics = self.classify(logits, y)
         negative_loss, energies = self.energy_loss(
             energy.marginal(logits), energy.marginal(model(negatives))
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..core.jeat import Method, Metrics, classify
+from ..core.jeat import Method, Metrics
 from ..core.models.classifier import Classifier
 from ..core.rng import BatchRng
 from ..settings import setting
@@ -36,4 +36,4 @@ class Noise(Method):
         self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
     ) -> tuple[Tensor, Metrics]:
         spread = rng.normal(x) if self.noise == "gaussian" else 12**0.5 * (rng.uniform(x) - 0.5)
-        return classify(model(x + self.sigma * spread), y)
+        return self.classify(model(x + self.sigma * spread), y)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..core.jeat import AdversarialExamples, Metrics, classify
+from ..core.jeat import AdversarialExamples, Metrics
 from ..core.models.classifier import Classifier
 from ..core.options import attack_objective
 from ..core.rng import BatchRng
@@ -21,4 +21,4 @@ class PreJeat(AdversarialExamples):
     def loss(
         self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
     ) -> tuple[Tensor, Metrics]:
-        return classify(model(self.attack(model, x, y, rng)), y)
+        return self.classify(model(self.attack(model, x, y, rng)), y)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..core.jeat import Method, Metrics, classify
+from ..core.jeat import Method, Metrics
 from ..core.models.classifier import Classifier
 from ..core.rng import BatchRng
 
@@ -18,4 +18,4 @@ class Standard(Method):
     def loss(
         self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
     ) -> tuple[Tensor, Metrics]:
-        return classify(model(x), y)
+        return self.classify(model(x), y)
