@@ -11,6 +11,10 @@ from .rng import BatchRng, Rng
 
 # Numbers that are gathered at once: 256 MiB of them.
 _GATHERED = 2**26
+# Of the leading directions of a class, as many as OmnAI-Lab (2024) take at most.
+PCA_COMPONENTS = 30
+# Starts that need no other images.
+STARTS = ("uniform", "gaussian", "pca")
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,15 @@ class ClassGaussians:
     def to(self, device: torch.device | str) -> ClassGaussians:
         """Return the statistics on another device."""
         return ClassGaussians(self.mean.to(device), self.factor.to(device), self.ridge.to(device))
+
+
+def start_at(name: str, gaussians: ClassGaussians, y: Tensor, like: Tensor, rng: Rng) -> Tensor:
+    """Return images in [0, 1] for the labels y (n,), shaped as `like`, by a name of `STARTS`."""
+    if name == "uniform":
+        return rng.uniform(like)
+    if name == "gaussian":
+        return gaussians.draw(y, like, rng)
+    return gaussians.sample_pca(y, like, rng, PCA_COMPONENTS)
 
 
 def _principal(pixels: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:

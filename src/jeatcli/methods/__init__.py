@@ -21,6 +21,10 @@ METHODS = Catalogue(
             "Adversarial training: CE(x^), PGD on CE (Madry et al. 2018)",
             "jeatcli.methods.at:AdversarialTraining",
         ),
+        "dat": Entry(
+            "DAT: CE(x^) + BCE of -E(x) against -E(x-), x- by ascent of f(x)[y] (Yin et al. 2026)",
+            "jeatcli.methods.dat:Dat",
+        ),
         "jeat": Entry(
             "JEAT: CE(x^) + lambda [E(x^) - E(x_K)], PGD on E(x, y) (Zhu et al. 2021)",
             "jeatcli.core.jeat:Jeat",

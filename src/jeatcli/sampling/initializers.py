@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..checkpoints import runs
 from ..checkpoints.model import Model
-from ..core.class_gaussians import ClassGaussians
+from ..core.class_gaussians import PCA_COMPONENTS, ClassGaussians
 from ..core.models.classifier import Classifier
 from ..core.rng import Rng
 from ..core.sgld import uniform_start
@@ -22,8 +22,6 @@ from ..errors import JeatError
 from ..runtime.progress import SILENT, Reporter
 from .settings import INITIALIZERS
 
-# Of the leading directions of a class, as many as OmnAI-Lab (2024) take at most.
-PCA_COMPONENTS = 30
 # Standard deviation of `noise` around the grey 0.5, pixels in [0, 1].
 NOISE = 0.1
 _BATCH = 512

@@ -169,7 +169,7 @@ def _plan(
         objective = "joint"
     objective = settings.objective or objective
     guidance = {} if settings.guidance is None else {"guidance": settings.guidance}
-    init = settings.init or sampler.init
+    init = settings.init or _init(sampler, model)
     return SamplingPlan(
         model,
         sampler,
@@ -185,6 +185,13 @@ def _plan(
         batch_size=settings.batch_size,
         twin=accelerate(model.classifier, dtype, settings.compiled),
     )
+
+
+def _init(sampler: samplers.Sampler, model: Model) -> str:
+    """Return where images start: where DAT's negatives did, which were drawn as images are."""
+    options = model.meta.options
+    alike = "chain_step_size" in options and sampler.init == "gaussian"
+    return str(options["chain_start"]) if alike else sampler.init
 
 
 def _classes(names: Sequence[str | int], known: tuple[str, ...]) -> list[int]:

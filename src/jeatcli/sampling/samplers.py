@@ -145,10 +145,16 @@ class Sgld(Sampler):
 
 @dataclass(frozen=True, kw_only=True)
 class Ascent(Sampler):
-    """Steps of one l2 length along the gradient, 33 of 0.2 for 3 x 32 x 32 (Yin et al. 2026)."""
+    """Steps of one l2 length along the gradient, 33 of 0.2 for 3 x 32 x 32 (Yin et al. 2026).
+
+    A model of `dat` draws as it drew its negatives at most.
+    """
 
     @classmethod
     def suited(cls, model: Model) -> Self:
+        options = model.meta.options
+        if "chain_step_size" in options:
+            return cls(steps=options["chain_steps"], step_size=options["chain_step_size"])
         return cls(steps=33, step_size=0.2 * _relative_length(model))
 
     def run(self, energy: PerImage, start: Tensor, rng: Rng, hook: Hook) -> Tensor:

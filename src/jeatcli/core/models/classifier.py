@@ -122,15 +122,28 @@ def frozen(model: Classifier, train: bool = False) -> Iterator[Classifier]:
     Yields:
         The model; in eval mode its faster twin, if it has one.
     """
-    modes = [(module, module.training) for module in model.modules()]
     needed = [weight for weight in model.parameters() if weight.requires_grad]
-    model.train(train)
-    for weight in needed:
-        weight.requires_grad_(False)
-    try:
-        yield model if train or model.twin is None else model.twin(model)
-    finally:
+    with evaluating(model, train):
         for weight in needed:
-            weight.requires_grad_(True)
+            weight.requires_grad_(False)
+        try:
+            yield model if train or model.twin is None else model.twin(model)
+        finally:
+            for weight in needed:
+                weight.requires_grad_(True)
+
+
+@contextmanager
+def evaluating(model: nn.Module, train: bool = False) -> Iterator[None]:
+    """Put a model into eval mode, or train mode if `train`, then restore the modes that it had.
+
+    Gradients of the weights are as they were: what is computed meanwhile can be learnt from, with
+    batch statistics fixed.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.train(train)
+    try:
+        yield
+    finally:
         for module, training in modes:
             module.training = training
