@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
-METHODS = ("standard", "noise", "at", "prejeat", "jem", "jeat")
+METHODS = ("standard", "noise", "at", "prejeat", "jem", "jeat", "dat")
 PRECISIONS = ("fp32", "bf16")
 # What torch's compiler itself says when it is loaded.
 COMPILES = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -109,12 +109,13 @@ def test_a_compiled_search_has_the_same_logits(cuda: torch.device, tmp_path: Pat
 
 @COMPILES
 def test_a_compiled_run_learns_the_same(cuda: torch.device, tmp_path: Path) -> None:
-    for compiled in (False, True):
-        settings = config("at", arch="cifar-resnet-20", precision="fp32", compile=compiled)
-        train(settings, tmp_path / str(compiled), device="cuda")
-    weights = [checkpoint.load(tmp_path / str(each)).classifier for each in (False, True)]
-    for ours, theirs in zip(*(each.parameters() for each in weights), strict=True):
-        assert (ours - theirs).abs().max() < 0.05 * ours.abs().max() + 1e-3
+    for compile in (False, True):
+        settings = config("at", arch="cifar-resnet-20", precision="fp32", compile=compile)
+        train(settings, tmp_path / str(compile), device="cuda")
+    nets = [checkpoint.load(tmp_path / str(each)).classifier for each in (False, True)]
+    plain, compiled = (torch.cat([w.flatten() for w in net.parameters()]) for net in nets)
+    # Signs of small gradients differ by rounding. A rate a tenth lower is 9 % away, a seed 76 %.
+    assert (plain - compiled).norm() < 0.04 * plain.norm()
 
 
 def test_a_batch_that_does_not_fit_is_told_with_one_that_does(
