@@ -69,6 +69,18 @@ def test_samples_are_of_the_class_that_was_asked_for(model: Model) -> None:
     assert seven.labels.tolist() == [7, 2, 7, 2]
 
 
+@pytest.mark.parametrize("start", ["pca", "uniform"])
+def test_a_model_of_dat_draws_as_its_negatives_were_drawn(model: Model, start: str) -> None:
+    options = {"chain_start": start, "chain_steps": 7, "chain_step_size": 0.3}
+    dat = replace(model, meta=replace(model.meta, method="dat", options=options))
+    drawn = sample.sample(dat, num=4).settings
+    known = {"sampler": "ascent", "objective": "joint", "init": start, "steps": 7, "step_size": 0.3}
+    assert {key: drawn[key] for key in known} == known
+    assert sample.sample(dat, num=4, sampler="sgld", steps=1).settings["init"] == start
+    assert sample.sample(dat, num=4, sampler="das", steps=1).settings["init"] == "noise"
+    assert sample.sample(model, num=4, steps=1).settings["init"] == "gaussian"
+
+
 def test_another_seed_gives_other_images(model: Model) -> None:
     first, again, other = (
         sample.sample(model, num=2, steps=5, seed=seed).images for seed in (0, 0, 1)
