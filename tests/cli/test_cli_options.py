@@ -93,8 +93,15 @@ def test_a_flag_and_a_list_by_their_variables(monkeypatch):
 def test_verbose_tells_who_set_what(toml):
     path = toml("epochs = 1\n")
     result = run(*DIGITS, "-v", "-c", path, JEAT_TRAIN_SEED="4")
-    for line in ("dataset = digits (command line)", "epochs = 1 (file)", "seed = 4 (environment)"):
-        assert line in result.stderr.splitlines()
+    for line in (
+        'dataset = "digits"  # command line',
+        "epochs = 1  # file",
+        "seed = 4  # environment",
+    ):
+        assert line in result.stdout.splitlines()
+    assert tomllib.loads(result.stdout) == tomllib.loads(
+        run(*DIGITS, "-c", path, JEAT_TRAIN_SEED="4").stdout
+    )
 
 
 @pytest.mark.parametrize(
@@ -194,7 +201,7 @@ def test_the_first_signal_asks_and_the_second_stops(kind, capsys):
         assert not should_stop()
         os.kill(os.getpid(), kind)
         assert should_stop()
-        assert "stopping after this step, saving" in capsys.readouterr().err
+        assert "stopping and saving" in capsys.readouterr().err
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), kind)
     assert signal.getsignal(kind) is before

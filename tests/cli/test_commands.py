@@ -87,7 +87,7 @@ def test_force_starts_over_and_keeps_the_old_run(home: Path) -> None:
     before = (home / "standard" / "model.safetensors").read_bytes()
     refused = here(*STANDARD, "--seed", "1", "-o", "standard")
     assert refused.exit_code == 1
-    assert "is a run with another `seed`" in refused.stderr
+    assert "is a run with other settings: it has seed=0, not seed=1" in refused.stderr
     found = one(*STANDARD, "--seed", "1", "-o", "standard", "--force")
     assert (found["images"], found["seed"]) == (128, 1)
     assert (home / "standard~1" / "model.safetensors").read_bytes() == before

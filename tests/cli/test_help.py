@@ -115,6 +115,27 @@ def test_train_help_lists_what_there_is():
         assert f"\n  {name} " in shown
 
 
+def test_help_is_a_command_too():
+    for words, same in ((["help"], ["--help"]), (["help", "train"], ["train", "--help"])):
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code == 0
+        assert result.stdout == CliRunner().invoke(main, same).stdout
+    for word in ("runs", "list"):
+        assert "the runs are in `" in CliRunner().invoke(main, [word]).stderr
+    resume = CliRunner().invoke(main, ["train", "--resume"])
+    assert "a run resumes by the same command" in resume.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"], ["help"]])
+def test_help_onto_a_full_device_is_an_error_in_words(words):
+    command = [sys.executable, "-m", "jeatcli", *words]
+    with open("/dev/full", "w") as full:
+        said = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert said.returncode == 1
+    assert said.stderr.startswith("Error: no space left on the disk\nHint: ")
+
+
 def test_page_is_up_to_date():
     place = ROOT / "docs" / "generate_cli.py"
     spec = importlib.util.spec_from_file_location("generate_cli", place)

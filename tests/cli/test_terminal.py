@@ -44,8 +44,8 @@ def test_lines_say_what_how_far_and_how_fast(time, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "epoch 3/40  700/1,400  700 image/s  0:01 left  loss 0.5312  energy gap -1.5",
-        "epoch 3/40  1,400/1,400  700 image/s  0:02  loss 0.5  energy gap -1.5",
+        "epoch 3/40  700/1,400 images  700 images/s  0:01 left  loss 0.5312  energy gap -1.5",
+        "epoch 3/40  1,400/1,400 images  700 images/s  0:02  loss 0.5  energy gap -1.5",
     ]
 
 
@@ -57,7 +57,7 @@ def test_lines_become_rarer(time, capsys):
             bar(1)
     lines = capsys.readouterr().err.splitlines()
     assert 20 < len(lines) < 120
-    assert lines[-1] == "train  86,400/86,400  1.0 step/s  24:00:00"
+    assert lines[-1] == "train  86,400/86,400 steps  1.0 steps/s  24:00:00"
 
 
 def test_the_time_left_does_not_count_what_is_done_once(time, capsys):
@@ -69,9 +69,9 @@ def test_the_time_left_does_not_count_what_is_done_once(time, capsys):
         time.now = 80.0
         bar(50)
     assert capsys.readouterr().err.splitlines() == [
-        "train  1/100  0.017 step/s  1:39:00 left",
-        "train  50/100  4.9 step/s  0:10 left",
-        "train  100/100  1.2 step/s  1:20",
+        "train  1/100 steps  0.017 steps/s  1:39:00 left",
+        "train  50/100 steps  4.9 steps/s  0:10 left",
+        "train  100/100 steps  1.2 steps/s  1:20",
     ]
 
 
@@ -79,7 +79,7 @@ def test_a_resumed_bar_counts_the_rate_from_where_it_began(time, capsys):
     with ui.Terminal().track("train", 100, "step", done=90) as bar:
         time.now = 0.5
         bar(10)
-    assert capsys.readouterr().err == "train  100/100  20 step/s  0:00\n"
+    assert capsys.readouterr().err == "train  100/100 steps  20 steps/s  0:00\n"
 
 
 def test_a_task_that_fails_has_no_last_line(time, capsys):
@@ -126,9 +126,53 @@ def test_bars_on_a_terminal(monkeypatch, capsys):
     err = capsys.readouterr().err
     assert "said [y]\n" in err
     assert "outer [x]" in err
-    assert "4/4  " in err
     assert "  loss 0.25" in err
     assert terminal._live is None
+
+
+@pytest.mark.parametrize("columns", [80, 120, 200])
+def test_a_bar_of_training_fits_on_its_line(columns, monkeypatch, capsys, time):
+    monkeypatch.setattr(ui, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with ui.Terminal().track("train jeat", 40320) as bar:
+        bar(20160 - 1088)
+        time.now = 7.0
+        figures = {"epoch": "3/30", "loss": 2.5211, "robust accuracy (training)": "1.6 %"}
+        bar(1088, **figures, energy_gap=-1.25)
+    shown = capsys.readouterr().err.splitlines()[-1]
+    assert len(shown) <= columns
+    assert shown.startswith("train jeat ━")
+    assert "epoch 3/30  2,880 images/s  0:07 left  loss 2.521" in shown
+    assert ("robust accuracy (training) 1.6 %" in shown) == (columns > 80)
+    assert ("energy gap -1.25" in shown) == (columns == 200)
+
+
+def test_nothing_that_is_printed_commands_the_terminal(capsys):
+    """Names of classes and versions come from files of others."""
+    evil = "cat\x1b]0;owned\x07\r\x9b2J\u202edog\ttab\nline"
+    terminal = ui.Terminal()
+    terminal.say(evil)
+    with terminal.track(evil, 1) as bar:
+        bar(1)
+    terminal.warn(evil)
+    output.write(evil)
+    written = "".join(capsys.readouterr())
+    assert "\\x1b]0;owned\\x07\\r\\x9b2J\\u202edog\ttab\nline" in written
+    assert not {"\x1b", "\x07", "\r", "\x9b", "\u202e"} & set(written)
+
+
+def test_errors_do_not_command_the_terminal_either():
+    for words in (["\x1b[31m"], ["train", "\x1b[31m"], ["train", "--dataset", "\x1b[31m"]):
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code == 2
+        assert "\\x1b[31m" in result.stderr
+        assert "\x1b" not in result.stderr
+
+
+def test_a_path_that_is_no_utf_8_is_printed_as_its_bytes(capfdbinary):
+    output.write("/runs/bad\udcff")
+    ui.Terminal().say("/runs/bad\udcff")
+    assert capfdbinary.readouterr() == (b"/runs/bad\xff\n", b"/runs/bad\\udcff\n")
 
 
 def test_quiet_and_verbose_exclude_each_other():

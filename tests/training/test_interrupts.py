@@ -119,7 +119,7 @@ def test_one_of_several_processes_takes_an_echo_for_no_second_signal(
 def test_ctrl_c_elsewhere(home: Path, verb: str, more: tuple[object, ...]) -> None:
     with untouched(home / "standard"):
         said = interrupted(signal.SIGINT, verb, verb, LATEST, "-b", 1, *more)
-    refused(said, 130, "stopped, its progress saved" if verb == "attack" else "interrupted")
+    refused(said, 130, "attack was stopped" if verb == "attack" else "stopped; a grid")
     # An attack keeps what it found, to go on from there; a grid is nothing until it is whole.
     kept = [path.name for path in (home / LATEST).glob("attack-*")]
     assert bool(kept) == (verb == "attack")

@@ -6,12 +6,17 @@ import errno
 import importlib
 import os
 import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import click
 
 from ..errors import Diverged, Interrupted, JeatError, UsageProblem, no_memory, unknown
 from ..runtime import launch
+from ..runtime.files import runs_dir
+from .output import clean, write
 
 # The first lines of the commands' docstrings, so that `jeat --help` need not import them.
 COMMANDS = {
@@ -21,6 +26,8 @@ COMMANDS = {
     "landscape": "Draw and measure the energy around test images, for one RUN or several.",
     "score": "Score images, or with --calibration and --ood the classifier itself.",
 }
+_LISTS = ("runs", "list", "ls")
+_RESUME = ("--resume", "--continue")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -50,9 +57,16 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or name the nearest one."""
+        """Find the command, or name the nearest one; `help` is another way to ask for help."""
+        if args[0] == "help" and not ctx.resilient_parsing:
+            if not args[1:]:
+                write(ctx.get_help())
+                ctx.exit()
+            args = [args[1], "--help"]
+        if args[0] in _LISTS:
+            raise UsageProblem(f"unknown command `{args[0]}`", f"the runs are in `{runs_dir()}`")
         if args[0] not in COMMANDS and not ctx.resilient_parsing:
-            raise unknown("command", args[0], COMMANDS)
+            raise unknown("command", args[0], [*COMMANDS, "help"])
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -68,29 +82,47 @@ class LazyGroup(click.Group):
         click.Command.format_options(self, ctx, formatter)
         self.format_epilog(ctx, formatter)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the options of the group; `--help` and `--version` print here already."""
+        with _in_words():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, and tell what goes wrong in words and an exit code.
+        """Run the command.
 
-        Here and not around `main`, so that a test runner sees it too.
+        Errors are put into words here and not around `main`, so that a test runner sees it too.
         """
-        try:
+        with _in_words():
             return super().invoke(ctx)
-        except (click.ClickException, click.Abort, click.exceptions.Exit):
-            raise
-        except (Exception, KeyboardInterrupt) as problem:
-            if isinstance(problem, OSError) and problem.errno == errno.EPIPE:
-                raise  # the reader of our pipe has gone: click ends silently
-            if os.environ.get("JEAT_DEBUG"):
-                import traceback
 
-                click.echo(traceback.format_exc(), err=True, nl=False)
-            failure = translate(problem)
-            if _told(problem):
-                ctx.exit(failure.exit_code)
-            click.echo(f"Error: {failure.message}", err=True)
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """Say what goes wrong in words, and exit with the code that belongs to it."""
+    try:
+        yield
+    except click.ClickException as problem:
+        message = clean(problem.format_message(), sys.stderr)
+        if isinstance(problem, click.NoSuchOption) and problem.option_name in _RESUME:
+            message = f"No such option '{problem.option_name}': a run resumes by the same command."
+        if message == problem.format_message():
+            raise
+        raise click.UsageError(message, getattr(problem, "ctx", None)) from None
+    except (click.Abort, click.exceptions.Exit):
+        raise
+    except (Exception, KeyboardInterrupt) as problem:
+        if isinstance(problem, OSError) and problem.errno == errno.EPIPE:
+            raise  # the reader of our pipe has gone: click ends silently
+        if os.environ.get("JEAT_DEBUG"):
+            import traceback
+
+            click.echo(clean(traceback.format_exc(), sys.stderr), err=True, nl=False)
+        failure = translate(problem)
+        if not _told(problem):
+            click.echo(clean(f"Error: {failure.message}", sys.stderr), err=True)
             if failure.hint:
-                click.echo(f"Hint: {failure.hint}", err=True)
-            ctx.exit(failure.exit_code)
+                click.echo(clean(f"Hint: {failure.hint}", sys.stderr), err=True)
+        raise click.exceptions.Exit(failure.exit_code) from None
 
 
 def _told(problem: BaseException) -> bool:
@@ -160,8 +192,8 @@ def _version(distribution: str) -> str:
 
 
 _EPILOG = """\
-RUN is the name of a run, a path to its directory (with a slash), or a .safetensors
-file; where it is left out, the latest finished run. It may also be a PyTorch
+RUN is the name of a run (lr0.01), a path to its directory (with a slash), or a
+.safetensors file; by default, the latest finished run. It may also be a PyTorch
 checkpoint of somebody else, which --arch and --dataset describe.
 
 \b
@@ -179,7 +211,7 @@ Exit codes:
   0    done
   1    failed
   2    usage: an unknown option, name or value
-  3    training diverged, the last good state is kept
+  3    training diverged; the last good state is kept
   4    done, but below --fail-under
   130  interrupted, after saving
 
@@ -220,7 +252,7 @@ def main() -> None:
 
     \b
     Examples:
-      jeat train --method jeat --dataset digits    no download, about a minute
+      jeat train --method jeat --dataset digits    no download, one or two minutes
       jeat attack                                  RUN left out: the latest finished run
       jeat sample --class 3 -n 64
       jeat landscape

@@ -1,18 +1,30 @@
-"""What the user gets, on stdout: one JSON object, or lines and tables."""
+"""What the user gets, on stdout: one JSON object, or lines and tables.
+
+Texts may come from files of others, such as the names of classes: `write` here and
+`terminal.Terminal.say` are the places that print, and both `clean` what they print.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
+import os
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from ..runtime import launch
 
+# What a terminal takes for a command: control characters other than tab and line feed, and marks
+# that turn the direction of writing.
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# How Python holds the bytes of a file name that is no UTF-8.
+_BYTES = re.compile("[\udc80-\udcff]")
 # Of what every command prints with `--json`; docs/files.md lists the keys that all share.
 SCHEMA = 1
 
@@ -33,9 +45,26 @@ def emit(result: object, as_json: bool, human: Callable[[], str]) -> None:
 
 
 def write(text: str) -> None:
-    """Print a text on stdout; of several processes only the first does."""
+    """Print a text on stdout; of several processes only the first does.
+
+    Of a path that is no UTF-8 the bytes are printed, as scripts need them.
+    """
     if launch.first():
-        click.echo(text)
+        click.echo(os.fsencode(clean(text)) if _BYTES.search(text) else clean(text, sys.stdout))
+
+
+def clean(text: str, stream: TextIO | None = None) -> str:
+    """Return a text for a terminal: what would be a command to it is written out.
+
+    Args:
+        text: Perhaps from a file of somebody else.
+        stream: What cannot be printed there is written out as well.
+    """
+    text = _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    if stream is None:
+        return text
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def plain(value: Any) -> Any:

@@ -23,6 +23,7 @@ from ..errors import UsageProblem
 from ..runtime import launch
 from ..runtime.files import runs_dir
 from ..runtime.progress import Bar, BarContext
+from . import output
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,14 +42,15 @@ class Task:
     """The state of one bar: what is done, how fast, and the latest figures."""
 
     def __init__(self, label: str, total: int, unit: str, done: int) -> None:
-        self.label, self.total, self.unit = label, total, unit
+        self.label, self.total = output.clean(label), total
+        self.units = f"{unit}es" if unit.endswith("ch") else f"{unit}s"
         self.done: float = done
         self.begun = float(done)
         self.start = time.monotonic()
-        self.figures: dict[str, float] = {}
+        self.figures: dict[str, float | str] = {}
         self.first: tuple[float, float] | None = None
 
-    def advance(self, amount: float, figures: Mapping[str, float]) -> None:
+    def advance(self, amount: float, figures: Mapping[str, float | str]) -> None:
         """Count `amount` units as done, with the latest figures."""
         self.done += amount
         self.figures.update(figures)
@@ -72,15 +74,10 @@ class Task:
             done, seconds = self.first
         return (self.done - done) / max(self.seconds - seconds, 1e-9)
 
-    def figures_text(self) -> str:
-        """Write the figures as `loss 0.53  robust 0.41`."""
-        shown = (f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.figures.items())
-        return "  ".join(shown)
-
     def rate_text(self) -> str:
-        """Write the rate as `1,234 image/s`."""
+        """Write the rate as `1,234 images/s`."""
         digits = 0 if self.rate >= 10 else 1 if self.rate >= 1 else 3
-        return f"{self.rate:,.{digits}f} {self.unit}/s" if self.done > self.begun else ""
+        return f"{self.rate:,.{digits}f} {self.units}/s" if self.done > self.begun else ""
 
     def time_text(self) -> str:
         """Write the time left, or the time taken once all is done."""
@@ -88,11 +85,33 @@ class Task:
             return clock(self.seconds)
         return f"{clock((self.total - self.done) / self.rate)} left" if self.rate else ""
 
-    def detail(self) -> str:
-        """Write everything but the label: `700/1,400  1,234 image/s  0:05 left  loss 0.53`."""
-        count = f"{math.floor(self.done + 1e-6):,}/{self.total:,}"
-        parts = (count, self.rate_text(), self.time_text(), self.figures_text())
-        return "  ".join(part for part in parts if part)
+    def parts(self) -> list[str]:
+        """Write everything but the label and the count, the most important first."""
+        figures = [
+            f"{name.replace('_', ' ')} {_figure(value)}" for name, value in self.figures.items()
+        ]
+        epoch = [text for text in figures if text.startswith("epoch ")]
+        others = [text for text in figures if text not in epoch]
+        return [part for part in (*epoch, self.rate_text(), self.time_text(), *others) if part]
+
+    def line(self) -> str:
+        """Write everything: `700/1,400 images  1,234 images/s  0:05 left  loss 0.53`."""
+        count = f"{math.floor(self.done + 1e-6):,}/{self.total:,} {self.units}"
+        return "  ".join((self.label, count, *self.parts()))
+
+    def fitted(self, width: int) -> str:
+        """Write as much of it as fits beside a bar."""
+        text = ""
+        for part in self.parts():
+            longer = f"{text}  {part}" if text else part
+            if len(longer) > width:
+                break
+            text = longer
+        return text
+
+
+def _figure(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 class Terminal:
@@ -122,10 +141,16 @@ class Terminal:
         """Write a line on stderr, above the bars where there are any."""
         if self.quiet:
             return
+        text = output.clean(text, sys.stderr)
         if self._live is not None:
             self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             click.echo(text, err=True)
+
+    def detail(self, text: str) -> None:
+        """Write a line that only `--verbose` shows."""
+        if self.verbose:
+            self.say(text)
 
     def warn(self, text: str) -> None:
         """Write a line that begins with `Warning:`."""
@@ -144,16 +169,16 @@ class Terminal:
         """Write a line soon, then ever more rarely, and one at the end."""
         shown, due = -1.0, FIRST_LINE
 
-        def advance(amount: float, **figures: float) -> None:
+        def advance(amount: float, **figures: float | str) -> None:
             nonlocal shown, due
             task.advance(amount, figures)
             if task.seconds >= due:
                 shown, due = task.done, task.seconds + self._pause(task)
-                self.say(f"{task.label}  {task.detail()}")
+                self.say(task.line())
 
         yield advance
         if shown != task.done:
-            self.say(f"{task.label}  {task.detail()}")
+            self.say(task.line())
 
     def _pause(self, task: Task) -> float:
         # Pauses that grow with the time taken: a day's log stays short, a minute's is not empty.
@@ -167,9 +192,10 @@ class Terminal:
             live.start()
         number = live.add_task(task.label, total=task.total, detail="")
 
-        def advance(amount: float, **figures: float) -> None:
+        def advance(amount: float, **figures: float | str) -> None:
             task.advance(amount, figures)
-            live.update(number, completed=task.done, detail=task.detail())
+            room = live.console.width - len(task.label) - _bar_width(live.console.width) - 2
+            live.update(number, completed=task.done, detail=task.fitted(room))
 
         try:
             advance(0)
@@ -186,23 +212,33 @@ def _progress() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
+    console = Console(stderr=True, highlight=False)
     return Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=_bar_width(console.width)),
         TextColumn("{task.fields[detail]}", markup=False),
-        console=Console(stderr=True, highlight=False),
+        console=console,
     )
 
 
+def _bar_width(width: int) -> int:
+    return 24 if width >= 100 else 12
+
+
 def open_terminal(quiet: bool, verbose: bool) -> Terminal:
-    """Return the reporter of the running command; a verbose one tells who set what."""
+    """Return the reporter of the running command; a verbose one says who set what."""
     terminal = Terminal(quiet, verbose)
     ctx = click.get_current_context()
-    for name, value in ctx.params.items() if verbose else ():
-        source = ctx.get_parameter_source(name)
-        if source in _SOURCES:
-            terminal.say(f"{name} = {value} ({_SOURCES[source]})")
+    for name, value in ctx.params.items():
+        if source := source_of(ctx, name):
+            terminal.detail(f"{name} = {value} ({source})")
     return terminal
+
+
+def source_of(ctx: click.Context, name: str) -> str | None:
+    """Return where an option was given: `command line`, `environment` or `file`."""
+    source = ctx.get_parameter_source(name)
+    return _SOURCES.get(source) if source else None
 
 
 def next_command(verb: str, run: str | None) -> str:

@@ -12,8 +12,10 @@ from typing import Any
 
 import click
 
+from ..checkpoints.runs import MODEL_FILE, place
 from ..core.models import ARCHITECTURES
 from ..core.options import AttackOptions, ChainOptions, LossOptions
+from ..errors import UsageProblem
 from ..methods import METHODS
 from ..runtime import launch
 from ..settings import declared
@@ -33,10 +35,12 @@ from . import terminal as ui
 from .config_layers import FLAGS, layer_options, method_settings
 from .from_settings import options_of
 from .options import Command, F, combine, data_dir, device, option, output_options
-from .types import datasets
+from .types import DURATION, datasets
 
 # Seconds within which a signal comes again that was sent once.
 _ECHO = 5.0
+# Networks that take a CPU months, and are a default.
+_FOR_GPUS = ("wrn-28-10",)
 
 
 def _of(*sections: str) -> Callable[[F], F]:
@@ -73,6 +77,13 @@ train_options = combine(
         metavar="RUN",
         shown="DATASET-METHOD-ARCH",
     ),
+    option(
+        OPTIMISATION,
+        "--budget",
+        help="Train as many epochs as fit into this time: 90s, 30m, 1.5h or 2d",
+        type=DURATION,
+        metavar="TIME",
+    ),
     option(OUTPUT, "--force", help="Start over; an old run is kept as NAME~1", is_flag=True),
     option(OUTPUT, "--dry-run", help="Print the resolved settings as TOML and exit", is_flag=True),
     _of(OUTPUT),
@@ -96,6 +107,7 @@ def command(
     ctx: click.Context,
     /,
     out: str | None,
+    budget: float | None,
     force: bool,
     profile: bool,
     dry_run: bool,
@@ -108,40 +120,75 @@ def command(
 ) -> None:
     """Train a classifier and print the path of its run.
 
-    A run that was stopped goes on where it was; one that is done says so. Every setting has
-    a default that suits the data set, the network and the method.
+    Run the same command again to resume a run that was stopped. Every setting has a default
+    that suits the data set, the network and the method.
 
     \b
     Examples:
       jeat train --method jeat --dataset digits
       jeat train --method at --arch resnet-18 --eps 8/255 --epochs 30 -o at-resnet
+      jeat train --method jeat --arch small --budget 30m
       jeat train --method jeat -O positive=clean -O lambda=0.5 --dry-run
       jeat train --preset rice2020 --epochs 30 -o rice-short
       jeat train -c runs/jeat/config.toml --seed 1 -o runs/jeat-seed-1
     """
-    terminal = ui.open_terminal(quiet, verbose)
+    terminal = ui.Terminal(quiet, verbose)
     settings = {name: given[name] for name in declared(TrainConfig)}
     config = resolve(settings | {"options": method_settings(ctx, terminal.say)})
+    if budget and ui.source_of(ctx, "epochs"):
+        raise UsageProblem("`--budget` and `--epochs` exclude each other")
     if dry_run:
-        output.write(to_toml(config).removesuffix("\n"))
+        output.write(_with_sources(ctx, config) if verbose else to_toml(config).rstrip())
         return
-    if verbose:
-        terminal.say(to_toml(config).rstrip())
+    terminal.detail(_with_sources(ctx, config))
+    where: dict[str, Any] = {"data_dir": data_dir, "device": device, "reporter": terminal}
+    _check_cpu(ctx, config, out, device)
+    from ..training.log import accuracy_text
     from ..training.train import train
 
+    if budget:
+        from ..training.budget import fit_to_budget
+
+        config = fit_to_budget(config, budget, out, **where)
     with stop_on_signal(terminal) as should_stop:
-        result = train(
-            config,
-            out,
-            data_dir=data_dir,
-            device=device,
-            force=force,
-            profile=profile,
-            should_stop=should_stop,
-            reporter=terminal,
-        )
-    output.emit(result, as_json, lambda: result.run)
+        result = train(config, out, force=force, profile=profile, should_stop=should_stop, **where)
+    if accuracy := accuracy_text(result.metrics):
+        terminal.say(f"{accuracy} (PGD-10, a quick look at no more than 500 test images)")
+    path = Path(result.run)
+    names = {"run": path.name, "path": str(path / MODEL_FILE)}
+    as_object = output.document("train", output.plain(result) | names | output.written(run=path))
+    output.emit(as_object, as_json, lambda: result.run)
     terminal.hint(ui.next_command("attack", result.run))
+
+
+def _with_sources(ctx: click.Context, config: TrainConfig) -> str:
+    """Return the settings as TOML, with a comment on each that was given."""
+    pairs = dict(ctx.params["option"])
+    lines = []
+    for line in to_toml(config).splitlines():
+        key = line.partition(" = ")[0]
+        source = ui.source_of(ctx, "option" if key in pairs else key)
+        lines.append(f"{line}  # {source}" if source else line)
+    return "\n".join(lines)
+
+
+def _check_cpu(ctx: click.Context, config: TrainConfig, out: str | None, device: str) -> None:
+    """Refuse to begin what nobody asked for by name and no CPU will finish.
+
+    Raises:
+        UsageProblem: With what can be trained there.
+    """
+    if config.arch not in _FOR_GPUS or ui.source_of(ctx, "arch") or ui.source_of(ctx, "preset"):
+        return
+    from ..runtime import devices
+    from ..training.run_dir import run_name
+
+    if devices.pick(device).type == "cpu" and not place(out or run_name(config)).exists():
+        raise UsageProblem(
+            f"`{config.arch}`, the default for `{config.dataset}`, would take months on a CPU",
+            "choose `--dataset digits` (a minute), `--arch small --budget 30m`, or "
+            f"`--arch {config.arch}` to train it anyway",
+        )
 
 
 @contextmanager
@@ -158,7 +205,7 @@ def stop_on_signal(terminal: ui.Terminal) -> Iterator[Callable[[], bool]]:
         now = time.monotonic()
         if first is None:
             first = now
-            terminal.say("stopping after this step, saving; again to stop at once")
+            terminal.say("stopping and saving; press again to stop without saving")
         elif not launch.several() or now - first > _ECHO:
             raise KeyboardInterrupt
 

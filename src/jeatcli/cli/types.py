@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -112,6 +112,21 @@ class Number(ParamType):
         if not self.about.allows(number):
             self.fail(f"{value} is not a number of {self.about.bounds()}", param, ctx)
         return number
+
+
+class Duration(ParamType):
+    """A time such as 90s, 30m, 1.5h or 2d, in seconds."""
+
+    name = "time"
+    _UNITS: ClassVar[dict[str, float]] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Return the seconds."""
+        text = str(value).strip().lower()
+        number = text[:-1] if text[-1:] in self._UNITS else ""
+        if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", number) or not float(number):
+            self.fail(f"{value} is no time such as 90s, 30m, 1.5h or 2d", param, ctx)
+        return float(number) * self._UNITS[text[-1]]
 
 
 class Numbers(ParamType):
@@ -230,6 +245,7 @@ class KeyValue(ParamType):
 
 
 KEY_VALUE = KeyValue()
+DURATION = Duration()
 
 # What reads the text of a setting whose type does not say it.
 BY_KIND: dict[str, ParamType] = {

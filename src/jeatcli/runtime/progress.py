@@ -1,4 +1,4 @@
-"""How the core tells what it is doing, without knowing who listens."""
+"""How the core reports what it is doing, without knowing who listens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 class Bar(Protocol):
     """A running task."""
 
-    def __call__(self, amount: float, **figures: float) -> None:
+    def __call__(self, amount: float, **figures: float | str) -> None:
         """Count `amount` units, or parts of one, as done; show the latest `figures`."""
 
 
@@ -24,13 +24,16 @@ class Reporter(Protocol):
         """Open a bar of `total` units of which `done` are done already."""
 
     def say(self, text: str) -> None:
-        """Tell something worth knowing, one line."""
+        """Report something worth knowing, one line."""
+
+    def detail(self, text: str) -> None:
+        """Report something that only those want to know who ask for more, one line."""
 
     def warn(self, text: str) -> None:
-        """Tell something that may make a result wrong, one line."""
+        """Warn of something that may make a result wrong, one line."""
 
 
-def ignore(amount: float, **figures: float) -> None:
+def ignore(amount: float, **figures: float | str) -> None:
     """Listen to nothing."""
 
 
@@ -45,6 +48,9 @@ class Silent:
         return self._track()
 
     def say(self, text: str) -> None:
+        return None
+
+    def detail(self, text: str) -> None:
         return None
 
     def warn(self, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,24 +15,29 @@ from torch import Tensor
 
 from ..checkpoints.runs import LOG_FILE
 from ..runtime.files import append, write_atomic
-from ..runtime.progress import Bar, ignore
+from ..runtime.progress import SILENT, Bar, Reporter, ignore
 from .trainer import Metrics, Trainer, numbers
 
-# What of the figures is worth a place beside the bar; the log has all.
-SHOWN = ("loss", "accuracy", "energy_gap")
+# Steps by which the length of a run is estimated, after the first, which may wait for a compiler.
+_TIMED = 5
+# A run that is estimated to take longer is announced.
+_LONG = 120.0
 
 
 @dataclass
 class Log:
-    """Average the figures of an epoch and write a line of `metrics.jsonl` for it."""
+    """Average the metrics of an epoch and write a line of `metrics.jsonl` for it."""
 
     folder: Path
+    reporter: Reporter = SILENT
     bar: Bar = ignore
     sums: Metrics = field(default_factory=dict)
     steps: int = 0
     extra: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
     timed_steps: int = 0
+    _seen: int = 0
+    _first: float = 0.0
 
     def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
         self.sums = {
@@ -40,10 +46,11 @@ class Log:
         }
         self.steps += 1
         self.timed_steps += 1
-        every = 10
-        means = self.means() if self.steps % every == 0 else {}
-        shown = {name: means[name] for name in SHOWN if name in means}
-        self.bar(trainer.loader.batch_size, **shown)
+        # Reading the metrics makes an accelerator wait.
+        every = 1 if trainer.device.type == "cpu" else 10
+        means = self.means() if self.steps % every == 0 or trainer.finished else {}
+        self.bar(trainer.loader.batch_size, **_shown(trainer, means))
+        self._announce(trainer)
 
     def on_epoch(self, trainer: Trainer) -> None:
         images = self.timed_steps * trainer.loader.batch_size
@@ -58,8 +65,25 @@ class Log:
             "seconds": seconds,
         }
         self.write(line)
+        parts = [f"{name} {_text(value)}" for name, value in _shown(trainer, figures).items()]
+        self.reporter.detail("  ".join(part for part in (*parts, accuracy_text(line)) if part))
         self.sums, self.steps, self.extra = {}, 0, {}
         self.restart_clock()
+
+    def _announce(self, trainer: Trainer) -> None:
+        """Say once how long the run will take, if that is long."""
+        self._seen += 1
+        if self._seen == 1:
+            self._first = time.perf_counter()
+        if self._seen != 1 + _TIMED:
+            return
+        left = (time.perf_counter() - self._first) / _TIMED * (trainer.steps - trainer.step)
+        if left > _LONG:
+            self.reporter.say(
+                f"about {duration(left)} on this {trainer.device.type.upper()}, without "
+                f"evaluations (measured on {_TIMED} steps); Ctrl-C saves, and "
+                "`--budget 30m` chooses the epochs for less"
+            )
 
     @property
     def path(self) -> Path:
@@ -67,7 +91,7 @@ class Log:
         return self.folder / LOG_FILE
 
     def means(self) -> dict[str, float]:
-        """Return the figures' averages over the epoch so far."""
+        """Return the metrics' averages over the epoch so far."""
         return {name: total / self.steps for name, total in numbers(self.sums).items()}
 
     def restart_clock(self) -> None:
@@ -85,7 +109,7 @@ class Log:
         return {**self.sums, "steps": torch.tensor(self.steps)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state` returned."""
+        """Restore what `state` returned."""
         self.steps = int(state.get("steps", torch.tensor(0)))
         self.sums = {name: value for name, value in state.items() if name != "steps"}
         self.restart_clock()
@@ -112,3 +136,44 @@ def read_log(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
             if isinstance(entry, dict) and isinstance(entry.get("step", 0), int | float):
                 lines.append((line, entry))
     return lines
+
+
+def _shown(trainer: Trainer, means: Mapping[str, float]) -> dict[str, float | str]:
+    """Return what of the metrics is worth a place beside the bar, as it is called there."""
+    shown: dict[str, float | str] = {"epoch": f"{_epoch(trainer)}/{trainer.config.epochs}"}
+    if "loss" in means:
+        shown["loss"] = means["loss"]
+    if "accuracy" in means:
+        kind = "robust accuracy" if "attack_steps" in trainer.config.options else "accuracy"
+        shown[f"{kind} (training)"] = f"{means['accuracy']:.1%}".replace("%", " %")
+    if "energy_gap" in means:
+        shown["energy gap"] = means["energy_gap"]
+    return shown
+
+
+def _epoch(trainer: Trainer) -> int:
+    """Return the number of the epoch that the last step belongs to."""
+    return (max(trainer.step, 1) - 1) // len(trainer.loader) + 1
+
+
+def _text(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+def accuracy_text(line: Mapping[str, Any]) -> str:
+    """Write the accuracies in a line of the log, empty if it has none."""
+    for name, images in (("test", "test"), ("val", "held-out")):
+        clean, robust = line.get(f"{name}_clean"), line.get(f"{name}_robust")
+        if isinstance(clean, float) and isinstance(robust, float):
+            return f"{images} accuracy {clean:.2%} clean, {robust:.2%} robust".replace("%", " %")
+    return ""
+
+
+def duration(seconds: float) -> str:
+    """Write a duration as `3 h 10 min`, `12 days` or `40 s`."""
+    if seconds >= 48 * 3600:
+        return f"{round(seconds / 86400):,} days"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min" if minutes >= 2 else f"{round(seconds)} s"

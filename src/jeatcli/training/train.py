@@ -164,7 +164,7 @@ class TrainingRun:
         self.should_stop = should_stop
         self.profile = [Profile(ready.folder, ready.reporter)] if profile else []
         self.seen = 0
-        self.log = Log(ready.folder)
+        self.log = Log(ready.folder, ready.reporter)
         held_out = self.config.val_split > 0
         self.validation = Validation(
             "val" if held_out else "test",
@@ -191,6 +191,7 @@ class TrainingRun:
             Interrupted: If it was stopped.
         """
         trainer, reporter, folder = self.trainer, self.setup.reporter, self.setup.folder
+        reporter.say(self._summary())
         if trainer.ranks.from_main((folder / runs.STATE_FILE).exists):
             self._load_state()
             reporter.say(f"continuing `{folder}` from step {trainer.step:,}")
@@ -204,6 +205,17 @@ class TrainingRun:
         while not trainer.finished:
             with reporter.track(label, total, done=trainer.step * size) as self.log.bar:
                 self._attempt()
+
+    def _summary(self) -> str:
+        """Say what is trained: `jeat on digits: small (95,000 weights), 30 epochs of 22 steps`."""
+        trainer, config = self.trainer, self.config
+        weights = sum(weight.numel() for weight in trainer.model.parameters())
+        device = "CPU" if trainer.device.type == "cpu" else str(trainer.device)
+        return (
+            f"{config.method} on {config.dataset}: {config.arch} ({weights:,} weights), "
+            f"{config.epochs} epochs of {len(trainer.loader):,} steps, "
+            f"augmentation {config.augment}, {config.precision} on {device}"
+        )
 
     def _attempt(self) -> None:
         """Train; where the run diverges, roll back to the last good state, at half the rate."""

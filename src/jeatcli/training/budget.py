@@ -1,0 +1,75 @@
+"""How many epochs fit into a time, by the speed of a few steps."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from ..checkpoints import runs
+from ..runtime import devices
+from ..runtime.distributed import current
+from ..runtime.progress import SILENT, Reporter
+from . import run_dir, setup
+from .resolve import read_config
+from .settings import TrainConfig
+
+# Steps that are measured, after one that is not.
+_TIMED = 5
+# What is left of the time for evaluations, grids and saves.
+_RESERVE = 0.1
+
+
+def fit_to_budget(
+    config: TrainConfig,
+    seconds: float,
+    out: str | Path | None = None,
+    *,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    reporter: Reporter = SILENT,
+) -> TrainConfig:
+    """Return the configuration with the epochs, or steps of one epoch, that take so long.
+
+    A run that is there keeps its own, so that the same command resumes it.
+
+    Args:
+        config: The run's settings.
+        seconds: The time that the training may take.
+        out: The run's name or path, as `train` takes it.
+        data_dir: Where the data sets are.
+        device: Where to compute.
+        reporter: Hears of downloads.
+    """
+    ranks, folder = current(), runs.place(out or run_dir.run_name(config))
+    if ranks.from_main((folder / runs.CONFIG_FILE).is_file):
+        theirs = ranks.from_main(lambda: read_config(folder / runs.CONFIG_FILE))
+        return replace(config, epochs=theirs.epochs, max_steps=theirs.max_steps)
+    place = devices.pick(device)
+    dtype = devices.autocast_type(config.precision, place)
+    exact = replace(config, epochs=_TIMED + 1, precision=devices.precision_name(dtype))
+    ready = setup.build(exact, folder, place, data_dir=data_dir, reporter=reporter, ranks=ranks)
+    measured = _seconds_per_step(ready)
+    step = ranks.from_main(lambda: measured)
+    steps = max(1, int((1 - _RESERVE) * seconds / step))
+    epochs = steps // len(ready.trainer.loader)
+    fitted = replace(config, epochs=max(1, epochs), max_steps=0 if epochs else steps)
+    length = f"{fitted.epochs} epochs" if epochs else f"{steps} steps, less than an epoch"
+    if ranks.is_main:
+        reporter.say(f"{length}, at {step:.3g} s a step")
+    return fitted
+
+
+def _seconds_per_step(ready: setup.Setup) -> float:
+    trainer = ready.trainer
+    began = done = 0.0
+    while done <= _TIMED:
+        for x, y in trainer.loader.epoch(trainer.epoch):
+            metrics = trainer.update(x, y)
+            float(metrics["loss"])  # Waits for the device.
+            done += 1
+            if done == 1:
+                began = time.perf_counter()
+            if done > _TIMED:
+                break
+    return (time.perf_counter() - began) / _TIMED

@@ -1,0 +1,99 @@
+"""How long a run takes: said before, and chosen by `--budget`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.cli import done, here, refused
+from helpers.runs import Listener
+from helpers.training import config
+
+from jeatcli.training import budget, log
+from jeatcli.training.budget import fit_to_budget
+from jeatcli.training.resolve import read_config
+from jeatcli.training.train import train
+
+DIGITS = ("train", "--method", "standard", "--dataset", "digits", "--device", "cpu", "-b", 32)
+SHORT = (*DIGITS, "--limit", 128, "--sample-every", 0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "epochs", "max_steps"), [(100.0, 22, 0), (4.5, 1, 0), (1.0, 1, 1), (1e-3, 1, 1)]
+)
+def test_the_epochs_are_those_that_fit(
+    seconds: float,
+    epochs: int,
+    max_steps: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At a second a step, four steps an epoch, and a tenth of the time for the rest."""
+    monkeypatch.setattr(budget, "_seconds_per_step", lambda _: 1.0)
+    fitted = fit_to_budget(config(), seconds, tmp_path / "run", device="cpu")
+    assert (fitted.epochs, fitted.max_steps) == (epochs, max_steps)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_budget_is_recorded_as_epochs_and_resumed_with_them(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "_seconds_per_step", lambda _: 1.0)
+    said = done(*SHORT, "--eval-every", 0, "--budget", "20s", "-o", "short")
+    assert read_config(home / "short" / "config.toml").epochs == 4
+    monkeypatch.setattr(budget, "_seconds_per_step", lambda _: 0.1)
+    again = here(*SHORT, "--eval-every", 0, "--budget", "20s", "-o", "short")
+    assert again.stdout == said
+    assert "is done" in again.stderr
+
+
+def test_a_budget_is_measured(tmp_path: Path) -> None:
+    listener = Listener()
+    fitted = fit_to_budget(config(), 0.5, tmp_path / "run", device="cpu", reporter=listener)
+    assert fitted.epochs >= 1
+    assert "s a step" in listener.said[-1]
+
+
+@pytest.mark.parametrize("text", ["", "30", "m", "0m", "-5m", "1e3m", "nan", "5 minutes"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    refused(here("train", "--budget", text, "--dry-run"), 2, "no time such as 90s, 30m")
+
+
+def test_a_budget_and_epochs_exclude_each_other() -> None:
+    refused(here("train", "--budget", "5m", "--epochs", 3, "--dry-run"), 2, "exclude each other")
+
+
+def test_a_long_run_is_announced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for long, count in ((0.0, 1), (1e9, 0)):
+        listener = Listener()
+        monkeypatch.setattr(log, "_LONG", long)
+        train(config(epochs=3), tmp_path / str(count), device="cpu", reporter=listener)
+        assert sum("measured on 5 steps" in line for line in listener.said) == count
+        assert (
+            "standard on digits: small (438,090 weights), 3 epochs of 4 steps" in listener.said[0]
+        )
+
+
+def test_durations_read_as_people_say_them() -> None:
+    said = [log.duration(seconds) for seconds in (45, 150, 11_400, 500_000)]
+    assert said == ["45 s", "2 min", "3 h 10 min", "6 days"]
+
+
+def test_no_cpu_begins_what_it_cannot_finish(home: Path) -> None:
+    """The paper's network is a default that only a GPU can train."""
+    refused(
+        here("train", "--method", "jeat", "--device", "cpu"),
+        2,
+        "would take months on a CPU",
+        "`--arch small --budget 30m`",
+    )
+    assert not (home / "cifar10-jeat-wrn-28-10").exists()
+
+
+def test_training_ends_with_its_accuracy(home: Path) -> None:
+    said = here(*SHORT, "--eval-every", 1, "--epochs", 1, "-v", "-o", "accurate")
+    last = said.stderr.splitlines()[-2]
+    assert last.startswith("test accuracy ")
+    assert " % robust (PGD-10, a quick look" in last
+    assert sum(line.startswith("epoch 1/1  loss ") for line in said.stderr.splitlines()) == 1
+    assert said.stderr.count("seed = 0") == 1
