@@ -115,8 +115,10 @@ def test_stopped_after_any_batch(
 ) -> None:
     model = load_run("model", gain=2.0)
     settings: dict[str, Any] = {"attacks": ["fgsm", "pgd"], "num": 100, "batch_size": 2}
-    settings |= {"eps": 0.02}
+    settings |= {"eps": 0.3}
     whole = evaluate.attack(model, **settings, images_to=tmp_path / "whole.safetensors")
+    # What the first batches broke must count when the attack is resumed.
+    assert whole.per_attack["fgsm"]["broken"] > 2
     total = total_batches(whole)
     batches = int(share * total)
     settings |= {"progress": tmp_path, "images_to": tmp_path / "parts.safetensors"}
@@ -240,7 +242,7 @@ def test_an_attack_goes_on_in_smaller_batches(
 ) -> None:
     """What ran out of memory goes on with the size that is given; without one, with the old."""
     model = load_run("model", gain=2.0)
-    settings: dict[str, Any] = {"attacks": ["fgsm", "pgd"], "num": 100, "eps": 0.02}
+    settings: dict[str, Any] = {"attacks": ["fgsm", "pgd"], "num": 100, "eps": 0.3}
     whole = evaluate.attack(model, **settings, batch_size=8)
     settings |= {"progress": tmp_path}
     with monkeypatch.context() as patch:
