@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints import runs
 from ..data.facts import dataset_facts
 from ..errors import UsageProblem, unknown
 from ..runtime.files import expand
@@ -31,6 +32,8 @@ _SMALL: dict[str, Any] = {
     "chain_start": "gaussian",
 }
 
+# What a network that a run starts from decides.
+_DECIDED = ("dataset", "arch", "norm_layer", "activation")
 # SGLD needs the same function as training, hence no batch statistics, and a smooth one
 # (Grathwohl et al. 2020); its gradients are the ones that diverge.
 _CHAINED: dict[str, Any] = {
@@ -75,6 +78,10 @@ def resolve(given: Mapping[str, Any]) -> TrainConfig:
     for key in explicit:
         if key not in _FIELDS:
             raise unknown("setting", key, _FIELDS)
+    if source := str(explicit.get("init_from", "")):
+        # In another working directory a relative path would name another network.
+        explicit["init_from"] = source if runs.is_name(source) else str(runs.place(source))
+        explicit = _of_source(explicit) | explicit
     method = str(explicit.get("method", _BASE["method"]))
     dataset = str(explicit.get("dataset", _BASE["dataset"]))
     if dataset.startswith("folder:"):
@@ -84,6 +91,20 @@ def resolve(given: Mapping[str, Any]) -> TrainConfig:
     table = defaults(method, dataset, explicit.get("arch"))
     options = options_of(method, explicit.pop("options", {}), table, dataset_facts(dataset))
     return TrainConfig(**{key: table[key] for key in _BASE} | explicit, options=options)
+
+
+def _of_source(explicit: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the network to start from decides where nothing else is said.
+
+    Raises:
+        JeatError: If there is none.
+    """
+    undecided = [key for key in _DECIDED if key not in explicit]
+    if not undecided:  # nor need it be there any more
+        return {}
+    path = runs.resolve(explicit["init_from"])
+    header = {} if runs.is_foreign(path) else runs.read_header(path)
+    return {key: header[key] for key in undecided if key in header}
 
 
 def to_toml(config: TrainConfig) -> str:
@@ -128,7 +149,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def _upgraded(table: dict[str, Any]) -> dict[str, Any]:
     """Add what version 0.1.0, which wrote every setting, did without saying so."""
-    old = "augment" not in table and table.keys() >= _FIELDS.keys() - {"augment"}
+    old = "augment" not in table and table.keys() >= _FIELDS.keys() - {"augment", "init_from"}
     if old and str(table["dataset"]).startswith("folder:"):
         return {**table, "augment": "crop4+flip"}
     return table

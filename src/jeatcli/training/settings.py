@@ -61,6 +61,13 @@ class TrainConfig(Settings):
     dataset: str = _data(
         "cifar10", "Training data; listed below", kind="dataset", metavar="DATASET"
     )
+    init_from: str = _model(
+        "",
+        "Start with the weights of this network; no resume: all else starts anew",
+        kind="run",
+        metavar="RUN",
+        shown="random weights",
+    )
     arch: str = _model(
         "small", "Network; listed below", kind="arch", metavar="ARCH", shown="by data set"
     )

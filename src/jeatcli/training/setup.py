@@ -12,6 +12,7 @@ from .. import methods
 from ..acceleration.twins import attach_twin, compile_for_training
 from ..checkpoints import checkpoint, runs
 from ..checkpoints.model import Meta, Model, network
+from ..checkpoints.settings import Foreign
 from ..core.class_gaussians import ClassGaussians
 from ..core.jeat import Method, MethodContext
 from ..core.models.classifier import Classifier
@@ -19,12 +20,15 @@ from ..core.rng import mix
 from ..data.facts import dataset_facts
 from ..data.images import Images, hold_out, load_images
 from ..data.loader import Loader
+from ..errors import JeatError
 from ..runtime import devices
 from ..runtime.distributed import SINGLE, ProcessGroup
 from ..runtime.progress import SILENT, Reporter
 from .settings import TrainConfig
 from .trainer import Trainer
 
+# What is said of a network to start from that was not trained here.
+_DESCRIBED = ("arch", "dataset", "norm_layer", "activation")
 # Test images that a run without a held-out split is evaluated on.
 EVALUATED = 500
 
@@ -53,8 +57,38 @@ class Setup:
         """Return the averaged model as it is."""
         trainer = self.trainer
         meta = replace(self.meta, epoch=trainer.epoch, finished=trainer.finished)
+        if trainer.config.init_from:
+            normalize = trainer.average.model.normalize
+            mean, std = (part.flatten().tolist() for part in (normalize.mean, normalize.std))
+            meta = replace(meta, mean=tuple(mean), std=tuple(std))
         gaussians, path = self.gaussians.to(trainer.device), self.folder / runs.MODEL_FILE
         return Model(trainer.average.model, meta, gaussians, path)
+
+    def take_first_weights(self) -> None:
+        """Start with the weights of the network that the settings name, if they do.
+
+        Raises:
+            JeatError: If it is another kind of network, or for other images or classes.
+        """
+        config, trainer = self.trainer.config, self.trainer
+        if not config.init_from:
+            return
+        path = runs.resolve(config.init_from)
+        given = {name: getattr(config, name) for name in _DESCRIBED}
+        foreign = Foreign.of(given) if runs.is_foreign(path) else None
+        source = checkpoint.load(path, device="cpu", foreign=foreign, reporter=self.reporter)
+        same = ("arch", "norm_layer", "activation", "classes", "shape")
+        if apart := [key for key in same if getattr(source.meta, key) != getattr(self.meta, key)]:
+            raise JeatError(
+                f"`{config.init_from}` has another {', '.join(apart)} than this run",
+                "leave those settings to it, or start with another network",
+            )
+        for model in (trainer.model, trainer.average.model):
+            model.load_state_dict(source.classifier.state_dict())
+        self.reporter.say(
+            f"starting with the weights of `{source.name}`; this is no resume: "
+            "optimiser, learning rate and steps start anew"
+        )
 
     def save(self, name: str = runs.MODEL_FILE) -> None:
         """Write the averaged model as it is into the run's directory; the first process does."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ..checkpoints import runs
-from ..errors import Diverged, JeatError, no_memory
+from ..errors import Diverged, JeatError, UsageProblem, no_memory
 from ..robustness.attacks.batch import AttackOptions
 from ..runtime import devices
 from ..runtime.distributed import current, lost, rank_lost
@@ -130,6 +130,10 @@ def _find(
 ) -> tuple[Path, TrainConfig, int | None]:
     """Return the run's directory, the settings to continue with, and its epochs if it is done."""
     folder = runs.place(out or run_dir.run_name(config))
+    if force and config.init_from and runs.resolve(config.init_from).parent == folder:
+        raise UsageProblem(
+            f"`{folder}` cannot start over with its own weights", "start another run with `-o NAME`"
+        )
     if not folder.is_dir():
         check_writable(folder / runs.CONFIG_FILE)
     config = config if force else run_dir.compare(folder, config)
@@ -196,6 +200,7 @@ class TrainingRun:
             self._load_state()
             reporter.say(f"continuing `{folder}` from step {trainer.step:,}")
         else:
+            self.setup.take_first_weights()
             self.saver.save_state(trainer)
         # The state may be there while its model is lost or damaged.
         if trainer.finished:
