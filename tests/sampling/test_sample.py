@@ -194,7 +194,7 @@ def test_a_network_of_nan_draws_nothing(model: Model) -> None:
     broken = deepcopy(model.classifier)
     next(broken.parameters()).fill_(torch.nan)
     for sampler in samplers.SAMPLERS:
-        with pytest.raises(JeatError, match="the energies of `jeat` are not finite"):
+        with pytest.raises(JeatError, match="`jeat` gives logits that are NaN"):
             sample.sample(replace(model, classifier=broken), num=2, sampler=sampler)
 
 

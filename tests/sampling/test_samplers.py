@@ -16,7 +16,8 @@ from jeatcli.core.rng import BatchRng
 from jeatcli.core.sgld import Chain, langevin
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.sampling import samplers
-from jeatcli.sampling.samplers import Ascent, DirectAscent, Pgd, Sampler, Sgld, descend
+from jeatcli.sampling.direct_ascent import DirectAscent
+from jeatcli.sampling.samplers import Ascent, Pgd, Sampler, Sgld, descend
 from jeatcli.sampling.settings import SamplerSettings
 
 SGLD = Sgld(steps=6, step_size=0.05, noise=0.01)

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..checkpoints.model import Model
@@ -155,10 +154,10 @@ class Ascent(Sampler):
         options = model.meta.options
         if "chain_step_size" in options:
             return cls(steps=options["chain_steps"], step_size=options["chain_step_size"])
-        return cls(steps=33, step_size=0.2 * _relative_length(model))
+        return cls(steps=33, step_size=0.2 * relative_length(model))
 
     def run(self, energy: PerImage, start: Tensor, rng: Rng, hook: Hook) -> Tensor:
-        return _ascend(self, energy, start, _WholeSpace(math.inf), hook)
+        return descend_in(self, energy, start, WholeSpace(math.inf), hook)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,78 +175,21 @@ class Pgd(Sampler):
 
     @classmethod
     def suited(cls, model: Model) -> Self:
-        length = _relative_length(model)
+        length = relative_length(model)
         return cls(steps=60, step_size=0.5 * length, eps=30 * length)
 
     def run(self, energy: PerImage, start: Tensor, rng: Rng, hook: Hook) -> Tensor:
-        return _ascend(self, energy, start, pgd.L2(self.eps), hook, keep_best=True)
+        return descend_in(self, energy, start, pgd.L2(self.eps), hook, keep_best=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class DirectAscent(Sampler):
-    """Ascent of a sum of images at the resolutions 1, 2, 4, ... (Fort and Whitaker 2025).
-
-    The network sees the image shifted by up to an eighth of its side, and under noise. Here each
-    resolution contributes to a step with the same length, and pixels are clipped.
-
-    Args:
-        noise: Standard deviation of that noise.
-    """
-
-    noise: float
-    init: ClassVar[str] = "noise"
-
-    @classmethod
-    def suited(cls, model: Model) -> Self:
-        return cls(steps=60, step_size=0.5 * _relative_length(model), noise=0.1)
-
-    @property
-    def random(self) -> bool:
-        return True
-
-    def run(self, energy: PerImage, start: Tensor, rng: Rng, hook: Hook) -> Tensor:
-        reach = start.shape[-1] // 8
-
-        def disturbed(x: Tensor) -> Tensor:
-            shares = rng.uniform(x[:, :1, :1, :2]).flatten(1)
-            shifts = (((2 * reach + 1) * shares).long() - reach).tolist()
-            moved = [image.roll(shift, (1, 2)) for image, shift in zip(x, shifts, strict=True)]
-            return energy(torch.stack(moved) + self.noise * rng.normal(x))
-
-        return _ascend(self, disturbed, start, _Resolutions(start.shape[-2:]), hook)
-
-
-class _WholeSpace(pgd.L2):
+class WholeSpace(pgd.L2):
     """The l2 ball that bounds nothing."""
 
     def project(self, moved: Tensor, x: Tensor) -> Tensor:
         return moved
 
 
-class _Resolutions(_WholeSpace):
-    """Steps of an image that is a sum of smaller ones, each enlarged bilinearly."""
-
-    def __init__(self, shape: torch.Size) -> None:
-        super().__init__(math.inf)
-        self.shape = shape
-
-    def step(self, gradient: Tensor, size: float | Tensor) -> Tensor:
-        """Return the sum over the resolutions of U U^T g, normalised, U being the enlargement."""
-        total = torch.zeros_like(gradient)
-        for level in range((max(self.shape) - 1).bit_length() + 1):
-            rows, columns = (_smoothing(min(2**level, side), side, gradient) for side in self.shape)
-            total += pgd.normalize_l2(rows @ gradient @ columns)
-        return size * pgd.normalize_l2(total)
-
-
-def _smoothing(small: int, side: int, like: Tensor) -> Tensor:
-    """Return U U^T, (side, side), of the linear enlargement U of `small` numbers to `side`."""
-    eye = torch.eye(small, device=like.device, dtype=like.dtype)
-    enlarged = F.interpolate(eye[None], size=side, mode="linear")[0]
-    return enlarged.T @ enlarged
-
-
-def _ascend(
+def descend_in(
     sampler: Sampler,
     energy: PerImage,
     start: Tensor,
@@ -306,7 +248,7 @@ def descend(
         name: Whose energy it is, for the error.
 
     Raises:
-        JeatError: If the energies of the start are not finite.
+        JeatError: If the energies of the start, or the images at the end, are not finite.
     """
     last, watched = start.detach(), 0
 
@@ -329,6 +271,8 @@ def descend(
         return last
 
     end = sampler.run(energy, last, rng, hook)
+    if not end.isfinite().all():
+        raise JeatError(f"images of {name} are not finite", "lower the step size, or the noise")
     # Images that all rest are where they are on every step that is left.
     if watch:
         for step in range(watched, sampler.steps + 1):
@@ -341,6 +285,6 @@ def _takes(name: str) -> set[str]:
     return kind.takes()
 
 
-def _relative_length(model: Model) -> float:
+def relative_length(model: Model) -> float:
     """Return the l2 length of an image of the model relative to one of 3 x 32 x 32 pixels."""
     return float((torch.Size(model.meta.shape).numel() / 3072) ** 0.5)

@@ -30,7 +30,7 @@ SAMPLERS = Catalogue(
         ),
         "das": Entry(
             "Steps at all resolutions at once, under jitter and noise (Fort and Whitaker 2025)",
-            f"{_CODE}samplers:DirectAscent",
+            f"{_CODE}direct_ascent:DirectAscent",
         ),
     },
 )
