@@ -202,7 +202,7 @@ def test_an_unfinished_training_is_warned_of(model: Model) -> None:
     listener = Listener()
     meta = replace(model.meta, finished=False, epoch=2, epochs=4)
     sample.prepare(replace(model, meta=meta), num=1, reporter=listener)
-    assert "`jeat` was stopped after epoch 2 of 4" in listener.said[0]
+    assert "`jeat` was stopped after 2 of 4 epochs" in listener.said[0]
     listener = Listener()
     sample.prepare(model, num=1, reporter=listener)
     assert not listener.said

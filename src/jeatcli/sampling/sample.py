@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..acceleration.twins import accelerate
+from ..checkpoints import runs
 from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model, class_index
 from ..checkpoints.settings import Foreign
@@ -213,10 +214,11 @@ def _labels(classes: Sequence[int], settings: SampleSettings) -> Tensor:
 
 def _warn(plan: SamplingPlan, settings: SampleSettings, reporter: Reporter) -> None:
     meta = plan.model.meta
-    if not meta.finished:
+    # Only the last weights of a run tell whether it went to its end.
+    if not meta.finished and plan.model.path.name == runs.MODEL_FILE:
         reporter.warn(
-            f"`{plan.model.name}` was stopped after epoch {meta.epoch} of {meta.epochs}: "
-            "its images are those of an unfinished training"
+            f"`{plan.model.name}` was stopped after {meta.epoch} of {meta.epochs} epochs: `jeat "
+            "train` with the same options finishes it"
         )
     repeated = settings.best_of > 1 or len(set(plan.labels.tolist())) < len(plan.labels)
     if settings.image is not None and not plan.sampler.random and repeated:
