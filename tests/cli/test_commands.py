@@ -321,6 +321,9 @@ def test_python_m_jeatcli_is_the_same_program() -> None:
         ("jeat attack dig", [LATEST]),
         ("jeat landscape standard dig", [LATEST]),
         ("jeat score --features st", ["standard"]),
+        ("jeat sample standard --class ", [*"0123456789", "all"]),
+        ("jeat sample --sampler p", ["pgd"]),
+        ("jeat score --init p", ["pca"]),
     ],
 )
 def test_completion(home: Path, words: str, expected: list[str]) -> None:

@@ -200,6 +200,10 @@ def test_pictures_by_the_command(tmp_path: Path) -> None:
         done(*ask, "--inpaint", source, "--mask", tmp_path / "mask.png", "--class", 2, "-n", 3)
     )
     assert filled["labels"] == [2, 2, 2]
+    numbered = json.loads(done(*ask, "--from", 17, "--class", 4))
+    assert Path(numbered["path"]).name == "test-17-4-seed0.png"
+    refused(here(*ask, "--from", 397), 2, "digits has no test image 397", "from 0 to 396")
+    refused(here(*ask, "--from", "./17"), 2, "'./17' does not exist")
     way = json.loads(done(*ask, "--interpolate", 0, 9))
     assert Path(way["path"]).name == "0-to-9-seed0.png"
     assert way["labels"] == [0] * 4 + [9] * 4
@@ -312,6 +316,19 @@ def test_two_processes_at_once_write_one_archive(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*.npz*"))
     with np.load(tmp_path / "x.npz") as ours, np.load(tmp_path / "alone.npz") as alone:
         assert np.array_equal(ours["arr_0"], alone["arr_0"])
+
+
+def test_two_processes_at_once_fill_one_folder_in_turn(tmp_path: Path) -> None:
+    save_run("jeat", method="jeat")
+    ask = (*ASK, "--format", "png", "--device", "cpu")
+    done(*ask, "-o", tmp_path / "first")
+    done(*ask, "--seed", 1, "-o", tmp_path / "second")
+    command = [EXECUTABLE, *map(str, ask), "-o", str(tmp_path / "both")]
+    others = [[*command, "--seed", str(seed)] for seed in (0, 1)]
+    both = [subprocess.Popen(other, env=environment()) for other in others]
+    assert [process.wait(120) for process in both] == [0, 0]
+    known = [contents(tmp_path / name) for name in ("first", "second")]
+    assert contents(tmp_path / "both") in known
 
 
 def test_the_unfinished_archive_is_no_link(model: Model, tmp_path: Path) -> None:

@@ -38,11 +38,21 @@ def save_folder(plan: SamplingPlan, folder: Path, reporter: Reporter = SILENT) -
             would stay beside these.
         Interrupted: By Ctrl-C, after what was drawn is written.
     """
-    identity, classes = plan.identity, plan.model.meta.classes
-    count = len(plan.labels)
-    current().from_main(lambda: _check_folder(folder, count, identity))
-    if not current().is_main:
-        return _follow(plan)
+    with ExitStack() as stack:
+
+        def begin() -> None:
+            stack.enter_context(_locked(folder / ".drawing", reporter))
+            _check_folder(folder, len(plan.labels), plan.identity)
+
+        current().from_main(begin)
+        if current().is_main:
+            _fill_folder(folder, plan, reporter)
+        else:
+            _follow(plan)
+
+
+def _fill_folder(folder: Path, plan: SamplingPlan, reporter: Reporter) -> None:
+    identity, classes, count = plan.identity, plan.model.meta.classes, len(plan.labels)
     records = [
         identity | {"image": k, "class": classes[label]}
         for k, label in enumerate(plan.labels.tolist())
@@ -99,7 +109,8 @@ def _record(path: Path) -> dict[str, Any] | None:
     if path.suffix.lower() == ".npz":
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                text = str(arrays[TEXT])
+                # The pixels as well: that checks them.
+                text = str(arrays[TEXT]) if len(arrays["arr_0"]) else ""
         except (OSError, ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile):
             return None
     else:
@@ -141,28 +152,27 @@ def save_npz(plan: SamplingPlan, path: Path, reporter: Reporter = SILENT) -> Non
         Interrupted: By Ctrl-C; what was drawn is in the file beside the archive.
     """
     part: IO[bytes] | None = None
+    record = plan.identity | {IMAGES: len(plan.labels)}
     with ExitStack() as stack:
 
         def is_there() -> bool:
             nonlocal part
-            if _holds(path, plan):
+            if _record(path) == record:
                 return True
             check_writable(path)
-            with writing(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
             part = stack.enter_context(_locked(path.with_name(f".{path.name}.part"), reporter))
             # Another process may have written it in the meantime.
-            return _holds(path, plan)
+            return _record(path) == record
 
         if current().from_main(is_there):
             reporter.say(f"the images are in `{path}` already")
         elif part is None:
             _follow(plan)
         else:
-            _fill(part, plan, path, reporter)
+            _fill_archive(part, plan, path, reporter)
 
 
-def _fill(part: IO[bytes], plan: SamplingPlan, path: Path, reporter: Reporter) -> None:
+def _fill_archive(part: IO[bytes], plan: SamplingPlan, path: Path, reporter: Reporter) -> None:
     """Draw what is missing into an unfinished archive, then write the archive."""
     labels, shape = plan.labels.tolist(), plan.model.meta.shape
     size = math.prod(shape)
@@ -191,22 +201,22 @@ def _fill(part: IO[bytes], plan: SamplingPlan, path: Path, reporter: Reporter) -
 def _locked(path: Path, reporter: Reporter) -> Iterator[IO[bytes]]:
     """Open a file for this process alone; wait for another one. Remove it after success."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    while True:
-        with writing(path):
-            descriptor = os.open(path, flags, 0o666)
-        with os.fdopen(descriptor, "rb+") as file:
+    with ExitStack() as stack:
+        while True:
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(os.fdopen(os.open(path, flags, 0o666), "rb+"))
             _wait_for_lock(file, path, reporter)
             # The process that had it before may have finished, and removed it.
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    try:
-                        yield file
-                    except BaseException:
-                        if not path.stat().st_size:
-                            path.unlink()
-                        raise
-                    path.unlink()
-                    return
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                break
+        try:
+            yield file
+        except BaseException:
+            if not os.fstat(file.fileno()).st_size:
+                path.unlink()
+            raise
+        path.unlink()
 
 
 def _wait_for_lock(file: IO[bytes], path: Path, reporter: Reporter) -> None:
@@ -217,22 +227,10 @@ def _wait_for_lock(file: IO[bytes], path: Path, reporter: Reporter) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        reporter.say(f"waiting for another process that writes `{path.name[1:-5]}`")
+        reporter.say(f"waiting for another process, which holds `{path}`")
         fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as problem:
         reporter.warn(f"`{path}` cannot be locked ({problem.strerror}); start no second process")
-
-
-def _holds(path: Path, plan: SamplingPlan) -> bool:
-    """Tell whether an archive holds all of these images."""
-    if _record(path) != plan.identity | {IMAGES: len(plan.labels)}:
-        return False
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            same: bool = arrays["arr_1"].tolist() == plan.labels.tolist()
-            return same and len(arrays["arr_0"]) == len(plan.labels)
-    except (OSError, ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile):
-        return False
 
 
 def _whole_images(part: IO[bytes], header: Mapping[str, Any], size: int) -> tuple[int, int]:
