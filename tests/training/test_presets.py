@@ -14,10 +14,10 @@ from jeatcli.training.resolve import read_config, resolve
 from jeatcli.training.settings import TrainConfig
 
 
-@pytest.mark.parametrize("name", presets.summaries())
+@pytest.mark.parametrize("name", presets.PRESETS.summaries())
 def test_a_preset_names_its_source_and_leaves_no_setting_to_the_defaults(name: str) -> None:
     """A default that changes must not change a recipe."""
-    assert "et al. 20" in presets.summaries()[name]
+    assert "et al. 20" in presets.PRESETS.summaries()[name]
     table = presets.settings(name)
     config = resolve(table)
     assert config.options.keys() == table["options"].keys()
@@ -33,7 +33,7 @@ def config_of(text: str, folder: Path) -> TrainConfig:
     return read_config(folder / "said.toml")
 
 
-@pytest.mark.parametrize("name", presets.summaries())
+@pytest.mark.parametrize("name", presets.PRESETS.summaries())
 def test_the_command_resolves_a_preset_as_python_does(name: str, tmp_path: Path) -> None:
     said = done("train", "--preset", name, "--dry-run")
     assert config_of(said, tmp_path) == resolve(presets.settings(name))

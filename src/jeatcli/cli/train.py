@@ -96,7 +96,7 @@ train_options = combine(
     cls=Command,
     lists={
         "Methods": METHODS.summaries,
-        "Presets": presets.summaries,
+        "Presets": presets.PRESETS.summaries,
         "Data sets": datasets,
         "Architectures": ARCHITECTURES.summaries,
     },

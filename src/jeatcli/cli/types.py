@@ -18,7 +18,7 @@ from ..landscapes import KINDS
 from ..methods import METHODS
 from ..robustness.attacks import summaries as attacks
 from ..sampling.settings import INITIALIZERS, SAMPLERS
-from ..settings import Setting
+from ..settings import Setting, declared
 from ..training import presets
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _check_attack(name: str) -> None:
         raise unknown("attack", name, attacks())
 
 
-PRESET = Name("preset", presets.summaries, presets.file)
+PRESET = Name("preset", presets.PRESETS.summaries, presets.file)
 METHOD = Name("method", METHODS.summaries, METHODS.match)
 ATTACK = Name("attack", attacks, _check_attack)
 KIND = Name("kind", KINDS.summaries, KINDS.match)
@@ -242,6 +242,17 @@ class KeyValue(ParamType):
         if not (equals and key.strip()):
             self.fail(f"`{value}` is not of the form KEY=VALUE", param, ctx)
         return key.strip().replace("-", "_"), text.strip()
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        """Offer the options of the method, or the choices of one; this alone imports torch."""
+        method = METHODS.load(ctx.params.get("method") or "jeat")
+        options = {key.rstrip("_"): about for key, (about, _) in declared(method).items()}
+        key, equals, _ = incomplete.partition("=")
+        if equals and key in options:
+            values = {f"{key}={choice}": "" for choice in options[key].choices}
+        else:
+            values = {f"{key}=": about.help for key, about in options.items()}
+        return [CompletionItem(k, help=v) for k, v in values.items() if k.startswith(incomplete)]
 
 
 KEY_VALUE = KeyValue()

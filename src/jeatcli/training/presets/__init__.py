@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...errors import unknown
+from ...catalogue import Catalogue, Entry
 from ..resolve import read_toml
 
-_HERE = Path(__file__).parent
+
+def entry(path: Path) -> Entry:
+    """Return the row of a file, whose first line is a comment that says what it is."""
+    with path.open(encoding="utf-8") as lines:
+        return Entry(lines.readline().removeprefix("#").strip(), str(path))
 
 
-def summaries() -> dict[str, str]:
-    """Return the presets and what each is, the first line of its file."""
-    found = {}
-    for path in sorted(_HERE.glob("*.toml")):
-        with path.open(encoding="utf-8") as lines:
-            found[path.stem] = lines.readline().removeprefix("#").strip()
-    return found
+PRESETS = Catalogue(
+    "preset", {path.stem: entry(path) for path in sorted(Path(__file__).parent.glob("*.toml"))}
+)
 
 
 def file(name: str) -> Path:
@@ -26,13 +26,11 @@ def file(name: str) -> Path:
     Raises:
         UsageProblem: If there is none, with the nearest name.
     """
-    if name not in summaries():
-        raise unknown("preset", name, summaries())
-    return _HERE / f"{name}.toml"
+    return Path(PRESETS.match(name)[0].target)
 
 
 def settings(name: str) -> dict[str, Any]:
-    """Return the settings of a preset, as `config.resolve` takes them.
+    """Return the settings of a preset, as `resolve` takes them.
 
     Raises:
         UsageProblem: If there is none, with the nearest name.
