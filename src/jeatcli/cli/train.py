@@ -21,15 +21,7 @@ from ..runtime import launch
 from ..settings import declared
 from ..training import presets
 from ..training.resolve import resolve, to_toml
-from ..training.settings import (
-    DATA,
-    MACHINE,
-    METHOD,
-    MODEL,
-    OPTIMISATION,
-    OUTPUT,
-    TrainConfig,
-)
+from ..training.settings import DATA, MACHINE, METHOD, MODEL, OPTIMISATION, OUTPUT, TrainConfig
 from . import output
 from . import terminal as ui
 from .config_layers import FLAGS, layer_options, method_settings

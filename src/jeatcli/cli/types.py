@@ -82,11 +82,7 @@ METHOD = Name("method", METHODS.summaries, METHODS.match)
 ATTACK = Name("attack", attacks, _check_attack)
 KIND = Name("kind", KINDS.summaries, KINDS.match)
 DATASET = Name("data set", datasets, dataset_facts)
-ARCH = Name(
-    "architecture",
-    lambda: dict.fromkeys(arch_names(), ""),
-    ARCHITECTURES.match,
-)
+ARCH = Name("architecture", lambda: dict.fromkeys(arch_names(), ""), ARCHITECTURES.match)
 SAMPLER = Name("sampler", SAMPLERS.summaries, SAMPLERS.match)
 START = Name("init", INITIALIZERS.summaries, INITIALIZERS.match)
 NORM = click.Choice(NORMS, case_sensitive=False)
