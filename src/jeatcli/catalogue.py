@@ -67,6 +67,10 @@ class Catalogue(Mapping[str, E]):
         """Add a row, or replace the one of that name."""
         self._entries[name] = entry
 
+    def remove(self, name: str) -> None:
+        """Take a row away."""
+        del self._entries[name]
+
     def summaries(self) -> dict[str, str]:
         """Return the summary of each name."""
         return {name: entry.summary for name, entry in self.items()}

@@ -7,6 +7,7 @@ where adversarial training ascends the cross-entropy (Zhu et al. 2021).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from .energy import Hook, PerImage
 from .rng import Rng
-from .threat import Threat
+from .threat import NORMS, Threat
 
 
 class Ball(Protocol):
@@ -103,7 +104,8 @@ def normalize_l2(x: Tensor) -> Tensor:
 
 def ball(threat: Threat) -> Ball:
     """Return the ball of a threat model."""
-    return Linf(threat.eps) if threat.norm == "linf" else L2(threat.eps)
+    norm: Callable[[float], Ball] = NORMS.load(threat.norm)
+    return norm(threat.eps)
 
 
 def ascend(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..catalogue import Catalogue, Entry
 from ..errors import UsageProblem, unknown
 from ..settings import parse_number as parse_number
 
@@ -14,7 +15,7 @@ class Threat:
     """The set of perturbations that an attacker may use: a ball of radius `eps` around an image.
 
     Args:
-        norm: `linf` or `l2`.
+        norm: A name of `NORMS`.
         eps: The radius, in the [0, 1] pixel scale.
     """
 
@@ -36,7 +37,13 @@ class Threat:
         return f"{self.norm} {fraction(self.eps)}"
 
 
-NORMS = ("linf", "l2")
+NORMS = Catalogue(
+    "norm",
+    {
+        "linf": Entry("The largest pixel", "jeatcli.core.pgd:Linf"),
+        "l2": Entry("The Euclidean length", "jeatcli.core.pgd:L2"),
+    },
+)
 
 
 def fraction(value: float) -> str:
