@@ -1,4 +1,4 @@
-.PHONY: test lint docs build smoke
+.PHONY: test lint docs build smoke mutants
 
 test:
 	python -m pytest
@@ -22,3 +22,8 @@ smoke: build
 	build/smoke/bin/jeat --version
 	JEAT_RUNS_DIR=build/smoke/runs build/smoke/bin/jeat train --dataset digits --limit 128 --epochs 1
 	JEAT_RUNS_DIR=build/smoke/runs build/smoke/bin/jeat sample -n 10 --steps 5
+
+# Changes of single lines in the core, the methods and the attacks that no test notices; hours.
+mutants:
+	mutmut run || true
+	mutmut results

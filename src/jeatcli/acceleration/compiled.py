@@ -1,4 +1,4 @@
-"""A classifier that torch compiles: a program for each of a few batch sizes."""
+"""A classifier compiled by torch, for a few batch sizes."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from torch import Tensor, nn
 from ..core.models.classifier import Classifier, Network, quieten
 
 # A program for any batch size gains little, one for every size takes minutes. Batches of attacks
-# shrink from image to image, so they go through in pieces of these sizes, filled up where needed.
+# shrink, so they are cut into pieces of these sizes, padded where needed.
 SIZES = (256, 64, 16)
-# What lies between the layers of more images than 64 fits no cache of a processor.
+# The activations of more than 64 images fit no cache of a processor.
 CPU_SIZES = (64, 32, 8)
-# How full a piece has to be: an image costs more in small pieces than in a large one.
+# The least fill of a padded piece: an image costs more in small pieces than in a large one.
 FULL = 5 / 8
 
 
 class Compiled(Classifier):
     """The same logits, to rounding; the first batch of each size takes seconds to minutes.
 
-    A process has one at a time: what was compiled before is forgotten, and compiled again if it
-    is used again.
+    A process has one at a time: an earlier one is compiled again if it is used again.
     """
 
     def __init__(self, net: Network, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__(net, mean, std)
-        # torch gives up on a function that it has compiled eight times, for other networks even.
+        # torch gives up on a function that it has compiled eight times, whatever the network.
         torch.compiler.reset()
         quieten()
         self._program = torch.compile(super().forward, dynamic=False)
@@ -39,9 +38,9 @@ class Compiled(Classifier):
 
 
 def pieces(x: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """Split images (n, C, H, W) into batches of few sizes; yield each and how many count.
+    """Split images (n, C, H, W) into batches of few sizes; yield each with its number of images.
 
-    The largest is taken that is nearly full, and filled up by images of zeros.
+    Each is the largest size that is nearly filled, padded by images of zeros.
     """
     sizes = CPU_SIZES if x.device.type == "cpu" else SIZES
     first = 0

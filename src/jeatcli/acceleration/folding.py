@@ -1,4 +1,4 @@
-"""A network as attacks and chains see it: the same function of an image in fewer operations."""
+"""A network with its batch normalisations folded, for attacks and chains."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .winograd.convolution import WinogradConv, fits
 
 
 class Fold(NamedTuple):
-    """A convolution that stands for another one and the normalisation after it."""
+    """A convolution that replaces another one and the normalisation after it."""
 
     both: nn.Conv2d
     conv: nn.Conv2d
@@ -26,12 +26,12 @@ class Fold(NamedTuple):
 class Rewritten(Network):
     """The same function as a network in eval mode, to rounding.
 
-    Its batch normalisations are part of the convolutions before them, which saves passes over
-    memory. What is not rewritten is the network's own; what is, is made anew by `refresh`.
+    Batch normalisations are folded into the convolutions before them, which saves passes over
+    memory. Other layers are shared with the network; `refresh` updates the folded ones.
 
     Args:
-        net: The network; it stays as it is.
-        winograd: In what type convolutions that can be are Winograd's; None for none.
+        net: The network; not changed.
+        winograd: The type of Winograd's convolutions, where they fit; None for none.
     """
 
     def __init__(self, net: Network, winograd: torch.dtype | None = None) -> None:
@@ -52,7 +52,7 @@ class Rewritten(Network):
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Take the weights anew, after the network has learnt."""
+        """Update the weights after a training step of the network."""
         for both, conv, norm in self.folds:
             mean, variance = norm.running_mean, norm.running_var
             assert mean is not None
@@ -75,7 +75,7 @@ class Rewritten(Network):
 
 
 class _Features(nn.Module):
-    """The way of a network to its features, as a module of its own."""
+    """The features of a network as a module."""
 
     def __init__(self, net: Network) -> None:
         super().__init__()
@@ -86,14 +86,14 @@ class _Features(nn.Module):
 
 
 class _Tracer(fx.Tracer):
-    """It takes each convolution as one step, our own kind too."""
+    """Traces each convolution as one operation, those of subclasses too."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _fold(body: fx.GraphModule, modules: Mapping[str, nn.Module]) -> list[Fold]:
-    """Put one convolution in the place of each pair, its weights still to be filled in."""
+    """Replace each pair by one convolution, whose weights `refresh` fills in."""
     folds: list[Fold] = []
     for node in list(body.graph.nodes):
         norm, before = _module(node, modules), node.args[0] if node.args else None
@@ -117,7 +117,7 @@ def _fold(body: fx.GraphModule, modules: Mapping[str, nn.Module]) -> list[Fold]:
 
 
 def _swap(body: fx.GraphModule, dtype: torch.dtype) -> list[WinogradConv]:
-    """Put Winograd's in the place of each convolution that it fits."""
+    """Replace each convolution by Winograd's where it fits."""
     swaps: list[WinogradConv] = []
     modules = dict(body.named_modules())
     for node in list(body.graph.nodes):
@@ -134,14 +134,14 @@ def _swap(body: fx.GraphModule, dtype: torch.dtype) -> list[WinogradConv]:
 
 
 def _join(node: fx.Node, swap: WinogradConv, modules: Mapping[str, nn.Module]) -> None:
-    """Let a convolution do the sum and the activation that take its output and nothing else does.
+    """Fuse the sum and the activation that alone use its output into a convolution.
 
-    They are done then while its output is in registers, and not in passes over memory.
+    They are computed while its output is in registers, and not in passes over memory.
     """
     joined = [node]
     total = _only_user(node)
     if total is not None and total.target is operator.add and len(total.all_input_nodes) == 2:
-        (residual,) = (each for each in total.all_input_nodes if each is not node)
+        (residual,) = (operand for operand in total.all_input_nodes if operand is not node)
         node.args = (*node.args, residual)
         joined.append(total)
     after = _only_user(joined[-1])
@@ -152,17 +152,17 @@ def _join(node: fx.Node, swap: WinogradConv, modules: Mapping[str, nn.Module]) -
         return
     joined[-1].replace_all_uses_with(node)
     joined[-1].append(node)  # the residual may be computed later than the convolution was
-    for each in reversed(joined[1:]):
-        node.graph.erase_node(each)
+    for fused in reversed(joined[1:]):
+        node.graph.erase_node(fused)
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:
-    """Return what takes the output of a node, if it is one operation."""
+    """Return the operation that uses the output of a node, if there is only one."""
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
 def _module(node: object, modules: Mapping[str, nn.Module]) -> nn.Module | None:
-    """Return the module that a node of a graph calls, if it calls one."""
+    """Return the module that a node of a graph calls, if any."""
     if not isinstance(node, fx.Node) or node.op != "call_module":
         return None
     return modules.get(str(node.target))

@@ -1,4 +1,4 @@
-"""A faster twin of a classifier for attacks and chains: fewer passes, less precision."""
+"""A faster twin of a classifier, for attacks and chains."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .compiled import Compiled
 from .folding import Rewritten
 from .winograd.convolution import install
 
-# The twins of the classifiers that are being trained; None where nothing can be gained.
+# The twins of the classifiers in training; None where nothing is gained.
 _twins: WeakKeyDictionary[Classifier, Classifier | None] = WeakKeyDictionary()
 
 
@@ -21,9 +21,8 @@ def accelerate(
     """Return a classifier of the same logits, to rounding, for many passes with frozen weights.
 
     Args:
-        classifier: In eval mode; it stays as it is, and is returned itself where nothing can be
-            gained.
-        dtype: What the network computes in; None is float32.
+        classifier: In eval mode; not changed, and returned itself where nothing is gained.
+        dtype: The type in which the network computes; None is float32.
         compiled: Whether torch compiles it, and convolutions on a CPU are Winograd's.
     """
     net = _rewritten(classifier, dtype, compiled)
@@ -33,18 +32,18 @@ def accelerate(
 
 
 def compile_for_training(classifier: Classifier) -> None:
-    """Compile a classifier that learns; on a CPU its 3x3 convolutions become Winograd's."""
+    """Compile a classifier for training; on a CPU its 3x3 convolutions become Winograd's."""
     install(classifier.net, classifier.autocast or torch.float32)
     classifier.compile(dynamic=False)
 
 
 def attach_twin(classifier: Classifier) -> None:
-    """Let the attacks and chains of training run on a faster twin of a classifier that learns."""
+    """Let the attacks and chains of training run on a faster twin of the classifier."""
     classifier.twin = _twin
 
 
 def _twin(classifier: Classifier) -> Classifier:
-    """Return the classifier rewritten, of the weights as they are now, if that gains anything."""
+    """Return the twin with the current weights, or the classifier if nothing is gained."""
     if classifier not in _twins:
         dtype, compiled = classifier.autocast, classifier.compiled
         net = _rewritten(classifier, dtype, compiled)
@@ -62,7 +61,7 @@ def _twin(classifier: Classifier) -> Classifier:
 
 
 def _rewritten(classifier: Classifier, dtype: torch.dtype | None, winograd: bool) -> Network:
-    """Return the network in fewer operations, or as it is where that cannot be done."""
+    """Return the network in fewer operations, or itself where that is impossible."""
     net = classifier.net
     if classifier.training or not getattr(net, "foldable", False):
         return net
@@ -73,7 +72,7 @@ def _rewritten(classifier: Classifier, dtype: torch.dtype | None, winograd: bool
 def _around(
     net: Network, classifier: Classifier, kind: type[Classifier], dtype: torch.dtype | None
 ) -> Classifier:
-    """Return a network with the normalisation of a classifier in front."""
+    """Return a network behind the normalisation of a classifier."""
     normalize = classifier.normalize
     mean, std = normalize.mean.flatten(), normalize.std.flatten()
     twin = kind(net, mean.tolist(), std.tolist()).to(mean.device).eval()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .rng import BatchRng, Rng
 
-# Numbers that are gathered at once: 256 MiB of them.
+# Numbers gathered at once: 256 MiB.
 _GATHERED = 2**26
 # Of the leading directions of a class, as many as OmnAI-Lab (2024) take at most.
 PCA_COMPONENTS = 30
@@ -21,10 +21,9 @@ STARTS = ("uniform", "gaussian", "pca")
 class ClassGaussians:
     """A normal distribution a class, N(mean, factor factor^T + ridge I), over pixels in [0, 1].
 
-    Santurkar et al. (2019) start class-conditional generation at such samples, and Yang and
-    Ji (2021) their chains. The covariance keeps its `rank` leading directions, so that it fits
-    into a checkpoint; `ridge` is the mean variance of the directions that were left out, with
-    their 1e-4 added.
+    Santurkar et al. (2019) start class-conditional generation at such samples, Yang and Ji (2021)
+    their chains. The covariance is truncated to `rank` directions to fit into a checkpoint;
+    `ridge` is the mean variance of the others, plus Yang and Ji's 1e-4.
 
     Args:
         mean: (K, C, H, W).
@@ -40,8 +39,8 @@ class ClassGaussians:
     def fit(cls, x: Tensor, y: Tensor, num_classes: int, rank: int | None = None) -> ClassGaussians:
         """Fit the statistics to uint8 images x (n, C, H, W) with labels y (n,).
 
-        A class without an image has those of all images. Without a rank it is 64 for ten classes
-        and at least 30 for more, so that the statistics of many do not outgrow the weights.
+        A class without images gets the statistics of all images. The default rank is 64 for ten
+        classes and falls to 30 for more, so that the statistics do not outgrow the weights.
         """
         size = x[0].numel()
         rank = rank or max(30, min(64, 640 // num_classes))
@@ -62,23 +61,16 @@ class ClassGaussians:
         return (self.mean[y] + spread + rest).clamp_(0, 1)
 
     def sample_pca(self, y: Tensor, like: Tensor, rng: Rng, components: int) -> Tensor:
-        """Return a normal combination of each class's leading directions, clipped to [0, 1].
+        """Return normal combinations of at most so many leading directions, clipped to [0, 1].
 
-        Of `draw` this is the part without the directions that vary little, so that the images
-        are as smooth as those of the class are.
-
-        Args:
-            y: Labels (n,).
-            like: Gives shape, type and device.
-            rng: Source of the weights of the combination.
-            components: Directions at most; the statistics may have fewer.
+        Without the directions of little variance the images are as smooth as those of the class.
         """
         return (self.mean[y] + self._spread(y, like, rng, components)).clamp_(0, 1)
 
     def _spread(self, y: Tensor, like: Tensor, rng: Rng, components: int) -> Tensor:
         factor = self.factor[:, :components]
         weights = rng.normal(like.new_empty(len(y), factor.shape[1], 1, 1))
-        # The directions are gathered for a part of the images at a time.
+        # The directions are gathered in parts, as they take far more memory than the images.
         count = max(_GATHERED // factor[0].numel(), 1)
         parts = zip(weights.flatten(1).split(count), y.split(count), strict=True)
         return torch.cat([torch.einsum("nr,nrchw->nchw", w, factor[k]) for w, k in parts])
@@ -100,8 +92,8 @@ def start_at(name: str, gaussians: ClassGaussians, y: Tensor, like: Tensor, rng:
 def _principal(pixels: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean (d,), scaled leading directions (rank, d) and the variance left to the rest.
 
-    The directions come from subspace iteration on random vectors (Halko et al. 2011): exact
-    where the rank is the whole space, and a hundred times faster than all of the spectrum.
+    By subspace iteration on random vectors (Halko et al. 2011): exact at full rank, and a hundred
+    times faster than a full decomposition.
     """
     count, size = pixels.shape
     mean = pixels.mean(0)

@@ -1,4 +1,4 @@
-"""The pieces of which the methods are made: the inner attack, the chain, the energy loss."""
+"""JEAT, and the parts of which all methods are made: inner attack, chain, energy loss."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class MethodContext:
 
     Args:
         image: Channels, height, width.
-        statistics: The training images', for chains that start there.
-        device: Where the images are.
-        seed: The run's.
+        statistics: Gaussians of the training images, where chains may start.
+        device: The device of the images.
+        seed: The seed of the run.
     """
 
     image: tuple[int, int, int]
@@ -43,7 +43,7 @@ class MethodContext:
 
 @dataclass
 class Method(LossOptions, ABC):
-    """An objective: the fields are its options, `loss` is what training lowers.
+    """A training objective: its fields are its options, `loss` is minimised.
 
     Attributes:
         per_rank: The tensors of `state` that differ between processes, where several train.
@@ -111,7 +111,7 @@ class AdversarialExamples(AttackOptions, Method):
         if self.attack_step_size is None:
             self.attack_step_size = min(2.5 * self.eps / self.attack_steps, 1.25 * self.eps)
         if self.attack_step_size == 0 < self.eps:
-            raise UsageProblem("`attack_step_size` must be above 0, not 0")
+            raise UsageProblem("`attack_step_size` must be positive 0, not 0")
 
     def setup(self, context: MethodContext) -> None:
         super().setup(context)
@@ -158,19 +158,19 @@ class LangevinNegatives(ChainOptions, Method):
         return self.statistics.draw(labels, like, rng)
 
     def negatives(self, model: Classifier, x: Tensor, rng: BatchRng) -> Tensor:
-        """Run one chain for each image of x, from the buffer, and put its end back there."""
-        start, places = self.buffer.draw(self.initial_states(x, rng), self.reinit, rng)
+        """Run one chain for each image of x from the buffer, and put its end back."""
+        start, indices = self.buffer.draw(self.initial_states(x, rng), self.reinit, rng)
         with record_function("chain"), frozen(model) as still:
             value = self.interruptible(lambda images: energy.marginal(still(images)))
             end = langevin(value, start, self.chain, rng)
-        self.buffer.put(end, places)
+        self.buffer.put(end, indices)
         return end
 
-    def energy_loss(self, above: Tensor, below: Tensor) -> tuple[Tensor, Metrics]:
-        """Return lambda [E(x+) - E(x_K)] + regularisation, from the energies (n,) of both."""
-        gap = above.mean() - below.mean()
-        square = above.square().mean() + below.square().mean()
-        metrics = {"energy": above.mean(), "energy_sgld": below.mean(), "energy_gap": gap}
+    def energy_loss(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Metrics]:
+        """Return lambda [E(x+) - E(x_K)] + regularisation, from the energies (n,) of x+ and x_K."""
+        gap = positive.mean() - negative.mean()
+        square = positive.square().mean() + negative.square().mean()
+        metrics = {"energy": positive.mean(), "energy_sgld": negative.mean(), "energy_gap": gap}
         return self.lambda_ * gap + self.energy_l2 * square, metrics
 
     def state(self) -> dict[str, Tensor]:

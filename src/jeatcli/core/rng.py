@@ -1,9 +1,8 @@
 """Random numbers that depend on a seed and a position, and on nothing else.
 
-Every draw comes from a generator that is seeded by what it is for: the run's seed and the
-step in training, the seed and the image's index elsewhere. So a resumed run draws what the
-uninterrupted one would have drawn, and image k is the same in any batch (Karras et al. 2022
-draw one seed an image for the same reason).
+Generators are seeded by the run's seed and the step in training, by the seed and the image's index
+elsewhere. So a resumed run draws the numbers of the uninterrupted one, and image k is the same in
+any batch (Karras et al. 2022 have one seed per image for the same reason).
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ class Rng(Protocol):
 
 
 class BatchRng:
-    """One generator for the whole batch, on the batch's device: the fast source for training.
+    """One generator for the whole batch, on its device: the fast source for training.
 
     Args:
-        seed: Of the generator.
+        seed: The generator's.
         device: The batch's.
-        part: Which part of a batch this process has, and how many parts there are. Every
-            process draws for the whole batch and takes its part, so that what an image gets
-            does not depend on how the batch is shared out.
+        part: This process's share of a batch, and the number of shares. Every process draws for
+            the whole batch and takes its share, so that the numbers of an image do not depend
+            on how the batch is split.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class BatchRng:
         return self._mine(torch.randint(high, size, generator=self.generator, device=device))
 
     def choice(self, high: int, count: int) -> Tensor:
-        """Draw `count` different integers of [0, high), of this part's own."""
+        """Draw `count` different integers of [0, high) for this process alone."""
         device = self.generator.device
         drawn = [
             torch.randperm(high, generator=self.generator, device=device)[:count]
@@ -87,13 +86,13 @@ class BatchRng:
 
 
 class ImageRng:
-    """One generator an image, on the CPU: the same numbers in any batch and on any device."""
+    """One generator per image, on the CPU: the same numbers in any batch, on any device."""
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def take(self, keep: Tensor) -> ImageRng:
-        """Return the source for the images of index `keep` alone, which goes on where this is."""
+        """Return the source of the images at these indices, in the state that it has here."""
         part = ImageRng([])
         part.generators = [self.generators[index] for index in keep.tolist()]
         return part

@@ -1,4 +1,4 @@
-"""Stochastic gradient Langevin dynamics on an energy, and where its chains start.
+"""Stochastic gradient Langevin dynamics on an energy, and the buffer in which chains wait.
 
 The chain is x <- clip(x - a * dE/dx + s * N(0, I), 0, 1) (Welling and Teh 2011; Du and Mordatch
 2019). The JEM family (Grathwohl et al. 2020) works in [-1, 1] with a = 1, s = 0.01: in the
@@ -63,7 +63,7 @@ def langevin(
 
 
 class ReplayBuffer:
-    """The ends of earlier chains, from which later chains go on (Tieleman 2008).
+    """The ends of earlier chains, which later chains continue (Tieleman 2008).
 
     Args:
         images: The first content, (size, C, H, W) in [0, 1], on the training device.
@@ -72,20 +72,19 @@ class ReplayBuffer:
     def __init__(self, images: Tensor) -> None:
         self.images = images
 
-    def draw(self, fresh: Tensor, reinit: float, rng: BatchRng) -> tuple[Tensor, Tensor]:
-        """Return len(fresh) starting points and the places that they come from.
+    def draw(self, initial: Tensor, reinit: float, rng: BatchRng) -> tuple[Tensor, Tensor]:
+        """Return len(initial) starting points, and their indices in the buffer.
 
-        Each is a random image of the buffer or, with probability `reinit`, the image of `fresh`
-        in the same place of the batch. No place is drawn twice: two chains that write to one
-        would leave it to the threads whose end stays there.
+        Each is a random image of the buffer or, with probability `reinit`, that of `initial`.
+        No index is drawn twice: with two chains that write to one, threads would decide.
         """
-        places = rng.choice(len(self.images), len(fresh))
-        anew = rng.uniform(fresh[:, :1, :1, :1]) < reinit
-        return torch.where(anew, fresh, self.images[places]), places
+        indices = rng.choice(len(self.images), len(initial))
+        restarts = rng.uniform(initial[:, :1, :1, :1]) < reinit
+        return torch.where(restarts, initial, self.images[indices]), indices
 
-    def put(self, x: Tensor, places: Tensor) -> None:
-        """Replace the images at `places` by x."""
-        self.images[places] = x.detach()
+    def put(self, x: Tensor, indices: Tensor) -> None:
+        """Replace the images of these indices by x."""
+        self.images[indices] = x.detach()
 
 
 def uniform_start(like: Tensor, rng: Rng) -> Tensor:

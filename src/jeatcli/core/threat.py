@@ -12,7 +12,7 @@ from ..settings import parse_number as parse_number
 
 @dataclass(frozen=True)
 class Threat:
-    """The set of perturbations that an attacker may use: a ball of radius `eps` around an image.
+    """The attacker's perturbations: a ball of radius `eps` around an image.
 
     Args:
         norm: A name of `NORMS`.
@@ -47,9 +47,9 @@ NORMS = Catalogue(
 
 
 def fraction(value: float) -> str:
-    """Write `value` as a fraction of 255 where it is one, unless it is short as a decimal."""
+    """Write `value` as a fraction of 255 if it is one and has no short decimal."""
     over = value * 255
-    # 0.2 happens to be 51/255, and is meant as it stands.
+    # 0.2 happens to be 51/255.
     short = abs(value - round(value, 3)) < 1e-9
     if value < 1 and over >= 0.01 and abs(over - round(over, 2)) < 1e-6 and not short:
         return f"{round(over, 2):g}/255"

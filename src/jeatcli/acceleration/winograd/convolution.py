@@ -1,13 +1,12 @@
 """Convolutions on a CPU by Winograd's algorithm, in a quarter of the products.
 
-(Lavin and Gray 2016; with a stride of 2, in nine sixteenths.) Torch's own convolutions use it on
-graphics cards, not on a CPU. The kernel is C++, which the machine's own compiler translates at
-first use; where there is none, nothing changes. Its rounding errors are some ten times those of a
-sum of products, and a hundredth of bfloat16's. The transformed weights of a frozen network take
-eight times the memory of the weights, or eighteen times.
+(Lavin and Gray 2016; nine sixteenths with a stride of 2.) Torch uses it on GPUs, not on CPUs. The
+kernel is C++, compiled at first use; without a compiler nothing changes. Its rounding errors are
+some ten times those of a sum of products, and a hundredth of bfloat16's. The transformed weights
+of a frozen network take eight to eighteen times the memory of the weights.
 
-In bfloat16, where the processor multiplies in it, only a stride of 1 is Winograd's, by smaller
-tiles: four ninths of the products, and rounding errors not much above those of bfloat16 itself.
+In bfloat16, where the processor supports it, only convolutions of stride 1 are Winograd's, by
+smaller tiles: four ninths of the products, and rounding errors close to bfloat16's own.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ class WinogradConv(nn.Module):
     """The same function of images as a convolution, to rounding; its weights get no gradient.
 
     Args:
-        conv: The convolution, one that `fits`; it stays as it is.
-        dtype: What it computes in, and gives.
+        conv: The convolution, one that `fits`; not changed.
+        dtype: The type of its arithmetic and its output.
 
     Attributes:
         relu: Whether a ReLU follows, after the sum with the residual if there is one.
@@ -53,12 +52,12 @@ class WinogradConv(nn.Module):
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Take the weights anew, after they have changed."""
+        """Update the transformed weights after a change of the weights."""
         self.forward_weights.copy_(forward_weights(self.conv.weight, self.stride, self.dtype))
         self.backward_weights.copy_(backward_weights(self.conv.weight, self.stride, self.dtype))
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Return the convolution of x, plus the residual, if any, that has the same shape."""
+        """Return the convolution of x, plus the residual of the same shape, if any."""
         weights = (self.forward_weights, self.backward_weights, self.conv.bias)
         residual = None if residual is None else residual.to(self.dtype)
         out: Tensor = _convolve(x.to(self.dtype), *weights, residual, self.stride, self.relu)
@@ -66,7 +65,7 @@ class WinogradConv(nn.Module):
 
 
 class LearningConv(nn.Conv2d):
-    """A convolution that `fits`, by Winograd's algorithm, whose weights get their gradient too."""
+    """A convolution that `fits`, by Winograd's algorithm, whose weights get a gradient."""
 
     dtype: torch.dtype
 
@@ -76,16 +75,16 @@ class LearningConv(nn.Conv2d):
 
 
 def install(net: nn.Module, dtype: torch.dtype = torch.float32) -> None:
-    """Make every convolution of a network that fits a `LearningConv`; weights and names stay."""
+    """Make each fitting convolution of a network a `LearningConv`; weights and names stay."""
     for module in net.modules():
         if type(module) is nn.Conv2d and fits(module, dtype):
-            # As torch's own parametrisations do it: whoever holds the module need not know.
+            # As torch's parametrisations do: references to the module stay valid.
             module.__class__ = LearningConv
             cast(LearningConv, module).dtype = dtype
 
 
 def fits(conv: nn.Module, dtype: torch.dtype = torch.float32) -> bool:
-    """Return whether the kernel can stand for this module here: the build is tried, once."""
+    """Return whether the kernel can replace this module here; tries to build it once."""
     return (
         isinstance(conv, nn.Conv2d)
         and (conv.kernel_size, conv.dilation) == ((3, 3), (1, 1))
@@ -100,8 +99,8 @@ def fits(conv: nn.Module, dtype: torch.dtype = torch.float32) -> bool:
     )
 
 
-# Torch keeps what it compiled from one run to the next, the way back included, and knows an
-# operator by its name and what it is given: one whose way back changes needs another name.
+# Torch caches compiled code between runs, the backward pass included, by an operator's name and
+# arguments: an operator whose backward pass changes needs another name.
 @torch.library.custom_op(
     "jeat::winograd",
     mutates_args=(),
@@ -117,7 +116,7 @@ def _convolve(
     stride: int,
     relu: bool,
 ) -> Tensor:
-    out = _room(x, _outputs(x, forward_weights, stride), stride)
+    out = _empty(x, _outputs(x, forward_weights, stride), stride)
     if residual is not None:
         assert residual.shape == out.shape
         residual = _channels_last(residual)
@@ -132,9 +131,9 @@ def _convolve(
 def _convolve_backward(
     gradient: Tensor, x: Tensor, backward_weights: Tensor, stride: int
 ) -> Tensor:
-    # No number of `x` is read. But torch's compiler then keeps it, as for any convolution, and
-    # sees in it where the activation was flat; else it writes a mask, at ten times the time.
-    return _run(_BACKWARD, stride, gradient, backward_weights, _room(x, x.shape[1]))
+    # `x` is not read, but given it torch's compiler keeps it, as for any convolution, and reads the
+    # mask of the activation off it; else it writes a mask, at ten times the time.
+    return _run(_BACKWARD, stride, gradient, backward_weights, _empty(x, x.shape[1]))
 
 
 @torch.library.custom_op(
@@ -143,7 +142,7 @@ def _convolve_backward(
     schema="(Tensor x, Tensor weight, int stride) -> Tensor",
 )
 def _learn(x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    out = _room(x, len(weight), stride)
+    out = _empty(x, len(weight), stride)
     return _run(_FORWARD, stride, x, forward_weights(weight, stride, x.dtype), out)
 
 
@@ -167,17 +166,17 @@ def _run(
     residual: Tensor | None = None,
     relu: bool = False,
 ) -> Tensor:
-    """Call that function of the kernel, which says what these are."""
+    """Call the function of the kernel for this type and stride."""
     arrays = (_channels_last(x), weight, out, bias, residual)
     pointers = [None if array is None else array.data_ptr() for array in arrays]
-    height, width = max(x.shape[2:], out.shape[2:])  # of the larger, with a stride of 2
+    height, width = max(x.shape[2:], out.shape[2:])  # the larger ones, with a stride of 2
     run = getattr(kernel(), names[x.dtype][stride])
     run(*pointers, relu, len(x), height, width, x.shape[1], out.shape[1])
     return out
 
 
 def _outputs(x: Tensor, forward_weights: Tensor, stride: int) -> int:
-    """Return how many channels the weights at their points give, of images x."""
+    """Return the number of output channels of transformed weights, for images x."""
     return forward_weights.numel() // (PRODUCTS[x.dtype][stride] * x.shape[1])
 
 
@@ -185,8 +184,8 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _room(x: Tensor, channels: int, stride: int = 1) -> Tensor:
-    """Return room for so many channels of every place, or every second, of unknown content."""
+def _empty(x: Tensor, channels: int, stride: int = 1) -> Tensor:
+    """Return an uninitialised output of so many channels, channels last."""
     sides = ((side + stride - 1) // stride for side in x.shape[2:])
     return x.new_empty(len(x), *sides, channels).permute(0, 3, 1, 2)
 
@@ -194,18 +193,18 @@ def _room(x: Tensor, channels: int, stride: int = 1) -> Tensor:
 @_convolve.register_fake
 def _(x: Tensor, forward_weights: Tensor, *others: Any) -> Tensor:
     stride = others[-2]
-    return _room(x, _outputs(x, forward_weights, stride), stride)
+    return _empty(x, _outputs(x, forward_weights, stride), stride)
 
 
 @_learn.register_fake
 def _(x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    return _room(x, len(weight), stride)
+    return _empty(x, len(weight), stride)
 
 
 @_convolve_backward.register_fake
 @_learn_backward.register_fake
 def _(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    return _room(x, x.shape[1])
+    return _empty(x, x.shape[1])
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -1,8 +1,8 @@
 """The weights of 3x3 convolutions at Winograd's points (Lavin and Gray 2016), as the kernel reads.
 
-Along one axis, a matrix takes the three weights to the points. Of stride 1 it is one matrix, of
-F(4, 3), or in bfloat16 of F(2, 3). Of stride 2 it is two of F(4, 2): for the pixels at odd places,
-which the first and the last weight meet, and for those at even places, which the middle one meets.
+Along one axis a matrix maps the three weights to the points. With stride 1 it is that of F(4, 3),
+in bfloat16 of F(2, 3). With stride 2 there are two of F(4, 2): for the pixels at odd positions,
+which the first and last weight multiply, and for those at even ones, which the middle one does.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _SAME = {torch.float32: _SIX, torch.bfloat16: _FOUR}
 _PAIR = torch.tensor(
     [[1 / 2, 0], [-1 / 2, -1 / 2], [-1 / 6, 1 / 6], [1 / 6, 1 / 3], [0, 1]], dtype=torch.float64
 )
-# Which weights those two are: ahead, (0, 2) of odd places and (none, 1) of even ones; back, (2, 0)
-# of odd places and (1, none) of even ones.
+# Which weights those two are: forward, (0, 2) at odd positions and (none, 1) at even ones;
+# backward, (2, 0) at odd positions and (1, none) at even ones.
 _DOWN = _PAIR @ torch.tensor([[[1, 0, 0], [0, 0, 1]], [[0, 0, 0], [0, 1, 0]]], dtype=torch.float64)
 _UP = _PAIR @ torch.tensor([[[0, 0, 1], [1, 0, 0]], [[0, 1, 0], [0, 0, 0]]], dtype=torch.float64)
-# How many numbers the nine weights of an input and an output become, by stride, for each type that
-# the kernel computes in with that stride; and how many inputs lie side by side there.
+# How many numbers the nine weights of an input and an output become, by type and stride; and how
+# many inputs lie side by side.
 PRODUCTS = {torch.float32: {1: 36, 2: 81}, torch.bfloat16: {1: 16}}
 _TOGETHER = {torch.float32: 1, torch.bfloat16: 2}
 
@@ -65,7 +65,7 @@ def _transformed(weight: Tensor, down: Tensor, across: Tensor, dtype: torch.dtyp
         weight: The weights.
         down: A matrix (points, 3) for each kind of row.
         across: A matrix (points, 3) for each kind of column.
-        dtype: What they are rounded to in the end.
+        dtype: The type to which they are rounded in the end.
     """
     library = kernel()
     assert library is not None

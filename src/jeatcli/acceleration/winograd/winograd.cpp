@@ -48,10 +48,10 @@ void gather(const Shape &s, const Grid &g, const float *m, const After<Number> &
                 const int p = SIDE * i + j;
                 d[i] = Kind::has(part, p) ? load(m + p * rows * WIDTH + k) : Vector{};
             }
-            Transform<SIDE>::back(d, half + j, SIDE);
+            Transform<SIDE>::transform_points(d, half + j, SIDE);
         }
         for (int i = 0; i < TILE && top + STEP * i < height; i++) {
-            Transform<SIDE>::back(half + SIDE * i, out, 1);
+            Transform<SIDE>::transform_points(half + SIDE * i, out, 1);
             const long row = (at.image * height + top + STEP * i) * width + left;
             for (int j = 0; j < TILE && left + STEP * j < width; j++) {
                 const long place = (row + STEP * j) * s.outputs + first + k;
@@ -228,7 +228,7 @@ extern "C" void down(const float *x, const float *u, float *y, const float *bias
     choose<Down, float>({n, height, width, inputs, outputs}, x, u, y, {bias, residual, relu != 0});
 }
 
-// Its way back: x has half the height and width, rounded up; in u part follows part.
+// Its backward pass: x has half the height and width, rounded up; in u part follows part.
 extern "C" void up(const float *x, const float *u, float *y, const float *bias,
                    const float *residual, long relu, long n, long height, long width, long inputs,
                    long outputs) {

@@ -66,13 +66,13 @@ struct Transform;
 
 template <>
 struct Transform<4> {
-    static inline void ahead(const Vector *d, Vector *out, int stride) {
+    static inline void transform_pixels(const Vector *d, Vector *out, int stride) {
         out[0] = d[0] - d[2];
         out[stride] = d[1] + d[2];
         out[2 * stride] = d[2] - d[1];
         out[3 * stride] = d[3] - d[1];
     }
-    static inline void back(const Vector *m, Vector *out, int stride) {
+    static inline void transform_points(const Vector *m, Vector *out, int stride) {
         out[0] = m[0] + m[1] + m[2];
         out[stride] = m[1] - m[2] + m[3];
     }
@@ -80,7 +80,7 @@ struct Transform<4> {
 
 template <>
 struct Transform<6> {
-    static inline void ahead(const Vector *d, Vector *out, int stride) {
+    static inline void transform_pixels(const Vector *d, Vector *out, int stride) {
         Vector even = d[4] - 4 * d[2], odd = d[3] - 4 * d[1];
         Vector wide = d[4] - d[2], twice = 2 * (d[3] - d[1]);
         out[0] = 4 * d[0] - 5 * d[2] + d[4];
@@ -90,7 +90,7 @@ struct Transform<6> {
         out[4 * stride] = wide - twice;
         out[5 * stride] = 4 * d[1] - 5 * d[3] + d[5];
     }
-    static inline void back(const Vector *m, Vector *out, int stride) {
+    static inline void transform_points(const Vector *m, Vector *out, int stride) {
         Vector sum = m[1] + m[2], difference = m[1] - m[2];
         Vector sum2 = m[3] + m[4], difference2 = m[3] - m[4];
         out[0] = m[0] + sum + sum2;
@@ -102,7 +102,7 @@ struct Transform<6> {
 
 template <>
 struct Transform<5> {
-    static inline void ahead(const Vector *d, Vector *out, int stride) {
+    static inline void transform_pixels(const Vector *d, Vector *out, int stride) {
         Vector rise = d[3] - d[1];
         out[0] = 2 * (d[0] - d[2]) + rise;
         out[stride] = rise - d[1] - d[2];
@@ -110,7 +110,7 @@ struct Transform<5> {
         out[3 * stride] = rise;
         out[4 * stride] = d[4] - d[2] - 2 * rise;
     }
-    static inline void back(const Vector *m, Vector *out, int stride) {
+    static inline void transform_points(const Vector *m, Vector *out, int stride) {
         Vector sum = m[1] + m[2], difference = m[1] - m[2];
         out[0] = m[0] + sum + m[3];
         out[stride] = difference + 2 * m[3];
@@ -126,10 +126,10 @@ inline void to_points(const Number *const *from, long channels, const Put &put) 
         Vector half[SIDE * SIDE], d[SIDE], out[SIDE];
         for (int j = 0; j < SIDE; j++) {
             for (int i = 0; i < SIDE; i++) d[i] = load(from[SIDE * i + j] + c);
-            Transform<SIDE>::ahead(d, half + j, SIDE);
+            Transform<SIDE>::transform_pixels(d, half + j, SIDE);
         }
         for (int i = 0; i < SIDE; i++) {
-            Transform<SIDE>::ahead(half + SIDE * i, out, 1);
+            Transform<SIDE>::transform_pixels(half + SIDE * i, out, 1);
             for (int j = 0; j < SIDE; j++) put(SIDE * i + j, c, out[j]);
         }
     }
@@ -184,7 +184,7 @@ inline Grid half(const Shape &s, long tile) {
     return {s.n, (s.height + 1) / 2, (s.width + 1) / 2, tile};
 }
 
-// Stride 1, ahead and back.
+// Stride 1, forward and backward.
 template <int PIXELS>
 struct Same : Window<PIXELS + 2, 1>, Single {
     static constexpr int TILE = PIXELS, WEIGHTS = (PIXELS + 2) * (PIXELS + 2);
@@ -226,7 +226,7 @@ struct Down : Single {
 
 static_assert(Down::before(24) + Down::depth(24) == Down::TOTAL, "points follow one another");
 
-// Stride 2, back: the results are the four images, those of even rows without the points of the
+// Stride 2, backward: the results are the four images, those of even rows without the points of the
 // last row, and those of even columns without those of the last column.
 struct Up : Window<5, 0> {
     static constexpr int TILE = 4, PARTS = 4, STEP = 2, WEIGHTS = 81;

@@ -1,4 +1,4 @@
-"""What every network is wrapped in: pixel range, precision and the mode of inner loops."""
+"""The wrapper of every network: pixel range, precision, and its mode in inner loops."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 
 class Network(nn.Module, ABC):
-    """What an architecture's file builds.
+    """The base of all architectures.
 
     Attributes:
-        foldable: Whether the features are those of modules in an order that no image changes, so
-            that attacks and chains may see it with its batch normalisations folded.
+        foldable: Whether the modules run in the same order for every image, so that attacks and
+            chains may use a copy with the batch normalisations folded.
     """
 
     foldable: ClassVar[bool] = False
@@ -54,10 +54,10 @@ class Normalize(nn.Module):
 
 
 class PixelConv(nn.Conv2d):
-    """The convolution that takes the pixels, in float32 whatever the rest computes in.
+    """The convolution on the pixels, in float32 whatever the precision of the rest.
 
-    bfloat16 keeps 8 bits: of a normalised pixel that leaves steps of up to 1/255, which is the
-    whole of a small perturbation.
+    bfloat16 has 8 bits: its steps at a normalised pixel are up to 1/255, as large as a small
+    perturbation.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,8 +68,8 @@ class PixelConv(nn.Conv2d):
 class Classifier(nn.Module):
     """A network with its normalisation in front: images in [0, 1] in, float32 logits out.
 
-    Whatever precision the network computes in, the head is computed in float32, as energies,
-    losses and reported numbers are: differences of logits are smaller than bfloat16's steps.
+    The head is computed in float32 whatever the precision of the network, as are energies, losses
+    and reported numbers: differences of logits are smaller than bfloat16's steps.
 
     Args:
         net: The network.
@@ -82,7 +82,7 @@ class Classifier(nn.Module):
         self.net = net
         self.autocast: torch.dtype | None = None
         self.compiled = False
-        # Returns a faster classifier of the same weights; whoever trains this one may set it.
+        # Returns a faster classifier of the same weights; set by the training's setup.
         self.twin: Callable[[Classifier], Classifier] | None = None
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
@@ -103,10 +103,10 @@ class Classifier(nn.Module):
 
 
 def quieten() -> None:
-    """Keep torch's compiler from telling what is meant to be so.
+    """Silence torch's compiler about intended settings.
 
-    On a machine without CUDA, that there is none; on one with it, that float32 is not rounded to
-    TF32's ten bits.
+    Without CUDA it warns that there is none; with it, that float32 is not rounded to TF32's ten
+    bits.
     """
     warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores", category=UserWarning)
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
@@ -114,10 +114,10 @@ def quieten() -> None:
 
 @contextmanager
 def frozen(model: Classifier, train: bool = False) -> Iterator[Classifier]:
-    """Hold the weights fixed for an attack or a chain, then restore what was.
+    """Freeze the weights for an attack or a chain, then restore the model.
 
     Gradients then reach the input alone, which halves the cost of a step. The model is in eval
-    mode meanwhile (as in TRADES and JEM), or in train mode if `train` (as in Rice et al. 2020).
+    mode (as in TRADES and JEM), or with `train` in train mode (as in Rice et al. 2020).
 
     Yields:
         The model; in eval mode its faster twin, if it has one.

@@ -1,4 +1,4 @@
-"""What a network is built for, and the layers that the user may choose."""
+"""Input and output of a network, and its choice of layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import ACTIVATIONS, NORM_LAYERS
 
 @dataclass(frozen=True)
 class Shape:
-    """What a network takes and gives.
+    """The input and output of a network, and its choice of layers.
 
     Args:
         image: Channels, height, width of the images.

@@ -17,12 +17,12 @@ Maker = Callable[[Shape, int, int, int], nn.Module]
 
 
 class ResidualNet(Network):
-    """A convolution, stages of blocks, the mean over the places, and a linear layer.
+    """A convolution, stages of blocks, the mean over the positions, and a linear layer.
 
     The stages are called `layer1`, `layer2`, ...; each but the first halves the resolution.
 
     Args:
-        shape: What the network takes and gives.
+        shape: Its input and output.
         block: Builds a block.
         widths: Channels of each stage.
         count: Blocks in a stage.
@@ -45,12 +45,12 @@ class ResidualNet(Network):
         zero_init_residual(self, shape)
 
     def stem(self, x: Tensor) -> Tensor:
-        """Return what the first stage takes."""
+        """Return the input of the first stage."""
         out: Tensor = self.conv1(x)
         return out
 
     def last(self, x: Tensor) -> Tensor:
-        """Return what is averaged, of what the last stage gives."""
+        """Return the features to be averaged, from the output of the last stage."""
         return x
 
     def features(self, x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions, each before its normalisation, the sum, and an activation.
 
     Args:
-        shortcut: Builds the way around the convolutions.
+        shortcut: Builds the shortcut around the convolutions.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class BasicResNet(ResidualNet):
     (He et al. 2016a.)
 
     Args:
-        shortcut: Builds the way around a block's convolutions.
+        shortcut: Builds the shortcut around a block's convolutions.
     """
 
     def __init__(self, shape: Shape, shortcut: Maker, widths: tuple[int, ...], count: int) -> None:
@@ -60,7 +60,6 @@ class BasicResNet(ResidualNet):
         self.act = shape.act()
 
     def stem(self, x: Tensor) -> Tensor:
-        """Return what the first stage takes."""
         out: Tensor = self.act(self.bn1(self.conv1(x)))
         return out
 

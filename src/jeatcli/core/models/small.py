@@ -13,7 +13,7 @@ from .layers import Shape
 
 
 class Small(Network):
-    """Two convolutions a resolution, halved down to 4 pixels, then a hidden layer of 256."""
+    """Two convolutions per resolution, halved down to 4 pixels, then a hidden layer of 256."""
 
     foldable = True
 
@@ -42,10 +42,10 @@ class Small(Network):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Keep the signal's size from layer to layer (He et al. 2015).
+        """Preserve the scale of the signal from layer to layer (He et al. 2015).
 
-        Without normalisation layers torch's own initialisation shrinks it to nothing in seven
-        layers: attacks and chains then find no gradient, and hundreds of steps teach little.
+        Without normalisation layers torch's default initialisation shrinks it to nothing in seven
+        layers, and attacks and chains find no gradient.
         """
         for layer in (*self.convs, self.hidden):
             if isinstance(layer, nn.Conv2d | nn.Linear):
