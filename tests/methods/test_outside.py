@@ -16,7 +16,7 @@ from jeatcli import methods
 from jeatcli.catalogue import Catalogue, Entry
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.core import energy, pgd
-from jeatcli.core.jeat import AdversarialExamples, Metrics, classify
+from jeatcli.core.jeat import AdversarialExamples, Metrics
 from jeatcli.core.models import ARCHITECTURES, Architecture
 from jeatcli.core.models.classifier import Classifier, Network
 from jeatcli.core.models.layers import Shape
@@ -38,7 +38,7 @@ class Smooth(AdversarialExamples):
         self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
     ) -> tuple[Tensor, Metrics]:
         logits = model(self.attack(model, x, y, rng))
-        loss, metrics = classify(logits, y)
+        loss, metrics = self.classify(logits, y)
         return loss + self.weight * energy.marginal(logits).square().mean(), metrics
 
 
