@@ -106,7 +106,7 @@ def test_against_a_folder_by_pairs(judge: Model, tmp_path: Path) -> None:
 
 
 def test_other_kinds_must_have_the_shape(judge: Model, tmp_path: Path, mnist_root: Path) -> None:
-    with pytest.raises(UsageProblem, match="works on 1x8x8 images, but those of mnist are 1x28x28"):
+    with pytest.raises(UsageProblem, match="takes 1x8x8 images, but those of mnist are 1x28x28"):
         classifier_scores(judge, ood=["mnist"], data_dir=mnist_root)
     Image.new("RGB", (8, 8)).save(tmp_path / "colour.png")
     with pytest.raises(JeatError, match=r"colour\.png.* in mode RGB"):
@@ -148,7 +148,7 @@ def test_options_of_the_other_scores(more: list[object], words: str) -> None:
 def test_logits_that_are_no_numbers_are_no_scores(judge: Model) -> None:
     next(judge.classifier.parameters()).fill_(torch.nan)
     for settings in ({"calibrated": True}, {"calibrated": False, "ood": ["digits"]}):
-        with pytest.raises(JeatError, match=r"`judge`.*are not finite for 20 of 20 images"):
+        with pytest.raises(JeatError, match=r"`judge` gives logits that are NaN"):
             classifier_scores(judge, num=20, **settings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from jeatcli.checkpoints.model import Model
-from jeatcli.data import images as data
 from jeatcli.data import pictures
 from jeatcli.data.images import Images
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.runtime import digests, download, files
-from jeatcli.scoring import features, inception
+from jeatcli.scoring import features, inception, inputs
 from jeatcli.scoring.image_scores import image_scores
 
 Floats = NDArray[np.float64]
@@ -53,7 +53,7 @@ def _shallow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         FeatureExtractorInceptionV3, "get_default_feature_layer_for_metric", layers.__getitem__
     )
-    monkeypatch.setattr(features, "INCEPTION_LAYERS", ("192", "logits_unbiased"))
+    monkeypatch.setattr(inception, "LAYERS", ("192", "logits_unbiased"))
 
 
 @pytest.mark.usefixtures("_shallow")
@@ -66,11 +66,20 @@ def test_inception_scores_are_the_library_s(
     images = torch.rand(4, 3, 32, 32, generator=generator)
     pixels = torch.randint(256, (5, 3, 32, 32), generator=generator, dtype=torch.uint8)
     reference = Images("cifar10", pixels, torch.zeros(5).long(), ("a",))
-    monkeypatch.setattr(data, "load", lambda *_, **__: reference)
-    pictures.save_images(images, tmp_path / "ours")
+    monkeypatch.setattr(inputs, "load_images", lambda *_, **__: reference)
+    # The library goes by names, and we by digests of the pixels.
+    rounded = list(pictures.to_uint8(images))
+    rounded.sort(key=lambda image: hashlib.sha256(image.tobytes()).digest())
+    pictures.save_images(np.stack(rounded), tmp_path / "ours")
     pictures.save_images(pixels.float() / 255, tmp_path / "theirs")
 
-    found = image_scores(tmp_path / "ours", dataset="cifar10", inception_weights=random_weights)
+    found = image_scores(
+        tmp_path / "ours",
+        dataset="cifar10",
+        inception_weights=random_weights,
+        splits=2,
+        kid_subset_size=3,
+    )
     direct = calculate_metrics(
         input1=str(tmp_path / "ours"),
         input2=str(tmp_path / "theirs"),
@@ -78,8 +87,8 @@ def test_inception_scores_are_the_library_s(
         fid=True,
         kid=True,
         prc=True,
-        isc_splits=4,
-        kid_subset_size=4,
+        isc_splits=2,
+        kid_subset_size=3,
         prc_neighborhood=3,
         feature_extractor="inception-v3-compat",
         feature_extractor_weights_path=str(random_weights),
@@ -112,7 +121,7 @@ def test_a_file_in_the_cache_is_used(random_weights: Path, monkeypatch: pytest.M
     folder = files.cache_dir() / "inception"
     folder.mkdir(parents=True)
     (folder / inception.FILE).symlink_to(random_weights)
-    assert inception.weights() == folder / inception.FILE
+    assert inception.load_inception().path == folder / inception.FILE
 
 
 def test_offline_says_which_file_to_put_where(
@@ -156,7 +165,7 @@ def test_what_is_no_weights_file(
 
 def test_pictures_need_a_reference(random_weights: Path, tmp_path: Path) -> None:
     pictures.save_images(torch.rand(4, 1, 8, 8), tmp_path / "p")
-    with pytest.raises(UsageProblem, match="compared") as problem:
+    with pytest.raises(UsageProblem, match="no reference data set") as problem:
         image_scores(tmp_path / "p", inception_weights=random_weights)
     assert "--dataset" in (problem.value.hint or "")
 
@@ -165,6 +174,29 @@ def test_the_layers_are_the_library_s_own() -> None:
     from torch_fidelity import FeatureExtractorInceptionV3
 
     of = FeatureExtractorInceptionV3.get_default_feature_layer_for_metric
-    values, logits = features.INCEPTION_LAYERS
+    values, logits = inception.LAYERS
     assert {of("fid"), of("kid"), of("prc")} == {values}
     assert of("isc") == logits
+
+
+def test_what_was_checked_is_what_is_used(
+    random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    import torch_fidelity
+
+    given: list[object] = []
+    original = torch_fidelity.FeatureExtractorInceptionV3
+
+    def watched(name: str, layers: list[str], **settings: object) -> object:
+        given.append(settings["feature_extractor_weights_path"])
+        # Whoever replaces the file now is too late.
+        path.write_bytes(b"other weights")
+        return original(name, layers, **settings)
+
+    path = Path(shutil.copy(random_weights, tmp_path))
+    monkeypatch.setattr(torch_fidelity, "FeatureExtractorInceptionV3", watched)
+    loaded = inception.load_inception(path)
+    assert not isinstance(given[0], str | Path)
+    assert loaded.sha256 == digests.checksum(random_weights)

@@ -12,22 +12,19 @@ import torch
 from jeatcli.checkpoints.model import Model
 from jeatcli.data.images import Images
 from jeatcli.data.provenance import Provenance
-from jeatcli.runtime import digests
 from jeatcli.scoring import inception
+from jeatcli.scoring.fidelity import Numbers
+from jeatcli.scoring.inception import Inception
 from jeatcli.scoring.protocol import Protocol
 
 CLASSES = tuple("0123456789")
 TRAINING = Images("cifar10", torch.zeros(10, 3, 2, 2, dtype=torch.uint8), torch.arange(10), CLASSES)
-SETTINGS = {"splits": 10, "kid_subsets": 100, "kid_subset_size": 1000, "neighbours": 3}
+NUMBERS = Numbers(50_000, 50_000, 2048, 1008, 10, 100, 1000, 3)
+INCEPTION = Inception(Path("weights.pth"), inception.SHA256, None)
 SAMPLING = {"sampler": "sgld", "objective": "joint", "init": "uniform", "weights": "w"}
 EVEN = dict.fromkeys(CLASSES, 5000)
 DRAWN = Provenance(SAMPLING, EVEN)
-PUBLISHED = Protocol(DRAWN, Path("weights.pth"), TRAINING, "train", 50_000, SETTINGS)
-
-
-@pytest.fixture(autouse=True)
-def _published_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digests, "checksum", lambda path: inception.SHA256)
+PUBLISHED = Protocol(DRAWN, INCEPTION, TRAINING, "train", NUMBERS, {}, set(range(10)))
 
 
 def said(**changes: Any) -> str:
@@ -41,11 +38,11 @@ def test_the_published_protocol_is_comparable() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"num": 10_000}, "10,000 images instead of 50,000"),
-        ({"num": 200_000}, "200,000 images instead of 50,000"),
+        ({"numbers": replace(NUMBERS, num=10_000)}, "10,000 images instead of 50,000"),
+        ({"numbers": replace(NUMBERS, num=200_000)}, "200,000 images instead of 50,000"),
         ({"split": "test"}, "reference cifar10 test, not cifar10 train"),
         ({"reference": replace(TRAINING, name="svhn")}, "reference svhn train"),
-        ({"settings": {**SETTINGS, "splits": 5}}, "5 splits instead of 10"),
+        ({"numbers": replace(NUMBERS, splits=5)}, "5 splits instead of 10"),
         ({"origin": Provenance()}, "how the images were chosen is not known"),
         ({"origin": replace(DRAWN, lossy=True)}, "pixels of a lossy format"),
         (
@@ -65,8 +62,8 @@ def test_the_published_protocol_is_comparable() -> None:
             "classes of unequal size: 10, 4000 to 6000 of each",
         ),
         (
-            {"origin": replace(DRAWN, classes={"3": 50_000})},
-            "classes of unequal size: 1, 50000 of each",
+            {"origin": replace(DRAWN, classes={"3": 50_000}), "classes": {3}},
+            "images of 1 of the 10 classes",
         ),
     ],
 )
@@ -74,9 +71,9 @@ def test_each_reason_that_it_is_not(changes: dict[str, Any], reason: str) -> Non
     assert said(**changes).startswith(f"no: {reason}")
 
 
-def test_other_weights_and_other_features(monkeypatch: pytest.MonkeyPatch, judge: Model) -> None:
-    monkeypatch.setattr(digests, "checksum", lambda path: "0" * 64)
-    assert said() == "no: weights that are not the published Inception file"
-    assert said(extractor=judge) == "no: features of `judge`, not of Inception"
+def test_other_weights_and_other_features(judge: Model) -> None:
+    other = replace(INCEPTION, sha256="0" * 64)
+    assert said(judge=other) == "no: weights that are not the published Inception file"
+    assert said(judge=judge) == "no: features of `judge`, not of Inception"
     own = replace(DRAWN, sampling={**SAMPLING, "weights": judge.fingerprint})
-    assert said(extractor=judge, origin=own).endswith("the run judges itself")
+    assert said(judge=judge, origin=own).endswith("the run judges itself")

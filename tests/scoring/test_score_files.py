@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, fields
+import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,7 @@ from jeatcli.checkpoints.model import Model
 from jeatcli.data import pictures, stored
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.sampling import writers
-from jeatcli.sampling.sample import prepare, sample
-from jeatcli.scoring import fidelity
+from jeatcli.sampling.sample import prepare
 from jeatcli.scoring.image_scores import Scores, image_scores
 
 
@@ -107,14 +107,14 @@ def test_names_go_before_folders(
 
 
 def test_every_format_gives_the_same_numbers(artist: Model, judge: Model, tmp_path: Path) -> None:
-    samples = sample(artist, num=20, steps=1)
-    pictures.save_images(samples.images, tmp_path / "images")
-    stored.save_npz(samples.images, samples.labels, tmp_path / "images.npz")
+    plan = prepare(artist, num=20, steps=1)
+    writers.save_folder(plan, tmp_path / "images")
+    writers.save_npz(plan, tmp_path / "images.npz")
     numbers = []
     for source in (artist, tmp_path / "images", tmp_path / "images.npz"):
         settings = {"num": 20, "steps": 1} if source is artist else {}
         numbers.append(asdict(image_scores(source, features=judge, **settings)))
-    for name in [field.name for field in fields(fidelity.Figures)]:
+    for name in ("inception_score", "fid", "kid", "kid_std", "precision", "recall"):
         assert len({each[name] for each in numbers}) == 1
 
 
@@ -189,3 +189,30 @@ def test_a_seed_draws_nothing_of_images_that_are_there(judge: Model, tmp_path: P
     assert image_scores(tmp_path / "set", features=judge).seed is None
     with pytest.raises(UsageProblem, match="`seed` would change nothing"):
         image_scores(tmp_path / "set", features=judge, seed=0)
+
+
+def test_archives_that_are_odd(judge: Model, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(256, size=(20, 8, 8, 1), dtype=np.uint8)
+    path = tmp_path / "a.npz"
+    # A label that is a scalar says nothing of the images.
+    np.savez(path, arr_0=images, arr_1=np.int64(3), jeat='{"images": 20}')
+    assert score_folder(path, judge).protocol["classes"] == "not known"
+    # A text with `best_of` and no objective.
+    text = '{"images": 20, "best_of": 4, "sampler": "sgld"}'
+    np.savez(path, arr_0=images, arr_1=np.arange(20) % 10, jeat=text)
+    assert score_folder(path, judge).protocol["selection"] == "the best of 4 by unknown energy"
+    # A member without `.npy`; a member that says it is encrypted; a compression nobody knows.
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("arr_0", images.tobytes())
+    with pytest.raises(JeatError, match=r"a\.npz` holds .*, not uint8"):
+        score_folder(path, judge)
+    np.savez(path, arr_0=images)
+    content = path.read_bytes()
+    for offset, value in ((6, b"\x01"), (8, b"\x63")):
+        bent = bytearray(content)
+        for signature, shift in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
+            start = bent.index(signature) + offset + shift
+            bent[start : start + 1] = value
+        path.write_bytes(bent)
+        with pytest.raises(JeatError, match="cannot read images"):
+            score_folder(path, judge)

@@ -104,6 +104,14 @@ class Model:
         """Whether it is somebody else's."""
         return self.meta.method == FOREIGN
 
+    def warn_if_unfinished(self, reporter: Reporter) -> None:
+        """Say that the training of the last weights of a run did not come to its end."""
+        if not self.meta.finished and self.path.name == runs.MODEL_FILE:
+            reporter.warn(
+                f"`{self.name}` was stopped after {self.meta.epoch} of {self.meta.epochs} epochs: "
+                "its numbers are those of an unfinished training"
+            )
+
     def accepts(
         self, images: Images, reporter: Reporter = SILENT, *, any_classes: bool = False
     ) -> None:

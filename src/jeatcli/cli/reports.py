@@ -118,29 +118,40 @@ SCORE_NAMES = {
 
 
 def score_report(result: Scores) -> str:
-    """Write the scores, and below them how they were measured."""
+    """Write the scores, beside them for what the images are too few, and below the protocol."""
     score, frechet, kernel = SCORE_NAMES[result.protocol["features"]["kind"]]
     rows = [
-        (score, f"{result.inception_score:.3f} ± {result.inception_score_std:.3f}"),
-        (frechet, f"{result.fid:.3f}"),
-        (kernel, f"{result.kid:.5f} ± {result.kid_std:.5f}"),
-        ("precision", f"{result.precision:.4f}"),
-        ("recall", f"{result.recall:.4f}"),
-        *(_memory(result.neighbours) if result.neighbours else ()),
+        (score, _spread(result.inception_score, result.inception_score_std, 3), "inception_score"),
+        (frechet, f"{result.fid:.3f}", "fid"),
+        (kernel, _spread(result.kid, result.kid_std, 5), "kid"),
+        ("precision", f"{result.precision:.4f}", "precision"),
+        ("recall", f"{result.recall:.4f}", "recall"),
+        *((name, f"{value:.4f}", name) for name, value in result.metrics.items()),
+        *((name, value, "") for name, value in _memory(result.neighbours)),
     ]
+    noted = [(name, value, result.notes.get(key, "")) for name, value, key in rows]
     about = [
-        (key.replace("_", " "), "not known" if found is None else output.inline(found))
-        for key, found in result.protocol.items()
+        (key.replace("_", " "), "not known" if value is None else output.inline(value))
+        for key, value in result.protocol.items()
     ]
-    return f"{output.table(rows)}\n\n{output.table(about)}"
+    return f"{output.table(noted)}\n\n{output.table(about)}"
 
 
-def _memory(found: Neighbours) -> list[tuple[str, str]]:
-    between = f"{found.median:.4g} (of a training image to another: {found.median_train:.4g})"
+def _spread(mean: float | None, deviation: float | None, digits: int) -> str:
+    if mean is None:
+        return "-"
+    spread = "" if deviation is None else f" ± {deviation:.{digits}f}"
+    return f"{mean:.{digits}f}{spread}"
+
+
+def _memory(neighbours: Neighbours | None) -> list[tuple[str, str]]:
+    if neighbours is None:
+        return []
+    beside = f"(of a training image to another: {neighbours.median_train:.4g})"
     return [
-        ("distance to the nearest training image", between),
-        ("training images among them", output.percent(found.identical)),
-        ("nearest neighbours", str(found.picture)),
+        ("distance to the nearest training image", f"{neighbours.median:.4g} {beside}"),
+        ("training images among them", output.percent(neighbours.identical)),
+        ("nearest neighbours", str(neighbours.picture)),
     ]
 
 
@@ -153,14 +164,26 @@ def classifier_report(result: ClassifierScores, diagram: Path | None) -> str:
     if result.calibration:
         bins = len(result.calibration.counts)
         rows.append((f"ECE, {bins} bins", output.percent(result.calibration.ece)))
+    if scaled := result.temperature:
+        before, after = output.percent(scaled.ece_before), output.percent(scaled.ece_after)
+        about = f"fitted on one half; on the other, ECE {before} before and {after} after"
+        rows.append(("temperature", f"{scaled.temperature:.4g} ({about})"))
     if diagram:
         rows.append(("reliability", str(diagram)))
-    text = output.table(rows)
-    if not result.ood:
-        return text
-    heading = ("AUROC against", "images", "-E(x)", "max p(y|x)", "-|d log p(x)/dx|")
-    areas = [
-        (name, f"{found['n']:,}", *(f"{found[each]:.4f}" for each in list(found)[1:]))
-        for name, found in result.ood.items()
-    ]
-    return f"{text}\n\n{output.table([heading, *areas])}"
+    tables = [output.table(rows), *map(output.table, _separations(result))]
+    return "\n\n".join(tables)
+
+
+def _separations(result: ClassifierScores) -> list[list[tuple[str, ...]]]:
+    """Return a table of the areas under the ROC curve, of the FPR at 95 % TPR, and of the AUPR."""
+    names = ("-E(x)", "max p(y|x)", "-|d log p(x)/dx|")
+    tables = []
+    for title, key in (("AUROC", None), ("FPR at 95 % TPR", "fpr95"), ("AUPR", "aupr")):
+        rows: list[tuple[str, ...]] = [(f"{title} against", "images", *names)]
+        for name, values in result.ood.items():
+            scores = (
+                values[key] if key else {k: v for k, v in values.items() if k in values["aupr"]}
+            )
+            rows.append((name, f"{values['n']:,}", *(f"{score:.4f}" for score in scores.values())))
+        tables.append(rows)
+    return tables if result.ood else []

@@ -18,6 +18,7 @@ from ..landscapes import KINDS
 from ..methods import METHODS
 from ..robustness.attacks import summaries as attacks
 from ..sampling.settings import INITIALIZERS, SAMPLERS
+from ..scoring.settings import METRICS
 from ..settings import Setting, declared
 from ..training import presets
 
@@ -81,6 +82,7 @@ PRESET = Name("preset", presets.PRESETS.summaries, presets.file)
 METHOD = Name("method", METHODS.summaries, METHODS.match)
 ATTACK = Name("attack", attacks, _check_attack)
 KIND = Name("kind", KINDS.summaries, KINDS.match)
+METRIC = Name("metric", METRICS.summaries, METRICS.match)
 DATASET = Name("data set", datasets, dataset_facts)
 ARCH = Name("architecture", lambda: dict.fromkeys(arch_names(), ""), ARCHITECTURES.match)
 SAMPLER = Name("sampler", SAMPLERS.summaries, SAMPLERS.match)
@@ -268,6 +270,7 @@ BY_KIND: dict[str, ParamType] = {
     "existing file": click.Path(exists=True, dir_okay=False, path_type=Path),
     "kind": KIND,
     "method": METHOD,
+    "metric": METRIC,
     "norm": NORM,
     "run": RUN,
 }

@@ -39,7 +39,9 @@ class Provenance:
         said = self.sampling or {}
         reasons = []
         if "best_of" in said:
-            reasons.append(f"the best of {said['best_of']} by {said['objective']} energy")
+            reasons.append(
+                f"the best of {said['best_of']} by {said.get('objective', 'unknown')} energy"
+            )
         if self.drawn is not None:
             there = sum((self.classes or {}).values())
             reasons.append(f"{there:,} of the {self.drawn:,} or more that were drawn")
@@ -77,6 +79,14 @@ def of_pictures(texts: Iterable[str | None], lossy: bool = False) -> Provenance:
         return Provenance(lossy=lossy)
     drawn = max(numbers) + 1
     return Provenance(sampling, classes, lossy, drawn if drawn > len(numbers) else None)
+
+
+def image_numbers(texts: Sequence[str | None]) -> list[int] | None:
+    """Return the number of each picture in its drawing; None if they are of no one drawing."""
+    numbers = [_parsed(text).get("image") for text in texts]
+    if of_pictures(texts).sampling is None:
+        return None
+    return [number for number in numbers if isinstance(number, int)]
 
 
 def of_archive(text: str | None, labels: Sequence[int], num: int | None = None) -> Provenance:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 from collections import Counter
@@ -16,7 +17,7 @@ from ..errors import JeatError, UsageProblem
 from ..runtime.files import write_atomic
 from ..runtime.progress import SILENT, Reporter
 from .pictures import ENDINGS, embedded_text, read_exact, to_uint8
-from .provenance import TEXT, Provenance, of_archive, of_pictures
+from .provenance import TEXT, Provenance, image_numbers, of_archive, of_pictures
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,9 +84,11 @@ def holds_pictures(path: Path) -> bool:
 def read_images(
     path: Path, shape: tuple[int, int, int], num: int | None = None, reporter: Reporter = SILENT
 ) -> tuple[NDArray[np.uint8], Provenance]:
-    """Read a directory of pictures, in the order of their names, or an `.npz`, as it is stored.
+    """Read a directory of pictures or an `.npz`, as they are stored.
 
     Nothing is resized or converted: a score of other pixels would be another score.
+    Pictures of one drawing of `jeat sample` come in the order in which they were drawn, others in
+    that of a digest of their pixels: a score does not depend on the files' names.
 
     Args:
         path: The directory or the file.
@@ -124,13 +127,17 @@ def _directory(
             f"name a directory with the images directly in it, as {', '.join(ENDINGS)}",
         )
     _check_number(path, len(listing.pictures), num)
-    files = listing.pictures[:num]
-    if left_out or len(files) < len(listing.pictures):
-        reporter.say(f"`{path}`: {len(files):,} of {len(listing.pictures):,} pictures{left_out}")
-    if lossy := any(file.suffix.lower() in _LOSSY for file in files):
+    images = [read_exact(file, shape) for file in listing.pictures]
+    texts = [(embedded_text(file) or {}).get(TEXT) for file in listing.pictures]
+    numbers = image_numbers(texts)
+    keys: list[Any] = numbers or [hashlib.sha256(image.tobytes()).digest() for image in images]
+    order = sorted(range(len(images)), key=lambda index: keys[index])[:num]
+    if left_out or len(order) < len(images):
+        reporter.say(f"`{path}`: {len(order):,} of {len(images):,} pictures{left_out}")
+    if lossy := any(listing.pictures[index].suffix.lower() in _LOSSY for index in order):
         reporter.warn(f"`{path}` holds lossy pictures (JPEG, WebP), which changes every score")
-    pixels = np.stack([read_exact(file, shape) for file in files])
-    return pixels, of_pictures([(embedded_text(file) or {}).get(TEXT) for file in files], lossy)
+    pixels = np.stack([images[index] for index in order])
+    return pixels, of_pictures([texts[index] for index in order], lossy)
 
 
 def _archive(

@@ -92,6 +92,8 @@ def energy_landscape(
     measure = KINDS.load(settings.kind)
     foreign = settings.foreign
     models = tuple(load_each(runs, device=settings.device, foreign=foreign, reporter=reporter))
+    for model in models:
+        model.warn_if_unfinished(reporter)
     dataset = _common_dataset(models)
     images = load_images(dataset, "test", data_dir=settings.data_dir, reporter=reporter)
     models[0].accepts(images, reporter)

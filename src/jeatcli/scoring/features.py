@@ -1,11 +1,10 @@
-"""What the judge of images sees of them: features and logits, those of a data set kept on disk."""
+"""What a network sees of images: features and logits, those of a data set kept on disk."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,18 +15,18 @@ from torch import Tensor
 from ..checkpoints.model import Model
 from ..data.images import Images, to_unit_range
 from ..errors import JeatError
-from ..runtime.digests import checksum, digest, tensor_digest
+from ..runtime.digests import digest, tensor_digest
 from ..runtime.distributed import current
-from ..runtime.files import cache_dir, write_atomic
-from ..runtime.progress import SILENT, Bar, Reporter
+from ..runtime.files import cache_dir, safe_name, write_atomic
+from ..runtime.progress import SILENT, Reporter
+from .inception import LAYERS, Inception
 
-# Of the 2015 Inception network: the last pooling, and the logits without their bias, as the
-# published scores take them.
-INCEPTION_LAYERS = ("2048", "logits_unbiased")
 # Of fewer images the features are there sooner than a file is read.
 WORTH_KEEPING = 5000
 
-Judge = Callable[[Tensor], tuple[Tensor, Tensor]]
+# A classifier of one's own, or Inception.
+Judge = Model | Inception
+_Extractor = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Features:
 
 def extract(
     images: Tensor,
-    extractor: Model | Path,
+    judge: Judge,
     batch_size: int,
     device: torch.device,
     reporter: Reporter = SILENT,
@@ -56,29 +55,39 @@ def extract(
 
     Args:
         images: On any device.
-        extractor: A classifier, whose penultimate features are taken, or the file of the 2015
-            Inception network's weights.
+        judge: A classifier, whose penultimate features are taken, or Inception.
         batch_size: Images at a time.
         device: Where Inception computes; a classifier does where it is.
         reporter: Listens to the progress.
+
+    Raises:
+        JeatError: If a feature is not finite.
     """
-    judge = (
-        _classifier(extractor) if isinstance(extractor, Model) else _inception(extractor, device)
-    )
-    ranks = current()
-    own = ranks.share(images)
+    extractor = _classifier(judge) if isinstance(judge, Model) else _inception(judge, device)
+    group = current()
+    own = group.share(images)
+    parts = []
     with reporter.track("features", len(own)) as bar, torch.no_grad():
-        # Of nothing at all torch makes one empty part.
-        parts = [_seen(judge, part, bar) for part in torch.split(own, batch_size) if len(part)]
-    shares = [part for share in ranks.collect(parts) for part in share]
-    values, logits = (torch.cat(each) for each in zip(*shares, strict=True))
+        # torch.split of an empty tensor returns one empty part.
+        for batch in torch.split(own, batch_size) if len(own) else ():
+            values, logits = extractor(batch)
+            parts.append((values.cpu(), logits.cpu()))
+            bar(len(batch))
+    shares = [part for share in group.collect(parts) for part in share]
+    values, logits = (torch.cat(rows) for rows in zip(*shares, strict=True))
+    if not (values.isfinite().all() and logits.isfinite().all()):
+        name = judge.name if isinstance(judge, Model) else str(judge.path)
+        raise JeatError(
+            f"the features of the images by `{name}` are not finite",
+            "the classifier of `--features` may have diverged",
+        )
     return Features(values, logits)
 
 
 def of_reference(
     reference: Images,
     split: str,
-    extractor: Model | Path,
+    judge: Judge,
     batch_size: int,
     device: torch.device,
     reporter: Reporter = SILENT,
@@ -88,69 +97,55 @@ def of_reference(
     The file's name is a digest of all that they depend on, pixels and weights among them.
     """
     if len(reference) < WORTH_KEEPING:
-        return extract(reference.x, extractor, batch_size, device, reporter)
-    key = _key(reference.x, extractor, device)
-    name = reference.name.replace("/", "-").replace(":", "-")
-    path = cache_dir() / "features" / f"{name}-{split}-{key}.safetensors"
-    ranks = current()
-    if stored := ranks.from_main(lambda: _stored(path)):
+        return extract(reference.x, judge, batch_size, device, reporter)
+    about = {"images": tensor_digest(reference.x), "device": device.type}
+    if isinstance(judge, Model):
+        key = digest(model=judge.fingerprint, **about)
+    else:
+        library = version("torch-fidelity")
+        key = digest(weights=judge.sha256, library=library, layers=LAYERS, **about)
+    name = safe_name(f"{reference.name}-{split}".replace(":", "-").replace("/", "-"))
+    path = cache_dir() / "features" / f"{name}-{key}.safetensors"
+    group = current()
+    if stored := group.from_main(lambda: _stored(path)):
         return stored
-    found = extract(reference.x, extractor, batch_size, device, reporter)
-    if ranks.is_main:
+    features = extract(reference.x, judge, batch_size, device, reporter)
+    if group.is_main:
         try:
-            write_atomic(path, lambda beside: save_file(vars(found), beside))
+            write_atomic(path, lambda beside: save_file(vars(features), beside))
         except JeatError as problem:
             reporter.warn(f"the features of {reference.name} are not kept: {problem.message}")
-    return found
+    return features
 
 
-def _stored(path: Path) -> Features | None:
+def _stored(path: Any) -> Features | None:
     try:
-        found = load_file(path)
-        return Features(found["values"], found["logits"])
+        tensors = load_file(path)
+        return Features(tensors["values"], tensors["logits"])
     except (OSError, SafetensorError, KeyError):
         return None
 
 
-def _key(pixels: Tensor, extractor: Model | Path, device: torch.device) -> str:
-    about = {"images": tensor_digest(pixels), "device": device.type}
-    if isinstance(extractor, Model):
-        return digest(model=extractor.fingerprint, **about)
-    library = version("torch-fidelity")
-    return digest(weights=checksum(extractor), library=library, layers=INCEPTION_LAYERS, **about)
-
-
-def _seen(judge: Judge, images: Tensor, bar: Bar) -> tuple[Tensor, Tensor]:
-    values, logits = judge(images)
-    bar(len(images))
-    return values.cpu(), logits.cpu()
-
-
-def _classifier(model: Model) -> Judge:
+def _classifier(model: Model) -> _Extractor:
     head: Any = model.classifier.net.head
 
-    def judge(images: Tensor) -> tuple[Tensor, Tensor]:
+    def extractor(images: Tensor) -> tuple[Tensor, Tensor]:
         values = model.classifier.features(to_unit_range(images.to(model.device)))
         # Means in float64: the library averages in the features' own type. On the CPU, for
         # Apple's devices have no float64.
         return values.cpu().double(), head(values).cpu().double()
 
-    return judge
+    return extractor
 
 
-def _inception(weights: Path, device: torch.device) -> Judge:
-    from torch_fidelity import FeatureExtractorInceptionV3
+def _inception(inception: Inception, device: torch.device) -> _Extractor:
+    net = inception.net.to(device)
 
-    net = FeatureExtractorInceptionV3(
-        "inception", list(INCEPTION_LAYERS), feature_extractor_weights_path=str(weights)
-    )
-    net = net.to(device).eval().requires_grad_(False)
-
-    def judge(images: Tensor) -> tuple[Tensor, Tensor]:
+    def extractor(images: Tensor) -> tuple[Tensor, Tensor]:
         values, logits = net(coloured(images).to(device))
         return values, logits
 
-    return judge
+    return extractor
 
 
 def coloured(images: Tensor) -> Tensor:

@@ -8,98 +8,127 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..errors import JeatError
 from .features import Features
 
 # The seed by which torch-fidelity shuffles before the splits and draws the subsets: published
 # numbers are taken with it, so it is not the user's.
 SHUFFLE_SEED = 2020
 _NAME = "jeat-features"
+# Of precision and recall (Kynkaanniemi et al. 2019).
+_NEIGHBOURS = 3
 _ROWS = 1000
 # Rows of distances at a time: with ten thousand, the library's own, 50,000 images take 4 GB.
 _DISTANCES = 1000
 
 
 @dataclass(frozen=True)
-class Figures:
-    """The scores as torch-fidelity computes them, some with the spread over splits or subsets."""
-
-    inception_score: float
-    inception_score_std: float
-    fid: float
-    kid: float
-    kid_std: float
-    precision: float
-    recall: float
-
-
-def compute(
-    images: Features,
-    reference: Features,
-    *,
-    splits: int,
-    kid_subsets: int,
-    kid_subset_size: int,
-    neighbours: int,
-) -> Figures:
-    """Compare the features of images with those of the reference.
+class Numbers:
+    """On how many images and features the scores stand, and how they are taken.
 
     Args:
-        images: Of what is judged.
-        reference: Of what it is compared with.
-        splits: Of the Inception Score.
-        kid_subsets, kid_subset_size: Of the KID.
-        neighbours: By which precision and recall draw the balls around images (Kynkaanniemi et
-            al. 2019).
+        num, references: Images, and real images.
+        width, classes: Of the features and of the logits.
+        splits, kid_subsets, kid_subset_size, neighbours: As they are used.
+    """
 
-    Raises:
-        JeatError: If the features are not finite.
+    num: int
+    references: int
+    width: int
+    classes: int
+    splits: int
+    kid_subsets: int
+    kid_subset_size: int
+    neighbours: int
+
+    @classmethod
+    def of(
+        cls, images: Features, reference: Features, splits: int, subsets: int, subset_size: int
+    ) -> Numbers:
+        """Return the numbers as so few images allow them."""
+        num, references = len(images.values), len(reference.values)
+        size = min(subset_size, num, references)
+        neighbours = min(_NEIGHBOURS, num - 1, references - 1)
+        width, classes = images.values.shape[1], images.logits.shape[1]
+        return cls(num, references, width, classes, splits, subsets, size, neighbours)
+
+    @property
+    def splittable(self) -> bool:
+        """Whether each split holds two images; the score of one is 1 by definition."""
+        return self.num >= 2 * self.splits
+
+    def notes(self) -> dict[str, str]:
+        """Say of each score for what the images are too few."""
+        notes = {}
+        part = self.num // self.splits
+        if not self.splittable:
+            notes["inception_score"] = (
+                f"not measured: {self.num} images in {self.splits} splits, and the score of one "
+                "image is 1 by definition"
+            )
+        elif part < self.classes:
+            notes["inception_score"] = (
+                f"too few: {part} images a split for {self.classes} classes, so {part} at most"
+            )
+        least = min(self.num, self.references)
+        if least <= self.width:
+            notes["fid"] = (
+                f"too few: {least:,} images in {self.width:,} dimensions, so a covariance of rank "
+                f"{least - 1:,} and a distance that is biased"
+            )
+        if self.kid_subset_size in (self.num, self.references):
+            whose = "images" if self.kid_subset_size == self.num else "reference"
+            notes["kid"] = f"no ±: each subset is all of the {whose}"
+        if self.neighbours < _NEIGHBOURS:
+            notes["precision"] = notes["recall"] = (
+                f"too few for {_NEIGHBOURS} neighbours: {self.neighbours}"
+            )
+        return notes
+
+
+def compute(images: Features, reference: Features, numbers: Numbers) -> dict[str, float | None]:
+    """Compare the features of images with those of the reference.
+
+    Scores that so few images do not have are None: the Inception Score of splits of one image,
+    and the spread of KID over subsets that are all of the images, or of the reference.
     """
     from torch_fidelity import calculate_metrics
 
-    width = images.values.shape[1]
-    try:
-        found = calculate_metrics(
-            input1=_Rows(images),
-            input2=_Rows(reference),
-            isc=True,
-            fid=True,
-            kid=True,
-            prc=True,
-            isc_splits=splits,
-            kid_subsets=kid_subsets,
-            kid_subset_size=kid_subset_size,
-            prc_neighborhood=neighbours,
-            prc_batch_size=_DISTANCES,
-            rng_seed=SHUFFLE_SEED,
-            batch_size=_ROWS,
-            cuda=False,
-            # No worker processes: the rows are in memory already.
-            save_cpu_ram=True,
-            cache=False,
-            verbose=False,
-            feature_extractor=_register(),
-            width=width,
-        )
-    except np.linalg.LinAlgError:
-        raise JeatError(
-            "the features of the images are not finite",
-            "the classifier of `--features` may have diverged",
-        ) from None
-    return Figures(
-        found["inception_score_mean"],
-        found["inception_score_std"],
-        found["frechet_inception_distance"],
-        found["kernel_inception_distance_mean"],
-        found["kernel_inception_distance_std"],
-        found["precision"],
-        found["recall"],
+    result = calculate_metrics(
+        input1=_Rows(images),
+        input2=_Rows(reference),
+        isc=numbers.splittable,
+        fid=True,
+        kid=True,
+        prc=True,
+        isc_splits=numbers.splits,
+        kid_subsets=numbers.kid_subsets,
+        kid_subset_size=numbers.kid_subset_size,
+        prc_neighborhood=numbers.neighbours,
+        prc_batch_size=_DISTANCES,
+        rng_seed=SHUFFLE_SEED,
+        batch_size=_ROWS,
+        cuda=False,
+        # No worker processes: the rows are in memory already.
+        save_cpu_ram=True,
+        cache=False,
+        verbose=False,
+        feature_extractor=_register(),
+        width=numbers.width,
     )
+    spread = numbers.kid_subset_size not in (numbers.num, numbers.references)
+    return {
+        "inception_score": result.get("inception_score_mean"),
+        "inception_score_std": result.get("inception_score_std"),
+        "fid": result["frechet_inception_distance"],
+        "kid": result["kernel_inception_distance_mean"],
+        "kid_std": result["kernel_inception_distance_std"] if spread else None,
+        "precision": result["precision"],
+        "recall": result["recall"],
+    }
 
 
 class _Rows(Dataset[Tensor]):

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..checkpoints.model import Model
-from ..checkpoints.settings import Foreign
-from ..errors import UsageProblem
+from ..errors import UsageProblem, unknown
 from ..runtime import devices
 from ..runtime.distributed import current
 from ..runtime.files import NEIGHBOURS, check_output
 from ..runtime.progress import SILENT, Reporter
+from ..sampling.settings import SamplerSettings
+from ..settings import declared
 from . import features as features_of
 from . import fidelity
-from .inputs import arrange
+from .inputs import class_indices, images_of, of_same_classes, resolve
 from .neighbours import Neighbours, look_up
 from .protocol import Protocol
+from .settings import METRICS, ScoreSettings
 
-_SAMPLE_BATCH = 256
-_INCEPTION_BATCH = 64
-_FEATURE_BATCH = 512
-# Of precision and recall (Kynkaanniemi et al. 2019).
-_NEIGHBOURS = 3
+_INCEPTION_BATCH, _CLASSIFIER_BATCH = 64, 512
+DEFAULTS = ScoreSettings()
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What `score` found.
+    """The scores of images; one that so few images do not have is None.
 
     Args:
         run: The run's name, or the path of the images.
@@ -39,6 +39,8 @@ class Scores:
         kid, kid_std: Kernel distance, mean and spread over the subsets.
         precision: Share of the images that lie among those of the reference.
         recall: Share of the reference's images that lie among the images.
+        metrics: The further scores that were asked for, by name.
+        notes: For which scores the images are too few, and why.
         neighbours: The training images nearest to the images, if they were asked for.
         protocol: Everything that the numbers depend on, and whether they compare with others'.
         seconds, device, version: Of the computation.
@@ -46,13 +48,15 @@ class Scores:
     """
 
     run: str
-    inception_score: float
-    inception_score_std: float
+    inception_score: float | None
+    inception_score_std: float | None
     fid: float
     kid: float
-    kid_std: float
+    kid_std: float | None
     precision: float
     recall: float
+    metrics: dict[str, float]
+    notes: dict[str, str]
     neighbours: Neighbours | None
     protocol: dict[str, Any]
     seconds: float
@@ -63,23 +67,10 @@ class Scores:
 
 def image_scores(
     source: str | Path | Model | None = None,
+    settings: ScoreSettings = DEFAULTS,
     *,
-    features: str | Path | Model = "inception",
-    num: int | None = None,
-    reference: Literal["train", "test"] = "train",
-    splits: int = 10,
-    kid_subsets: int = 100,
-    kid_subset_size: int = 1000,
-    dataset: str | None = None,
-    foreign: Foreign | None = None,
-    inception_weights: Path | str | None = None,
-    data_dir: Path | str | None = None,
-    batch_size: int | None = None,
-    device: str = "auto",
-    seed: int | None = None,
-    neighbours: Path | str | None = None,
     reporter: Reporter = SILENT,
-    **sampling: Any,
+    **changes: object,
 ) -> Scores:
     """Score images against a data set by torch-fidelity.
 
@@ -87,118 +78,89 @@ def image_scores(
         source: A run, which draws the images, in classes of equal size; a folder of pictures;
             or an `.npz` of improved-diffusion's layout. None is the latest finished run, other
             than that of `features`.
-        features: `inception`, or a run whose penultimate features and softmax are used.
-        num: Images; by default as many as the reference has, or all that are there.
-        reference: The split of the data set to compare with.
-        splits: Of the Inception Score.
-        kid_subsets, kid_subset_size: Of the KID; fewer images make the subsets smaller.
-        dataset: The reference's data set; by default the run's, or that of `features`.
-        foreign: What `source` and `features` are, if `jeat train` did not write them, both of
-            one kind; where it says no data set, that is `dataset`, or that of a run in `source`.
-        inception_weights: A file to use in place of the published one.
-        data_dir: Where the data sets are.
-        batch_size: Images at a time, for drawing and for the features.
-        device: Where to compute.
-        seed: Of the drawing; 0 without it.
-        neighbours: A PNG to write, of the first images beside the training images that are
-            nearest to them in the features.
+        settings: Of the scores.
         reporter: Listens to the progress.
-        sampling: Of `SamplerSettings`: `sampler`, `objective`, `init`, `steps`,
-            `step_size`, `best_of` and the sampler's own.
+        changes: Settings by name, of the scores or, for a run, of its sampler: `features`, `num`,
+            `sampler`, `steps`.
 
     Raises:
         JeatError: If a run, a file or the data is at fault.
         UsageProblem: If a setting is, or the images do not fit the reference.
     """
     began = time.perf_counter()
-    _check(num, splits, kid_subsets, kid_subset_size, batch_size)
-    if neighbours is not None:
-        _check_neighbours(Path(neighbours), reference)
-    sampling |= {"seed": seed}
-    given = {key: value for key, value in sampling.items() if value is not None}
-    origin, extractor, against = arrange(
-        source,
-        features,
-        reference,
-        dataset=dataset,
-        foreign=foreign,
-        inception_weights=inception_weights,
-        data_dir=data_dir,
-        device=device,
-        sampling=given,
-        reporter=reporter,
+    settings, sampling = _settings(settings, changes)
+    if settings.neighbours is not None:
+        check_output(settings.neighbours, NEIGHBOURS, "--neighbours")
+    inputs = resolve(source, settings, sampling, reporter)
+    judge, reference = inputs.judge, inputs.reference
+    _require_two(len(reference), f"{reference.name} {settings.reference}")
+    images, known = images_of(inputs, settings, sampling, reporter)
+    _require_two(len(images), inputs.name)
+    if settings.reference_classes == "same":
+        reference = of_same_classes(reference, known, reporter)
+        _require_two(len(reference), f"{reference.name} {settings.reference} in these classes")
+    device = judge.device if isinstance(judge, Model) else devices.pick(settings.device)
+    usual = _CLASSIFIER_BATCH if isinstance(judge, Model) else _INCEPTION_BATCH
+    size = settings.batch_size or usual
+    ours = features_of.extract(images, judge, size, device, reporter)
+    theirs = features_of.of_reference(reference, settings.reference, judge, size, device, reporter)
+    numbers = fidelity.Numbers.of(
+        ours, theirs, settings.splits, settings.kid_subsets, settings.kid_subset_size
     )
-    _enough(len(against), f"{against.name} {reference}")
-    if origin.model is not None:
-        num = num or len(against)
-        given = {"seed": 0, **given, "data_dir": data_dir}
-    drawing_batch = batch_size or _SAMPLE_BATCH
-    images, known = origin.images(against.shape, num, drawing_batch, reporter, **given)
-    _enough(len(images), origin.name)
-    settings = _settings(len(images), len(against), splits, kid_subsets, kid_subset_size, reporter)
-    protocol = Protocol(known, extractor, against, reference, len(images), settings)
-    place = extractor.device if isinstance(extractor, Model) else devices.pick(device)
-    size = batch_size or (_FEATURE_BATCH if isinstance(extractor, Model) else _INCEPTION_BATCH)
-    ours = features_of.extract(images, extractor, size, place, reporter)
-    theirs = features_of.of_reference(against, reference, extractor, size, place, reporter)
-    ranks = current()
-    figures = ranks.from_main(lambda: fidelity.compute(ours, theirs, **settings))
+    notes = numbers.notes()
+    if numbers.kid_subset_size < settings.kid_subset_size:
+        few, many = numbers.kid_subset_size, settings.kid_subset_size
+        reporter.say(f"KID over subsets of {few:,} images, not {many:,}: there are no more")
+    for note in notes.values():
+        reporter.warn(note)
+    group = current()
+    values: Any = group.from_main(lambda: fidelity.compute(ours, theirs, numbers))
+    metrics = group.from_main(lambda: _metrics(settings.metric, ours, theirs))
     near = None
-    if neighbours is not None:
-        picture = Path(neighbours)
-        near = ranks.from_main(
-            lambda: look_up(images, ours.values, against, theirs.values, picture)
+    if (picture := settings.neighbours) is not None:
+        near = group.from_main(
+            lambda: look_up(images, ours.values, reference, theirs.values, picture)
         )
+    classes = class_indices(inputs.reference, known)
+    protocol = Protocol(known, judge, reference, settings.reference, numbers, notes, classes)
     return Scores(
-        run=origin.name,
-        **asdict(figures),
+        run=inputs.name,
+        **values,
+        metrics=metrics,
+        notes=notes,
         neighbours=near,
         protocol=protocol.describe(),
         seconds=time.perf_counter() - began,
-        device=str(place),
-        seed=given.get("seed"),
+        device=str(device),
+        seed=None if inputs.artist is None else settings.seed or 0,
         version=version("jeat-cli"),
     )
 
 
 def _settings(
-    num: int, references: int, splits: int, subsets: int, subset_size: int, reporter: Reporter
-) -> dict[str, int]:
-    """Return the settings of the scores as so few images allow them."""
-    size = min(subset_size, num, references)
-    if size < subset_size:
-        reporter.say(
-            f"KID over subsets of {size:,} images, not {subset_size:,}: more are not there"
-        )
-    return {
-        "splits": min(splits, num),
-        "kid_subsets": subsets,
-        "kid_subset_size": size,
-        "neighbours": min(_NEIGHBOURS, num - 1, references - 1),
-    }
+    settings: ScoreSettings, changes: Mapping[str, object]
+) -> tuple[ScoreSettings, dict[str, object]]:
+    """Return the settings of the scores, and those that are of a sampler."""
+    own, samplers = ScoreSettings.__dataclass_fields__, declared(SamplerSettings)
+    for name in changes:
+        if name not in own and name not in samplers:
+            raise unknown("setting", name, [*own, *samplers])
+    settings = settings.with_changes({k: v for k, v in changes.items() if k in own})
+    sampling = {k: v for k, v in changes.items() if k in samplers and v is not None}
+    SamplerSettings.of(sampling)
+    return settings, sampling
 
 
-def _check_neighbours(path: Path, reference: str) -> None:
-    check_output(path, NEIGHBOURS, "--neighbours")
-    if reference != "train":
-        raise UsageProblem(
-            "the neighbours are training images, and the reference is the test images",
-            "leave out `--reference test`",
-        )
+def _metrics(
+    names: tuple[str, ...], images: features_of.Features, reference: features_of.Features
+) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for name in names:
+        values |= METRICS.load(name)(images, reference)
+    return values
 
 
-def _check(num: int | None, *positive: int | None) -> None:
-    names = ("splits", "kid_subsets", "kid_subset_size", "batch_size")
-    for name, value in zip(names, positive, strict=True):
-        # The unbiased estimate of a subset of one divides by zero.
-        least = 2 if name == "kid_subset_size" else 1
-        if value is not None and value < least:
-            raise UsageProblem(f"{name} must be at least {least}, not {value}")
-    if num is not None:
-        _enough(num, "the call")
-
-
-def _enough(num: int, name: str) -> None:
+def _require_two(num: int, name: str) -> None:
     if num < 2:
         raise UsageProblem(
             f"a score needs at least 2 images, and `{name}` gives {num}", "choose a larger `-n`"

@@ -1,14 +1,18 @@
-"""The 2015 Inception network's weights, by which the published scores are taken."""
+"""The 2015 Inception network, by whose features the published scores are taken."""
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from ..errors import JeatError
 from ..runtime import download
 from ..runtime.distributed import current
-from ..runtime.files import cache_dir
+from ..runtime.files import cache_dir, expand
 from ..runtime.progress import SILENT, Reporter
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -19,28 +23,43 @@ MIRRORS = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
     "pt_inception-2015-12-05-6726825d.pth",
 )
+# The last pooling, and the logits without their bias, as the published scores take them.
+LAYERS = ("2048", "logits_unbiased")
 
 
-def weights(given: Path | str | None = None, reporter: Reporter = SILENT) -> Path:
-    """Return the weights file: `given`, or the published one, downloaded once into the cache.
+@dataclass(frozen=True)
+class Inception:
+    """The network with the weights of a file.
 
-    The published file is checked against its SHA-256; a given one may be another conversion of
-    the network, and its checksum goes into the protocol.
+    Args:
+        path: The file.
+        sha256: Of what was read from it.
+        net: Maps uint8 images (n, 3, H, W) to the outputs of `LAYERS`.
+    """
+
+    path: Path
+    sha256: str
+    net: Any
+
+
+def load_inception(explicit: Path | str | None = None, reporter: Reporter = SILENT) -> Inception:
+    """Return the network: of the file `explicit`, or the published one, downloaded once.
+
+    The published file is checked against its SHA-256; an explicit one may be another conversion
+    of the network, and its checksum goes into the protocol.
 
     Raises:
-        JeatError: If it is absent and cannot be had, or holds something else.
+        JeatError: If the file is absent and cannot be had, or holds something else.
     """
-    if given is None:
+    if explicit is None:
         path = current().main_first(partial(_fetch, reporter))
     else:
-        path = Path(given).expanduser()
+        path = expand(explicit)
         if not path.is_file():
             raise JeatError(
-                f"there is no Inception weights file `{path}`",
-                f"`{FILE}` is at {MIRRORS[0]}",
+                f"there is no Inception weights file `{path}`", f"`{FILE}` is at {MIRRORS[0]}"
             )
-    _check(path)
-    return path
+    return _read(path)
 
 
 def _fetch(reporter: Reporter) -> Path:
@@ -54,21 +73,29 @@ def _fetch(reporter: Reporter) -> Path:
     )
 
 
-def _check(path: Path) -> None:
-    """Make sure that the file holds this network's weights and no code.
+def _read(path: Path) -> Inception:
+    """Read the file once, make sure that it holds weights and no code, and build the network.
 
-    torch-fidelity unpickles it without restriction, which may run code; what loads as weights
-    alone holds none.
+    torch-fidelity unpickles without restriction, so it is given what was checked, and no path
+    that could lead elsewhere by then.
     """
     import torch
     from torch_fidelity import FeatureExtractorInceptionV3
 
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
-        FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(path))
+        content = path.read_bytes()
+        weights = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+        checked = BytesIO()
+        torch.save(weights, checked)
+        checked.seek(0)
+        net = FeatureExtractorInceptionV3(
+            "inception", list(LAYERS), feature_extractor_weights_path=checked
+        )
     except Exception as problem:
         reason = " ".join(str(problem).split())[:160]
         raise JeatError(
             f"`{path}` does not hold the weights of the 2015 Inception network: {reason}",
             f"`{FILE}` is at {MIRRORS[0]}",
         ) from None
+    net = net.eval().requires_grad_(False)
+    return Inception(path, hashlib.sha256(content).hexdigest(), net)

@@ -1,133 +1,203 @@
-"""What is scored, in whose eyes, beside which real images: settled before anything long begins."""
+"""What is scored, by whose features, beside which real images."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from ..checkpoints import runs
-from ..checkpoints.checkpoint import load, refuse_unused
+from ..checkpoints.checkpoint import load_each, refuse_unused
 from ..checkpoints.model import Model
 from ..checkpoints.settings import Foreign
 from ..data.images import Images, load_images
-from ..errors import UsageProblem
+from ..data.pictures import to_uint8
+from ..data.provenance import Provenance
+from ..data.stored import holds_pictures, read_images
+from ..errors import JeatError, UsageProblem
+from ..runtime.files import expand
 from ..runtime.progress import Reporter
-from . import inception
-from .source import OpenModel, Source, find
+from ..sampling.sample import prepare
+from .features import Judge
+from .inception import load_inception
+from .settings import ScoreSettings
+
+_SAMPLE_BATCH = 256
 
 
-class Comparison(NamedTuple):
-    """What is compared.
+@dataclass(frozen=True)
+class ScoreInputs:
+    """What is compared, known before any image is drawn.
 
     Args:
-        origin: Where the images come from.
-        extractor: What turns images into features: a classifier, or Inception's weights.
+        name: Of the run, or the path of the images.
+        path: Of the model or of the images.
+        artist: The model that draws the images; None if they are there.
+        judge: What turns images into features.
         reference: The real images.
     """
 
-    origin: Source
-    extractor: Model | Path
+    name: str
+    path: Path
+    artist: Model | None
+    judge: Judge
     reference: Images
 
 
-def arrange(
+def resolve(
     source: str | Path | Model | None,
-    features: str | Path | Model,
-    split: Literal["train", "test"],
-    *,
-    dataset: str | None,
-    foreign: Foreign | None,
-    inception_weights: Path | str | None,
-    data_dir: Path | str | None,
-    device: str,
-    sampling: Mapping[str, Any],
+    settings: ScoreSettings,
+    sampling: Mapping[str, object],
     reporter: Reporter,
-) -> Comparison:
-    """Load what is needed and see that it fits together, by the settings of `image_scores`.
+) -> ScoreInputs:
+    """Load what is needed, and check that it fits together.
 
     Raises:
         JeatError: If a run, a file or the data is at fault.
         UsageProblem: If a setting is, or the images do not fit the reference.
     """
-    open_model = partial(_open, device=device, reporter=reporter)
-    described = _with_dataset(foreign, dataset)
-    origin = find(_or_latest(source, features), partial(open_model, foreign=described), sampling)
-    if origin.model is not None:
-        described = _with_dataset(described, origin.model.meta.dataset)
-    open_judge = partial(open_model, foreign=described)
-    extractor = _extractor(features, inception_weights, open_judge, reporter)
-    refuse_unused(foreign, *(m for m in (origin.model, extractor) if isinstance(m, Model)))
-    against = _reference(origin, extractor, dataset, split, data_dir, reporter)
-    _fits(origin, extractor, against)
-    return Comparison(origin, extractor, against)
+    if source is None:
+        source = runs.resolve(None, _judge_path(settings.features))
+    foreign = settings.foreign
+    if foreign is not None and foreign.dataset is None:
+        foreign = replace(foreign, dataset=settings.dataset)
+    path = _stored(source)
+    artist = None
+    if path is None:
+        artist = _open(source, foreign, settings, reporter)
+        if foreign is not None and foreign.dataset is None:
+            foreign = replace(foreign, dataset=artist.meta.dataset)
+        path = artist.path
+    elif sampling or settings.seed is not None:
+        names = [*sampling, *(["seed"] if settings.seed is not None else [])]
+        raise UsageProblem(
+            f"`{path}` holds images that are drawn already, so "
+            f"{', '.join(f'`{name}`' for name in names)} would change nothing",
+            "leave the settings out, or name a run",
+        )
+    judge = _judge(settings, foreign, reporter)
+    models = [model for model in (artist, judge) if isinstance(model, Model)]
+    refuse_unused(settings.foreign, *models)
+    name = settings.dataset or (models[0].meta.dataset if models else None)
+    if name is None:
+        raise UsageProblem(
+            f"no reference data set for `{path}`",
+            "name it with `--dataset`, such as `--dataset cifar10`",
+        )
+    reference = load_images(name, settings.reference, data_dir=settings.data_dir, reporter=reporter)
+    for model in models:
+        model.accepts(reference, any_classes=True)
+    return ScoreInputs(artist.name if artist else str(path), path, artist, judge, reference)
 
 
-def _with_dataset(foreign: Foreign | None, dataset: str | None) -> Foreign | None:
-    """Fill in the data set of a description that has none."""
-    if foreign is None or foreign.dataset is not None:
-        return foreign
-    return replace(foreign, dataset=dataset)
-
-
-def _or_latest(source: str | Path | Model | None, features: str | Path | Model) -> Any:
-    """Return the source, for None the latest finished run that is not the judge."""
-    if source is not None:
-        return source
-    if isinstance(features, Model):
-        return runs.resolve(None, features.path)
-    return runs.resolve(None, None if features == "inception" else runs.resolve(features))
-
-
-def _open(run: str | Path, device: str, foreign: Foreign | None, reporter: Reporter) -> Model:
-    """Load a model; the description is for somebody else's alone."""
-    described = foreign if runs.is_foreign(runs.resolve(run)) else None
-    return load(run, device=device, foreign=described, reporter=reporter)
-
-
-def _extractor(
-    features: str | Path | Model,
-    weights: Path | str | None,
-    open_model: OpenModel,
+def images_of(
+    inputs: ScoreInputs,
+    settings: ScoreSettings,
+    sampling: Mapping[str, Any],
     reporter: Reporter,
-) -> Model | Path:
+) -> tuple[Tensor, Provenance]:
+    """Draw the images, or read them; return uint8 (n,C,H,W) and how they came to be.
+
+    Raises:
+        JeatError: If images cannot be read, or a setting is at fault.
+    """
+    if inputs.artist is None:
+        pixels, known = read_images(inputs.path, inputs.reference.shape, settings.num, reporter)
+        return torch.from_numpy(pixels), known
+    plan = prepare(
+        inputs.artist,
+        num=settings.num or len(inputs.reference),
+        seed=settings.seed or 0,
+        batch_size=settings.batch_size or _SAMPLE_BATCH,
+        data_dir=settings.data_dir,
+        reporter=reporter,
+        **sampling,
+    )
+    # Rounded batch by batch: 50,000 images take a quarter of the memory.
+    parts = [torch.from_numpy(to_uint8(images)) for _, images in plan.batches(reporter)]
+    return torch.cat(parts), Provenance(plan.identity, Counter(plan.labels.tolist()))
+
+
+def of_same_classes(reference: Images, known: Provenance, reporter: Reporter) -> Images:
+    """Return the real images of the classes of the images, if these are known and fewer."""
+    kept = class_indices(reference, known)
+    if kept is None or len(kept) == len(reference.classes):
+        return reference
+    index = torch.isin(reference.y.cpu(), torch.tensor(sorted(kept))).nonzero().flatten()
+    reporter.say(
+        f"the images are of {len(kept)} of the {len(reference.classes)} classes: compared with "
+        f"the {len(index):,} of {reference.name} in these (`--reference-classes all` for all)"
+    )
+    return reference.take(index)
+
+
+def class_indices(reference: Images, known: Provenance) -> set[int] | None:
+    """Return which classes of the reference the images are of; None if that is not known."""
+    if not known.classes:
+        return None
+    names = {name: index for index, name in enumerate(reference.classes)}
+    indices = {name if isinstance(name, int) else names.get(name, -1) for name in known.classes}
+    return indices if indices <= set(range(len(names))) else None
+
+
+def _judge_path(features: object) -> Path | None:
+    """Return the file of the judge, which is not scored by default."""
+    if isinstance(features, Model):
+        return features.path
+    return None if features == "inception" else runs.resolve(str(features))
+
+
+def _stored(source: str | Path | Model) -> Path | None:
+    """Return where images lie, None for a run; a run's name goes before a folder's.
+
+    Raises:
+        JeatError: If there are no images.
+    """
+    if isinstance(source, Model):
+        return None
+    path = expand(source)
+    if str(source) in runs.names() or (path / runs.MODEL_FILE).exists():
+        return None
+    if path.suffix.lower() == ".npy":
+        raise JeatError(
+            f"`{path}` is a single array, without a word of its layout",
+            "store it as `arr_0`, uint8 (n,H,W,C), of an `.npz`",
+        )
+    if path.suffix.lower() == ".npz":
+        if not path.exists():
+            raise JeatError(f"cannot read images from `{path}`: there is no such file")
+        return path
+    return path if holds_pictures(path) else None
+
+
+def _open(
+    source: str | Path | Model,
+    foreign: Foreign | None,
+    settings: ScoreSettings,
+    reporter: Reporter,
+) -> Model:
+    """Load a model; the description is only for those that `jeat train` did not write."""
+    if not (isinstance(source, Model) or runs.is_foreign(runs.resolve(source))):
+        foreign = None
+    (model,) = load_each([source], device=settings.device, foreign=foreign, reporter=reporter)
+    model.warn_if_unfinished(reporter)
+    return model
+
+
+def _judge(settings: ScoreSettings, foreign: Foreign | None, reporter: Reporter) -> Judge:
     """Get hold of what turns images into features, before anything long begins."""
+    features: Any = settings.features
     if features == "inception":
-        return inception.weights(weights, reporter)
-    model = features if isinstance(features, Model) else open_model(features)
-    if weights is not None:
+        return load_inception(settings.inception_weights, reporter)
+    model = _open(features, foreign, settings, reporter)
+    if settings.inception_weights is not None:
         raise UsageProblem(
             f"Inception weights are of no use with the features of `{model.name}`",
             "leave one of the two out",
         )
     return model
-
-
-def _reference(
-    origin: Source,
-    extractor: Model | Path,
-    dataset: str | None,
-    split: Literal["train", "test"],
-    data_dir: Path | str | None,
-    reporter: Reporter,
-) -> Images:
-    model = origin.model or (extractor if isinstance(extractor, Model) else None)
-    name = dataset or (model.meta.dataset if model else None)
-    if name is None:
-        raise UsageProblem(
-            f"with what shall the images of `{origin.path}` be compared?",
-            "name the data set with `--dataset`, such as `--dataset cifar10`",
-        )
-    if split not in ("train", "test"):
-        raise UsageProblem(f"the reference is `train` or `test`, not `{split}`")
-    images = load_images(name, split, data_dir=data_dir, reporter=reporter)
-    return images
-
-
-def _fits(origin: Source, extractor: Model | Path, against: Images) -> None:
-    """Compare shapes before any image is drawn."""
-    for model in (origin.model, extractor):
-        if isinstance(model, Model):
-            model.accepts(against, any_classes=True)

@@ -36,24 +36,24 @@ class Neighbours:
 
 
 def nearest(values: Tensor, among: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return distances and places of the `count` nearest rows, each (n, count), nearest first.
+    """Return distances and indices of the `count` nearest rows, each (n, count), nearest first.
 
     Args:
         values: Features (n, d).
         among: Features (m, d), with m at least `count`.
         count: How many for each.
     """
-    found = [_nearest(part, among, count) for part in torch.split(values, _ROWS)]
-    distances, places = zip(*found, strict=True)
-    return torch.cat(distances), torch.cat(places)
+    parts = [_nearest(rows, among, count) for rows in torch.split(values, _ROWS)]
+    distances, indices = zip(*parts, strict=True)
+    return torch.cat(distances), torch.cat(indices)
 
 
 def _nearest(rows: Tensor, among: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    places = torch.cdist(rows, among).topk(count, largest=False).indices
+    indices = torch.cdist(rows, among).topk(count, largest=False).indices
     # The search multiplies matrices, to which a copy is not at distance 0.
-    exact = (rows[:, None].double() - among[places].double()).norm(dim=2)
+    exact = (rows[:, None].double() - among[indices].double()).norm(dim=2)
     distances, order = exact.sort(dim=1)
-    return distances, places.gather(1, order)
+    return distances, indices.gather(1, order)
 
 
 def look_up(
@@ -72,10 +72,10 @@ def look_up(
         JeatError: If the picture cannot be written.
     """
     count = min(_NEAREST, len(training))
-    distances, places = nearest(values, theirs, count)
+    distances, indices = nearest(values, theirs, count)
     own = nearest(theirs[:_QUERIES], theirs, min(2, len(theirs)))[0][:, -1]
-    first = zip(images[:_SHOWN], places[:_SHOWN], strict=True)
-    shown = [torch.cat([image[None], training.x[beside]]) for image, beside in first]
+    first = zip(images[:_SHOWN], indices[:_SHOWN], strict=True)
+    shown = [torch.cat([image[None], training.x[near]]) for image, near in first]
     scale = max(1, 32 // images.shape[-1])
     picture = pictures.grid(torch.cat(shown), count + 1, scale)
     text = {"jeat": f"the image, then its {count} nearest of {training.name}, the nearest first"}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from scipy.stats import mannwhitneyu
 from torch import Tensor
@@ -38,28 +41,36 @@ def _scores(model: Model, images: Tensor) -> dict[str, Tensor]:
     logits = model.classifier(x)
     density = -energy.marginal(logits)
     (slope,) = torch.autograd.grad(density.sum(), x)
-    found = (
+    values = (
         density.detach(),
         # In float64, which Apple's devices do not have.
         energy.class_probabilities(finite(model, logits.detach().cpu()).double()).amax(1),
         -finite(model, slope).flatten(1).norm(dim=1),
     )
-    return {name: each.cpu().double() for name, each in zip(SCORES, found, strict=True)}
+    return {name: row.cpu().double() for name, row in zip(SCORES, values, strict=True)}
 
 
-def finite(model: Model, found: Tensor) -> Tensor:
-    """Return what was computed for images (n, ...).
+def finite(model: Model, values: Tensor) -> Tensor:
+    """Return values of images (n, ...).
 
     Raises:
         JeatError: If a value is not finite: ranks and bins would take it for a number.
     """
-    if bad := int((~torch.isfinite(found.flatten(1))).any(1).sum()):
+    if bad := int((~torch.isfinite(values.flatten(1))).any(1).sum()):
         raise JeatError(
             f"the logits of `{model.name}`, or their gradients, are not finite for {bad:,} of "
-            f"{len(found):,} images",
+            f"{len(values):,} images",
             "the run may have diverged: take an earlier one, or check the checkpoint",
         )
-    return found
+    return values
+
+
+def separation(own: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Any]:
+    """Return the areas under the ROC curve by score, and under `fpr95` and `aupr` the other two."""
+    areas: dict[str, Any] = {name: auroc(own[name], other[name]) for name in SCORES}
+    areas["fpr95"] = {name: fpr_at(own[name], other[name]) for name in SCORES}
+    areas["aupr"] = {name: average_precision(own[name], other[name]) for name in SCORES}
+    return areas
 
 
 def auroc(own: Tensor, other: Tensor) -> float:
@@ -69,3 +80,27 @@ def auroc(own: Tensor, other: Tensor) -> float:
     """
     above = mannwhitneyu(own.double().numpy(), other.double().numpy(), method="asymptotic")
     return float(above.statistic / (len(own) * len(other)))
+
+
+def fpr_at(own: Tensor, other: Tensor, share: float = 0.95) -> float:
+    """Return the share of `other` (m,) at or above the score that a share of `own` (n,) reaches.
+
+    It is the false positive rate at that true positive rate, `own` being the positive images.
+    """
+    accepted = math.ceil(share * len(own) - 1e-9)
+    threshold = own.sort(descending=True).values[accepted - 1]
+    return (other >= threshold).double().mean().item()
+
+
+def average_precision(own: Tensor, other: Tensor) -> float:
+    """Return the mean, over the images of `own`, of the precision at their scores.
+
+    It is the area under the precision-recall curve without interpolation, and so the share of
+    `own` among all images for a score that is constant.
+    """
+    scores = torch.cat([own, other])
+    thresholds, inverse = scores.unique(return_inverse=True)
+    positive = torch.bincount(inverse[: len(own)], minlength=len(thresholds)).flip(0)
+    every = torch.bincount(inverse, minlength=len(thresholds)).flip(0)
+    precision = positive.cumsum(0).double() / every.cumsum(0)
+    return ((positive * precision).sum() / len(own)).item()

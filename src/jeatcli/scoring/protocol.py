@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from ..checkpoints.model import Model
@@ -13,6 +12,7 @@ from ..data.images import Images
 from ..data.provenance import Provenance
 from ..runtime import digests
 from . import fidelity, inception
+from .features import Judge
 
 # What the published numbers on CIFAR-10 are taken with.
 PUBLISHED_NUM = 50_000
@@ -22,39 +22,48 @@ PUBLISHED_SPLITS = 10
 
 @dataclass(frozen=True)
 class Protocol:
-    """How images were judged.
+    """How images were scored.
 
     Args:
         origin: How the images came to be.
-        extractor: What turned images into features: a classifier, or Inception's weights.
+        judge: What turned images into features.
         reference: What they were compared with.
         split: Of the reference's data set.
-        num: Number of images.
-        settings: `splits`, `kid_subsets`, `kid_subset_size` and `neighbours` as they were used.
+        numbers: On how many images the scores stand.
+        notes: For which scores they are too few.
+        classes: Of which classes the images are; None if that is not known.
     """
 
     origin: Provenance
-    extractor: Model | Path
+    judge: Judge
     reference: Images
     split: str
-    num: int
-    settings: Mapping[str, int]
+    numbers: fidelity.Numbers
+    notes: Mapping[str, str]
+    classes: set[int] | None
 
     def describe(self) -> dict[str, Any]:
         """Return the protocol, ready for JSON."""
         features, sampling = self._features(), self.origin.sampling
+        reference = {
+            "dataset": self.reference.name,
+            "split": self.split,
+            "n": len(self.reference),
+        }
+        if self._fewer_classes():
+            present = sorted(set(self.reference.y.tolist()))
+            reference["classes"] = ", ".join(self.reference.classes[k] for k in present)
         return {
-            "n": self.num,
-            "reference": {
-                "dataset": self.reference.name,
-                "split": self.split,
-                "n": len(self.reference),
-            },
+            "n": self.numbers.num,
+            "reference": reference,
             "features": features,
-            **self.settings,
+            "splits": self.numbers.splits,
+            "kid_subsets": self.numbers.kid_subsets,
+            "kid_subset_size": self.numbers.kid_subset_size,
+            "neighbours": self.numbers.neighbours,
             "shuffle_seed": fidelity.SHUFFLE_SEED,
             "rounding": self._rounding(),
-            "classes": self._classes(),
+            "classes": self._class_sizes(),
             "selection": self.origin.selection or ("none" if sampling else "not known"),
             "versions": {name: version(name) for name in ("jeat-cli", "torch-fidelity", "torch")},
             "comparable": self._comparable(features["sha256"]),
@@ -67,52 +76,51 @@ class Protocol:
         return "floor(255 x + 0.5), as PNG" if self.origin.sampling else "as stored"
 
     def _features(self) -> dict[str, Any]:
-        if isinstance(self.extractor, Model):
+        if isinstance(self.judge, Model):
             return {
                 "kind": "run",
-                "run": self.extractor.name,
-                "path": str(self.extractor.path),
-                "sha256": digests.checksum(self.extractor.path),
+                "run": self.judge.name,
+                "path": str(self.judge.path),
+                "sha256": digests.checksum(self.judge.path),
             }
         grey = self.reference.shape[0] == 1
         return {
             "kind": "inception",
-            "path": str(self.extractor),
-            "sha256": digests.checksum(self.extractor),
+            "path": str(self.judge.path),
+            "sha256": self.judge.sha256,
             "grey": "repeated in three channels" if grey else None,
         }
 
-    def _classes(self) -> str:
-        if self.origin.classes is None:
+    def _class_sizes(self) -> str:
+        if not self.origin.classes:
             return "not known"
         counts = sorted(self.origin.classes.values())
         least, most = counts[0], counts[-1]
         between = " or " if most == least + 1 else " to "
         return f"{len(counts)}, {least}{f'{between}{most}' if most > least else ''} of each"
 
-    def _balanced(self) -> bool:
-        counts = (self.origin.classes or {}).values()
-        return len(counts) == len(self.reference.classes) and max(counts) <= min(counts) + 1
+    def _fewer_classes(self) -> bool:
+        return self.classes is not None and len(self.classes) < len(self.reference.classes)
 
     def _comparable(self, checksum: str) -> str:
         """Tell whether the numbers stand beside the published ones, and if not, why."""
-        reasons = [*self._of_judgement(checksum), *self._of_images()]
+        reasons = [*self._of_judgement(checksum), *self._of_images(), *set(self.notes.values())]
         return f"no: {'; '.join(reasons)}" if reasons else "yes, with IS and FID on CIFAR-10"
 
     def _of_judgement(self, checksum: str) -> list[str]:
         reasons = []
-        if self.num != PUBLISHED_NUM:
-            reasons.append(f"{self.num:,} images instead of {PUBLISHED_NUM:,}")
+        if self.numbers.num != PUBLISHED_NUM:
+            reasons.append(f"{self.numbers.num:,} images instead of {PUBLISHED_NUM:,}")
         if (self.reference.name, self.split) != PUBLISHED_REFERENCE:
             reasons.append(f"reference {self.reference.name} {self.split}, not cifar10 train")
-        if isinstance(self.extractor, Model):
-            reasons.append(f"features of `{self.extractor.name}`, not of Inception")
-            if (self.origin.sampling or {}).get("weights") == self.extractor.fingerprint:
+        if isinstance(self.judge, Model):
+            reasons.append(f"features of `{self.judge.name}`, not of Inception")
+            if (self.origin.sampling or {}).get("weights") == self.judge.fingerprint:
                 reasons.append("the run judges itself")
         elif checksum != inception.SHA256:
             reasons.append("weights that are not the published Inception file")
-        if self.settings["splits"] != PUBLISHED_SPLITS:
-            reasons.append(f"{self.settings['splits']} splits instead of {PUBLISHED_SPLITS}")
+        if self.numbers.splits != PUBLISHED_SPLITS:
+            reasons.append(f"{self.numbers.splits} splits instead of {PUBLISHED_SPLITS}")
         return reasons
 
     def _of_images(self) -> list[str]:
@@ -124,6 +132,10 @@ class Protocol:
             reasons.append(f"selected images: {selection}")
         if pictures := self.origin.pictures:
             reasons.append(f"images that start at {pictures}")
-        if not self._balanced():
-            reasons.append(f"classes of unequal size: {self._classes()}")
+        if self._fewer_classes():
+            present = len(self.classes or ())
+            reasons.append(f"images of {present} of the {len(self.reference.classes)} classes")
+        counts = (self.origin.classes or {0: 0}).values()
+        if max(counts) > min(counts) + 1:
+            reasons.append(f"classes of unequal size: {self._class_sizes()}")
         return reasons

@@ -1,0 +1,118 @@
+"""The settings of `jeat score`: of images, and of a classifier itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from ..catalogue import Catalogue, Entry
+from ..checkpoints.settings import Foreign
+from ..errors import UsageProblem
+from ..settings import Settings, batch_size_setting, data_dir_setting, device_setting, setting
+
+# Scores beside the five of torch-fidelity: functions of the features of images and reference.
+METRICS = Catalogue(
+    "metric",
+    {
+        "density-coverage": Entry(
+            "Density and coverage (Naeem et al. 2020), fifth neighbours",
+            "jeatcli.scoring.density:density_coverage",
+        ),
+    },
+)
+
+_score = partial(setting, section="Score")
+_data = partial(setting, section="Data")
+
+
+@dataclass(frozen=True)
+class ScoreSettings(Settings):
+    """How images are scored.
+
+    `features` is `inception`, or a run by name, path or as a loaded model, whose penultimate
+    features and softmax are used. `foreign` describes the checkpoints among source and features
+    that `jeat train` did not write, all of one kind.
+    """
+
+    num: int | None = _score(
+        None,
+        "Images to score",
+        flags=("-n", "--num"),
+        metavar="N",
+        shown="all there are; as many as the reference has",
+        low=1,
+    )
+    features: object = _score(
+        "inception", "inception, or a RUN whose features take its place", kind="run", metavar="RUN"
+    )
+    reference: Literal["train", "test"] = _score("train", "Split of the real images")
+    reference_classes: Literal["same", "all"] = _score(
+        "same", "Classes of the real images: those of the images where they are known, or all"
+    )
+    splits: int = _score(10, "Parts over which the Inception Score is averaged", metavar="N", low=1)
+    kid_subsets: int = _score(100, "Subsets of KID", metavar="N", low=1)
+    # The unbiased estimate of a subset of one divides by zero.
+    kid_subset_size: int = _score(1000, "Images in a subset", metavar="N", low=2)
+    metric: tuple[str, ...] = _score(
+        (),
+        "A further score, listed below; repeatable",
+        kind="metric",
+        metavar="METRIC",
+        multiple=True,
+    )
+    seed: int | None = _score(None, "Seed of the drawing", metavar="N", shown="0", low=0)
+    neighbours: Path | None = _score(
+        None, "Write images beside the training images nearest to them (PNG)", metavar="FILE"
+    )
+    dataset: str | None = _data(
+        None,
+        "Data set of the reference, for a FOLDER, an .npz or a checkpoint of others",
+        kind="dataset",
+        metavar="DATASET",
+        shown="the run's",
+    )
+    data_dir: Path | None = data_dir_setting()
+    inception_weights: Path | None = _data(
+        None,
+        "File of the Inception weights, in place of the download",
+        kind="existing file",
+        metavar="FILE",
+    )
+    batch_size: int | None = batch_size_setting(None, "by features")
+    device: str = device_setting()
+    foreign: Foreign | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.metric:
+            METRICS.match(name)
+        if self.neighbours is not None and self.reference != "train":
+            raise UsageProblem(
+                "the neighbours are training images, and the reference is the test images",
+                "leave out `--reference test`",
+            )
+
+
+@dataclass(frozen=True)
+class ClassifierSettings(Settings):
+    """How a classifier is scored on the test images of its data set.
+
+    Each of `ood` is a data set, of which the test images are taken, or a folder of pictures or an
+    `.npz`, of the shape of the classifier's images.
+    """
+
+    num: int | None = setting(None, "Images of each set, the first ones", low=1)
+    calibrated: bool = setting(True, "Compute the calibration")
+    ood: tuple[str, ...] = setting(
+        (),
+        "AUROC of the test images against another data set, folder or .npz; repeatable",
+        section="Classifier (instead of images)",
+        metavar="DATASET|FOLDER",
+        multiple=True,
+    )
+    data_dir: Path | None = data_dir_setting()
+    batch_size: int = batch_size_setting(256)
+    device: str = device_setting()
+    foreign: Foreign | None = None

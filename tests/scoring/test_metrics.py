@@ -1,0 +1,142 @@
+"""Further scores: density and coverage, temperatures, FPR and AUPR, and one from outside."""
+
+from __future__ import annotations
+
+import math
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from helpers.cli import done
+from helpers.runs import save_run
+
+from jeatcli.catalogue import Entry
+from jeatcli.checkpoints.model import Model
+from jeatcli.data.images import load_images
+from jeatcli.scoring.calibration import calibrate, fit_temperature, rescale
+from jeatcli.scoring.classifier_scores import classifier_scores
+from jeatcli.scoring.density import density_coverage
+from jeatcli.scoring.features import Features
+from jeatcli.scoring.image_scores import image_scores
+from jeatcli.scoring.ood import SCORES, average_precision, fpr_at, own_scores
+from jeatcli.scoring.settings import METRICS
+
+
+def features(values: torch.Tensor) -> Features:
+    return Features(values, torch.zeros(len(values), 3))
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 1.5])
+def test_density_and_coverage_are_their_definition(scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    real = torch.randn(60, 4, generator=generator, dtype=torch.float64)
+    other = scale * torch.randn(45, 4, generator=generator, dtype=torch.float64)
+    away = np.linalg.norm(real[:, None] - real[None], axis=2)
+    radii = np.sort(away, axis=1)[:, 5]
+    inside = np.linalg.norm(real[:, None] - other[None], axis=2) < radii[:, None]
+    found = density_coverage(features(other), features(real))
+    assert found["density"] == pytest.approx(inside.sum() / (5 * 45))
+    assert found["coverage"] == pytest.approx(inside.any(1).mean())
+
+
+def test_density_and_coverage_of_known_sets() -> None:
+    real = torch.randn(80, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    # Of a set with itself both are 1: a ball holds its centre and four neighbours.
+    assert density_coverage(features(real), features(real)) == {"density": 1.0, "coverage": 1.0}
+    far = density_coverage(features(real + 100), features(real))
+    assert far == {"density": 0.0, "coverage": 0.0}
+    copies = density_coverage(features(real[:1].repeat(80, 1)), features(real))
+    assert copies["coverage"] < 0.2
+
+
+def test_a_temperature_is_found_again() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(40_000, 5, generator=generator, dtype=torch.float64)
+    y = torch.multinomial(logits.softmax(1), 1, generator=generator).flatten()
+    for factor in (0.1, 1.0, 7.0):
+        assert fit_temperature(factor * logits, y) == pytest.approx(factor, rel=0.03)
+    found = rescale(7 * logits, y)
+    assert found is not None
+    assert found.n == 20_000
+    assert found.ece_after < 0.02 < found.ece_before
+    assert found.nll_after < found.nll_before
+    # Fitted on the images at even places, judged on those at odd ones.
+    assert found.temperature == fit_temperature(7 * logits[::2], y[::2])
+    confidence, predicted = (7 * logits[1::2]).softmax(1).max(1)
+    assert found.ece_before == calibrate(confidence, predicted == y[1::2]).ece
+    assert rescale(logits[:19], y[:19]) is None
+
+
+def test_a_temperature_has_the_closed_form_of_two_classes() -> None:
+    # Each image has the logits (a, 0), and a share q of them is of the first class:
+    # sigmoid(a / T) = q, so T = a / log(q / (1 - q)).
+    logits = torch.tensor([[2.0, 0.0]]).repeat(10, 1)
+    y = torch.tensor([0] * 8 + [1] * 2)
+    assert fit_temperature(logits, y) == pytest.approx(2 / math.log(4), rel=1e-6)
+
+
+def test_fpr_and_aupr_by_a_loop_over_thresholds() -> None:
+    generator = torch.Generator().manual_seed(0)
+    # Few values, so that many are ties.
+    own = torch.randint(9, (61,), generator=generator).double() + 2
+    other = torch.randint(9, (47,), generator=generator).double()
+    rates, area, before = [], 0.0, 0.0
+    for threshold in sorted({*own.tolist(), *other.tolist()}, reverse=True):
+        hits, false = (own >= threshold).sum().item(), (other >= threshold).sum().item()
+        if hits >= 0.95 * 61:
+            rates.append(false / 47)
+        area += (hits / 61 - before) * hits / (hits + false)
+        before = hits / 61
+    assert fpr_at(own, other) == pytest.approx(min(rates))
+    assert average_precision(own, other) == pytest.approx(area)
+
+
+def test_fpr_and_aupr_of_known_scores() -> None:
+    own, other = torch.arange(100.0) + 1000, torch.arange(50.0)
+    assert (fpr_at(own, other), average_precision(own, other)) == (0.0, 1.0)
+    assert fpr_at(own - 2000, other) == 1.0
+    # Of a constant score it is the share of the positive images, and not more.
+    assert average_precision(torch.ones(90), torch.ones(10)) == pytest.approx(0.9)
+    # At 95 % of 100 images the five lowest are not accepted.
+    assert fpr_at(torch.arange(100.0), torch.tensor([4.5, 5.0, 5.5, 99.5])) == 0.75
+
+
+def test_they_are_those_of_the_classifier(judge: Model) -> None:
+    found = classifier_scores(judge, ood=["digits"], num=50)
+    scores = own_scores(judge, load_images("digits", "test").x[:50])
+    areas = found.ood["digits"]
+    for name in SCORES:
+        assert areas["fpr95"][name] == fpr_at(scores[name], scores[name])
+        assert areas["aupr"][name] == average_precision(scores[name], scores[name])
+    assert found.temperature is not None
+    logits = judge.classifier(load_images("digits", "test").x[:50].float() / 255)
+    expected = rescale(logits, load_images("digits", "test").y[:50])
+    assert expected is not None
+    assert found.temperature.temperature == pytest.approx(expected.temperature, rel=1e-4)
+
+
+def test_the_command_prints_them() -> None:
+    save_run("artist", seed=1)
+    save_run("judge")
+    ask = ("score", "artist", "--features", "judge", "-n", 20, "--steps", 1)
+    shown = done(*ask, "--metric", "density-coverage")
+    assert {"density", "coverage"} <= {line.split()[0] for line in shown.splitlines() if line}
+    shown = done("score", "judge", "--calibration", "--ood", "digits", "-n", 40)
+    for word in ("temperature", "FPR at 95 % TPR against", "AUPR against"):
+        assert word in shown
+
+
+def test_a_metric_from_outside(
+    artist: Model, judge: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("outside_metric")
+    vars(module)["gap"] = lambda images, reference: {
+        "gap": (images.values.mean() - reference.values.mean()).item()
+    }
+    monkeypatch.setitem(sys.modules, "outside_metric", module)
+    monkeypatch.setitem(METRICS._entries, "gap", Entry("Means", "outside_metric:gap"))
+    found = image_scores(artist, features=judge, num=10, steps=1, metric=("gap",))
+    assert found.metrics.keys() == {"gap"}
+    assert found.metrics["gap"] != 0
