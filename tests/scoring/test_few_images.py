@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,9 +98,15 @@ def test_images_of_two_classes_are_compared_with_these_classes(
         assert every.fid != found.fid
     # The reference is the real images of these classes, and nothing else.
     only = training.take(index)
-    stored.save_npz(only.x.numpy(), only.y, tmp_path / "real.npz", {"jeat": '{"images": 1}'})
+    text = json.dumps({"images": len(only), "sampler": "sgld"})
+    stored.save_npz(only.x.numpy(), only.y, tmp_path / "real.npz", {"jeat": text})
     real = image_scores(tmp_path / "real.npz", features=judge)
-    assert real.protocol["reference"]["n"] == 1400
+    assert (real.precision, real.recall) == (1.0, 1.0)
+    assert real.fid == pytest.approx(0, abs=1e-4)
+    # Five images of a run that draws all ten classes are of five by chance.
+    five = image_scores(artist, features=judge, num=5, steps=1)
+    assert five.protocol["reference"]["n"] == 1400
+    assert "images of 5 of the 10 classes" in five.protocol["comparable"]
 
 
 @pytest.mark.parametrize("drawn", [False, True])

@@ -124,9 +124,13 @@ def images_of(
 
 
 def of_same_classes(reference: Images, known: Provenance, reporter: Reporter) -> Images:
-    """Return the real images of the classes of the images, if these are known and fewer."""
-    kept = class_indices(reference, known)
-    if kept is None or len(kept) == len(reference.classes):
+    """Return the real images of the classes of the images, if these are known and fewer.
+
+    Of fewer images than classes that were drawn of all classes, some classes have none by chance.
+    """
+    kept, every = class_indices(reference, known), len(reference.classes)
+    chosen = "classes" in (known.sampling or {}) or sum((known.classes or {}).values()) >= every
+    if kept is None or len(kept) == every or not chosen:
         return reference
     index = torch.isin(reference.y.cpu(), torch.tensor(sorted(kept))).nonzero().flatten()
     reporter.say(

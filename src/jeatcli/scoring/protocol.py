@@ -104,7 +104,11 @@ class Protocol:
 
     def _comparable(self, checksum: str) -> str:
         """Tell whether the numbers stand beside the published ones, and if not, why."""
-        reasons = [*self._of_judgement(checksum), *self._of_images(), *set(self.notes.values())]
+        reasons = [
+            *self._of_judgement(checksum),
+            *self._of_images(),
+            *dict.fromkeys(self.notes.values()),
+        ]
         return f"no: {'; '.join(reasons)}" if reasons else "yes, with IS and FID on CIFAR-10"
 
     def _of_judgement(self, checksum: str) -> list[str]:
