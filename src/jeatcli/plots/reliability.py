@@ -39,6 +39,8 @@ def _diagram(calibration: Calibration, title: str) -> Any:
         "o",
         color="#222222",
         markersize=3,
+        # Points at 0 and 1 are whole, not cut by the frame.
+        clip_on=False,
     )
     upper.plot([0, 1], [0, 1], color="0.5", linewidth=0.8, linestyle=(0, (3, 2)))
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
