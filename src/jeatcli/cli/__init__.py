@@ -252,7 +252,7 @@ def main() -> None:
 
     \b
     Examples:
-      jeat train --method jeat --dataset digits    no download, one or two minutes
+      jeat train --method jeat --dataset digits    no download, under two minutes
       jeat attack                                  RUN left out: the latest finished run
       jeat sample --class 3 -n 64
       jeat landscape

@@ -79,10 +79,10 @@ class Log:
             return
         left = (time.perf_counter() - self._first) / _TIMED * (trainer.steps - trainer.step)
         if left > _LONG:
+            less = "1m" if left < 600 else "10m" if left < 7200 else "1h"
             self.reporter.say(
-                f"about {duration(left)} on this {trainer.device.type.upper()}, without "
-                f"evaluations (measured on {_TIMED} steps); Ctrl-C saves, and "
-                "`--budget 30m` chooses the epochs for less"
+                f"about {duration(left)} on this {trainer.device.type.upper()}, without evaluations "
+                f"(measured on {_TIMED} steps); `--budget {less}` for less"
             )
 
     @property
