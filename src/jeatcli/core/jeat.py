@@ -111,7 +111,7 @@ class AdversarialExamples(AttackOptions, Method):
         if self.attack_step_size is None:
             self.attack_step_size = min(2.5 * self.eps / self.attack_steps, 1.25 * self.eps)
         if self.attack_step_size == 0 < self.eps:
-            raise UsageProblem("`attack_step_size` must be positive 0, not 0")
+            raise UsageProblem("`attack_step_size` must be above 0, not 0")
 
     def setup(self, context: MethodContext) -> None:
         super().setup(context)
