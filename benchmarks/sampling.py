@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from train_step import seconds
 
 from jeatcli.acceleration.twins import accelerate
-from jeatcli.checkpoints.model import Meta, Model, network
+from jeatcli.checkpoints.header import Meta
+from jeatcli.checkpoints.model import Model, network
 from jeatcli.data.facts import DATASETS
 from jeatcli.data.pictures import to_uint8
 from jeatcli.runtime import devices

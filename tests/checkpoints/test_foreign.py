@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import checkpoints as strangers
@@ -19,10 +20,9 @@ from jeatcli.checkpoints import checkpoint
 from jeatcli.checkpoints.model import Model
 from jeatcli.checkpoints.settings import Foreign
 from jeatcli.data import facts as datasets
-from jeatcli.data import images
 from jeatcli.data.images import load_images
-from jeatcli.errors import UsageProblem
-from jeatcli.sampling import sample
+from jeatcli.errors import JeatError, UsageProblem
+from jeatcli.sampling import initializers, sample
 
 X = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -218,7 +218,9 @@ def test_class_statistics_are_measured_when_they_are_needed(
     means = torch.stack([train.x[train.y == k].float().mean(0) for k in range(10)]) / 255
     nearest = torch.cdist(drawn.flatten(1), means.flatten(1)).argmin(1)
     assert (nearest == torch.arange(10)).float().mean() >= 0.6
-    monkeypatch.setattr(images, "load", lambda *args, **settings: pytest.fail("reads the data"))
+    monkeypatch.setattr(
+        initializers, "load_images", lambda *args, **settings: pytest.fail("reads the data")
+    )
     sample.sample(model, num=2, steps=1, init="uniform")
 
 
@@ -237,3 +239,73 @@ def test_the_names_of_classes_of_the_other_data_sets() -> None:
     fine = datasets.DATASETS["cifar100"].classes
     assert len(set(fine)) == 100
     assert list(fine) == sorted(fine)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.module.", "backbone."])
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"n_averaged": torch.tensor(7)},
+        {"module.n_averaged": torch.tensor(7)},
+        {"n_classes": torch.tensor(10), "mean": torch.zeros(1), "std": torch.ones(1)},
+        {"criterion.weight": torch.ones(10)},
+        {"train_acc.tp": torch.zeros(10), "metrics.total": torch.zeros(1)},
+        {f"ema.module.{key}": value + 1 for key, value in weights().items()},
+    ],
+    ids=lambda beside: next(iter(beside)),
+)
+def test_a_name_too_many(tmp_path: Path, prefix: str, beside: dict[str, torch.Tensor]) -> None:
+    path = written(tmp_path, weights(prefix=prefix) | beside)
+    is_ours(load(path))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"block1.layer.0.scale": torch.ones(1)},
+        {"block1.layer.0.relu1.weight": torch.ones(1)},
+        {"block4.layer.0.conv1.weight": torch.ones(3)},
+        {"temperature": torch.ones(1)},
+        {"fc2.weight": torch.ones(10, 10)},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_a_weight_too_many(tmp_path: Path, more: dict[str, torch.Tensor]) -> None:
+    """What may be part of the function is never passed over."""
+    for prefix in ("", "module."):
+        found = {prefix + key: value for key, value in (weights() | more).items()}
+        with pytest.raises(JeatError, match=f"1 not known to it: {next(iter(more))}"):
+            load(written(tmp_path, found))
+    found = weights(prefix="1.") | {"2.weight": torch.ones(10, 10)}
+    with pytest.raises(JeatError, match=r"1 not known to it: 2\.weight"):
+        load(written(tmp_path, found))
+
+
+def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
+    listener = Listener()
+    load(written(tmp_path, weights(prefix="net.") | {"aux.0": X}), reporter=listener)
+    assert "`theirs.pt`: not used, beside the network: aux.0" in listener.said
+
+
+def test_networks_of_the_same_names_are_said(tmp_path: Path) -> None:
+    listener, path = Listener(), written(tmp_path, weights("resnet-18"))
+    load(path, replace(PLAIN, arch="resnet-18"), reporter=listener)
+    (said,) = listener.said
+    assert "fits `--arch resnet-18-raw`" in said
+    assert "compare the clean accuracy" in said
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_protocols_and_numbers_of_numpy(tmp_path: Path, protocol: int, legacy: bool) -> None:
+    content = {"state_dict": weights(), "acc": np.float64(0.5), "curve": np.zeros(3), "epoch": 9}
+    zipped = not legacy
+    path = tmp_path / "theirs.pt"
+    torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    is_ours(load(path))
+
+
+def test_a_dictionary_that_holds_itself(tmp_path: Path) -> None:
+    content: dict[str, Any] = {"state_dict": weights()}
+    content["self"] = content
+    is_ours(load(written(tmp_path, content)))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jeatcli.checkpoints.naming import shortened, told_apart
+from jeatcli.checkpoints.runs import shortened, told_apart
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from jeatcli.checkpoints import checkpoint, model, runs
-from jeatcli.checkpoints.model import Meta, Model
+from jeatcli.checkpoints.header import Meta
+from jeatcli.checkpoints.model import Model
 from jeatcli.core.class_gaussians import ClassGaussians
 from jeatcli.data.facts import DATASETS
 from jeatcli.runtime.files import runs_dir

@@ -19,6 +19,7 @@ from helpers.compare_runs import lines
 from safetensors.torch import load_file
 
 from jeatcli.checkpoints import runs
+from jeatcli.checkpoints.header import read_header
 from jeatcli.core.rng import BatchRng
 from jeatcli.data import loader
 from jeatcli.data.images import load_images
@@ -166,7 +167,7 @@ def workers(launcher: int) -> list[int]:
 def saved_step(run: Path) -> int:
     """Return the step of the state on disk, 0 where there is none."""
     state = run / runs.STATE_FILE
-    return int(runs.read_header(state)["step"]) if state.exists() else 0
+    return int(read_header(state)["step"]) if state.exists() else 0
 
 
 def logged_steps(log: Path) -> list[int]:

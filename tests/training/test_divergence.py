@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from jeatcli.checkpoints import runs
 from jeatcli.checkpoints.checkpoint import load
+from jeatcli.checkpoints.header import read_header
 from jeatcli.core.rng import mix
 from jeatcli.errors import Diverged
 from jeatcli.methods import standard
@@ -148,8 +149,7 @@ def test_where_the_last_state_fails_again_the_one_before_is_gone_back_to(
         assert event["lr"] == pytest.approx(settings.lr * factor * 0.5 ** event["attempt"])
     assert [line["step"] for line in log if "event" not in line] == [4, 8, 12]
     before, last = (
-        runs.read_header(tmp_path / "run" / name)
-        for name in (runs.STATE_BEFORE_FILE, runs.STATE_FILE)
+        read_header(tmp_path / "run" / name) for name in (runs.STATE_BEFORE_FILE, runs.STATE_FILE)
     )
     assert (before["step"], before["attempt"]) == (8, 2)
     assert (last["step"], last["attempt"]) == (12, 2)

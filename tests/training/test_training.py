@@ -18,6 +18,7 @@ from PIL import Image
 
 from jeatcli.checkpoints import runs
 from jeatcli.checkpoints.checkpoint import load
+from jeatcli.checkpoints.header import read_header
 from jeatcli.core.jeat import Jeat
 from jeatcli.errors import Interrupted, JeatError, UsageProblem
 from jeatcli.methods import METHODS
@@ -67,7 +68,7 @@ def test_a_stop_within_a_step_takes_back_the_step(question: int, mode: str, tmp_
         asked = StopAfter(whole_step + question + 1)
         with pytest.raises(Interrupted, match="the state is saved"):
             train(settings, tmp_path / "stopped", should_stop=asked)
-        assert runs.read_header(tmp_path / "stopped" / runs.STATE_FILE)["step"] == 1
+        assert read_header(tmp_path / "stopped" / runs.STATE_FILE)["step"] == 1
     train(settings, tmp_path / "stopped")
     same(tmp_path / "straight", tmp_path / "stopped")
 
@@ -87,7 +88,7 @@ def test_a_step_that_has_moved_the_buffer_is_finished_first(
     train(settings, tmp_path / "straight")
     with pytest.raises(Interrupted):
         train(settings, tmp_path / "stopped", should_stop=StopAfter(4))
-    assert runs.read_header(tmp_path / "stopped" / runs.STATE_FILE)["step"] == 1
+    assert read_header(tmp_path / "stopped" / runs.STATE_FILE)["step"] == 1
     train(settings, tmp_path / "stopped")
     same(tmp_path / "straight", tmp_path / "stopped")
 

@@ -21,8 +21,12 @@ from ..runtime.files import write_atomic
 from ..runtime.progress import SILENT, Reporter
 from . import runs
 from .foreign import load_foreign
-from .model import Meta, Model, network, ready
+from .header import Meta, NotOurs, read_header
+from .model import Model, network, ready
 from .settings import Foreign
+
+# Where a run on a folder keeps the fingerprints of its training images.
+_FINGERPRINTS = "images.fingerprints"
 
 
 def save_model(
@@ -45,7 +49,7 @@ def save_model(
         "statistics.ridge": statistics.ridge,
     }
     if trained_on is not None:
-        tensors["images.fingerprints"] = trained_on
+        tensors[_FINGERPRINTS] = trained_on
     write_tensors(path, tensors, asdict(meta))
 
 
@@ -113,45 +117,68 @@ def refuse_unused(foreign: Foreign | None, *models: Model) -> None:
 
 def _load(path: Path, device: torch.device, foreign: Foreign | None, reporter: Reporter) -> Model:
     try:
-        header = runs.read_header(path)
-    except runs.NotOurs:
+        header = read_header(path)
+    except NotOurs:
         return load_foreign(path, foreign, device, reporter)
     return _ours(path, header, device)
 
 
 def _ours(path: Path, header: dict[str, Any], device: torch.device) -> Model:
-    meta = _meta(path, header)
-    tensors = read_tensors(path)
-    classifier = network(meta)
-    try:
-        classifier.load_state_dict(under_prefix("classifier.", tensors))
-        parts = under_prefix("statistics.", tensors)
-        statistics = ClassGaussians(
-            parts["mean"].float(), parts["factor"].float(), parts["ridge"].float()
-        )
-    except (RuntimeError, KeyError) as problem:
-        reason = str(problem).strip().splitlines()[-1].strip()
-        raise JeatError(
-            f"`{path}` does not fit its own header: {reason}", "copy the file again"
-        ) from problem
-    classifier = classifier.eval().requires_grad_(False).to(device)
-    trained_on = tensors.get("images.fingerprints")
-    return Model(classifier, meta, statistics.to(device), path, trained_on=trained_on)
-
-
-def _meta(path: Path, header: dict[str, Any]) -> Meta:
     if "step" in header:
         raise JeatError(
             f"`{path}` is the state of a training run, not its model",
             f"name the `{runs.MODEL_FILE}` beside it",
         )
-    try:
-        lists = {key: tuple(header[key]) for key in ("classes", "shape", "mean", "std")}
-        return Meta(**{**header, **lists})
-    except (KeyError, TypeError) as problem:
+    meta = Meta.of(header)
+    tensors = read_tensors(path)
+    # Compared before anything of the size that a damaged header names is built.
+    with torch.device("meta"):
+        expected = {f"classifier.{k}": v for k, v in network(meta).state_dict().items()}
+    statistics = _statistics(tensors, meta)
+    problem = _first_misfit(tensors, expected)
+    if problem or statistics is None:
         raise JeatError(
-            f"the header of `{path}` lacks something: {problem}", "copy the file again"
-        ) from problem
+            f"`{path}` does not fit its own header: "
+            f"{problem or 'its class statistics have another shape'}",
+            "copy the file again, or train the run again",
+        )
+    classifier = network(meta)
+    classifier.load_state_dict(under_prefix("classifier.", tensors))
+    classifier = classifier.eval().requires_grad_(False).to(device)
+    trained_on = tensors.get(_FINGERPRINTS)
+    if trained_on is not None and (trained_on.ndim != 1 or trained_on.dtype != torch.int64):
+        trained_on = None
+    return Model(classifier, meta, statistics.to(device), path, trained_on=trained_on)
+
+
+def _first_misfit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
+    """Say which tensor is missing, of another shape, or no number of the kind that is expected."""
+    for name, like in expected.items():
+        if name not in tensors:
+            return f"`{name}` is missing"
+        given = tensors[name]
+        if given.shape != like.shape or given.is_floating_point() != like.is_floating_point():
+            shape = "x".join(map(str, given.shape))
+            return f"`{name}` is {shape or 'one number'} of {given.dtype}"
+    others = under_prefix("classifier.", tensors).keys() - under_prefix("classifier.", expected)
+    return f"`{min(others)}` is none of its names" if others else None
+
+
+def _statistics(tensors: Mapping[str, Tensor], meta: Meta) -> ClassGaussians | None:
+    """Return the class statistics, or None if they are of other classes or images."""
+    parts = under_prefix("statistics.", tensors)
+    classes = len(meta.classes)
+    mean, factor, ridge = (parts.get(name) for name in ("mean", "factor", "ridge"))
+    if mean is None or factor is None or ridge is None:
+        return None
+    fit = (
+        mean.shape == (classes, *meta.shape)
+        and factor.ndim == 5
+        and factor.shape == (classes, factor.shape[1], *meta.shape)
+        and ridge.shape == (classes,)
+        and all(part.is_floating_point() for part in (mean, factor, ridge))
+    )
+    return ClassGaussians(mean.float(), factor.float(), ridge.float()) if fit else None
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Making a model of somebody else's checkpoint and of what the user says of it."""
+"""A checkpoint that `jeat train` did not write, made a model by its description."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from pathlib import Path
 
 import torch
 
+from ..core.models import ARCHITECTURES
 from ..data.facts import dataset_facts
 from ..data.images import load_images
 from ..errors import JeatError, UsageProblem
 from ..runtime.progress import Reporter
-from .matching import guess, match
-from .model import FOREIGN, Meta, Model, network
+from .header import FOREIGN, Meta
+from .matching import guess, list_names, match
+from .model import Model, network
 from .settings import Foreign, check_normalisation, per_channel
 from .state_dict import StateDict, read
 
@@ -37,14 +39,22 @@ def load_foreign(
         raise _undescribed(path, foreign, found)
     meta = _meta(path, foreign, foreign.arch, foreign.dataset, found, reporter)
     classifier = network(meta)
-    fit = match(found.tensors, classifier.net.state_dict())
-    if not fit.fits:
-        fitting = _either(guess(found.tensors, meta.shape))
+    keys = match(found.tensors, classifier.net.state_dict())
+    fitting = guess(found.tensors, meta.shape)
+    if not keys.fits:
         raise JeatError(
-            f"`{path}` does not fit `{meta.arch}`: of its names\n{fit.describe()}",
-            f"it fits {fitting}" if fitting else "check `--arch` and `--dataset`",
+            f"`{path}` does not fit `{meta.arch}`: of its names\n{keys.describe()}",
+            _what_fits(meta, fitting),
         )
-    classifier.net.load_state_dict(fit.weights, strict=False)
+    if keys.ignored:
+        names = list_names(keys.ignored)
+        reporter.say(f"`{path.name}`: not used, beside the network: {names}")
+    if others := [option for option in fitting if option.split()[1] != meta.arch]:
+        reporter.say(
+            f"`{path.name}` fits {_either(others)} as well, which compute another function: "
+            "compare the clean accuracy with the published one"
+        )
+    classifier.net.load_state_dict(keys.weights, strict=False)
     classifier = classifier.eval().requires_grad_(False).to(device)
     return Model(classifier, meta, None, path, found.accuracy)
 
@@ -54,15 +64,33 @@ def _undescribed(path: Path, foreign: Foreign, found: StateDict) -> UsageProblem
     arch = f"--arch {foreign.arch or 'ARCH'}"
     if foreign.arch is None and len(fitting) == 1:
         arch = fitting[0]
-    known = f"; its names fit {_either(fitting)}" if fitting else ""
+    known = f"; its names fit {_either(fitting)}" if fitting else f"; {_none_fits()}"
     return UsageProblem(
-        f"`{path}` is somebody else's checkpoint, which does not say what it is",
+        f"`{path}` was not written by `jeat train`, and does not say what it is",
         f"describe it: `{arch} --dataset {foreign.dataset or 'DATASET'}`{known}",
     )
 
 
+def _what_fits(meta: Meta, fitting: list[str]) -> str:
+    other = f" --norm-layer {meta.norm_layer}" if meta.norm_layer != "batch" else ""
+    if f"--arch {meta.arch}{other}" in fitting:
+        classes = len(meta.classes)
+        return (
+            f"it fits {_either(fitting)} of another number of classes than the {classes} of "
+            f"{meta.dataset}, or of another size: check `--dataset`"
+        )
+    return f"it fits {_either(fitting)}" if fitting else _none_fits()
+
+
+def _none_fits() -> str:
+    return (
+        f"it fits none of the networks {', '.join(ARCHITECTURES)}; for a network of your own add a "
+        "row to their table, as docs/extending.md shows"
+    )
+
+
 def _either(options: list[str]) -> str:
-    return " or ".join(f"`{each}`" for each in options)
+    return " or ".join(f"`{option}`" for option in options)
 
 
 def _meta(

@@ -1,18 +1,23 @@
-"""Fitting a state dict to a network, name by name."""
+"""Fitting a state dict to a network, name by name, and finding the networks that it fits."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
+from ..core.models import ARCHITECTURES, NORM_LAYERS, Shapes
 from ..core.models.layers import Shape
-from .guess import candidates
+from ..errors import UsageProblem
 
-# So many names of each kind are told: more hide the hint.
-_TOLD = 20
+Tensors = Mapping[str, Tensor]
+
+# So many names of each kind are listed: more hide the hint.
+_LISTED = 20
 # Names that other implementations give to the same layers.
 _RENAMINGS = (
     (r"\bconv_shortcut\b", "convShortcut"),
@@ -23,55 +28,124 @@ _RENAMINGS = (
 # A stage that TRADES' wide network has and does not use, and a second name that the first layer
 # has in the checkpoint of Andriushchenko and Flammarion (2020).
 _UNUSED = r"(sub_block1|model_preact_hl1)\."
+# What is saved beside a network whose names have no prefix: losses, metrics, copies.
+_BESIDE = r"(criterion|loss|loss_fn|metrics?|ema|teacher|(train|val|valid|test)_\w+)\."
 # Counts of training steps, which nothing reads in eval mode.
 _COUNTER = "num_batches_tracked"
+_DEEPEST_PREFIX = 4
 
 
 @dataclass(frozen=True)
-class Match:
+class KeyMatch:
     """How a state dict fits a network.
 
     Args:
         weights: Those that fit, by the network's names.
         missing: The network's names that it lacks.
         unexpected: Its names that the network has not.
-        misshapen: Names with both shapes, in words.
+        mismatched: Names with both shapes, in words.
+        ignored: Names of what is saved beside the network.
     """
 
     weights: dict[str, Tensor]
     missing: list[str]
     unexpected: list[str]
-    misshapen: list[str]
+    mismatched: list[str]
+    ignored: list[str] = field(default_factory=list)
 
     @property
     def fits(self) -> bool:
         """Whether nothing is left over on either side."""
-        return not (self.missing or self.unexpected or self.misshapen)
+        return not (self.missing or self.unexpected or self.mismatched)
 
     def describe(self) -> str:
         """Return what does not fit, a line for each kind."""
         kinds = {
             "missing": self.missing,
             "not known to it": self.unexpected,
-            "of another shape": self.misshapen,
+            "of another shape": self.mismatched,
         }
-        lines = []
-        for kind, names in kinds.items():
-            if names:
-                rest = f", and {len(names) - _TOLD:,} more" if len(names) > _TOLD else ""
-                lines.append(f"  {len(names):,} {kind}: {', '.join(names[:_TOLD])}{rest}")
-        return "\n".join(lines)
+        return "\n".join(
+            f"  {len(names):,} {kind}: {list_names(names)}"
+            for kind, names in kinds.items()
+            if names
+        )
 
 
-def match(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Match:
-    """Compare a state dict with that of a network, whose tensors may be without content."""
+def list_names(names: list[str]) -> str:
+    """List the first names, and say how many more there are."""
+    rest = f", and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + rest
+
+
+def match(found: Tensors, expected: Tensors) -> KeyMatch:
+    """Compare a state dict with that of a network, whose tensors may be without content.
+
+    The network's names may have a prefix, as `module.` or `model.net.`; names outside of it are
+    those of what is saved beside the network, and ignored.
+
+    Raises:
+        UsageProblem: If the network is there under several prefixes, with different weights.
+    """
+    tensors = {re.sub(r"(^|\.)_orig_mod(?=\.)", "", key).lstrip("."): found[key] for key in found}
+    if len(tensors) < len(found):  # two names became one
+        tensors = dict(found)
+    matches = {
+        prefix: _match_at(prefix, tensors, expected) for prefix in _prefixes(tensors, expected)
+    }
+    fitting = {prefix: each for prefix, each in matches.items() if each.fits}
+    main = {prefix: each for prefix, each in fitting.items() if not re.match(_BESIDE, prefix)}
+    fitting = main or fitting
+    if len(fitting) > 1 and not _all_equal(list(fitting.values())):
+        listed = ", ".join(f"`{prefix.rstrip('.')}`" for prefix in sorted(fitting))
+        raise UsageProblem(
+            f"the file holds several such networks: {listed}", "name one by `--entry`"
+        )
+    if fitting:
+        return next(iter(fitting.values()))
+    return max(matches.values(), key=lambda each: len(each.weights))
+
+
+def _all_equal(matches: list[KeyMatch]) -> bool:
+    first = matches[0].weights
+    return all(
+        torch.equal(first[key], other.weights[key]) for other in matches[1:] for key in first
+    )
+
+
+def _prefixes(tensors: Tensors, expected: Tensors) -> list[str]:
+    """Return the prefixes below which the network's modules are, else the likeliest one."""
+    children: dict[str, set[str]] = defaultdict(set)
+    for key in tensors:
+        parts = key.split(".")
+        for depth in range(min(len(parts), _DEEPEST_PREFIX + 1)):
+            children["".join(f"{part}." for part in parts[:depth])].add(parts[depth])
+    needed = {key.partition(".")[0] for key in expected}
+
+    def missing(prefix: str) -> int:
+        names = {_renamed(name, needed) for name in children[prefix]}
+        return len(needed - names)
+
+    complete = [prefix for prefix in children if not missing(prefix)]
+    return complete or [min(children, key=lambda prefix: (missing(prefix), len(prefix)))]
+
+
+def _match_at(prefix: str, found: Tensors, expected: Tensors) -> KeyMatch:
     tensors: dict[str, Tensor] = {}
+    ignored = []
     for key, value in found.items():
-        if not re.match(_UNUSED, key) or key in expected:
-            tensors[_renamed(key, expected)] = value
+        name = key.removeprefix(prefix)
+        if not key.startswith(prefix):
+            # What follows the network in a Sequential is part of the function.
+            later = re.match(re.escape(_parent(prefix)) + r"\d+\.", key)
+            (tensors.__setitem__(key, value) if later else ignored.append(key))
+        elif name in expected or not _is_beside(name, value, expected):
+            tensors[_renamed(name, expected)] = value
+        else:
+            ignored.append(key)
     shared = [key for key in tensors if key in expected]
     fitting = [key for key in shared if tensors[key].shape == expected[key].shape]
-    return Match(
+    return KeyMatch(
         {key: tensors[key] for key in fitting},
         [key for key in expected if key not in tensors and not key.endswith(_COUNTER)],
         [key for key in tensors if key not in expected],
@@ -80,10 +154,23 @@ def match(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Match:
             for key in shared
             if key not in fitting
         ],
+        [key for key in ignored if not re.match(_UNUSED, key.removeprefix(prefix))],
     )
 
 
-def guess(found: Mapping[str, Tensor], image: tuple[int, int, int] | None = None) -> list[str]:
+def _parent(prefix: str) -> str:
+    return prefix[: prefix.rstrip(".").rfind(".") + 1]
+
+
+def _is_beside(name: str, value: Tensor, expected: Tensors) -> bool:
+    """Tell whether a tensor that the network does not know is no part of its function."""
+    module = name.partition(".")[0]
+    inside = any(key.partition(".")[0] == module for key in expected)
+    counter = not inside and value.numel() == 1 and not value.is_floating_point()
+    return counter or re.match(f"{_UNUSED}|{_BESIDE}", name) is not None
+
+
+def guess(found: Tensors, image: tuple[int, int, int] | None = None) -> list[str]:
     """Return, as options, the architectures that a state dict fits.
 
     Args:
@@ -94,16 +181,55 @@ def guess(found: Mapping[str, Tensor], image: tuple[int, int, int] | None = None
     heads = [value for value in found.values() if value.ndim == 2]
     if not layers or not heads:
         return []
-    like = Shape(image or (layers[0].shape[1], 32, 32), len(heads[-1]))
-    shapes = {key: tuple(value.shape) for key, value in found.items()}
-    return [
-        f"--arch {arch}" + (f" --norm-layer {norm_layer}" if norm_layer != "batch" else "")
-        for arch, norm_layer, expected in candidates(shapes, like)
-        if match(found, expected).fits
-    ]
+    fitting = []
+    for classes in dict.fromkeys(len(head) for head in reversed(heads)):
+        like = Shape(image or (layers[0].shape[1], 32, 32), classes)
+        for arch, norm_layer, expected in _candidates(found, like):
+            if match(found, expected).fits:
+                other = f" --norm-layer {norm_layer}" if norm_layer != "batch" else ""
+                fitting.append(f"--arch {arch}{other}")
+    return fitting
 
 
-def _renamed(key: str, expected: Mapping[str, Tensor]) -> str:
+def _candidates(found: Tensors, like: Shape) -> Iterator[tuple[str, str, dict[str, Tensor]]]:
+    """Yield each architecture and norm layer with the state dict that it has, without content."""
+    for pattern, entry in ARCHITECTURES.items():
+        for shapes in _below_prefixes(found):
+            numbers = entry.numbers(shapes)
+            if numbers is not None:
+                break
+        else:
+            continue
+        left = iter(numbers)
+        words = pattern.split("-")
+        name = "-".join(str(next(left)) if word.isupper() else word for word in words)
+        for norm_layer in NORM_LAYERS:
+            try:
+                with torch.device("meta"):
+                    net = entry.load()(replace(like, norm_layer=norm_layer), *numbers)
+            except UsageProblem:
+                break
+            yield name, norm_layer, net.state_dict()
+
+
+def _below_prefixes(found: Tensors) -> Iterator[Shapes]:
+    """Yield the shapes by name, without a prefix and without each that wraps most names."""
+    yield {key: tuple(value.shape) for key, value in found.items()}
+    counts: dict[str, int] = defaultdict(int)
+    for key in found:
+        parts = key.split(".")
+        for depth in range(1, min(len(parts), _DEEPEST_PREFIX)):
+            counts[".".join(parts[:depth]) + "."] += 1
+    for prefix, count in counts.items():
+        if 3 * count > len(found):
+            yield {
+                key.removeprefix(prefix): tuple(value.shape)
+                for key, value in found.items()
+                if key.startswith(prefix)
+            }
+
+
+def _renamed(key: str, expected: Mapping[str, object] | set[str]) -> str:
     if key in expected:
         return key
     for pattern, ours in _RENAMINGS:

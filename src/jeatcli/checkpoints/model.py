@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,45 +13,13 @@ from ..core.class_gaussians import ClassGaussians
 from ..core.models import build
 from ..core.models.classifier import Classifier
 from ..core.models.layers import Shape
-from ..core.threat import Threat
-from ..data.facts import customary_eps, dataset_facts
+from ..data.facts import dataset_facts
 from ..data.images import Images
 from ..errors import JeatError, UsageProblem, unknown
 from ..runtime.digests import digest
 from ..runtime.progress import SILENT, Reporter
 from . import runs
-
-# The method of checkpoints that were not trained here.
-FOREIGN = "foreign"
-
-
-@dataclass(frozen=True)
-class Meta:
-    """What a checkpoint says of itself, in its header's one key `jeat`, or the user of it."""
-
-    arch: str
-    norm_layer: str
-    activation: str
-    dataset: str
-    classes: tuple[str, ...]
-    shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    method: str
-    options: Mapping[str, Any]
-    epoch: int
-    epochs: int
-    finished: bool
-    seed: int
-    version: str = version("jeat-cli")
-    schema: int = runs.SCHEMA
-
-    @property
-    def threat(self) -> Threat:
-        """The threat model that the run was trained for, else the data set's customary one."""
-        if "eps" in self.options:
-            return Threat(self.options["norm"], self.options["eps"])
-        return Threat("linf", customary_eps(self.dataset)["linf"])
+from .header import FOREIGN, Meta
 
 
 @dataclass(frozen=True)

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import struct
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ..errors import JeatError, nearest, unknown
 from ..runtime.files import expand, runs_dir
+from .header import FOREIGN_ENDINGS, NotOurs, read_header
 
-SCHEMA = 1
 MODEL_FILE = "model.safetensors"
 BEST_FILE = "best.safetensors"
 STATE_FILE = "state.safetensors"
 STATE_BEFORE_FILE = "state-before.safetensors"
 CONFIG_FILE = "config.toml"
 LOG_FILE = "metrics.jsonl"
-_MOST_HEADER = 100_000_000
-# What PyTorch's checkpoints are called; their first bytes are those of a zip or of a pickle.
-_PICKLES = (".pt", ".pth", ".th", ".ckpt")
-
-
-class CutShort(JeatError):
-    """A checkpoint is not whole; what there is of it is of no use."""
-
-
-class NotOurs(JeatError):
-    """A checkpoint that `jeat train` did not write."""
 
 
 def names() -> list[str]:
@@ -56,7 +43,7 @@ def place(name: str | Path) -> Path:
 
 def is_name(text: str) -> bool:
     """Tell whether a text is the name of a run, and not a path."""
-    checkpoint = text.lower().endswith((".safetensors", *_PICKLES))
+    checkpoint = text.lower().endswith((".safetensors", *FOREIGN_ENDINGS))
     return not (checkpoint or "/" in text or "\\" in text or text[:1] == "~" or text in (".", ".."))
 
 
@@ -141,71 +128,45 @@ def _latest(other_than: Path | None) -> Path:
     )
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint says of itself, after checking that the file is whole.
+def told_apart(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
+    """Return the names; those of different files that are equal are led by their directories.
 
-    Raises:
-        CutShort: If its end is missing.
-        NotOurs: If it is somebody else's.
-        JeatError: If it is of another kind, or written by a newer version.
+    Args:
+        names: Of models; a run has that of its directory.
+        paths: Their files. One file has one name, however often it comes.
     """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as handle:
-            start = handle.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-            raw = handle.read(length) if 0 < length <= min(size, _MOST_HEADER) else b""
-    except OSError as problem:
-        raise JeatError(
-            f"cannot read `{path}`: {problem.strerror}", "check the path and its permissions"
-        ) from problem
-    # The first byte alone may be that of the length of a header of ours.
-    pickled = start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and length > _MOST_HEADER)
-    if pickled or path.suffix.lower() in _PICKLES:
-        raise _foreign(path)
-    if size < 8 or size - 8 < length <= _MOST_HEADER:
-        raise _truncated(path, size)
-    try:
-        header = json.loads(raw)
-        meta = header.pop("__metadata__", {}).get("jeat")
-        ends = [entry["data_offsets"][1] for entry in header.values()]
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise _no_checkpoint(path) from None
-    if 8 + length + max(ends, default=0) > size:
-        raise _truncated(path, size)
-    if meta is None:
-        raise _foreign(path)
-    return _checked(path, meta)
+    places = [path.absolute() for path in paths]
+    found = dict(zip(places, names, strict=True))
+    for name in set(names):
+        alike = [place for place in found if found[place] == name]
+        if len(alike) < 2:
+            continue
+        ends = dict.fromkeys(alike, name)
+        if len({place.parent for place in alike}) < len(alike):
+            # Two files of one directory: `net.pt` and `net.pth`.
+            ends = {place: f"{name}{place.suffix}" for place in alike}
+        for depth in range(max(len(place.parts) for place in alike)):
+            led = {place: "/".join([*_above(place, name, depth), ends[place]]) for place in alike}
+            if len(set(led.values())) == len(alike):
+                break
+        found |= led
+    return [found[place] for place in places]
 
 
-def _checked(path: Path, meta: str) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(meta)
-        schema = int(found["schema"])
-    except (ValueError, KeyError, TypeError):
-        raise _no_checkpoint(path) from None
-    if schema > SCHEMA:
-        raise JeatError(
-            f"`{path}` has schema {schema}, written by jeat {found.get('version', '?')}; "
-            f"this version reads up to {SCHEMA}",
-            "upgrade: `pip install -U jeat-cli`",
-        )
-    return found
+def _above(place: Path, name: str, depth: int) -> list[str]:
+    """Return so many directories above what has the name: a run, a file of it, or a file."""
+    above = list(place.parent.parts[1:])
+    if above[-1:] == [name.partition("/")[0]]:
+        above.pop()
+    return above[-depth:] if depth else []
 
 
-def _truncated(path: Path, size: int) -> CutShort:
-    return CutShort(
-        f"`{path}` is cut short at {size:,} bytes",
-        "copy it again, or train the run further with `jeat train`, which writes it anew",
-    )
+def shortened(names: Sequence[str], longest: int) -> list[str]:
+    """Return the names without their middle where they are too long, unless that makes two alike.
 
-
-_NAME_OURS = "name a run directory or a `model.safetensors` that `jeat train` wrote"
-
-
-def _foreign(path: Path) -> NotOurs:
-    return NotOurs(f"`{path}` is somebody else's checkpoint, not one of jeat", _NAME_OURS)
-
-
-def _no_checkpoint(path: Path) -> JeatError:
-    return JeatError(f"`{path}` is not a jeat checkpoint", _NAME_OURS)
+    What tells runs apart, a seed or a radius, is mostly at the end.
+    """
+    head = (longest - 1) // 2
+    tail = longest - 1 - head
+    cut = [name if len(name) <= longest else f"{name[:head]}…{name[-tail:]}" for name in names]
+    return cut if len(set(cut)) == len(set(names)) else list(names)

@@ -1,11 +1,13 @@
-"""Reading somebody else's weights: tensors and their names, and nothing that could run."""
+"""Reading the weights of others: tensors and their names, and nothing that could run."""
 
 from __future__ import annotations
 
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from ..errors import JeatError, UsageProblem, unknown
 from ..runtime.progress import SILENT, Reporter
+from .unpickle import Refused, read_tensors_alone
 
 Tensors = Mapping[str, Tensor]
 
@@ -24,14 +27,10 @@ ENTRIES = (
     *("state_dict", "model_state_dict", "model", "net", "network", "weights"),
     *("ema_state_dict", "state_dict_ema", "model_ema", "ema", "last", "best"),
 )
-# What is put around a network: by DataParallel, torch.compile, Lightning, MadryLab's
-# robustness, or by hand. A number is a place in a Sequential, behind a normalisation.
-_WRAPPERS = ("module", "_orig_mod", "model", "net", "network")
-# Attackers that hold a second reference to the network, in MadryLab's robustness.
-_COPIES = ("attacker",)
 # What training scripts call the accuracy on clean test images, as a share or in per cent.
 _ACCURACIES = ("clean_acc", "nat_acc", "test_acc", "best_prec1", "best_acc1", "best_acc", "acc")
 _NORMALISATIONS = (("mean", "std"), ("mu", "sigma"), ("new_mean", "new_std"))
+_LOAD = 'torch.load("{}", map_location="cpu", weights_only=False)'
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class StateDict:
     """The weights of a file.
 
     Args:
-        tensors: By name, without what was wrapped around the network.
+        tensors: By name, as in the file, without the normalisation.
         mean, std: The normalisation that the file holds, or None.
         accuracy: The clean accuracy that the file states, or None.
     """
@@ -55,23 +54,23 @@ def read(path: Path, entry: str | None = None, reporter: Reporter = SILENT) -> S
 
     Args:
         path: The file.
-        entry: Which of its dictionaries holds the weights, where there are several.
+        entry: Which of its dictionaries holds the weights, or the prefix of their names.
         reporter: Hears which one was taken.
 
     Raises:
-        JeatError: If the file is damaged, would run code, or holds no tensors.
+        JeatError: If the file is damaged, would run code, or holds no tensors that can be used.
         UsageProblem: If it has no such entry.
     """
     content = _content(path)
-    tensors = _unwrapped(_choose(path, _state_dicts(content), entry, reporter))
-    accuracy = _accuracy(content)
+    tensors = dict(_choose(path, _state_dicts(content), entry, reporter))
+    _check_tensors(path, tensors)
     for names in _NORMALISATIONS:
         for key in [key for key in tensors if key.rpartition(".")[2] == names[0]]:
             mean, std = (f"{key.removesuffix(names[0])}{name}" for name in names)
             if std in tensors and tensors[mean].numel() == tensors[std].numel() <= 4:
                 values = [tuple(tensors.pop(name).flatten().tolist()) for name in (mean, std)]
-                return StateDict(tensors, values[0], values[1], accuracy)
-    return StateDict(tensors, None, None, accuracy)
+                return StateDict(tensors, values[0], values[1], _accuracy(content))
+    return StateDict(tensors, None, None, _accuracy(content))
 
 
 def _accuracy(content: Any) -> float | None:
@@ -91,51 +90,94 @@ def _content(path: Path) -> Any:
     Raises:
         JeatError: If it cannot be read without running what is in it.
     """
-    with path.open("rb") as handle:
-        start = handle.read(64).lstrip()
-    # A file of safetensors may begin with that sign, too: with the length of its header.
-    if re.match(rb"<[!?a-zA-Z]{3}", start):
-        raise JeatError(
-            f"`{path}` is a web page, not a checkpoint",
-            "download it again: hosts of large files send such a page in their place",
-        )
+    _check_format(path)
     try:
         if path.suffix.lower() == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of formats that are refused below anyway
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as problem:
-        if match := re.search(r"GLOBAL ([\w.]+)", str(problem)):
-            raise JeatError(
-                f"`{path}` holds more than tensors (`{match[1]}`), and to read it could run code",
-                "if you trust its origin, save its state dict alone with `torch.save`",
-            ) from problem
-        raise _damaged(path) from problem
+            try:
+                return torch.load(path, map_location="cpu", weights_only=True)
+            except pickle.UnpicklingError:
+                return read_tensors_alone(path)
+    except Refused as problem:
+        load = _LOAD.format(path)
+        raise JeatError(
+            f"`{path}` holds more than tensors (`{problem.name}`), and to read it could run code",
+            "if you trust its origin, save the weights alone, where the code that it needs can be "
+            f'imported: `torch.save({load}["state_dict"], "weights.pt")`, with the key of its '
+            f'weights; of a whole network `torch.save({load}.state_dict(), "weights.pt")`',
+        ) from problem
     except Exception as problem:
-        raise _damaged(path) from problem
+        raise JeatError(
+            f"`{path}` is damaged, or no checkpoint of PyTorch", "copy or download the file again"
+        ) from problem
 
 
-def _damaged(path: Path) -> JeatError:
-    return JeatError(
-        f"`{path}` is damaged, or no checkpoint of PyTorch", "copy or download the file again"
-    )
+def _check_format(path: Path) -> None:
+    """Refuse what is whole but something else, and say how the weights come out of it."""
+    with path.open("rb") as handle:
+        start = handle.read(64)
+    # A file of safetensors may begin with that sign, too: with the length of its header.
+    if re.match(rb"\s*<[!?a-zA-Z]{3}", start):
+        raise JeatError(
+            f"`{path}` is a web page, not a checkpoint",
+            "download it again: hosts of large files send such a page in their place",
+        )
+    names: list[str] = []
+    if start.startswith(b"PK"):
+        with suppress(zipfile.BadZipFile, OSError, ValueError), zipfile.ZipFile(path) as archive:
+            names = [name.partition("/")[2] or name for name in archive.namelist()]
+    kind = way = ""
+    if any(name == "constants.pkl" or name.startswith("code/") for name in names):
+        kind = "a TorchScript program"
+        way = f'`torch.save(torch.jit.load("{path}").state_dict(), "weights.pt")`'
+    elif any(name.startswith(("data/weights/", "models/")) for name in names):
+        kind = "an exported program"
+        way = f'`torch.save(torch.export.load("{path}").state_dict, "weights.pt")`'
+    elif path.suffix.lower() == ".onnx" or b"pytorch" in start[:32]:
+        kind = "an ONNX program"
+        way = "export the weights from the PyTorch network that it was made of: "
+        way += '`torch.save(net.state_dict(), "weights.pt")`'
+    elif start.startswith(b"\x93NUMPY") or any(name.endswith(".npy") for name in names):
+        kind = "a file of numpy's"
+        way = "save a dictionary of tensors by name with `torch.save` or safetensors"
+    elif start.startswith(b"\x89HDF"):
+        kind = "an HDF5 file, as Keras writes it"
+        way = "save a dictionary of tensors by name with `torch.save` or safetensors"
+    if kind:
+        raise JeatError(
+            f"`{path}` is {kind}, not a state dict",
+            way if way.startswith(("save", "export")) else f"save its weights alone: {way}",
+        )
 
 
-def _state_dicts(content: Any, name: str = "") -> dict[str, Tensors]:
-    """Return the innermost dictionaries of tensors, by the way to them."""
-    if not isinstance(content, Mapping):
-        return {}
+def _state_dicts(content: Any) -> dict[str, Tensors]:
+    """Return the innermost dictionaries of tensors, by the keys that lead to them."""
     found: dict[str, Tensors] = {}
-    for key, value in content.items():
-        if isinstance(key, str) and not key.startswith("optim"):
-            found |= _state_dicts(value, f"{name}.{key}" if name else key)
-    tensors = {
-        key: value
-        for key, value in content.items()
-        if isinstance(key, str) and isinstance(value, Tensor)
-    }
-    return found or ({name: tensors} if tensors else {})
+    visited: set[int] = set()
+
+    def visit(value: Any, name: str) -> bool:
+        """Add the dictionaries in `value`; tell whether there are any."""
+        if not isinstance(value, Mapping) or id(value) in visited:
+            return False
+        visited.add(id(value))
+        inner = [
+            visit(item, f"{name}.{key}" if name else key)
+            for key, item in value.items()
+            if isinstance(key, str) and not key.startswith("optim")
+        ]
+        tensors = {
+            key: item
+            for key, item in value.items()
+            if isinstance(key, str) and isinstance(item, Tensor)
+        }
+        if tensors and not any(inner):
+            found[name] = tensors
+        return any(inner) or bool(tensors)
+
+    visit(content, "")
+    return found
 
 
 def _choose(
@@ -144,15 +186,22 @@ def _choose(
     if not found:
         raise JeatError(f"`{path}` holds no tensors by name", "name the file of a state dict")
     names = [name for name in found if name]
-    if entry is not None:
-        if not names:
-            raise UsageProblem(
-                f"`{path}` has no entry `{entry}`: it is one state dict", "leave out `--entry`"
-            )
-        if entry not in names:
-            raise unknown("entry", entry, names)
+    if entry in names:
         return found[entry]
     customary = [name for name in ENTRIES if name in found]
+    if entry is not None:
+        # The prefix of names in a dictionary, of which the customary one comes first.
+        for name in [*customary, *found]:
+            prefix = entry.removeprefix(f"{name}.").rstrip(".") + "."
+            inside = {
+                key.removeprefix(prefix): tensor
+                for key, tensor in found[name].items()
+                if key.startswith(prefix)
+            }
+            if inside:
+                return inside
+        prefixes = {key.partition(".")[0] for tensors in found.values() for key in tensors}
+        raise unknown("entry", entry, [*names, *prefixes])
     if len(found) > 1 and not customary:
         listed = ", ".join(f"`{name}`" for name in names)
         raise UsageProblem(f"`{path}` holds several state dicts: {listed}", "name one by `--entry`")
@@ -162,16 +211,17 @@ def _choose(
     return found[chosen]
 
 
-def _unwrapped(tensors: Tensors) -> dict[str, Tensor]:
-    """Take what is wrapped around a network off the names, unless two names would become one."""
-    bare: dict[str, Tensor] = {}
-    for key, value in tensors.items():
-        parts = key.split(".")
-        while len(parts) > 1 and (parts[0] in _WRAPPERS or parts[0].isdigit()):
-            parts.pop(0)
-        name = ".".join(part for part in parts if part != "_orig_mod")
-        if name in bare:
-            return dict(tensors)
-        if parts[0] not in _COPIES:
-            bare[name] = value
-    return bare
+def _check_tensors(path: Path, tensors: Tensors) -> None:
+    """Refuse tensors that a network of float32 cannot take as they are."""
+    for name, tensor in tensors.items():
+        kind = fix = ""
+        if tensor.is_meta:
+            kind, fix = "without content (on the meta device)", "save the weights from a device"
+        elif tensor.is_quantized:
+            kind, fix = "quantised", "save `tensor.dequantize()` in its place"
+        elif tensor.layout != torch.strided:
+            kind, fix = "sparse", "save `tensor.to_dense()` in its place"
+        elif tensor.is_complex():
+            kind, fix = "complex", "the networks here have real weights: take another file"
+        if kind:
+            raise JeatError(f"`{path}` holds `{name}`, which is {kind}", fix)

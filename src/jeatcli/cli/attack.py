@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..checkpoints.naming import told_apart
+from ..checkpoints.runs import told_apart
 from ..errors import BelowGate, Interrupted, JeatError, UsageProblem
 from ..robustness.attacks import summaries
 from ..robustness.settings import AttackSettings

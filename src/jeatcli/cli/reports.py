@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints.naming import told_apart
+from ..checkpoints.runs import told_apart
 from ..core.threat import fraction
 from . import output
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 from click.shell_completion import CompletionItem
 
+from ..checkpoints.header import read_header
 from ..core.models import ARCHITECTURES
 from ..core.threat import NORMS, parse_number
 from ..data.facts import DATASETS, dataset_facts
@@ -196,7 +197,7 @@ class ClassOfRun(ParamType):
         from ..checkpoints import runs
 
         try:
-            classes = runs.read_header(runs.resolve(ctx.params.get("run"))).get("classes", [])
+            classes = read_header(runs.resolve(ctx.params.get("run"))).get("classes", [])
         except (JeatError, OSError):
             return []
         names = [str(name) for name in (*classes, "all")]

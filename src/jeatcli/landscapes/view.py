@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..checkpoints.model import FOREIGN, Model
-from ..checkpoints.naming import shortened, told_apart
+from ..checkpoints.header import FOREIGN
+from ..checkpoints.model import Model
+from ..checkpoints.runs import shortened, told_apart
 from ..core import energy, objectives, pgd
 from ..core.rng import ImageRng, mix
 from ..core.threat import Threat

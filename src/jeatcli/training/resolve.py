@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints import runs
+from ..checkpoints.header import read_header
 from ..data.facts import dataset_facts
 from ..errors import UsageProblem, unknown
 from ..runtime.files import expand
@@ -103,7 +104,7 @@ def _of_source(explicit: Mapping[str, Any]) -> dict[str, Any]:
     if not undecided:  # nor need it be there any more
         return {}
     path = runs.resolve(explicit["init_from"])
-    header = {} if runs.is_foreign(path) else runs.read_header(path)
+    header = {} if runs.is_foreign(path) else read_header(path)
     return {key: header[key] for key in undecided if key in header}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints import runs
+from ..checkpoints.header import CutShort, read_header
 from ..errors import JeatError
 from ..runtime.files import expand, write_atomic
 from ..runtime.progress import SILENT, Reporter
@@ -97,8 +98,8 @@ def epochs_done(folder: Path) -> int | None:
     """Return the number of epochs of a run that has finished and is whole, else None."""
     model = folder / runs.MODEL_FILE
     try:
-        header = runs.read_header(model) if model.is_file() else {}
-    except runs.CutShort:  # the state writes it anew
+        header = read_header(model) if model.is_file() else {}
+    except CutShort:  # the state writes it anew
         return None
     return int(header["epoch"]) if header.get("finished") else None
 

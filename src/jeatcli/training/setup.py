@@ -11,7 +11,8 @@ import torch
 from .. import methods
 from ..acceleration.twins import attach_twin, compile_for_training
 from ..checkpoints import checkpoint, runs
-from ..checkpoints.model import Meta, Model, network
+from ..checkpoints.header import Meta
+from ..checkpoints.model import Model, network
 from ..checkpoints.settings import Foreign
 from ..core.class_gaussians import ClassGaussians
 from ..core.jeat import Method, MethodContext

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..checkpoints import runs
 from ..checkpoints.checkpoint import read_tensors, under_prefix, write_tensors
+from ..checkpoints.header import SCHEMA, CutShort, read_header
 from ..errors import JeatError
 from ..runtime.files import write_atomic
 from .divergence import Divergence
@@ -45,7 +46,7 @@ def save_state(path: Path, trainer: Trainer, extra: Mapping[str, Tensor]) -> Non
     }
     images = trainer.loader.images.digest
     header = {"step": trainer.step, "attempt": trainer.attempt, "images": images}
-    write_tensors(path, tensors, {**header, "schema": runs.SCHEMA, "version": version("jeat-cli")})
+    write_tensors(path, tensors, {**header, "schema": SCHEMA, "version": version("jeat-cli")})
 
 
 def load_state(path: Path, trainer: Trainer) -> dict[str, Tensor]:
@@ -56,8 +57,8 @@ def load_state(path: Path, trainer: Trainer) -> dict[str, Tensor]:
     """
     start_over = "start over with `--force`, which keeps the old run beside the new one"
     try:
-        header = runs.read_header(path)
-    except runs.CutShort as problem:
+        header = read_header(path)
+    except CutShort as problem:
         raise JeatError(problem.message, f"{_one_before(path)}, or {start_over}") from problem
     images = trainer.loader.images.digest
     if header.get("images", images) != images:
@@ -202,7 +203,7 @@ class Saver:
         there which the state before does not have.
         """
         files = (self.folder / name for name in (runs.STATE_FILE, runs.STATE_BEFORE_FILE))
-        attempts = [runs.read_header(path)["attempt"] for path in files if path.is_file()]
+        attempts = [read_header(path)["attempt"] for path in files if path.is_file()]
         failed = len(attempts) == 2 and attempts[0] > attempts[1]
         return runs.STATE_BEFORE_FILE if failed else runs.STATE_FILE
 

@@ -1,0 +1,92 @@
+"""A reader of `torch.save`'s files that builds tensors and containers, and calls nothing else.
+
+torch's own weights-only reader knows neither pickle's protocols 4 and 5 nor numpy's numbers, which
+many training scripts save beside their weights. This one allows the same functions, for every
+protocol; what numpy saved is passed over.
+"""
+
+from __future__ import annotations
+
+import pickle
+import tarfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+_REBUILD = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
+_NUMPY = ("scalar", "dtype", "_reconstruct", "ndarray", "_frombuffer")
+
+
+class Refused(Exception):
+    """A file asks for something that is neither a tensor nor a container.
+
+    Args:
+        name: What it asks for.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+class _Call:
+    """A function without attributes, which a pickle could otherwise change."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+
+class _Ignored:
+    """Stands for what numpy saved, and does nothing."""
+
+    __slots__ = ()
+
+    def __call__(self, *arguments: Any) -> _Ignored:
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        return None
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module == "torch._utils" and name in _REBUILD:
+            return _Call(getattr(torch._utils, name))
+        if (module, name) == ("torch", "Size"):
+            return _Call(torch.Size)
+        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
+            return getattr(torch, name)
+        if module.partition(".")[0] == "numpy" and name in _NUMPY:
+            return _Ignored()
+        if (module, name) == ("_codecs", "encode"):  # the bytes of a numpy number in protocol 2
+            return _Ignored()
+        raise Refused(f"{module}.{name}")
+
+
+_reader = ModuleType("jeatcli_unpickler")
+_reader.__dict__.update(
+    Unpickler=_Unpickler, load=lambda file, **options: _Unpickler(file, **options).load()
+)
+
+
+def read_tensors_alone(path: Path) -> Any:
+    """Return what `torch.save` wrote to a file.
+
+    Raises:
+        Refused: If it holds more than tensors, containers and numbers.
+        Exception: Of any kind, if it is damaged.
+    """
+    if tarfile.is_tarfile(path):  # a format of torch 0.1, which would be unpacked on the disk
+        raise ValueError("it is a tar archive")
+    return torch.load(path, map_location="cpu", pickle_module=_reader, weights_only=False)
