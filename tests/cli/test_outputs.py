@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from helpers.cli import LATEST, done, here, refused, untouched
+from PIL import Image
+
+from jeatcli.data.pictures import save_png
 
 ATTACK = ("attack", "-n", 3, "--steps", 1)
 SAMPLE = ("sample", "-n", 2, "--steps", 1)
@@ -98,6 +102,15 @@ def test_pictures_of_others_in_a_folder(home: Path, folder: Path) -> None:
             said = here(*SAMPLE, "--format", "png", "-o", "images")
         refused(said, 1, f"`images/{picture}` exists and was not written by `jeat sample`")
         theirs.unlink()
+
+
+def test_a_grid_of_the_training_is_no_drawing(home: Path, folder: Path) -> None:
+    grid = folder / "epoch-005.png"
+    settings = {"settings": json.dumps({"sampler": "sgld", "objective": "joint"})}
+    save_png(Image.new("L", (8, 8)), grid, settings)
+    with untouched(folder):
+        refused(here(*SAMPLE, "-o", grid), 1, "epoch-005.png` exists and was not written by")
+        refused(here(*SAMPLE, "-o", "a.png", "--trace", "a.png"), 2, "name one file")
 
 
 def test_a_class_is_no_directory(home: Path, folder: Path) -> None:

@@ -16,6 +16,7 @@ from ..runtime.files import (
     SAMPLE_PICTURE,
     SAMPLE_TRACE,
     check_output,
+    check_writable,
     safe_name,
 )
 from ..sampling.settings import INITIALIZERS, SAMPLERS, SamplerSettings, SampleSettings
@@ -128,9 +129,13 @@ def command(
 
     path = runs.resolve(run)
     target, chosen = destination(out, layout, runs.results_dir(path) / "samples", settings)
-    if not chosen and layout != "png":
+    if chosen:
+        check_writable(target / "000000.png" if layout == "png" else target)
+    elif layout != "png":
         check_output(target, SAMPLE_PICTURE if layout == "grid" else SAMPLE_ARCHIVE)
     if look["trace"]:
+        if look["trace"].absolute() == target.absolute():
+            raise UsageProblem("`--trace` and `-o` name one file", "name two")
         check_output(look["trace"], SAMPLE_TRACE, "--trace")
     from ..sampling import writers
     from ..sampling.sample import prepare

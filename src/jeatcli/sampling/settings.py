@@ -82,7 +82,7 @@ class SamplerSettings(Settings):
     init: str | None = _sampler(
         None, "Where images start", kind="init", metavar="START", shown="gaussian; noise (das)"
     )
-    steps: int | None = _sampler(None, "Gradient steps", low=0, shown="100, 33, 60, 60")
+    steps: int | None = _sampler(None, "Gradient steps", low=0, high=1e9, shown="100, 33, 60, 60")
     step_size: float | None = _sampler(
         None,
         "Factor of the gradient (sgld) or l2 length of a step, pixels in [0, 1]",
@@ -114,7 +114,11 @@ class SamplerSettings(Settings):
         None, "Stop an image once its objective is as low as this", metavar="ENERGY"
     )
     best_of: int = _sampler(
-        1, "Candidates for each image; the one of lowest objective is kept", metavar="K", low=1
+        1,
+        "Candidates for each image; the one of lowest objective is kept",
+        metavar="K",
+        low=1,
+        high=1e6,
     )
     precision: str = _machine(
         "fp32",
@@ -159,6 +163,7 @@ class SampleSettings(SamplerSettings):
         "Images to draw",
         flags=("-n", "--num"),
         low=1,
+        high=1e7,
         shown="eight of each of 2 to 20 classes, else 64; one of each from a picture",
     )
     seed: int = _image(0, "Seed of everything random", low=0)
@@ -191,6 +196,7 @@ class SampleSettings(SamplerSettings):
         "Images at once; lower it where memory runs out",
         flags=("-b", "--batch-size"),
         low=1,
+        high=1e6,
     )
     device: str = _machine(
         "auto",
