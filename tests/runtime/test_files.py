@@ -13,7 +13,7 @@ from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.runtime import files
 from jeatcli.runtime.files import SAMPLE_PICTURE, check_output, expand, safe_name, write_atomic
 
-OURS = b'\x89PNG ... tEXtjeat\0{"seed": 0}'
+OURS = b'\x89PNG tEXtjeat\x00{"sampler": "sgld"}'
 
 
 @pytest.mark.parametrize(
