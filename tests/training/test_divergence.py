@@ -17,7 +17,7 @@ from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.header import read_header
 from jeatcli.core.rng import mix
 from jeatcli.errors import Diverged
-from jeatcli.methods import standard
+from jeatcli.methods.standard import Standard
 from jeatcli.runtime.progress import BarContext, Silent
 from jeatcli.training import divergence, trainer
 from jeatcli.training.state import Saver
@@ -92,11 +92,11 @@ def test_a_run_recovers_with_a_new_seed_and_half_the_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first attempt at step 5 fails; the second goes through."""
-    loss = standard.classify
+    loss = Standard.classify
     state = {"broken": False}
 
-    def once(logits: torch.Tensor, y: torch.Tensor) -> Any:
-        value, metrics = loss(logits, y)
+    def once(self: Standard, logits: torch.Tensor, y: torch.Tensor) -> Any:
+        value, metrics = loss(self, logits, y)
         if not state["broken"] and len(seen) == 5:
             state["broken"] = True
             value = value * float("nan")
@@ -105,7 +105,7 @@ def test_a_run_recovers_with_a_new_seed_and_half_the_rate(
 
     seen: list[int] = []
 
-    monkeypatch.setattr(standard, "classify", once)
+    monkeypatch.setattr(Standard, "classify", once)
     monkeypatch.setattr(divergence.Divergence, "every", 1)
     monkeypatch.setattr(Saver, "rare", 0)
     result = run(tmp_path / "run")

@@ -15,6 +15,7 @@ from helpers.compare_runs import lines, same, tensors
 from helpers.runs import Listener
 from helpers.training import config, run
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from jeatcli.checkpoints import runs
 from jeatcli.checkpoints.checkpoint import load
@@ -23,7 +24,7 @@ from jeatcli.core.jeat import Jeat
 from jeatcli.errors import Interrupted, JeatError, UsageProblem
 from jeatcli.methods import METHODS
 from jeatcli.runtime.distributed import ProcessGroup
-from jeatcli.training import state
+from jeatcli.training import setup, state
 from jeatcli.training.resolve import read_config, read_toml, resolve, to_toml
 from jeatcli.training.state import Saver
 from jeatcli.training.train import train
@@ -230,6 +231,46 @@ def test_bad_data_leaves_no_run_behind(tmp_path: Path) -> None:
     with pytest.raises(UsageProblem):
         run(tmp_path / "run", limit=10**6)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"step": None},
+        {"step": -1},
+        {"step": 10**30},
+        {"step": "4"},
+        {"attempt": [0]},
+        {"attempt": 1e9},
+        {"attempt": 10**30},
+    ],
+)
+def test_a_state_whose_header_is_damaged_is_refused(damage: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(config(), tmp_path / "run", should_stop=lambda: True)
+    path = tmp_path / "run" / runs.STATE_FILE
+    header = runs.read_header(path) | damage
+    save_file(load_file(path), path, {"jeat": json.dumps(header)})
+    with pytest.raises(JeatError, match=r"does not fit this run: its (step|attempt) is") as caught:
+        run(tmp_path / "run")
+    assert "--force" in (caught.value.hint or "")
+
+
+def test_a_run_that_another_process_made_meanwhile_is_not_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both found the place empty; the other is done when this one has the lock."""
+    build = setup.build
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        ready = build(*args, **kwargs)
+        monkeypatch.setattr(setup, "build", build)
+        train(config(lr=0.5), tmp_path / "run")
+        return ready
+
+    monkeypatch.setattr(setup, "build", slow)
+    with pytest.raises(JeatError, match=r"a run with other settings: it has lr=0\.5"):
+        train(config(), tmp_path / "run")
 
 
 def test_a_second_process_is_kept_off(tmp_path: Path) -> None:

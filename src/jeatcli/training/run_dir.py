@@ -101,7 +101,8 @@ def epochs_done(folder: Path) -> int | None:
         header = read_header(model) if model.is_file() else {}
     except CutShort:  # the state writes it anew
         return None
-    return int(header["epoch"]) if header.get("finished") else None
+    epoch = header.get("epoch")
+    return epoch if header.get("finished") is True and isinstance(epoch, int) else None
 
 
 def last_line(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ from ..errors import JeatError
 from ..runtime.files import write_atomic
 from .divergence import Divergence
 from .trainer import Metrics, Trainer, load_optimizer_tensors, optimizer_tensors
+
+# More than any run counts; `--retries` allows 100.
+_MOST_ATTEMPTS = 10_000
 
 
 def save_state(path: Path, trainer: Trainer, extra: Mapping[str, Tensor]) -> None:
@@ -49,8 +52,8 @@ def save_state(path: Path, trainer: Trainer, extra: Mapping[str, Tensor]) -> Non
     write_tensors(path, tensors, {**header, "schema": SCHEMA, "version": version("jeat-cli")})
 
 
-def load_state(path: Path, trainer: Trainer) -> dict[str, Tensor]:
-    """Put a trainer where `save_state` found one; return the callbacks' tensors.
+def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Part]) -> None:
+    """Put a trainer, and the callbacks by their names, where `save_state` found them.
 
     Raises:
         JeatError: If the file is damaged or is another run's.
@@ -74,10 +77,20 @@ def load_state(path: Path, trainer: Trainer) -> dict[str, Tensor]:
         trainer.average.model.load_state_dict(under_prefix("average.", tensors))
         load_optimizer_tensors(trainer.optimizer, under_prefix("optimizer.", tensors))
         trainer.method.load_state(_part(trainer, under_prefix("method.", tensors)))
-        trainer.step, trainer.attempt = int(header["step"]), int(header["attempt"])
-    except (RuntimeError, KeyError, ValueError) as problem:
+        trainer.step = _number(header, "step", trainer.steps)
+        trainer.attempt = _number(header, "attempt", _MOST_ATTEMPTS)
+        for name, part in parts.items():
+            part.load_state(under_prefix(f"extra.{name}.", tensors))
+    except (RuntimeError, KeyError, ValueError, TypeError, IndexError, ArithmeticError) as problem:
         raise JeatError(f"`{path}` does not fit this run: {problem}", start_over) from problem
-    return under_prefix("extra.", tensors)
+
+
+def _number(header: Mapping[str, Any], key: str, most: int) -> int:
+    """Return a count in a header, which may be damaged."""
+    value = header.get(key)
+    if not (isinstance(value, int) and 0 <= value <= most):
+        raise ValueError(f"its {key} is {value!r:.40}")
+    return value
 
 
 def _one_before(path: Path) -> str:
@@ -203,16 +216,14 @@ class Saver:
         there which the state before does not have.
         """
         files = (self.folder / name for name in (runs.STATE_FILE, runs.STATE_BEFORE_FILE))
-        attempts = [read_header(path)["attempt"] for path in files if path.is_file()]
+        headers = [read_header(path) for path in files if path.is_file()]
+        attempts = [_number(header, "attempt", _MOST_ATTEMPTS) for header in headers]
         failed = len(attempts) == 2 and attempts[0] > attempts[1]
         return runs.STATE_BEFORE_FILE if failed else runs.STATE_FILE
 
     def load_state(self, trainer: Trainer, name: str = runs.STATE_FILE) -> None:
         """Go back to a state that was saved, by default the last."""
-        extra = load_state(self.folder / name, trainer)
-        for name, part in self.parts.items():
-            inside = {key: extra[key] for key in extra if key.startswith(f"{name}.")}
-            part.load_state({key.removeprefix(f"{name}."): inside[key] for key in inside})
+        load_state(self.folder / name, trainer, self.parts)
         self.saved_step = trainer.step
 
 

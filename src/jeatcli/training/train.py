@@ -149,6 +149,8 @@ def _hold(held: ExitStack, ready: setup.Setup, force: bool) -> None:
         run_dir.set_aside(folder)
     run_dir.create(folder, ready.trainer.config)
     held.enter_context(run_dir.locked(folder, ready.reporter))
+    # Another process may have made a run of other settings there since the first look.
+    run_dir.compare(folder, ready.trainer.config)
     run_dir.clear_stale(folder)
 
 
