@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -22,9 +22,6 @@ from ..errors import JeatError
 from ..runtime.files import write_atomic
 from .divergence import Divergence
 from .trainer import Metrics, Trainer, load_optimizer_tensors, optimizer_tensors
-
-# More than any run counts; `--retries` allows 100.
-_MOST_ATTEMPTS = 10_000
 
 
 def save_state(path: Path, trainer: Trainer, extra: Mapping[str, Tensor]) -> None:
@@ -77,20 +74,13 @@ def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Part]) -> None:
         trainer.average.model.load_state_dict(under_prefix("average.", tensors))
         load_optimizer_tensors(trainer.optimizer, under_prefix("optimizer.", tensors))
         trainer.method.load_state(_part(trainer, under_prefix("method.", tensors)))
-        trainer.step = _number(header, "step", trainer.steps)
-        trainer.attempt = _number(header, "attempt", _MOST_ATTEMPTS)
+        trainer.step, trainer.attempt = header["step"], header["attempt"]
+        if trainer.step > trainer.steps:
+            raise ValueError(f"it has {trainer.step:,} steps, the run {trainer.steps:,}")
         for name, part in parts.items():
             part.load_state(under_prefix(f"extra.{name}.", tensors))
     except (RuntimeError, KeyError, ValueError, TypeError, IndexError, ArithmeticError) as problem:
         raise JeatError(f"`{path}` does not fit this run: {problem}", start_over) from problem
-
-
-def _number(header: Mapping[str, Any], key: str, most: int) -> int:
-    """Return a count in a header, which may be damaged."""
-    value = header.get(key)
-    if not (isinstance(value, int) and 0 <= value <= most):
-        raise ValueError(f"its {key} is {value!r:.40}")
-    return value
 
 
 def _one_before(path: Path) -> str:
@@ -216,8 +206,7 @@ class Saver:
         there which the state before does not have.
         """
         files = (self.folder / name for name in (runs.STATE_FILE, runs.STATE_BEFORE_FILE))
-        headers = [read_header(path) for path in files if path.is_file()]
-        attempts = [_number(header, "attempt", _MOST_ATTEMPTS) for header in headers]
+        attempts = [read_header(path)["attempt"] for path in files if path.is_file()]
         failed = len(attempts) == 2 and attempts[0] > attempts[1]
         return runs.STATE_BEFORE_FILE if failed else runs.STATE_FILE
 
