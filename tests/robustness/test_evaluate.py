@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from jeatcli.robustness.attacks import ATTACKS
 from jeatcli.robustness.attacks import pgd as pgd_attack
 from jeatcli.robustness.attacks.attack import make_attack
 from jeatcli.robustness.attacks.batch import AttackOptions, Batch
+from jeatcli.runtime.progress import Bar, Silent
 
 SINGLE = list(ATTACKS)
 
@@ -176,3 +179,28 @@ def test_a_number_is_an_index_and_a_text_a_name_first() -> None:
     for unknown in (3, "4"):
         with pytest.raises(UsageProblem, match="unknown class"):
             agenda.class_index(unknown, classes)
+
+
+class Bars(Silent):
+    """Keep what each bar is called and counts."""
+
+    def __init__(self) -> None:
+        self.bars: dict[str, tuple[int, list[float]]] = {}
+
+    @contextmanager
+    def track(self, label: str, total: int, unit: str = "image", done: int = 0) -> Iterator[Bar]:
+        counted = self.bars.setdefault(label, (total, []))[1]
+        yield lambda amount, **figures: counted.append(amount)
+
+
+def test_a_bar_says_which_attack_runs_and_moves_with_its_steps(model: Model) -> None:
+    bars = Bars()
+    settings: dict[str, Any] = {"steps": 10, "restarts": 2, "queries": 30, "num": 60}
+    names = ["pgd", "apgd-ce", "fab-t", "square"]
+    evaluate.attack(model, attacks=names, **settings, reporter=bars)
+    labels = [f"attack {name} ({k + 1} of 4)" for k, name in enumerate(names)]
+    assert list(bars.bars) == ["clean accuracy", *labels]
+    for total, counted in bars.bars.values():
+        assert sum(counted) == pytest.approx(total)
+    # All images are one batch: the bar moves within it.
+    assert all(len(bars.bars[label][1]) > 10 for label in labels)

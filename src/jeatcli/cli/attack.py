@@ -102,8 +102,7 @@ def command(
         )
     except KeyboardInterrupt:
         raise Interrupted(
-            "the attack was stopped; what it had finished is saved",
-            "the same command resumes it",
+            "the attack was stopped; what it had finished is saved", "the same command resumes it"
         ) from None
     radii = len(eps) or 1
     each = [subject for subject in subjects for _ in range(radii)]

@@ -39,15 +39,10 @@ _BELOW = 0.05
 
 @dataclass(frozen=True)
 class Flag:
-    """A reason to doubt the result.
+    """A reason to doubt the result."""
 
-    Args:
-        name: The section of docs/attacks.md that explains it.
-        text: What was seen, and what to do.
-    """
-
-    name: str
-    text: str
+    name: str  # the section of docs/attacks.md that explains it
+    text: str  # what was seen, and what to do
 
     def __str__(self) -> str:
         return f"{self.text} (docs/attacks.md#{self.name})"
@@ -72,14 +67,7 @@ def inside_ball(name: str, batch: Batch, moved: Tensor, threat: Threat) -> None:
 def before(
     classifier: Classifier, x: Tensor, y: Tensor, threat: Threat, attacks: Sequence[Attack]
 ) -> list[Flag]:
-    """Return what is odd about a classifier and a threat model.
-
-    Args:
-        classifier: In eval mode.
-        x: Some images (n, C, H, W) in [0, 1].
-        y: Their labels (n,).
-        threat: The threat model.
-        attacks: What is going to be run.
+    """Return what is odd about a classifier and a threat model, on some images and labels.
 
     Raises:
         JeatError: If there are logits of NaN, of which no verdict means anything.
@@ -115,12 +103,7 @@ def of_model(model: Model, x: Tensor, y: Tensor, batch_size: int) -> list[Flag]:
 
 
 def after(per_attack: Mapping[str, Mapping[str, Any]], transferred: bool = False) -> list[Flag]:
-    """Return what is odd about what the attacks found.
-
-    Args:
-        per_attack: As in `Robustness`.
-        transferred: Whether they saw another network, whose gradients are nobody's fault.
-    """
+    """Return what is odd about `per_attack`; the gradients of another network are its own fault."""
     flags = [None if transferred else _square_ahead(per_attack), _no_numbers(per_attack)]
     return [flag for flag in flags if flag is not None]
 

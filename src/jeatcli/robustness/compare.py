@@ -22,33 +22,24 @@ from .state import StateFiles
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to attack, and where its results go.
+    """A model to attack, and where its results go."""
 
-    Args:
-        path: The model's file.
-        record: The JSON file for the last result, or None for no file.
-        archive: The directory that keeps the result of each threat model and each choice of
-            attacks, images and settings, or None.
-        progress: The directory that keeps the state meanwhile, or None for no resuming.
-    """
-
-    path: Path
-    record: Path | None = None
+    path: Path  # the model's file
+    record: Path | None = None  # the JSON file for the last result, or None for no file
+    # The directory that keeps the result of each threat model and each choice of attacks, images
+    # and settings, or None.
     archive: Path | None = None
+    # The directory that keeps the state meanwhile, or None for no resuming.
     progress: Path | None = None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several evaluations found.
+    """What several evaluations found."""
 
-    Args:
-        results: One for each model and radius, the radii of a model beside each other.
-        unwritten: What kept a record from being written, or None.
-    """
-
+    # One for each model and radius, the radii of a model beside each other.
     results: list[Robustness]
-    unwritten: JeatError | None
+    unwritten: JeatError | None  # what kept a record from being written, or None
 
 
 def attack_each(

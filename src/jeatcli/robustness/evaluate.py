@@ -40,28 +40,17 @@ _EXAMINED = 100
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation that is ready to run: everything is read, and every setting fits.
+    """An evaluation that is ready to run: everything is read, and every setting fits."""
 
-    Args:
-        model: Whose predictions count.
-        source: The model that the attacks see in its place, or None.
-        settings: As they were given.
-        options: The threat model, and the options of the attacks.
-        attacks: In turn.
-        test_set: All test images.
-        images, indices: Those that are attacked, on the model's device, and their indices.
-        target: The class to reach, or None.
-    """
-
-    model: Model
-    source: Model | None
-    settings: AttackSettings
-    options: AttackOptions
-    attacks: Sequence[Attack]
-    test_set: Images
-    images: Images
+    model: Model  # whose predictions count
+    source: Model | None  # the model that the attacks see in its place, or None
+    settings: AttackSettings  # as they were given
+    options: AttackOptions  # the threat model, and the options of the attacks
+    attacks: Sequence[Attack]  # in turn
+    test_set: Images  # all test images
+    images: Images  # those that are attacked, on the model's device; `indices` are theirs
     indices: Tensor
-    target: int | None
+    target: int | None  # the class to reach, or None
 
     def at(self, eps: float | None) -> Evaluation:
         """Return the same evaluation at another radius; None is the model's own.
@@ -272,11 +261,7 @@ def _flags_before(evaluation: Evaluation, evaluator: Evaluator) -> list[Flag]:
     flags = checks.of_model(model, to_unit_range(few.x), few.y, evaluator.batch_size)
     few = spread(few, evaluator.batch_size)
     flags += checks.before(
-        model.classifier,
-        to_unit_range(few.x),
-        few.y,
-        evaluation.options.threat,
-        evaluation.attacks,
+        model.classifier, to_unit_range(few.x), few.y, evaluation.options.threat, evaluation.attacks
     )
     _warn(flags, evaluator.reporter)
     return flags

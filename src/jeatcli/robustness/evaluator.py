@@ -28,37 +28,21 @@ class Evaluator:
 
     Where several processes have joined, each attacks a part of every batch; all have the same
     verdicts, and the first one writes.
-
-    Args:
-        classifier: The victim, in eval mode and float32.
-        images: Images and labels.
-        indices: Their indices in the test set (n,), which their randomness depends on.
-        attacks: In turn.
-        options: Threat model and seed.
-        target: The class to reach, or None.
-        batch_size: Rows of the network's batch.
-        fixed: Whether that size was asked for: it then holds for a resumed evaluation, too.
-        dtype: What the search computes in; None is float32.
-        compiled: Whether torch compiles the network that is searched on.
-        source: The classifier that the attacks see, if it is another one.
-        keep: Whether to keep the adversarial images.
-        files: Where the state goes, or None.
-        reporter: Listens.
     """
 
-    classifier: Classifier
+    classifier: Classifier  # the victim, in eval mode and float32
     images: Images
-    indices: Tensor
+    indices: Tensor  # in the test set (n,); the randomness of an image depends on its own
     attacks: Sequence[Attack]
     options: AttackOptions
     target: int | None = None
-    batch_size: int = 256
-    fixed: bool = False
-    dtype: torch.dtype | None = None
+    batch_size: int = 256  # rows of the network's batch
+    fixed: bool = False  # whether that size was asked for, and holds for a resumed evaluation
+    dtype: torch.dtype | None = None  # of the search; None is float32
     compiled: bool = False
-    source: Classifier | None = None
-    keep: bool = False
-    files: StateFiles | None = None
+    source: Classifier | None = None  # what the attacks see, if it is another one
+    keep: bool = False  # whether to keep the adversarial images
+    files: StateFiles | None = None  # where the state goes
     reporter: Reporter = SILENT
     attacked: Tensor | None = field(init=False, default=None)
 
@@ -208,13 +192,7 @@ class Evaluator:
 
 
 class _Steps:
-    """Advance a bar by the inner steps of a batch, so that it tells the time left.
-
-    Args:
-        bar: Of all images.
-        total: Steps of the attack at most, over all restarts.
-        images: Of the batch.
-    """
+    """Advance a bar by the inner steps of a batch, so that it tells the time left."""
 
     def __init__(self, bar: Bar, total: int, images: int) -> None:
         self.bar, self.total, self.images = bar, total, images
@@ -239,14 +217,7 @@ def worst_case(
     target: int | None = None,
     batch_size: int = 256,
 ) -> dict[str, Any]:
-    """Run attacks in turn on the images that are still robust, in float32, and count.
-
-    Returns:
-        `n`, `clean`, `robust`, `per_attack` and `samples` as in `Robustness`.
-
-    Raises:
-        UsageProblem: If there is no such attack, or it does not fit the classes.
-    """
+    """Run attacks in turn, in float32, and return what `Evaluator.run` does."""
     attacks = resolve_attacks(names, options)
     for attack in attacks:
         attack.check(len(images.classes), target is not None)

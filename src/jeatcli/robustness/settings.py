@@ -88,23 +88,21 @@ class AttackSettings(Settings):
         kind="run",
     )
     exact: bool = _attack(False, "Search in float32 even where the processor has bfloat16")
-    seed: int = _attack(0, "Seed of everything random", metavar="N", low=0)
+    seed: int = _attack(0, "Seed of everything random", metavar="N", low=0, high=2**63 - 1)
     num: int | None = _data(
         None,
         "Use the first N test images",
         flags=("-n", "--num"),
         metavar="N",
         low=1,
+        high=1_000_000_000,
         shown="all, 1,000 on a CPU",
     )
     indices: Path | None = setting(
         None, "Use the test images whose indices are in this file", section="Data"
     )
     only: str | int | None = _data(
-        None,
-        "Use the images of this class, by name or index",
-        flags=("--class",),
-        metavar="CLASS",
+        None, "Use the images of this class, by name or index", flags=("--class",), metavar="CLASS"
     )
     data_dir: Path | None = setting(
         None,

@@ -33,45 +33,28 @@ class Damaged(Exception):
 
 
 class BatchOutcome(NamedTuple):
-    """What an attack did to a batch, or to a process's part of it.
+    """What an attack did to a batch, or to a process's part of it."""
 
-    Args:
-        broken: The numbers of the images that it broke.
-        images: These as it moved them (n, C, H, W), on the CPU, if they are kept.
-        forward, backward: Passes in images.
-        nan: How many of its gradients had NaN in them.
-    """
-
-    broken: list[int]
-    images: Tensor | None = None
-    forward: int = 0
+    broken: list[int]  # the numbers of the images that it broke
+    images: Tensor | None = None  # these as it moved them, on the CPU, if they are kept
+    forward: int = 0  # passes in images
     backward: int = 0
-    nan: int = 0
+    nan: int = 0  # gradients that had NaN in them
 
 
 @dataclass
 class EvaluationState:
-    """How far an evaluation is, image by image.
+    """How far an evaluation is, image by image."""
 
-    Args:
-        correct: Per image whether it is classified correctly: the others are not attacked.
-        broken_by: Per image the number of the attack that broke it, or `UNBROKEN`.
-        batch_size, bf16: Of the search, which another start might choose otherwise.
-        counts: For each attack that began: its `forward` and `backward` passes in images, gradients
-            of `nan`, and `seconds`.
-        done: Images that the running attack is through with.
-        parts: Batches whose adversarial images are kept.
-        finished: Attacks that are over.
-    """
-
-    correct: list[bool]
-    broken_by: list[int]
-    batch_size: int
+    correct: list[bool]  # those that are not are not attacked
+    broken_by: list[int]  # the number of the attack that broke it, or `UNBROKEN`
+    batch_size: int  # as `bf16` of the search, which another start might choose otherwise
     bf16: bool
+    # Of each attack that began: passes in images, gradients of NaN, seconds.
     counts: list[dict[str, Any]] = field(default_factory=list)
-    done: int = 0
-    parts: int = 0
-    finished: int = 0
+    done: int = 0  # images that the running attack is through with
+    parts: int = 0  # batches whose adversarial images are kept
+    finished: int = 0  # attacks that are over
 
     def begin(self, number: int) -> None:
         """Make room for the counts of an attack."""
@@ -102,11 +85,7 @@ class EvaluationState:
         return left / len(self.correct)
 
     def check(self, images: int, attacks: int) -> None:
-        """Refuse a state that does not belong to so many images and attacks.
-
-        Raises:
-            Damaged: Naming what is wrong.
-        """
+        """Refuse a state that does not belong to so many images and attacks."""
         for name, kind in (("correct", bool), ("broken_by", int)):
             values = getattr(self, name)
             if not isinstance(values, list) or any(type(value) is not kind for value in values):
@@ -157,12 +136,8 @@ class StateFiles:
     ) -> EvaluationState | None:
         """Return the state that was written last, None if there is none of this key.
 
-        Args:
-            images, attacks: How many there are.
-            attacked: All images, into which those that were kept are written; or None.
-
-        Raises:
-            Damaged: If there is one that cannot be used.
+        `attacked`, all images, takes up those that were kept. Raises `Damaged` for a state that
+        cannot be used.
         """
         try:
             record = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
@@ -192,22 +167,14 @@ class StateFiles:
             attacked[tensors["places"]] = tensors["images"]
 
     def write(self, state: EvaluationState) -> None:
-        """Replace the state on disk.
-
-        Raises:
-            JeatError: If it cannot be written.
-        """
+        """Replace the state on disk."""
         progress = {each.name: getattr(state, each.name) for each in fields(state)}
         record: Mapping[str, Any] = {"key": self.key, "progress": progress}
         text = json.dumps({**record, "digest": digest(progress=progress)})
         write_atomic(self.folder / STATE, lambda beside: beside.write_text(text, encoding="utf-8"))
 
     def write_images(self, part: int, outcome: BatchOutcome) -> None:
-        """Keep the adversarial images of a batch as part number `part`.
-
-        Raises:
-            JeatError: If they cannot be written.
-        """
+        """Keep the adversarial images of a batch as part number `part`."""
         assert outcome.images is not None
         images = outcome.images.contiguous()
         tensors = {"places": torch.tensor(outcome.broken), "images": images}

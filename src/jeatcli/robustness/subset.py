@@ -20,16 +20,7 @@ def subset(
 ) -> Tensor:
     """Return the indices in the test set of the images to attack (n,).
 
-    Args:
-        images: The test set.
-        settings: `num` and `indices` count.
-        only: The class that the images must be of, or None.
-        target: The class that they must not be of, since it is to be reached, or None.
-        on_cpu: Whether 1,000 are enough where nothing is said.
-
-    Raises:
-        UsageProblem: If there are not as many, or none at all.
-        JeatError: If the file of indices cannot be read.
+    Those are of class `only`, if it is given, and not of the class `target` that is to be reached.
     """
     chosen = torch.arange(len(images))
     if settings.indices is not None:

@@ -14,44 +14,31 @@ TARGETS = 9
 
 @dataclass(frozen=True)
 class AttackEntry(Entry):
-    """A row of the table of attacks.
+    """A row of the table of attacks."""
 
-    Args:
-        options: The keyword parameters of the attack's function, at their standard values; None
-            for a step size of 2.5 eps / steps.
-        rows: Rows of the network's batch that an image takes.
-        min_classes: The fewest classes that it can tell apart, and, with a class to reach,
-            `min_targeted`.
-        targets: Whether it can aim at a class.
-        white_box: Whether it uses gradients.
-        strong: Whether it finds what there is on a network that masks no gradients.
-        uses_dlr: Whether its loss is the difference of logits ratio.
-        from_image: Whether it starts at the image, where some objectives have no gradient.
-    """
-
+    # The keyword parameters of the attack's function, at their standard values; None for a step
+    # size of 2.5 eps / steps.
     options: Mapping[str, Any] = field(default_factory=dict)
-    rows: int = 1
+    rows: int = 1  # rows of the network's batch that an image takes
+    # The fewest classes that it takes, and `min_targeted` with a class to reach.
     min_classes: int = 2
     min_targeted: int = 2
-    targets: bool = True
-    white_box: bool = True
-    strong: bool = False
-    uses_dlr: bool = False
+    targets: bool = True  # whether it can aim at a class
+    white_box: bool = True  # whether it uses gradients
+    strong: bool = False  # whether it finds what there is on a network that masks no gradients
+    uses_dlr: bool = False  # whether its loss is the difference of logits ratio
+    # Whether it starts at the image, where some objectives have no gradient.
     from_image: bool = False
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Attacks that run in turn.
+    """Attacks that run in turn."""
 
-    Args:
-        summary: One line for the help.
-        parts: Each attack, and its options where they are not its standard ones.
-        preview: Whether it is a part of AutoAttack that must not be reported as AutoAttack.
-    """
-
-    summary: str
+    summary: str  # one line for the help
+    # Each attack, and its options where they are not its standard ones.
     parts: tuple[tuple[str, dict[str, Any]], ...]
+    # Whether it is a part of AutoAttack that must not be reported as AutoAttack.
     preview: bool = False
 
 

@@ -81,34 +81,21 @@ def targeted_dlr(logits: Tensor, batch: Batch) -> Tensor:
 
 @dataclass
 class Rows:
-    """The state of the ascent, a row for each pair of an image and a class to try.
+    """The state of the ascent, a row for each pair of an image and a class to try."""
 
-    Args:
-        batch: The images, `toward` set where there are classes to try.
-        image: Each row's image, a position in the batch of the attack (n,).
-        moved, last: The current iterate and the one before it.
-        gradient: Of the loss at `moved`.
-        best, best_gradient: The iterate of highest loss, and the gradient there.
-        highest, highest_before: The highest loss (n,), now and at the last check.
-        value: The loss of the last step (n,).
-        rises: How many steps rose since the last check (n,).
-        halved: Whether the last check halved the step size (n,).
-        size: The step size (n, 1, 1, 1), in the [0, 1] pixel scale.
-    """
-
-    batch: Batch
-    image: Tensor
-    moved: Tensor
+    batch: Batch  # the images, `toward` set where there are classes to try
+    image: Tensor  # each row's image, a position in the batch of the attack (n,)
+    moved: Tensor  # the current iterate; `last` is the one before it
     last: Tensor
-    gradient: Tensor
-    best: Tensor
+    gradient: Tensor  # of the loss at `moved`
+    best: Tensor  # the iterate of highest loss; `best_gradient` is the gradient there
     best_gradient: Tensor
-    highest: Tensor
+    highest: Tensor  # the highest loss (n,); `highest_before` is that of the last check
     highest_before: Tensor
-    value: Tensor
-    rises: Tensor
-    halved: Tensor
-    size: Tensor
+    value: Tensor  # the loss of the last step (n,)
+    rises: Tensor  # how many steps rose since the last check (n,)
+    halved: Tensor  # whether the last check halved the step size (n,)
+    size: Tensor  # the step size (n, 1, 1, 1), in the [0, 1] pixel scale
 
     def take(self, keep: Tensor) -> Rows:
         """Return the rows at the positions `keep` alone."""
@@ -119,20 +106,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class Ascent:
-    """APGD on one loss.
-
-    Args:
-        surrogate: What it sees.
-        loss: What is raised, of the logits and the rows.
-        ball: The threat model.
-        steps: Number of steps.
-        draws: How many gradients are averaged at each point, for classifiers that draw at random.
-    """
+    """APGD on one loss."""
 
     surrogate: Surrogate
-    loss: Loss
+    loss: Loss  # what is raised, of the logits and the rows
     ball: pgd.Ball
     steps: int
+    # How many gradients are averaged at each point, for classifiers that draw at random.
     draws: int = 1
 
     def run(self, batch: Batch, image: Tensor, start: Tensor, broken: Broken) -> None:

@@ -19,14 +19,10 @@ from .surrogate import Surrogate
 
 @dataclass(frozen=True)
 class Attack:
-    """One attack with its options.
+    """One attack with its options."""
 
-    Args:
-        name: In the table.
-        options: The keyword parameters of its function, at the values to use.
-    """
-
-    name: str
+    name: str  # in the table
+    # The keyword parameters of its function, at the values to use.
     options: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -16,21 +16,15 @@ OPTIONS = ("objective", "steps", "step_size", "restarts", "queries")
 
 @dataclass(frozen=True)
 class AttackOptions:
-    """The threat model, the seed, and the attacks' options that are not left at their standard.
+    """The threat model, the seed, and the attacks' options that are not left at their standard."""
 
-    Args:
-        threat: Norm and radius, in the [0, 1] pixel scale.
-        objective, steps, step_size, restarts, queries: As in `AttackSettings`.
-        seed: Of the random starts.
-    """
-
-    threat: Threat
-    objective: str | None = None
+    threat: Threat  # norm and radius, in the [0, 1] pixel scale
+    objective: str | None = None  # as the next four, see `AttackSettings`
     steps: int | None = None
     step_size: float | None = None
     restarts: int | None = None
     queries: int | None = None
-    seed: int = 0
+    seed: int = 0  # of the random starts
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -41,20 +35,13 @@ class AttackOptions:
 
 @dataclass(frozen=True)
 class Batch:
-    """The images to attack.
+    """The images to attack."""
 
-    Args:
-        x: Images (n, C, H, W) in [0, 1].
-        y: True labels (n,).
-        target: The class to reach (n,), or None for any wrong one.
-        index: Indices of the images in the test set (n,), which their randomness depends on.
-        toward: The class that an attack tries on the way to any wrong one (n,), or None.
-    """
-
-    x: Tensor
-    y: Tensor
-    target: Tensor | None
-    index: Tensor
+    x: Tensor  # images (n, C, H, W) in [0, 1]
+    y: Tensor  # true labels (n,)
+    target: Tensor | None  # the class to reach (n,), or None for any wrong one
+    index: Tensor  # indices of the images in the test set (n,), which their randomness depends on
+    # The class that an attack tries on the way to any wrong one (n,), or None.
     toward: Tensor | None = None
 
     def __len__(self) -> int:

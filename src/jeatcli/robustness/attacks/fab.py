@@ -89,17 +89,11 @@ def class_boundary(surrogate: Surrogate, batch: Batch, moved: Tensor) -> tuple[T
 
 @dataclass(frozen=True)
 class Walk:
-    """FAB on one kind of boundary.
-
-    Args:
-        surrogate: What it sees.
-        boundary: Linearises the boundary that a row walks to.
-        options: For norm and radius: an image is broken once its distance is at most the radius.
-        steps: Number of steps.
-    """
+    """FAB on one kind of boundary."""
 
     surrogate: Surrogate
-    boundary: Boundary
+    boundary: Boundary  # linearises the boundary that a row walks to
+    # For norm and radius: an image is broken once its distance is at most the radius.
     options: AttackOptions
     steps: int
 

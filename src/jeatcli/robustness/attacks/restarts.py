@@ -17,11 +17,7 @@ Search = Callable[[int, Batch, Tensor, "Broken"], None]
 
 
 class Broken:
-    """For each image of a batch its adversarial example, once there is one.
-
-    Args:
-        batch: The images.
-    """
+    """For each image of a batch its adversarial example, once there is one."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
@@ -36,10 +32,7 @@ class Broken:
     def add(self, image: Tensor, moved: Tensor, broken: Tensor) -> None:
         """Keep the rows of `moved` that are broken; of several of an image the first.
 
-        Args:
-            image: The position of the image that each row belongs to (rows,).
-            moved: Moved images (rows, C, H, W).
-            broken: Which of them are adversarial (rows,).
+        `image` is the position of the image that each row belongs to (rows,).
         """
         rows = broken.nonzero().squeeze(1)
         if not len(rows):
@@ -61,17 +54,8 @@ def from_starts(
 ) -> Tensor:
     """Search from several starts, each time for the images that are not broken yet.
 
-    Where the victim is another network, an image is left until it has broken that one.
-
-    Args:
-        surrogate: What the attack sees.
-        batch: The images.
-        restarts: Number of starts.
-        search: Runs the attack once; adds what breaks.
-        broken: What is broken before the first start, if anything.
-
-    Returns:
-        Adversarial images where there are any, else the images as they are.
+    Where the victim is another network, an image is left until it has broken that one. Returns
+    adversarial images where there are any, else the images as they are.
     """
     broken = broken or Broken(batch)
     for restart in range(restarts):

@@ -122,26 +122,13 @@ class Proposals(Protocol):
         """Return the first point around each image."""
 
     def prepare(self, x: Tensor, query: int, uniform: Tensor) -> Tensor:
-        """Turn random numbers into what `propose` takes, for many queries at once.
+        """Turn numbers of U(0, 1), (n, queries, draws), into what `propose` takes for each query.
 
-        Args:
-            x: Images (n, C, H, W).
-            query: Number of the first query, from 0.
-            uniform: Numbers of U(0, 1), (n, queries, draws).
-
-        Returns:
-            Whatever `propose` needs, (n, queries, numbers).
+        `query` is the number of the first one, from 0.
         """
 
     def propose(self, x: Tensor, best: Tensor, query: int, prepared: Tensor) -> Tensor:
-        """Return a change of each best point inside a random square.
-
-        Args:
-            x: Images (n, C, H, W) in [0, 1].
-            best: The best points so far.
-            query: Number of the query, from 0.
-            prepared: What `prepare` made for this query, (n, numbers).
-        """
+        """Return a change of each best point inside a random square."""
 
 
 @dataclass(frozen=True)
