@@ -158,3 +158,32 @@ def test_principal_directions_are_those_of_a_full_decomposition() -> None:
     known = torch.cov(pixels.T, correction=0).float()
     torch.testing.assert_close(covariance, known, atol=1e-6, rtol=1e-4)
     assert statistics.ridge.item() == pytest.approx(1e-4)
+
+
+def test_what_is_left_out_of_the_directions_is_the_ridge() -> None:
+    x = torch.randint(256, (300, 1, 6, 6), generator=torch.Generator().manual_seed(0))
+    x = x.to(torch.uint8)
+    statistics = ClassGaussians.fit(x, torch.zeros(300, dtype=torch.long), 1, rank=10)
+    pixels = x.flatten(1).double() / 255
+    spectrum = torch.linalg.eigvalsh(torch.cov(pixels.T, correction=0)).float()
+    assert statistics.ridge.item() == pytest.approx(spectrum[:26].mean().item() + 1e-4, rel=0.01)
+
+
+def test_a_draw_is_mean_directions_and_rest() -> None:
+    mean, factor = torch.full((1, 1, 1, 2), 0.5), torch.tensor([[0.1, 0.0], [0.0, 0.02]])
+    statistics = ClassGaussians(mean, factor.view(1, 2, 1, 1, 2), torch.tensor([1e-4]))
+    y, like = torch.zeros(5, dtype=torch.long), torch.empty(5, 1, 1, 2)
+    rng = BatchRng(2)
+    weights = rng.normal(torch.empty(5, 2, 1, 1)).view(5, 2)
+    rest = rng.normal(like)
+    spread = (weights @ factor).view(5, 1, 1, 2)
+    expected = (mean + spread + 0.01 * rest).clamp(0, 1)
+    torch.testing.assert_close(statistics.draw(y, like, BatchRng(2)), expected)
+    two = statistics.sample_pca(y, like, BatchRng(2), 2)
+    torch.testing.assert_close(two, (mean + spread).clamp(0, 1))
+    one = statistics.sample_pca(y, like, BatchRng(2), 1)
+    assert (one[..., 1] == 0.5).all()
+    far = ClassGaussians(mean, 90 * factor.view(1, 2, 1, 1, 2), torch.tensor([1e-4]))
+    for images in (far.sample_pca(y, like, BatchRng(2), 2), far.draw(y, like, BatchRng(2))):
+        assert images.min() == 0
+        assert images.max() == 1

@@ -76,6 +76,13 @@ OTHERS: dict[str, Any] = {
 }
 
 
+def test_the_divergence_is_that_from_the_clean_images() -> None:
+    options = {**ATTACK, "attack_objective": "kl"}
+    method = methods.make("at", options)
+    assert isinstance(method, AdversarialExamples)
+    assert torch.equal(method.attack(network("batch"), X, Y, BatchRng(3)), attacked(options))
+
+
 def test_every_option_of_the_attack_and_the_chain_is_tried_here() -> None:
     assert set(ATTACK) == set(OTHERS) == set(declared(AttackOptions))
     assert set(CHAIN) == set(CHAIN_OTHERS) == set(declared(ChainOptions))
@@ -251,6 +258,8 @@ def test_noise_has_its_distribution_and_deviation(kind: str, sigma: float) -> No
     x = X.repeat(40, 1, 1, 1)
     method.loss(model, x, Y.repeat(40), BatchRng(0))
     noise = (watched.inputs[0] - x) / sigma
+    drawn = BatchRng(0).normal(x) if kind == "gaussian" else BatchRng(0).uniform(x) - 0.5
+    assert torch.nn.functional.cosine_similarity(noise, drawn).min() > 0.99
     assert noise.mean().item() == pytest.approx(0, abs=0.01)
     assert noise.std().item() == pytest.approx(1, abs=0.01)
     within = noise.abs().max().item()

@@ -184,3 +184,22 @@ def test_an_objective_that_needs_more_classes_is_refused(name: str) -> None:
             continue
         with pytest.raises(UsageProblem, match="`dlr` needs 3 classes; there are 2"):
             made.setup(context)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "norm", "eps"),
+    [
+        ("digits", None, 0.15),
+        ("digits", "linf", 0.15),
+        ("cifar10", "l2", 0.5),
+        ("mnist", "linf", 0.3),
+        (None, None, 8 / 255),
+        (None, "l2", 0.5),
+    ],
+)
+def test_the_customary_radius(dataset: str | None, norm: str | None, eps: float) -> None:
+    facts = DATASETS[dataset] if dataset else None
+    given = {} if norm is None else {"norm": norm}
+    assert methods.options_of("at", given, {}, facts)["eps"] == eps
+    assert methods.options_of("at", {**given, "eps": 0.1}, {}, facts)["eps"] == 0.1
+    assert "eps" not in methods.options_of("jem", {}, {}, facts)
