@@ -161,7 +161,7 @@ def test_several_images_are_rows(tmp_path: Path) -> None:
     runs: list[str | Model] = [load_run("one"), load_run("two", seed=1)]
     found = energy_landscape(runs, image=(4, 2, 9), grid=5)
     assert [panel.image for panel in contours(found).panels] == [4, 4, 2, 2, 9, 9]
-    assert len(found.summary()["runs"]) == 6
+    assert len(found.summary()["results"]) == 6
     draw(found, tmp_path / "rows.png")
 
 
@@ -194,14 +194,14 @@ def test_summary_is_of_the_points_inside_the_ball(small: Landscape) -> None:
     assert summary["unit"] == 0.15
     assert summary["ball"] == {"norm": "l2", "radius": pytest.approx(0.15 * 8)}
     assert not summary["clipped"]
-    for panel_figures in summary["runs"]:
+    for panel_figures in summary["results"]:
         assert panel_figures["points_in_ball"] == 1
         assert 0 < panel_figures["outside_pixel_range"] < 1
     fine = energy_landscape(["one"], grid=21, image=(3,))
     (panel,) = contours(fine).panels
     a, b = np.meshgrid(panel.plane.axis, panel.plane.axis)
     inside = panel.energies[a**2 + b**2 <= 1 + 1e-5]
-    figures = fine.summary()["runs"][0]
+    figures = fine.summary()["results"][0]
     assert figures["mean"] == pytest.approx(inside.mean())
     assert figures["rise"] == pytest.approx(inside.mean() - figures["centre"])
     assert (figures["min"], figures["max"]) == (inside.min(), inside.max())
@@ -210,7 +210,7 @@ def test_summary_is_of_the_points_inside_the_ball(small: Landscape) -> None:
 
 def test_a_grid_too_coarse_for_the_ball_has_no_rise() -> None:
     save_run("one")
-    figures = energy_landscape(["one"], grid=4).summary()["runs"][0]
+    figures = energy_landscape(["one"], grid=4).summary()["results"][0]
     assert figures["rise"] is None
     assert figures["mean"] is None
 
@@ -222,11 +222,11 @@ def test_draws_any_number_of_panels(count: int, tmp_path: Path) -> None:
     with Image.open(draw(found, tmp_path / "a.png")) as picture:
         assert min(picture.size) > 300
         carried = json.loads(picture.text["jeat"])
-    assert all(panel.pop("name") == f"run{k}" for k, panel in enumerate(carried["runs"]))
+    assert all(panel.pop("run") == f"run{k}" for k, panel in enumerate(carried["results"]))
     summary = json.loads(json.dumps(found.summary()))
     # Whoever is given a picture is told the runs, and not where they lie.
-    for panel in summary["runs"]:
-        assert panel.pop("run").endswith(f"{panel.pop('name')}/model.safetensors")
+    for panel in summary["results"]:
+        assert panel.pop("path").endswith(f"{panel.pop('run')}/model.safetensors")
     assert carried | {"seconds": found.seconds} == summary
 
 

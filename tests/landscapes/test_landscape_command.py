@@ -78,9 +78,9 @@ def test_kinds_on_a_public_network(
     file = shared / "models" / "resnet20-12fca82f.th"
     there = ("--data-dir", cifar10_root, "-o", tmp_path / "a.png", "--device", "cpu")
     found = json.loads(done("landscape", file, *PUBLIC, *settings, *there, "--json"))
-    assert found["runs"][0]["method"] == "foreign"
+    assert found["results"][0]["method"] == "foreign"
     assert (tmp_path / "a.png").stat().st_size > 10_000
-    with np.load(found["numbers"]) as arrays:
+    with np.load(found["outputs"]["numbers"]) as arrays:
         numbers = [each for each in arrays.values() if each.dtype.kind == "f"]
     assert all(np.isfinite(each).all() for each in numbers)
     assert [path.name for path in file.parent.glob("*.npz")] == []
@@ -99,14 +99,14 @@ def test_histogram_on_a_public_network(shared: Path, cifar10_root: Path, tmp_pat
 def test_landscape_of_one_run(home: Path) -> None:
     said = jeat("landscape", "--grid", 5, "--span", 1, "--json")
     found = parsed(said)
-    assert found["picture"] == str(home / LATEST / "landscape.png")
-    assert [each["name"] for each in found["runs"]] == [LATEST]
-    assert found["runs"][0]["rise"] == pytest.approx(
-        found["runs"][0]["mean"] - found["runs"][0]["centre"]
+    assert found["outputs"]["picture"] == str(home / LATEST / "landscape.png")
+    assert [each["run"] for each in found["results"]] == [LATEST]
+    assert found["results"][0]["rise"] == pytest.approx(
+        found["results"][0]["mean"] - found["results"][0]["centre"]
     )
-    assert min(pixels(Path(found["picture"])).shape[:2]) > 100
-    assert settings(Path(found["picture"]))["span"] == 1
-    with np.load(found["numbers"]) as arrays:
+    assert min(pixels(Path(found["outputs"]["picture"])).shape[:2]) > 100
+    assert settings(Path(found["outputs"]["picture"]))["span"] == 1
+    with np.load(found["outputs"]["numbers"]) as arrays:
         assert arrays["energy"].shape == (1, 5, 5)
     assert said.stderr.endswith("Hint: jeat score\n")
 
@@ -140,5 +140,5 @@ def test_other_kinds_of_landscape(home: Path, kind: str, header: list[str]) -> N
     assert shown[-1] == str(home / "standard" / f"{kind}.png")
     assert min(pixels(Path(shown[-1])).shape[:2]) > 100
     found = parsed(jeat(*few, "--json"))
-    assert (found["kind"], len(found["runs"])) == (kind, 2)
-    assert Path(found["numbers"]).suffix == ".npz"
+    assert (found["kind"], len(found["results"])) == (kind, 2)
+    assert Path(found["outputs"]["numbers"]).suffix == ".npz"

@@ -61,7 +61,7 @@ def test_path_of_the_attack_is_the_attack(two: list[Model], tmp_path: Path) -> N
     assert (paths.values["sgld"][:, 0, -1] < paths.values["sgld"][:, 0, 0]).all()
     arrays = drawn_and_saved(found, tmp_path)
     assert np.array_equal(arrays["pgd"], paths.values["pgd"])
-    figures = json.loads(str(arrays["summary"]))["runs"][0]
+    figures = json.loads(str(arrays["summary"]))["results"][0]
     assert figures["pgd"]["edge"]["ce"] == pytest.approx(cross_entropy.mean(), rel=1e-5)
 
 
@@ -129,7 +129,7 @@ def test_histogram_sets_are_what_they_say(two: list[Model], tmp_path: Path) -> N
     arrays = drawn_and_saved(found, tmp_path)
     assert np.array_equal(arrays["noise"], histograms.values["noise"])
     summary = json.loads(str(arrays["summary"]))
-    assert summary["runs"][0]["sets"]["test"]["marginal_auroc"] == pytest.approx(0.5)
+    assert summary["results"][0]["sets"]["test"]["marginal_auroc"] == pytest.approx(0.5)
 
 
 def test_sharpness_is_what_it_says(two: list[Model], tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_sharpness_is_what_it_says(two: list[Model], tmp_path: Path) -> None:
     reached = -two[0].classifier(step).gather(1, y[:, None])[:, 0] - joint
     assert (sharpness.values["worst"][0] >= reached.detach().numpy() - 1e-3).mean() >= 0.8
     drawn_and_saved(found, tmp_path)
-    interval = found.summary()["runs"][1]["gradient"]
+    interval = found.summary()["results"][1]["gradient"]
     assert interval["low"] < interval["mean"] < interval["high"]
 
 

@@ -37,7 +37,7 @@ class MeanResult:
     title = "Mean energies"
 
     def summary(self) -> dict[str, Any]:
-        return {"runs": [run.describe() for run in self.runs], "mean": self.values.tolist()}
+        return {"results": [run.describe() for run in self.runs], "mean": self.values.tolist()}
 
     def arrays(self) -> dict[str, Any]:
         return {"mean": self.values}

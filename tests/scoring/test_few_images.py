@@ -72,6 +72,12 @@ def test_the_table_says_it_beside_the_number() -> None:
     assert "rank 4" in rows["Fréchet distance"]
     assert "no ±" in rows["kernel distance"]
     assert "±" not in rows["kernel distance"].replace("no ±", "")
+    ask = ("score", "artist", "--features", "judge", "-n", 5, "--steps", 1, "-q", "--json")
+    found = json.loads(done(*ask))
+    assert (found["schema"], found["command"], found["run"]) == (1, "score", "artist")
+    assert found["path"].endswith("artist/model.safetensors")
+    assert {each["name"] for each in found["warnings"]} == {"how-few-images-are-enough"}
+    assert any("1 by definition" in each["text"] for each in found["warnings"])
 
 
 def test_images_of_two_classes_are_compared_with_these_classes(

@@ -99,7 +99,8 @@ def command(
     result = energy_landscape(chosen, settings, reporter=terminal)
     picture = draw(result, path, look)
     numbers = save_numbers(result, path.with_suffix(".npz"))
-    summary = result.summary() | {"picture": picture, "numbers": numbers}
+    files = output.written(picture=picture, numbers=numbers)
+    summary = output.document("landscape", result.summary() | files)
     output.emit(summary, as_json, lambda: landscape_report(summary))
     if foreign is None:
         terminal.hint(ui.next_command("score", runs[0] if runs else None))

@@ -29,25 +29,24 @@ _MEASURES = {
 def landscape_report(summary: Mapping[str, Any]) -> str:
     """Write a table, what it is of, and where the picture is."""
     write = {"contour": _contour, "path": _path, "histogram": _histogram, "sharpness": _sharpness}
-    runs = summary["runs"]
-    names = told_apart([run["name"] for run in runs], [Path(run["run"]) for run in runs])
-    named = [{**run, "name": name} for run, name in zip(runs, names, strict=True)]
+    results = summary["results"]
+    names = told_apart([run["run"] for run in results], [Path(run["path"]) for run in results])
+    named = [{**run, "run": name} for run, name in zip(results, names, strict=True)]
     # A kind that was added from outside has its numbers in the `.npz` and in `--json`.
     table = (
-        write[summary["kind"]]({**summary, "runs": named}) + "\n"
+        write[summary["kind"]]({**summary, "results": named}) + "\n"
         if summary["kind"] in write
         else ""
     )
-    return f"{table}{summary['picture']}"
+    return f"{table}{summary['outputs']['picture']}"
 
 
 def _contour(summary: Mapping[str, Any]) -> str:
     header = ("run", "image", "prediction", "centre", "mean", "min", "max", "rise")
-    keys = ("name", *header[1:])
     rows: list[tuple[Any, ...]] = [header]
-    for run in summary["runs"]:
-        rows.append(tuple("none" if run[key] is None else run[key] for key in keys))
-    counts = sorted({run["points_in_ball"] for run in summary["runs"]})
+    for run in summary["results"]:
+        rows.append(tuple("none" if run[key] is None else run[key] for key in header))
+    counts = sorted({run["points_in_ball"] for run in summary["results"]})
     points = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     symbol = {"joint": "E(x,y)", "marginal": "E(x)", "ce": "CE(x,y)"}[summary["energy"]]
     about = (
@@ -59,11 +58,11 @@ def _contour(summary: Mapping[str, Any]) -> str:
 
 def _path(summary: Mapping[str, Any]) -> str:
     rows: list[tuple[Any, ...]] = [("run", "way", "at", "E(x,y)", "E(x)", "CE(x,y)", "predicted y")]
-    for run in summary["runs"]:
+    for run in summary["results"]:
         for path in ("pgd", "sgld"):
             for point, means in run[path].items():
                 energies = (means["joint"], means["marginal"], means["ce"])
-                rows.append((run["name"], path, point, *energies, output.percent(means["correct"])))
+                rows.append((run["run"], path, point, *energies, output.percent(means["correct"])))
     about = (
         f"means over {summary['n']} test images; PGD on {summary['objective']}, {_ball(summary)}, "
         f"{summary['steps']} steps to the edge and {summary['beyond']} beyond; "
@@ -74,14 +73,14 @@ def _path(summary: Mapping[str, Any]) -> str:
 
 def _histogram(summary: Mapping[str, Any]) -> str:
     rows: list[tuple[Any, ...]] = [("run", "set", "E(x)", "5 %", "95 %", "E(x,y)", "AUROC")]
-    for run in summary["runs"]:
+    for run in summary["results"]:
         for name, energies in run["sets"].items():
             marginal, joint = energies["marginal"], energies["joint"]
             low, _, high = marginal["quantiles"]
             shown = summary["against"] if name == "against" else name
             means = (marginal["mean"], low, high, joint["mean"], energies["marginal_auroc"])
-            rows.append((run["name"], shown, *means))
-    other = summary["runs"][0]["sets"].get("against", {"n": summary["n"]})["n"]
+            rows.append((run["run"], shown, *means))
+    other = summary["results"][0]["sets"].get("against", {"n": summary["n"]})["n"]
     fewer = "" if other == summary["n"] else f" ({other} of {summary['against']})"
     about = (
         f"means and quantiles over {summary['n']} images a set{fewer}, {_ball(summary)}; "
@@ -91,9 +90,9 @@ def _histogram(summary: Mapping[str, Any]) -> str:
 
 
 def _sharpness(summary: Mapping[str, Any]) -> str:
-    rows = [("", *(run["name"] for run in summary["runs"]))]
+    rows = [("", *(run["run"] for run in summary["results"]))]
     for measure, title in _MEASURES.items():
-        rows.append((title, *(_interval(run[measure]) for run in summary["runs"])))
+        rows.append((title, *(_interval(run[measure]) for run in summary["results"])))
     about = (
         f"means over {summary['n']} test images [95 % bootstrap interval]; random directions of "
         f"{fraction(summary['unit'])} per-pixel RMS, worst rise in {_ball(summary)}"

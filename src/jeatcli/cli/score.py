@@ -91,7 +91,14 @@ def command(
     from ..scoring.image_scores import image_scores
 
     result = image_scores(source, reporter=terminal, **given)
-    output.emit(result, as_json, lambda: score_report(result))
+    # A section of docs/scoring.md and what it is about.
+    warnings = [
+        {"name": "how-few-images-are-enough", "text": f"{score}: {note}"}
+        for score, note in result.notes.items()
+    ]
+    files = output.written(neighbours=options["neighbours"])
+    values = output.plain(result) | {"warnings": warnings} | files
+    output.emit(output.document("score", values), as_json, lambda: score_report(result))
 
 
 def _classifier_settings(
@@ -133,5 +140,7 @@ def _score_classifier(
         from ..plots.reliability import save_diagram
 
         save_diagram(result.calibration, diagram, result.run)
-    values = output.plain(result) | {"diagram": diagram}
-    output.emit(values, as_json, lambda: classifier_report(result, diagram))
+    values = output.plain(result) | output.written(diagram=diagram)
+    output.emit(
+        output.document("score", values), as_json, lambda: classifier_report(result, diagram)
+    )

@@ -132,7 +132,7 @@ class ContourResult:
             "grid": self.settings.grid,
             "relative": self.settings.relative,
             "clipped": self.settings.clip,
-            "runs": [panel.summary() for panel in self.panels],
+            "results": [panel.summary() for panel in self.panels],
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:

@@ -58,7 +58,7 @@ class HistogramResult:
             "eps": self.threat.eps,
             "against": self.settings.against,
             "quantiles": list(_QUANTILES),
-            "runs": [
+            "results": [
                 run.describe() | {"sets": {name: self._summary(name, k) for name in self.values}}
                 for k, run in enumerate(self.runs)
             ],

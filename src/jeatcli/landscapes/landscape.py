@@ -59,8 +59,8 @@ class Landscape:
         So the same landscape is the same file, and one that is handed on tells no directories.
         """
         summary = {key: value for key, value in self.summary().items() if key != "seconds"}
-        runs = [{key: run[key] for key in run if key != "run"} for run in summary["runs"]]
-        return json.dumps(summary | {"runs": runs})
+        results = [{k: v for k, v in run.items() if k != "path"} for run in summary["results"]]
+        return json.dumps(summary | {"results": results})
 
 
 def energy_landscape(

@@ -72,7 +72,7 @@ class PathResult:
             "beyond": beyond,
             "chain": chain,
             "quantiles": list(QUANTILES),
-            "runs": [
+            "results": [
                 run.describe()
                 | {
                     path: {name: self._means(path, k, step) for name, step in points.items()}

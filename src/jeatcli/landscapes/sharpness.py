@@ -74,7 +74,7 @@ class SharpnessResult:
             "norm": self.threat.norm,
             "eps": self.threat.eps,
             "interval": 0.95,
-            "runs": [self._summary(k, run) for k, run in enumerate(self.runs)],
+            "results": [self._summary(k, run) for k, run in enumerate(self.runs)],
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:

@@ -25,16 +25,16 @@ from ..runtime.progress import Reporter
 
 @dataclass(frozen=True)
 class RunInfo:
-    """How a run is named: its file, its name, its method, and its label in a picture."""
+    """How a run is named: its name, its file, its method, and its label in a picture."""
 
-    run: str
     name: str
+    path: str
     method: str
     label: str
 
     def describe(self) -> dict[str, str]:
         """Return what a summary says of the run."""
-        return {"run": self.run, "name": self.name, "method": self.method}
+        return {"run": self.name, "path": self.path, "method": self.method}
 
 
 class Result(Protocol):
@@ -43,7 +43,7 @@ class Result(Protocol):
     title: str
 
     def summary(self) -> dict[str, Any]:
-        """Return what the picture shows as numbers, ready for JSON; `runs` has a dict a run."""
+        """Return what the picture shows as numbers, ready for JSON; `results` has one a run."""
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the numbers behind the picture, by name."""
@@ -118,7 +118,7 @@ def describe_models(models: Sequence[Model], longest: int = 24) -> tuple[RunInfo
         for model, name in zip(models, names, strict=True)
     ]
     return tuple(
-        RunInfo(str(model.path), model.name, model.meta.method, label)
+        RunInfo(model.name, str(model.path), model.meta.method, label)
         for model, label in zip(models, shortened(labels, longest), strict=True)
     )
 
@@ -168,7 +168,7 @@ def require_finite(
     """
     if not np.isfinite(values).all():
         raise JeatError(
-            f"the energies of `{run.run}` are not finite {where}",
+            f"the energies of `{run.path}` are not finite {where}",
             "the run may have diverged" + (f", or {other_cause}" if other_cause else ""),
         )
     return values

@@ -32,6 +32,7 @@ class ClassifierScores:
 
     Args:
         run: The model's name.
+        path: The model's file.
         dataset: Whose test images were classified.
         n: How many.
         accuracy: Share that was classified correctly.
@@ -45,6 +46,7 @@ class ClassifierScores:
     """
 
     run: str
+    path: Path
     dataset: str
     n: int
     accuracy: float
@@ -99,6 +101,7 @@ def classifier_scores(
     calibrated = settings.calibrated
     return ClassifierScores(
         run=model.name,
+        path=model.path,
         dataset=model.meta.dataset,
         n=len(test),
         accuracy=correct.double().mean().item(),

@@ -9,7 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ..checkpoints.model import Model
+from ..data.images import Images
 from ..errors import UsageProblem, unknown
 from ..runtime import devices
 from ..runtime.distributed import current
@@ -17,8 +21,8 @@ from ..runtime.files import NEIGHBOURS, check_output
 from ..runtime.progress import SILENT, Reporter
 from ..sampling.settings import SamplerSettings
 from ..settings import declared
-from . import features as features_of
-from . import fidelity
+from . import features, fidelity
+from .features import Features, Judge
 from .inputs import class_indices, images_of, of_same_classes, resolve
 from .neighbours import Neighbours, look_up
 from .protocol import Protocol
@@ -34,6 +38,7 @@ class Scores:
 
     Args:
         run: The run's name, or the path of the images.
+        path: The model's file, or that of the images.
         inception_score, inception_score_std: Mean and spread over the splits; higher is better.
         fid: Fréchet distance between the features of the images and the reference.
         kid, kid_std: Kernel distance, mean and spread over the subsets.
@@ -48,6 +53,7 @@ class Scores:
     """
 
     run: str
+    path: Path
     inception_score: float | None
     inception_score_std: float | None
     fid: float
@@ -92,27 +98,18 @@ def image_scores(
     if settings.neighbours is not None:
         check_output(settings.neighbours, NEIGHBOURS, "--neighbours")
     inputs = resolve(source, settings, sampling, reporter)
-    judge, reference = inputs.judge, inputs.reference
+    reference = inputs.reference
     _require_two(len(reference), f"{reference.name} {settings.reference}")
     images, known = images_of(inputs, settings, sampling, reporter)
     _require_two(len(images), inputs.name)
     if settings.reference_classes == "same":
         reference = of_same_classes(reference, known, reporter)
         _require_two(len(reference), f"{reference.name} {settings.reference} in these classes")
-    device = judge.device if isinstance(judge, Model) else devices.pick(settings.device)
-    usual = _CLASSIFIER_BATCH if isinstance(judge, Model) else _INCEPTION_BATCH
-    size = settings.batch_size or usual
-    ours = features_of.extract(images, judge, size, device, reporter)
-    theirs = features_of.of_reference(reference, settings.reference, judge, size, device, reporter)
+    ours, theirs = _features(inputs.judge, images, reference, settings, reporter)
     numbers = fidelity.Numbers.of(
         ours, theirs, settings.splits, settings.kid_subsets, settings.kid_subset_size
     )
-    notes = numbers.notes()
-    if numbers.kid_subset_size < settings.kid_subset_size:
-        few, many = numbers.kid_subset_size, settings.kid_subset_size
-        reporter.say(f"KID over subsets of {few:,} images, not {many:,}: there are no more")
-    for note in notes.values():
-        reporter.warn(note)
+    notes = _notes(numbers, settings, reporter)
     group = current()
     values: Any = group.from_main(lambda: fidelity.compute(ours, theirs, numbers))
     metrics = group.from_main(lambda: _metrics(settings.metric, ours, theirs))
@@ -122,16 +119,17 @@ def image_scores(
             lambda: look_up(images, ours.values, reference, theirs.values, picture)
         )
     classes = class_indices(inputs.reference, known)
-    protocol = Protocol(known, judge, reference, settings.reference, numbers, notes, classes)
+    protocol = Protocol(known, inputs.judge, reference, settings.reference, numbers, notes, classes)
     return Scores(
         run=inputs.name,
+        path=inputs.path,
         **values,
         metrics=metrics,
         notes=notes,
         neighbours=near,
         protocol=protocol.describe(),
         seconds=time.perf_counter() - began,
-        device=str(device),
+        device=str(_device(inputs.judge, settings)),
         seed=None if inputs.artist is None else settings.seed or 0,
         version=version("jeat-cli"),
     )
@@ -151,9 +149,35 @@ def _settings(
     return settings, sampling
 
 
-def _metrics(
-    names: tuple[str, ...], images: features_of.Features, reference: features_of.Features
-) -> dict[str, float]:
+def _device(judge: Judge, settings: ScoreSettings) -> torch.device:
+    return judge.device if isinstance(judge, Model) else devices.pick(settings.device)
+
+
+def _features(
+    judge: Judge, images: Tensor, reference: Images, settings: ScoreSettings, reporter: Reporter
+) -> tuple[Features, Features]:
+    """Return the features of the images and of the reference."""
+    usual = _CLASSIFIER_BATCH if isinstance(judge, Model) else _INCEPTION_BATCH
+    size, device = settings.batch_size or usual, _device(judge, settings)
+    ours = features.extract(images, judge, size, device, reporter)
+    split = settings.reference
+    return ours, features.of_reference(reference, split, judge, size, device, reporter)
+
+
+def _notes(
+    numbers: fidelity.Numbers, settings: ScoreSettings, reporter: Reporter
+) -> dict[str, str]:
+    """Say for which scores the images are too few."""
+    few, many = numbers.kid_subset_size, settings.kid_subset_size
+    if few < many:
+        reporter.say(f"KID over subsets of {few:,} images, not {many:,}: there are no more")
+    notes = numbers.notes()
+    for note in dict.fromkeys(notes.values()):
+        reporter.warn(note)
+    return notes
+
+
+def _metrics(names: tuple[str, ...], images: Features, reference: Features) -> dict[str, float]:
     values: dict[str, float] = {}
     for name in names:
         values |= METRICS.load(name)(images, reference)
