@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from ..runtime import launch
-from .types import COUNT, DEVICE, FRACTION, NATURAL, NORM, RUN
+from .types import DEVICE, RUN
 
 F = TypeVar("F", bound=Callable[..., Any])
 Lists = Mapping[str, Callable[[], dict[str, str]]]
@@ -141,15 +141,6 @@ def run_argument(function: F) -> F:
     return click.argument("run", required=False, type=RUN)(function)
 
 
-def threat_options(section: str, norm: str, eps: str) -> Callable[[F], F]:
-    """Take the norm and the radius of the ball, with these words for their defaults."""
-    what = "Radius of the ball in the [0, 1] pixel scale: 8/255 or 0.03"
-    return combine(
-        option(section, "--norm", help="Norm of the ball around an image", type=NORM, shown=norm),
-        option(section, "--eps", help=what, type=FRACTION, metavar="FRACTION", shown=eps),
-    )
-
-
 data_dir = option(
     "Data",
     "--data-dir",
@@ -171,26 +162,6 @@ device = option(
 )
 
 
-def batch_size(default: int | None, shown: str | None = None) -> Callable[[F], F]:
-    """Take the number of images that are on the device at once."""
-    return option(
-        "Machine",
-        "-b",
-        "--batch-size",
-        help="Images at once; lower it where memory runs out",
-        type=COUNT,
-        metavar="N",
-        default=default,
-        shown=shown,
-    )
-
-
-def seed(section: str) -> Callable[[F], F]:
-    """Take the one seed of everything random."""
-    what = "Seed of everything random"
-    return option(section, "--seed", help=what, type=NATURAL, metavar="N", default=0)
-
-
 output_options = combine(
     option("Output", "--json", "as_json", is_flag=True, help="Print one JSON object on stdout"),
     option("Output", "-q", "--quiet", is_flag=True, help="Errors and the result only"),
@@ -201,15 +172,4 @@ output_options = combine(
         is_flag=True,
         help="More lines of progress, and the settings with their sources",
     ),
-)
-
-
-compiled = option(
-    "Machine",
-    "--compile",
-    "compiled",
-    help="Let torch compile the network: minutes at the start, faster steps after them",
-    is_flag=True,
-    default=None,
-    shown="no",
 )

@@ -141,8 +141,6 @@ class Numbers(ParamType):
 
 FRACTION = Number(Setting("", low=0))
 NUMBERS = Numbers()
-POSITIVE = Number(Setting("", above=0))
-SIGNED = Number(Setting(""))
 SHARE = Number(Setting("", low=0, high=1))
 COUNT = click.IntRange(min=1)
 NATURAL = click.IntRange(min=0)
