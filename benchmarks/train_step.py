@@ -38,7 +38,7 @@ from jeatcli.training.resolve import resolve
 from jeatcli.training.settings import TrainConfig
 from jeatcli.training.state import Saver
 from jeatcli.training.train import TrainingRun
-from jeatcli.training.trainer import Metrics, Trainer
+from jeatcli.training.trainer import Callback, Metrics, Trainer
 
 Step = Callable[[], object]
 STEPS = {"attack_steps": 10, "sgld_steps": 20}
@@ -196,7 +196,7 @@ def compare_loop(arch: str, method: str, given: argparse.Namespace) -> None:
     alone: list[float] = []
     last = 0.0
 
-    class Between:
+    class Between(Callback):
         """Close the loop's step, take a bare one, and open the loop's next."""
 
         def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
@@ -207,9 +207,6 @@ def compare_loop(arch: str, method: str, given: argparse.Namespace) -> None:
             last = time.perf_counter()
             if len(whole) > given.rounds + 1:
                 raise Interrupted("measured")
-
-        def on_epoch(self, trainer: Trainer) -> None:
-            return None
 
     with tempfile.TemporaryDirectory() as folder:
         built = ready(config, folder, given)

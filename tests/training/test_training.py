@@ -100,11 +100,12 @@ def test_augmentation_and_batch_statistics_resume_too(tmp_path: Path) -> None:
 
     for index in range(24):
         pixels = torch.randint(256, (12, 12, 3), dtype=torch.uint8).numpy()
-        place = folder / "ab"[index % 2]
+        place = folder / ("test" if index < 4 else "train") / "ab"[index % 2]
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(place / f"{index}.png")
     given = {"dataset": f"folder:{folder}", "method": "jeat", "arch": "wrn-10-1", "epochs": 2}
     quick = {"batch_size": 8, "norm_layer": "batch", "eval_every": 0, "sample_every": 0}
+    quick["augment"] = "crop+flip"
     options = {"attack_steps": 1, "sgld_steps": 1, "buffer_size": 9, "chain_start": "gaussian"}
     settings = resolve({**given, **quick, "options": options})
     train(settings, tmp_path / "straight")

@@ -19,11 +19,11 @@ from ..sampling import sample
 from .log import Log
 from .setup import Setup
 from .state import Saver
-from .trainer import Metrics, Trainer, due
+from .trainer import Callback, Metrics, Trainer, due
 
 
 @dataclass
-class Validation:
+class Validation(Callback):
     """Measure clean and robust accuracy of the averaged weights every few epochs.
 
     Adversarial training overfits: its robust accuracy falls long before the end (Rice et al.
@@ -47,9 +47,6 @@ class Validation:
     keep: Callable[[], object] | None = None
     best: float = -1.0
     best_epoch: int = 0
-
-    def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
-        return None
 
     def on_epoch(self, trainer: Trainer) -> None:
         if not due(trainer, self.every):
@@ -79,7 +76,7 @@ class Validation:
 
 
 @dataclass
-class Grids:
+class Grids(Callback):
     """Draw a grid of samples every few epochs, ten rows of one column per class.
 
     They start where the method's chains do, if it has any: from class Gaussians everything looks
@@ -89,9 +86,6 @@ class Grids:
     setup: Setup
     every: int
     rows: int = 10
-
-    def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
-        return None
 
     def on_epoch(self, trainer: Trainer) -> None:
         if not due(trainer, self.every):
@@ -112,7 +106,7 @@ class Grids:
 
 
 @dataclass
-class Stop:
+class Stop(Callback):
     """Save and leave when the user asks for it, between two steps or within one.
 
     Within a step, a single process asks before each pass of an attack or a chain, and abandons a

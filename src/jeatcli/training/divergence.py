@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from .trainer import Metrics, Trainer, numbers
+from .trainer import Callback, Metrics, Trainer, numbers
 
 
 class Diverging(Exception):
@@ -15,7 +15,7 @@ class Diverging(Exception):
 
 
 @dataclass
-class Divergence:
+class Divergence(Callback):
     """Raise `Diverging` where a logged metric is not finite, or an energy is out of bounds.
 
     Healthy runs keep E(x+) - E(x_K) within tens; a diverging one passes `max_gap` while all is

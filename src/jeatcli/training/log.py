@@ -16,7 +16,7 @@ from torch import Tensor
 from ..checkpoints.runs import LOG_FILE
 from ..runtime.files import append, write_atomic
 from ..runtime.progress import SILENT, Bar, Reporter, ignore
-from .trainer import Metrics, Trainer, numbers
+from .trainer import Callback, Metrics, Trainer, numbers
 
 # Steps by which the length of a run is estimated, after the first, which may wait for a compiler.
 _TIMED = 5
@@ -25,7 +25,7 @@ _LONG = 120.0
 
 
 @dataclass
-class Log:
+class Log(Callback):
     """Average the metrics of an epoch and write a line of `metrics.jsonl` for it."""
 
     folder: Path

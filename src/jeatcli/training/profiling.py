@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from ..runtime.files import write_atomic
 from ..runtime.progress import Reporter
-from .trainer import Metrics, Trainer
+from .trainer import Callback, Metrics, Trainer
 
 SKIPPED, MEASURED = 3, 5
 TRACE_FILE = "profile.json"
@@ -18,7 +18,7 @@ _ROWS = 20
 
 
 @dataclass
-class Profile:
+class Profile(Callback):
     """Profile a few steps, the first ones left out.
 
     The trace goes to `profile.json` in the run's directory (for chrome://tracing or

@@ -57,7 +57,7 @@ def _other_run(folder: Path, values: Mapping[str, tuple[Any, Any]]) -> JeatError
     )
     new = "start a new run with `-o NAME`"
     if "epochs" in values or "max_steps" in values:
-        new += " (the schedule of this one ends with its epochs, so it cannot be made longer)"
+        new += f" (from the weights of this one with `--init-from {folder}`; its schedule is over)"
     return JeatError(
         f"`{folder}` is a run with other settings: it has {there}, not {asked}",
         f"{new}, continue this one with `jeat train -c {folder}/config.toml -o {folder}`, "

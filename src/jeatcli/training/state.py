@@ -21,7 +21,7 @@ from ..checkpoints.header import SCHEMA, CutShort, read_header
 from ..errors import JeatError
 from ..runtime.files import write_atomic
 from .divergence import Divergence
-from .trainer import Metrics, Trainer, load_optimizer_tensors, optimizer_tensors
+from .trainer import Callback, Metrics, Trainer, load_optimizer_tensors, optimizer_tensors
 
 
 def save_state(path: Path, trainer: Trainer, extra: Mapping[str, Tensor]) -> None:
@@ -75,8 +75,8 @@ def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Part]) -> None:
         load_optimizer_tensors(trainer.optimizer, under_prefix("optimizer.", tensors))
         trainer.method.load_state(_part(trainer, under_prefix("method.", tensors)))
         trainer.step, trainer.attempt = header["step"], header["attempt"]
-        if trainer.step > trainer.steps:
-            raise ValueError(f"it has {trainer.step:,} steps, the run {trainer.steps:,}")
+        if not (0 <= trainer.step <= trainer.steps and trainer.attempt >= 0):
+            raise ValueError(f"step {trainer.step:,} of {trainer.steps:,}")
         for name, part in parts.items():
             part.load_state(under_prefix(f"extra.{name}.", tensors))
     except (RuntimeError, KeyError, ValueError, TypeError, IndexError, ArithmeticError) as problem:
@@ -120,7 +120,7 @@ class Part(Protocol):
 
 
 @dataclass
-class Saver:
+class Saver(Callback):
     """Write state and model at the end of epochs, and the state every so many seconds within one.
 
     The state comes first: a run that is killed between the two is known by its state to be

@@ -6,7 +6,7 @@ import copy
 import inspect
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,14 +22,16 @@ from .settings import OPTIMIZERS, SCHEDULES, TrainConfig
 Metrics = dict[str, Tensor]
 
 
-class Callback(Protocol):
+class Callback:
     """Something that happens around the loop."""
 
     def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
         """Follow a step; `metrics` are tensors of no dimension on the training device."""
+        return None
 
     def on_epoch(self, trainer: Trainer) -> None:
         """Follow an epoch."""
+        return None
 
 
 class Objective(nn.Module):
