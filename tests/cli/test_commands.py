@@ -186,7 +186,7 @@ def test_sample_from_the_checkpoint_alone_by_name_and_index(pets: Path, tmp_path
 
 
 def test_score_is_the_same_for_a_run_its_folder_and_its_archive(home: Path, tmp_path: Path) -> None:
-    few = ("--features", "standard", "--splits", 2, "--json")
+    few = ("--features", "standard", "--splits", 2, "--kid-subset-size", 19, "--json")
     drawing = ("-n", 20, "--steps", 2, "--seed", 1)
     said = jeat("score", *few, *drawing)
     found = parsed(said)
@@ -277,7 +277,8 @@ def test_score_prints_the_protocol(home: Path, tmp_path: Path) -> None:
 def test_scores_are_called_what_they_are(kind: str, names: list[str]) -> None:
     """By the features of another network they are no Inception Score, no FID and no KID."""
     protocol = {"features": {"kind": kind}}
-    found = Scores("run", 2.0, 0.1, 3.0, 4.0, 0.2, 0.5, 0.6, None, protocol, 1.0, "cpu", 0, "0")
+    values = (2.0, 0.1, 3.0, 4.0, 0.2, 0.5, 0.6)
+    found = Scores("run", Path("run"), *values, {}, {}, None, protocol, 1.0, "cpu", 0, "0")
     lines = reports.score_report(found).splitlines()
     assert [line.partition("  ")[0] for line in lines[:3]] == names
 
