@@ -228,6 +228,12 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "..."
 
 
+@pytest.mark.parametrize("name", ["bad\udcff", "two\nlines", "escape\x1b[31m"])
+def test_a_folder_that_no_settings_file_can_name_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageProblem, match="rename|cannot hold"):
+        resolve({"dataset": f"folder:{tmp_path / name}"})
+
+
 def test_bad_data_leaves_no_run_behind(tmp_path: Path) -> None:
     with pytest.raises(UsageProblem):
         run(tmp_path / "run", limit=10**6)

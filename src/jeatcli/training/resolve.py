@@ -89,6 +89,11 @@ def resolve(given: Mapping[str, Any]) -> TrainConfig:
         # In another working directory a relative path would name other images.
         path = expand(dataset.removeprefix("folder:")).absolute()
         dataset = explicit["dataset"] = f"folder:{path}"
+        if not dataset.isprintable():
+            # Neither TOML nor a header could hold it.
+            raise UsageProblem(
+                f"`{dataset}` has characters that a settings file cannot hold", "rename the folder"
+            )
     table = defaults(method, dataset, explicit.get("arch"))
     options = options_of(method, explicit.pop("options", {}), table, dataset_facts(dataset))
     return TrainConfig(**{key: table[key] for key in _BASE} | explicit, options=options)
