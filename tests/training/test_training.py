@@ -228,10 +228,16 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "..."
 
 
-@pytest.mark.parametrize("name", ["bad\udcff", "two\nlines", "escape\x1b[31m"])
-def test_a_folder_that_no_settings_file_can_name_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageProblem, match="rename|cannot hold"):
-        resolve({"dataset": f"folder:{tmp_path / name}"})
+@pytest.mark.parametrize("name", ["two\nlines", "escape\x1b[31m", 'q"\\', "\x7f\u3000é😀"])
+def test_whatever_a_folder_is_called_its_settings_are_read_back(name: str, tmp_path: Path) -> None:
+    settings = resolve({"dataset": f"folder:{tmp_path / name}", "method": "standard"})
+    (tmp_path / "config.toml").write_text(to_toml(settings), encoding="utf-8")
+    assert read_config(tmp_path / "config.toml") == settings
+
+
+def test_a_folder_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageProblem, match="not UTF-8"):
+        resolve({"dataset": f"folder:{tmp_path}/bad\udcff"})
 
 
 def test_bad_data_leaves_no_run_behind(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -89,10 +90,9 @@ def resolve(given: Mapping[str, Any]) -> TrainConfig:
         # In another working directory a relative path would name other images.
         path = expand(dataset.removeprefix("folder:")).absolute()
         dataset = explicit["dataset"] = f"folder:{path}"
-        if not dataset.isprintable():
-            # Neither TOML nor a header could hold it.
+        if any("\ud800" <= character <= "\udfff" for character in dataset):
             raise UsageProblem(
-                f"`{dataset}` has characters that a settings file cannot hold", "rename the folder"
+                f"`{dataset}` is not UTF-8, as a settings file must be", "rename the folder"
             )
     table = defaults(method, dataset, explicit.get("arch"))
     options = options_of(method, explicit.pop("options", {}), table, dataset_facts(dataset))
@@ -129,8 +129,7 @@ def _toml_value(value: object) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(repr, value))}]"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)
 
 
