@@ -101,8 +101,9 @@ def test_without_a_description_the_network_is_guessed(tmp_path: Path) -> None:
     for arch, guessed in {
         "cifar-resnet-20": "--arch cifar-resnet-20 --dataset DATASET",
         "wrn-16-2": "--arch wrn-16-2 --dataset DATASET",
-        "resnet-18-v1": "--arch resnet-18-v1 --dataset DATASET",
-        "resnet-18-wong": "--arch resnet-18-wong --dataset DATASET",
+        "dm-wrn-10-1": "--arch dm-wrn-10-1 --dataset DATASET",
+        "resnet-18-v1": "`--arch resnet-18-v1` or `--arch resnet-18-v1-pool`",
+        "resnet-18-wong": "`--arch resnet-18-kuangliu` or `--arch resnet-18-wong`",
         "resnet-18": "`--arch resnet-18` or `--arch resnet-18-raw`",
     }.items():
         path = written(tmp_path, weights(arch, "module."))
@@ -134,7 +135,7 @@ def test_another_network_that_fits_is_named(tmp_path: Path) -> None:
     with pytest.raises(JeatError, match=told) as caught:
         checkpoint.load(path, foreign=replace(PLAIN, arch="resnet-18"))
     assert "more" not in caught.value.message
-    assert caught.value.hint == "it fits `--arch resnet-18-v1`"
+    assert caught.value.hint == "it fits `--arch resnet-18-v1` or `--arch resnet-18-v1-pool`"
     many = weights() | {f"extra.{k}": torch.zeros(1) for k in range(30)}
     with pytest.raises(
         JeatError, match=r"30 not known to it: (extra\.\d+, ){19}extra.19, and 10 more"

@@ -17,6 +17,7 @@ from jeatcli.core.models.layers import Shape
 from jeatcli.errors import UsageProblem
 
 NETS = ["small", "resnet-18", "resnet-18-wong", "resnet-18-v1", "cifar-resnet-8", "wrn-10-1"]
+NETS += ["cifar-resnet-b-8", "dm-wrn-10-1", "jem-wrn-10-1"]
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])

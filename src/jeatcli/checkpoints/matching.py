@@ -25,9 +25,9 @@ _RENAMINGS = (
     (r"^fc\b", "linear"),
     (r"^linear\b", "fc"),
 )
-# A stage that TRADES' wide network has and does not use, and a second name that the first layer
-# has in the checkpoint of Andriushchenko and Flammarion (2020).
-_UNUSED = r"(sub_block1|model_preact_hl1)\."
+# A stage that TRADES' wide network has and does not use, a second name that the first layer has in
+# the checkpoint of Andriushchenko and Flammarion (2020), and two heads of JEM's without logits.
+_UNUSED = r"(sub_block1|model_preact_hl1|energy_output|f\.linear)\."
 # What is saved beside a network whose names have no prefix: losses, metrics, copies.
 _BESIDE = r"(criterion|loss|loss_fn|metrics?|ema|teacher|(train|val|valid|test)_\w+)\."
 # Counts of training steps, which nothing reads in eval mode.
@@ -203,7 +203,10 @@ def _candidates(found: Tensors, like: Shape) -> Iterator[tuple[str, str, dict[st
         left = iter(numbers)
         words = pattern.split("-")
         name = "-".join(str(next(left)) if word.isupper() else word for word in words)
+        batch = any(key.endswith(".running_mean") for key in found)
         for norm_layer in NORM_LAYERS:
+            if (norm_layer == "batch") != batch:
+                continue
             try:
                 with torch.device("meta"):
                     net = entry.load()(replace(like, norm_layer=norm_layer), *numbers)

@@ -48,9 +48,32 @@ ARCHITECTURES: Catalogue[Architecture] = Catalogue(
             "resnet:make_cifar_resnet",
             "read_depth",
         ),
+        "cifar-resnet-b-N": _row(
+            "`cifar-resnet-N` with projections as shortcuts (option B)",
+            "resnet:make_cifar_resnet_b",
+            "read_depth",
+        ),
+        "dm-resnet-18": _row(
+            "Pre-activation residual network of DeepMind's code (Gowal et al. 2020)",
+            "deepmind:make_dm_resnet18",
+        ),
+        "dm-wrn-D-W": _row(
+            "Wide residual network of DeepMind's code (Gowal et al. 2020)",
+            "deepmind:make_dm_wrn",
+            "read_depth_and_width",
+        ),
+        "jem-wrn-D-W": _row(
+            "Wide residual network of JEM's code (Grathwohl et al. 2020)",
+            "jem:make_jem_wrn",
+            "read_depth_and_width",
+        ),
         "resnet-18": _row(
             "Pre-activation residual network with a CIFAR stem (He et al. 2016b)",
             "preact_resnet:make_resnet18",
+        ),
+        "resnet-18-kuangliu": _row(
+            "`resnet-18` without the last normalisation and activation",
+            "preact_resnet:make_resnet18_kuangliu",
         ),
         "resnet-18-raw": _row(
             "`resnet-18` whose projections take a block's input before its activation",
@@ -63,6 +86,19 @@ ARCHITECTURES: Catalogue[Architecture] = Catalogue(
         "resnet-18-wong": _row(
             "`resnet-18-raw` without the last normalisation and activation",
             "preact_resnet:make_resnet18_wong",
+        ),
+        "resnet-18-v1-pool": _row(
+            "`resnet-18-v1` with a max-pool behind its stem", "resnet:make_resnet18_v1_pool"
+        ),
+        "resnet-34-v1": _row("`resnet-18-v1` of 34 layers", "resnet:make_resnet34_v1"),
+        "resnet-34-v1-pool": _row(
+            "`resnet-34-v1` with a max-pool behind its stem", "resnet:make_resnet34_v1_pool"
+        ),
+        "resnet-50-v1": _row(
+            "`resnet-18-v1` of 50 layers, with bottlenecks", "resnet:make_resnet50_v1"
+        ),
+        "resnet-50-v1-pool": _row(
+            "`resnet-50-v1` with a max-pool behind its stem", "resnet:make_resnet50_v1_pool"
         ),
         "small": _row("A few convolutions and a hidden layer, for CPUs", "small:make_small"),
         "wrn-D-W": _row(

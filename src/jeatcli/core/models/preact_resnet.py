@@ -1,8 +1,8 @@
 """Pre-activation residual networks of 18 layers with a CIFAR stem (He et al. 2016b).
 
 `resnet-18` has the module names of the published PreActResNet-18 for CIFAR (Rice et al. 2020), so
-that its state dict loads. `resnet-18-raw` has the same names, and a state dict does not tell the
-two apart, but its accuracy does. DeepMind's network of that name (Rebuffi et al. 2021) is neither.
+that its state dict loads. `resnet-18-raw` has the same names, as have `-wong` and `-kuangliu`: a
+state dict does not tell two of a pair apart, but its accuracy does. DeepMind's is `dm-resnet-18`.
 """
 
 from __future__ import annotations
@@ -61,6 +61,15 @@ class PreActResNet(ResidualNet):
 def make_resnet18(shape: Shape) -> Network:
     """Build `resnet-18`."""
     return PreActResNet(shape)
+
+
+def make_resnet18_kuangliu(shape: Shape) -> Network:
+    """Build `resnet-18-kuangliu`: `resnet-18` without the last normalisation and activation.
+
+    Such is the PreActResNet18 of pytorch-cifar, MAIR and FastAT_Benchmark. Its names are those of
+    `resnet-18-wong`, whose projections take a block's input before its activation.
+    """
+    return ResidualNet(shape, PreActBlock, WIDTHS, 2)
 
 
 def make_resnet18_raw(shape: Shape) -> Network:

@@ -25,20 +25,29 @@ class ResidualNet(Network):
         shape: Its input and output.
         block: Builds a block.
         widths: Channels of each stage.
-        count: Blocks in a stage.
+        count: Blocks in a stage, or in each.
+        stem: Channels of the first convolution; those of the first stage if None.
     """
 
     foldable = True
 
-    def __init__(self, shape: Shape, block: Maker, widths: tuple[int, ...], count: int) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        block: Maker,
+        widths: tuple[int, ...],
+        count: int | tuple[int, ...],
+        stem: int | None = None,
+    ) -> None:
         super().__init__()
-        inputs = widths[0]
+        inputs = stem or widths[0]
+        counts = (count,) * len(widths) if isinstance(count, int) else count
         self.conv1 = PixelConv(shape.image[0], inputs, 3, 1, 1, bias=False)
         self.stages = [f"layer{number}" for number, _ in enumerate(widths, 1)]
-        for name, outputs in zip(self.stages, widths, strict=True):
+        for name, outputs, number in zip(self.stages, widths, counts, strict=True):
             stride = 1 if name == "layer1" else 2
             blocks = [block(shape, inputs, outputs, stride)]
-            blocks += [block(shape, outputs, outputs, 1) for _ in range(count - 1)]
+            blocks += [block(shape, outputs, outputs, 1) for _ in range(number - 1)]
             self.add_module(name, nn.Sequential(*blocks))
             inputs = outputs
         self.linear = nn.Linear(inputs, shape.classes)

@@ -1,14 +1,15 @@
 """The original residual networks with a CIFAR stem (He et al. 2016a).
 
-The module names of `resnet-18-v1` are those of pytorch-cifar, MadryLab's robustness and
-RobustBench's ResNet, so that the state dicts of their 18 layers load; those of Engstrom et al.
-(2019) and Augustin et al. (2020) have 50. Those of `cifar-resnet-N` are Idelbayev's; N is 20, 32,
-44, 56 or 110 in the paper, of 0.27 to 1.7 million weights.
+The module names of `resnet-18-v1`, `-34-v1` and `-50-v1` are those of pytorch-cifar, MadryLab's
+robustness and RobustBench's ResNet; Engstrom et al. (2019) and Augustin et al. (2020) have 50
+layers. Those of `cifar-resnet-N` are Idelbayev's; N is 20, 32, 44, 56 or 110 in the paper, of 0.27
+to 1.7 million weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,25 +43,55 @@ class BasicBlock(nn.Module):
         return out
 
 
-class BasicResNet(ResidualNet):
-    """Stages of basic blocks; the first convolution has a normalisation and an activation too.
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions, each before its normalisation; a quarter of the channels."""
 
-    (He et al. 2016a.)
+    def __init__(self, shape: Shape, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        inner = outputs // 4
+        self.conv1 = nn.Conv2d(inputs, inner, 1, bias=False)
+        self.bn1 = shape.norm(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride, 1, bias=False)
+        self.bn2 = shape.norm(inner)
+        self.conv3 = nn.Conv2d(inner, outputs, 1, bias=False)
+        self.bn3 = shape.norm(outputs)
+        self.act = shape.act()
+        self.shortcut = projection(shape, inputs, outputs, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.act(self.bn2(self.conv2(self.act(self.bn1(self.conv1(x))))))
+        result: Tensor = self.act(self.bn3(self.conv3(out)) + self.shortcut(x))
+        return result
+
+
+class OriginalResNet(ResidualNet):
+    """Stages of blocks that end in an activation, as the stem does (He et al. 2016a).
 
     Args:
-        shortcut: Builds the shortcut around a block's convolutions.
+        shape: Its input and output.
+        block: Builds a block.
+        widths: Channels of each stage.
+        count: Blocks in a stage, or in each.
+        pool: Whether a max-pool behind the stem halves the resolution.
     """
 
-    def __init__(self, shape: Shape, shortcut: Maker, widths: tuple[int, ...], count: int) -> None:
-        def block(shape: Shape, inputs: int, outputs: int, stride: int) -> nn.Module:
-            return BasicBlock(shape, inputs, outputs, stride, shortcut)
-
-        super().__init__(shape, block, widths, count)
-        self.bn1 = shape.norm(widths[0])
+    def __init__(
+        self,
+        shape: Shape,
+        block: Maker,
+        widths: tuple[int, ...],
+        count: int | tuple[int, ...],
+        pool: bool = False,
+    ) -> None:
+        # Bottlenecks give four times the channels that the stem has.
+        stem = widths[0] // 4 if block is Bottleneck else widths[0]
+        super().__init__(shape, block, widths, count, stem)
+        self.bn1 = shape.norm(stem)
         self.act = shape.act()
+        self.pool = nn.MaxPool2d(3, 2, 1) if pool else nn.Identity()
 
     def stem(self, x: Tensor) -> Tensor:
-        out: Tensor = self.act(self.bn1(self.conv1(x)))
+        out: Tensor = self.pool(self.act(self.bn1(self.conv1(x))))
         return out
 
 
@@ -89,9 +120,30 @@ def projection(shape: Shape, inputs: int, outputs: int, stride: int) -> nn.Modul
     return nn.Sequential(convolution, shape.norm(outputs))
 
 
-def make_resnet18_v1(shape: Shape) -> Network:
+_WIDTHS, _COUNTS = (64, 128, 256, 512), (3, 4, 6, 3)
+_with_projection = partial(BasicBlock, shortcut=projection)
+_with_padding = partial(BasicBlock, shortcut=padding)
+
+
+def make_resnet18_v1(shape: Shape, pool: bool = False) -> Network:
     """Build `resnet-18-v1`."""
-    return BasicResNet(shape, projection, (64, 128, 256, 512), 2)
+    return OriginalResNet(shape, _with_projection, _WIDTHS, 2, pool)
+
+
+def make_resnet34_v1(shape: Shape, pool: bool = False) -> Network:
+    """Build `resnet-34-v1`."""
+    return OriginalResNet(shape, _with_projection, _WIDTHS, _COUNTS, pool)
+
+
+def make_resnet50_v1(shape: Shape, pool: bool = False) -> Network:
+    """Build `resnet-50-v1`, of bottlenecks."""
+    return OriginalResNet(shape, Bottleneck, (256, 512, 1024, 2048), _COUNTS, pool)
+
+
+# Those of PyTorch_CIFAR10, and of torchvision with a 3x3 convolution in the place of its stem.
+make_resnet18_v1_pool = partial(make_resnet18_v1, pool=True)
+make_resnet34_v1_pool = partial(make_resnet34_v1, pool=True)
+make_resnet50_v1_pool = partial(make_resnet50_v1, pool=True)
 
 
 def make_cifar_resnet(shape: Shape, depth: int) -> Network:
@@ -101,7 +153,17 @@ def make_cifar_resnet(shape: Shape, depth: int) -> Network:
         UsageProblem: If the depth is none of these.
     """
     count = blocks_in_stage(f"cifar-resnet-{depth}", depth, 2)
-    return BasicResNet(shape, padding, (16, 32, 64), count)
+    return OriginalResNet(shape, _with_padding, (16, 32, 64), count)
+
+
+def make_cifar_resnet_b(shape: Shape, depth: int) -> Network:
+    """Build `cifar-resnet-b-N`, whose shortcuts are projections (pytorch-cifar-models).
+
+    Raises:
+        UsageProblem: If the depth is not 6n + 2.
+    """
+    count = blocks_in_stage(f"cifar-resnet-b-{depth}", depth, 2)
+    return OriginalResNet(shape, _with_projection, (16, 32, 64), count)
 
 
 def read_depth(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
