@@ -150,7 +150,7 @@ def _hold(held: ExitStack, ready: setup.Setup, force: bool) -> None:
     run_dir.create(folder, ready.trainer.config)
     held.enter_context(run_dir.locked(folder, ready.reporter))
     # Another process may have made a run of other settings there since the first look.
-    run_dir.compare(folder, ready.trainer.config)
+    run_dir.compare(folder, replace(ready.trainer.config, precision="auto"))
     run_dir.clear_stale(folder)
 
 
