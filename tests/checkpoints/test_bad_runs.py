@@ -90,9 +90,16 @@ def test_a_misspelt_run(home: Path, name: str, meant: str) -> None:
         refused(said, 1, f"there is no run `{name}` in `{home}`", f"did you mean `{meant}`?")
 
 
-def test_no_run_at_all() -> None:
+def test_no_finished_run(home: Path) -> None:
+    """One that is under way is not passed over for the package's network."""
+    for path in home.glob("*/model.safetensors"):
+        path.write_bytes(rewritten(path.read_bytes(), finished=False))
     for verb in ("attack", "sample", "landscape"):
         refused(here(verb), 1, "there is no finished run", "jeat train --dataset digits")
+
+
+def test_no_run_of_that_name() -> None:
+    for verb in ("attack", "sample", "landscape"):
         refused(here(verb, "any"), 1, "there is no run `any`", "make one with `jeat train`")
 
 

@@ -87,9 +87,7 @@ def test_the_latest_finished_run_is_meant_where_none_is_named(
     assert "did you mean `digits-at`?" in (caught.value.hint or "")
 
 
-def test_no_run_at_all(tmp_path: Path) -> None:
-    with pytest.raises(JeatError, match="no finished run"):
-        checkpoint.load()
+def test_no_checkpoint_there(tmp_path: Path) -> None:
     with pytest.raises(JeatError, match="there is no run or checkpoint at"):
         checkpoint.load(tmp_path / "nowhere")
 

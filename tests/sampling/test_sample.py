@@ -70,11 +70,11 @@ def test_samples_are_of_the_class_that_was_asked_for(model: Model) -> None:
 
 
 @pytest.mark.parametrize("start", ["pca", "uniform"])
-def test_a_model_of_dat_draws_as_its_negatives_were_drawn(model: Model, start: str) -> None:
+def test_a_model_of_dat_draws_along_the_way_of_its_negatives(model: Model, start: str) -> None:
     options = {"chain_start": start, "chain_steps": 7, "chain_step_size": 0.3}
     dat = replace(model, meta=replace(model.meta, method="dat", options=options))
     drawn = sample.sample(dat, num=4).settings
-    known = {"sampler": "ascent", "objective": "joint", "init": start, "steps": 7, "step_size": 0.3}
+    known = {"sampler": "ascent", "objective": "joint", "init": start, "steps": 4, "step_size": 0.6}
     assert {key: drawn[key] for key in known} == known
     assert sample.sample(dat, num=4, sampler="sgld", steps=1).settings["init"] == start
     assert sample.sample(dat, num=4, sampler="das", steps=1).settings["init"] == "noise"

@@ -93,7 +93,9 @@ def load_each(
     """
     place = devices.pick(device)
     models = [
-        each if isinstance(each, Model) else _load(runs.resolve(each), place, foreign, reporter)
+        each
+        if isinstance(each, Model)
+        else _load(runs.resolve(each, reporter=reporter), place, foreign, reporter)
         for each in chosen
     ]
     refuse_unused(foreign, *models)

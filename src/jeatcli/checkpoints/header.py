@@ -7,7 +7,7 @@ import math
 import struct
 import types
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -39,7 +39,10 @@ class NotOurs(JeatError):
 
 @dataclass(frozen=True)
 class Meta:
-    """What a checkpoint says of itself, in its header's one key `jeat`, or the user of it."""
+    """What a checkpoint says of itself, in its header's one key `jeat`, or the user of it.
+
+    `about` is what nothing depends on: of the package's network its licence, commands and figures.
+    """
 
     arch: str
     norm_layer: str
@@ -57,6 +60,7 @@ class Meta:
     seed: int
     version: str = version("jeat-cli")
     schema: int = SCHEMA
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def threat(self) -> Threat:
@@ -168,7 +172,7 @@ def _misfit(header: Mapping[str, Any], kind: type) -> str | None:
     hints = get_type_hints(kind)
     for each in fields(kind):
         if each.name not in header:
-            if each.default is MISSING:
+            if each.default is each.default_factory is MISSING:
                 return f"`{each.name}` is missing"
         elif not _fits(header[each.name], hints[each.name]):
             return f"`{each.name}` cannot be {str(header[each.name])[:80]!r}"

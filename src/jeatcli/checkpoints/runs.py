@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import JeatError, nearest, unknown
 from ..runtime.files import expand, runs_dir
+from ..runtime.progress import SILENT, Reporter
 from .header import FOREIGN_ENDINGS, NotOurs, read_header
 
 MODEL_FILE = "model.safetensors"
@@ -15,6 +16,8 @@ STATE_FILE = "state.safetensors"
 STATE_BEFORE_FILE = "state-before.safetensors"
 CONFIG_FILE = "config.toml"
 LOG_FILE = "metrics.jsonl"
+# The package's own network, a RUN name as any other.
+PRETRAINED = Path(__file__).with_name("assets") / "pretrained.safetensors"
 
 
 def names() -> list[str]:
@@ -47,19 +50,29 @@ def is_name(text: str) -> bool:
     return not (checkpoint or "/" in text or "\\" in text or text[:1] == "~" or text in (".", ".."))
 
 
-def resolve(run: str | Path | None = None, other_than: Path | None = None) -> Path:
+def resolve(
+    run: str | Path | None = None,
+    other_than: Path | None = None,
+    reporter: Reporter = SILENT,
+) -> Path:
     """Return the model file of a run, a path, or (None) of the latest finished run.
+
+    Where there is no run at all, and where a run is called `pretrained` that is not there, it is
+    the package's own network.
 
     Args:
         run: A run's name or a path.
         other_than: A model file that is not meant where no run is named.
+        reporter: Hears that the package's network is taken though nobody named it.
 
     Raises:
         JeatError: If there is none.
     """
     if run is None:
-        return _latest(other_than)
+        return _latest(other_than, reporter)
     path = place(run)
+    if run == PRETRAINED.stem and not (path / MODEL_FILE).is_file():
+        return PRETRAINED
     if path.is_dir():
         if not (path / MODEL_FILE).is_file():
             raise _without_model(path)
@@ -85,9 +98,10 @@ def is_foreign(path: Path) -> bool:
 def results_dir(path: Path) -> Path:
     """Return where the results for a model file go: beside it, if it is ours.
 
-    Those for somebody else's go into a directory of its name, in the working directory.
+    Those for somebody else's, and for the package's network, go into a directory of its name, in
+    the working directory.
     """
-    return Path.cwd() / path.stem if is_foreign(path) else path.parent
+    return Path.cwd() / path.stem if path == PRETRAINED or is_foreign(path) else path.parent
 
 
 def _without_model(path: Path) -> JeatError:
@@ -117,11 +131,17 @@ def _missing(path: Path) -> JeatError:
     return JeatError(f"there is no run or checkpoint at `{path}`", hint)
 
 
-def _latest(other_than: Path | None) -> Path:
-    for path in reversed(_runs(runs_dir())):
+def _latest(other_than: Path | None, reporter: Reporter) -> Path:
+    found = _runs(runs_dir())
+    for path in reversed(found):
         model = path / MODEL_FILE
         if model != other_than and read_header(model).get("finished"):
             return model
+    if not found and other_than != PRETRAINED:
+        header = read_header(PRETRAINED)
+        kind = f"{header['method']} on {header['dataset']}, {header['arch']}"
+        reporter.say(f"there is no run: taking the package's network `{PRETRAINED.stem}` ({kind})")
+        return PRETRAINED
     raise JeatError(
         f"there is no finished run in `{runs_dir()}`",
         "train one with `jeat train --dataset digits`, or name a RUN",

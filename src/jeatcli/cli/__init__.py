@@ -193,7 +193,8 @@ def _version(distribution: str) -> str:
 
 _EPILOG = """\
 RUN is the name of a run (lr0.01), a path to its directory (with a slash), or a
-.safetensors file; by default, the latest finished run. It may also be a PyTorch
+.safetensors file; by default, the latest finished run, and where there is no run,
+`pretrained`, the package's own network for CIFAR-10. It may also be a PyTorch
 checkpoint of somebody else, which --arch and --dataset describe.
 
 \b

@@ -91,7 +91,7 @@ def command(
     settings = settings_from(AttackSettings, given)
     from ..checkpoints.runs import is_foreign, resolve
 
-    paths = [resolve(run) for run in runs] or [resolve(None)]
+    paths = [resolve(run) for run in runs] or [resolve(reporter=terminal)]
     _check_outputs(len(paths), len(eps) or 1, out, settings.images_to, plot)
     subjects = [_subject(path, out, len(eps) > 1, terminal) for path in paths]
     from ..robustness.compare import attack_each

@@ -88,7 +88,7 @@ def command(
     look = PlotSettings.of({name: options.pop(name) for name in declared(PlotSettings)})
     given = {name: value for name, value in options.items() if value not in (None, ())}
     settings = make_settings(kind, {**given, "foreign": foreign})
-    chosen = [resolve(run) for run in runs] or [resolve(None)]
+    chosen = [resolve(run) for run in runs] or [resolve(reporter=terminal)]
     path = out or results_dir(chosen[0]) / f"{'landscape' if kind == 'contour' else kind}.png"
     check_look(look)
     check_output(path, LANDSCAPE_PICTURE)

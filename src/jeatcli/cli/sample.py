@@ -127,7 +127,7 @@ def command(
     _check_look(layout, look, settings["best_of"])
     from ..checkpoints import runs
 
-    path = runs.resolve(run)
+    path = runs.resolve(run, reporter=terminal)
     target, chosen = destination(out, layout, runs.results_dir(path) / "samples", settings)
     if chosen:
         check_writable(target / "000000.png" if layout == "png" else target)
@@ -141,7 +141,7 @@ def command(
     from ..sampling.sample import prepare
 
     began = time.perf_counter()
-    plan = prepare(run, reporter=terminal, **settings)
+    plan = prepare(path, reporter=terminal, **settings)
     if chosen and layout != "grid":
         target = writers.free_path(target, plan)
     more: dict[str, Any] = {}

@@ -189,7 +189,7 @@ def _plan(
 
 
 def _init(sampler: samplers.Sampler, model: Model) -> str:
-    """Return where images start: where DAT's negatives did, which were drawn as images are."""
+    """Return where images start: where the negatives of DAT did."""
     options = model.meta.options
     alike = "chain_step_size" in options and sampler.init == "gaussian"
     return str(options["chain_start"]) if alike else sampler.init

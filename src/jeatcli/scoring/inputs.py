@@ -62,7 +62,7 @@ def resolve(
         UsageProblem: If a setting is, or the images do not fit the reference.
     """
     if source is None:
-        source = runs.resolve(None, _judge_path(settings.features))
+        source = runs.resolve(None, _judge_path(settings.features), reporter)
     foreign = settings.foreign
     if foreign is not None and foreign.dataset is None:
         foreign = replace(foreign, dataset=settings.dataset)
@@ -165,7 +165,7 @@ def _stored(source: str | Path | Model) -> Path | None:
     if isinstance(source, Model):
         return None
     path = expand(source)
-    if str(source) in runs.names() or (path / runs.MODEL_FILE).exists():
+    if str(source) in (*runs.names(), runs.PRETRAINED.stem) or (path / runs.MODEL_FILE).exists():
         return None
     if path.suffix.lower() == ".npy":
         raise JeatError(
