@@ -81,7 +81,7 @@ def test_a_temporary_name_that_is_taken_is_not_followed(
     monkeypatch.setattr(files.secrets, "token_hex", lambda size: "0" * 2 * size)
     victim = tmp_path / "victim"
     victim.write_text("precious")
-    (tmp_path / files._temporary_name("file")).symlink_to(victim)
+    files.temporary_beside(tmp_path / "file").symlink_to(victim)
     with pytest.raises(JeatError, match="cannot write"):
         write_atomic(tmp_path / "file", lambda path: path.write_text("new"))
     assert victim.read_text() == "precious"
@@ -95,7 +95,7 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", kill, str(tmp_path / "grid.png")])
     (left,) = tmp_path.iterdir()
-    alive = tmp_path / files._temporary_name("grid.png")
+    alive = files.temporary_beside(tmp_path / "grid.png")
     elsewhere = tmp_path / left.name.replace(files._machine(), "0" * 8)
     theirs = tmp_path / ".grid.png.tmp"
     for path in (alive, elsewhere, theirs):
@@ -103,6 +103,19 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
     write_atomic(tmp_path / "other.png", lambda path: path.write_text("new"))
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"other.png", alive.name, elsewhere.name, theirs.name}
+
+
+def test_a_directory_of_a_killed_process_is_removed(tmp_path: Path) -> None:
+    gone = tmp_path / f".cifar.{files._machine()}-{2**22 + 1}-{'0' * 16}.tmp"
+    gone.mkdir()
+    (gone / "batch").touch()
+    write_atomic(tmp_path / "other.png", lambda path: path.write_text("new"))
+    assert [path.name for path in tmp_path.iterdir()] == ["other.png"]
+
+
+def test_an_output_is_called_by_a_text(tmp_path: Path) -> None:
+    with pytest.raises(UsageProblem, match=r"a\\xff.png` is not UTF-8"):
+        check_output(tmp_path / "a\udcff.png", SAMPLE_PICTURE)
 
 
 def test_an_old_file_of_another_machine_is_removed(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from ..errors import JeatError
-from ..runtime.download import beside, checksum, fetch
+from ..runtime.digests import checksum
+from ..runtime.download import beside, fetch
 from ..runtime.progress import Reporter
 from .folder import Parts
 
@@ -110,7 +111,7 @@ def _read(source: Any, folder: Path, read: Callable[[], Any]) -> Any:
         for path, md5 in _members(source, folder):
             if not path.is_file():
                 trouble = f"`{path}` is absent"
-            elif (found := checksum(path)) != md5:
+            elif (found := checksum(path, "md5")) != md5:
                 trouble = f"`{path}` is damaged (MD5 {found}, which should be {md5})"
             else:
                 continue
@@ -167,7 +168,7 @@ def _mnist(source: Any, split: str, root: Path, *, download: bool, reporter: Rep
                 fetch(name, mirrors, md5, raw, reporter, download=download, instead=ELSEWHERE)
             with beside(path) as part, gzip.open(archive) as packed, part.open("wb") as sink:
                 shutil.copyfileobj(packed, sink)
-        if (digest := checksum(path)) != content_md5:
+        if (digest := checksum(path, "md5")) != content_md5:
             both = f"`{path}` and `{archive.name}`" if archive.is_file() else "it"
             raise JeatError(
                 f"`{path}` is damaged (MD5 {digest}, which should be {content_md5})",

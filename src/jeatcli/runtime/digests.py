@@ -23,17 +23,20 @@ def digest(*networks: nn.Module, **settings: Any) -> str:
 
 def tensor_digest(*tensors: Tensor) -> str:
     """Return a digest of images or labels, 16 hexadecimal digits."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for tensor in tensors:
-        found.update(_bytes(tensor))
-    return found.hexdigest()[:16]
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()[:16]
 
 
 def _bytes(tensor: Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
-def checksum(path: Path) -> str:
-    """Return the SHA-256 of the file at `path`, hexadecimal."""
+def checksum(path: Path, algorithm: str = "sha256") -> str:
+    """Return the SHA-256, or the `md5`, of the file at `path`, hexadecimal.
+
+    MD5 is what the authors of data sets publish; it guards against accidents, not attackers.
+    """
     with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+        return hashlib.file_digest(handle, algorithm).hexdigest()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import os
 import shutil
-import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,13 +16,13 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from ..errors import JeatError
+from .digests import checksum
+from .files import sweep, temporary_beside
 from .progress import SILENT, Reporter
 
 # Seconds without a byte after which a mirror is given up.
 TIMEOUT = 30.0
 CHUNK = 1 << 16
-# A running download touches its part every few seconds: one as old as this is a dead process's.
-STALE_SECONDS = 3600.0
 # By the number of hexadecimal digits. MD5 is what the data sets' authors publish; it guards
 # against accidents, not attackers.
 _DIGESTS: dict[int, tuple[str, Callable[[], hashlib._Hash]]] = {
@@ -88,12 +86,6 @@ def fetch(
     )
 
 
-def checksum(path: Path, digits: int = 32) -> str:
-    """Return the MD5 of the file at `path`, or with 64 digits its SHA-256, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, _DIGESTS[digits][1]).hexdigest()
-
-
 def _digest(expected: str) -> hashlib._Hash:
     return _DIGESTS[len(expected)][1]()
 
@@ -112,10 +104,10 @@ def beside(target: Path) -> Iterator[Path]:
     Raises:
         JeatError: If it cannot be written there.
     """
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part = temporary_beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
+        sweep(target.parent.absolute())
         yield part
         _rename(part, target)
     except OSError as problem:
@@ -133,7 +125,8 @@ def _trouble(target: Path, expected: str) -> str | None:
     try:
         if not target.is_file():
             return f"`{target}` is absent"
-        found, size = checksum(target, len(expected)), target.stat().st_size
+        algorithm = _DIGESTS[len(expected)][0].replace("-", "").lower()
+        found, size = checksum(target, algorithm), target.stat().st_size
     except OSError as problem:
         return f"`{target}` cannot be read ({problem.strerror or problem})"
     if found == expected:
@@ -148,7 +141,7 @@ def _download(url: str, target: Path, expected: str, reporter: Reporter) -> None
     digest, size = _digest(expected), 0
     with _network():
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
-    with response, beside(target) as part, part.open("wb") as file:
+    with response, beside(target) as part, part.open("xb") as file:
         total = int(response.headers.get("Content-Length") or 0)
         with reporter.track(f"downloading {target.name}", total, "byte") as bar:
             while chunk := _read(response):
@@ -191,14 +184,6 @@ def _rename(part: Path, target: Path) -> None:
         already_there = problem.errno in (errno.ENOTEMPTY, errno.EEXIST)
         if not (already_there and target.is_dir()):
             raise
-
-
-def _sweep(target: Path) -> None:
-    """Remove what killed processes have left beside `target`."""
-    for part in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
-        with suppress(OSError):
-            if time.time() - part.stat().st_mtime > STALE_SECONDS:
-                _remove(part)
 
 
 def _remove(part: Path) -> None:

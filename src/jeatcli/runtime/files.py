@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import stat
 import sys
 import time
@@ -131,6 +132,13 @@ def check_output(path: Path, product: Product, option: str = "-o") -> None:
             f"`{option}` writes a {endings} file, not `{path}`",
             f"name a file that ends in {endings}",
         )
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise UsageProblem(
+            f"`{option} {shown}` is not UTF-8", "name a file whose name is text"
+        ) from None
     check_writable(path, option)
     try:
         mode, size = path.stat().st_mode, path.stat().st_size
@@ -167,10 +175,10 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
         JeatError: If the directory cannot be made or the file cannot be written.
     """
     check_writable(path)
-    temporary = path.with_name(_temporary_name(path.name))
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path.parent.absolute())
+        sweep(path.parent.absolute())
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
         descriptor = os.open(temporary, flags, 0o666)
         usual = os.fstat(descriptor).st_mode
@@ -193,9 +201,10 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
-def _temporary_name(name: str) -> str:
-    short = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
-    return f".{short}.{_machine()}-{os.getpid()}-{secrets.token_hex(8)}.tmp"
+def temporary_beside(path: Path) -> Path:
+    """Return a path beside `path` that nobody can guess, to be filled and renamed."""
+    short = os.fsencode(path.name)[:_LONGEST_NAME].decode(errors="ignore")
+    return path.with_name(f".{short}.{_machine()}-{os.getpid()}-{secrets.token_hex(8)}.tmp")
 
 
 @cache
@@ -209,12 +218,15 @@ def _machine() -> str:
 
 
 @cache
-def _sweep(folder: Path) -> None:
+def sweep(folder: Path) -> None:
     """Remove the temporary files of killed processes from a directory, once a process."""
     with suppress(OSError):
         for entry in os.scandir(folder):
             if (match := _TEMPORARY.fullmatch(entry.name)) and _is_stale(entry, match):
-                os.unlink(entry.path)
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    os.unlink(entry.path)
 
 
 def _is_stale(entry: os.DirEntry[str], match: re.Match[str]) -> bool:
