@@ -7,10 +7,13 @@ lint:
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
 	python docs/generate_cli.py --check
+	python docs/generate_house.py --check
 
 docs:
 	python docs/generate_cli.py
+	python docs/generate_house.py
 
 build:
 	python -m build

@@ -1,4 +1,8 @@
-"""The command `jeat`: a group whose commands are imported when they are needed."""
+"""The terminal: what is typed and printed. A command parses, calls one function, reports.
+
+The only room with click and rich. May import every room; torch only inside functions, so that
+`--help` and completion are quick: the group imports a command when it is asked for.
+"""
 
 from __future__ import annotations
 

@@ -94,16 +94,7 @@ def command(
     paths = [resolve(run) for run in runs] or [resolve(reporter=terminal)]
     _check_outputs(len(paths), len(eps) or 1, out, settings.images_to, plot)
     subjects = [_subject(path, out, len(eps) > 1, terminal) for path in paths]
-    from ..robustness.compare import attack_each
-
-    try:
-        found = attack_each(
-            subjects, tuple(eps) or (None,), settings, foreign=foreign, reporter=terminal
-        )
-    except KeyboardInterrupt:
-        raise Interrupted(
-            "the attack was stopped; what it had finished is saved", "the same command resumes it"
-        ) from None
+    found = _attack(subjects, eps, settings, foreign, terminal)
     radii = len(eps) or 1
     each = [subject for subject in subjects for _ in range(radii)]
     names = told_apart([result.run for result in found.results], [one.path for one in each])
@@ -118,13 +109,34 @@ def command(
     )
     if failure is not None:
         raise failure
-    lowest = min(result.robust for result in found.results)
+    _check_gate(min(result.robust for result in found.results), fail_under)
+    if not is_foreign(paths[0]):
+        terminal.hint(ui.next_command("sample", runs[0] if runs else None))
+
+
+def _attack(
+    subjects: Sequence[Subject],
+    eps: Sequence[float],
+    settings: AttackSettings,
+    foreign: Any,
+    terminal: ui.Terminal,
+) -> Comparison:
+    from ..robustness.compare import attack_each
+
+    try:
+        radii = tuple(eps) or (None,)
+        return attack_each(subjects, radii, settings, foreign=foreign, reporter=terminal)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "the attack was stopped; what it had finished is saved", "the same command resumes it"
+        ) from None
+
+
+def _check_gate(lowest: float, fail_under: float | None) -> None:
     if fail_under is not None and lowest < fail_under:
         missed = BelowGate(f"robust accuracy {lowest:.4f} is below {fail_under:g}")
         missed.reported = not launch.first()
         raise missed
-    if not is_foreign(paths[0]):
-        terminal.hint(ui.next_command("sample", runs[0] if runs else None))
 
 
 def _drawn(

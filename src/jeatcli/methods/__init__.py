@@ -1,4 +1,7 @@
-"""The training methods: one file a method, its fields are its options."""
+"""Training objectives besides JEAT, one file each; the fields of a method are its options.
+
+No file knows another. May import `core` and `data.facts`.
+"""
 
 from __future__ import annotations
 

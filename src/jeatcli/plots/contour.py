@@ -66,7 +66,7 @@ def _flat(result: ContourResult) -> Any:
     return figure
 
 
-def panel_axes(result: ContourResult, **settings: Any) -> tuple[Any, list[Any]]:
+def panel_axes(result: ContourResult, **settings: object) -> tuple[Any, list[Any]]:
     """Return a figure and the axes of its panels, in rows.
 
     Of one image up to four panels are in a row, as in the paper, and five and six in rows of

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-def digest(*networks: nn.Module, **settings: Any) -> str:
+def digest(*networks: nn.Module, **settings: object) -> str:
     """Return a digest of the weights of networks and of settings, 16 hexadecimal digits."""
     found = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for network in networks:

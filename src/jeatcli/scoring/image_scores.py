@@ -113,11 +113,7 @@ def image_scores(
     group = current()
     values: Any = group.from_main(lambda: fidelity.compute(ours, theirs, numbers))
     metrics = group.from_main(lambda: _metrics(settings.metric, ours, theirs))
-    near = None
-    if (picture := settings.neighbours) is not None:
-        near = group.from_main(
-            lambda: look_up(images, ours.values, reference, theirs.values, picture)
-        )
+    near = _nearest(images, ours, reference, theirs, settings.neighbours)
     classes = class_indices(inputs.reference, known)
     protocol = Protocol(known, inputs.judge, reference, settings.reference, numbers, notes, classes)
     return Scores(
@@ -132,6 +128,17 @@ def image_scores(
         device=str(_device(inputs.judge, settings)),
         seed=None if inputs.artist is None else settings.seed or 0,
         version=version("jeat-cli"),
+    )
+
+
+def _nearest(
+    images: Tensor, ours: Features, reference: Images, theirs: Features, picture: Path | None
+) -> Neighbours | None:
+    """Draw the images beside the training images nearest to them, if that was asked for."""
+    if picture is None:
+        return None
+    return current().from_main(
+        lambda: look_up(images, ours.values, reference, theirs.values, picture)
     )
 
 

@@ -76,10 +76,8 @@ def train(
         out: The run's name or path; by default `DATASET-METHOD-ARCH` in the runs directory.
         data_dir: Where the data sets are.
         device: Where to compute.
-        force: Start over, even if the run is there with other settings; the old one is kept
-            beside it, as `NAME~1`.
-        profile: Profile a few steps: a table to the reporter, a trace to `profile.json` in the
-            run's directory.
+        force: Start over; the old run is kept beside the new one, as `NAME~1`.
+        profile: Profile a few steps: a table to the reporter, a trace beside the run.
         should_stop: Asked between steps, and between those of attacks and chains; True saves
             and raises `Interrupted`.
         reporter: Hears of the progress.
@@ -98,11 +96,7 @@ def train(
     if already_done:
         reporter.say(f"`{folder}` is done; `--force` starts it over")
     else:
-        if config.val_split and not config.eval_every:
-            reporter.warn(
-                f"{config.val_split:,} training images are held out, but never used with "
-                "`--eval-every 0`; `--val-split 0` trains on them"
-            )
+        _warn_of_an_unused_split(config, reporter)
         ready = setup.build(
             config, folder, place, data_dir=data_dir, reporter=reporter, ranks=ranks
         )
@@ -123,6 +117,14 @@ def train(
         version=version("jeat-cli"),
         already_done=already_done,
     )
+
+
+def _warn_of_an_unused_split(config: TrainConfig, reporter: Reporter) -> None:
+    if config.val_split and not config.eval_every:
+        reporter.warn(
+            f"{config.val_split:,} training images are held out, but never used with "
+            "`--eval-every 0`; `--val-split 0` trains on them"
+        )
 
 
 def _find(

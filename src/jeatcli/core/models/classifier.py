@@ -7,7 +7,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +85,7 @@ class Classifier(nn.Module):
         # Returns a faster classifier of the same weights; set by the training's setup.
         self.twin: Callable[[Classifier], Classifier] | None = None
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
+    def compile(self, *args: object, **kwargs: object) -> None:
         """Let torch compile the forward pass (`torch.nn.Module.compile`)."""
         quieten()
         super().compile(*args, **kwargs)

@@ -77,7 +77,7 @@ class Attack:
             )
 
 
-def make_attack(name: str, options: AttackOptions | None = None, **changes: Any) -> Attack:
+def make_attack(name: str, options: AttackOptions | None = None, **changes: object) -> Attack:
     """Return the attack called `name`, with those of the options that it has.
 
     Raises:
