@@ -87,6 +87,7 @@ def load_each(
     Args:
         chosen: What `load` takes, or models, which stay as they are; of one in training mode
             a copy in evaluation mode is returned.
+        device, foreign, reporter: As `load` takes them.
 
     Raises:
         JeatError: As `load`.
@@ -184,12 +185,18 @@ def _statistics(tensors: Mapping[str, Tensor], meta: Meta) -> ClassGaussians | N
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON header as one safetensors file, atomically."""
     plain = {key: value.detach().contiguous() for key, value in tensors.items()}
     metadata = {"jeat": json.dumps(header)}
     write_atomic(path, lambda beside: save_file(plain, beside, metadata))
 
 
 def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file.
+
+    Raises:
+        JeatError: If it is damaged.
+    """
     try:
         with safe_open(path, framework="pt", device=str(device)) as handle:
             return {key: handle.get_tensor(key) for key in sorted(handle.keys())}
@@ -200,4 +207,5 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Te
 
 
 def under_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix, without it."""
     return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}

@@ -176,15 +176,18 @@ def optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def sgd(config: TrainConfig, groups: Any, fused: bool) -> torch.optim.Optimizer:
+    """Return SGD with Nesterov momentum."""
     nesterov = config.momentum > 0
     return torch.optim.SGD(groups, config.lr, config.momentum, nesterov=nesterov, fused=fused)
 
 
 def heavy_ball(config: TrainConfig, groups: Any, fused: bool) -> torch.optim.Optimizer:
+    """Return SGD with plain (heavy-ball) momentum."""
     return torch.optim.SGD(groups, config.lr, config.momentum, fused=fused)
 
 
 def adamw(config: TrainConfig, groups: Any, fused: bool) -> torch.optim.Optimizer:
+    """Return AdamW (Loshchilov and Hutter 2019)."""
     return torch.optim.AdamW(groups, config.lr, (config.momentum, 0.999), fused=fused)
 
 
@@ -239,6 +242,7 @@ def multi_step(config: TrainConfig, done: float, after: float) -> float:
 
 
 def constant(config: TrainConfig, done: float, after: float) -> float:
+    """Return 1: the rate after the warm-up does not change."""
     return 1.0
 
 
