@@ -82,11 +82,7 @@ def setting(default: Any, help: str, **about: Any) -> Any:
 
 
 class Settings:
-    """The base of the verbs' settings: checks each field by its declaration.
-
-    Raises:
-        UsageProblem: If a value has the wrong type or is out of bounds, naming the setting.
-    """
+    """The base of the verbs' settings: checks each field by its declaration."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -96,19 +92,11 @@ class Settings:
 
     @classmethod
     def of(cls, given: Mapping[str, object]) -> Self:
-        """Build the settings from what is given; what is None, or absent, is left to its default.
-
-        Raises:
-            UsageProblem: If there is no such setting, with the nearest one, or it does not fit.
-        """
+        """Build the settings from what is given; what is None or absent keeps its default."""
         return cls(**_known(cls, given))
 
     def with_changes(self, given: Mapping[str, object]) -> Self:
-        """Return the settings with some of them changed; those given as None stay.
-
-        Raises:
-            UsageProblem: If there is no such setting, with the nearest one, or it does not fit.
-        """
+        """Return the settings with some of them changed; those given as None stay."""
         return replace(self, **_known(type(self), given))
 
 
@@ -141,11 +129,7 @@ def parse_number(text: str) -> float:
 
 
 def read_value(name: str, value: object, about: Setting, kinds: tuple[Any, ...]) -> Any:
-    """Return a setting's value, which may be written as text, by its declaration.
-
-    Raises:
-        UsageProblem: If it has the wrong type or is out of bounds, naming the setting.
-    """
+    """Return a setting's value, which may be written as text, by its declaration."""
     if isinstance(value, str) and bool in kinds:
         value = {"true": True, "false": False}.get(value.lower(), value)
     elif isinstance(value, str) and not about.choices and (int in kinds or float in kinds):

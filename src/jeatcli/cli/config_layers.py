@@ -136,9 +136,6 @@ def method_settings(ctx: click.Context, say: Callable[[str], object]) -> dict[st
     Of a file for another method the options that this one does not have are left out, and with
     them the attack's objective, which would make this one that. An eps in another norm, and a
     step size for another ball or number of steps, give way to the defaults.
-
-    Raises:
-        UsageProblem: If one is given twice in the same place, as `--eps` and as `-O eps=...`.
     """
     layers = _layers(ctx)
     for index, layer in enumerate(layers):

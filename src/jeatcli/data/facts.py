@@ -150,21 +150,13 @@ DATASETS: dict[str, DatasetFacts] = {
 
 
 def customary_eps(name: str) -> Mapping[str, float]:
-    """Return the customary radius by norm for data set `name`; a folder has that of photographs.
-
-    Raises:
-        UsageProblem: If there is no such data set.
-    """
+    """Return the customary radius by norm for data set `name`; a folder has that of photographs."""
     facts = dataset_facts(name)
     return facts.eps if facts else PHOTO_EPS
 
 
 def dataset_facts(name: str) -> DatasetFacts | None:
-    """Return what is known of data set `name`, or None for `folder:PATH`.
-
-    Raises:
-        UsageProblem: If there is no such data set, with the nearest name.
-    """
+    """Return what is known of data set `name`, or None for `folder:PATH`."""
     if name.startswith("folder:") and name != "folder:":
         return None
     if name not in DATASETS:

@@ -88,9 +88,6 @@ def folder(path: Path, split: str, reporter: Reporter) -> Parts:
         path: The folder.
         split: `train` or `test`.
         reporter: Hears how many pictures are read and left out.
-
-    Raises:
-        JeatError: If there is no such folder, or something in it cannot be used.
     """
     if not path.is_dir():
         raise JeatError(

@@ -69,11 +69,7 @@ class Images:
         return replace(self, x=self.x[index], y=self.y[index])
 
     def first(self, n: int) -> Images:
-        """Return the first `n` images.
-
-        Raises:
-            UsageProblem: If there are fewer, or `n` is less than 1.
-        """
+        """Return the first `n` images."""
         if not 1 <= n <= len(self):
             raise UsageProblem(
                 f"{n:,} images asked of `{self.name}`, which has {len(self):,}",
@@ -86,9 +82,6 @@ def hold_out(images: Images, count: int) -> tuple[Images, Images]:
     """Split `count` random images off; return the rest and them, each in the order of the set.
 
     They are the same ones for every seed, so that runs can be compared by them.
-
-    Raises:
-        UsageProblem: If no image is left.
     """
     if count >= len(images):
         raise UsageProblem(
@@ -118,10 +111,6 @@ def load_images(
         limit: Keep the first so many images.
         download: Whether the network may be used.
         reporter: Hears of downloads.
-
-    Raises:
-        UsageProblem: If there is no such data set, or fewer images than `limit`.
-        JeatError: If it is absent and cannot be had, or is damaged.
     """
     dataset_facts(name)
     root = files.data_dir(data_dir)

@@ -29,9 +29,6 @@ class Loader:
         augment: One of `facts.AUGMENTATIONS`.
         seed: The run's.
         part: Which part of each batch this process has, and how many parts there are.
-
-    Raises:
-        UsageProblem: If a batch cannot be cut into that many parts.
     """
 
     def __init__(

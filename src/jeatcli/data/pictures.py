@@ -47,11 +47,7 @@ _LAST_FRAME_MS = 1500
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """Open a picture; whatever Pillow objects to, then or when it decodes, is put into words.
-
-    Raises:
-        JeatError: If it is none, damaged, too large, or has several frames.
-    """
+    """Open a picture; whatever Pillow objects to, then or when it decodes, is put into words."""
     try:
         with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
             warnings.simplefilter("ignore")  # damaged metadata, which nothing here reads
@@ -105,9 +101,6 @@ def read_exact(
         path: The file.
         shape: The channels, height and width that it must have.
         needed: What has that shape.
-
-    Raises:
-        JeatError: If it cannot be read or has another shape.
     """
     channels, height, width = shape
     with opened(path) as image:
@@ -123,11 +116,7 @@ def read_exact(
 
 
 def light_pixels(path: Path) -> NDArray[np.bool_]:
-    """Return which pixels of a picture are lighter than medium grey, bool (H,W).
-
-    Raises:
-        JeatError: If it cannot be read.
-    """
+    """Return which pixels of a picture are lighter than medium grey, bool (H,W)."""
     with opened(path) as image:
         return np.array(image.convert("L")) > 127
 
@@ -148,9 +137,6 @@ def to_uint8(images: Pixels) -> NDArray[np.uint8]:
     """Round pixels in [0, 1] to the nearest of 0..255, halves up, as `save_image` of torchvision.
 
     Values outside [0, 1] are clipped; uint8 input is returned as it is.
-
-    Raises:
-        JeatError: If a value is not finite.
     """
     array = _array(images)
     if array.dtype == np.uint8:
@@ -229,11 +215,7 @@ def _longest(texts: Sequence[str], size: int) -> float:
 
 
 def save_png(image: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> Path:
-    """Write `image` as a PNG whose text chunks hold `text`, whole or not at all.
-
-    Raises:
-        JeatError: If the file cannot be written.
-    """
+    """Write `image` as a PNG whose text chunks hold `text`, whole or not at all."""
     chunks = PngImagePlugin.PngInfo()
     for key, value in (text or {}).items():
         chunks.add_text(key, value)
@@ -243,11 +225,7 @@ def save_png(image: Image.Image, path: Path, text: Mapping[str, str] | None = No
 def save_images(
     images: Pixels, folder: Path, text: Mapping[str, str] | None = None, start: int = 0
 ) -> list[Path]:
-    """Write (n,C,H,W) images in [0, 1] as `000000.png` and so on, the first numbered `start`.
-
-    Raises:
-        JeatError: If a file cannot be written.
-    """
+    """Write (n,C,H,W) images in [0, 1] as `000000.png` and so on, the first numbered `start`."""
     return [
         save_png(to_image(pixels), folder / f"{start + index:06d}.png", text)
         for index, pixels in enumerate(to_uint8(images))
@@ -266,9 +244,6 @@ def save_animation(
     """Write the states (frames,n,C,H,W) of images as a GIF or a WebP, by the ending of `path`.
 
     It shows the images side by side, and rests at the last state. The file holds `text`.
-
-    Raises:
-        JeatError: If the file cannot be written.
     """
     pictures = [grid(state, len(state), scale) for state in to_uint8(frames)]
     times = [_FRAME_MS] * (len(pictures) - 1) + [_LAST_FRAME_MS]

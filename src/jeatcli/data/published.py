@@ -22,9 +22,7 @@ from .folder import Parts
 
 # Asked before torchvision's own address, which is slow and at times away.
 MIRRORS = {
-    "CIFAR10": [
-        "https://zenodo.org/records/15602362/files/cifar-10-python.tar.gz?download=1",
-    ],
+    "CIFAR10": ["https://zenodo.org/records/15602362/files/cifar-10-python.tar.gz?download=1"]
 }
 ELSEWHERE = "; `--data-dir` or `JEAT_DATA_DIR` names another folder of data sets"
 # Of the files without their packing, in the order of torchvision's `resources`.
@@ -46,11 +44,7 @@ DIGIT_NAMES = tuple(str(digit) for digit in range(10))
 
 
 def published(name: str, split: str, root: Path, *, download: bool, reporter: Reporter) -> Parts:
-    """Read data set `name` from `root`, in torchvision's layout, after downloading it if absent.
-
-    Raises:
-        JeatError: If the data set is absent and cannot be had, or is damaged.
-    """
+    """Read data set `name` from `root`, in torchvision's layout, after downloading it if absent."""
     readers: dict[str, tuple[str, Callable[..., Parts]]] = {
         "cifar10": ("CIFAR10", _cifar),
         "cifar100": ("CIFAR100", _cifar),

@@ -98,10 +98,6 @@ def read_images(
 
     Returns:
         Pixels 0..255, uint8 (n,C,H,W), and what the files say of their making.
-
-    Raises:
-        JeatError: If an image cannot be read or has another shape.
-        UsageProblem: If there are fewer than `num`.
     """
     if path.suffix.lower() == ".npz":
         return _archive(path, shape, num)
@@ -176,9 +172,6 @@ def save_npz(
     """Write (n,C,H,W) images in [0, 1] and labels (n,) in the layout of improved-diffusion.
 
     `arr_0` holds the pixels, uint8 (n,H,W,C), `arr_1` the labels, and each key of `text` a text.
-
-    Raises:
-        JeatError: If the file cannot be written.
     """
     pixels = to_uint8(images).transpose(0, 2, 3, 1)
     texts: dict[str, Any] = {key: np.array(value) for key, value in (text or {}).items()}

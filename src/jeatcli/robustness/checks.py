@@ -49,11 +49,7 @@ class Flag:
 
 
 def inside_ball(name: str, batch: Batch, moved: Tensor, threat: Threat) -> None:
-    """Check that an attack kept to its ball and to [0, 1].
-
-    Raises:
-        JeatError: If it did not; the result would be worthless.
-    """
+    """Check that an attack kept to its ball and to [0, 1]."""
     distance = pgd.ball(threat).distance(moved, batch.x).max().item()
     in_range = bool(((moved >= 0) & (moved <= 1)).all())
     # False for NaN, too. The slack is float32's rounding on the way to the ball and back.
@@ -67,11 +63,7 @@ def inside_ball(name: str, batch: Batch, moved: Tensor, threat: Threat) -> None:
 def before(
     classifier: Classifier, x: Tensor, y: Tensor, threat: Threat, attacks: Sequence[Attack]
 ) -> list[Flag]:
-    """Return what is odd about a classifier and a threat model, on some images and labels.
-
-    Raises:
-        JeatError: If there are logits of NaN, of which no verdict means anything.
-    """
+    """Return what is odd about a classifier and a threat model, on some images and labels."""
     averaged = any(attack.options.get("draws", 1) > 1 for attack in attacks)
     with torch.no_grad():
         logits = classifier(x)

@@ -60,9 +60,6 @@ def attack_each(
         settings: As `attack` takes them.
         foreign: What those of the models are that `jeat train` did not write.
         reporter: Listens to the progress.
-
-    Raises:
-        JeatError: As `attack`.
     """
     settings = settings or AttackSettings()
     paths = [subject.path for subject in subjects]

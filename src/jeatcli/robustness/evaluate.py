@@ -53,11 +53,7 @@ class Evaluation:
     target: int | None  # the class to reach, or None
 
     def at(self, eps: float | None) -> Evaluation:
-        """Return the same evaluation at another radius; None is the model's own.
-
-        Raises:
-            UsageProblem: If there is no such radius.
-        """
+        """Return the same evaluation at another radius; None is the model's own."""
         threat = _threat(self.model, self.settings.norm, eps)
         return replace(self, options=replace(self.options, threat=threat))
 
@@ -141,9 +137,6 @@ def prepare(
         settings: What to do.
         reporter: Hears what is read, and how many images are taken.
         test_set: The model's test images, if they are read already.
-
-    Raises:
-        JeatError: If the data or a setting is at fault.
     """
     options = AttackOptions(
         _threat(model, settings.norm, settings.eps),
@@ -190,9 +183,6 @@ def run_evaluation(
         files: Where the state goes meanwhile; the caller removes it.
         reporter: Listens to the progress.
         began: The time at which the work for it began.
-
-    Raises:
-        JeatError: If the network gives NaN, or a file cannot be written.
     """
     began = time.perf_counter() if began is None else began
     evaluator, leader = _evaluator(evaluation, files, reporter), current().is_main

@@ -68,9 +68,6 @@ def save_images(result: Robustness, images: Tensor, labels: Tensor, path: Path) 
 
     Tensors: `images` (n, C, H, W) float32 in [0, 1], `labels`, `index` in the test set, and
     `broken`, 1 where an attack broke the image; in the header the result without its verdicts.
-
-    Raises:
-        JeatError: If the file cannot be written.
     """
     broken = [name is not None for name in result.samples["broken_by"]]
     tensors = {

@@ -19,11 +19,7 @@ _machine = partial(setting, section="Machine")
 
 @dataclass(frozen=True)
 class AttackSettings(Settings):
-    """What to attack with, on which images, and on which device.
-
-    Raises:
-        UsageProblem: If a value does not fit, naming the setting.
-    """
+    """What to attack with, on which images, and on which device."""
 
     attacks: tuple[str, ...] = _attack(
         ("pgd",),

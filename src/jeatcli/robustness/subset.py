@@ -52,12 +52,7 @@ def spread(images: Images, count: int) -> Images:
 
 
 def read_indices(path: Path, available: int) -> Tensor:
-    """Read indices of the test set, whole numbers between white space or commas.
-
-    Raises:
-        JeatError: If the file cannot be read.
-        UsageProblem: If something in it is no index, or is there twice.
-    """
+    """Read indices of the test set, whole numbers between white space or commas."""
     try:
         words = path.read_text(encoding="utf-8").replace(",", " ").split()
     except (OSError, UnicodeDecodeError) as problem:

@@ -14,9 +14,6 @@ def pick(name: str = "auto") -> torch.device:
     """Return the device called `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
     `auto` is the first of CUDA, Apple's MPS and the CPU that is there.
-
-    Raises:
-        JeatError: If there is no such device here.
     """
     if launch.several() and name.startswith("cuda:"):
         raise UsageProblem(
@@ -38,11 +35,7 @@ def pick(name: str = "auto") -> torch.device:
 
 
 def _own_cuda() -> torch.device:
-    """Return the CUDA device of this process: `torchrun` gives each of a machine its own.
-
-    Raises:
-        UsageProblem: If there are more processes than devices.
-    """
+    """Return the CUDA device of this process: `torchrun` gives each of a machine its own."""
     if not launch.several():
         return torch.device("cuda")
     number, count = launch.local_number(), torch.cuda.device_count()
@@ -80,9 +73,6 @@ def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
     `auto` takes bfloat16 where the processor has instructions for it. On CUDA it says so; on a
     CPU the answer is measured, because libraries emulate what the processor lacks, at a third
     of the speed.
-
-    Raises:
-        UsageProblem: If bf16 is asked for where it cannot be computed.
     """
     if precision == "fp32":
         return None

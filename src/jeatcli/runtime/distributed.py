@@ -152,9 +152,6 @@ def joined(device: torch.device) -> Iterator[ProcessGroup]:
 
     Args:
         device: Where this process computes: collectives use NCCL on CUDA and gloo elsewhere.
-
-    Raises:
-        RankLost: If another process has died.
     """
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     with _together():
@@ -166,14 +163,7 @@ def joined(device: torch.device) -> Iterator[ProcessGroup]:
 
 def lost(problem: BaseException) -> bool:
     """Tell whether an error comes from a connection to another process."""
-    words = (
-        "Connection closed",
-        "Connection reset",
-        "Broken pipe",
-        "gloo",
-        "NCCL",
-        "Socket",
-    )
+    words = ("Connection closed", "Connection reset", "Broken pipe", "gloo", "NCCL", "Socket")
     return isinstance(problem, distributed.DistError) or (
         isinstance(problem, RuntimeError) and any(word in str(problem) for word in words)
     )

@@ -58,9 +58,6 @@ def fetch(
         reporter: Hears of progress and of each mirror's failure.
         download: Whether the network may be used.
         instead: What else would do in place of the file, for the error's hint.
-
-    Raises:
-        JeatError: If the file is neither there nor to be had, or cannot be written.
     """
     target = folder / name
     trouble = _trouble(target, expected)
@@ -100,9 +97,6 @@ def beside(target: Path) -> Iterator[Path]:
 
     Whatever happens, nothing unfinished stays behind; where another process has put a
     directory at `target` meanwhile, that one is kept.
-
-    Raises:
-        JeatError: If it cannot be written there.
     """
     part = temporary_beside(target)
     try:

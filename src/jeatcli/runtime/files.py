@@ -86,11 +86,7 @@ def data_dir(explicit: Path | str | None = None) -> Path:
 
 
 def expand(path: Path | str) -> Path:
-    """Return a path whose `~` or `~NAME` is replaced by that user's home directory.
-
-    Raises:
-        UsageProblem: If there is no such user.
-    """
+    """Return a path whose `~` or `~NAME` is replaced by that user's home directory."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -121,10 +117,6 @@ def check_output(path: Path, product: Product, option: str = "-o") -> None:
         path: The file to be written.
         product: What is to be written.
         option: The option that names the file, for the messages.
-
-    Raises:
-        UsageProblem: If the file has the ending of something else.
-        JeatError: If there is no permission, or something else is in its place.
     """
     if path.suffix.lower() not in product.endings:
         endings = " or ".join(f"`{ending}`" for ending in product.endings)
@@ -170,9 +162,6 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
     A reader sees the old file or the new one, never a part of either, and a full disk leaves the
     old one as it was. The new file has a name that nobody can guess, so that two processes do not
     meet in it and no link can be laid in its way; those of killed processes are removed.
-
-    Raises:
-        JeatError: If the directory cannot be made or the file cannot be written.
     """
     check_writable(path)
     temporary = temporary_beside(path)
@@ -242,22 +231,14 @@ def _is_stale(entry: os.DirEntry[str], match: re.Match[str]) -> bool:
 
 
 def append(path: Path, text: str) -> None:
-    """Add `text` to the end of a file.
-
-    Raises:
-        JeatError: If it cannot be written.
-    """
+    """Add `text` to the end of a file."""
     with writing(path), path.open("a", encoding="utf-8") as handle:
         handle.write(text)
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Put into words what keeps `path` from being written.
-
-    Raises:
-        JeatError: For an error of the operating system.
-    """
+    """Put into words what keeps `path` from being written."""
     try:
         yield
     except OSError as problem:
@@ -265,11 +246,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def check_writable(path: Path, option: str = "-o") -> None:
-    """Find what would keep `path` from being written, before the work for it begins.
-
-    Raises:
-        JeatError: If a directory is in its place, a file in its way, or permission lacking.
-    """
+    """Find what would keep `path` from being written, before the work for it begins."""
     existing = next((parent for parent in path.parents if os.path.exists(parent)), Path("."))
     if os.path.isdir(path):
         raise _unwritable(path, "it is a directory", option)

@@ -36,11 +36,7 @@ class Divergence(Callback):
         self.check()
 
     def check(self) -> None:
-        """Check the latest metrics.
-
-        Raises:
-            Diverging: Naming the metric that is out of bounds.
-        """
+        """Check the latest metrics."""
         limits = {"energy": self.max_energy, "energy_sgld": self.max_energy}
         limits["energy_gap"] = self.max_gap
         for name, value in numbers(self.latest).items():

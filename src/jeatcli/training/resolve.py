@@ -70,9 +70,6 @@ def resolve(given: Mapping[str, Any]) -> TrainConfig:
 
     Args:
         given: Settings by field name of `TrainConfig`; `options` is a mapping.
-
-    Raises:
-        UsageProblem: If a key or a value is unknown, with the nearest one.
     """
     from ..methods import options_of
 
@@ -100,11 +97,7 @@ def resolve(given: Mapping[str, Any]) -> TrainConfig:
 
 
 def _of_source(explicit: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the network to start from decides where nothing else is said.
-
-    Raises:
-        JeatError: If there is none.
-    """
+    """Return what the network to start from decides where nothing else is said."""
     undecided = [key for key in _DECIDED if key not in explicit]
     if not undecided:  # nor need it be there any more
         return {}
@@ -134,11 +127,7 @@ def _toml_value(value: object) -> str:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read the settings in a TOML file.
-
-    Raises:
-        UsageProblem: If it cannot be read or is not TOML, naming the line.
-    """
+    """Read the settings in a TOML file."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as problem:
@@ -161,11 +150,7 @@ def _upgraded(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> TrainConfig:
-    """Read the `config.toml` of a run.
-
-    Raises:
-        UsageProblem: If it is not there or something in it is wrong, naming the file.
-    """
+    """Read the `config.toml` of a run."""
     settings = read_toml(path)
     try:
         return resolve(settings)

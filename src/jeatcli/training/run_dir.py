@@ -27,11 +27,7 @@ def run_name(config: TrainConfig) -> str:
 
 
 def compare(folder: Path, config: TrainConfig) -> TrainConfig:
-    """Compare the run that may be in `folder` with `config`; return what it is to go on with.
-
-    Raises:
-        JeatError: If another run is there, with the settings that differ.
-    """
+    """Compare the run that may be in `folder` with `config`; return what it is to go on with."""
     if not _anything_in(folder):
         return config
     if not (folder / runs.CONFIG_FILE).is_file():
@@ -70,11 +66,7 @@ def _shown(value: object) -> str:
 
 
 def set_aside(folder: Path) -> None:
-    """Move what is in the run's place to `NAME~1`, or the first number that is free.
-
-    Raises:
-        JeatError: If another process trains the run that is there.
-    """
+    """Move what is in the run's place to `NAME~1`, or the first number that is free."""
     if not _anything_in(folder):
         return
     free = (k for k in range(1, 1_000_000) if not _aside(folder, k).exists())
@@ -125,9 +117,6 @@ def locked(folder: Path, reporter: Reporter = SILENT) -> Iterator[None]:
     """Keep a second process off the run; the system frees the lock of one that died.
 
     Some network and FUSE file systems have no locks: the reporter warns, and the run goes on.
-
-    Raises:
-        JeatError: If another process trains this run.
     """
     try:
         import fcntl

@@ -66,11 +66,7 @@ class Setup:
         return Model(trainer.average.model, meta, gaussians, path)
 
     def take_first_weights(self) -> None:
-        """Start with the weights of the network that the settings name, if they do.
-
-        Raises:
-            JeatError: If it is another kind of network, or for other images or classes.
-        """
+        """Start with the weights of the network that the settings name, if they do."""
         config, trainer = self.trainer.config, self.trainer
         if not config.init_from:
             return

@@ -50,11 +50,7 @@ def save_state(path: Path, trainer: Trainer, extra: Mapping[str, Tensor]) -> Non
 
 
 def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Part]) -> None:
-    """Put a trainer, and the callbacks by their names, where `save_state` found them.
-
-    Raises:
-        JeatError: If the file is damaged or is another run's.
-    """
+    """Put a trainer, and the callbacks by their names, where `save_state` found them."""
     start_over = "start over with `--force`, which keeps the old run beside the new one"
     try:
         header = read_header(path)

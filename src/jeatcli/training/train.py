@@ -191,13 +191,7 @@ class TrainingRun:
         self.saver.overdue = True
 
     def complete(self) -> None:
-        """Train to the end.
-
-        Raises:
-            JeatError: If a batch does not fit into memory.
-            Diverged: If the run diverged more often than `config.retries`.
-            Interrupted: If it was stopped.
-        """
+        """Train to the end."""
         trainer, reporter, folder = self.trainer, self.setup.reporter, self.setup.folder
         reporter.say(self._summary())
         if trainer.ranks.from_main((folder / runs.STATE_FILE).exists):

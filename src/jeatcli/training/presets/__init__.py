@@ -21,18 +21,10 @@ PRESETS = Catalogue(
 
 
 def file(name: str) -> Path:
-    """Return the file of a preset.
-
-    Raises:
-        UsageProblem: If there is none, with the nearest name.
-    """
+    """Return the file of a preset."""
     return Path(PRESETS.match(name)[0].target)
 
 
 def settings(name: str) -> dict[str, Any]:
-    """Return the settings of a preset, as `resolve` takes them.
-
-    Raises:
-        UsageProblem: If there is none, with the nearest name.
-    """
+    """Return the settings of a preset, as `resolve` takes them."""
     return read_toml(file(name))
