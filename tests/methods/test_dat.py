@@ -34,7 +34,7 @@ def network() -> Classifier:
 def dat(**options: Any) -> Dat:
     method = methods.make("dat", {"eps": 0.1, "attack_steps": 2, **options})
     assert isinstance(method, Dat)
-    method.setup(MethodContext((1, 8, 8), GAUSSIANS, torch.device("cpu"), 0))
+    method.setup(MethodContext((255 * X).to(torch.uint8), GAUSSIANS, len(X), 0))
     return method
 
 

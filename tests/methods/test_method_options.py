@@ -39,7 +39,7 @@ def gaussians() -> ClassGaussians:
 
 
 def prepared(method: Method) -> Method:
-    method.setup(MethodContext((1, 8, 8), gaussians(), torch.device("cpu"), SEED))
+    method.setup(MethodContext((255 * X).to(torch.uint8), gaussians(), len(X), SEED))
     return method
 
 

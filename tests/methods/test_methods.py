@@ -34,8 +34,8 @@ def method(name: str, **options: Any) -> Method:
     table = {**defaults(name, "digits"), **QUICK}
     made = methods.make(name, methods.options_of(name, options, table, DATASETS["digits"]))
     x, y = batch()
-    statistics = ClassGaussians.fit((255 * x).to(torch.uint8), y, 10)
-    made.setup(MethodContext((1, 8, 8), statistics, torch.device("cpu"), 0))
+    pixels = (255 * x).to(torch.uint8)
+    made.setup(MethodContext(pixels, ClassGaussians.fit(pixels, y, 10), len(x), 0))
     return made
 
 
@@ -175,8 +175,9 @@ def test_an_objective_that_needs_more_classes_is_refused(name: str) -> None:
     options = methods.options_of(name, {"attack_objective": "dlr"}, table, DATASETS["digits"])
     x, y = batch()
     for classes in (2, 3):
-        statistics = ClassGaussians.fit((255 * x).to(torch.uint8), y % classes, classes)
-        context = MethodContext((1, 8, 8), statistics, torch.device("cpu"), 0)
+        pixels = (255 * x).to(torch.uint8)
+        statistics = ClassGaussians.fit(pixels, y % classes, classes)
+        context = MethodContext(pixels, statistics, len(x), 0)
         made = methods.make(name, options)
         if classes == 3:
             made.setup(context)

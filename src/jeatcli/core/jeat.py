@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,14 +15,18 @@ from ..errors import UsageProblem
 from ..settings import setting
 from . import energy, objectives, pgd
 from .class_gaussians import ClassGaussians
-from .energy import PerImage
+from .energy import Logits, PerImage
 from .models.classifier import Classifier, frozen
 from .options import AttackOptions, ChainOptions, LossOptions, attack_objective
 from .rng import BatchRng, mix
 from .sgld import Chain, ReplayBuffer, langevin, uniform_start
 from .threat import Threat
+from .worst_weights import at_worst_weights, layerwise
 
 Metrics = dict[str, Tensor]
+T = TypeVar("T")
+# The deviation of the noise by which a `near` start leaves the image (Zhang et al. 2019).
+_NEAR = 0.001
 
 
 @dataclass(frozen=True)
@@ -29,16 +34,21 @@ class MethodContext:
     """What a method may know of the run before it starts.
 
     Args:
-        image: Channels, height, width.
-        statistics: Gaussians of the training images, where chains may start.
-        device: The device of the images.
+        images: The training images as they are, uint8 (n, C, H, W), on the training device.
+        statistics: Their Gaussians, where chains may start.
+        batch: How many of them a step of this process has.
         seed: The seed of the run.
     """
 
-    image: tuple[int, int, int]
+    images: Tensor
     statistics: ClassGaussians
-    device: torch.device
+    batch: int
     seed: int
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the images."""
+        return self.images.device
 
 
 @dataclass
@@ -48,12 +58,14 @@ class Method(LossOptions, ABC):
     Attributes:
         per_rank: The tensors of `state` that differ between processes, where several train.
         kept: The attributes that are tensors and belong to `state`.
+        own: The options whose defaults no table of data sets or networks replaces.
         sampling: The sampler and the objective by which images are drawn unless others are asked
             for; docs/sampling.md has the reasons, and what was measured.
     """
 
     per_rank: ClassVar[tuple[str, ...]] = ()
     kept: ClassVar[tuple[str, ...]] = ()
+    own: ClassVar[tuple[str, ...]] = ()
     sampling: ClassVar[tuple[str, str]] = ("pgd", "ce")
 
     # Called before each evaluation of an attack or a chain; what it raises abandons the step.
@@ -103,11 +115,26 @@ class Method(LossOptions, ABC):
 
 @dataclass
 class AdversarialExamples(AttackOptions, Method):
-    """A method with an inner attack on each training image."""
+    """A method with an inner attack on each training image.
+
+    Attributes:
+        ball: Of the threat model.
+        room: The ball within which the attack stays, the same unless a method says otherwise.
+        latest: The images that were attacked last, and what became of them.
+    """
+
+    awp: float = setting(
+        0.0,
+        "Length by which each layer's weights are moved against the loss, over their norm (AWP)",
+        section="",
+        low=0,
+        high=10,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.ball = pgd.ball(Threat(self.norm, self.eps))
+        self.ball = self.room = pgd.ball(Threat(self.norm, self.eps))
+        self.latest: tuple[Tensor, Tensor] | None = None
         if self.attack_step_size is None:
             self.attack_step_size = min(2.5 * self.eps / self.attack_steps, 1.25 * self.eps)
         if self.attack_step_size == 0 < self.eps:
@@ -117,20 +144,42 @@ class AdversarialExamples(AttackOptions, Method):
         super().setup(context)
         objectives.check_classes(self.attack_objective, len(context.statistics.mean))
 
+    def start(self, x: Tensor, rng: BatchRng) -> Tensor:
+        """Return where the attack on a batch starts."""
+        if self.attack_start == "random":
+            return self.ball.start(x, rng)
+        return x if self.attack_start == "clean" else x + _NEAR * rng.normal(x)
+
     def attack(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Tensor:
         """Return the adversarial examples of a batch."""
         assert self.attack_step_size is not None
-        start = self.ball.start(x, rng) if self.attack_start == "random" else None
+        start = self.start(x, rng)
         train = self.attack_mode == "train"
         with record_function("attack"), frozen(model, train) as still:
-            return pgd.ascend(
+            moved = pgd.ascend(
                 self.interruptible(objectives.objective(self.attack_objective, still, x, y)),
                 x,
-                self.ball,
+                self.room,
                 steps=self.attack_steps,
                 step_size=self.attack_step_size,
                 start=start,
             )
+        self.latest = x, moved
+        return moved
+
+    def both(self, clean: Tensor, moved: Tensor, y: Tensor) -> Metrics:
+        """Return both accuracies by the logits of x and x^; `accuracy` is that under attack."""
+        right = [(logits.argmax(1) == y).float().mean() for logits in (moved, clean)]
+        return {"accuracy": right[0], "clean_accuracy": right[1]}
+
+    def harden(
+        self, model: Classifier, loss: Callable[[Logits], tuple[Tensor, T]]
+    ) -> tuple[Tensor, T]:
+        """Return `loss` of the model, with `awp` at weights that were moved against it."""
+        if not self.awp:
+            return loss(model)
+        with record_function("awp"):
+            return at_worst_weights(model, loss, layerwise(self.awp))
 
 
 @dataclass
@@ -147,7 +196,7 @@ class LangevinNegatives(ChainOptions, Method):
     def setup(self, context: MethodContext) -> None:
         self.statistics = context.statistics.to(context.device)
         rng = BatchRng(mix(context.seed, 1), context.device)
-        like = torch.empty(self.buffer_size, *context.image, device=context.device)
+        like = torch.empty(self.buffer_size, *context.images.shape[1:], device=context.device)
         self.buffer = ReplayBuffer(self.initial_states(like, rng))
 
     def initial_states(self, like: Tensor, rng: BatchRng) -> Tensor:
@@ -173,6 +222,16 @@ class LangevinNegatives(ChainOptions, Method):
         metrics = {"energy": positive.mean(), "energy_sgld": negative.mean(), "energy_gap": gap}
         return self.lambda_ * gap + self.energy_l2 * square, metrics
 
+    def likelihood(
+        self, net: Logits, x: Tensor, y: Tensor, negatives: Tensor, positive: Tensor | None = None
+    ) -> tuple[Tensor, Metrics]:
+        """Return CE(x) + lambda [E(x+) - E(x_K)] + regularisation; x+ is x, or `positive`."""
+        logits = net(x)
+        loss, metrics = self.classify(logits, y)
+        above = energy.marginal(logits if positive is None else net(positive))
+        gap, energies = self.energy_loss(above, energy.marginal(net(negatives)))
+        return loss + gap, metrics | energies
+
     def state(self) -> dict[str, Tensor]:
         return {"buffer": self.buffer.images}
 
@@ -197,10 +256,7 @@ class Jeat(AdversarialExamples, LangevinNegatives):
     ) -> tuple[Tensor, Metrics]:
         attacked = self.attack(model, x, y, rng)
         negatives = self.negatives(model, x, rng)
-        logits = model(attacked)
-        loss, metrics = self.classify(logits, y)
-        positive = logits if self.positive == "adversarial" else model(x)
-        negative_loss, energies = self.energy_loss(
-            energy.marginal(positive), energy.marginal(model(negatives))
+        clean = x if self.positive == "clean" else None
+        return self.harden(
+            model, lambda net: self.likelihood(net, attacked, y, negatives, positive=clean)
         )
-        return loss + negative_loss, metrics | energies

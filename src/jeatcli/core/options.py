@@ -5,7 +5,7 @@ Those with a heading have a flag of their own in `jeat train`; the others are se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,11 @@ _sgld = partial(setting, section="SGLD (methods with a chain)")
 def attack_objective(default: str) -> Any:
     """Declare what a method's attack raises; the default is what tells methods apart."""
     return _option(default, "Objective that the attack raises", choices=OBJECTIVES)
+
+
+def redeclared(options: type[Settings], name: str, default: Any) -> Any:
+    """Declare an option again, with a default that suits a method."""
+    return field(default=default, metadata=options.__dataclass_fields__[name].metadata)
 
 
 @dataclass
@@ -71,7 +76,9 @@ class AttackOptions(Settings):
         shown="2.5 eps / steps",
     )
     attack_start: str = _option(
-        "random", "Start in the ball (random) or at the image (clean)", choices=("random", "clean")
+        "random",
+        "Start in the ball (random), at the image (clean) or 0.001 of noise beside it (near)",
+        choices=("random", "clean", "near"),
     )
     # In eval mode as TRADES, in train mode as Rice et al. (2020).
     attack_mode: str = _option(

@@ -28,6 +28,10 @@ METHODS = Catalogue(
             "DAT: CE(x^) + BCE of -E(x) against -E(x-), x- by ascent of f(x)[y] (Yin et al. 2026)",
             "jeatcli.methods.dat:Dat",
         ),
+        "fast": Entry(
+            "One step: FGSM-RS (Wong et al. 2020), N-FGSM (de Jorge 2022), FGSM-PGI (Jia 2022)",
+            "jeatcli.methods.fast:Fast",
+        ),
         "jeat": Entry(
             "JEAT: CE(x^) + lambda [E(x^) - E(x_K)], PGD on E(x, y) (Zhu et al. 2021)",
             "jeatcli.core.jeat:Jeat",
@@ -35,6 +39,10 @@ METHODS = Catalogue(
         "jem": Entry(
             "JEM: CE(x) + lambda [E(x) - E(x_K)] (Grathwohl et al. 2020)",
             "jeatcli.methods.jem:Jem",
+        ),
+        "mart": Entry(
+            "MART: boosted CE(x^) + beta KL weighted by the clean error (Wang et al. 2020)",
+            "jeatcli.methods.mart:Mart",
         ),
         "noise": Entry(
             'Noise injection, "blind adversarial training": CE(x + n) (Zhu et al. 2021)',
@@ -47,6 +55,14 @@ METHODS = Catalogue(
         "standard": Entry(
             "Plain classification: CE(x)",
             "jeatcli.methods.standard:Standard",
+        ),
+        "trades": Entry(
+            "TRADES: CE(x) + beta KL(p(.|x) || p(.|x^)), PGD on KL (Zhang et al. 2019)",
+            "jeatcli.methods.trades:Trades",
+        ),
+        "weat": Entry(
+            "WEAT: TRADES or AT + KL, weighted by 1 / log(1 + exp |E(x)|) (Mirza et al. 2024)",
+            "jeatcli.methods.weat:Weat",
         ),
     },
 )
@@ -96,7 +112,8 @@ def options_of(
     for key in given:
         if _field(key) not in options:
             raise unknown(f"option of method `{name}`", key, map(_shown, options))
-    values: dict[str, Any] = {key: table[key] for key in options if key in table}
+    replaced = table.keys() - method.own
+    values: dict[str, Any] = {key: table[key] for key in options if key in replaced}
     for key, value in given.items():
         values[_field(key)] = read_value(_shown(key), value, *options[_field(key)])
     if "eps" in options and "eps" not in values:

@@ -12,6 +12,7 @@ from torch.profiler import record_function
 
 from ..core import energy, pgd
 from ..core.class_gaussians import STARTS, start_at
+from ..core.energy import Logits
 from ..core.jeat import AdversarialExamples, MethodContext, Metrics
 from ..core.models.classifier import Classifier, evaluating, frozen
 from ..core.rng import BatchRng
@@ -49,16 +50,23 @@ class Dat(AdversarialExamples):
         self.counts[0] += 1
         attacked = self.attack(model, x, y, rng)
         if self.counts[0] <= self.first_stage:
-            return self.classify(model(attacked), y)
+            return self.harden(model, lambda net: self.classify(net(attacked), y))
         negatives = self.ascend(model, start_at(self.chain_start, self.gaussians, y, x, rng), y)
-        with evaluating(model):
-            logits, real, drawn = model(torch.cat([attacked, x, negatives])).chunk(3)
-        loss, metrics = self.classify(logits, y)
+        images = torch.cat([attacked, x, negatives])
+
+        def objective(net: Logits) -> tuple[Tensor, tuple[Metrics, Tensor, Tensor]]:
+            with evaluating(model):
+                logits, real, drawn = net(images).chunk(3)
+            loss, metrics = self.classify(logits, y)
+            bce = energy.binary_cross_entropy(energy.marginal(real), energy.marginal(drawn))
+            return loss + self.lambda_ * bce, (metrics, real, drawn)
+
+        loss, (metrics, real, drawn) = self.harden(model, objective)
         above, below = energy.marginal(real), energy.marginal(drawn)
         auc = self.grow(-energy.joint(real.detach(), y), -energy.joint(drawn.detach(), y))
         metrics |= {"energy": above.mean(), "energy_sgld": below.mean(), "auc": auc}
         metrics["chain_steps"] = torch.full_like(auc, float(self.counts[2]))
-        return loss + self.lambda_ * energy.binary_cross_entropy(above, below), metrics
+        return loss, metrics
 
     def ascend(self, model: Classifier, x: Tensor, y: Tensor) -> Tensor:
         """Return where images x (n, C, H, W) end that climb f(x)[y] by as many steps as now."""

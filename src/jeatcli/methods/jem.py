@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..core import energy
 from ..core.jeat import LangevinNegatives, Metrics
 from ..core.models.classifier import Classifier
 from ..core.rng import BatchRng
@@ -30,10 +29,4 @@ class Jem(LangevinNegatives):
         self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
     ) -> tuple[Tensor, Metrics]:
         x = x + self.input_noise * rng.normal(x)
-        negatives = self.negatives(model, x, rng)
-        logits = model(x)
-        loss, metrics = self.classify(logits, y)
-        negative_loss, energies = self.energy_loss(
-            energy.marginal(logits), energy.marginal(model(negatives))
-        )
-        return loss + negative_loss, metrics | energies
+        return self.likelihood(model, x, y, self.negatives(model, x, rng))

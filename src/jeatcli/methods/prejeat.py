@@ -21,4 +21,5 @@ class PreJeat(AdversarialExamples):
     def loss(
         self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
     ) -> tuple[Tensor, Metrics]:
-        return self.classify(model(self.attack(model, x, y, rng)), y)
+        attacked = self.attack(model, x, y, rng)
+        return self.harden(model, lambda net: self.classify(net(attacked), y))

@@ -121,7 +121,6 @@ def build(
     meta = _meta(config, train)
     train, evaluated = train.to(device), evaluated.to(device)
     classifier = _classifier(config, meta, device)
-    method = _method(config, MethodContext(train.shape, gaussians, device, config.seed), ranks)
     loader = Loader(
         train,
         config.batch_size,
@@ -129,6 +128,8 @@ def build(
         seed=config.seed,
         part=(ranks.rank, ranks.size),
     )
+    context = MethodContext(train.x, gaussians, loader.share, config.seed)
+    method = _method(config, context, ranks)
     trainer = Trainer(config, classifier, method, loader, ranks)
     if config.compile:
         # Not the average, which has been copied by now: it is used rarely, in many shapes.

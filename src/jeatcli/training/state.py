@@ -90,7 +90,8 @@ def _one_before(path: Path) -> str:
 def _whole(trainer: Trainer) -> dict[str, Tensor]:
     """Return the method's tensors, the images that each rank has of its own put together."""
     state = trainer.method.state()
-    own = {key: trainer.ranks.gather(state[key]) for key in trainer.method.per_rank}
+    per_rank = [key for key in trainer.method.per_rank if key in state]
+    own = {key: trainer.ranks.gather(state[key]) for key in per_rank}
     return state | own
 
 

@@ -1,0 +1,88 @@
+"""One step: FGSM-RS (Wong et al. 2020), N-FGSM (de Jorge 2022), FGSM-PGI (Jia 2022)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..core.energy import Logits
+from ..core.jeat import AdversarialExamples, MethodContext, Metrics
+from ..core.models.classifier import Classifier
+from ..core.options import AttackOptions, redeclared
+from ..core.pgd import Ball
+from ..core.rng import BatchRng, mix
+from ..core.threat import NORMS
+from ..settings import setting
+
+
+@dataclass
+class Fast(AdversarialExamples):
+    """CE(x^), x^ one step from a random point (rs), noise beyond the ball (n) or a prior (pgi)."""
+
+    per_rank = ("prior",)
+    own = ("attack_steps",)
+
+    attack_steps: int = redeclared(AttackOptions, "attack_steps", 1)
+    variant: str = setting(
+        "n",
+        "Start of the step: rs in the ball, n in one twice as large and never projected, pgi where "
+        "the last batch ended",
+        section="",
+        choices=("rs", "n", "pgi"),
+    )
+    smoothness: float = setting(
+        10.0,
+        "Weight of |f(x^) - f(start)|^2, mean over images and classes (pgi)",
+        section="",
+        low=0,
+        high=1e6,
+    )
+
+    def __post_init__(self) -> None:
+        if self.attack_step_size is None and self.variant != "rs":
+            self.attack_step_size = self.eps
+        super().__post_init__()
+        self.wide: Ball = NORMS.load(self.norm)(2 * self.eps)
+        if self.variant == "n":
+            self.room = NORMS.load(self.norm)(math.inf)
+
+    def setup(self, context: MethodContext) -> None:
+        super().setup(context)
+        grey = context.images[: context.batch].float().fill_(0.5)
+        rng = BatchRng(mix(context.seed, 1), context.device)
+        self.prior = self.ball.on_sphere(grey, rng) - grey
+
+    def start(self, x: Tensor, rng: BatchRng) -> Tensor:
+        if self.variant == "rs":
+            return super().start(x, rng)
+        if self.variant == "n":
+            return self.wide.start(x, rng)
+        return (x + self.prior[: len(x)]).clamp(0, 1)
+
+    def loss(
+        self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
+    ) -> tuple[Tensor, Metrics]:
+        guided = self.variant == "pgi"
+        before = self.start(x, rng) if guided else x
+        attacked = self.attack(model, x, y, rng)
+        if guided:
+            self.prior[: len(x)] = attacked - x
+
+        def objective(net: Logits) -> tuple[Tensor, Metrics]:
+            logits = net(attacked)
+            loss, metrics = self.classify(logits, y)
+            if guided:
+                loss = loss + self.smoothness * F.mse_loss(logits, net(before))
+            return loss, metrics
+
+        return self.harden(model, objective)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"prior": self.prior} if self.variant == "pgi" else {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        if self.variant == "pgi":
+            self.prior.copy_(state["prior"])

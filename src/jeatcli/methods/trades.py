@@ -1,0 +1,37 @@
+"""TRADES: CE(x) + beta KL(p(.|x) || p(.|x^)), PGD on KL (Zhang et al. 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..core import objectives
+from ..core.energy import Logits
+from ..core.jeat import AdversarialExamples, Metrics
+from ..core.models.classifier import Classifier
+from ..core.options import AttackOptions, attack_objective, redeclared
+from ..core.rng import BatchRng
+from ..settings import setting
+
+
+@dataclass
+class Trades(AdversarialExamples):
+    """CE(x) + beta KL(p(.|x) || p(.|x^)); the gradient goes through both predictions."""
+
+    attack_objective: str = attack_objective("kl")
+    attack_start: str = redeclared(AttackOptions, "attack_start", "near")
+    beta: float = setting(6.0, "Weight of the divergence", section="", low=0, high=1e6)
+
+    def loss(
+        self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
+    ) -> tuple[Tensor, Metrics]:
+        attacked = self.attack(model, x, y, rng)
+
+        def objective(net: Logits) -> tuple[Tensor, Metrics]:
+            clean, moved = net(x), net(attacked)
+            loss, metrics = self.classify(clean, y)
+            divergence = objectives.kl(moved, clean).mean()
+            return loss + self.beta * divergence, metrics | self.both(clean, moved, y)
+
+        return self.harden(model, objective)

@@ -1,0 +1,178 @@
+"""What defines each method of the family, against the published formula written out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jeatcli import methods
+from jeatcli.core.class_gaussians import ClassGaussians
+from jeatcli.core.jeat import AdversarialExamples, Method, MethodContext
+from jeatcli.core.models import build
+from jeatcli.core.models.classifier import Classifier
+from jeatcli.core.models.layers import Shape
+from jeatcli.core.rng import BatchRng
+
+X = torch.rand(24, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+Y = torch.arange(24) % 4
+PIXELS = (255 * X).to(torch.uint8)
+ATTACK = {"eps": 0.1, "attack_steps": 2}
+
+
+def network(norm_layer: str = "none") -> Classifier:
+    torch.manual_seed(0)
+    shape = Shape((1, 8, 8), 4, norm_layer, "silu")
+    return Classifier(build("small", shape), [0.3], [0.4]).train()
+
+
+def made(name: str, **options: Any) -> Method:
+    method = methods.make(name, options)
+    method.setup(MethodContext(PIXELS, ClassGaussians.fit(PIXELS, Y, 4), len(X), 0))
+    return method
+
+
+def attacked(name: str, **options: Any) -> Tensor:
+    method = made(name, **options)
+    assert isinstance(method, AdversarialExamples)
+    return method.attack(network(), X, Y, BatchRng(3))
+
+
+def gradients(loss: Tensor, model: Classifier) -> list[Tensor]:
+    return list(torch.autograd.grad(loss, list(model.parameters())))
+
+
+def agree(loss: Tensor, model: Classifier, known: Tensor, other: Classifier) -> None:
+    """The loss and its gradient are those of the formula."""
+    torch.testing.assert_close(loss, known)
+    pairs = zip(gradients(loss, model), gradients(known, other), strict=True)
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_trades_lowers_the_divergence_through_both_predictions() -> None:
+    model, other = network(), network()
+    loss, metrics = made("trades", **ATTACK, beta=3.0).loss(model, X, Y, BatchRng(3))
+    # The attack: from 0.001 of noise, steps of 1.25 eps along the sign of the gradient of KL.
+    p, moved = other(X).softmax(1).detach(), X + 0.001 * BatchRng(3).normal(X)
+    for _ in range(2):
+        moved = moved.detach().requires_grad_(True)
+        kl = F.kl_div(other(moved).log_softmax(1), p, reduction="batchmean")
+        (slope,) = torch.autograd.grad(kl, moved)
+        moved = (moved + 0.125 * slope.sign()).clamp(X - 0.1, X + 0.1).clamp(0, 1)
+    moved = moved.detach()
+    assert torch.equal(attacked("trades", **ATTACK), moved)
+    clean = other(X)
+    kl = F.kl_div(other(moved).log_softmax(1), clean.softmax(1), reduction="batchmean")
+    agree(loss, model, F.cross_entropy(clean, Y) + 3 * kl, other)
+    assert metrics["accuracy"] == (other(moved).argmax(1) == Y).float().mean()
+    assert metrics["clean_accuracy"] == (clean.argmax(1) == Y).float().mean()
+
+
+def test_mart_boosts_the_margin_and_weights_by_the_clean_error() -> None:
+    model, other = network(), network()
+    loss, _ = made("mart", **ATTACK, beta=3.0).loss(model, X, Y, BatchRng(3))
+    moved = attacked("at", **ATTACK, attack_start="near")
+    clean, p = other(X).softmax(1), other(moved).softmax(1)
+    total = torch.zeros(())
+    for i, label in enumerate(Y.tolist()):
+        runner_up = max(p[i, k] for k in range(4) if k != label)
+        boosted = -torch.log(p[i, label]) - torch.log(1.0001 - runner_up)
+        kl = sum(clean[i, k] * torch.log(clean[i, k] / p[i, k]) for k in range(4))
+        total = total + boosted + 3 * kl * (1.0000001 - clean[i, label])
+    agree(loss, model, total / len(X), other)
+
+
+@pytest.mark.parametrize("classified", ["clean", "adversarial"])
+def test_weat_weights_each_image_by_its_energy(classified: str) -> None:
+    model, other = network(), network()
+    options = {**ATTACK, "beta": 3.0, "classified": classified}
+    loss, metrics = made("weat", **options).loss(model, X, Y, BatchRng(3))
+    moved = attacked("trades", **ATTACK)
+    clean, hit = other(X), other(moved)
+    weight = 1 / torch.log(1 + torch.exp(torch.abs(-clean.logsumexp(1)))).detach()
+    kl = F.kl_div(hit.log_softmax(1), clean.softmax(1), reduction="none").sum(1)
+    ce = F.cross_entropy(clean if classified == "clean" else hit, Y, reduction="none")
+    agree(loss, model, (weight * (ce + 3 * kl)).mean(), other)
+    torch.testing.assert_close(metrics["weight"], weight.mean())
+
+
+def step(model: Classifier, start: Tensor, size: float) -> Tensor:
+    start = start.detach().requires_grad_(True)
+    (slope,) = torch.autograd.grad(F.cross_entropy(model(start), Y, reduction="sum"), start)
+    return (start + size * slope.sign()).detach()
+
+
+def test_n_fgsm_starts_beyond_the_ball_and_is_never_projected() -> None:
+    noise = 0.2 * (2 * BatchRng(3).uniform(X) - 1)
+    known = step(network(), (X + noise).clamp(0, 1), 0.1).clamp(0, 1)
+    found = attacked("fast", eps=0.1)
+    torch.testing.assert_close(found, known)
+    assert (found - X).abs().max() > 0.25
+
+
+def test_fgsm_rs_is_one_step_within_the_ball() -> None:
+    known = attacked("at", eps=0.1, attack_steps=1)
+    assert torch.equal(attacked("fast", eps=0.1, variant="rs"), known)
+    assert (known - X).abs().max() <= 0.1 + 1e-6
+
+
+def test_fgsm_pgi_starts_where_the_last_batch_ended() -> None:
+    method, model, other = (
+        made("fast", eps=0.1, variant="pgi", smoothness=2.0),
+        network(),
+        network(),
+    )
+    loss, _ = method.loss(model, X, Y, BatchRng(3))
+    prior = method.state()["prior"].clone()
+    torch.testing.assert_close(prior.abs().amax((1, 2, 3)), torch.full((24,), 0.1))
+    loss, _ = method.loss(model, X, Y, BatchRng(4))
+    start = (X + prior).clamp(0, 1)
+    moved = step(other, start, 0.1).clamp(X - 0.1, X + 0.1).clamp(0, 1)
+    torch.testing.assert_close(method.state()["prior"], moved - X)
+    apart = (other(moved) - other(start)).square().mean()
+    agree(loss, model, F.cross_entropy(other(moved), Y) + 2 * apart, other)
+
+
+def test_awp_moves_each_layer_against_the_loss_and_leaves_the_weights() -> None:
+    """v = gamma |w| g / |g| on weights of two dimensions or more; the gradient at w + v."""
+    model, other = network("batch"), network("batch")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    versions = [weight._version for weight in model.parameters()]
+    loss, _ = made("at", **ATTACK, awp=0.05).loss(model, X, Y, BatchRng(3))
+    found = gradients(loss, model)
+    assert [weight._version for weight in model.parameters()] == versions
+    assert all(torch.equal(weight, before[key]) for key, weight in model.named_parameters())
+    method = made("at", **ATTACK)
+    assert isinstance(method, AdversarialExamples)
+    moved = method.attack(other, X, Y, BatchRng(3))
+    slopes = gradients(F.cross_entropy(other(moved), Y), other)
+    # Running statistics have moved once, at w.
+    statistics = {key: value.clone() for key, value in other.named_buffers()}
+    assert all(torch.equal(value, statistics[key]) for key, value in model.named_buffers())
+    with torch.no_grad():
+        for weight, slope in zip(other.parameters(), slopes, strict=True):
+            if weight.ndim > 1:
+                weight += 0.05 * weight.norm() / slope.norm() * slope
+    known = F.cross_entropy(other(moved), Y)
+    torch.testing.assert_close(loss, known)
+    assert known > F.cross_entropy(network("batch")(moved), Y)
+    for ours, theirs in zip(found, gradients(known, other), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+ADVERSARIAL = [
+    name for name in methods.METHODS if issubclass(methods.METHODS.load(name), AdversarialExamples)
+]
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_awp_changes_every_adversarial_method(name: str) -> None:
+    losses = []
+    for awp in (0.0, 0.05):
+        quick = {"attack_steps": 2, "awp": awp}
+        losses.append(made(name, **quick).loss(network("batch"), X, Y, BatchRng(3))[0].item())
+    assert losses[1] > losses[0]
