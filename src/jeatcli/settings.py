@@ -27,7 +27,7 @@ class Setting:
         help: One line, in the imperative or as a noun phrase, without a full stop.
         section: The heading of the help under which its option stands.
         flags: Its options, where they are not the name with dashes: `("-n", "--num")`.
-        metavar: What stands for the value in the help: `N`.
+        metavar: What stands for the value in the help, where it is not `N` or `FLOAT`, or its kind.
         shown: The default in words, where it depends on other settings: `by data set`.
         low, high: Bounds, both allowed.
         above: A bound that is not allowed itself.
@@ -91,23 +91,23 @@ class Settings:
             object.__setattr__(self, name, _checked(name, getattr(self, name), about, kinds))
 
     @classmethod
-    def of(cls, given: Mapping[str, object]) -> Self:
-        """Build the settings from what is given; what is None or absent keeps its default."""
-        return cls(**_known(cls, given))
+    def of(cls, values: Mapping[str, object]) -> Self:
+        """Build the settings; a value that is None or absent keeps its default."""
+        return cls(**_known(cls, values))
 
-    def with_changes(self, given: Mapping[str, object]) -> Self:
-        """Return the settings with some of them changed; those given as None stay."""
-        return replace(self, **_known(type(self), given))
+    def with_changes(self, values: Mapping[str, object]) -> Self:
+        """Return the settings with some of them changed; None changes nothing."""
+        return replace(self, **_known(type(self), values))
 
 
 def declared(cls: type) -> dict[str, tuple[Setting, tuple[Any, ...]]]:
     """Return the settings of a class by name, each with the types that its value may have."""
     hints = get_type_hints(cls)
-    found = {}
-    for each in fields(cls):
-        if about := each.metadata.get("setting"):
-            found[each.name] = (about, alternatives(hints[each.name]))
-    return found
+    return {
+        field.name: (field.metadata["setting"], alternatives(hints[field.name]))
+        for field in fields(cls)
+        if "setting" in field.metadata
+    }
 
 
 def alternatives(hint: Any) -> tuple[Any, ...]:
@@ -116,14 +116,10 @@ def alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def parse_number(text: str) -> float:
-    """Read `8/255` or `0.03`.
-
-    Raises:
-        ValueError: If it is neither.
-    """
-    above, slash, below = text.partition("/")
+    """Read `8/255` or `0.03`, or raise a ValueError."""
+    numerator, slash, denominator = text.partition("/")
     try:
-        return float(above) / float(below) if slash else float(above)
+        return float(numerator) / float(denominator) if slash else float(numerator)
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"`{text}` is no number or fraction such as 8/255") from None
 
@@ -142,19 +138,19 @@ def read_value(name: str, value: object, about: Setting, kinds: tuple[Any, ...])
     return _checked(name, value, about, kinds)
 
 
-def _known(cls: type, given: Mapping[str, object]) -> dict[str, Any]:
-    names = [each.name for each in fields(cls)]
-    for key in given:
+def _known(cls: type, values: Mapping[str, object]) -> dict[str, Any]:
+    names = [field.name for field in fields(cls)]
+    for key in values:
         if key not in names:
             raise unknown("setting", key, names)
-    return {key: value for key, value in given.items() if value is not None}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _checked(name: str, value: Any, about: Setting, kinds: Sequence[Any]) -> Any:
     """Return a value as its field has it, or refuse it."""
     if value is None and type(None) in kinds:
         return None
-    literals = [each for kind in kinds if get_origin(kind) is Literal for each in get_args(kind)]
+    literals = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
     choices = about.choices or tuple(literals)
     if choices:
         if value not in choices:
@@ -192,36 +188,18 @@ def _wanted(kinds: Sequence[type], about: Setting) -> str:
 
 def data_dir_setting() -> Any:
     """Declare where the data sets are, which every command calls `--data-dir`."""
-    return setting(
-        None,
-        "Directory of the data sets, in torchvision's layout",
-        section="Data",
-        kind="directory",
-        metavar="DIR",
-        envvar="JEAT_DATA_DIR",
-    )
+    text = "Directory of the data sets, in torchvision's layout"
+    return setting(None, text, section="Data", kind="directory", envvar="JEAT_DATA_DIR")
 
 
 def device_setting() -> Any:
     """Declare where to compute, which every command calls `--device`."""
-    return setting(
-        "auto",
-        "auto, cpu, cuda, cuda:N or mps; auto is the first there is of cuda, mps, cpu",
-        section="Machine",
-        kind="device",
-        metavar="DEVICE",
-        envvar="JEAT_DEVICE",
-    )
+    text = "auto, cpu, cuda, cuda:N or mps; auto is the first there is of cuda, mps, cpu"
+    return setting("auto", text, section="Machine", kind="device", envvar="JEAT_DEVICE")
 
 
-def batch_size_setting(default: int | None, shown: str | None = None) -> Any:
+def batch_size_setting(default: int | None, shown: str | None = None, **bounds: float) -> Any:
     """Declare how many images are on the device at once, which every command calls `-b`."""
-    return setting(
-        default,
-        "Images at once; lower it where memory runs out",
-        section="Machine",
-        flags=("-b", "--batch-size"),
-        metavar="N",
-        shown=shown,
-        low=1,
-    )
+    text = "Images at once; lower it where memory runs out"
+    about: dict[str, Any] = {"section": "Machine", "flags": ("-b", "--batch-size"), "shown": shown}
+    return setting(default, text, low=1, **about, **bounds)

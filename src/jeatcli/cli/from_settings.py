@@ -14,6 +14,9 @@ from ..settings import Setting, Settings, declared
 from . import types
 from .options import F, combine, option
 
+# What stands for a value of these kinds, where it is not the kind itself: `RUN`, `ARCH`.
+_METAVARS = {"directory": "DIR", "init": "START", "norm": None}
+
 
 def options_of(
     settings: type[Settings],
@@ -85,9 +88,9 @@ def _in_words(default: Any) -> str | None:
 
 
 def _metavar(about: Setting, kinds: tuple[Any, ...]) -> str | None:
-    if about.kind or about.choices:
-        return None
-    return "N" if int in kinds else "FLOAT" if float in kinds else None
+    if about.kind:
+        return _METAVARS.get(about.kind, about.kind.upper())
+    return None if about.choices else "N" if int in kinds else "FLOAT" if float in kinds else None
 
 
 def _length(kinds: tuple[Any, ...]) -> int:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from ..runtime import launch
-from .types import DEVICE, RUN
+from .types import RUN
 
 F = TypeVar("F", bound=Callable[..., Any])
 Lists = Mapping[str, Callable[[], dict[str, str]]]
@@ -139,27 +138,6 @@ def combine(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 def run_argument(function: F) -> F:
     """Take a RUN that may be left out."""
     return click.argument("run", required=False, type=RUN)(function)
-
-
-data_dir = option(
-    "Data",
-    "--data-dir",
-    help="Directory of the data sets, in torchvision's layout",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    envvar="JEAT_DATA_DIR",
-    show_envvar=True,
-)
-device = option(
-    "Machine",
-    "--device",
-    help="auto, cpu, cuda, cuda:N or mps; auto is the first there is of cuda, mps, cpu",
-    type=DEVICE,
-    metavar="DEVICE",
-    default="auto",
-    envvar="JEAT_DEVICE",
-    show_envvar=True,
-)
 
 
 output_options = combine(

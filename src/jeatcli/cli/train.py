@@ -18,16 +18,25 @@ from ..core.options import AttackOptions, ChainOptions, LossOptions
 from ..errors import UsageProblem
 from ..methods import METHODS
 from ..runtime import launch
-from ..settings import declared
+from ..settings import Settings, declared
 from ..training import presets
 from ..training.resolve import resolve, to_toml
-from ..training.settings import DATA, MACHINE, METHOD, MODEL, OPTIMISATION, OUTPUT, TrainConfig
+from ..training.settings import (
+    DATA,
+    MACHINE,
+    METHOD,
+    MODEL,
+    OPTIMISATION,
+    OUTPUT,
+    TrainCall,
+    TrainConfig,
+)
 from . import output
 from . import terminal as ui
 from .config_layers import FLAGS, layer_options, method_settings
-from .from_settings import options_of
-from .options import Command, F, combine, data_dir, device, option, output_options
-from .types import DURATION, datasets
+from .from_settings import options_of, settings_from
+from .options import Command, F, combine, output_options
+from .types import datasets
 
 # Seconds within which a signal comes again that was sent once.
 _ECHO = 5.0
@@ -35,50 +44,28 @@ _ECHO = 5.0
 _FOR_GPUS = ("wrn-28-10",)
 
 
-def _of(*sections: str) -> Callable[[F], F]:
-    """Take the settings under these headings."""
-    settings = declared(TrainConfig).items()
+def _under(heading: str, settings: type[Settings] = TrainConfig) -> Callable[[F], F]:
+    """Take the settings under a heading."""
+    known = declared(settings).items()
     return options_of(
-        TrainConfig, only=[name for name, (about, _) in settings if about.section in sections]
+        settings, only=[name for name, (about, _) in known if about.section == heading]
     )
 
 
 train_options = combine(
-    _of(METHOD),
+    _under(METHOD),
     layer_options,
-    _of(MODEL),
-    _of(DATA),
-    data_dir,
+    _under(MODEL),
+    _under(DATA),
+    _under(DATA, TrainCall),
     *(options_of(part, only=FLAGS) for part in (AttackOptions, ChainOptions)),
-    _of(OPTIMISATION),
+    _under(OPTIMISATION),
     options_of(LossOptions, only=FLAGS),
-    _of(MACHINE),
-    device,
-    option(
-        MACHINE,
-        "--profile",
-        help="Profile a few steps: print a table, and write a trace into the run",
-        is_flag=True,
-    ),
-    option(
-        OUTPUT,
-        "-o",
-        "--out",
-        help="The run: a name, or a path with a slash",
-        type=str,
-        metavar="RUN",
-        shown="DATASET-METHOD-ARCH",
-    ),
-    option(
-        OPTIMISATION,
-        "--budget",
-        help="Train as many epochs as fit into this time: 90s, 30m, 1.5h or 2d",
-        type=DURATION,
-        metavar="TIME",
-    ),
-    option(OUTPUT, "--force", help="Start over; an old run is kept as NAME~1", is_flag=True),
-    option(OUTPUT, "--dry-run", help="Print the resolved settings as TOML and exit", is_flag=True),
-    _of(OUTPUT),
+    _under(OPTIMISATION, TrainCall),
+    _under(MACHINE),
+    _under(MACHINE, TrainCall),
+    _under(OUTPUT, TrainCall),
+    _under(OUTPUT),
     output_options,
 )
 
@@ -95,21 +82,7 @@ train_options = combine(
 )
 @train_options
 @click.pass_context
-def command(
-    ctx: click.Context,
-    /,
-    out: str | None,
-    budget: float | None,
-    force: bool,
-    profile: bool,
-    dry_run: bool,
-    data_dir: Path | None,
-    device: str,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **given: Any,
-) -> None:
+def command(ctx: click.Context, /, as_json: bool, quiet: bool, verbose: bool, **given: Any) -> None:
     """Train a classifier and print the path of its run.
 
     Run the same command again to resume a run that was stopped. Every setting has a default
@@ -127,23 +100,24 @@ def command(
     terminal = ui.Terminal(quiet, verbose)
     settings = {name: given[name] for name in declared(TrainConfig)}
     config = resolve(settings | {"options": method_settings(ctx, terminal.say)})
-    if budget and ui.source_of(ctx, "epochs"):
+    call = settings_from(TrainCall, {name: given[name] for name in declared(TrainCall)})
+    if call.budget and ui.source_of(ctx, "epochs"):
         raise UsageProblem("`--budget` and `--epochs` exclude each other")
-    if dry_run:
+    if call.dry_run:
         output.write(_with_sources(ctx, config) if verbose else to_toml(config).rstrip())
         return
     terminal.detail(_with_sources(ctx, config))
-    where: dict[str, Any] = {"data_dir": data_dir, "device": device, "reporter": terminal}
-    _check_cpu(ctx, config, out, device)
+    _check_cpu(ctx, config, call)
+    from ..training.budget import fit_to_budget
     from ..training.log import accuracy_text
     from ..training.train import train
 
-    if budget:
-        from ..training.budget import fit_to_budget
-
-        config = fit_to_budget(config, budget, out, **where)
+    where: dict[str, Any] = {"data_dir": call.data_dir, "device": call.device, "reporter": terminal}
+    if call.budget:
+        config = fit_to_budget(config, call.budget, call.out, **where)
+    how: dict[str, Any] = {"force": call.force, "profile": call.profile}
     with stop_on_signal(terminal) as should_stop:
-        result = train(config, out, force=force, profile=profile, should_stop=should_stop, **where)
+        result = train(config, call.out, should_stop=should_stop, **how, **where)
     if accuracy := accuracy_text(result.metrics):
         terminal.say(f"{accuracy} (PGD-10, a quick look at no more than 500 test images)")
     path = Path(result.run)
@@ -164,14 +138,15 @@ def _with_sources(ctx: click.Context, config: TrainConfig) -> str:
     return "\n".join(lines)
 
 
-def _check_cpu(ctx: click.Context, config: TrainConfig, out: str | None, device: str) -> None:
+def _check_cpu(ctx: click.Context, config: TrainConfig, call: TrainCall) -> None:
     """Refuse to begin what nobody asked for by name and no CPU will finish."""
     if config.arch not in _FOR_GPUS or ui.source_of(ctx, "arch") or ui.source_of(ctx, "preset"):
         return
     from ..runtime import devices
     from ..training.run_dir import run_name
 
-    if devices.pick(device).type == "cpu" and not place(out or run_name(config)).exists():
+    folder = place(call.out or run_name(config))
+    if devices.pick(call.device).type == "cpu" and not folder.exists():
         raise UsageProblem(
             f"`{config.arch}`, the default for `{config.dataset}`, would take months on a CPU",
             "choose `--dataset digits` (a minute), `--arch small --budget 30m`, or "

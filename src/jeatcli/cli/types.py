@@ -272,4 +272,5 @@ BY_KIND: dict[str, ParamType] = {
     "metric": METRIC,
     "norm": NORM,
     "run": RUN,
+    "time": DURATION,
 }

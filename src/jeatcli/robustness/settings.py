@@ -8,13 +8,12 @@ from pathlib import Path
 
 from ..core.options import OBJECTIVES
 from ..core.threat import NORMS
-from ..settings import Settings, setting
+from ..settings import Settings, batch_size_setting, data_dir_setting, device_setting, setting
 
 # Beyond any image: an l2 ball of this radius holds all of [0, 1]^d.
 _WIDEST = 1000
 _attack = partial(setting, section="Attack")
 _data = partial(setting, section="Data")
-_machine = partial(setting, section="Machine")
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,6 @@ class AttackSettings(Settings):
         ("pgd",),
         "Attack, listed below; repeatable: an image is robust if it withstands all",
         flags=("--attack",),
-        metavar="ATTACK",
         kind="attack",
         multiple=True,
     )
@@ -49,9 +47,7 @@ class AttackSettings(Settings):
         multiple=True,
         shown="the run's, else by data set",
     )
-    steps: int | None = _attack(
-        None, "Gradient steps", metavar="N", low=1, high=1_000_000, shown="by attack"
-    )
+    steps: int | None = _attack(None, "Gradient steps", low=1, high=1_000_000, shown="by attack")
     step_size: float | None = _attack(
         None,
         "Step size of pgd and cw in the [0, 1] pixel scale",
@@ -61,16 +57,9 @@ class AttackSettings(Settings):
         shown="2.5 eps / steps",
     )
     restarts: int | None = _attack(
-        None,
-        "Random starts; the worst for each image counts",
-        metavar="N",
-        low=1,
-        high=1_000_000,
-        shown="1",
+        None, "Random starts; the worst for each image counts", low=1, high=1_000_000, shown="1"
     )
-    queries: int | None = _attack(
-        None, "Queries of square", metavar="N", low=1, high=100_000_000, shown="5000"
-    )
+    queries: int | None = _attack(None, "Queries of square", low=1, high=100_000_000, shown="5000")
     target: str | int | None = _attack(
         None,
         "Drive every image to this class, by name or index",
@@ -78,55 +67,29 @@ class AttackSettings(Settings):
         shown="untargeted",
     )
     transfer_from: object = _attack(
-        None,
-        "Craft the examples on this RUN and evaluate them on the other",
-        metavar="RUN",
-        kind="run",
+        None, "Craft the examples on this RUN and evaluate them on the other", kind="run"
     )
     exact: bool = _attack(False, "Search in float32 even where the processor has bfloat16")
-    seed: int = _attack(0, "Seed of everything random", metavar="N", low=0, high=2**63 - 1)
+    seed: int = _attack(0, "Seed of everything random", low=0, high=2**63 - 1)
     num: int | None = _data(
         None,
         "Use the first N test images",
         flags=("-n", "--num"),
-        metavar="N",
         low=1,
         high=1_000_000_000,
         shown="all, 1,000 on a CPU",
     )
-    indices: Path | None = setting(
-        None, "Use the test images whose indices are in this file", section="Data"
-    )
+    indices: Path | None = _data(None, "Use the test images whose indices are in this file")
     only: str | int | None = _data(
         None, "Use the images of this class, by name or index", flags=("--class",), metavar="CLASS"
     )
-    data_dir: Path | None = setting(
-        None,
-        "Directory of the data sets, in torchvision's layout",
-        section="Data",
-        metavar="DIR",
-        kind="directory",
-        envvar="JEAT_DATA_DIR",
-    )
-    batch_size: int | None = _machine(
-        None,
-        "Images at once; lower it where memory runs out",
-        flags=("-b", "--batch-size"),
-        metavar="N",
-        low=1,
-        high=1_000_000,
-        shown="256, on CUDA by its memory",
-    )
-    device: str = _machine(
-        "auto",
-        "auto, cpu, cuda, cuda:N or mps; auto is the first there is of cuda, mps, cpu",
-        metavar="DEVICE",
-        kind="device",
-        envvar="JEAT_DEVICE",
-    )
-    compiled: bool | None = _machine(
+    data_dir: Path | None = data_dir_setting()
+    batch_size: int | None = batch_size_setting(None, "256, on CUDA by its memory", high=1_000_000)
+    device: str = device_setting()
+    compiled: bool | None = setting(
         None,
         "Compile the network with torch: minutes at the start, faster steps after them",
+        section="Machine",
         flags=("--compile",),
         shown="no",
     )

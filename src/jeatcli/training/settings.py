@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from ..catalogue import Catalogue, Entry
 from ..core.models import ACTIVATIONS, NORM_LAYERS
 from ..data.facts import AUGMENTATIONS
 from ..errors import UsageProblem
-from ..settings import Settings, setting
+from ..settings import Settings, data_dir_setting, device_setting, setting
 
 OPTIMIZERS = Catalogue(
     "optimizer",
@@ -40,9 +41,15 @@ PRECISIONS = ("auto", "fp32", "bf16")
 # The headings of the help.
 METHOD, MODEL, DATA = "Method", "Model", "Data"
 OPTIMISATION, MACHINE, OUTPUT = "Optimisation", "Machine", "Output"
-_model, _data = partial(setting, section=MODEL), partial(setting, section=DATA)
-_optimise = partial(setting, section=OPTIMISATION)
-_machine, _output = partial(setting, section=MACHINE), partial(setting, section=OUTPUT)
+_method, _model, _data, _optimise, _machine, _output = (
+    partial(setting, section=heading)
+    for heading in (METHOD, MODEL, DATA, OPTIMISATION, MACHINE, OUTPUT)
+)
+_every = partial(_output, low=0, high=1e6, metavar="EPOCHS")
+
+
+def _switch(name: str) -> tuple[str]:
+    return (f"--{name}/--no-{name}",)
 
 
 @dataclass(frozen=True)
@@ -55,22 +62,15 @@ class TrainConfig(Settings):
         UsageProblem: If a value is out of bounds, or two do not go together.
     """
 
-    method: str = setting(
-        "jeat", "Training objective; listed below", section=METHOD, kind="method", metavar="METHOD"
-    )
-    dataset: str = _data(
-        "cifar10", "Training data; listed below", kind="dataset", metavar="DATASET"
-    )
+    method: str = _method("jeat", "Training objective; listed below", kind="method")
+    dataset: str = _data("cifar10", "Training data; listed below", kind="dataset")
     init_from: str = _model(
         "",
         "Start with the weights of this network; no resume: all else starts anew",
         kind="run",
-        metavar="RUN",
         shown="random weights",
     )
-    arch: str = _model(
-        "small", "Network; listed below", kind="arch", metavar="ARCH", shown="by data set"
-    )
+    arch: str = _model("small", "Network; listed below", kind="arch", shown="by data set")
     norm_layer: str = _model(
         "batch",
         "Normalisation: batch, group or none; use none with SGLD, as it mixes no images",
@@ -89,17 +89,11 @@ class TrainConfig(Settings):
         shown="crop+flip for CIFAR, else none",
     )
     epochs: int = _optimise(
-        100, "Passes over the training images", low=1, high=1e6, metavar="N", shown="by data set"
+        100, "Passes over the training images", low=1, high=1e6, shown="by data set"
     )
-    max_steps: int = _optimise(0, "Stop after N steps (0: no limit)", low=0, high=1e12, metavar="N")
+    max_steps: int = _optimise(0, "Stop after N steps (0: no limit)", low=0, high=1e12)
     batch_size: int = _optimise(
-        128,
-        "Images per step",
-        flags=("-b", "--batch-size"),
-        low=1,
-        high=1e6,
-        metavar="N",
-        shown="by method",
+        128, "Images per step", flags=("-b", "--batch-size"), low=1, high=1e6, shown="by method"
     )
     optimizer: str = _optimise(
         "sgd",
@@ -108,9 +102,7 @@ class TrainConfig(Settings):
         metavar="OPTIMIZER",
         shown="by method",
     )
-    lr: float = _optimise(
-        0.1, "Peak learning rate", above=0, high=1e3, metavar="FLOAT", shown="by method"
-    )
+    lr: float = _optimise(0.1, "Peak learning rate", above=0, high=1e3, shown="by method")
     schedule: str = _optimise(
         "one-cycle",
         "Learning-rate schedule: one-cycle, cosine, multi-step or constant",
@@ -123,9 +115,7 @@ class TrainConfig(Settings):
         metavar="SHARES",
         shown="0.5,0.75",
     )
-    lr_decay: float = _optimise(
-        0.1, "Factor of each decay of multi-step", low=0, high=1, metavar="FLOAT"
-    )
+    lr_decay: float = _optimise(0.1, "Factor of each decay of multi-step", low=0, high=1)
     warmup: float = _optimise(
         0.1,
         "Fraction of the run over which the learning rate rises from zero",
@@ -133,27 +123,21 @@ class TrainConfig(Settings):
         high=1,
         metavar="SHARE",
     )
-    weight_decay: float = _optimise(
-        5e-4, "Weight decay", low=0, high=1e3, metavar="FLOAT", shown="by method"
-    )
+    weight_decay: float = _optimise(5e-4, "Weight decay", low=0, high=1e3, shown="by method")
     decay_norms: bool = _optimise(
-        False,
-        "Decay biases and normalisation layers too",
-        flags=("--decay-norms/--no-decay-norms",),
-        shown="no",
+        False, "Decay biases and normalisation layers too", flags=_switch("decay-norms"), shown="no"
     )
     momentum: float = _optimise(
-        0.9, "Momentum of SGD, or the first beta of AdamW", low=0, high=0.9999, metavar="FLOAT"
+        0.9, "Momentum of SGD, or the first beta of AdamW", low=0, high=0.9999
     )
     grad_clip: float = _optimise(
-        0.0, "Maximum gradient norm (0: no limit)", low=0, metavar="FLOAT", shown="by method"
+        0.0, "Maximum gradient norm (0: no limit)", low=0, shown="by method"
     )
     ema: float = _optimise(
         0.999,
         "Decay of the moving average of the weights, which is saved (0: no average)",
         low=0,
         high=0.999999,
-        metavar="FLOAT",
         shown="by architecture",
     )
     precision: str = _machine(
@@ -164,27 +148,20 @@ class TrainConfig(Settings):
     compile: bool = _machine(
         False,
         "Compile the network: a slow start, then faster steps",
-        flags=("--compile/--no-compile",),
+        flags=_switch("compile"),
         shown="no",
     )
-    seed: int = _optimise(0, "Seed of all random numbers", low=0, metavar="N")
-    limit: int = _data(
-        0, "Train on the first N images only (0: all)", low=0, high=1e12, metavar="N"
-    )
+    seed: int = _optimise(0, "Seed of all random numbers", low=0)
+    limit: int = _data(0, "Train on the first N images only (0: all)", low=0, high=1e12)
     val_split: int = _data(
         0,
         "Training images held out, to keep the weights that are most robust on them",
         low=0,
         high=1e12,
-        metavar="N",
         shown="by data set",
     )
-    sample_every: int = _output(
-        5, "Epochs between grids of samples (0: none)", low=0, high=1e6, metavar="EPOCHS"
-    )
-    eval_every: int = _output(
-        5, "Epochs between evaluations (0: none)", low=0, high=1e6, metavar="EPOCHS"
-    )
+    sample_every: int = _every(5, "Epochs between grids of samples (0: none)")
+    eval_every: int = _every(5, "Epochs between evaluations (0: none)")
     save_every: int = _output(
         300,
         "Seconds between saves of the state within an epoch",
@@ -193,11 +170,7 @@ class TrainConfig(Settings):
         metavar="SECONDS",
     )
     retries: int = _optimise(
-        3,
-        "How often a run that diverged returns to its last good state",
-        low=0,
-        high=100,
-        metavar="N",
+        3, "How often a run that diverged returns to its last good state", low=0, high=100
     )
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -216,16 +189,37 @@ class TrainConfig(Settings):
             )
 
 
+@dataclass(frozen=True)
+class TrainCall(Settings):
+    """What belongs to a call of `jeat train` and not to its run."""
+
+    out: str | None = _output(
+        None,
+        "The run: a name, or a path with a slash",
+        flags=("-o", "--out"),
+        metavar="RUN",
+        shown="DATASET-METHOD-ARCH",
+    )
+    budget: float | None = _optimise(
+        None, "Train as many epochs as fit into this time: 90s, 30m, 1.5h or 2d", kind="time"
+    )
+    force: bool = _output(False, "Start over; an old run is kept as NAME~1")
+    dry_run: bool = _output(False, "Print the resolved settings as TOML and exit")
+    data_dir: Path | None = data_dir_setting()
+    device: str = device_setting()
+    profile: bool = _machine(
+        False, "Profile a few steps: print a table, and write a trace into the run"
+    )
+
+
 # Settings that do not change what a run computes.
 WATCHING = ("sample_every", "eval_every", "save_every", "retries")
 
 
 def differing(ours: TrainConfig, theirs: TrainConfig) -> dict[str, tuple[Any, Any]]:
     """Return the settings that make two runs different, each with its values in both."""
-    values = {}
-    for each in fields(TrainConfig):
-        if each.name not in (*WATCHING, "options"):
-            values[each.name] = getattr(ours, each.name), getattr(theirs, each.name)
+    names = [item.name for item in fields(TrainConfig) if item.name not in (*WATCHING, "options")]
+    values = {name: (getattr(ours, name), getattr(theirs, name)) for name in names}
     for key in {**ours.options, **theirs.options}:
         values[key] = ours.options.get(key), theirs.options.get(key)
     if ours.precision == "auto":
