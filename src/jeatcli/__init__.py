@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .checkpoints.arbitrary import wrap
     from .checkpoints.checkpoint import load
     from .checkpoints.settings import Foreign
     from .core.threat import Threat
@@ -34,6 +35,7 @@ _HOMES = {
     "load": "checkpoints.checkpoint",
     "sample": "sampling.sample",
     "train": "training.train",
+    "wrap": "checkpoints.arbitrary",
 }
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "load",
     "sample",
     "train",
+    "wrap",
 ]
 
 

@@ -226,14 +226,10 @@ def test_a_header_of_a_length_that_begins_a_pickle(home: Path) -> None:
 def test_programs_are_named_for_what_they_are(tmp_path: Path) -> None:
     linear, x = torch.nn.Linear(2, 2), torch.rand(1, 2)
     torch.jit.trace(linear, x).save(tmp_path / "traced.pt")
-    torch.export.save(torch.export.export(linear, (x,)), tmp_path / "exported.pt2")
-    (tmp_path / "net.onnx").write_bytes(b"\x08\x07\x12\x07pytorch")
     np.save(tmp_path / "a.npy", np.zeros(3))
     np.savez(tmp_path / "a.npz", np.zeros(3))
     for name, kind, way in (
         ("traced.pt", "a TorchScript program", "torch.jit.load("),
-        ("exported.pt2", "an exported program", "torch.export.load("),
-        ("net.onnx", "an ONNX program", "torch.save(net.state_dict()"),
         ("a.npy", "a file of numpy's", "torch.save"),
         ("a.npz", "a file of numpy's", "torch.save"),
     ):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from ..core.models import ARCHITECTURES
 from ..data.facts import dataset_facts
-from ..data.images import load_images
 from ..errors import JeatError, UsageProblem
 from ..runtime.progress import Reporter
-from .header import FOREIGN, Meta
+from .arbitrary import description, load_program, load_unknown, placed
+from .header import Meta
 from .matching import guess, list_names, match
 from .model import Model, network
-from .settings import Foreign, check_normalisation, per_channel
+from .naming import is_code, is_library
+from .program import kind_of
+from .settings import Foreign, check_normalisation
 from .state_dict import StateDict, read
 
 
@@ -34,10 +37,14 @@ def load_foreign(
         UsageProblem: If the description does not say enough.
     """
     foreign = foreign or Foreign()
+    if kind := kind_of(path):
+        return load_program(path, kind, foreign, device)
     found = read(path, foreign.entry, reporter)
     if foreign.arch is None or foreign.dataset is None:
         raise _undescribed(path, foreign, found)
-    meta = _meta(path, foreign, foreign.arch, foreign.dataset, found, reporter)
+    if is_library(foreign.arch) or is_code(foreign.arch):
+        return load_unknown(path, foreign, found, device)
+    meta = description(foreign, *_normalisation(path, foreign, found, reporter))
     classifier = network(meta)
     keys = match(found.tensors, classifier.net.state_dict())
     fitting = guess(found.tensors, meta.shape)
@@ -55,8 +62,7 @@ def load_foreign(
             "compare the clean accuracy with the published one"
         )
     classifier.net.load_state_dict(keys.weights, strict=False)
-    classifier = classifier.eval().requires_grad_(False).to(device)
-    return Model(classifier, meta, None, path, found.accuracy)
+    return placed(classifier, meta, device, path, found.accuracy)
 
 
 def _undescribed(path: Path, foreign: Foreign, found: StateDict) -> UsageProblem:
@@ -84,8 +90,8 @@ def _what_fits(meta: Meta, fitting: list[str]) -> str:
 
 def _none_fits() -> str:
     return (
-        f"it fits none of the networks {', '.join(ARCHITECTURES)}; for a network of your own add a "
-        "row to their table, as docs/extending.md shows"
+        f"it fits none of the networks {', '.join(ARCHITECTURES)}: name the code of its own by "
+        "`--arch FILE.py:FUNCTION`, or a network of a library by `timm:NAME` or `torchvision:NAME`"
     )
 
 
@@ -93,46 +99,19 @@ def _either(options: list[str]) -> str:
     return " or ".join(f"`{option}`" for option in options)
 
 
-def _meta(
-    path: Path, foreign: Foreign, arch: str, dataset: str, found: StateDict, reporter: Reporter
-) -> Meta:
-    if facts := dataset_facts(dataset):
-        shape, classes = facts.shape, facts.classes
-    else:
-        images = load_images(dataset, "test", reporter=reporter)
-        shape, classes = images.shape, images.classes
-    mean, std = _normalisation(path, foreign, dataset, found, reporter)
-    return Meta(
-        arch=arch,
-        norm_layer=foreign.norm_layer,
-        activation=foreign.activation,
-        dataset=dataset,
-        classes=classes,
-        shape=shape,
-        mean=per_channel(mean, shape[0]),
-        std=per_channel(std, shape[0]),
-        method=FOREIGN,
-        options={},
-        epoch=0,
-        epochs=0,
-        finished=True,
-        seed=0,
-    )
-
-
 def _normalisation(
-    path: Path, foreign: Foreign, dataset: str, found: StateDict, reporter: Reporter
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    path: Path, foreign: Foreign, found: StateDict, reporter: Reporter
+) -> tuple[Sequence[float], Sequence[float]]:
     """Return mean and std: what is said, else what the file holds, else the data set's."""
     if foreign.mean is not None and foreign.std is not None:
-        return tuple(foreign.mean), tuple(foreign.std)
+        return foreign.mean, foreign.std
     if found.mean is not None and found.std is not None:
         check_normalisation(found.mean, found.std)
         reporter.say(f"normalisation of `{path.name}`: {_words(found.mean, found.std)}")
         return found.mean, found.std
-    if facts := dataset_facts(dataset):
+    if facts := dataset_facts(str(foreign.dataset)):
         reporter.say(
-            f"`{path.name}` has no normalisation with it, so that of {dataset} is taken: "
+            f"`{path.name}` has no normalisation with it, so that of {foreign.dataset} is taken: "
             f"{_words(facts.mean, facts.std)}"
         )
         return facts.mean, facts.std

@@ -12,10 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from ..core.models import ACTIVATIONS, ARCHITECTURES, NORM_LAYERS
+from ..core.models import ACTIVATIONS, NORM_LAYERS
 from ..core.threat import NORMS, Threat
 from ..data.facts import customary_eps, dataset_facts
 from ..errors import JeatError, UsageProblem
+from .naming import check_arch
 
 SCHEMA = 1
 # The method of checkpoints that were not trained here.
@@ -221,7 +222,7 @@ def _impossible(header: Mapping[str, Any]) -> str | None:
     ):
         return "`options` have no valid `norm` and `eps`"
     try:
-        ARCHITECTURES.match(header["arch"])
+        check_arch(header["arch"])
         dataset_facts(header["dataset"])
     except UsageProblem as problem:
         return problem.message

@@ -10,16 +10,18 @@ from pathlib import Path
 import torch
 
 from ..core.class_gaussians import ClassGaussians
-from ..core.models import build
 from ..core.models.classifier import Classifier
 from ..core.models.layers import Shape
+from ..core.models.wrapped import Wrapped
 from ..data.facts import dataset_facts
 from ..data.images import Images
 from ..errors import JeatError, UsageProblem, unknown
+from ..runtime import devices
 from ..runtime.digests import digest
 from ..runtime.progress import SILENT, Reporter
 from . import runs
 from .header import FOREIGN, Meta
+from .networks import make_network
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,15 @@ class Model:
         """A digest of the function that it computes: its weights, and what they do not tell."""
         meta = self.meta
         about = (meta.arch, meta.norm_layer, meta.activation, meta.mean, meta.std, meta.classes)
-        return digest(self.classifier, about=about)
+        net = self.classifier.net
+        # Of code that is not ours the weights and the name do not tell the function.
+        code = (net.about,) if isinstance(net, Wrapped) else ()
+        return digest(self.classifier, about=about + code)
+
+    def autocast_type(self, precision: str) -> torch.dtype | None:
+        """Return what it computes in on its device at a precision; None is float32."""
+        allowed = self.classifier.net.mixed_precision
+        return devices.autocast_type(precision if allowed else "fp32", self.device)
 
     @property
     def foreign(self) -> bool:
@@ -160,7 +170,7 @@ def ready(model: Model, reporter: Reporter = SILENT) -> Model:
 def network(meta: Meta) -> Classifier:
     """Build the classifier that a header describes, its weights not yet loaded."""
     shape = Shape(meta.shape, len(meta.classes), meta.norm_layer, meta.activation)
-    net = Classifier(build(meta.arch, shape), meta.mean, meta.std)
+    net = Classifier(make_network(meta.arch, shape), meta.mean, meta.std)
     return net.to(memory_format=torch.channels_last)
 
 

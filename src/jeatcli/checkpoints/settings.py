@@ -27,9 +27,9 @@ class Foreign(Settings):
 
     arch: str | None = setting(
         None,
-        "Its network; `jeat train --help` lists them",
+        "Its network: one of `jeat train --help`, timm:NAME, or your own FILE.py:FUNCTION",
         section=_OTHERS,
-        kind="arch",
+        kind="network",
         metavar="ARCH",
     )
     dataset: str | None = setting(

@@ -39,11 +39,13 @@ class StateDict:
 
     Args:
         tensors: By name, as in the file, without the normalisation.
+        every: The same with it.
         mean, std: The normalisation that the file holds, or None.
         accuracy: The clean accuracy that the file states, or None.
     """
 
     tensors: Tensors
+    every: Tensors
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     accuracy: float | None = None
@@ -64,13 +66,14 @@ def read(path: Path, entry: str | None = None, reporter: Reporter = SILENT) -> S
     content = _content(path)
     tensors = dict(_choose(path, _state_dicts(content), entry, reporter))
     _check_tensors(path, tensors)
+    every = dict(tensors)
     for names in _NORMALISATIONS:
         for key in [key for key in tensors if key.rpartition(".")[2] == names[0]]:
             mean, std = (f"{key.removesuffix(names[0])}{name}" for name in names)
             if std in tensors and tensors[mean].numel() == tensors[std].numel() <= 4:
                 values = [tuple(tensors.pop(name).flatten().tolist()) for name in (mean, std)]
-                return StateDict(tensors, values[0], values[1], _accuracy(content))
-    return StateDict(tensors, None, None, _accuracy(content))
+                return StateDict(tensors, every, values[0], values[1], _accuracy(content))
+    return StateDict(tensors, every, None, None, _accuracy(content))
 
 
 def _accuracy(content: Any) -> float | None:
@@ -132,13 +135,6 @@ def _check_format(path: Path) -> None:
     if any(name == "constants.pkl" or name.startswith("code/") for name in names):
         kind = "a TorchScript program"
         way = f'`torch.save(torch.jit.load("{path}").state_dict(), "weights.pt")`'
-    elif any(name.startswith(("data/weights/", "models/")) for name in names):
-        kind = "an exported program"
-        way = f'`torch.save(torch.export.load("{path}").state_dict, "weights.pt")`'
-    elif path.suffix.lower() == ".onnx" or b"pytorch" in start[:32]:
-        kind = "an ONNX program"
-        way = "export the weights from the PyTorch network that it was made of: "
-        way += '`torch.save(net.state_dict(), "weights.pt")`'
     elif start.startswith(b"\x93NUMPY") or any(name.endswith(".npy") for name in names):
         kind = "a file of numpy's"
         way = "save a dictionary of tensors by name with `torch.save` or safetensors"
@@ -148,7 +144,7 @@ def _check_format(path: Path) -> None:
     if kind:
         raise JeatError(
             f"`{path}` is {kind}, not a state dict",
-            way if way.startswith(("save", "export")) else f"save its weights alone: {way}",
+            way if way.startswith("save") else f"save its weights alone: {way}",
         )
 
 

@@ -86,6 +86,7 @@ def command(
       jeat attack runs/at runs/jeat --eps 2/255 --eps 4/255 --eps 8/255 --plot curve.png
       jeat attack runs/jeat --fail-under 0.45 --json
       jeat attack theirs.pt --arch resnet-18-v1 --dataset cifar10
+      jeat attack theirs.pt --arch net.py:make --dataset cifar10 --mean 0 --std 1
     """
     terminal = ui.open_terminal(quiet, verbose)
     settings = settings_from(AttackSettings, given)

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from ..checkpoints.naming import LIBRARIES
 from ..checkpoints.runs import MODEL_FILE, place
 from ..core.models import ARCHITECTURES
 from ..core.options import AttackOptions, ChainOptions, LossOptions
@@ -77,7 +78,7 @@ train_options = combine(
         "Methods": METHODS.summaries,
         "Presets": presets.PRESETS.summaries,
         "Data sets": datasets,
-        "Architectures": ARCHITECTURES.summaries,
+        "Architectures": lambda: ARCHITECTURES.summaries() | LIBRARIES,
     },
 )
 @train_options

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 from click.shell_completion import CompletionItem
 
+from ..checkpoints import naming
 from ..checkpoints.header import read_header
 from ..core.models import ARCHITECTURES
 from ..core.threat import NORMS, parse_number
@@ -48,7 +49,7 @@ class Name(ParamType):
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         """Return the name in lower case, or raise the did-you-mean."""
         text = str(value)
-        text = text if text.startswith("folder:") else text.lower()
+        text = text if ":" in text else text.lower()
         self.check(text)
         return text
 
@@ -85,7 +86,8 @@ ATTACK = Name("attack", attacks, _check_attack)
 KIND = Name("kind", KINDS.summaries, KINDS.match)
 METRIC = Name("metric", METRICS.summaries, METRICS.match)
 DATASET = Name("data set", datasets, dataset_facts)
-ARCH = Name("architecture", lambda: dict.fromkeys(arch_names(), ""), ARCHITECTURES.match)
+ARCH = Name("architecture", lambda: dict.fromkeys(arch_names(), ""), naming.check_arch)
+NETWORK = Name("network", lambda: dict.fromkeys(arch_names(), ""), naming.check_network)
 SAMPLER = Name("sampler", SAMPLERS.summaries, SAMPLERS.match)
 START = Name("init", INITIALIZERS.summaries, INITIALIZERS.match)
 NORM = click.Choice(NORMS, case_sensitive=False)
@@ -258,6 +260,7 @@ DURATION = Duration()
 # What reads the text of a setting whose type does not say it.
 BY_KIND: dict[str, ParamType] = {
     "arch": ARCH,
+    "network": NETWORK,
     "attack": ATTACK,
     "class": CLASS,
     "dataset": DATASET,

@@ -38,6 +38,8 @@ class DatasetFacts:
 # of the images, as version 0.1.0 did with those of a folder.
 AUGMENTATIONS = ("none", "crop", "flip", "crop+flip", "crop4+flip")
 
+# Images of the caller's own, in memory.
+TENSORS = "tensors"
 # The customary radius for photographs, and for what is not known.
 PHOTO_EPS = {"linf": 8 / 255, "l2": 0.5}
 _PHOTOS: dict[str, Any] = {"arch": "wrn-28-10", "val_split": 1000}
@@ -156,8 +158,8 @@ def customary_eps(name: str) -> Mapping[str, float]:
 
 
 def dataset_facts(name: str) -> DatasetFacts | None:
-    """Return what is known of data set `name`, or None for `folder:PATH`."""
-    if name.startswith("folder:") and name != "folder:":
+    """Return what is known of data set `name`, or None for images of one's own."""
+    if name == TENSORS or (name.startswith("folder:") and name != "folder:"):
         return None
     if name not in DATASETS:
         raise unknown("data set", name, [*DATASETS, "folder:PATH"])

@@ -17,7 +17,7 @@ from ..runtime.digests import tensor_digest
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
 from .digits import digits
-from .facts import dataset_facts
+from .facts import TENSORS, dataset_facts
 from .folder import fingerprint, folder
 from .published import published
 
@@ -113,6 +113,11 @@ def load_images(
         reporter: Hears of downloads.
     """
     dataset_facts(name)
+    if name == TENSORS:
+        raise UsageProblem(
+            "the network was wrapped without a data set, so there are no images of it",
+            "give `images` and `labels`, or wrap it with `dataset=`",
+        )
     root = files.data_dir(data_dir)
     images = current().main_first(lambda: _read(name, split, root, download, reporter))
     return images if limit is None else images.first(limit)

@@ -223,7 +223,8 @@ def _evaluator(evaluation: Evaluation, files: StateFiles | None, reporter: Repor
     def choose() -> tuple[int, torch.dtype | None]:
         sizes = [fitting(each.classifier, each.meta.shape, each.device) for each in models]
         precision = "fp32" if settings.exact else "auto"
-        return settings.batch_size or min(sizes), devices.autocast_type(precision, model.device)
+        searched = model if source is None else source
+        return settings.batch_size or min(sizes), searched.autocast_type(precision)
 
     size, dtype = current().from_main(choose)
     return Evaluator(

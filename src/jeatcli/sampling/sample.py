@@ -102,7 +102,7 @@ def prepare(
     settings = settings.with_changes(changes)
     (model,) = load_each([run], device=settings.device, foreign=foreign, reporter=reporter)
     # Every process as the first does, for `auto` measures.
-    dtype = current().from_main(lambda: devices.autocast_type(settings.precision, model.device))
+    dtype = current().from_main(lambda: model.autocast_type(settings.precision))
     plan = _plan(model, settings, dtype, reporter)
     record = plan.settings | ({"best_of": settings.best_of} if settings.best_of > 1 else {})
     if settings.interpolate is not None:

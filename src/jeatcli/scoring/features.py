@@ -127,13 +127,11 @@ def _stored(path: Any) -> Features | None:
 
 
 def _classifier(model: Model) -> _Extractor:
-    head: Any = model.classifier.net.head
-
     def extractor(images: Tensor) -> tuple[Tensor, Tensor]:
-        values = model.classifier.features(to_unit_range(images.to(model.device)))
+        values, logits = model.classifier.penultimate(to_unit_range(images.to(model.device)))
         # Means in float64: the library averages in the features' own type. On the CPU, for
         # Apple's devices have no float64.
-        return values.cpu().double(), head(values).cpu().double()
+        return values.cpu().double(), logits.cpu().double()
 
     return extractor
 

@@ -23,7 +23,7 @@ def run_name(config: TrainConfig) -> str:
     dataset = config.dataset
     if dataset.startswith("folder:"):
         dataset = expand(dataset.removeprefix("folder:")).resolve().name
-    return f"{dataset}-{config.method}-{config.arch}".replace(".", "_")
+    return f"{dataset}-{config.method}-{config.arch}".replace(".", "_").replace(":", "-")
 
 
 def compare(folder: Path, config: TrainConfig) -> TrainConfig:

@@ -19,9 +19,11 @@ class Network(nn.Module, ABC):
     Attributes:
         foldable: Whether the modules run in the same order for every image, so that attacks and
             chains may use a copy with the batch normalisations folded.
+        mixed_precision: Whether it may run under autocast.
     """
 
     foldable: ClassVar[bool] = False
+    mixed_precision: bool = True
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:
@@ -33,6 +35,11 @@ class Network(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x))
+
+    def penultimate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the penultimate features, (n, d), and the logits, (n, K)."""
+        features = self.features(x)
+        return features, self.head(features)
 
 
 class Normalize(nn.Module):
@@ -97,9 +104,17 @@ class Classifier(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Return the float32 penultimate features, (n, d), of images (n, C, H, W) in [0, 1]."""
         dtype = self.autocast or torch.bfloat16
-        with torch.autocast(x.device.type, dtype, enabled=self.autocast is not None):
-            x = self.normalize(x).contiguous(memory_format=torch.channels_last)
-            return self.net.features(x).float()
+        enabled = self.autocast is not None and self.net.mixed_precision
+        with torch.autocast(x.device.type, dtype, enabled=enabled):
+            return self.net.features(self._normalized(x)).float()
+
+    def penultimate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features and logits by which images are scored, in float32."""
+        return self.net.penultimate(self._normalized(x))
+
+    def _normalized(self, x: Tensor) -> Tensor:
+        moved: Tensor = self.normalize(x)
+        return moved.contiguous(memory_format=torch.channels_last)
 
 
 def quieten() -> None:

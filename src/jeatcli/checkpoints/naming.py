@@ -1,0 +1,56 @@
+"""What `--arch` may name: a network of ours, one of a library, or the user's own code."""
+
+from __future__ import annotations
+
+import re
+
+from ..core.models import ARCHITECTURES
+from ..errors import UsageProblem
+
+LIBRARIES = {
+    "timm:NAME": "A network of timm, without its weights (`pip install 'jeat-cli[timm]'`)",
+    "torchvision:NAME": "A network of torchvision, without its weights",
+}
+OWN = {
+    "FILE.py:FUNCTION": "Your own code, called without arguments: returns a torch.nn.Module",
+    "PACKAGE.MODULE:FUNCTION": "The same, from a module that Python can import",
+}
+
+
+def is_library(arch: str) -> bool:
+    """Tell whether a name is one of a library's networks, which a checkpoint may name, too."""
+    return re.fullmatch(r"(timm|torchvision):\w[\w.]*", arch) is not None
+
+
+def is_code(arch: str) -> bool:
+    """Tell whether a name is that of a function of the user's own."""
+    place, colon, function = arch.rpartition(":")
+    library = place in ("timm", "torchvision", "robustbench")
+    named = place.endswith(".py") or all(part.isidentifier() for part in place.split("."))
+    return bool(colon) and not library and named and function.isidentifier()
+
+
+def check_arch(arch: str) -> None:
+    """Refuse what no run can have been trained with: code of the user's own is none of it.
+
+    Raises:
+        UsageProblem: Naming the nearest network.
+    """
+    if not is_library(arch):
+        ARCHITECTURES.match(arch)
+
+
+def check_network(arch: str) -> None:
+    """Refuse what names no network of anybody's.
+
+    Raises:
+        UsageProblem: Naming the nearest network, or how code is named.
+    """
+    if is_code(arch):
+        return
+    if ":" in arch and not is_library(arch):
+        raise UsageProblem(
+            f"`{arch}` names no network",
+            f"name it as {', '.join(f'`{way}`' for way in (*LIBRARIES, *OWN))}",
+        )
+    check_arch(arch)

@@ -1,0 +1,227 @@
+"""Networks that are not ours: of a library, of the user's own code, and what each must allow."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.models import build
+from ..core.models.classifier import Network
+from ..core.models.layers import Shape
+from ..core.models.wrapped import Wrapped
+from ..errors import JeatError, UsageProblem, unknown
+from ..runtime.digests import digest
+from ..runtime.files import expand
+from .naming import is_code, is_library
+
+# Logits of an image alone and among others may differ so much by rounding, relative to the largest.
+_ROUNDING = 1e-3
+
+
+def make_network(arch: str, shape: Shape) -> Network:
+    """Build the network that `--arch` names; weights of a library's are drawn, not loaded.
+
+    Raises:
+        JeatError: If a library is not installed, or the user's code fails.
+        UsageProblem: If there is no such network, or it cannot be built as asked.
+    """
+    if not (is_library(arch) or is_code(arch)):
+        return build(arch, shape)
+    if (shape.norm_layer, shape.activation) != ("batch", "relu"):
+        raise UsageProblem(
+            f"`{arch}` has layers and nonlinearities of its own",
+            "leave out `--norm-layer` and `--activation`",
+        )
+    if is_code(arch):
+        return wrapped(run_code(arch))
+    library, _, name = arch.partition(":")
+    make = _timm if library == "timm" else _torchvision
+    return Wrapped(make(name, shape), mixed=True)
+
+
+def _timm(name: str, shape: Shape) -> nn.Module:
+    try:
+        import timm
+    except ImportError as problem:
+        raise JeatError(f"`timm:{name}` needs timm", "`pip install 'jeat-cli[timm]'`") from problem
+    if not timm.is_model(name):
+        raise unknown("network of timm", name, timm.list_models())
+    options: dict[str, Any] = {"num_classes": shape.classes, "in_chans": shape.image[0]}
+    try:
+        network = timm.create_model(name, pretrained=False, img_size=shape.image[1:], **options)
+    except TypeError:  # most networks take images of any size, and no such argument
+        network = timm.create_model(name, pretrained=False, **options)
+    module: nn.Module = network
+    return module
+
+
+def _torchvision(name: str, shape: Shape) -> nn.Module:
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise unknown("network of torchvision", name, known)
+    if shape.image[0] != 3:
+        raise UsageProblem(
+            f"the networks of torchvision take 3 channels, not {shape.image[0]}",
+            "take one of timm, or name code of your own",
+        )
+    options = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    network: nn.Module = models.get_model(name, weights=None, num_classes=shape.classes, **options)
+    return network
+
+
+def run_code(arch: str) -> nn.Module:
+    """Call a function of the user's own, `FILE.py:FUNCTION` or `PACKAGE.MODULE:FUNCTION`.
+
+    Raises:
+        JeatError: If it is not there, fails, or returns something else than a module.
+    """
+    place, _, name = arch.rpartition(":")
+    try:
+        with _importable(place):
+            function = getattr(_module(place), name, None)
+            if not callable(function):
+                raise UsageProblem(
+                    f"`{place}` has no function `{name}`", "name one that returns the network"
+                )
+            made = function()
+    except JeatError:
+        raise
+    except Exception as problem:
+        raise JeatError(
+            f"`{arch}` failed: {type(problem).__name__}: {problem}",
+            "it is called without arguments, and must return a torch.nn.Module",
+        ) from problem
+    if not isinstance(made, nn.Module):
+        raise JeatError(
+            f"`{arch}` returned {type(made).__name__}, no torch.nn.Module",
+            "return the network itself, its weights not loaded",
+        )
+    return made
+
+
+@contextmanager
+def _importable(place: str) -> Iterator[None]:
+    """Let code import what lies beside it, or in the working directory."""
+    path = expand(place).absolute().parent if place.endswith(".py") else Path.cwd()
+    sys.path.insert(0, str(path))
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            sys.path.remove(str(path))
+
+
+def _module(place: str) -> ModuleType:
+    if not place.endswith(".py"):
+        return importlib.import_module(place)
+    path = expand(place)
+    if not path.is_file():
+        raise UsageProblem(f"there is no file `{path}`", "check the path in `--arch`")
+    spec = importlib.util.spec_from_file_location(f"jeat_own_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickles look there
+    spec.loader.exec_module(module)
+    return module
+
+
+def wrapped(module: nn.Module, about: str = "") -> Wrapped:
+    """Return a module in the place of a network; weights alone do not tell its function."""
+    while isinstance(module, nn.DataParallel):
+        module = module.module
+    with suppress(OSError, TypeError):
+        about += Path(inspect.getfile(type(module))).read_text(encoding="utf-8")
+    return Wrapped(module.float(), about=digest(code=about + repr(module)))
+
+
+def check(net: Wrapped, shape: Shape, name: str, device: torch.device) -> None:
+    """Refuse a network that lacks what attacks, chains and scores need.
+
+    Args:
+        net: In evaluation mode, its weights frozen.
+        shape: Of the images and classes that it must fit.
+        name: In errors.
+        device: Where it is.
+
+    Raises:
+        JeatError: Naming what it lacks.
+    """
+    like = torch.randn(3, *shape.image, generator=torch.Generator().manual_seed(0)).to(device)
+    logits = _logits(net, like[:2], shape, name)
+    for part in (like, like[:1]):
+        count = len(part)
+        try:
+            again = _logits(net, part, shape, name)
+        except JeatError as problem:
+            raise JeatError(
+                f"`{name}` takes a batch of 2 images, but none of {count}: {problem.message}",
+                "export it for batches of any size: `torch.export.export(net, (x,), "
+                "dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))`, and `dynamic_axes` for ONNX",
+            ) from problem
+        size = 1 + logits.abs().max()
+        if ((again[:1] - logits[:1]).abs() > _ROUNDING * size).any() and _is_constant(net, like):
+            raise JeatError(
+                f"the logits of `{name}` for an image depend on the others of its batch",
+                "it is in training mode: call `net.eval()` before it is exported or returned",
+            )
+    moved = like[:2].clone().requires_grad_(True)
+    try:
+        (gradient,) = torch.autograd.grad(net.call(moved).sum(), moved)
+    except RuntimeError as problem:
+        raise JeatError(
+            f"the logits of `{name}` have no gradient with respect to the images: {problem}",
+            "take `no_grad`, `detach` and `inference_mode` out of it; attacks and chains follow "
+            "the gradient",
+        ) from problem
+    if not gradient.isfinite().all():
+        raise JeatError(f"the gradient of `{name}` is NaN or infinite", "check its layers")
+
+
+@torch.no_grad()
+def _is_constant(net: Wrapped, x: Tensor) -> bool:
+    """Tell whether logits are the same each time; of a randomised network an attack warns."""
+    return torch.equal(net.call(x[:2]), net.call(x[:2]))
+
+
+def _logits(net: Wrapped, x: Tensor, shape: Shape, name: str) -> Tensor:
+    size = "x".join(map(str, x.shape))
+    try:
+        logits: object = net.probe(x)
+    except Exception as problem:
+        first = str(problem).strip().partition("\n")[0][:200]
+        raise JeatError(
+            f"`{name}` fails on images {size}: {type(problem).__name__}: {first}",
+            "it must take normalised images (n, C, H, W) of the data set, in evaluation mode",
+        ) from problem
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        raise JeatError(
+            f"`{name}` returns {_kind(logits)}, not logits",
+            "return one tensor of floating-point logits (n, K), or give the module a method "
+            "`classify` that does",
+        )
+    if logits.shape != (len(x), shape.classes):
+        given = "x".join(map(str, logits.shape))
+        raise JeatError(
+            f"`{name}` returns {given} for {len(x)} images, not {len(x)}x{shape.classes}",
+            f"it must have the {shape.classes} classes of the data set: check `--dataset`",
+        )
+    return logits
+
+
+def _kind(value: object) -> str:
+    return (
+        f"a tensor of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    )

@@ -1,0 +1,205 @@
+"""Files that bring their network: programs of `torch.export`, and ONNX. Nothing in them runs.
+
+`torch.export.load` unpickles, evaluates expressions, compiles source from names and loads shared
+libraries. So a program is taken apart first: only tensors and the operations of ATen are allowed,
+and what is handed on is an archive written anew.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..core.models.wrapped import Program
+from ..errors import JeatError
+
+_NEEDED = re.compile(
+    r"archive_(format|version)|byteorder|\.data/(version|serialization_id)|models/model\.json"
+    r"|data/(weights|constants)/(weight_\d+|tensor_\d+|model(_\w+_config\.json|\.pt))"
+    r"|data/sample_inputs/model\.pt"
+)
+_TEXT = re.compile(r"[\w.:/+-]*")  # names, devices, versions: nothing that could close a quote
+_TARGET = re.compile(
+    r"torch\.ops\.aten\.(?!(from_file|save|load|_print|warn)\b)\w+\.\w+"
+    r"|torch\.ops\.higher_order\.wrap_with_(autocast|set_grad_enabled)|torch\.sym_(int|max|min|not)"
+    r"|_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|eq|ne|lt|le|gt|ge|and_|or_|not_)"
+)
+_SYMBOL = re.compile(r"Symbol\('[a-z]+\d+'(, [a-z]+=(True|False))*\)")
+_EXPRESSION = re.compile(
+    r"([a-z]{1,4}\d+|Mod|FloorDiv|Max|Min|Eq|Ne|Le|Lt|Ge|Gt|True|False|\d{1,12}|\*(?!\*)|[\s()+\-/,<>=])*"
+)
+
+
+def kind_of(path: Path) -> str | None:
+    """Return `exported` or `onnx` for a file that brings its network, else None."""
+    if path.suffix.lower() == ".onnx":
+        return "onnx"
+    with path.open("rb") as handle:
+        if handle.read(2) != b"PK":
+            return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.partition("/")[2] or name for name in archive.namelist()]
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return None
+    exported = ("models/", "data/aotinductor/", "serialized_exported_program.json")
+    return "exported" if any(name.startswith(exported) for name in names) else None
+
+
+def read_program(path: Path, kind: str, device: torch.device) -> nn.Module:
+    """Return the network that a file brings.
+
+    Raises:
+        JeatError: If it holds code, is damaged, or needs a package that is not there.
+    """
+    return _onnx(path) if kind == "onnx" else Program(_exported(path, device))
+
+
+class _NotAllowed(Exception):
+    """Something in a program that could run, in words."""
+
+
+def _exported(path: Path, device: torch.device) -> nn.Module:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            plain = _rewritten(archive)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logging.disable(logging.WARNING)
+            try:
+                program = torch.export.load(plain)
+            finally:
+                logging.disable(logging.NOTSET)
+            if device.type != "cpu":
+                from torch.export.passes import move_to_device_pass
+
+                program = move_to_device_pass(program, device)
+            return program.module(check_guards=False)
+    except _NotAllowed as problem:
+        raise JeatError(
+            f"`{path}` holds {problem}, which could run code: it is not read",
+            "if you trust its origin, name the function that makes the network by `--arch "
+            "FILE.py:FUNCTION`, beside a state dict of its weights",
+        ) from problem
+    except Exception as problem:
+        raise JeatError(
+            f"`{path}` cannot be read as an exported program: {_first_line(problem)}",
+            f"export it again with torch {torch.__version__}: `torch.export.save`",
+        ) from problem
+
+
+def _first_line(problem: Exception) -> str:
+    return f"{type(problem).__name__}: {str(problem).strip().partition(chr(10))[0][:200]}"
+
+
+def _rewritten(archive: zipfile.ZipFile) -> io.BytesIO:
+    """Return an archive of what is needed of another one, its program checked."""
+    names = archive.namelist()
+    if len(set(names)) < len(names):
+        raise _NotAllowed("two entries of one name")
+    if "serialized_exported_program.json" in names:
+        raise ValueError("it has the format of torch before 2.8")
+    plain = io.BytesIO()
+    with zipfile.ZipFile(plain, "w") as clean:
+        for name in names:
+            inside = name.partition("/")[2]
+            content = archive.read(name)
+            if inside.startswith("extra/"):
+                continue
+            if not _NEEDED.fullmatch(inside):
+                raise _NotAllowed(f"`{inside}`")
+            if inside.endswith(".json"):
+                content = json.dumps(_checked_json(json.loads(content))).encode()
+            elif inside.endswith(".pt"):
+                _check_pickle(inside, content)
+            clean.writestr(f"model/{inside}", content)
+    plain.seek(0)
+    return plain
+
+
+def _check_pickle(name: str, content: bytes) -> None:
+    if not content:
+        return
+    try:
+        torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as problem:
+        raise _NotAllowed(f"more than tensors in `{name}`") from problem
+
+
+def _checked_json(value: object, key: str = "") -> object:
+    """Return a part of a program without what only describes it, or refuse it."""
+    if isinstance(value, dict):
+        if value.get("use_pickle"):
+            raise _NotAllowed("pickled weights")
+        for name in value:
+            _check_text(name, "name")
+        return {
+            name: _blank(item) if name in ("metadata", "guards_code") else _checked_json(item, name)
+            for name, item in value.items()
+            # Devices are the reader's: a program may have been exported on a GPU.
+        } | ({"type": "cpu", "index": None} if set(value) == {"type", "index"} else {})
+    if isinstance(value, list):
+        return [_checked_json(item, key) for item in value]
+    if isinstance(value, str):
+        _check_text(value, key)
+    return value
+
+
+def _blank(value: object) -> object:
+    return type(value)() if isinstance(value, dict | list) else None
+
+
+def _check_text(text: str, key: str) -> None:
+    if key in ("in_spec", "out_spec"):
+        for part in _strings(json.loads(text)):
+            _check_text(part, "context")
+    elif key == "context":
+        if "__enum__" in text or not re.fullmatch(r"[\w.\s\[\]\",]*", text):
+            raise _NotAllowed(f"the structure `{text[:60]}`")
+    elif key == "expr_str":
+        if not _EXPRESSION.fullmatch(_SYMBOL.sub("s0", text)):
+            raise _NotAllowed(f"the expression `{text[:60]}`")
+    elif key == "target" and not _TARGET.fullmatch(text):
+        raise _NotAllowed(f"the operation `{text[:60]}`")
+    elif not _TEXT.fullmatch(text):
+        raise _NotAllowed(f"the name `{text[:60]}`")
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
+    elif isinstance(value, str):
+        yield value
+
+
+def _onnx(path: Path) -> nn.Module:
+    try:
+        import onnx2torch
+    except ImportError as problem:
+        raise JeatError(
+            f"`{path}` is an ONNX program, which needs onnx2torch to read",
+            "`pip install 'jeat-cli[onnx]'`",
+        ) from problem
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network: nn.Module = onnx2torch.convert(path)
+    except Exception as problem:
+        raise JeatError(
+            f"`{path}` cannot be read as an ONNX program: {_first_line(problem)}",
+            "export it again with a lower opset: `torch.onnx.export(..., opset_version=13, "
+            "dynamo=False)`, or take the state dict and `--arch FILE.py:FUNCTION`",
+        ) from problem
+    return network

@@ -1,0 +1,109 @@
+"""Any module that maps normalised images to logits, in the place of a network of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .classifier import Network, PixelConv
+
+
+class Wrapped(Network):
+    """A module of unknown content; its logits stand for the features, too.
+
+    A module with a method `classify`, as JEM's code has it, is called by that.
+
+    Args:
+        module: Maps normalised images (n, C, H, W) to logits (n, K).
+        mixed: Whether it may run under autocast; code that nobody here knows may not stand it.
+        about: What tells its function apart from that of other code with the same weights.
+
+    Attributes:
+        layer: The name of the linear layer that gives the logits, or None; `probe` finds it.
+    """
+
+    def __init__(self, module: nn.Module, mixed: bool = False, about: str = "") -> None:
+        super().__init__()
+        self.module = module
+        self.mixed_precision = mixed
+        self.about = about
+        self.layer: str | None = None
+        if mixed:
+            _keep_pixels(module)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.call(x)
+
+    def head(self, features: Tensor) -> Tensor:
+        return features
+
+    def call(self, x: Tensor) -> Tensor:
+        """Return what the module returns."""
+        classify: Callable[[Tensor], Tensor] = getattr(self.module, "classify", self.module)
+        return classify(x)
+
+    def penultimate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.layer is None:
+            return super().penultimate(x)
+        taken: list[Tensor] = []
+        layer = self.module.get_submodule(self.layer)
+        hook = layer.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0]))
+        try:
+            logits = self.call(x)
+        finally:
+            hook.remove()
+        return taken[-1], logits
+
+    @torch.no_grad()
+    def probe(self, x: Tensor) -> Tensor:
+        """Return the logits of normalised images, and find the linear layer that gives them."""
+        ends: dict[str, tuple[Tensor, Tensor]] = {}
+        hooks = [
+            layer.register_forward_hook(
+                lambda _, inputs, output, name=name: ends.update({name: (inputs[0], output)})
+            )
+            for name, layer in self.module.named_modules()
+            if type(layer) is nn.Linear
+        ]
+        try:
+            logits = self.call(x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for name, (inputs, output) in ends.items():
+            if inputs.ndim == 2 and output is logits:
+                self.layer = name
+        return logits
+
+
+class Program(nn.Module):
+    """An exported program: of one mode, and perhaps of no batch of one image.
+
+    Args:
+        graph: What `torch.export` made of a network in evaluation mode.
+    """
+
+    def __init__(self, graph: nn.Module) -> None:
+        super().__init__()
+        self.graph = graph
+        for module in self.modules():
+            module.training = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        # `torch.export` takes a batch of one for another case than those of two and more.
+        logits: Tensor = self.graph(x.repeat_interleave(2, 0) if len(x) == 1 else x)
+        return logits[: len(x)]
+
+    def train(self, mode: bool = True) -> Program:
+        """Stay in evaluation mode."""
+        return self
+
+
+def _keep_pixels(module: nn.Module) -> None:
+    """Let the first convolution, which sees the pixels, compute in float32 under autocast."""
+    for layer in module.modules():
+        if type(layer) is nn.Conv2d:
+            layer.__class__ = PixelConv
+            return
