@@ -44,7 +44,8 @@ def test_every_command_is_one_that_jeat_understands(page: Path) -> None:
     for _, verb, *words in commands(page):
         command = main.get_command(click.Context(main), verb)
         assert command is not None, verb
-        flags = {flag for parameter in command.params for flag in parameter.opts}
+        options = command.params
+        flags = {flag for one in options for flag in (*one.opts, *one.secondary_opts)}
         for word in words:
             if word.startswith("-") and not re.fullmatch(r"-[\d.]+", word):
                 assert word.partition("=")[0] in flags, f"jeat {verb} {word}"
