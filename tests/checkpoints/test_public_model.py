@@ -60,15 +60,15 @@ def test_its_features_and_softmax_judge_images(model: Model, cifar10_root: Path)
     real = load_images("cifar10", "train", data_dir=cifar10_root).x[:200]
     reference = load_images("cifar10", "test", data_dir=cifar10_root).x[:200]
     noise = torch.randint(256, real.shape, generator=torch.Generator().manual_seed(0))
-    settings = {"splits": 1, "kid_subsets": 2, "kid_subset_size": 100, "neighbours": 3}
     seen, truth, static = (
         features.extract(x, model, 100, torch.device("cpu"))
         for x in (real, reference, noise.to(torch.uint8))
     )
-    photographs, nothing = (fidelity.compute(x, truth, **settings) for x in (seen, static))
-    assert photographs.fid < 0.2 * nothing.fid
-    assert photographs.inception_score > 3 * nothing.inception_score
-    assert photographs.precision > 0.5 > nothing.precision
+    numbers = fidelity.Numbers.of(seen, truth, 1, 2, 100)
+    photographs, nothing = (fidelity.compute(x, truth, numbers) for x in (seen, static))
+    assert photographs["fid"] < 0.2 * nothing["fid"]
+    assert photographs["inception_score"] > 3 * nothing["inception_score"]
+    assert photographs["precision"] > 0.5 > nothing["precision"]
 
 
 def test_the_command_line_takes_it_as_a_judge_of_a_folder(

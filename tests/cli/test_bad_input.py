@@ -25,7 +25,7 @@ LATEST = "digits-jeat-small"
         (
             [*STANDARD, "-O", "eps=0.1"],
             "unknown option of method `standard` `eps`",
-            "there are none",
+            "known: label_smoothing",
         ),
         (
             ["train", *QUICK, "-O", "lamda=1"],
