@@ -82,7 +82,8 @@ class Catalogue(Mapping[str, E]):
             UsageProblem: If there is none, with the nearest name.
         """
         for pattern, entry in self.items():
-            if matched := re.fullmatch(re.sub(r"-[A-Z]\b", r"-(\\d{1,6})", pattern), name):
+            numbered = re.sub(r"\\-[A-Z]\b", r"-(\\d{1,6})", re.escape(pattern))
+            if matched := re.fullmatch(numbered, name):
                 return entry, tuple(map(int, matched.groups()))
         raise unknown(self.kind, name, self)
 

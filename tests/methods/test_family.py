@@ -11,11 +11,12 @@ from torch import Tensor
 
 from jeatcli import methods
 from jeatcli.core.class_gaussians import ClassGaussians
-from jeatcli.core.jeat import AdversarialExamples, Method, MethodContext
+from jeatcli.core.jeat import AdversarialExamples, LangevinNegatives, Method, MethodContext
 from jeatcli.core.models import build
-from jeatcli.core.models.classifier import Classifier
+from jeatcli.core.models.classifier import Classifier, PixelConv
 from jeatcli.core.models.layers import Shape
 from jeatcli.core.rng import BatchRng
+from jeatcli.methods.eb_jdat import EbJdat
 
 X = torch.rand(24, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 Y = torch.arange(24) % 4
@@ -162,6 +163,95 @@ def test_awp_moves_each_layer_against_the_loss_and_leaves_the_weights() -> None:
     assert known > F.cross_entropy(network("batch")(moved), Y)
     for ours, theirs in zip(found, gradients(known, other), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+CHAIN = {"sgld_steps": 3, "buffer_size": 60}
+
+
+def negatives(name: str, **options: Any) -> Tensor:
+    method = made(name, **CHAIN, **options)
+    assert isinstance(method, LangevinNegatives)
+    return method.negatives(network(), X, BatchRng(3))
+
+
+def test_jem_plus_plus_takes_the_steps_through_the_first_layer_as_one() -> None:
+    """The published loop: p = dE/dh once, then N clipped steps along the gradient of <p, h(x)>."""
+    model, method = network().eval(), made("jem++", **CHAIN)
+    assert isinstance(method, LangevinNegatives)
+    first = next(module for module in model.modules() if isinstance(module, PixelConv))
+    layers: list[Tensor] = []
+    first.register_forward_hook(lambda module, inputs, output: layers.append(output))
+    initial = method.initial_states(X, (rng := BatchRng(3)))
+    x, _ = method.buffer.draw(initial, method.reinit, rng)
+    for _ in range(3):
+        x = x.detach().requires_grad_(True)
+        value = -model(x).logsumexp(1).sum()
+        (p,) = torch.autograd.grad(value, layers[-1])
+        for _ in range(5):
+            x = x.detach().requires_grad_(True)
+            (slope,) = torch.autograd.grad((p * first(model.normalize(x))).sum(), x)
+            x = (x - 0.05 * slope.clamp(-2, 2)).clamp(0, 1)
+    torch.testing.assert_close(negatives("jem++"), x.detach())
+    assert torch.equal(negatives("jem++"), negatives("jem++", inner_steps=1, sgld_step_size=0.25))
+    assert not torch.equal(negatives("jem++"), negatives("jem++", chain_start="uniform"))
+
+
+def test_sada_jem_takes_its_second_pass_at_adaptively_worst_weights() -> None:
+    """v = rho w^2 g / |w g| over all weights; x+ are training images as they are."""
+    model, other = network("batch"), network("batch")
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    method = made("sada-jem", **CHAIN, rho=0.5, energy_l2=0.0, lambda_=0.7)
+    loss, _ = method.loss(model, X - 0.1, Y, BatchRng(3))
+    found = gradients(loss, model)
+    assert all(torch.equal(weight, before[key]) for key, weight in model.named_parameters())
+    rng, again = BatchRng(3), made("sada-jem", **CHAIN)
+    assert isinstance(again, LangevinNegatives)
+    plain = PIXELS[rng.integers(24, 24)] / 255
+    drawn = again.negatives(other, X, rng)
+
+    def formula() -> Tensor:
+        logits = other(X - 0.1)
+        gap = -other(plain).logsumexp(1).mean() + other(drawn).logsumexp(1).mean()
+        return F.cross_entropy(logits, Y) + 0.7 * gap
+
+    slopes = gradients(formula(), other)
+    statistics = {key: value.clone() for key, value in other.named_buffers()}
+    assert all(torch.equal(value, statistics[key]) for key, value in model.named_buffers())
+    with torch.no_grad():
+        weights = list(other.parameters())
+        norm = sum((w * g).square().sum() for w, g in zip(weights, slopes, strict=True)) ** 0.5
+        for weight, slope in zip(weights, slopes, strict=True):
+            weight += 0.5 * weight**2 * slope / norm
+    known = formula()
+    torch.testing.assert_close(loss, known)
+    for ours, theirs in zip(found, gradients(known, other), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_eb_jdat_is_its_formula_on_images_within_the_ball() -> None:
+    model, other = network(), network()
+    options = {**ATTACK, **CHAIN, "lambda_": 0.7, "energy_l2": 0.0}
+    weights = {"ball_weight": 0.3, "clean_weight": 0.4}
+    loss, _ = made("eb-jdat", **options, **weights).loss(model, X, Y, BatchRng(3))
+    method, rng = made("eb-jdat", **options), BatchRng(3)
+    assert isinstance(method, EbJdat)
+    moved = method.attack(other, X, Y, rng)
+    drawn = method.negatives(other, X, rng)
+    # Its code goes by steps of 2/255 as often as it likes; two of 1.25 eps would leave the ball.
+    assert (moved - X).abs().max() <= 0.1 + 1e-6
+    clean, hit = other(X), other(moved)
+    lse, raised, below = clean.logsumexp(1), hit.logsumexp(1), other(drawn).logsumexp(1)
+    known = F.cross_entropy(hit, Y) + 0.7 * (below.mean() - lse.mean())
+    known = known + 0.3 * (lse.mean() - raised.mean()) + 0.4 * F.cross_entropy(clean, Y)
+    agree(loss, model, known, other)
+
+
+def test_eb_jdat_with_all_weights_1_is_jeat() -> None:
+    same = {**ATTACK, **CHAIN, "energy_l2": 0.0, "chain_start": "gaussian"}
+    losses = [
+        made(name, **same).loss(network(), X, Y, BatchRng(3))[0] for name in ("eb-jdat", "jeat")
+    ]
+    torch.testing.assert_close(*losses)
 
 
 ADVERSARIAL = [

@@ -76,8 +76,9 @@ def test_parts_of_the_loader_make_up_its_batches() -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
-    more = ("--method", "at", "--attack-steps", 2, "--epochs", 3, *DIGITS)
+@pytest.mark.parametrize("awp", [0, 0.01])
+def test_two_processes_have_the_loss_curve_of_one(awp: float, tmp_path: Path) -> None:
+    more = ("--method", "at", "-O", f"awp={awp}", "--attack-steps", 2, "--epochs", 3, *DIGITS)
     assert both("train", *more, "-o", tmp_path / "two") == f"{tmp_path / 'two'}\n"
     train(read_config(tmp_path / "two" / "config.toml"), tmp_path / "one", device="cpu")
     assert (tmp_path / "two" / "samples" / "epoch-003.png").exists()

@@ -28,6 +28,10 @@ METHODS = Catalogue(
             "DAT: CE(x^) + BCE of -E(x) against -E(x-), x- by ascent of f(x)[y] (Yin et al. 2026)",
             "jeatcli.methods.dat:Dat",
         ),
+        "eb-jdat": Entry(
+            "EB-JDAT: CE(x^) + [E(x) - E(x_K)] + [E(x^) - E(x)], PGD on E(x,y) (Jiang et al. 2026)",
+            "jeatcli.methods.eb_jdat:EbJdat",
+        ),
         "fast": Entry(
             "One step: FGSM-RS (Wong et al. 2020), N-FGSM (de Jorge 2022), FGSM-PGI (Jia 2022)",
             "jeatcli.methods.fast:Fast",
@@ -40,6 +44,10 @@ METHODS = Catalogue(
             "JEM: CE(x) + lambda [E(x) - E(x_K)] (Grathwohl et al. 2020)",
             "jeatcli.methods.jem:Jem",
         ),
+        "jem++": Entry(
+            "JEM++: JEM by a proximal chain of class Gaussians, without noise (Yang and Ji 2021)",
+            "jeatcli.methods.jempp:JemPlusPlus",
+        ),
         "mart": Entry(
             "MART: boosted CE(x^) + beta KL weighted by the clean error (Wang et al. 2020)",
             "jeatcli.methods.mart:Mart",
@@ -51,6 +59,10 @@ METHODS = Catalogue(
         "prejeat": Entry(
             "PreJEAT: CE(x^), PGD on E(x, y) (Zhu et al. 2021)",
             "jeatcli.methods.prejeat:PreJeat",
+        ),
+        "sada-jem": Entry(
+            "SADA-JEM: JEM at adaptively worst weights, x+ without augmentation (Yang et al. 2023)",
+            "jeatcli.methods.sada_jem:SadaJem",
         ),
         "standard": Entry(
             "Plain classification: CE(x)",
