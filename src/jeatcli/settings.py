@@ -51,18 +51,20 @@ class Setting:
     multiple: bool = False
     envvar: str | None = None
 
-    def bounds(self) -> str:
-        """Say which numbers are allowed: `at least 0 and at most 1`."""
+    def bounds(self, given: float = 0) -> str:
+        """Say which numbers are allowed: `at least 0 and at most 1`; `given` is one that is not."""
+        high = self.high
+        if high is None and abs(given) > _largest(given):
+            high = _largest(given)
         parts = [] if self.above is None else [f"above {self.above:g}"]
         parts += [] if self.low is None else [f"at least {self.low:g}"]
-        parts += [] if self.high is None else [f"at most {self.high:g}"]
+        parts += [] if high is None else [f"at most {high:g}"]
         return " and ".join(parts) or "finite"
 
     def allows(self, number: float) -> bool:
         """Tell whether a number is finite, fits into torch's types and lies within the bounds."""
-        largest = _LARGEST_INT if isinstance(number, int) else _LARGEST_FLOAT
         return (
-            abs(number) <= largest
+            abs(number) <= _largest(number)
             and math.isfinite(number)
             and (self.low is None or number >= self.low)
             and (self.high is None or number <= self.high)
@@ -171,8 +173,12 @@ def _checked(name: str, value: Any, about: Setting, kinds: Sequence[Any]) -> Any
     if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
         raise UsageProblem(f"`{name}` cannot be {value!r}", f"give {_wanted(plain, about)}")
     if isinstance(value, int | float) and not isinstance(value, bool) and not about.allows(value):
-        raise UsageProblem(f"`{name}` must be {about.bounds()}, not {_short(value)}")
+        raise UsageProblem(f"`{name}` must be {about.bounds(value)}, not {_short(value)}")
     return value
+
+
+def _largest(number: float) -> float:
+    return _LARGEST_INT if isinstance(number, int) else _LARGEST_FLOAT
 
 
 def _short(number: float) -> str:

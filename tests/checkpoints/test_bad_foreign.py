@@ -260,3 +260,14 @@ def test_tensors_that_are_no_weights(
     found["fc.weight"] = change(found["fc.weight"])
     path = written(tmp_path, found)
     refused(here("attack", path, *DESCRIBED), 1, f"holds `fc.weight`, which is {words}", "Hint: ")
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.int8, torch.bool])
+def test_rounded_weights_are_refused(tmp_path: Path, kind: torch.dtype) -> None:
+    """torch would copy them into a network of float32 without a word."""
+    found = weights()
+    found["fc.weight"] = found["fc.weight"].to(kind)
+    path = written(tmp_path, found)
+    said = here("attack", path, *DESCRIBED)
+    name = str(kind).removeprefix("torch.")
+    refused(said, 1, f"holds `fc.weight` as {name}, where the network has float32")

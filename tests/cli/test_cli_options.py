@@ -135,6 +135,7 @@ def test_bad_files(toml, text, words):
         (["--eps", "nan"], "nan is not a number of at least 0"),
         (["--reinit", "1.5"], "at most 1"),
         (["--lr", "0"], "above 0"),
+        (["--arch", "wrn-10-999999"], "`wrn-10-999999` has width 999999"),
         (["-O", "lambda"], "`lambda` is not of the form KEY=VALUE"),
         (["-O", "lamda=1"], "unknown option of method `jeat` `lamda`"),
         (["-O", "eps=0.1", "--eps", "0.1"], "`eps` is given twice, by `--eps`"),

@@ -138,8 +138,10 @@ def test_sample_grid(home: Path) -> None:
     assert (said.returncode, said.stdout) == (0, f"{path}\n"), said.stderr
     assert "\x1b" not in said.stderr
     assert said.stderr.endswith("Hint: jeat landscape\n")
-    # Ten columns, two rows, each pixel 4 x 4, lines of 2 around them.
-    assert pixels(path).shape == (2 * (8 * 4 + 2) + 2, 10 * (8 * 4 + 2) + 2)
+    # Ten columns below their headings, two rows, each pixel 8 x 8, lines of 2 around them.
+    height, width = pixels(path).shape
+    assert width == 10 * (8 * 8 + 2) + 2
+    assert height > 2 * (8 * 8 + 2) + 2
     about = settings(path)
     assert (about["sampler"], about["objective"], about["init"]) == ("sgld", "joint", "gaussian")
     assert (about["run"], about["n"], about["seed"], about["steps"]) == (LATEST, 20, 0, 2)
@@ -158,7 +160,7 @@ def test_sample_in_three_formats(home: Path, tmp_path: Path) -> None:
         assert np.array_equal(arrays["arr_0"][..., 0], several)
         assert arrays["arr_1"].tolist() == found["labels"] == [7] * 6
     assert (found["format"], found["path"]) == ("npz", str(tmp_path / "some.npz"))
-    grid = done(*ask, "-o", tmp_path, "--scale", 1).strip()
+    grid = done(*ask, "-o", tmp_path, "--scale", 1, "--no-headings").strip()
     assert grid == str(tmp_path / "7-seed3.png")
     assert np.array_equal(pixels(Path(grid))[2:10, 2:10], several[0])
 

@@ -84,3 +84,11 @@ def test_says_what_the_disk_objects_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(JeatError, match="cannot write"):
         pictures.save_png(pictures.grid(torch.zeros(1, 1, 2, 2)), tmp_path / "file" / "a.png")
+
+
+def test_headings_of_any_text_fit_on_a_line() -> None:
+    """Names of classes come from files: Pillow refuses to measure lines, and halves of letters."""
+    images = np.zeros((2, 1, 8, 8), np.uint8)
+    plain = pictures.grid(images, 2, 8, headings=["a b", "?"])
+    odd = pictures.grid(images, 2, 8, headings=["a\n b\t", "\ud800"])
+    assert np.array_equal(np.asarray(odd), np.asarray(plain))

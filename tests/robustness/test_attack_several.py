@@ -150,6 +150,30 @@ def test_a_comparison_tells_what_differs(run: Path) -> None:
     assert same[3:] == ["fgsm, n = 60, flags: low-clean-accuracy"]
 
 
+def test_runs_of_two_data_sets_are_said_not_to_compare(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = checkpoint.load(run / "model.safetensors")
+    for label in model.meta.classes:
+        (tmp_path / "letters" / "test" / label).mkdir(parents=True)
+        (tmp_path / "letters" / "train" / label).mkdir(parents=True)
+        for k, split in enumerate(("train", "test")):
+            picture = Image.new("L", (8, 8), 20 * int(label) + k)
+            picture.save(tmp_path / "letters" / split / label / "one.png")
+    dataset = f"folder:{tmp_path / 'letters'}"
+    other = tmp_path / "other" / MODEL_FILE
+    other.parent.mkdir()
+    meta = replace(model.meta, dataset=dataset)
+    checkpoint.save_model(other, model.classifier, meta, model.statistics)
+    said = here("attack", "model", other, "--attack", "fgsm", "-n", 10, "--eps", 0.1)
+    assert said.exit_code == 0, said.stderr
+    assert f"the runs are of different data sets (digits, {dataset})" in " ".join(
+        said.stderr.split()
+    )
+    assert "model, linf 0.1: digits, fgsm" in said.stdout
+    assert f"other, linf 0.1: {dataset}, fgsm" in said.stdout
+
+
 def test_examples_of_another_model(home: Path) -> None:
     model, other = checkpoint.load_each(["standard", "digits-jeat-small"])
     few: dict[str, Any] = {"attacks": ["fgsm"], "num": 100, "eps": 0.1, "exact": True}

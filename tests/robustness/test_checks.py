@@ -125,6 +125,30 @@ def test_inputs_of_another_range() -> None:
     assert names(classifier(Prototypes(), std=255.0)) == ["inputs-of-another-range"]
 
 
+class Normalised(Prototypes):
+    """For images with mean 0.3 and standard deviation 0.4 taken off."""
+
+    def features(self, x: Tensor) -> Tensor:
+        return (0.4 * x + 0.3).clamp(0, 1).flatten(1)
+
+
+def test_a_network_that_is_half_right_under_the_wrong_normalisation() -> None:
+    """Better than chance, so that the clean accuracy alone raises no doubt."""
+    few = images(100)
+    x, y = to_unit_range(few.x), few.y
+    chosen = resolve_attacks(["fgsm"], AttackOptions(LINF))
+
+    def flags(mean: float, std: float) -> list[Flag]:
+        model = classifier(Normalised(), mean, std)
+        return checks.before(model, x, y, LINF, chosen, ((0.3,), (0.4,)))
+
+    (flag,) = flags(0.98, 0.05)
+    assert 0.4 < checks._accuracy(classifier(Normalised(), 0.98, 0.05), x, y) < 0.6
+    assert flag.name == "inputs-of-another-range"
+    assert "`--mean 0.3 --std 0.4`" in flag.text
+    assert flags(0.3, 0.4) == flags(0.25, 0.35) == []
+
+
 def test_a_flat_softmax_is_flagged_and_broken_all_the_same() -> None:
     """Logits times 1000: the cross-entropy has no gradient left, the ratio does not care."""
     honest, flat = classifier(Prototypes()), classifier(Prototypes(gain=1000.0))

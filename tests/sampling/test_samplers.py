@@ -207,6 +207,8 @@ def resolved(model: Model, given: dict[str, object]) -> Sampler:
         ({"sampler": "sgld", "momentum": 1.0}, "below 1"),
         ({"clip": -1.0}, "at least 0"),
         ({"steps": -1}, "at least 0"),
+        ({"steps": 2**63}, "`steps` must be at least 0 and at most"),
+        ({"clip": 1e308}, "`clip` must be at least 0 and at most 3.4e\\+38"),
         ({"objective": "margin"}, "unknown objective"),
         ({"init": "gausian"}, "unknown init"),
         ({"guidance": 1.0, "objective": "ce"}, "`guidance` is for the objective `joint`"),

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.cli import (
     EXECUTABLE,
@@ -16,6 +17,7 @@ from helpers.cli import (
     STANDARD,
     environment,
     here,
+    pixels,
     refused,
     stopped_after,
     untouched,
@@ -23,6 +25,8 @@ from helpers.cli import (
 
 from jeatcli.cli import terminal as ui
 from jeatcli.cli.train import stop_on_signal
+from jeatcli.training.callbacks import Grids, Validation
+from jeatcli.training.trainer import Trainer
 
 LATEST = "digits-jeat-small"
 
@@ -91,6 +95,42 @@ def test_a_run_that_was_stopped_goes_on_to_its_end(
     for name in ("model.safetensors", "config.toml", "state.safetensors"):
         assert (home / "twice" / name).read_bytes() == (home / "straight" / name).read_bytes()
     assert len((home / "twice" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("where", ["validation", "grid"])
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_run_that_is_stopped_in_the_evaluations_after_an_epoch(
+    home: Path, monkeypatch: pytest.MonkeyPatch, where: str, epochs: int
+) -> None:
+    """They may take minutes: the resumed run begins them again, and ends in the same bits."""
+    long = (*STANDARD, "--epochs", epochs, "--val-split", 40, "--eval-every", 1)
+    long = (*long, "--sample-every", 1, "--save-every", 1000)
+    assert here(*long, "-o", "straight").exit_code == 0
+    part = Validation if where == "validation" else Grids
+    follow = part.on_epoch
+
+    def signalled(self: Validation | Grids, trainer: Trainer) -> None:
+        signal.raise_signal(signal.SIGINT)
+        follow(self, trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(part, "on_epoch", signalled)
+        refused(here(*long, "-o", "twice"), 130, f"at the end of epoch 1 of {epochs}")
+    assert not (home / "twice" / "metrics.jsonl").exists()
+    assert not (home / "twice" / "model.safetensors").exists()
+    assert here(*long, "-o", "twice").exit_code == 0
+    for name in ("model.safetensors", "best.safetensors", "state.safetensors"):
+        assert (home / "twice" / name).read_bytes() == (home / "straight" / name).read_bytes(), name
+    grids = [pixels(home / name / "samples" / "epoch-001.png") for name in ("straight", "twice")]
+    assert np.array_equal(*grids)
+    lines = [
+        [
+            {k: v for k, v in json.loads(line).items() if "second" not in k}
+            for line in (home / name / "metrics.jsonl").read_text().splitlines()
+        ]
+        for name in ("straight", "twice")
+    ]
+    assert lines[0] == lines[1]
 
 
 def test_one_of_several_processes_takes_an_echo_for_no_second_signal(

@@ -18,7 +18,7 @@ from .model import Model, network
 from .naming import is_code, is_library
 from .program import kind_of
 from .settings import Foreign, check_normalisation
-from .state_dict import StateDict, read
+from .state_dict import StateDict, check_kinds, read
 
 
 def load_foreign(
@@ -53,6 +53,7 @@ def load_foreign(
             f"`{path}` does not fit `{meta.arch}`: of its names\n{keys.describe()}",
             _what_fits(meta, fitting),
         )
+    check_kinds(path, keys.weights, classifier.net.state_dict())
     if keys.ignored:
         names = list_names(keys.ignored)
         reporter.say(f"`{path.name}`: not used, beside the network: {names}")

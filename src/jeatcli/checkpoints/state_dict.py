@@ -207,6 +207,21 @@ def _choose(
     return found[chosen]
 
 
+def check_kinds(path: Path, tensors: Tensors, expected: Tensors) -> None:
+    """Refuse whole numbers in the place of weights, and the reverse: torch would round them.
+
+    Raises:
+        JeatError: Naming the first of them.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() != expected[name].is_floating_point():
+            kinds = [str(each.dtype).removeprefix("torch.") for each in (tensor, expected[name])]
+            raise JeatError(
+                f"`{path}` holds `{name}` as {kinds[0]}, where the network has {kinds[1]}",
+                "save the weights as they were trained, before they were quantised or rounded",
+            )
+
+
 def _check_tensors(path: Path, tensors: Tensors) -> None:
     """Refuse tensors that a network of float32 cannot take as they are."""
     for name, tensor in tensors.items():

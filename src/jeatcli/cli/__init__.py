@@ -19,7 +19,7 @@ import click
 
 from ..errors import Diverged, Interrupted, JeatError, UsageProblem, no_memory, unknown
 from ..runtime import launch
-from ..runtime.files import runs_dir
+from ..runtime.files import FULL, runs_dir
 from .output import clean, write
 
 # The first lines of the commands' docstrings, so that `jeat --help` need not import them.
@@ -32,7 +32,6 @@ COMMANDS = {
 }
 _LISTS = ("runs", "list", "ls")
 _RESUME = ("--resume", "--continue")
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Failure(NamedTuple):
@@ -143,7 +142,7 @@ def translate(problem: BaseException) -> Failure:
             return Failure(problem.message, problem.hint, problem.exit_code)
         case KeyboardInterrupt():
             return Failure("interrupted", None, 130)
-        case OSError() if problem.errno in _DISK_FULL:
+        case OSError() if problem.errno in FULL:
             where = f" to write `{problem.filename}`" if problem.filename else ""
             return Failure(f"no space left on the disk{where}", "free some space and run it again")
         case PermissionError():

@@ -68,6 +68,8 @@ def _several(results: Sequence[Robustness], names: Sequence[str]) -> str:
         clean, robust = output.percent(result.clean), output.percent(result.robust)
         rows.append((run, radius, clean, *after, robust))
     notes = [_about(result) for result in results]
+    if len({result.dataset for result in results}) > 1:
+        notes = [f"{result.dataset}, {note}" for result, note in zip(results, notes, strict=True)]
     if len(set(notes)) == 1:
         return f"{output.table(rows)}\n{notes[0]}"
     lines = zip(names, radii, notes, strict=True)

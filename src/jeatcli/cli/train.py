@@ -21,7 +21,7 @@ from ..methods import METHODS
 from ..runtime import launch
 from ..settings import Settings, declared
 from ..training import presets
-from ..training.resolve import resolve, to_toml
+from ..training.resolve import check_network, resolve, to_toml
 from ..training.settings import (
     DATA,
     MACHINE,
@@ -105,6 +105,7 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, verbose: bool, **
     if call.budget and ui.source_of(ctx, "epochs"):
         raise UsageProblem("`--budget` and `--epochs` exclude each other")
     if call.dry_run:
+        check_network(config)
         output.write(_with_sources(ctx, config) if verbose else to_toml(config).rstrip())
         return
     terminal.detail(_with_sources(ctx, config))

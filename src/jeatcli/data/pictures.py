@@ -192,6 +192,8 @@ def _below_headings(
     drawn: Image.Image, headings: Sequence[str], wide: int, padding: int
 ) -> Image.Image:
     """Return a grid whose columns are `wide` with a line of text above them."""
+    # Names from a file may hold line breaks, and halves of characters.
+    headings = [" ".join(text.encode(errors="replace").decode().split()) for text in headings]
     size = _HEADING
     while size > _SMALLEST_HEADING and _longest(headings, size) > wide - padding:
         size -= 1

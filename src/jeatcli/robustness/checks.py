@@ -17,13 +17,21 @@ from torch import Tensor
 from ..checkpoints.model import Model
 from ..checkpoints.runs import MODEL_FILE
 from ..core import energy, objectives, pgd
-from ..core.models.classifier import Classifier, frozen
+from ..core.models.classifier import Classifier, Normalize, frozen
 from ..core.threat import Threat
 from ..errors import JeatError
 from .attacks import ATTACKS
 from .attacks.attack import Attack
 from .attacks.batch import Batch
 
+Statistics = tuple[Sequence[float], Sequence[float]]
+# Networks take pixels in [0, 1], [-1, 1], [-0.5, 0.5], [0, 255] or as their data set has them.
+_NORMALISATIONS: tuple[Statistics, ...] = (
+    ((0.0,), (1.0,)),
+    ((0.5,), (0.5,)),
+    ((0.5,), (1.0,)),
+    ((0.0,), (1 / 255,)),
+)
 _PASSES = 5
 _RANDOM = 1e-4
 _PROBABLE = 1e-5
@@ -61,9 +69,17 @@ def inside_ball(name: str, batch: Batch, moved: Tensor, threat: Threat) -> None:
 
 
 def before(
-    classifier: Classifier, x: Tensor, y: Tensor, threat: Threat, attacks: Sequence[Attack]
+    classifier: Classifier,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    attacks: Sequence[Attack],
+    normalisation: Statistics | None = None,
 ) -> list[Flag]:
-    """Return what is odd about a classifier and a threat model, on some images and labels."""
+    """Return what is odd about a classifier and a threat model, on some images and labels.
+
+    `normalisation` is that of the images' data set.
+    """
     averaged = any(attack.options.get("draws", 1) > 1 for attack in attacks)
     with torch.no_grad():
         logits = classifier(x)
@@ -78,7 +94,7 @@ def before(
         _zero_gradients(classifier, x, y),
         _few_classes(logits.shape[1], attacks),
         _scale(threat, x[0].numel()),
-        _input_range(classifier, x, y),
+        _normalisation(classifier, x, y, normalisation),
     ]
     return [flag for flag in flags if flag is not None]
 
@@ -252,19 +268,24 @@ def _scale(threat: Threat, pixels: int) -> Flag | None:
 
 
 @torch.no_grad()
-def _input_range(classifier: Classifier, x: Tensor, y: Tensor) -> Flag | None:
-    """Look for a pixel scale on which the classifier is far better than on [0, 1]."""
-    scales = {"[0, 255]": 255 * x, "[-1, 1]": 2 * x - 1, "[-0.5, 0.5]": x - 0.5}
-    here = _accuracy(classifier, x, y)
-    there = {name: _accuracy(classifier, moved, y) for name, moved in scales.items()}
-    best = max(there, key=lambda scale: there[scale])
-    error = math.sqrt(0.25 / len(x))
-    if there[best] < max(0.5, 1.5 * here, here + 4 * error):
+def _normalisation(
+    classifier: Classifier, x: Tensor, y: Tensor, usual: Statistics | None
+) -> Flag | None:
+    """Look for a customary normalisation with which the classifier is far better."""
+    ours, here, there = classifier.normalize, _accuracy(classifier, x, y), {}
+    for mean, std in (*_NORMALISATIONS, *([usual] if usual else [])):
+        theirs = Normalize(mean, std).to(x.device)
+        # Pixels that the classifier's own normalisation turns into those of this one.
+        listed = [",".join(f"{value:.4g}" for value in values) for values in (mean, std)]
+        words = f"--mean {listed[0]} --std {listed[1]}"
+        there[words] = _accuracy(classifier, theirs(x) * ours.std + ours.mean, y)
+    best = max(there, key=lambda words: there[words])
+    if there[best] < max(0.5, here + 4 * math.sqrt(0.25 / len(x))):
         return None
     return Flag(
         "inputs-of-another-range",
         f"{100 * here:.0f} % of the images are classified correctly, but {100 * there[best]:.0f} % "
-        f"with pixels in {best}: the normalisation is wrong, and so is every number",
+        f"with `{best}`: the normalisation is wrong, and so is every number",
     )
 
 

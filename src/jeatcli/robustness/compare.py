@@ -71,6 +71,11 @@ def attack_each(
         first = prepare(model, source, settings, reporter, known)
         test_sets[model.meta.dataset] = first.test_set
         evaluations += [(subject, first.at(radius)) for radius in eps]
+    if len(test_sets) > 1:
+        reporter.warn(
+            f"the runs are of different data sets ({', '.join(test_sets)}): their accuracies do not "
+            "compare"
+        )
     results, state_files, unwritten = [], [], None
     for number, (subject, evaluation) in enumerate(evaluations):
         if len(evaluations) > 1:

@@ -16,7 +16,7 @@ from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model, class_index
 from ..checkpoints.settings import Foreign
 from ..core.threat import Threat
-from ..data.facts import customary_eps
+from ..data.facts import customary_eps, dataset_facts
 from ..data.images import Images, load_images, to_unit_range
 from ..errors import JeatError
 from ..runtime import devices
@@ -251,8 +251,14 @@ def _flags_before(evaluation: Evaluation, evaluator: Evaluator) -> list[Flag]:
     few = spread(evaluation.test_set, _EXAMINED).to(model.device)
     flags = checks.of_model(model, to_unit_range(few.x), few.y, evaluator.batch_size)
     few = spread(few, evaluator.batch_size)
+    facts = dataset_facts(model.meta.dataset)
     flags += checks.before(
-        model.classifier, to_unit_range(few.x), few.y, evaluation.options.threat, evaluation.attacks
+        model.classifier,
+        to_unit_range(few.x),
+        few.y,
+        evaluation.options.threat,
+        evaluation.attacks,
+        (facts.mean, facts.std) if facts else None,
     )
     _warn(flags, evaluator.reporter)
     return flags

@@ -216,13 +216,16 @@ def worst_case(
     options: AttackOptions,
     target: int | None = None,
     batch_size: int = 256,
+    reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
     """Run attacks in turn, in float32, and return what `Evaluator.run` does."""
     attacks = resolve_attacks(names, options)
     for attack in attacks:
         attack.check(len(images.classes), target is not None)
     indices = torch.arange(len(images))
-    return Evaluator(classifier, images, indices, attacks, options, target, batch_size).run()
+    found = Evaluator(classifier, images, indices, attacks, options, target, batch_size)
+    found.reporter = reporter
+    return found.run()
 
 
 def _labels(attacks: Sequence[Attack]) -> list[str]:

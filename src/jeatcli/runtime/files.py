@@ -20,7 +20,7 @@ from pathlib import Path
 from ..errors import JeatError, UsageProblem
 
 # A full disk, a used-up quota, a limit on the size of files.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # A temporary file of another machine as old as this belongs to a process that is gone.
 _STALE_SECONDS = 24 * 3600.0
 _TEMPORARY = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{16}\.tmp")
@@ -256,9 +256,9 @@ def check_writable(path: Path, option: str = "-o") -> None:
         raise _unwritable(path, f"no permission in `{existing}`", option)
 
 
-def _unwritable(path: Path, reason: str, option: str = "-o") -> JeatError:
-    full = reason in [os.strerror(code) for code in _FULL]
-    elsewhere = f"name another place with `{option}`"
+def _unwritable(path: Path, reason: str, option: str | None = None) -> JeatError:
+    full = reason in [os.strerror(code) for code in FULL]
+    elsewhere = f"name another place{f' with `{option}`' if option else ''}"
     return JeatError(
         f"cannot write `{path}`: {reason}",
         f"free some space and run it again, or {elsewhere}" if full else elsewhere,
@@ -271,7 +271,7 @@ def _disk_trouble(problem: Exception) -> str | None:
         return problem.strerror or str(problem)
     # safetensors reports the operating system's errors as text in an exception of its own.
     text = str(problem)
-    for code in (*_FULL, errno.EACCES, errno.EROFS):
+    for code in (*FULL, errno.EACCES, errno.EROFS):
         if os.strerror(code).lower() in text.lower() or f"os error {code})" in text:
             return os.strerror(code)
     return None

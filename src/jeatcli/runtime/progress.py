@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -55,6 +55,17 @@ class Silent:
 
     def warn(self, text: str) -> None:
         return None
+
+
+class Watched(Silent):
+    """Say nothing, and call a function whenever something advances: it may raise to stop that."""
+
+    def __init__(self, watch: Callable[[], None]) -> None:
+        self.watch = watch
+
+    @contextmanager
+    def _track(self) -> Iterator[Bar]:
+        yield lambda amount, **figures: self.watch()
 
 
 SILENT: Reporter = Silent()

@@ -87,7 +87,13 @@ class SamplingPlan:
         done = len(self.labels) - sum(map(len, needed))
         with reporter.track("sample", len(self.labels), done=done) as bar:
             for index in needed:
-                watch = trace if trace and index[0] == 0 else None
+                seen = trace if index[0] == 0 else None
+
+                def watch(step: int, x: Tensor, seen: Trace | None = seen) -> None:
+                    bar(0)  # of a long descent, too, a listener hears
+                    if seen:
+                        seen(step, x)
+
                 own = processes.share(index)
                 images = self.draw(own, self.labels[own], watch) if len(own) else None
                 if processes.size > 1:

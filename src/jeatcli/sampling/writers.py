@@ -176,7 +176,8 @@ def _fill_archive(part: IO[bytes], plan: SamplingPlan, path: Path, reporter: Rep
     """Draw what is missing into an unfinished archive, then write the archive."""
     labels, shape = plan.labels.tolist(), plan.model.meta.shape
     size = math.prod(shape)
-    offset, done = _whole_images(part, plan.identity | {"labels": labels}, size)
+    with writing(path):
+        offset, done = _whole_images(part, plan.identity | {"labels": labels}, size)
     if done:
         reporter.say(f"{done:,} of {len(labels):,} images are drawn already")
     saved = set(range(done))
@@ -184,28 +185,30 @@ def _fill_archive(part: IO[bytes], plan: SamplingPlan, path: Path, reporter: Rep
         with writing(path), _resumable(path, len(labels), saved):
             for index, images in plan.batches(reporter, skip=set(saved)):
                 part.seek(offset + int(index[0]) * size)
-                part.write(pictures.to_uint8(images).tobytes())
-                part.flush()
+                _write(part, pictures.to_uint8(images).tobytes())
                 saved.update(index.tolist())
     except JeatError:
         if not saved:
             part.truncate(0)
         raise
     part.seek(offset)
-    pixels = np.frombuffer(part.read(len(labels) * size), np.uint8)
+    pixels = np.fromfile(part, np.uint8, len(labels) * size)
     text = {TEXT: json.dumps(plan.identity | {IMAGES: len(labels)})}
     stored.save_npz(pixels.reshape(len(labels), *shape), plan.labels, path, text)
 
 
 @contextmanager
 def _locked(path: Path, reporter: Reporter) -> Iterator[IO[bytes]]:
-    """Open a file for this process alone; wait for another one. Remove it after success."""
+    """Open a file for this process alone; wait for another one. Remove it after success.
+
+    It has no buffer: what does not fit on the disk is not tried again when it is closed.
+    """
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     with ExitStack() as stack:
         while True:
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                file = stack.enter_context(os.fdopen(os.open(path, flags, 0o666), "rb+"))
+                file = stack.enter_context(os.fdopen(os.open(path, flags, 0o666), "rb+", 0))
             _wait_for_lock(file, path, reporter)
             # The process that had it before may have finished, and removed it.
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
@@ -241,5 +244,10 @@ def _whole_images(part: IO[bytes], header: Mapping[str, Any], size: int) -> tupl
             return len(first), (part.seek(0, os.SEEK_END) - len(first)) // size
     part.seek(0)
     part.truncate()
-    part.write(line := json.dumps(header).encode() + b"\n")
+    _write(part, line := json.dumps(header).encode() + b"\n")
     return len(line), 0
+
+
+def _write(file: IO[bytes], content: bytes) -> None:
+    while content:
+        content = content[file.write(content) :]

@@ -15,6 +15,7 @@ from ..errors import Interrupted
 from ..robustness import evaluator
 from ..robustness.attacks.batch import AttackOptions
 from ..robustness.batch_size import USUAL
+from ..runtime.progress import SILENT, Reporter
 from ..sampling import sample
 from .log import Log
 from .setup import Setup
@@ -37,6 +38,7 @@ class Validation(Callback):
         every: Epochs between two evaluations; 0 for none.
         log: Takes `NAME_clean`, `NAME_robust` and `best_epoch`.
         keep: Saves the weights as the best so far; None keeps none.
+        reporter: Hears of each step, and may stop the evaluation.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Validation(Callback):
     every: int
     log: Log
     keep: Callable[[], object] | None = None
+    reporter: Reporter = SILENT
     best: float = -1.0
     best_epoch: int = 0
 
@@ -53,7 +56,9 @@ class Validation(Callback):
             return
         size = min(USUAL, trainer.loader.share)
         model = trainer.average.model
-        accuracy = evaluator.worst_case(model, self.images, ["pgd"], self.options, batch_size=size)
+        accuracy = evaluator.worst_case(
+            model, self.images, ["pgd"], self.options, batch_size=size, reporter=self.reporter
+        )
         for kind in ("clean", "robust"):
             self.log.extra[f"{self.name}_{kind}"] = accuracy[kind]
         if self.keep is None:
@@ -86,6 +91,7 @@ class Grids(Callback):
     setup: Setup
     every: int
     rows: int = 10
+    reporter: Reporter = SILENT
 
     def on_epoch(self, trainer: Trainer) -> None:
         if not due(trainer, self.every):
@@ -98,6 +104,7 @@ class Grids(Callback):
             classes=tuple(range(columns)),
             init=model.meta.options.get("chain_start"),
             batch_size=min(USUAL, trainer.loader.share),
+            reporter=self.reporter,
         )
         if trainer.ranks.is_main:
             path = self.setup.folder / "samples" / f"epoch-{trainer.epoch:03d}.png"
@@ -109,9 +116,9 @@ class Grids(Callback):
 class Stop(Callback):
     """Save and leave when the user asks for it, between two steps or within one.
 
-    Within a step, a single process asks before each pass of an attack or a chain, and abandons a
-    step that has not changed anything yet. After the last step of an epoch, the epoch's end comes
-    first: a resumed run would not make up for it.
+    A single process asks before each pass of an attack or a chain, within a step, which is
+    abandoned if it has not changed anything yet, and in the evaluations after an epoch, which the
+    resumed run does again. Several processes finish the step, or the epoch's end.
     """
 
     requested: Callable[[], bool]
@@ -127,7 +134,7 @@ class Stop(Callback):
 
     def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
         if not trainer.between_epochs and trainer.ranks.any(self.requested()):
-            self._leave()
+            self._leave(f"in epoch {trainer.epoch + 1}")
         self._remember()
 
     def on_epoch(self, trainer: Trainer) -> None:
@@ -135,12 +142,17 @@ class Stop(Callback):
             self.saver.save(trainer)
             raise self._interrupted(f"after epoch {trainer.epoch}")
 
+    def at_epoch_end(self) -> None:
+        """Leave, with a state from which the epoch's end is begun again."""
+        if self.requested():
+            self._leave(f"at the end of epoch {self.trainer.epoch}")
+
     def within_step(self) -> None:
         """Leave, with the state as it was before this step, if the method still has it."""
         if self.requested() and self._state == _versions(self.trainer):
             for buffer, before in zip(self.trainer.model.buffers(), self._buffers, strict=True):
                 buffer.copy_(before)
-            self._leave()
+            self._leave(f"in epoch {self.trainer.epoch + 1}")
 
     def _remember(self) -> None:
         """Note what a step may change before the optimiser's turn: statistics, replay buffers."""
@@ -148,12 +160,12 @@ class Stop(Callback):
             self._buffers = [buffer.clone() for buffer in self.trainer.model.buffers()]
             self._state = _versions(self.trainer)
 
-    def _leave(self) -> None:
+    def _leave(self, where: str) -> None:
         trainer = self.trainer
         self.saver.divergence.check()
         if self.saver.saved_step != trainer.step:
             self.saver.save_state(trainer)
-        raise self._interrupted(f"in epoch {trainer.epoch + 1}")
+        raise self._interrupted(where)
 
     def _interrupted(self, where: str) -> Interrupted:
         return Interrupted(

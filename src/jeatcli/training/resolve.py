@@ -106,6 +106,23 @@ def _of_source(explicit: Mapping[str, Any]) -> dict[str, Any]:
     return {key: header[key] for key in undecided if key in header}
 
 
+def check_network(config: TrainConfig) -> None:
+    """Build the network without its weights, of which there may be too many for this machine.
+
+    Raises:
+        UsageProblem: If there is no such network.
+    """
+    import torch
+
+    from ..core.models import build
+    from ..core.models.layers import Shape
+
+    facts = dataset_facts(config.dataset)
+    shape, classes = (facts.shape, len(facts.classes)) if facts else ((3, 32, 32), 10)
+    with torch.device("meta"):
+        build(config.arch, Shape(shape, classes, config.norm_layer, config.activation))
+
+
 def to_toml(config: TrainConfig) -> str:
     """Write a configuration as TOML that `jeat train -c` reads."""
     settings = asdict(config)

@@ -210,7 +210,8 @@ class Saver(Callback):
     def load_state(self, trainer: Trainer, name: str = runs.STATE_FILE) -> None:
         """Go back to a state that was saved, by default the last."""
         load_state(self.folder / name, trainer, self.parts)
-        self.saved_step = trainer.step
+        # After the last step the model is saved in any case: the end of its epoch may be to come.
+        self.saved_step = -1 if trainer.between_epochs else trainer.step
 
 
 def _link(state: Path, beside: Path) -> None:

@@ -19,7 +19,7 @@ from ..robustness.attacks.batch import AttackOptions
 from ..runtime import devices
 from ..runtime.distributed import current, lost, rank_lost
 from ..runtime.files import check_writable
-from ..runtime.progress import SILENT, Reporter
+from ..runtime.progress import SILENT, Reporter, Watched
 from . import memory, run_dir, setup
 from .callbacks import Grids, Stop, Validation
 from .divergence import Diverging
@@ -168,8 +168,8 @@ class TrainingRun:
     def __init__(
         self, ready: setup.Setup, should_stop: Callable[[], bool], profile: bool = False
     ) -> None:
-        self.setup, self.trainer, self.config = ready, ready.trainer, ready.trainer.config
-        self.should_stop = should_stop
+        self.setup, self.trainer, self.should_stop = ready, ready.trainer, should_stop
+        self.config = ready.trainer.config
         self.profile = [Profile(ready.folder, ready.reporter)] if profile else []
         self.seen = 0
         self.log = Log(ready.folder, ready.reporter)
@@ -201,13 +201,18 @@ class TrainingRun:
             self.setup.take_first_weights()
             self.saver.save_state(trainer)
         # The state may be there while its model is lost or damaged.
-        if trainer.finished:
+        if trainer.finished and not self.epoch_ends:
             self.saver.save_model()
         label, size = f"train {self.config.method}", trainer.loader.batch_size
-        total = trainer.steps * size
-        while not trainer.finished:
-            with reporter.track(label, total, done=trainer.step * size) as self.log.bar:
+        while self.epoch_ends or not trainer.finished:
+            done, total = trainer.step * size, trainer.steps * size
+            with reporter.track(label, total, done=done) as self.log.bar:
                 self._attempt()
+
+    @property
+    def epoch_ends(self) -> bool:
+        """Whether the last epoch is without its evaluations, its line in the log and its model."""
+        return self.trainer.between_epochs and self.trainer.ranks.any(self.log.steps > 0)
 
     def _summary(self) -> str:
         """Say what is trained: `jeat on digits: small (95,000 weights), 30 epochs of 22 steps`."""
@@ -224,7 +229,7 @@ class TrainingRun:
         """Train; where the run diverges, roll back to the last good state, at half the rate."""
         first, reason, exhausted = self.trainer.step, "", False
         try:
-            self.trainer.fit(self.callbacks())
+            self.trainer.fit(self.callbacks(), self.epoch_ends)
         except Diverging as problem:
             reason = str(problem)
         except (torch.OutOfMemoryError, RuntimeError) as problem:
@@ -278,10 +283,10 @@ class TrainingRun:
         """Return what happens around the loop, in this order; the first process keeps the log."""
         saver, stop = self.saver, Stop(self.should_stop, self.saver, self.trainer)
         grids = Grids(self.setup, self.config.sample_every)
-        measured: list[Callback] = [saver.divergence, self.validation, grids]
-        if not self.trainer.ranks.is_main:
-            return [*measured, saver, stop]
-        return [*self.profile, *measured, self.log, saver, stop]
+        if self.trainer.ranks.size == 1:
+            grids.reporter = self.validation.reporter = Watched(stop.at_epoch_end)
+        begin, log = (self.profile, [self.log]) if self.trainer.ranks.is_main else ([], [])
+        return [*begin, saver.divergence, self.validation, grids, *log, saver, stop]
 
 
 def _gentler(options: Mapping[str, Any]) -> str:

@@ -94,8 +94,13 @@ class Trainer:
         """Whether the last step is done."""
         return self.step >= self.steps
 
-    def fit(self, callbacks: Sequence[Callback] = ()) -> None:
-        """Train from where the state is to the end."""
+    def fit(self, callbacks: Sequence[Callback] = (), epoch_ends: bool = False) -> None:
+        """Train from where the state is to the end; `epoch_ends` if that is still to be followed.
+
+        The state may be that of a run which was stopped in the evaluations after an epoch.
+        """
+        for callback in callbacks if epoch_ends else ():
+            callback.on_epoch(self)
         while not self.finished:
             for x, y in self.loader.epoch(self.epoch, self.step % len(self.loader)):
                 metrics = self.update(x, y)
