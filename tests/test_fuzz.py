@@ -49,7 +49,9 @@ def fuzz(examples: int, **inputs: st.SearchStrategy[Any]) -> Fuzzed:
 
 
 INTS = st.sampled_from([0, 1, -1, 2, 2**31, 2**53, 2**63 - 1, 2**63, -(2**63), 10**30, 10**400])
-FLOATS = st.sampled_from([0.0, -0.5, 0.5, 1.5, 1e-320, 3.5e38, 1e308, math.inf, -math.inf, math.nan])
+FLOATS = st.sampled_from(
+    [0.0, -0.5, 0.5, 1.5, 1e-320, 3.5e38, 1e308, math.inf, -math.inf, math.nan]
+)
 TEXTS = st.one_of(
     st.sampled_from(["", "x", "nan", "²", "../x", "\x1b[31m", "\ud800", "a" * 5000, "\0"]),
     st.text(max_size=8),
@@ -100,8 +102,9 @@ def read_or_refused(read: Callable[[], object], path: Path) -> object:
     try:
         return read()
     except JeatError as problem:
-        assert str(path) in problem.message
-        return None
+        message = problem.message
+    assert str(path) in message
+    return None
 
 
 # files
@@ -157,8 +160,27 @@ def test_bytes_of_a_model(model: Path, data: st.DataObject) -> None:
 
 TOML = to_toml(TrainConfig("standard", "digits", options={})).splitlines()
 VALUES = st.sampled_from(
-    ["1", "-1", "1.5", '"x"', "true", "[]", "[nan]", "{}", "nan", "-inf", "1e308", "9" * 5000]
-    + ["[" * 5000, "1979-05-27", "12:00:00", '""', "'\\ud800'", "{a = {b = 1}}", "x", "0x10"],
+    [
+        *[
+            "1",
+            "-1",
+            "1.5",
+            "'x'",
+            "true",
+            "[]",
+            "[nan]",
+            "{}",
+            "nan",
+            "-inf",
+            "1e308",
+            "1979-05-27",
+            "12:00:00",
+            "''",
+            "x",
+            "0x10",
+        ],
+        *("9" * 5000, "[" * 5000, "{a = {b = 1}}", '"\\ud800"'),
+    ]
 )
 
 
@@ -179,7 +201,9 @@ def test_archives_of_images(tmp_path: Path, data: st.DataObject) -> None:
     parts: dict[str, Any] = {
         "arr_0": rng.integers(0, 256, (6, 8, 8, 1), dtype=np.uint8),
         "arr_1": np.arange(6),
-        "jeat": np.array(json.dumps({"sampler": "sgld", "steps": 2, "images": 6, "classes": ["a"]})),
+        "jeat": np.array(
+            json.dumps({"sampler": "sgld", "steps": 2, "images": 6, "classes": ["a"]})
+        ),
     }
     name = data.draw(st.sampled_from(sorted(parts)))
     shapes = st.sampled_from([(), (0,), (6,), (6, 8, 8), (6, 9, 8, 1), (0, 8, 8, 1), (6, 1)])
@@ -246,9 +270,7 @@ def test_checkpoints_of_others(
     others += [weight.to_sparse(), weight[:0], weight.bool(), np.float64(1.0), np.arange(2)]
     found = {"a.weight": weight, data.draw(TEXTS): data.draw(st.sampled_from(others))}
     wrapped = data.draw(st.sampled_from([found, {"state_dict": found}, [found], {"a": found}]))
-    torch.save(
-        wrapped, content, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped
-    )
+    torch.save(wrapped, content, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
     path = tmp_path / "theirs.pt"
     path.write_bytes(data.draw(st.just(content.getvalue()) | bent(content.getvalue())))
     read_or_refused(lambda: state_dict.read(path), path)

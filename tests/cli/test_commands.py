@@ -159,7 +159,9 @@ def test_sample_in_three_formats(home: Path, tmp_path: Path) -> None:
     with np.load(tmp_path / "some.npz") as arrays:
         assert np.array_equal(arrays["arr_0"][..., 0], several)
         assert arrays["arr_1"].tolist() == found["labels"] == [7] * 6
-    assert (found["format"], found["path"]) == ("npz", str(tmp_path / "some.npz"))
+    assert (found["format"], found["outputs"]["images"]) == ("npz", str(tmp_path / "some.npz"))
+    assert (found["schema"], found["command"], found["run"]) == (1, "sample", "standard")
+    assert found["path"] == str(home / "standard" / "model.safetensors")
     grid = done(*ask, "-o", tmp_path, "--scale", 1, "--no-headings").strip()
     assert grid == str(tmp_path / "7-seed3.png")
     assert np.array_equal(pixels(Path(grid))[2:10, 2:10], several[0])
@@ -171,14 +173,14 @@ def test_sample_from_the_checkpoint_alone_by_name_and_index(pets: Path, tmp_path
         ask = ("sample", pets, "--class", name, "-n", 2, "--steps", 2, "--format", "npz")
         found = one(*ask, "-o", tmp_path)
         assert (found["labels"], found["classes"]) == ([1, 1], ["cat", "dog", "emu"])
-        drawn[name] = np.load(found["path"])["arr_0"]
+        drawn[name] = np.load(found["outputs"]["images"])["arr_0"]
     assert drawn["dog"].shape == (2, 10, 12, 3)
     assert np.array_equal(drawn["dog"], drawn["1"])
     moved = tmp_path / "elsewhere.safetensors"
     (pets / "model.safetensors").rename(moved)
     several = one("sample", moved, "--class", "emu", "--class", "cat", "-n", 3, "--steps", 1)
     assert several["labels"] == [2, 0, 2]
-    assert Path(several["path"]).parent == tmp_path / "samples"
+    assert Path(several["outputs"]["images"]).parent == tmp_path / "samples"
     absent = here("attack", moved)
     assert absent.exit_code == 1
     assert "pets` is no directory" in absent.stderr

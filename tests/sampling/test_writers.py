@@ -189,23 +189,23 @@ def test_pictures_by_the_command(tmp_path: Path) -> None:
     source = tmp_path / "one" / "000000.png"
     ask = ("sample", "jeat", "--steps", 2, "--json")
     found = json.loads(done(*ask, "--from", source, "--class", 4, "--class", 5))
-    assert Path(found["path"]).name == "000000-4-5-seed0.png"
+    assert Path(found["outputs"]["images"]).name == "000000-4-5-seed0.png"
     assert len(found["distance"]) == found["n"] == 2
-    with Image.open(found["path"]) as grid:
+    with Image.open(found["outputs"]["images"]) as grid:
         assert grid.size == (3 * 66 + 2, HEADING + 66 + 2)
     again = json.loads(done(*ask, "--class", 3, "--class", 5, "--class", 3, "-n", 6))
-    with Image.open(again["path"]) as grid:
+    with Image.open(again["outputs"]["images"]) as grid:
         assert grid.size == (3 * 66 + 2, HEADING + 2 * 66 + 2)
     filled = json.loads(
         done(*ask, "--inpaint", source, "--mask", tmp_path / "mask.png", "--class", 2, "-n", 3)
     )
     assert filled["labels"] == [2, 2, 2]
     numbered = json.loads(done(*ask, "--from", 17, "--class", 4))
-    assert Path(numbered["path"]).name == "test-17-4-seed0.png"
+    assert Path(numbered["outputs"]["images"]).name == "test-17-4-seed0.png"
     refused(here(*ask, "--from", 397), 2, "digits has no test image 397", "from 0 to 396")
     refused(here(*ask, "--from", "./17"), 2, "'./17' does not exist")
     way = json.loads(done(*ask, "--interpolate", 0, 9))
-    assert Path(way["path"]).name == "0-to-9-seed0.png"
+    assert Path(way["outputs"]["images"]).name == "0-to-9-seed0.png"
     assert way["labels"] == [0] * 4 + [9] * 4
 
 

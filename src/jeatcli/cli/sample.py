@@ -28,6 +28,8 @@ from .options import Command, option, output_options, run_argument
 from .types import COUNT
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..sampling.plan import SamplingPlan
 
 _ENDINGS = {"grid": ".png", "png": "", "npz": ".npz"}
@@ -133,10 +135,7 @@ def command(
         check_writable(target / "000000.png" if layout == "png" else target)
     elif layout != "png":
         check_output(target, SAMPLE_PICTURE if layout == "grid" else SAMPLE_ARCHIVE)
-    if look["trace"]:
-        if look["trace"].absolute() == target.absolute():
-            raise UsageProblem("`--trace` and `-o` name one file", "name two")
-        check_output(look["trace"], SAMPLE_TRACE, "--trace")
+    _check_trace(look["trace"], target)
     from ..sampling import writers
     from ..sampling.sample import prepare
 
@@ -144,14 +143,16 @@ def command(
     plan = prepare(path, reporter=terminal, **settings)
     if chosen and layout != "grid":
         target = writers.free_path(target, plan)
-    more: dict[str, Any] = {}
+    distance = None
     if layout == "grid":
-        target, more = _draw_grid(plan, target, chosen, look, terminal)
+        target, distance = _draw_grid(plan, target, chosen, look, terminal)
     elif layout == "png":
         writers.save_folder(plan, target, terminal)
     else:
         writers.save_npz(plan, target, terminal)
-    output.emit(_result(plan, target, layout, more, began), as_json, lambda: str(target))
+    result = _result(plan, layout, distance, began)
+    result |= output.written(images=target, trace=look["trace"])
+    output.emit(output.document("sample", result), as_json, lambda: str(target))
     if not runs.is_foreign(path):
         terminal.hint(ui.next_command("landscape", run))
 
@@ -169,6 +170,13 @@ def _check_look(layout: str, look: dict[str, Any], best_of: int | None) -> None:
             "`--trace` shows the descent of an image, and `--best-of` draws several of each",
             "leave one of the two out",
         )
+
+
+def _check_trace(trace: Path | None, target: Path) -> None:
+    if trace:
+        if trace.absolute() == target.absolute():
+            raise UsageProblem("`--trace` and `-o` name one file", "name two")
+        check_output(trace, SAMPLE_TRACE, "--trace")
 
 
 def destination(
@@ -210,8 +218,8 @@ def name_for(settings: Mapping[str, Any]) -> str:
 
 def _draw_grid(
     plan: SamplingPlan, target: Path, chosen: bool, look: dict[str, Any], terminal: ui.Terminal
-) -> tuple[Path, dict[str, Any]]:
-    """Draw a grid; return its file, and what is said of it."""
+) -> tuple[Path, Tensor | None]:
+    """Draw a grid; return its file, and how far the images are from what they were made of."""
     from ..sampling import grids, writers
     from ..sampling.sample import draw_all
 
@@ -233,23 +241,23 @@ def _draw_grid(
             grids.save_trace(samples, trace, look["scale"])
         if look["preview"]:
             ui.show(picture)
-    return target, {"trace": trace, "distance": samples.distance}
+    return target, samples.distance
 
 
 def _result(
-    plan: SamplingPlan, target: Path, layout: str, more: dict[str, Any], began: float
+    plan: SamplingPlan, layout: str, distance: Tensor | None, began: float
 ) -> dict[str, Any]:
     from .. import __version__
 
     return {
         "run": plan.settings["run"],
-        "path": target,
+        "path": plan.model.path,
         "format": layout,
         "n": len(plan.labels),
         "labels": plan.labels,
         "classes": plan.model.meta.classes,
         "settings": plan.settings,
-        **more,
+        "distance": distance,
         "seconds": time.perf_counter() - began,
         "device": str(plan.model.device),
         "seed": plan.settings["seed"],

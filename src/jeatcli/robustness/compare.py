@@ -73,8 +73,8 @@ def attack_each(
         evaluations += [(subject, first.at(radius)) for radius in eps]
     if len(test_sets) > 1:
         reporter.warn(
-            f"the runs are of different data sets ({', '.join(test_sets)}): their accuracies do not "
-            "compare"
+            f"the runs are of different data sets ({', '.join(test_sets)}): their accuracies do "
+            "not compare"
         )
     results, state_files, unwritten = [], [], None
     for number, (subject, evaluation) in enumerate(evaluations):
