@@ -23,7 +23,7 @@ from .model import Model, network
 from .networks import check, wrapped
 from .program import read_program
 from .settings import Foreign, per_channel
-from .state_dict import StateDict
+from .state_dict import StateDict, check_kinds
 
 
 def wrap(
@@ -100,6 +100,7 @@ def load_unknown(path: Path, foreign: Foreign, found: StateDict, device: torch.d
             "name the function that makes the very network of these weights, without other "
             "arguments",
         )
+    check_kinds(path, keys.weights, module.state_dict())
     module.load_state_dict(keys.weights, strict=False)
     meta = description(foreign, *_stated(path, mean, std))
     whole = Classifier(classifier.net, meta.mean, meta.std)

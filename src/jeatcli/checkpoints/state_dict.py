@@ -208,11 +208,7 @@ def _choose(
 
 
 def check_kinds(path: Path, tensors: Tensors, expected: Tensors) -> None:
-    """Refuse whole numbers in the place of weights, and the reverse: torch would round them.
-
-    Raises:
-        JeatError: Naming the first of them.
-    """
+    """Refuse whole numbers in the place of weights, and the reverse: torch would round them."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() != expected[name].is_floating_point():
             kinds = [str(each.dtype).removeprefix("torch.") for each in (tensor, expected[name])]
