@@ -180,6 +180,16 @@ def test_objectives_have_their_published_values() -> None:
     torch.testing.assert_close(objectives.kl(logits.flip(0), logits), (p * (p / q).log()).sum(1))
 
 
+def test_ratios_of_few_or_of_equal_logits() -> None:
+    three = objectives.dlr(torch.tensor([[3.0, 1.0, 0.5]]), torch.tensor([0]))
+    torch.testing.assert_close(three, torch.tensor([-2 / 2.5]))
+    equal = torch.tensor([[1.0, 1.0, 1.0, 1.0, 0.0]])
+    last, first = torch.tensor([4]), torch.tensor([0])
+    for value in (objectives.dlr(equal, last), objectives.targeted_dlr(equal, last, first)):
+        assert value > 1e9  # the label is behind, by all of a spread of nothing
+    assert objectives.dlr(equal, first) == objectives.targeted_dlr(equal, first, first) == 0
+
+
 def test_the_best_iterate_is_kept_image_by_image() -> None:
     x = torch.full((2, 1, 1, 1), 0.5)
 

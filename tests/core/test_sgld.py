@@ -94,6 +94,27 @@ def test_the_buffer_draws_and_starts_anew_at_the_given_rate() -> None:
     assert buffer.images.flatten(1)[:, 0].nonzero().flatten().tolist() == [3, 5]
 
 
+@pytest.mark.parametrize(("reinit", "anew"), [(0.0, False), (0.5, False), (0.6, True)])
+def test_a_chain_starts_anew_below_the_rate(reinit: float, anew: bool) -> None:
+    """A draw of [0, 1) is below it with that probability, and never below 0."""
+
+    class Drawn(BatchRng):
+        def uniform(self, like: torch.Tensor) -> torch.Tensor:
+            return torch.full_like(like, min(reinit, 0.5))
+
+    fresh = torch.ones(2, 1, 2, 2)
+    start, _ = ReplayBuffer(0 * fresh).draw(fresh, reinit, Drawn(0))
+    assert torch.equal(start, fresh if anew else 0 * fresh)
+
+
+def test_the_statistics_of_one_image_are_that_image() -> None:
+    x = torch.full((1, 1, 4, 4), 51, dtype=torch.uint8)
+    statistics = ClassGaussians.fit(x, torch.tensor([1]), 2)
+    torch.testing.assert_close(statistics.mean, torch.full((2, 1, 4, 4), 0.2))
+    assert not statistics.factor.any()
+    torch.testing.assert_close(statistics.ridge, torch.full((2,), 1e-4))
+
+
 def test_class_statistics_give_back_mean_and_covariance() -> None:
     generator = torch.Generator().manual_seed(0)
     shapes = torch.randn(2, 3, 16, generator=generator) * 0.04
@@ -122,11 +143,13 @@ def test_starts_are_drawn_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
         gathered.append(operands[1].numel())
         return einsum(equation, *operands)
 
-    monkeypatch.setattr(class_gaussians, "_GATHERED", 500)
     monkeypatch.setattr(torch, "einsum", watched)
-    assert torch.equal(statistics.draw(y, like, BatchRng(1)), whole)
-    assert len(gathered) > 5
-    assert max(gathered) <= 500
+    # Of 64 numbers each; at least one at a time.
+    for most, images in ((500, 7), (10, 1)):
+        monkeypatch.setattr(class_gaussians, "_GATHERED", most)
+        gathered.clear()
+        assert torch.equal(statistics.draw(y, like, BatchRng(1)), whole)
+        assert max(gathered) == 64 * images
     assert statistics.draw(y[:0], like[:0], BatchRng(1)).shape == (0, 1, 4, 4)
 
 
@@ -187,3 +210,8 @@ def test_a_draw_is_mean_directions_and_rest() -> None:
     for images in (far.sample_pca(y, like, BatchRng(2), 2), far.draw(y, like, BatchRng(2))):
         assert images.min() == 0
         assert images.max() == 1
+
+
+def test_all_statistics_go_to_the_device() -> None:
+    statistics = ClassGaussians(torch.rand(2, 1, 2, 2), torch.rand(2, 3, 1, 2, 2), torch.rand(2))
+    assert {each.device.type for each in vars(statistics.to("meta")).values()} == {"meta"}

@@ -298,3 +298,19 @@ def test_every_option_is_declared(name: str) -> None:
     method = methods.METHODS.load(name)
     assert set(declared(method)) == {each.name for each in fields(method)}
     assert all(about.help for about, _ in declared(method).values())
+
+
+@pytest.mark.parametrize("chain_start", ["uniform", "gaussian"])
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_a_method_computes_where_its_images_are(name: str, chain_start: str) -> None:
+    """Not on the default device; `meta`, which computes nothing, stands for another GPU."""
+    known = declared(methods.METHODS.load(name))
+    asked = {"chain_start": chain_start, "buffer_size": 60}
+    model, context = network(), MethodContext((1, 8, 8), gaussians(), torch.device("cpu"), SEED)
+    losses = []
+    for default in ("cpu", "meta"):
+        with torch.device(default):
+            method = methods.make(name, {key: asked[key] for key in asked if key in known})
+            method.setup(context)
+            losses.append(method.loss(model, X, Y, BatchRng(3))[0])
+    assert torch.equal(*losses)

@@ -12,7 +12,8 @@ from torch import Tensor
 from jeatcli.core import pgd
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.threat import Threat
-from jeatcli.robustness.attacks import fab, square
+from jeatcli.robustness.attacks import ATTACKS, fab, square
+from jeatcli.robustness.attacks.attack import make_attack
 from jeatcli.robustness.attacks.batch import AttackOptions, Batch
 from jeatcli.robustness.attacks.fab import Walk
 from jeatcli.robustness.attacks.restarts import Broken
@@ -106,3 +107,21 @@ def test_a_step_of_fab_is_the_published_one(norm: str) -> None:
     replace(walk, boundary=watched).run(images, torch.arange(30), x, Broken(images))
     # Beyond the boundary by a twentieth, then back by a tenth of the way.
     torch.testing.assert_close(seen[1], x + 0.9 * 1.05 * projection(x))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_computes_where_its_images_are(name: str, norm: str) -> None:
+    """Not on the default device; `meta`, which computes nothing, stands for another GPU."""
+
+    class Plain(Linear):
+        def features(self, x: Tensor) -> Tensor:
+            return x.flatten(1)
+
+    model = Classifier(Plain(), (0.0,), (1.0,))
+    images, options = batch(model, 4), AttackOptions(Threat(norm, 0.1))
+    few = {key: 3 for key in ("steps", "queries") if key in ATTACKS[name].options}
+    attack = make_attack(name, **few)
+    moved = attack(model, images, options)
+    with torch.device("meta"):
+        assert torch.equal(attack(model, images, options), moved)

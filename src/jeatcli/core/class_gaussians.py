@@ -69,10 +69,10 @@ class ClassGaussians:
 
     def _spread(self, y: Tensor, like: Tensor, rng: Rng, components: int) -> Tensor:
         factor = self.factor[:, :components]
-        weights = rng.normal(like.new_empty(len(y), factor.shape[1], 1, 1))
+        weights = rng.normal(like.new_empty(len(y), factor.shape[1]))
         # The directions are gathered in parts, as they take far more memory than the images.
         count = max(_GATHERED // factor[0].numel(), 1)
-        parts = zip(weights.flatten(1).split(count), y.split(count), strict=True)
+        parts = zip(weights.split(count), y.split(count), strict=True)
         return torch.cat([torch.einsum("nr,nrchw->nchw", w, factor[k]) for w, k in parts])
 
     def to(self, device: torch.device | str) -> ClassGaussians:

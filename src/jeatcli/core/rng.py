@@ -105,5 +105,7 @@ class ImageRng:
 
     def _stack(self, draw: object, like: Tensor) -> Tensor:
         assert callable(draw)
-        rows = [draw(like.shape[1:], generator=generator) for generator in self.generators]
+        rows = [
+            draw(like.shape[1:], generator=generator, device="cpu") for generator in self.generators
+        ]
         return torch.stack(rows).to(device=like.device, dtype=like.dtype)

@@ -41,7 +41,7 @@ class Dat(AdversarialExamples):
         super().setup(context)
         self.gaussians = context.statistics.to(context.device)
         # Batches so far, and since the last measurement; steps of the ascent. They stay on the CPU.
-        self.counts = torch.zeros(3, dtype=torch.int64)
+        self.counts = torch.zeros(3, dtype=torch.int64, device="cpu")
         self.auc = torch.zeros((), device=context.device)
 
     def loss(

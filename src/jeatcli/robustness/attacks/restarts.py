@@ -20,7 +20,6 @@ class Broken:
     """For each image of a batch its adversarial example, once there is one."""
 
     def __init__(self, batch: Batch) -> None:
-        self.batch = batch
         self.images = batch.x.clone()
         self.mask = torch.zeros(len(batch), dtype=torch.bool, device=batch.x.device)
 

@@ -46,7 +46,7 @@ class Surrogate:
         self.victim = victim or classifier
         self.on_step = on_step
         self.forward = self.backward = 0
-        self._nan = torch.zeros((), dtype=torch.long)
+        self._nan: Tensor | int = 0
         self._fast_model = accelerate(classifier, dtype, compiled)
         self.is_exact = self._fast_model is classifier
 
@@ -63,8 +63,7 @@ class Surrogate:
     def fresh(self, on_step: Callable[[], None]) -> Surrogate:
         """Return the same surrogate with nothing counted yet."""
         twin = copy.copy(self)
-        twin.forward = twin.backward = 0
-        twin._nan = torch.zeros((), dtype=torch.long)
+        twin.forward = twin.backward = twin._nan = 0
         twin.on_step = on_step
         return twin
 
@@ -78,7 +77,7 @@ class Surrogate:
 
     def _count_nan(self, gradient: Tensor) -> None:
         # No number is fetched from the device here: that would wait for it at every step.
-        self._nan = self._nan.to(gradient.device) + gradient.isnan().flatten(1).any(1).sum()
+        self._nan = self._nan + gradient.isnan().flatten(1).any(1).sum()
 
     def gradient(
         self, loss: Callable[[Tensor], Tensor], moved: Tensor
