@@ -67,3 +67,10 @@ def test_an_image_draws_the_same_numbers_in_any_batch() -> None:
     alone = torch.rand(2, 3, 3, generator=torch.Generator().manual_seed(seeds[5]))
     assert torch.equal(ImageRng(seeds).uniform(LIKE)[5], alone)
     assert ImageRng(seeds).normal(LIKE.double()).dtype == torch.float64
+
+
+def test_numbers_are_drawn_on_the_cpu_and_go_where_the_images_are() -> None:
+    expected = ImageRng([1, 2]).normal(LIKE[:2])
+    with torch.device("meta"):
+        assert torch.equal(ImageRng([1, 2]).normal(LIKE[:2]), expected)
+    assert ImageRng([1, 2]).normal(LIKE[:2].to("meta")).device.type == "meta"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
-from helpers.linear_model import batch, linear
+from helpers.linear_model import Linear, batch, linear
 from torch import Tensor
 
+from jeatcli.core.models.classifier import Classifier
+from jeatcli.robustness.attacks import surrogate
 from jeatcli.robustness.attacks.batch import Batch
 from jeatcli.robustness.attacks.restarts import Broken, from_starts, tries
 from jeatcli.robustness.attacks.surrogate import Surrogate
@@ -50,3 +55,61 @@ def test_every_class_to_try_has_starts_of_its_own() -> None:
     alone, (rng,) = tries(images, 7, 4, None)
     assert alone is images
     assert torch.equal(rng.uniform(images.x), images.rng(7, 4, 0).uniform(images.x))
+
+
+@pytest.mark.parametrize("kind", ["exact", "coarse", "transfer", "coarse transfer"])
+def test_best_points_are_tried_on_a_victim_that_the_search_did_not_see(kind: str) -> None:
+    model = linear()
+    judge = Classifier(Linear(gain=-1.0), (0.0,), (1.0,))
+    dtype = torch.bfloat16 if "coarse" in kind else None
+    search = Surrogate(model, dtype, victim=judge if "transfer" in kind else None)
+    images = batch(model, 4)
+    broken, rows = Broken(images), torch.tensor([3, 1])
+    part = images.take(rows)
+    # Turned around, the first is something else to the network, and what it was to the judge.
+    best = torch.stack([-part.x[0], part.x[1]])
+    broken.confirm(search, rows, part, best)
+    found = {"exact": [], "coarse": [3], "transfer": [1], "coarse transfer": [1]}[kind]
+    assert broken.mask.nonzero().flatten().tolist() == found
+    assert all(torch.equal(broken.images[k], best[rows.tolist().index(k)]) for k in found)
+    assert search.forward == (0 if kind == "exact" else 2)
+    broken.confirm(search, rows[:0], part.take(rows[:0]), best[:0])
+    assert search.forward == (0 if kind == "exact" else 2)
+
+
+def test_what_is_counted_while_an_attack_searches() -> None:
+    images = batch(linear(), 3)
+    search = Surrogate(linear())
+    assert search.nan == search.forward == search.backward == 0
+
+    def loss(logits: Tensor) -> Tensor:
+        """The root of 0 has no slope; times 0, it is NaN."""
+        return (logits[:, 0] * torch.tensor([0.0, 1.0, 1.0])).abs().sqrt()
+
+    for passes in (1, 2):
+        _, gradient, _ = search.gradient(loss, images.x)
+        assert gradient.isnan().flatten(1).any(1).tolist() == [True, False, False]
+        assert (search.nan, search.forward, search.backward) == (passes, 3 * passes, 3 * passes)
+    twin = search.fresh(lambda: None)
+    assert twin.nan == twin.forward == twin.backward == 0
+    assert search.nan == 2
+
+
+def test_how_the_search_is_made_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(surrogate, "accelerate", lambda *asked_for: asked.append(asked_for))
+    model = linear()
+    for dtype, compiled in ((None, False), (torch.bfloat16, True)):
+        Surrogate(model, dtype, compiled=compiled)
+        assert asked.pop() == (model, dtype, compiled)
+
+
+def test_an_image_of_nan_breaks_nothing() -> None:
+    """Of it any class is the likeliest; the others of its batch count."""
+    model = linear()
+    images = batch(model, 3)
+    moved = -images.x
+    moved[1, 0, 2, 3] = torch.nan
+    search = Surrogate(model)
+    for broken in (search.broken(images, moved, model(moved)), search.breaks_victim(images, moved)):
+        assert broken.tolist() == [True, False, True]

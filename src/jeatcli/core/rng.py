@@ -82,7 +82,7 @@ class BatchRng:
         return {"generator": self.generator, "device": like.device, "dtype": like.dtype}
 
     def _mine(self, drawn: Tensor) -> Tensor:
-        return drawn.chunk(self.parts)[self.part] if self.parts > 1 else drawn
+        return drawn.chunk(self.parts)[self.part]
 
 
 class ImageRng:
