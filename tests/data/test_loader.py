@@ -148,3 +148,31 @@ def test_the_device_does_not_change_the_batches() -> None:
     here = list(Loader(data, 16, augment="crop+flip", seed=0).epoch(0))
     there = list(Loader(data.to("cuda"), 16, augment="crop+flip", seed=0).epoch(0))
     assert equal(here, [(x.cpu(), y.cpu()) for x, y in there])
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.7, 7), (0.25, 2), (1.0, 10)])
+def test_extra_images_have_their_share_of_each_batch(share: float, count: int) -> None:
+    """At the same places in every batch, spread evenly; the others are those without extra."""
+    data, more = images(50), Images("more", images(33).x, 100 + torch.arange(33), ("a", "b"))
+    options = {"augment": "crop+flip", "seed": 3}
+    mixed = Loader(data, 10, **options, extra=more, extra_share=share)
+    plain = list(Loader(data, 10, **options).epoch(1))
+    assert len(mixed) == len(plain) == 5
+    drawn = set()
+    for (x, y), (u, v) in zip(mixed.epoch(1), plain, strict=True):
+        extra = y >= 100
+        assert extra.sum() == count
+        assert torch.equal(extra, mixed.from_extra)
+        assert torch.equal(x[~extra], u[~extra])
+        assert torch.equal(y[~extra], v[~extra])
+        drawn |= set(y[extra].tolist())
+    assert len(drawn) > count
+    assert equal(list(mixed.epoch(1))[3:], list(mixed.epoch(1, start=3)))
+    parts = [
+        Loader(data, 10, **options, extra=more, extra_share=share, part=(k, 2)) for k in (0, 1)
+    ]
+    assert abs(parts[0].from_extra.sum() - parts[1].from_extra.sum()) <= 1
+    halves = [list(part.epoch(1)) for part in parts]
+    whole = [tuple(map(torch.cat, zip(*pair, strict=True))) for pair in zip(*halves, strict=True)]
+    assert equal(whole, list(mixed.epoch(1)))
+    assert mixed.digest == f"{data.digest}+{more.digest}"

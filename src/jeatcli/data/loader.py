@@ -39,10 +39,12 @@ class Loader:
         augment: str,
         seed: int,
         part: tuple[int, int] = (0, 1),
+        extra: Images | None = None,
+        extra_share: float = 0.0,
     ) -> None:
         if batch_size < 1:
             raise UsageProblem(f"the batch size must be at least 1, not {batch_size}")
-        self.images = images
+        self.images, self.extra = images, extra
         self.batch_size = min(batch_size, len(images))
         self.part, self.parts = part
         if self.batch_size % self.parts:
@@ -54,6 +56,9 @@ class Loader:
         side = 32 if augment.startswith("crop4") else min(images.shape[1:])
         self.shift = round(CROP * side) if augment.startswith("crop") else 0
         self.seed = seed
+        count = round(extra_share * self.batch_size)
+        places = torch.arange(self.batch_size + 1) * count // self.batch_size
+        self.from_extra = (places.diff() > 0).chunk(self.parts)[self.part]
 
     def __len__(self) -> int:
         return len(self.images) // self.batch_size
@@ -62,6 +67,11 @@ class Loader:
     def share(self) -> int:
         """Images of a batch that this process has."""
         return self.batch_size // self.parts
+
+    @property
+    def digest(self) -> str:
+        """A digest of all images and labels."""
+        return self.images.digest + (f"+{self.extra.digest}" if self.extra else "")
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of `epoch` from batch `start` on.
@@ -79,14 +89,19 @@ class Loader:
         if self.flip:
             flips = torch.randint(2, (len(x),), generator=generator).bool()
         shifts, flips = shifts.to(x.device), flips.to(x.device)
+        replaced = self.from_extra.to(x.device)
+        drawn = torch.randint(len(self.extra or x), (len(x),), generator=generator).to(x.device)
         for batch in range(start, len(self)):
             first = batch * self.batch_size + self.part * self.share
             part = slice(first, first + self.share)
             chosen = order[part]
-            pixels = x[chosen]
+            pixels, labels = x[chosen], y[chosen]
+            if self.extra:
+                more = drawn[part][replaced]
+                pixels[replaced], labels[replaced] = self.extra.x[more], self.extra.y[more]
             if self.shift or self.flip:
                 pixels = crop_and_flip(pixels, shifts[part], flips[part])
-            yield to_unit_range(pixels), y[chosen]
+            yield to_unit_range(pixels), labels
 
 
 def crop_and_flip(x: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:

@@ -139,31 +139,63 @@ def _directory(
 def _archive(
     path: Path, shape: tuple[int, int, int], num: int | None
 ) -> tuple[NDArray[np.uint8], Provenance]:
+    pixels, labels, text = _arrays(path, shape)
+    _check_number(path, len(pixels), num)
+    labelled = labels.shape == (len(pixels),) and labels.dtype.kind in "iu"
+    known = of_archive(text, labels.tolist(), num) if labelled else Provenance()
+    return np.ascontiguousarray(pixels[:num].transpose(0, 3, 1, 2)), known
+
+
+def labelled_archive(
+    path: Path, shape: tuple[int, int, int], classes: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the images of an `.npz`, uint8 (n,C,H,W), and their labels.
+
+    Raises:
+        JeatError: If it cannot be read, or holds other images or labels than these.
+    """
+    pixels, labels, _ = _arrays(path, shape)
+    if labels.shape != (len(pixels),) or labels.dtype.kind not in "iu" or not len(labels):
+        raise JeatError(
+            f"`{path}` has {labels.dtype} {labels.shape} as labels of {len(pixels):,} images",
+            "it must hold `label`, one whole number an image",
+        )
+    if labels.min() < 0 or labels.max() >= classes:
+        raise JeatError(
+            f"`{path}` has labels from {labels.min()} to {labels.max()}; "
+            f"there are {classes} classes",
+            "use images of the training set's classes",
+        )
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)), labels.astype(np.int64)
+
+
+def _arrays(
+    path: Path, shape: tuple[int, int, int]
+) -> tuple[NDArray[np.uint8], NDArray[Any], str | None]:
+    """Return pixels (n,H,W,C), labels, empty if there are none, and our text in an archive."""
     try:
         # numpy takes any other file for a pickle, and says how to open that.
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no .npz archive, or cut short")
         with np.load(path, allow_pickle=False) as arrays:
-            pixels = np.asarray(arrays["arr_0"])
+            names = ("image", "label") if "image" in arrays else ("arr_0", "arr_1")
+            pixels = np.asarray(arrays[names[0]])
             text = str(arrays[TEXT]) if TEXT in arrays else None
-            labels = np.asarray(arrays["arr_1"]) if "arr_1" in arrays else np.zeros(0, np.int64)
+            labels = np.asarray(arrays[names[1]] if names[1] in arrays else np.zeros(0, np.int64))
     except Exception as problem:  # encrypted, of an unknown compression, without a header, ...
         raise JeatError(
             f"cannot read images from `{path}`: {problem}",
             "it must hold `arr_0`, uint8 (n,H,W,C), as improved-diffusion and "
-            "`jeat sample --format npz` write it",
+            "`jeat sample --format npz` write it, or `image`",
         ) from None
     channels, height, width = shape
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, channels):
         raise JeatError(
             f"`{path}` holds {pixels.dtype} {pixels.shape}, "
-            f"not uint8 (n, {height}, {width}, {channels}), the reference's shape",
-            "score images of the reference's size and channels, or name another `--dataset`",
+            f"not uint8 (n, {height}, {width}, {channels}), as the data set does",
+            "take images of its size and channels, or name another `--dataset`",
         )
-    _check_number(path, len(pixels), num)
-    labelled = labels.shape == (len(pixels),) and labels.dtype.kind in "iu"
-    known = of_archive(text, labels.tolist(), num) if labelled else Provenance()
-    return np.ascontiguousarray(pixels[:num].transpose(0, 3, 1, 2)), known
+    return pixels, labels, text
 
 
 def save_npz(

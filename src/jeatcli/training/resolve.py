@@ -34,6 +34,10 @@ _SMALL: dict[str, Any] = {
     "chain_start": "gaussian",
 }
 
+# Of a batch (Wang et al. 2023).
+_EXTRA_SHARE = 0.7
+# Settings that are newer than version 0.1.0.
+_NEW = {"augment", "init_from", "extra", "extra_share"}
 # What a network that a run starts from decides.
 _DECIDED = ("dataset", "arch", "norm_layer", "activation")
 # SGLD needs the same function as training, hence no batch statistics, and a smooth one
@@ -81,6 +85,8 @@ def resolve(given: Mapping[str, Any]) -> TrainConfig:
         # In another working directory a relative path would name another network.
         explicit["init_from"] = source if runs.is_name(source) else str(runs.place(source))
         explicit = _of_source(explicit) | explicit
+    if file := str(explicit.get("extra", "")):
+        explicit = {"extra_share": _EXTRA_SHARE, **explicit, "extra": str(expand(file).absolute())}
     method = str(explicit.get("method", _BASE["method"]))
     dataset = str(explicit.get("dataset", _BASE["dataset"]))
     if dataset.startswith("folder:"):
@@ -160,7 +166,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def _upgraded(table: dict[str, Any]) -> dict[str, Any]:
     """Add what version 0.1.0, which wrote every setting, did without saying so."""
-    old = "augment" not in table and table.keys() >= _FIELDS.keys() - {"augment", "init_from"}
+    old = "augment" not in table and table.keys() >= _FIELDS.keys() - _NEW
     if old and str(table["dataset"]).startswith("folder:"):
         return {**table, "augment": "crop4+flip"}
     return table

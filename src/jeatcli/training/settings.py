@@ -88,6 +88,20 @@ class TrainConfig(Settings):
         metavar="AUGMENT",
         shown="crop+flip for CIFAR, else none",
     )
+    extra: str = _data(
+        "",
+        "Images to train on too: an .npz of `image`, uint8 (n,H,W,C), and `label`",
+        metavar="FILE.npz",
+        shown="none",
+    )
+    extra_share: float = _data(
+        0.0,
+        "Share of each batch that comes from --extra",
+        low=0,
+        high=1,
+        metavar="SHARE",
+        shown="0.7",
+    )
     epochs: int = _optimise(
         100, "Passes over the training images", low=1, high=1e6, shown="by data set"
     )
@@ -180,6 +194,11 @@ class TrainConfig(Settings):
             raise UsageProblem(
                 f"milestones must rise from 0 to 1, not {', '.join(map(str, self.milestones))}",
                 "give fractions of the run, such as `--milestones 0.5,0.75`",
+            )
+        if bool(self.extra) != bool(self.extra_share):
+            raise UsageProblem(
+                "`--extra` and an `--extra-share` above 0 go together",
+                "name a file and a share of each batch, or neither",
             )
         buffer = self.options.get("buffer_size", self.batch_size)
         if buffer < self.batch_size:

@@ -21,6 +21,7 @@ from ..core.rng import mix
 from ..data.facts import dataset_facts
 from ..data.images import Images, hold_out, load_images
 from ..data.loader import Loader
+from ..data.stored import labelled_archive
 from ..errors import JeatError
 from ..runtime import devices
 from ..runtime.distributed import SINGLE, ProcessGroup
@@ -117,6 +118,7 @@ def build(
         ranks: This process among those of the run.
     """
     train, evaluated = _images(config, data_dir, reporter)
+    extra = _extra(config, train)
     gaussians = ClassGaussians.fit(train.x, train.y, len(train.classes))
     meta = _meta(config, train)
     train, evaluated = train.to(device), evaluated.to(device)
@@ -127,6 +129,8 @@ def build(
         augment=config.augment,
         seed=config.seed,
         part=(ranks.rank, ranks.size),
+        extra=extra.to(device) if extra else None,
+        extra_share=config.extra_share,
     )
     context = MethodContext(train.x, gaussians, loader.share, config.seed)
     method = _method(config, context, ranks)
@@ -150,6 +154,14 @@ def _images(
         test = read("test")
         evaluated = test.first(min(EVALUATED, len(test)))
     return (train.first(config.limit) if config.limit else train), evaluated
+
+
+def _extra(config: TrainConfig, images: Images) -> Images | None:
+    """Return the images that are trained on beside those of the data set."""
+    if not config.extra:
+        return None
+    x, y = labelled_archive(Path(config.extra), images.shape, len(images.classes))
+    return replace(images, x=torch.from_numpy(x), y=torch.from_numpy(y))
 
 
 def _classifier(config: TrainConfig, meta: Meta, device: torch.device) -> Classifier:

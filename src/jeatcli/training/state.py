@@ -44,7 +44,7 @@ def save_state(path: Path, trainer: Trainer, extra: Mapping[str, Tensor]) -> Non
     tensors = {
         f"{part}.{key}": value for part, each in parts.items() for key, value in each.items()
     }
-    images = trainer.loader.images.digest
+    images = trainer.loader.digest
     header = {"step": trainer.step, "attempt": trainer.attempt, "images": images}
     write_tensors(path, tensors, {**header, "schema": SCHEMA, "version": version("jeat-cli")})
 
@@ -56,7 +56,7 @@ def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Part]) -> None:
         header = read_header(path)
     except CutShort as problem:
         raise JeatError(problem.message, f"{_one_before(path)}, or {start_over}") from problem
-    images = trainer.loader.images.digest
+    images = trainer.loader.digest
     if header.get("images", images) != images:
         raise JeatError(
             f"the images of `{trainer.config.dataset}` are not those that `{path.parent}` was "
