@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 import torch
 from torch import Tensor
 
+from ..core import energy
+from ..core.jeat import AdversarialExamples
+from ..core.models.classifier import evaluating
 from ..data import pictures
 from ..data.images import Images
 from ..errors import Interrupted
@@ -17,10 +21,10 @@ from ..robustness.attacks.batch import AttackOptions
 from ..robustness.batch_size import USUAL
 from ..runtime.progress import SILENT, Reporter
 from ..sampling import sample
-from .log import Log
+from .log import Log, read_log
 from .setup import Setup
 from .state import Saver
-from .trainer import Callback, Metrics, Trainer, due
+from .trainer import Callback, Metrics, Trainer, due, numbers
 
 
 @dataclass
@@ -78,6 +82,54 @@ class Validation(Callback):
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restore what `state` returned."""
         self.best, self.best_epoch = float(state["robust"]), int(state["epoch"])
+
+
+@dataclass
+class DeltaEnergy(Callback):
+    """Log E(x), E(x^) and their difference, and warn when that runs away.
+
+    Of the last batch of an epoch, in eval mode, by two more passes. The difference diverges where
+    adversarial training overfits, catastrophically or robustly (arXiv 2505.22486).
+
+    Args:
+        log: Takes `energy_clean`, `energy_attacked` and `energy_delta`.
+        reporter: Hears the warning.
+    """
+
+    log: Log
+    reporter: Reporter
+    warned: bool = False
+
+    def on_epoch(self, trainer: Trainer) -> None:
+        method, model = trainer.method, trainer.model
+        if not isinstance(method, AdversarialExamples) or method.latest is None:
+            return
+        with torch.no_grad(), evaluating(model):
+            # Not by a call: torch would compile the network for these two passes.
+            means = [energy.marginal(model.forward(images)).mean() for images in method.latest]
+        clean, attacked = numbers(trainer.ranks.mean(dict(zip("ab", means, strict=True)))).values()
+        delta = clean - attacked
+        found = {"energy_clean": clean, "energy_attacked": attacked, "energy_delta": delta}
+        self.log.extra |= found
+        if not trainer.ranks.is_main or self.warned:
+            return
+        lines = (line for _, line in read_log(self.log.path))
+        earlier = [line["energy_delta"] for line in lines if "energy_delta" in line]
+        if runs_away(delta, earlier):
+            self.warned = True
+            self.reporter.warn(
+                f"E(x) - E(x^) is {delta:.3g} after epoch {trainer.epoch}, in the epochs before "
+                f"{median(earlier):.3g} (median): a sign of overfitting to the attack; "
+                "compare the robust accuracy of earlier epochs"
+            )
+
+
+def runs_away(delta: float, earlier: Sequence[float]) -> bool:
+    """Tell whether an energy difference is far from those of at least three epochs before."""
+    if len(earlier) < 3:
+        return False
+    usual = median(earlier)
+    return abs(delta - usual) > max(1.0, 2 * abs(usual))
 
 
 @dataclass

@@ -21,7 +21,7 @@ from ..runtime.distributed import current, lost, rank_lost
 from ..runtime.files import check_writable
 from ..runtime.progress import SILENT, Reporter, Watched
 from . import memory, run_dir, setup
-from .callbacks import Grids, Stop, Validation
+from .callbacks import DeltaEnergy, Grids, Stop, Validation
 from .divergence import Diverging
 from .log import Log
 from .profiling import Profile
@@ -285,8 +285,9 @@ class TrainingRun:
         grids = Grids(self.setup, self.config.sample_every)
         if self.trainer.ranks.size == 1:
             grids.reporter = self.validation.reporter = Watched(stop.at_epoch_end)
+        delta = DeltaEnergy(self.log, self.setup.reporter)
         begin, log = (self.profile, [self.log]) if self.trainer.ranks.is_main else ([], [])
-        return [*begin, saver.divergence, self.validation, grids, *log, saver, stop]
+        return [*begin, saver.divergence, self.validation, delta, grids, *log, saver, stop]
 
 
 def _gentler(options: Mapping[str, Any]) -> str:
