@@ -16,6 +16,7 @@ from jeatcli.errors import UsageProblem
         (0.25 / 255, "0.25/255"),
         (0.005 / 255, "1.96078e-05"),
         (0.01 / 255, "0.01/255"),
+        (0.125 / 255, "0.000490196"),
         (0.03, "0.03"),
         (51 / 255, "0.2"),
         (254 / 255, "254/255"),
@@ -47,6 +48,7 @@ def test_numbers_and_fractions_are_read() -> None:
         ("linf", float("nan"), "eps must be a number of at least 0, not nan", None),
         ("l2", float("inf"), "eps must be a number of at least 0, not inf", None),
         ("l2", -0.1, "eps must be a number of at least 0, not -0.1", None),
+        ("linf", 1.5, "eps 1.5 under linf is more than the whole pixel range", "1.5/255"),
         ("linf", 8, "eps 8 under linf is more than the whole pixel range", "8/255"),
     ],
 )

@@ -18,6 +18,8 @@ LINF, L2 = Threat("linf", 0.1), Threat("l2", 0.3)
 class Linear(nn.Module):
     """f(x) = gain W x, in the form of a network; its features are computed, though exactly."""
 
+    mixed_precision = True
+
     def __init__(self, classes: int = 5, gain: float = 1.0, shape: tuple[int, ...] = SHAPE) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(2)

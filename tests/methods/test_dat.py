@@ -18,7 +18,9 @@ from jeatcli.core.models import build
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.models.layers import Shape
 from jeatcli.core.rng import BatchRng
+from jeatcli.methods import dat as dat_module
 from jeatcli.methods.dat import Dat
+from jeatcli.runtime.distributed import ProcessGroup
 
 X = torch.rand(24, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 Y = torch.arange(24) % 4
@@ -38,6 +40,13 @@ def dat(**options: Any) -> Dat:
     return method
 
 
+class Two(ProcessGroup):
+    """One of two processes whose numbers are the same."""
+
+    def mean(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        return values
+
+
 def climbed(model: Classifier, x: Tensor, steps: int, size: float) -> Tensor:
     """Take steps of one l2 length along the gradient of f(x)[y], clipped to [0, 1]."""
     for _ in range(steps):
@@ -47,13 +56,14 @@ def climbed(model: Classifier, x: Tensor, steps: int, size: float) -> Tensor:
     return x.detach()
 
 
-def test_the_loss_is_that_of_the_paper() -> None:
-    method, model = dat(chain_step_size=0.3, lambda_=0.7, chain_start="pca"), network()
+@pytest.mark.parametrize("start", ["gaussian", "pca"])
+def test_the_loss_is_that_of_the_paper(start: str) -> None:
+    method, model = dat(chain_step_size=0.3, lambda_=0.7, chain_start=start), network()
     method.counts[2] = 3
     loss, metrics = method.loss(model, X, Y, BatchRng(3))
     still, rng = network().eval(), BatchRng(3)
     attacked = dat().attack(still, X, Y, rng)
-    negatives = climbed(still, start_at("pca", GAUSSIANS, Y, X, rng), 3, 0.3)
+    negatives = climbed(still, start_at(start, GAUSSIANS, Y, X, rng), 3, 0.3)
     logits, real, drawn = (still(images) for images in (attacked, X, negatives))
     scores = torch.cat([real.logsumexp(1), drawn.logsumexp(1)])
     truth = torch.cat([torch.ones(24), torch.zeros(24)])
@@ -128,6 +138,18 @@ def test_an_average_over_batches_decides() -> None:
     method.grow(torch.tensor([1.0, 1.0, -1.0, -1.0]), zeros)  # 0.5
     assert int(method.counts[2]) == 1
     assert method.auc.item() == 0
+    method = dat(grow_over=8, grow_at=0.75)
+    method.grow(zeros + 1, zeros)
+    method.grow(zeros, zeros)  # 0: a tie is not told apart
+    assert method.counts.tolist() == [0, 0, 0]
+    assert method.counts.dtype == torch.int64
+
+
+def test_the_images_of_all_processes_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dat_module, "current", lambda: Two(0, 2))
+    method, zeros = dat(grow_over=8), torch.zeros(4)
+    method.grow(zeros + 1, zeros)
+    assert int(method.counts[2]) == 1
 
 
 def test_the_state_goes_on_within_a_measurement() -> None:

@@ -306,11 +306,11 @@ def test_a_method_computes_where_its_images_are(name: str, chain_start: str) -> 
     """Not on the default device; `meta`, which computes nothing, stands for another GPU."""
     known = declared(methods.METHODS.load(name))
     asked = {"chain_start": chain_start, "buffer_size": 60}
-    model, context = network(), MethodContext((1, 8, 8), gaussians(), torch.device("cpu"), SEED)
-    losses = []
+    model, losses = network(), []
     for default in ("cpu", "meta"):
         with torch.device(default):
-            method = methods.make(name, {key: asked[key] for key in asked if key in known})
-            method.setup(context)
+            method = prepared(
+                methods.make(name, {key: asked[key] for key in asked if key in known})
+            )
             losses.append(method.loss(model, X, Y, BatchRng(3))[0])
     assert torch.equal(*losses)

@@ -15,6 +15,7 @@ from jeatcli.core.jeat import Method, MethodContext
 from jeatcli.core.models import build
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.models.layers import Shape
+from jeatcli.core.options import OBJECTIVES, attack_objective
 from jeatcli.core.rng import BatchRng
 from jeatcli.data.facts import DATASETS
 from jeatcli.errors import UsageProblem
@@ -204,3 +205,27 @@ def test_the_customary_radius(dataset: str | None, norm: str | None, eps: float)
     assert methods.options_of("at", given, {}, facts)["eps"] == eps
     assert methods.options_of("at", {**given, "eps": 0.1}, {}, facts)["eps"] == 0.1
     assert "eps" not in methods.options_of("jem", {}, {}, facts)
+
+
+def test_a_method_names_its_sampler_and_one_that_is_not_ours_has_the_usual_one() -> None:
+    assert methods.sampling_of("jem") == ("sgld", "joint")
+    assert methods.sampling_of("no-such") == Method.sampling
+
+
+def test_options_may_be_written_with_dashes() -> None:
+    assert methods.options_of("at", {"attack-steps": 3}, {}, None)["attack_steps"] == 3
+
+
+def test_the_loss_and_the_accuracy_of_a_batch() -> None:
+    logits = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]])
+    _, metrics = methods.make("standard", {}).classify(logits, torch.tensor([0, 1, 1]))
+    assert metrics["accuracy"].item() == pytest.approx(2 / 3)
+
+
+def test_what_the_objective_of_an_attack_is_declared_as() -> None:
+    declared = attack_objective("margin")
+    about = declared.metadata["setting"]
+    assert declared.default == "margin"
+    assert about.help == "Objective that the attack raises"
+    assert about.choices == OBJECTIVES
+    assert about.section == ""

@@ -130,13 +130,13 @@ def options_of(
         values[_field(key)] = read_value(_shown(key), value, *options[_field(key)])
     if "eps" in options and "eps" not in values:
         customary = facts.eps if facts else PHOTO_EPS
-        values["eps"] = customary.get(values.get("norm", "linf"), customary["linf"])
+        values["eps"] = customary.get(str(values.get("norm")), customary["linf"])
     return {_shown(key): value for key, value in asdict(method(**values)).items()}
 
 
 def _shown(key: str) -> str:
     """Write an option as the user does: `lambda`, which Python keeps for itself."""
-    return key.replace("-", "_").rstrip("_")
+    return key.replace("-", "_").removesuffix("_")
 
 
 def _field(key: str) -> str:

@@ -141,7 +141,7 @@ def _from_starts(walk: Walk, batch: Batch, restarts: int, classes: Tensor | None
     half = pgd.ball(replace(walk.options.threat, eps=walk.options.threat.eps / 2))
     # Images that are broken as they are need no walk.
     with torch.no_grad():
-        broken.mask |= walk.surrogate.broken(batch, batch.x, walk.surrogate(batch.x))
+        broken.mask = walk.surrogate.broken(batch, batch.x, walk.surrogate(batch.x))
 
     def search(restart: int, part: Batch, left: Tensor, broken: Broken) -> None:
         toward = None if classes is None else classes[left]
@@ -175,7 +175,7 @@ def displacement(x: Tensor, normal: Tensor, gap: Tensor, norm: str) -> Tensor:
     weight = normal.abs()
     # At the same unknown a pixel moves as fast as its neighbour in linf, by its weight in l2.
     speed = along.abs() if norm == "linf" else weight
-    room = torch.where(along > 0, 1 - x, torch.where(along < 0, x, 0.0))
+    room = torch.where(along > 0, 1 - x, x)
     return along * torch.minimum(_extent(weight, speed, room, gap.abs()) * speed, room)
 
 
@@ -193,6 +193,4 @@ def _extent(weight: Tensor, speed: Tensor, room: Tensor, need: Tensor) -> Tensor
         if not going.any():
             break
         extent = torch.where(going, extent + missing / slope.clamp_min(1e-30), extent)
-    # Nothing free is left and the plane is not reached: all the way to the corner.
-    extent = torch.where((slope <= 0) & (missing > 0), torch.inf, extent)
-    return extent.nan_to_num(posinf=1e12).view(-1, 1, 1, 1)
+    return extent.view(-1, 1, 1, 1)

@@ -1,0 +1,248 @@
+"""Steps of attacks where they are easy to get wrong: borders, ties, counts, the first and last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from helpers.linear_model import LINF, SHAPE, Linear, batch, linear
+from torch import Tensor
+
+from jeatcli.core import pgd
+from jeatcli.core.models.classifier import Classifier
+from jeatcli.core.rng import BatchRng
+from jeatcli.core.threat import Threat
+from jeatcli.robustness.attacks import apgd, fab
+from jeatcli.robustness.attacks import pgd as projected
+from jeatcli.robustness.attacks.apgd import Ascent, Rows
+from jeatcli.robustness.attacks.attack import make_attack
+from jeatcli.robustness.attacks.batch import AttackOptions, Batch
+from jeatcli.robustness.attacks.fab import Walk
+from jeatcli.robustness.attacks.restarts import Broken
+from jeatcli.robustness.attacks.surrogate import Surrogate
+
+
+def at_the_border(n: int = 6) -> Tensor:
+    """Return images of which many pixels are nearly black or white."""
+    x = torch.randn(n, *SHAPE, generator=torch.Generator().manual_seed(3)) + 0.5
+    return x.clamp(0.01, 0.99)
+
+
+def weights(model: Classifier) -> Tensor:
+    assert isinstance(model.net.weight, Tensor)
+    return model.net.weight
+
+
+def test_what_is_broken_as_it_is_needs_no_walk() -> None:
+    model = linear()
+    images = batch(model, 4)
+    wrong = Batch(images.x, (images.y + 1) % 5, None, images.index)
+    for name, passes in (("fab", 4), ("fab-t", 8)):  # the latter ranks the classes
+        search = Surrogate(model)
+        assert torch.equal(make_attack(name)(search, wrong, AttackOptions(LINF)), images.x)
+        assert (search.forward, search.backward) == (passes, 0)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_nearest_boundary_is_that_of_the_norm(
+    norm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However small the gradients are; a class that has none is out of reach."""
+
+    class Biased(Linear):
+        def head(self, features: Tensor) -> Tensor:
+            return super().head(features) + torch.tensor([0.0, 0.0, 0.0, -1e-4, 0.0])
+
+    net = Biased(gain=1e-3)
+    net.weight[3] = net.weight[1]
+    model = Classifier(net, (0.0,), (1.0,))
+    images = batch(model)
+    normals = net.weight[None] - net.weight[images.y][:, None]
+    length = normals.abs().sum(2) if norm == "linf" else normals.norm(dim=2)
+    logits = model(images.x)
+    leads = logits - logits.gather(1, images.y[:, None])
+    k = torch.where(length > 0, leads.abs() / length, torch.inf).argmin(1)
+    seen: list[tuple[Tensor, Tensor]] = []
+    nearest = fab.nearest_boundary
+
+    def watched(*given: Any) -> tuple[Tensor, Tensor]:
+        seen.append(nearest(*given))
+        return seen[-1]
+
+    monkeypatch.setattr(fab, "nearest_boundary", watched)
+    make_attack("fab", steps=1)(model, images, AttackOptions(Threat(norm, 1e-9)))
+    every = torch.arange(len(k))
+    torch.testing.assert_close(seen[0][0], leads[every, k])
+    torch.testing.assert_close(seen[0][1].flatten(1), normals[every, k])
+    assert (images.y == 1).any()
+
+
+def test_a_class_to_reach_must_lead_all_others() -> None:
+    model = linear()
+    images = batch(model, 8)
+    target = (images.y + 2) % 5
+    aimed = Batch(images.x, images.y, target, images.index, target)
+    value, normal = fab.class_boundary(Surrogate(model), aimed, images.x)
+    logits, every = model(images.x), torch.arange(8)
+    # The leader is the class of the image.
+    torch.testing.assert_close(value, logits[every, target] - logits[every, images.y])
+    slope = weights(model)[target] - weights(model)[images.y]
+    torch.testing.assert_close(normal.flatten(1), slope)
+
+
+def test_a_step_of_fab_ends_in_the_range_of_pixels() -> None:
+    model, x = linear(), at_the_border()
+    images = Batch(x, model(x).argmax(1), None, torch.arange(6), model(x).argmin(1))
+    walk = Walk(Surrogate(model), fab.class_boundary, AttackOptions(LINF), 1)
+    point = walk._step(images, x, pgd.ball(LINF))
+    assert point.min() == 0
+    assert point.max() == 1
+
+
+def test_a_walk_on_a_coarse_network_ends_where_the_exact_one_falls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those that do not fall are drawn back and walk on; the others leave."""
+    model = linear()
+    images = batch(model, 6)
+    rows = Batch(images.x, images.y, None, images.index, (images.y + 1) % 5)
+    search = Surrogate(model, torch.bfloat16)
+    asked: list[list[int]] = []
+
+    def exact(part: Batch, moved: Tensor) -> Tensor:
+        asked.append(part.index.tolist())
+        assert len(moved) == len(part)
+        return part.index % 2 == 0
+
+    monkeypatch.setattr(search, "breaks_exact_model", exact)
+    walk = Walk(search, fab.class_boundary, AttackOptions(Threat("linf", 1.0)), 2)
+    broken = Broken(images)
+    walk.run(rows, torch.arange(6), images.x, broken)
+    assert asked == [[0, 1, 2, 3, 4, 5], [1, 3, 5]]
+    assert broken.mask.tolist() == [True, False] * 3
+    assert images.broken(model(broken.images)).tolist() == broken.mask.tolist()
+
+
+def rows_of(x: Tensor, moved: Tensor, last: Tensor, gradient: Tensor) -> Rows:
+    n = len(x)
+    nothing = torch.zeros(n)
+    images = Batch(x, nothing.long(), None, torch.arange(n))
+    return Rows(
+        images,
+        images.index,
+        moved,
+        last,
+        gradient,
+        moved,
+        gradient,
+        *[nothing] * 4,
+        halved=nothing.bool(),
+        size=nothing.view(-1, 1, 1, 1) + 0.5,
+    )
+
+
+@pytest.mark.parametrize("ball", [pgd.Linf(0.3), pgd.L2(0.9)], ids=["linf", "l2"])
+def test_a_step_of_apgd_is_clipped_before_and_after_its_momentum(ball: pgd.Ball) -> None:
+    x, rng = at_the_border(), BatchRng(0)
+    moved, last, gradient = ball.start(x, rng), ball.start(x, rng), rng.normal(x)
+    ascent = Ascent(Surrogate(linear()), apgd.cross_entropy, ball, 10)
+    ahead = ball.project(moved + ball.step(gradient, 0.5), x)
+    assert ahead.min() < 0
+    assert ahead.max() > 1
+    mixed = moved + 0.75 * (ahead.clamp(0, 1) - moved) + 0.25 * (moved - last)
+    mixed = ball.project(mixed, x)
+    assert mixed.min() < 0
+    assert mixed.max() > 1
+    got = ascent._move(rows_of(x, moved, last, gradient), 0.75)
+    torch.testing.assert_close(got, mixed.clamp(0, 1))
+
+
+def test_the_first_step_of_apgd_has_no_momentum_and_the_last_point_no_gradient() -> None:
+    model, ball = linear(), pgd.L2(0.2)
+    images = batch(model, 5)
+    start = ball.on_sphere(images.x, BatchRng(0))
+    points: list[Tensor] = []
+
+    class Watched(Surrogate):
+        def __call__(self, x: Tensor) -> Tensor:
+            points.append(x)
+            return super().__call__(x)
+
+    def loss(logits: Tensor, rows: Batch) -> Tensor:
+        """Raise what keeps them whole."""
+        return logits[:, 1]
+
+    checks: list[int] = []
+
+    class Checked(Ascent):
+        def _check(self, rows: Rows, period: int) -> Rows:
+            checks.append(period)
+            return super()._check(rows, period)
+
+    ones = images.y == 1
+    still, start = images.take(ones), start[ones]
+    ascent = Checked(Watched(model), loss, ball, 4)
+    ascent.run(still, torch.arange(len(still)), start, Broken(still))
+    assert [point.requires_grad for point in points] == [True] * 4 + [False]
+    slope = weights(model)[1] / weights(model)[1].norm()
+    ahead = start + 0.4 * slope.view(1, *SHAPE)
+    torch.testing.assert_close(points[1].detach(), ball.project(ahead, still.x).clamp(0, 1))
+    # Of so few steps every one is checked.
+    assert checks == [1, 1, 1, 1]
+
+
+def test_gradients_of_random_losses_are_averaged() -> None:
+    model = linear()
+    images = batch(model, 3)
+    scales: Iterator[float] = iter([1.0, 2.0, 6.0])
+
+    def loss(logits: Tensor, rows: Batch) -> Tensor:
+        return next(scales) * logits[:, 0]
+
+    ascent = Ascent(Surrogate(model), loss, pgd.Linf(0.1), 5, draws=3)
+    _, gradient, _ = ascent._evaluate(images, images.x)
+    torch.testing.assert_close(gradient.flatten(1), 3 * weights(model)[0].expand(3, -1))
+
+
+def test_the_best_point_of_apgd_is_tried_on_the_judge() -> None:
+    model, judge = linear(), Classifier(Linear(gain=-1.0), (0.0,), (1.0,))
+    images = batch(model, 3)
+    search = Surrogate(model, victim=judge)
+    broken = Broken(images)
+    ascent = Ascent(search, lambda logits, rows: logits[:, 0], pgd.Linf(1e-6), 1)
+    ascent.run(images, images.index, images.x, broken)
+    assert broken.mask.all()
+    torch.testing.assert_close(broken.images, images.x, rtol=0, atol=2e-6)
+    assert not torch.equal(broken.images, images.x)
+
+
+@pytest.mark.parametrize(("given", "size"), [(None, 2.5 * 0.2 / 7), (0.03, 0.03)])
+def test_the_steps_of_pgd_cover_the_ball(
+    given: float | None, size: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[float] = []
+    original = pgd.ascend
+
+    def ascend(value: Any, x: Tensor, ball: pgd.Ball, **settings: Any) -> Tensor:
+        sizes.append(settings["step_size"])
+        return original(value, x, ball, **settings)
+
+    monkeypatch.setattr(projected.core, "ascend", ascend)
+    model = linear()
+    make_attack("pgd", steps=7, step_size=given)(
+        model, batch(model, 2), AttackOptions(Threat("linf", 0.2))
+    )
+    assert sizes == [pytest.approx(size)]
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "fab"])
+def test_passes_add_up(name: str) -> None:
+    model = linear()
+    images, options = batch(model, 2), AttackOptions(Threat("linf", 1e-7))
+    once, twice = Surrogate(model), Surrogate(model)
+    make_attack(name)(once, images, options)
+    for _ in range(2):
+        make_attack(name)(twice, images, options)
+    assert (twice.forward, twice.backward) == (2 * once.forward, 2 * once.backward)
