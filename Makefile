@@ -10,10 +10,12 @@ lint:
 	lint-imports
 	python docs/generate_cli.py --check
 	python docs/generate_house.py --check
+	python docs/generate_robustbench.py --check
 
 docs:
 	python docs/generate_cli.py
 	python docs/generate_house.py
+	python docs/generate_robustbench.py
 
 build:
 	python -m build

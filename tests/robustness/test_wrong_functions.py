@@ -55,7 +55,7 @@ def test_an_accuracy_below_what_the_file_says_is_flagged(tmp_path: Path) -> None
     blurred = Prototypes()
     blurred.means.add_(0.35 * torch.randn(10, 64, generator=torch.Generator().manual_seed(0)))
     low = replace(good, classifier=classifier(blurred), stated_accuracy=0.9)
-    assert "beside the 90.0 % that the file says" in flags(low)["low-clean-accuracy"]
+    assert "beside the 90.0 % that is stated for it" in flags(low)["low-clean-accuracy"]
     assert flags(replace(low, stated_accuracy=None)) == {}
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
 from ..core.models import ARCHITECTURES
+from ..core.models.classifier import Classifier
 from ..data.facts import dataset_facts
 from ..errors import JeatError, UsageProblem
 from ..runtime.progress import Reporter
@@ -17,6 +19,7 @@ from .matching import guess, list_names, match
 from .model import Model, network
 from .naming import is_code, is_library
 from .program import kind_of
+from .robustbench import PREFIX, find
 from .settings import Foreign, check_normalisation
 from .state_dict import StateDict, check_kinds, read
 
@@ -40,14 +43,56 @@ def load_foreign(
     if kind := kind_of(path):
         return load_program(path, kind, foreign, device)
     found = read(path, foreign.entry, reporter)
+    if (foreign.arch or "").startswith(PREFIX):
+        return _published(path, foreign, found, device, reporter)
     if foreign.arch is None or foreign.dataset is None:
         raise _undescribed(path, foreign, found)
     if is_library(foreign.arch) or is_code(foreign.arch):
         return load_unknown(path, foreign, found, device)
     meta = description(foreign, *_normalisation(path, foreign, found, reporter))
+    fitting = guess(found.tensors, meta.shape)
+    classifier = _fitted(path, meta, found, fitting, reporter)
+    if others := [option for option in fitting if option.split()[1] != meta.arch]:
+        reporter.say(
+            f"`{path.name}` fits {_either(others)} as well, which compute another function: "
+            "compare the clean accuracy with the published one"
+        )
+    return placed(classifier, meta, device, path, found.accuracy)
+
+
+def _published(
+    path: Path, foreign: Foreign, found: StateDict, device: torch.device, reporter: Reporter
+) -> Model:
+    """Load the weights of an entry of RobustBench, which says all the rest."""
+    if foreign.mean is not None or (foreign.norm_layer, foreign.activation) != ("batch", "relu"):
+        raise UsageProblem(
+            f"`{foreign.arch}` says how images are normalised, and which layers there are",
+            "leave out `--mean`, `--std`, `--norm-layer` and `--activation`",
+        )
+    heads = [len(value) for value in found.tensors.values() if value.ndim == 2]
+    entry = find(str(foreign.arch), foreign.dataset, heads[-1] if heads else None)
+    described = replace(
+        foreign,
+        arch=entry.arch,
+        dataset=foreign.dataset or entry.dataset,
+        activation=entry.activation,
+    )
+    meta = description(described, *entry.normalisation)
+    meta = replace(meta, options=asdict(entry.threat))
+    reporter.say(
+        f"RobustBench's {entry.name} ({entry.dataset}, {entry.threat}): `--arch {entry.arch}`, "
+        f"clean {100 * entry.clean:.2f} %, robust {100 * entry.robust:.2f} %"
+    )
+    classifier = _fitted(path, meta, found, guess(found.tensors, meta.shape), reporter)
+    return replace(placed(classifier, meta, device, path, entry.clean), published=entry)
+
+
+def _fitted(
+    path: Path, meta: Meta, found: StateDict, fitting: list[str], reporter: Reporter
+) -> Classifier:
+    """Return the network of a description with the weights of a file."""
     classifier = network(meta)
     keys = match(found.tensors, classifier.net.state_dict())
-    fitting = guess(found.tensors, meta.shape)
     if not keys.fits:
         raise JeatError(
             f"`{path}` does not fit `{meta.arch}`: of its names\n{keys.describe()}",
@@ -57,13 +102,8 @@ def load_foreign(
     if keys.ignored:
         names = list_names(keys.ignored)
         reporter.say(f"`{path.name}`: not used, beside the network: {names}")
-    if others := [option for option in fitting if option.split()[1] != meta.arch]:
-        reporter.say(
-            f"`{path.name}` fits {_either(others)} as well, which compute another function: "
-            "compare the clean accuracy with the published one"
-        )
     classifier.net.load_state_dict(keys.weights, strict=False)
-    return placed(classifier, meta, device, path, found.accuracy)
+    return classifier
 
 
 def _undescribed(path: Path, foreign: Foreign, found: StateDict) -> UsageProblem:

@@ -13,7 +13,7 @@ from ..core.class_gaussians import ClassGaussians
 from ..core.models.classifier import Classifier
 from ..core.models.layers import Shape
 from ..core.models.wrapped import Wrapped
-from ..data.facts import dataset_facts
+from ..data.facts import TENSORS, dataset_facts
 from ..data.images import Images
 from ..errors import JeatError, UsageProblem, unknown
 from ..runtime import devices
@@ -22,6 +22,7 @@ from ..runtime.progress import SILENT, Reporter
 from . import runs
 from .header import FOREIGN, Meta
 from .networks import make_network
+from .robustbench import Published
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Model:
         stated_accuracy: The clean accuracy that the file says it has, or None.
         trained_on: The fingerprints of the training images, int64 (n,), where those are pictures
             of a folder; None if they are not known.
+        published: What RobustBench says of it, or None.
     """
 
     classifier: Classifier
@@ -45,6 +47,7 @@ class Model:
     path: Path
     stated_accuracy: float | None = None
     trained_on: torch.Tensor | None = None
+    published: Published | None = None
 
     @property
     def device(self) -> torch.device:
@@ -72,7 +75,7 @@ class Model:
 
     def autocast_type(self, precision: str) -> torch.dtype | None:
         """Return what it computes in on its device at a precision; None is float32."""
-        allowed = self.classifier.net.mixed_precision
+        allowed = getattr(self.classifier.net, "mixed_precision", True)
         return devices.autocast_type(precision if allowed else "fp32", self.device)
 
     @property
@@ -118,7 +121,7 @@ class Model:
                 f"{images.name} has the {len(present)} classes {_listed(present)}",
                 "the data set on disk is not the one of the run",
             )
-        if named and not self.foreign:
+        if named and not self.foreign and images.name != TENSORS:
             self._warn_of_training_images(images, reporter)
 
     def _warn_of_training_images(self, images: Images, reporter: Reporter) -> None:

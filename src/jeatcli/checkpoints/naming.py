@@ -17,6 +17,9 @@ OWN = {
 }
 
 
+PUBLISHED = {"robustbench:ID": "An entry of RobustBench: network, normalisation, accuracies"}
+
+
 def is_library(arch: str) -> bool:
     """Tell whether a name is one of a library's networks, which a checkpoint may name, too."""
     return re.fullmatch(r"(timm|torchvision):\w[\w.]*", arch) is not None
@@ -46,11 +49,11 @@ def check_network(arch: str) -> None:
     Raises:
         UsageProblem: Naming the nearest network, or how code is named.
     """
-    if is_code(arch):
+    if is_code(arch) or re.fullmatch(r"robustbench:((linf|l2)/)?[\w-]+", arch):
         return
     if ":" in arch and not is_library(arch):
         raise UsageProblem(
             f"`{arch}` names no network",
-            f"name it as {', '.join(f'`{way}`' for way in (*LIBRARIES, *OWN))}",
+            f"name it as {', '.join(f'`{way}`' for way in (*PUBLISHED, *LIBRARIES, *OWN))}",
         )
     check_arch(arch)

@@ -27,7 +27,7 @@ class Foreign(Settings):
 
     arch: str | None = setting(
         None,
-        "Its network: one of `jeat train --help`, timm:NAME, or your own FILE.py:FUNCTION",
+        "Its network: of `jeat train --help`, robustbench:ID, or your own FILE.py:FUNCTION",
         section=_OTHERS,
         kind="network",
         metavar="ARCH",

@@ -52,7 +52,20 @@ def _one(result: Robustness) -> str:
     threat = Threat(result.norm, result.eps)
     attacks = sum(outcome["seconds"] for outcome in result.per_attack.values())
     seconds = f"{result.seconds:.1f} s, of which {attacks:.1f} s of attacks"
-    return f"{output.table(rows)}\n{threat}, {_about(result)}, {seconds}"
+    lines = [output.table(rows), f"{threat}, {_about(result)}, {seconds}", *_published(result)]
+    return "\n".join(lines)
+
+
+def _published(result: Robustness) -> list[str]:
+    """Say how far the accuracies are from those that RobustBench has, of all test images."""
+    known = result.published
+    if known is None:
+        return []
+    parts = [f"clean {output.percent(known['clean'])} ({100 * known['clean_above']:+.1f} here)"]
+    if known["robust_above"] is not None:
+        there, above = output.percent(known["robust"]), 100 * known["robust_above"]
+        parts.append(f"under AutoAttack {there} ({above:+.1f} here, {' + '.join(result.attacks)})")
+    return [f"RobustBench's {known['name']}: {', '.join(parts)}"]
 
 
 def _several(results: Sequence[Robustness], names: Sequence[str]) -> str:

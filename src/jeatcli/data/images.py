@@ -28,7 +28,7 @@ class Images:
 
     Args:
         name: The data set.
-        x: Pixels 0..255, uint8 (n, C, H, W).
+        x: Pixels 0..255, uint8 (n, C, H, W), or in [0, 1], float32.
         y: Class indices, int64 (n,).
         classes: Class names by index.
     """
@@ -148,6 +148,11 @@ def batches(images: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def to_unit_range(pixels: Tensor) -> Tensor:
-    """Turn pixels 0..255 into float32 in [0, 1], the same to the bit on any device."""
+    """Turn pixels 0..255 into float32 in [0, 1], the same to the bit on any device.
+
+    Images of the caller's own may be floats in [0, 1] already.
+    """
+    if pixels.is_floating_point():
+        return pixels
     # By a number CUDA would not divide: it multiplies by 1/255, which is another rounding.
     return pixels.float() / torch.full((), 255.0, device=pixels.device)

@@ -15,6 +15,7 @@ import numpy as np
 from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model
 from ..data.images import load_images
+from ..data.tensors import Own, Pixels, own_images
 from ..errors import UsageProblem
 from ..runtime.files import write_atomic
 from ..runtime.progress import SILENT, Reporter
@@ -68,6 +69,8 @@ def energy_landscape(
     settings: LandscapeSettings | None = None,
     *,
     kind: str = "contour",
+    images: Own | None = None,
+    labels: Pixels | Sequence[int] | None = None,
     reporter: Reporter = SILENT,
     **changes: object,
 ) -> Landscape:
@@ -78,6 +81,7 @@ def energy_landscape(
         settings: Of one kind of landscape, such as `ContourSettings`.
         kind: Whose default settings to take where there are no `settings`: `contour`, `path`,
             `histogram` or `sharpness`.
+        images, labels: As `attack` takes them, in place of the test images.
         reporter: Listens to the progress.
         changes: Settings by name, such as `seed`, `batch_size`, `num`.
 
@@ -95,9 +99,13 @@ def energy_landscape(
     for model in models:
         model.warn_if_unfinished(reporter)
     dataset = _common_dataset(models)
-    images = load_images(dataset, "test", data_dir=settings.data_dir, reporter=reporter)
-    models[0].accepts(images, reporter)
-    result = measure(LandscapeInputs(models, images, reporter), settings)
+    if images is not None:
+        around = own_images(images, labels, models[0].meta.classes)
+        dataset = around.name
+    else:
+        around = load_images(dataset, "test", data_dir=settings.data_dir, reporter=reporter)
+    models[0].accepts(around, reporter)
+    result = measure(LandscapeInputs(models, around, reporter), settings)
     seconds = time.perf_counter() - started
     device = str(models[0].device)
     return Landscape(settings.kind, result, dataset, seconds, device, settings.seed)

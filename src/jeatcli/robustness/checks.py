@@ -23,6 +23,7 @@ from ..errors import JeatError
 from .attacks import ATTACKS
 from .attacks.attack import Attack
 from .attacks.batch import Batch
+from .plausibility import likelier, low_accuracy
 
 Statistics = tuple[Sequence[float], Sequence[float]]
 # Networks take pixels in [0, 1], [-1, 1], [-0.5, 0.5], [0, 255] or as their data set has them.
@@ -41,8 +42,6 @@ _SQUARE = 0.002
 # whose published radii begin at 36/255, as they are: 8/255 is meant for linf.
 _SMALL, _LARGE = 0.1 / 255, 0.4
 _SMALL_L2 = 0.05
-# A clean accuracy so far below what the file says of it is not chance.
-_BELOW = 0.05
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,12 @@ def of_model(model: Model, x: Tensor, y: Tensor, batch_size: int) -> list[Flag]:
     """Return what is odd about a model's training and its clean accuracy on images and labels."""
     with torch.no_grad():
         predicted = torch.cat([model.classifier(part).argmax(1) for part in x.split(batch_size)])
+    low = low_accuracy(predicted, y, len(model.meta.classes), model.stated_accuracy)
+    other = likelier(model, predicted, x, y, batch_size) if model.foreign else None
     flags = [
         _unfinished(model),
-        _clean_accuracy(predicted, y, len(model.meta.classes), model.stated_accuracy),
+        None if low is None else Flag("low-clean-accuracy", low),
+        None if other is None else Flag("another-function-is-likelier", other),
     ]
     return [flag for flag in flags if flag is not None]
 
@@ -125,37 +127,6 @@ def _unfinished(model: Model) -> Flag | None:
         "a-run-that-is-not-finished",
         f"`{model.name}` was stopped after {meta.epoch} of {meta.epochs} epochs: `jeat train` with "
         "the same options finishes it",
-    )
-
-
-def _clean_accuracy(
-    predicted: Tensor, y: Tensor, classes: int, stated: float | None
-) -> Flag | None:
-    """Judge the clean accuracy by chance, and by what the file says of it."""
-    n, clean = len(y), float((predicted == y).float().mean())
-    chance = float(y.bincount(minlength=classes).max()) / n
-    stated_error = 3 * math.sqrt(0.25 / n) + _BELOW
-    if clean <= chance + 3 * math.sqrt(chance * (1 - chance) / n):
-        beside = f"chance, {100 * chance:.0f} %"
-    elif stated is not None and clean < stated - stated_error:
-        beside = f"the {100 * stated:.1f} % that the file says"
-    else:
-        return None
-    # What could be had if each predicted class were another one: the most common true one.
-    pairs = (predicted * classes + y).bincount(minlength=classes * classes)
-    renamed = float(pairs.view(classes, classes).amax(1).sum()) / n
-    cause = (
-        f"its predictions fit other classes by {100 * renamed:.0f} %: the classes are in another "
-        "order than the network's"
-        if n >= 5 * classes and renamed >= max(0.6, 2 * clean)
-        else "the network is another one with the same shapes (`--arch`, `--activation`), the "
-        "normalisation (`--mean`, `--std`) or the pixel range is wrong, or the classes are in "
-        "another order"
-    )
-    return Flag(
-        "low-clean-accuracy",
-        f"the clean accuracy is {100 * clean:.0f} % on {n:,} images, beside {beside}: either it "
-        f"was trained badly, or {cause}",
     )
 
 

@@ -18,6 +18,7 @@ from ..checkpoints.settings import Foreign
 from ..core.threat import Threat
 from ..data.facts import customary_eps, dataset_facts
 from ..data.images import Images, load_images, to_unit_range
+from ..data.tensors import Own, Pixels, own_images
 from ..errors import JeatError
 from ..runtime import devices
 from ..runtime.digests import digest, tensor_digest
@@ -29,13 +30,13 @@ from .attacks.batch import AttackOptions
 from .batch_size import fitting
 from .checks import Flag
 from .evaluator import Evaluator
-from .result import Robustness, save_images
+from .result import Robustness, beside_published, save_images
 from .settings import AttackSettings
 from .state import StateFiles
 from .subset import CPU_IMAGES, spread, subset
 
-# So many images are enough to see what is wrong with a network.
-_EXAMINED = 100
+# So many images show what is wrong with a network; with that of others, if as many are attacked.
+_EXAMINED, _OF_OTHERS = 100, 300
 
 
 @dataclass(frozen=True)
@@ -78,16 +79,21 @@ def attack(
     run: str | Path | Model | None = None,
     settings: AttackSettings | None = None,
     *,
+    images: Own | None = None,
+    labels: Pixels | Sequence[int] | None = None,
     foreign: Foreign | None = None,
     progress: Path | None = None,
     reporter: Reporter = SILENT,
     **changes: object,
 ) -> Robustness:
-    """Measure clean and robust accuracy on the test images.
+    """Measure clean and robust accuracy on the test images, or on images of your own.
 
     Args:
         run: A run's name, path or loaded model; None is the latest finished run.
         settings: The attacks, the threat model, the images and the device.
+        images: (n, C, H, W) in [0, 1] or uint8, or a DataLoader of them and their labels, in
+            place of the test images of the model's data set.
+        labels: Indices of the classes (n,), unless a DataLoader has them.
         foreign: What the model is, if `jeat train` did not write it.
         progress: A directory that keeps the state meanwhile, so that a call that was killed goes
             on where it stopped, to the same result.
@@ -101,7 +107,8 @@ def attack(
     began = time.perf_counter()
     settings = (settings or AttackSettings()).with_changes(changes)
     (model,), source = load_models([run], settings, foreign, reporter)
-    evaluation = prepare(model, source, settings, reporter)
+    own = own_images(images, labels, model.meta.classes) if images is not None else None
+    evaluation = prepare(model, source, settings, reporter, own)
     files = StateFiles(progress, evaluation.key) if progress else None
     result = run_evaluation(evaluation, files, reporter, began)
     if files is not None and current().is_main:
@@ -191,9 +198,10 @@ def run_evaluation(
     outcome = evaluator.run()
     later = checks.after(outcome["per_attack"], transferred=evaluation.source is not None)
     _warn(later, reporter)
+    entry = model.published if evaluation.target is None and evaluation.source is None else None
     result = Robustness(
         run=model.name,
-        dataset=model.meta.dataset,
+        dataset=evaluation.test_set.name,
         method=model.meta.method,
         attacks=settings.attacks,
         norm=evaluation.options.threat.norm,
@@ -207,6 +215,7 @@ def run_evaluation(
         seed=settings.seed,
         key=evaluation.key,
         version=version("jeat-cli"),
+        published=beside_published(entry, evaluation.options.threat, outcome),
         **outcome,
     )
     if settings.images_to is not None and leader:
@@ -248,7 +257,8 @@ def _evaluator(evaluation: Evaluation, files: StateFiles | None, reporter: Repor
 def _flags_before(evaluation: Evaluation, evaluator: Evaluator) -> list[Flag]:
     """Look for what is wrong with the network and the threat model, and warn of it."""
     model = evaluation.model
-    few = spread(evaluation.test_set, _EXAMINED).to(model.device)
+    count = max(_EXAMINED, min(_OF_OTHERS, len(evaluation.images))) if model.foreign else _EXAMINED
+    few = spread(evaluation.test_set, count).to(model.device)
     flags = checks.of_model(model, to_unit_range(few.x), few.y, evaluator.batch_size)
     few = spread(few, evaluator.batch_size)
     facts = dataset_facts(model.meta.dataset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..checkpoints.robustbench import Published
+from ..core.threat import Threat
 from ..runtime.files import write_atomic
 
 
@@ -39,6 +42,8 @@ class Robustness:
         key: A digest of the weights, the images and the settings.
         samples: Per image: `index` in the test set, `correct`, and `broken_by` with the attack's
             name or None.
+        published: Of an entry of RobustBench its `name`, its `clean` and `robust` accuracy, and how
+            far the measured ones are above them; the latter is None under another threat model.
     """
 
     run: str
@@ -61,6 +66,22 @@ class Robustness:
     key: str
     version: str
     samples: dict[str, list[Any]]
+    published: dict[str, Any] | None = None
+
+
+def beside_published(
+    entry: Published | None, threat: Threat, outcome: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Compare the accuracies with those that RobustBench has, as `Robustness.published`."""
+    if entry is None:
+        return None
+    return {
+        "name": entry.name,
+        "clean": entry.clean,
+        "robust": entry.robust,
+        "clean_above": outcome["clean"] - entry.clean,
+        "robust_above": outcome["robust"] - entry.robust if threat == entry.threat else None,
+    }
 
 
 def save_images(result: Robustness, images: Tensor, labels: Tensor, path: Path) -> None:

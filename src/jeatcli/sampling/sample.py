@@ -17,6 +17,7 @@ from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model, class_index
 from ..checkpoints.settings import Foreign
 from ..core import pgd
+from ..data.facts import TENSORS
 from ..methods import sampling_of
 from ..runtime import devices
 from ..runtime.distributed import current
@@ -192,6 +193,8 @@ def _init(sampler: samplers.Sampler, model: Model) -> str:
     """Return where images start: where the negatives of DAT did."""
     options = model.meta.options
     alike = "chain_step_size" in options and sampler.init == "gaussian"
+    if model.meta.dataset == TENSORS:
+        return "uniform"  # the statistics of classes are those of training images
     return str(options["chain_start"]) if alike else sampler.init
 
 

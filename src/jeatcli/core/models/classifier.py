@@ -104,7 +104,7 @@ class Classifier(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Return the float32 penultimate features, (n, d), of images (n, C, H, W) in [0, 1]."""
         dtype = self.autocast or torch.bfloat16
-        enabled = self.autocast is not None and self.net.mixed_precision
+        enabled = self.autocast is not None and getattr(self.net, "mixed_precision", True)
         with torch.autocast(x.device.type, dtype, enabled=enabled):
             return self.net.features(self._normalized(x)).float()
 

@@ -1,0 +1,78 @@
+"""Write docs/robustbench.md from the table of entries; with --check, only compare."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from jeatcli.checkpoints.robustbench import Published, entries
+
+PAGE = Path(__file__).with_name("robustbench.md")
+INTRODUCTION = """\
+# Networks of RobustBench
+
+Download an entry's checkpoint, and name the entry beside it:
+
+```sh
+jeat attack theirs.pt --arch robustbench:Wang2023Better_WRN-28-10 --attack fast -n 1000
+jeat attack theirs.pt --arch robustbench:l2/Rice2020Overfitting --attack autoattack --exact
+```
+
+Network, activation, normalisation, data set and threat model follow, and in the end a line says
+how far the measured accuracies are from the published ones, which are of all 10,000 test images:
+on n of them the standard error is about 50 / sqrt(n) points. Where an ID stands in several
+dictionaries, the number of classes in the weights or `--dataset` chooses between CIFAR-10 and -100;
+`l2/` before it names that of l2, else linf is meant.
+
+Networks were compared with ones written by hand as RobustBench's classes are described, on random
+weights; none of the files was tried here. This page is written by `docs/generate_robustbench.py`
+(`make docs`) from `src/jeatcli/checkpoints/robustbench.py`: facts of RobustBench (Croce et al.
+2021) at commit 78fcc9e; "robust" is the lowest accuracy known there. An entry of a class that is
+none of ours has that in the place of a network; `--arch FILE.py:FUNCTION` loads it by its own code.
+"""
+
+
+def page() -> str:
+    """Return the text of the page."""
+    places: dict[tuple[str, str], list[Published]] = {}
+    for entry in entries():
+        places.setdefault((entry.dataset, entry.threat.norm), []).append(entry)
+    counts = [
+        f"| {dataset} {norm} | {sum(each.arch is not None for each in found)} of {len(found)} |"
+        for (dataset, norm), found in places.items()
+    ]
+    parts = [INTRODUCTION, "| dictionary | load |\n| --- | --- |\n" + "\n".join(counts) + "\n"]
+    for (dataset, norm), found in places.items():
+        parts.append(f"## {dataset}, {norm}\n\n" + table(found))
+    return "\n".join(parts)
+
+
+def table(found: list[Published]) -> str:
+    """Return the entries of a dictionary as a table, the most robust first."""
+    rows = ["| ID | network | mean, std | clean | robust |", "| --- | --- | --- | --- | --- |"]
+    for each in sorted(found, key=lambda entry: -entry.robust):
+        network, numbers = each.kind, "-"
+        if each.arch is not None:
+            network = f"`{each.arch}`" + (" silu" if each.activation == "silu" else "")
+            values = [",".join(f"{value:.4g}" for value in part) for part in each.normalisation]
+            numbers = "; ".join(values)
+        rows.append(
+            f"| {each.name} | {network} | {numbers} | {100 * each.clean:.2f} | "
+            f"{100 * each.robust:.2f} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def run(check: bool) -> int:
+    """Write the page, or tell by the exit code whether it is as it should be."""
+    if not check:
+        PAGE.write_text(page(), encoding="utf-8")
+        return 0
+    if PAGE.read_text(encoding="utf-8") == page():
+        return 0
+    print("docs/robustbench.md differs from the table: run `make docs`", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(run(check="--check" in sys.argv[1:]))

@@ -1,0 +1,136 @@
+"""Whether the weights of others are likelier another function's: its clean accuracy says so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from ..checkpoints.header import Meta
+from ..checkpoints.matching import guess, match
+from ..checkpoints.model import Model, network
+from ..core.models import ACTIVATIONS
+from ..core.models.classifier import Classifier
+from ..core.models.wrapped import Wrapped
+from ..data.facts import dataset_facts
+
+# What networks are trained with: pixels as they are, in [-1, 1], and ImageNet's statistics.
+_NORMALISATIONS = (
+    ((0.0,), (1.0,)),
+    ((0.5,), (0.5,)),
+    ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+)
+# So many standard errors, and at least this share of the images, make another function likelier.
+_ERRORS, _LEAST = 3, 0.03
+# A clean accuracy so far below what the file says of it is not chance.
+_BELOW = 0.05
+# So many images a class tell the order of the classes.
+_PER_CLASS = 5
+
+
+def low_accuracy(predicted: Tensor, y: Tensor, classes: int, stated: float | None) -> str | None:
+    """Judge the clean accuracy by chance, and by what the file says of it."""
+    n, clean = len(y), float((predicted == y).float().mean())
+    chance = float(y.bincount(minlength=classes).max()) / n
+    stated_error = 3 * math.sqrt(0.25 / n) + _BELOW
+    if clean <= chance + 3 * math.sqrt(chance * (1 - chance) / n):
+        beside = f"chance, {100 * chance:.0f} %"
+    elif stated is not None and clean < stated - stated_error:
+        beside = f"the {100 * stated:.1f} % that is stated for it"
+    else:
+        return None
+    # What could be had if each predicted class were another one: the most common true one.
+    pairs = (predicted * classes + y).bincount(minlength=classes * classes)
+    renamed = float(pairs.view(classes, classes).amax(1).sum()) / n
+    cause = (
+        f"its predictions fit other classes by {100 * renamed:.0f} %: the classes are in another "
+        "order than the network's"
+        if n >= 5 * classes and renamed >= max(0.6, 2 * clean)
+        else "the network is another one with the same shapes (`--arch`, `--activation`), the "
+        "normalisation (`--mean`, `--std`) or the pixel range is wrong, or the classes are in "
+        "another order"
+    )
+    return (
+        f"the clean accuracy is {100 * clean:.0f} % on {n:,} images, beside {beside}: either it "
+        f"was trained badly, or {cause}"
+    )
+
+
+@torch.no_grad()
+def likelier(model: Model, predicted: Tensor, x: Tensor, y: Tensor, size: int) -> str | None:
+    """Say which function of the same weights classifies images far better, None for none.
+
+    Args:
+        model: Somebody else's.
+        predicted: The classes that it predicts for the images (n,).
+        x: Images (n, C, H, W) in [0, 1].
+        y: Their classes (n,).
+        size: Images at a time.
+    """
+    right = predicted == y
+    best, words = right, None
+    for name, other in _others(model):
+        found = torch.cat([other(part).argmax(1) for part in x.split(size)]) == y
+        if _better(found, right) and found.sum() > best.sum():
+            best, words = found, f"with {name}"
+    renamed, exchanged = _renamed(model, predicted, y)
+    if _better(renamed, right) and renamed.sum() > best.sum():
+        best, words = renamed, f"with its classes in another order ({exchanged})"
+    if words is None:
+        return None
+    shares = [f"{100 * float(each.float().mean()):.0f} %" for each in (right, best)]
+    return (
+        f"{shares[0]} of {len(y)} images are classified correctly, but {shares[1]} {words}: the "
+        "network is described wrongly"
+    )
+
+
+def _better(found: Tensor, right: Tensor) -> bool:
+    """Compare what is right of the same images, as McNemar does."""
+    gained, lost = int((found & ~right).sum()), int((right & ~found).sum())
+    least = max(_ERRORS * math.sqrt(gained + lost), _LEAST * len(right))
+    return gained - lost > least
+
+
+def _others(model: Model) -> Iterator[tuple[str, Classifier]]:
+    """Yield classifiers of the same weights, and what `--arch` and the rest would say of them."""
+    meta, net = model.meta, model.classifier.net
+    facts = dataset_facts(meta.dataset)
+    own = ((facts.mean, facts.std),) if facts else ()
+    for mean, std in (*_NORMALISATIONS, *own):
+        if len(mean) in (1, meta.shape[0]) and (mean, std) != (meta.mean, meta.std):
+            listed = [",".join(f"{value:.4g}" for value in part) for part in (mean, std)]
+            yield (
+                f"`--mean {listed[0]} --std {listed[1]}`",
+                Classifier(net, mean, std).to(model.device).eval(),
+            )
+    if isinstance(net, Wrapped):
+        return
+    options = [f"--activation {each}" for each in ACTIVATIONS if each != meta.activation]
+    options += [each for each in guess(net.state_dict(), meta.shape) if "--norm-layer" not in each]
+    for option in options:
+        flag, value = option.split()
+        if value != meta.arch:
+            changed = {flag.removeprefix("--"): value}
+            other = network(Meta.of(vars(meta) | changed))
+            found = match(net.state_dict(), other.net.state_dict())
+            if found.fits:
+                other.net.load_state_dict(found.weights, strict=False)
+                yield f"`{option}`", other.to(model.device).eval()
+
+
+def _renamed(model: Model, predicted: Tensor, y: Tensor) -> tuple[Tensor, str]:
+    """Return what would be right if each predicted class were another one, and which ones."""
+    names = model.meta.classes
+    count = len(names)
+    if len(y) < _PER_CLASS * count:
+        return predicted == y, ""
+    pairs = (predicted * count + y).bincount(minlength=count * count).view(count, count)
+    _, columns = linear_sum_assignment(pairs.cpu().numpy(), maximize=True)
+    order = torch.from_numpy(columns).to(y.device)
+    moved = [k for k in range(count) if columns[k] != k]
+    listed = ", ".join(f"{names[k]} is {names[columns[k]]}" for k in moved[:4])
+    return order[predicted] == y, listed + (", ..." if len(moved) > 4 else "")

@@ -1,0 +1,97 @@
+"""Images of the caller's own, as tensors, arrays and loaders, under the verbs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from jeatcli import attack, energy_landscape, sample, wrap
+from jeatcli.checkpoints.model import Model
+from jeatcli.data.images import load_images, to_unit_range
+from jeatcli.data.tensors import own_images
+from jeatcli.errors import UsageProblem
+
+CLASSES = tuple("0123456789")
+X = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(6)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    return wrap(net, mean=0.5, std=0.5, classes=10, shape=(1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"images": X, "labels": Y},
+        {"images": X.numpy(), "labels": Y.tolist()},
+        {"images": DataLoader(TensorDataset(X, Y), batch_size=4)},
+        {"images": [(X[:2], Y[:2]), (X[2:], Y[2:])]},
+    ],
+    ids=["tensors", "arrays", "loader", "batches"],
+)
+def test_each_form_is_the_same_attack(model: Model, given: dict[str, Any]) -> None:
+    found = attack(model, eps=0.1, steps=3, **given)
+    assert found.dataset == "tensors"
+    assert found.n == 6
+    assert found.samples == attack(model, eps=0.1, steps=3, images=X, labels=Y).samples
+    clean = (model.classifier(X).argmax(1) == Y).float().mean().item()
+    assert found.clean == pytest.approx(clean)
+
+
+def test_bytes_are_the_images_of_the_data_set(model: Model) -> None:
+    digits = load_images("digits", "test").first(40)
+    named = wrap(model.classifier.net, mean=0.5, std=0.5, dataset="digits")
+    settings = {"eps": 0.1, "steps": 3, "device": "cpu"}
+    theirs = attack(named, num=40, **settings)
+    for images in (digits.x, to_unit_range(digits.x)):
+        own = attack(model, images=images, labels=digits.y, **settings)
+        assert own.samples == theirs.samples
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        (X * 255, Y, "pixels from"),
+        (X * 2 - 1, Y, "not in [0, 1]"),
+        (X / 0, Y, "not in [0, 1]"),
+        (X[0], Y, "have the shape 1x8x8"),
+        (X.permute(0, 2, 3, 1), Y, "channels last"),
+        ((X * 255).int(), Y, "torch.int32"),
+        (X, Y[:5], "have the shape 5 for 6 images"),
+        (X, Y + 5, "go from 5 to 10, but there are 10 classes"),
+        (X, Y.float(), "torch.float32"),
+        (X, None, "images without labels"),
+        ([(X, Y)], Y, "have their labels"),
+        ([], None, "no batches"),
+        ([(X,)], None, "no batches"),
+    ],
+)
+def test_what_does_not_fit_is_named(images: Any, labels: Any, words: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        own_images(images, labels, CLASSES)
+    assert words in caught.value.message
+    assert caught.value.hint
+
+
+def test_images_of_another_shape_are_refused(model: Model) -> None:
+    with pytest.raises(UsageProblem, match="takes 1x8x8 images"):
+        attack(model, images=torch.rand(2, 1, 9, 9), labels=[0, 1])
+
+
+def test_without_images_there_are_none(model: Model) -> None:
+    with pytest.raises(UsageProblem, match="wrapped without a data set"):
+        attack(model)
+
+
+def test_a_landscape_around_them(model: Model) -> None:
+    found = energy_landscape([model], kind="sharpness", images=X, labels=Y, num=6)
+    assert found.dataset == "tensors"
+    assert sample(model, num=2, steps=1).images.shape == (2, 1, 8, 8)
