@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.compare_runs import lines
+from helpers.compare_runs import lines, same
 from helpers.runs import Listener
 from helpers.training import config, run
 
 from jeatcli.core import energy
 from jeatcli.core.jeat import AdversarialExamples
+from jeatcli.errors import Interrupted
 from jeatcli.methods import METHODS
 from jeatcli.training import callbacks, setup
 from jeatcli.training.callbacks import DeltaEnergy, runs_away
 from jeatcli.training.log import Log
+from jeatcli.training.train import train
 from jeatcli.training.trainer import Trainer
 
 NAMES = {"energy_clean", "energy_attacked", "energy_delta"}
@@ -59,6 +61,17 @@ def test_a_difference_that_runs_away_is_warned_of_once(
     assert "after epoch 1, in the epochs before 6 (median)" in said
     callback.on_epoch(trainer)
     assert len(listener.said) == 1
+
+
+def test_a_run_that_was_stopped_at_the_end_of_an_epoch_logs_them_too(tmp_path: Path) -> None:
+    """In the evaluation: the run goes on there, without the step that made the images."""
+    settings = config("at", eval_every=1)
+    train(settings, tmp_path / "straight")
+    asked = iter([False] * 11 + [True] * 9)
+    with pytest.raises(Interrupted, match="at the end of epoch 1"):
+        train(settings, tmp_path / "stopped", should_stop=lambda: next(asked))
+    train(settings, tmp_path / "stopped")
+    same(tmp_path / "straight", tmp_path / "stopped")
 
 
 @pytest.mark.parametrize(

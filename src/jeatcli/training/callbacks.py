@@ -99,20 +99,26 @@ class DeltaEnergy(Callback):
     log: Log
     reporter: Reporter
     warned: bool = False
+    found: dict[str, float] = field(default_factory=dict)
 
-    def on_epoch(self, trainer: Trainer) -> None:
+    def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
         method, model = trainer.method, trainer.model
-        if not isinstance(method, AdversarialExamples) or method.latest is None:
+        if not (trainer.between_epochs and isinstance(method, AdversarialExamples)):
+            return
+        if method.latest is None:
             return
         with torch.no_grad(), evaluating(model):
             # Not by a call: torch would compile the network for these two passes.
             means = [energy.marginal(model.forward(images)).mean() for images in method.latest]
         clean, attacked = numbers(trainer.ranks.mean(dict(zip("ab", means, strict=True)))).values()
-        delta = clean - attacked
-        found = {"energy_clean": clean, "energy_attacked": attacked, "energy_delta": delta}
-        self.log.extra |= found
-        if not trainer.ranks.is_main or self.warned:
+        self.found = {"energy_clean": clean, "energy_attacked": attacked}
+        self.found["energy_delta"] = clean - attacked
+
+    def on_epoch(self, trainer: Trainer) -> None:
+        self.log.extra |= self.found
+        if not self.found or not trainer.ranks.is_main or self.warned:
             return
+        delta = self.found["energy_delta"]
         lines = (line for _, line in read_log(self.log.path))
         earlier = [line["energy_delta"] for line in lines if "energy_delta" in line]
         if runs_away(delta, earlier):
@@ -122,6 +128,16 @@ class DeltaEnergy(Callback):
                 f"{median(earlier):.3g} (median): a sign of overfitting to the attack; "
                 "compare the robust accuracy of earlier epochs"
             )
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the figures, for an epoch whose end is not over."""
+        return {
+            name: torch.tensor(value, dtype=torch.float64) for name, value in self.found.items()
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state` returned."""
+        self.found = {name: value.item() for name, value in state.items()}
 
 
 def runs_away(delta: float, earlier: Sequence[float]) -> bool:

@@ -182,7 +182,8 @@ class TrainingRun:
             self.log,
             self._keep_best if held_out else None,
         )
-        parts: dict[str, Part] = {"log": self.log, "best": self.validation}
+        self.delta = DeltaEnergy(self.log, ready.reporter)
+        parts: dict[str, Part] = {"log": self.log, "best": self.validation, "delta": self.delta}
         self.saver = Saver(ready.folder, ready.save, parts, self.config.save_every)
 
     def _keep_best(self) -> None:
@@ -285,9 +286,8 @@ class TrainingRun:
         grids = Grids(self.setup, self.config.sample_every)
         if self.trainer.ranks.size == 1:
             grids.reporter = self.validation.reporter = Watched(stop.at_epoch_end)
-        delta = DeltaEnergy(self.log, self.setup.reporter)
         begin, log = (self.profile, [self.log]) if self.trainer.ranks.is_main else ([], [])
-        return [*begin, saver.divergence, self.validation, delta, grids, *log, saver, stop]
+        return [*begin, saver.divergence, self.validation, self.delta, grids, *log, saver, stop]
 
 
 def _gentler(options: Mapping[str, Any]) -> str:
