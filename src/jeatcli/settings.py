@@ -209,3 +209,14 @@ def batch_size_setting(default: int | None, shown: str | None = None, **bounds: 
     text = "Images at once; lower it where memory runs out"
     about: dict[str, Any] = {"section": "Machine", "flags": ("-b", "--batch-size"), "shown": shown}
     return setting(default, text, low=1, **about, **bounds)
+
+
+def on_setting() -> Any:
+    """Declare which images to test on, which every command calls `--on`."""
+    return setting(
+        None,
+        "Test images in place of the run's: npz:FILE, folder:PATH, cifar10-c:fog:3",
+        section="Data",
+        kind="dataset",
+        metavar="DATASET",
+    )

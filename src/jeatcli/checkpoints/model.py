@@ -13,8 +13,8 @@ from ..core.class_gaussians import ClassGaussians
 from ..core.models.classifier import Classifier
 from ..core.models.layers import Shape
 from ..core.models.wrapped import Wrapped
-from ..data.facts import TENSORS, dataset_facts
-from ..data.images import Images
+from ..data.facts import dataset_facts
+from ..data.images import Images, load_images
 from ..errors import JeatError, UsageProblem, unknown
 from ..runtime import devices
 from ..runtime.digests import digest
@@ -121,8 +121,28 @@ class Model:
                 f"{images.name} has the {len(present)} classes {_listed(present)}",
                 "the data set on disk is not the one of the run",
             )
-        if named and not self.foreign and images.name != TENSORS:
+        if named and not self.foreign and images.name == self.meta.dataset:
             self._warn_of_training_images(images, reporter)
+
+    def test_images(
+        self, on: str | None, data_dir: Path | None, reporter: Reporter = SILENT
+    ) -> Images:
+        """Read the test images of the data set `on`, or by default those of its own.
+
+        Raises:
+            UsageProblem: If they are of other classes or of another size.
+        """
+        images = load_images(on or self.meta.dataset, "test", data_dir=data_dir, reporter=reporter)
+        known, present = self.meta.classes, images.classes
+        if on and present == tuple(map(str, range(len(present)))) and len(present) <= len(known):
+            images = replace(images, classes=known)  # an archive may have numbers for names
+        elif on and present != known:
+            raise UsageProblem(
+                f"`{self.name}` knows {_listed(known)}, but {on} has {_listed(present)}",
+                "name a data set of the same classes by `--on`",
+            )
+        self.accepts(images, reporter)
+        return images
 
     def _warn_of_training_images(self, images: Images, reporter: Reporter) -> None:
         if self.trained_on is None:

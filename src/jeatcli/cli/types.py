@@ -14,7 +14,7 @@ from ..checkpoints import naming
 from ..checkpoints.header import read_header
 from ..core.models import ARCHITECTURES
 from ..core.threat import NORMS, parse_number
-from ..data.facts import DATASETS, dataset_facts
+from ..data.facts import DATASETS, OWN, dataset_facts
 from ..errors import JeatError, UsageProblem, unknown
 from ..landscapes import KINDS
 from ..methods import METHODS
@@ -71,8 +71,7 @@ def arch_names() -> list[str]:
 
 def datasets() -> dict[str, str]:
     """Return the data sets and their summaries."""
-    folder = {"folder:PATH": "images of your own, one directory per class"}
-    return {name: facts.summary for name, facts in DATASETS.items()} | folder
+    return {name: facts.summary for name, facts in DATASETS.items()} | OWN
 
 
 def _check_attack(name: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import unknown
+from ..errors import UsageProblem, unknown
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,18 @@ AUGMENTATIONS = ("none", "crop", "flip", "crop+flip", "crop4+flip")
 
 # Images of the caller's own, in memory.
 TENSORS = "tensors"
+# What else a data set may be called, and what it is.
+OWN = {
+    "folder:PATH": "images of your own, one directory per class",
+    "npz:FILE": "images and labels of your own, as arrays",
+    "cifar10-c:NAME[:1..5]": "corrupted CIFAR (Hendrycks and Dietterich 2019); also cifar100-c",
+}
+CORRUPTIONS = (
+    *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur"),
+    *("motion_blur", "zoom_blur", "snow", "frost", "fog", "brightness", "contrast"),
+    *("elastic_transform", "pixelate", "jpeg_compression"),
+    *("speckle_noise", "gaussian_blur", "spatter", "saturate"),
+)
 # The customary radius for photographs, and for what is not known.
 PHOTO_EPS = {"linf": 8 / 255, "l2": 0.5}
 _PHOTOS: dict[str, Any] = {"arch": "wrn-28-10", "val_split": 1000}
@@ -159,8 +171,33 @@ def customary_eps(name: str) -> Mapping[str, float]:
 
 def dataset_facts(name: str) -> DatasetFacts | None:
     """Return what is known of data set `name`, or None for images of one's own."""
-    if name == TENSORS or (name.startswith("folder:") and name != "folder:"):
+    if name == TENSORS or (own_path(name) and name != "npz:"):
         return None
+    if "-c:" in name:
+        return DATASETS[corruption(name)[0]]
     if name not in DATASETS:
-        raise unknown("data set", name, [*DATASETS, "folder:PATH"])
+        raise unknown("data set", name, [*DATASETS, *OWN])
     return DATASETS[name]
+
+
+def own_path(name: str) -> str | None:
+    """Return the path in `folder:PATH` and `npz:FILE`, or None for other names."""
+    kind, _, path = name.partition(":")
+    return path if kind in ("folder", "npz") and path else None
+
+
+def corruption(name: str) -> tuple[str, str, int | None]:
+    """Take `cifar10-c:fog:3` apart: the clean data set, the corruption, and its severity or None.
+
+    Raises:
+        UsageProblem: If it is no such name.
+    """
+    start, kind, *severity = name.split(":")
+    clean = start.removesuffix("-c")
+    if clean not in ("cifar10", "cifar100"):
+        raise unknown("data set", name, [*DATASETS, *OWN])
+    if kind not in CORRUPTIONS:
+        raise unknown("corruption", kind, CORRUPTIONS)
+    if severity and (len(severity) > 1 or severity[0] not in ("1", "2", "3", "4", "5")):
+        raise UsageProblem(f"`{name}` has no severity from 1 to 5", f"write `{start}:{kind}:3`")
+    return clean, kind, int(severity[0]) if severity else None

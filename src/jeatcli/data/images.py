@@ -16,6 +16,7 @@ from ..runtime import files
 from ..runtime.digests import tensor_digest
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
+from .arrays import corrupted, npz
 from .digits import digits
 from .facts import TENSORS, dataset_facts
 from .folder import fingerprint, folder
@@ -105,7 +106,7 @@ def load_images(
     """Read one split of a data set, downloading the published ones at first use.
 
     Args:
-        name: A key of `datasets.DATASETS`, or `folder:PATH`.
+        name: A key of `datasets.DATASETS`, or one of `OWN`.
         split: `train` or `test`.
         data_dir: Where data sets lie; `JEAT_DATA_DIR` or the cache if None.
         limit: Keep the first so many images.
@@ -130,6 +131,12 @@ def _read(
         if name.startswith("folder:"):
             path = files.expand(name.removeprefix("folder:"))
             return Images(name, *folder(path, split, reporter))
+        if name.startswith("npz:"):
+            return Images(name, *npz(files.expand(name.removeprefix("npz:")), split))
+        if "-c:" in name:
+            if split == "train":
+                raise UsageProblem(f"{name} is for tests alone", "train on the clean data set")
+            return Images(name, *corrupted(name, root))
         if name == "digits":
             return Images(name, *digits(split))
         return Images(name, *published(name, split, root, download=download, reporter=reporter))

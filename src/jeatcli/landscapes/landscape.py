@@ -14,7 +14,6 @@ import numpy as np
 
 from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model
-from ..data.images import load_images
 from ..data.tensors import Own, Pixels, own_images
 from ..errors import UsageProblem
 from ..runtime.files import write_atomic
@@ -98,17 +97,16 @@ def energy_landscape(
     models = tuple(load_each(runs, device=settings.device, foreign=foreign, reporter=reporter))
     for model in models:
         model.warn_if_unfinished(reporter)
-    dataset = _common_dataset(models)
+    _check_dataset(models)
     if images is not None:
         around = own_images(images, labels, models[0].meta.classes)
-        dataset = around.name
+        models[0].accepts(around, reporter)
     else:
-        around = load_images(dataset, "test", data_dir=settings.data_dir, reporter=reporter)
-    models[0].accepts(around, reporter)
+        around = models[0].test_images(settings.on, settings.data_dir, reporter)
     result = measure(LandscapeInputs(models, around, reporter), settings)
     seconds = time.perf_counter() - started
     device = str(models[0].device)
-    return Landscape(settings.kind, result, dataset, seconds, device, settings.seed)
+    return Landscape(settings.kind, result, around.name, seconds, device, settings.seed)
 
 
 def save_numbers(landscape: Landscape, path: Path | str) -> Path:
@@ -131,7 +129,7 @@ def save_numbers(landscape: Landscape, path: Path | str) -> Path:
     return write_atomic(path, write)
 
 
-def _common_dataset(models: Sequence[Model]) -> str:
+def _check_dataset(models: Sequence[Model]) -> None:
     first = models[0]
     for other in models[1:]:
         if (other.meta.dataset, other.meta.shape) != (first.meta.dataset, first.meta.shape):
@@ -140,4 +138,3 @@ def _common_dataset(models: Sequence[Model]) -> str:
                 f"{first.meta.dataset}, `{other.path}` on {other.meta.dataset}",
                 "draw them one data set at a time",
             )
-    return first.meta.dataset

@@ -11,7 +11,14 @@ from ..checkpoints.settings import Foreign
 from ..core.options import OBJECTIVES
 from ..core.threat import NORMS
 from ..errors import UsageProblem
-from ..settings import Settings, batch_size_setting, data_dir_setting, device_setting, setting
+from ..settings import (
+    Settings,
+    batch_size_setting,
+    data_dir_setting,
+    device_setting,
+    on_setting,
+    setting,
+)
 
 AXES = ("random", "adversarial", "classes")
 ENERGIES = ("joint", "marginal", "ce")
@@ -74,6 +81,7 @@ class LandscapeSettings(Settings):
     kind: ClassVar[str]
 
     seed: int = setting(0, "Seed of everything random", section=_PICTURE, metavar="N", low=0)
+    on: str | None = on_setting()
     data_dir: Path | None = data_dir_setting()
     batch_size: int = batch_size_setting(512)
     device: str = device_setting()

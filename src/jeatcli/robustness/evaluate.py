@@ -17,7 +17,7 @@ from ..checkpoints.model import Model, class_index
 from ..checkpoints.settings import Foreign
 from ..core.threat import Threat
 from ..data.facts import customary_eps, dataset_facts
-from ..data.images import Images, load_images, to_unit_range
+from ..data.images import Images, to_unit_range
 from ..data.tensors import Own, Pixels, own_images
 from ..errors import JeatError
 from ..runtime import devices
@@ -156,10 +156,9 @@ def prepare(
     )
     attacks = resolve_attacks(settings.attacks, options)
     if test_set is None:
-        test_set = load_images(
-            model.meta.dataset, "test", data_dir=settings.data_dir, reporter=reporter
-        )
-    model.accepts(test_set, reporter)
+        test_set = model.test_images(settings.on, settings.data_dir, reporter)
+    else:
+        model.accepts(test_set, reporter)
     if source is not None:
         _check_source(source, model)
     classes = model.meta.classes

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from ..core.options import OBJECTIVES
 from ..core.threat import NORMS
-from ..settings import Settings, batch_size_setting, data_dir_setting, device_setting, setting
+from ..settings import (
+    Settings,
+    batch_size_setting,
+    data_dir_setting,
+    device_setting,
+    on_setting,
+    setting,
+)
 
 # Beyond any image: an l2 ball of this radius holds all of [0, 1]^d.
 _WIDEST = 1000
@@ -83,6 +90,7 @@ class AttackSettings(Settings):
     only: str | int | None = _data(
         None, "Use the images of this class, by name or index", flags=("--class",), metavar="CLASS"
     )
+    on: str | None = on_setting()
     data_dir: Path | None = data_dir_setting()
     batch_size: int | None = batch_size_setting(None, "256, on CUDA by its memory", high=1_000_000)
     device: str = device_setting()

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..checkpoints import runs
 from ..checkpoints.header import read_header
-from ..data.facts import dataset_facts
+from ..data.facts import dataset_facts, own_path
 from ..errors import UsageProblem, unknown
 from ..runtime.files import expand
 from .settings import TrainConfig
@@ -89,10 +89,10 @@ def resolve(given: Mapping[str, Any]) -> TrainConfig:
         explicit = {"extra_share": _EXTRA_SHARE, **explicit, "extra": str(expand(file).absolute())}
     method = str(explicit.get("method", _BASE["method"]))
     dataset = str(explicit.get("dataset", _BASE["dataset"]))
-    if dataset.startswith("folder:"):
+    if own := own_path(dataset):
         # In another working directory a relative path would name other images.
-        path = expand(dataset.removeprefix("folder:")).absolute()
-        dataset = explicit["dataset"] = f"folder:{path}"
+        kind = dataset.partition(":")[0]
+        dataset = explicit["dataset"] = f"{kind}:{expand(own).absolute()}"
         if any("\ud800" <= character <= "\udfff" for character in dataset):
             raise UsageProblem(
                 f"`{dataset}` is not UTF-8, as a settings file must be", "rename the folder"

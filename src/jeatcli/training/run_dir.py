@@ -10,6 +10,7 @@ from typing import Any
 
 from ..checkpoints import runs
 from ..checkpoints.header import CutShort, read_header
+from ..data.facts import own_path
 from ..errors import JeatError
 from ..runtime.files import expand, write_atomic
 from ..runtime.progress import SILENT, Reporter
@@ -21,8 +22,8 @@ from .settings import TrainConfig, differing
 def run_name(config: TrainConfig) -> str:
     """Return the name of a run that was given none."""
     dataset = config.dataset
-    if dataset.startswith("folder:"):
-        dataset = expand(dataset.removeprefix("folder:")).resolve().name
+    if own := own_path(dataset):
+        dataset = expand(own).resolve().name
     return f"{dataset}-{config.method}-{config.arch}".replace(".", "_").replace(":", "-")
 
 

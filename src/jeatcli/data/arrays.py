@@ -1,0 +1,179 @@
+"""Images as arrays: an `.npz` of one's own, and the corrupted CIFARs (Hendrycks and Dietterich)."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import JeatError, UsageProblem
+from .facts import DATASETS, corruption
+from .folder import Parts
+
+_PIXELS, _LABELS = ("image", "images", "arr_0"), ("label", "labels", "arr_1")
+_SEVERITIES, _ONE = 5, 10_000
+_PLACES = {
+    "cifar10": ("CIFAR-10-C", "https://zenodo.org/records/2535967"),
+    "cifar100": ("CIFAR-100-C", "https://zenodo.org/records/3555552"),
+}
+
+
+def npz(path: Path, split: str) -> Parts:
+    """Read images and labels, (n, H, W, C) or (n, C, H, W), uint8 or in [0, 1].
+
+    `image`, `images` or `arr_0` with `label`, `labels` or `arr_1` are all test images; with
+    `train_` and `test_` before the names there are two splits. `classes` may hold their names.
+
+    Raises:
+        JeatError: If it cannot be read, or holds something else.
+        UsageProblem: If it has no training images.
+    """
+    arrays = _read_npz(path)
+    found = _pair(arrays, f"{split}_") or (None if split == "train" else _pair(arrays, ""))
+    if found is None:
+        held = ", ".join(f"`{name}`" for name in arrays) or "nothing"
+        if split == "train" and _pair(arrays, ""):
+            raise UsageProblem(
+                f"`{path}` has no training images, only images to test on",
+                "store them as `train_images`, `train_labels`, `test_images` and `test_labels`",
+            )
+        raise JeatError(
+            f"`{path}` holds {held}, not images and labels",
+            "store `images`, uint8 (n, H, W, C), and `labels`, whole numbers from 0",
+        )
+    x, y = _images(found[0], path), _indices(found[1], len(found[0]), path)
+    labels = [_pair(arrays, prefix) for prefix in ("", "train_", "test_")]
+    most = max(int(pair[1].max()) for pair in labels if pair is not None and pair[1].size)
+    names = tuple(map(str, arrays["classes"])) if "classes" in arrays else ()
+    if names and len(names) <= most:
+        raise JeatError(f"`{path}` has {len(names)} classes, and the label {most}", "name them all")
+    return x, y, names or tuple(map(str, range(most + 1)))
+
+
+def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
+    if not path.is_file():
+        raise JeatError(f"there is no file `{path}`", "write `npz:FILE` with an existing FILE")
+    try:
+        # numpy takes any other file for a pickle, and says how to open that.
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no .npz archive, or cut short")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: np.asarray(arrays[name]) for name in arrays.files}
+    except Exception as problem:
+        raise JeatError(
+            f"cannot read images from `{path}`: {problem}",
+            "it must be an `.npz` of plain arrays, as `numpy.savez` writes it",
+        ) from problem
+
+
+def _pair(
+    arrays: dict[str, NDArray[np.generic]], prefix: str
+) -> tuple[NDArray[np.generic], NDArray[np.generic]] | None:
+    for image, label in zip(_PIXELS, _LABELS, strict=True):
+        if prefix + image in arrays and prefix + label in arrays:
+            return arrays[prefix + image], arrays[prefix + label]
+    return None
+
+
+def _images(array: NDArray[np.generic], path: Path) -> Tensor:
+    where = f"the images of `{path}`"
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim == 4 and array.shape[3] in (1, 3):
+        array = array.transpose(0, 3, 1, 2)
+    x = pixels(torch.from_numpy(np.ascontiguousarray(array)), where)
+    if x.dtype == torch.uint8:
+        return x
+    rounded = (255 * x).round()
+    # Most floats were made of bytes; what was not is kept as it is.
+    return rounded.byte() if ((rounded / 255 - x).abs() < 1e-5).all() else x
+
+
+def _indices(array: NDArray[np.generic], count: int, path: Path) -> Tensor:
+    y = torch.from_numpy(np.ascontiguousarray(array))
+    y = y.squeeze(1) if y.ndim == 2 and y.shape[1] == 1 else y
+    return indices(y, count, None, f"the labels of `{path}`")
+
+
+def corrupted(name: str, root: Path) -> Parts:
+    """Read `cifar10-c:CORRUPTION[:SEVERITY]` or `cifar100-c:` from the published arrays.
+
+    Without a severity, each image comes at all five, one after the other.
+
+    Raises:
+        JeatError: If a file is absent or another one.
+    """
+    clean, kind, severity = corruption(name)
+    folder, address = _PLACES[clean]
+    arrays = []
+    for file, shape in ((kind, (_SEVERITIES * _ONE, 32, 32, 3)), ("labels", (_SEVERITIES * _ONE,))):
+        path = root / folder / f"{file}.npy"
+        if not path.is_file():
+            raise JeatError(
+                f"`{path}` is absent",
+                f"download {folder}.tar from {address} and unpack it in `{root}`; `--data-dir` "
+                "or `JEAT_DATA_DIR` names another folder of data sets",
+            )
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except Exception as problem:
+            raise JeatError(f"cannot read `{path}`: {problem}", "download it again") from problem
+        if array.shape != shape:
+            raise JeatError(
+                f"`{path}` has the shape {array.shape}, not {shape}", "download it again"
+            )
+        arrays.append(array)
+    order = np.arange(_SEVERITIES * _ONE).reshape(_SEVERITIES, _ONE)
+    rows = order.T.reshape(-1) if severity is None else order[severity - 1]
+    x, y = (np.ascontiguousarray(array[rows]) for array in arrays)
+    places = torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(y).long()
+    return *places, DATASETS[clean].classes
+
+
+def pixels(x: Tensor, where: str = "the images") -> Tensor:
+    """Return images as a data set has them, uint8 or float32 in [0, 1].
+
+    Raises:
+        UsageProblem: If they are of another shape or range.
+    """
+    shape = "x".join(map(str, x.shape))
+    if x.ndim != 4 or not x.numel():
+        raise UsageProblem(f"{where} have the shape {shape}", "give them as (n, C, H, W)")
+    if x.shape[1] not in (1, 3) and x.shape[3] in (1, 3):
+        raise UsageProblem(
+            f"{where} have the shape {shape}, with the channels last",
+            "move them: `images.transpose(0, 3, 1, 2)`, or `permute` for tensors",
+        )
+    if x.dtype == torch.uint8:
+        return x
+    if not x.is_floating_point():
+        raise UsageProblem(f"{where} are {x.dtype}", "give uint8, or floats in [0, 1]")
+    low, high = x.min().item(), x.max().item()
+    if not (low >= 0 and high <= 1):  # False for NaN, too
+        raise UsageProblem(
+            f"{where} have pixels from {low:g} to {high:g}, not in [0, 1]",
+            "divide pixels 0..255 by 255; take a normalisation back, and say it by mean and std",
+        )
+    return x.float()
+
+
+def indices(y: Tensor, count: int, classes: int | None, where: str = "the labels") -> Tensor:
+    """Return labels as a data set has them.
+
+    Raises:
+        UsageProblem: If they are not as many indices of classes.
+    """
+    if y.shape != (count,):
+        shape = "x".join(map(str, y.shape))
+        raise UsageProblem(f"{where} have the shape {shape} for {count:,} images", "give one each")
+    if y.is_floating_point() or y.dtype == torch.bool:
+        raise UsageProblem(f"{where} are {y.dtype}", "give whole numbers from 0")
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or (classes is not None and high >= classes):
+        there = "" if classes is None else f", but there are {classes} classes"
+        raise UsageProblem(f"{where} go from {low} to {high}{there}", "count the classes from 0")
+    return y.long()

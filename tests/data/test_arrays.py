@@ -1,0 +1,142 @@
+"""Images as arrays: an archive of one's own, and the corrupted CIFARs, under the verbs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.cli import LATEST, STANDARD, done, here, one, refused
+
+from jeatcli.data.facts import DATASETS, dataset_facts
+from jeatcli.data.images import load_images
+from jeatcli.errors import JeatError, UsageProblem
+
+DIGITS = load_images("digits", "test").first(60)
+PIXELS, LABELS = DIGITS.x.permute(0, 2, 3, 1).numpy(), DIGITS.y.numpy()
+
+
+def archive(folder: Path, **arrays: Any) -> str:
+    np.savez(folder / "own.npz", **arrays)
+    return f"npz:{folder / 'own.npz'}"
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"image": PIXELS, "label": LABELS},
+        {"images": PIXELS, "labels": LABELS[:, None]},
+        {"arr_0": PIXELS, "arr_1": LABELS.astype(np.uint8)},
+        {"images": PIXELS[..., 0], "labels": LABELS},
+        {"images": PIXELS.transpose(0, 3, 1, 2), "labels": LABELS},
+        {"images": (PIXELS / 255).astype(np.float32), "labels": LABELS},
+        {"test_images": PIXELS, "test_labels": LABELS, "train_images": PIXELS},
+    ],
+)
+def test_every_layout_is_read(tmp_path: Path, arrays: dict[str, Any]) -> None:
+    found = load_images(archive(tmp_path, **arrays), "test")
+    assert found.x.equal(DIGITS.x)
+    assert found.y.equal(DIGITS.y)
+    assert found.classes == DIGITS.classes
+
+
+def test_floats_that_are_no_bytes_stay_as_they_are(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).random((4, 8, 8, 1))
+    found = load_images(archive(tmp_path, images=pixels, labels=np.arange(4)), "test")
+    np.testing.assert_allclose(found.x.permute(0, 2, 3, 1).numpy(), pixels, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"x": PIXELS, "y": LABELS}, "holds `x`, `y`, not images and labels"),
+        ({"images": PIXELS * 1.0, "labels": LABELS}, "not in [0, 1]"),
+        ({"images": PIXELS, "labels": LABELS[:9]}, "have the shape 9 for 60 images"),
+        ({"images": PIXELS, "labels": LABELS * 0.5}, "torch.float64"),
+        ({"images": PIXELS, "labels": LABELS - 1}, "go from -1 to 8"),
+        ({"images": PIXELS, "labels": LABELS, "classes": ["a"]}, "1 classes, and the label 9"),
+        ({"images": np.array([{}]), "labels": LABELS}, "cannot read images"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
+    with pytest.raises(JeatError) as caught:
+        load_images(archive(tmp_path, **arrays), "test")
+    assert words in caught.value.message
+    assert caught.value.hint
+
+
+def test_an_archive_without_training_images(tmp_path: Path) -> None:
+    name = archive(tmp_path, images=PIXELS, labels=LABELS)
+    with pytest.raises(UsageProblem, match="no training images"):
+        load_images(name, "train")
+
+
+def test_a_run_is_tested_on_an_archive(home: Path, tmp_path: Path) -> None:
+    name = archive(tmp_path, images=PIXELS, labels=LABELS)
+    options = ("-n", 60, "--steps", 2)
+    theirs = one("attack", "standard", *options, "--on", name)
+    ours = one("attack", "standard", *options)
+    assert (theirs["clean"], theirs["robust"]) == (ours["clean"], ours["robust"])
+    assert theirs["dataset"] == name
+    done("landscape", "standard", "--kind", "sharpness", "-n", "4", "--on", name)
+    letters = archive(tmp_path, images=PIXELS, labels=LABELS, classes=list("abcdefghij"))
+    refused(here("attack", LATEST, "--on", letters), 2, "knows 0, 1, 2")
+
+
+def test_an_archive_with_both_splits_is_trained_on(home: Path, tmp_path: Path) -> None:
+    train = load_images("digits", "train").first(160)
+    pixels = train.x.permute(0, 2, 3, 1).numpy()
+    name = archive(
+        tmp_path,
+        train_images=pixels,
+        train_labels=train.y.numpy(),
+        test_images=PIXELS,
+        test_labels=LABELS,
+    )
+    words = [name if word == "digits" else word for word in STANDARD]
+    done(*words, "-o", "own", "--arch", "small", "--val-split", "0")
+    found = json.loads(done("attack", "own", "-n", "20", "--steps", "1", "--json"))
+    assert found["dataset"] == name
+    assert not any("trained on" in flag["text"] for flag in found["warnings"])
+
+
+def test_corrupted_images(tmp_path: Path) -> None:
+    folder = tmp_path / "CIFAR-10-C"
+    folder.mkdir()
+    labels = np.tile(np.arange(10_000) % 10, 5)
+    pixels = np.zeros((50_000, 32, 32, 3), np.uint8)
+    pixels[:, 0, 0, 0] = np.repeat(np.arange(5), 10_000)
+    pixels[:, 0, 0, 1] = np.tile(np.arange(10_000) % 251, 5)
+    np.save(folder / "fog.npy", pixels)
+    np.save(folder / "labels.npy", labels)
+    third = load_images("cifar10-c:fog:3", "test", data_dir=tmp_path)
+    assert len(third) == 10_000
+    assert set(third.x[:, 0, 0, 0].tolist()) == {2}
+    every = load_images("cifar10-c:fog", "test", data_dir=tmp_path)
+    assert len(every) == 50_000
+    assert every.x[:6, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 0]
+    assert every.x[:6, 1, 0, 0].tolist() == [0, 0, 0, 0, 0, 1]
+    assert every.y[:6].tolist() == [0, 0, 0, 0, 0, 1]
+    assert third.classes == DATASETS["cifar10"].classes
+    with pytest.raises(JeatError, match=r"snow\.npy` is absent") as caught:
+        load_images("cifar10-c:snow:1", "test", data_dir=tmp_path)
+    assert "CIFAR-10-C.tar" in str(caught.value.hint)
+    with pytest.raises(UsageProblem, match="tests alone"):
+        load_images("cifar10-c:fog", "train", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("cifar10-c:fogg", "unknown corruption `fogg`"),
+        ("cifar10-c:fog:6", "no severity from 1 to 5"),
+        ("svhn-c:fog", "unknown data set"),
+        ("npz:", "unknown data set"),
+        ("tar:x", "unknown data set"),
+    ],
+)
+def test_names_that_are_none(name: str, words: str) -> None:
+    with pytest.raises(UsageProblem, match=words):
+        dataset_facts(name)
