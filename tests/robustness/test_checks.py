@@ -13,6 +13,7 @@ from helpers.cli import one
 from helpers.runs import load_run
 from torch import Tensor, nn
 
+from jeatcli import wrap
 from jeatcli.checkpoints.checkpoint import load, save_model
 from jeatcli.checkpoints.model import Model
 from jeatcli.checkpoints.runs import MODEL_FILE
@@ -21,7 +22,7 @@ from jeatcli.core.threat import Threat
 from jeatcli.data.images import Images, load_images, to_unit_range
 from jeatcli.errors import JeatError
 from jeatcli.robustness import checks, evaluate, evaluator
-from jeatcli.robustness.attacks.attack import resolve_attacks
+from jeatcli.robustness.attacks.attack import for_classes, resolve_attacks
 from jeatcli.robustness.attacks.batch import AttackOptions
 from jeatcli.robustness.checks import Flag
 
@@ -104,6 +105,45 @@ def test_few_classes() -> None:
     dlr = AttackOptions(LINF, objective="dlr")
     assert checks._few_classes(3, resolve_attacks(["pgd"], dlr)) is not None
     assert checks._few_classes(4, resolve_attacks(["pgd"], dlr)) is None
+
+
+@pytest.mark.parametrize(
+    ("classes", "targeted", "parts"),
+    [
+        (2, False, ["apgd-ce", "fab-t", "square"]),
+        (3, False, ["apgd-ce", "apgd-dlr", "fab-t", "square"]),
+        (3, True, ["apgd-ce", "fab-t", "square"]),
+        (4, False, ["apgd-ce", "apgd-t", "fab-t", "square"]),
+    ],
+)
+def test_autoattack_of_few_classes(classes: int, targeted: bool, parts: list[str]) -> None:
+    names = for_classes(["autoattack"], classes)
+    assert names == (("autoattack-few",) if classes < 4 else ("autoattack",))
+    attacks = resolve_attacks(names, AttackOptions(LINF), classes, targeted)
+    assert [attack.name for attack in attacks] == parts
+    for attack in attacks:
+        attack.check(classes, targeted)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_autoattack_of_few_classes_runs(classes: int) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
+    model = wrap(net, mean=0, std=1, classes=classes, shape=(1, 8, 8))
+    x = 0.3 + 0.4 * torch.rand(8, 1, 8, 8)
+    y = model.classifier(x).argmax(1)
+    settings = {"eps": 0.02, "device": "cpu", "exact": True}
+    found = evaluate.attack(model, images=x, labels=y, attacks=("autoattack",), **settings)
+    assert found.attacks == ("autoattack-few",)
+    # Of a linear network of two classes the margin over the gradient's l1 norm is the distance.
+    logits, weight = model.classifier(x), net[1].weight
+    gaps = (logits[:, :, None] - logits[:, None])[torch.arange(8), y]
+    lengths = (weight[:, None] - weight[None]).abs().sum(2)[y]
+    near = (gaps / lengths.clamp_min(1e-9)).masked_fill(lengths == 0, 9).amin(1) < 0.02
+    broken = torch.tensor([each is not None for each in found.samples["broken_by"]])
+    assert torch.equal(broken, near)
+    assert near.any()
+    assert not near.all()
 
 
 @pytest.mark.parametrize(

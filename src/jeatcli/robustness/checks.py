@@ -221,7 +221,7 @@ def _few_classes(classes: int, attacks: Sequence[Attack]) -> Flag | None:
     return Flag(
         "fewer-than-4-classes",
         f"there are {classes} classes: the DLR loss needs 3 and its targeted form 4, so that "
-        "AutoAttack cannot be run as published",
+        "`autoattack-few` is not AutoAttack as published",
     )
 
 

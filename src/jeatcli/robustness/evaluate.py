@@ -25,7 +25,7 @@ from ..runtime.digests import digest, tensor_digest
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
 from . import checks
-from .attacks.attack import Attack, resolve_attacks
+from .attacks.attack import Attack, for_classes, resolve_attacks
 from .attacks.batch import AttackOptions
 from .batch_size import fitting
 from .checks import Flag
@@ -154,14 +154,15 @@ def prepare(
         settings.queries,
         settings.seed,
     )
-    attacks = resolve_attacks(settings.attacks, options)
+    classes = model.meta.classes
+    settings = replace(settings, attacks=for_classes(settings.attacks, len(classes)))
+    attacks = resolve_attacks(settings.attacks, options, len(classes), settings.target is not None)
     if test_set is None:
         test_set = model.test_images(settings.on, settings.data_dir, reporter)
     else:
         model.accepts(test_set, reporter)
     if source is not None:
         _check_source(source, model)
-    classes = model.meta.classes
     target, only = (
         None if name is None else class_index(name, classes)
         for name in (settings.target, settings.only)

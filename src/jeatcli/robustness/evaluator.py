@@ -16,7 +16,7 @@ from ..errors import JeatError
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Bar, Reporter
 from . import checks
-from .attacks.attack import Attack, resolve_attacks
+from .attacks.attack import Attack, for_classes, resolve_attacks
 from .attacks.batch import AttackOptions, Batch
 from .attacks.surrogate import Surrogate
 from .state import UNBROKEN, BatchOutcome, Damaged, EvaluationState, StateFiles
@@ -219,9 +219,10 @@ def worst_case(
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
     """Run attacks in turn, in float32, and return what `Evaluator.run` does."""
-    attacks = resolve_attacks(names, options)
+    classes = len(images.classes)
+    attacks = resolve_attacks(for_classes(names, classes), options, classes, target is not None)
     for attack in attacks:
-        attack.check(len(images.classes), target is not None)
+        attack.check(classes, target is not None)
     indices = torch.arange(len(images))
     found = Evaluator(classifier, images, indices, attacks, options, target, batch_size)
     found.reporter = reporter

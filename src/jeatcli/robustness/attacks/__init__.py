@@ -10,6 +10,8 @@ from ...catalogue import Catalogue, Entry
 
 # The targeted attacks of AutoAttack try the nine likeliest classes (Croce and Hein 2020a).
 TARGETS = 9
+# AutoAttack for 2 or 3 classes.
+FEW = "autoattack-few"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class Ensemble:
     parts: tuple[tuple[str, dict[str, Any]], ...]
     # Whether it is a part of AutoAttack that must not be reported as AutoAttack.
     preview: bool = False
+    # The ensemble in its place where there are fewer than 4 classes; of that one, parts that need
+    # more classes than there are do not run.
+    few: str | None = None
 
 
 _HERE = "jeatcli.robustness.attacks"
@@ -117,6 +122,11 @@ ENSEMBLES: dict[str, Ensemble] = {
     "autoattack": Ensemble(
         "The standard AutoAttack: apgd-ce, apgd-t, fab-t, square (Croce and Hein 2020a)",
         (("apgd-ce", {}), ("apgd-t", {}), ("fab-t", {}), ("square", {})),
+        few=FEW,
+    ),
+    FEW: Ensemble(
+        "AutoAttack for 2 or 3 classes: its parts that exist there; apgd-dlr needs 3",
+        (("apgd-ce", {}), ("apgd-dlr", {}), ("fab-t", {}), ("square", {})),
     ),
     "autoattack-plus": Ensemble(
         "AutoAttack with all its parts, the untargeted ones from five starts",

@@ -12,7 +12,7 @@ from ...core import objectives
 from ...core.models.classifier import Classifier
 from ...core.threat import Threat
 from ...errors import UsageProblem, unknown
-from . import ATTACKS, ENSEMBLES, AttackEntry, summaries
+from . import ATTACKS, ENSEMBLES, FEW, AttackEntry, summaries
 from .batch import AttackOptions, Batch
 from .surrogate import Surrogate
 
@@ -51,6 +51,10 @@ class Attack:
             return self.options | {"step_size": 2.5 * threat.eps / self.options["steps"]}
         return dict(self.options)
 
+    def needed(self, targeted: bool) -> int:
+        """Return the fewest classes that it takes."""
+        return self.entry.min_targeted if targeted else self.entry.min_classes
+
     def check(self, classes: int, targeted: bool) -> None:
         """Refuse what the attack cannot do.
 
@@ -59,11 +63,11 @@ class Attack:
         """
         entry, objective = self.entry, self.options.get("objective", "ce")
         objectives.check_classes(objective, classes, targeted)
-        needed = entry.min_targeted if targeted else entry.min_classes
+        needed = self.needed(targeted)
         if classes < needed:
             raise UsageProblem(
                 f"attack `{self.name}` needs {needed} classes; there are {classes}",
-                "use `--attack apgd-ce --attack fab-t --attack square`",
+                f"use `--attack {FEW}`",
             )
         if targeted and not entry.targets:
             raise UsageProblem(
@@ -90,8 +94,25 @@ def make_attack(name: str, options: AttackOptions | None = None, **changes: obje
     return Attack(name, {key: chosen.get(key, value) for key, value in standard.items()})
 
 
-def resolve_attacks(names: Sequence[str], options: AttackOptions) -> list[Attack]:
+def for_classes(names: Sequence[str], classes: int) -> tuple[str, ...]:
+    """Return the names; AutoAttack's is that for 2 or 3 classes where there are no more."""
+    few = {name: each.few for name, each in ENSEMBLES.items() if each.few and classes < 4}
+    return tuple(few.get(name) or name for name in names)
+
+
+def resolve_attacks(
+    names: Sequence[str],
+    options: AttackOptions,
+    classes: int | None = None,
+    targeted: bool = False,
+) -> list[Attack]:
     """Return the attacks to run: ensembles taken apart, options filled in, none twice.
+
+    Args:
+        names: Of attacks and ensembles.
+        options: What is given.
+        classes: How many there are; of `autoattack-few` only the parts run that exist for these.
+        targeted: Whether there is a class to reach.
 
     Raises:
         UsageProblem: If there is no such attack, or none of them has an option that is given.
@@ -101,6 +122,8 @@ def resolve_attacks(names: Sequence[str], options: AttackOptions) -> list[Attack
     for name in names:
         if ensemble := ENSEMBLES.get(name):
             parts = [make_attack(part, None, **changes) for part, changes in ensemble.parts]
+            if name == FEW and classes is not None:
+                parts = [part for part in parts if part.needed(targeted) <= classes]
         else:
             parts = [make_attack(name, options)]
             unused = {option: None for option in unused if option not in parts[0].options}
