@@ -128,7 +128,7 @@ def test_landscape_of_several_runs(home: Path, tmp_path: Path, ending: str, magi
 @pytest.mark.parametrize(
     ("kind", "header"),
     [
-        ("path", ["run", "way", "at", "E(x,y)", "E(x)", "CE(x,y)", "predicted", "y"]),
+        ("path", ["run", "path", "at", "E(x,y)", "E(x)", "CE(x,y)", "predicted", "y"]),
         ("histogram", ["run", "set", "E(x)", "5", "%", "95", "%", "E(x,y)", "AUROC"]),
         ("sharpness", ["standard", LATEST]),
     ],

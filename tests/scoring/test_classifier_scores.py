@@ -125,6 +125,9 @@ def test_the_command_prints_and_draws(tmp_path: Path) -> None:
         assert word in shown
     with Image.open(picture) as image:
         assert image.info["jeat"].startswith("ECE 0.")
+    done(*ask, "--calibration", picture, "-n", 50, "--figsize", 2, 2.5, "--dpi", 50)
+    with Image.open(picture) as image:
+        assert image.size == (100, 125)
     found = json.loads(done(*ask, "--calibration", "--json", "-n", 50))
     assert found["n"] == 50
     assert len(found["calibration"]["counts"]) == 15
@@ -138,6 +141,8 @@ def test_the_command_prints_and_draws(tmp_path: Path) -> None:
         (["--calibration", "--steps", 3], "`--steps` is for the scores of images"),
         (["--ood", "digits", "--features", "judge"], "`--features` is for the scores of images"),
         (["--calibration", "judge"], "cannot draw into `judge`"),
+        (["--calibration", "--dpi", 50], "the look of the picture is that of the reliability"),
+        (["--calibration", "x.png", "--style", "none"], "unknown style `none`"),
     ],
 )
 def test_options_of_the_other_scores(more: list[object], words: str) -> None:

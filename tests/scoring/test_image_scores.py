@@ -188,7 +188,7 @@ def test_features_of_a_data_set_are_taken_once(
 def test_protocol_says_all_that_the_numbers_depend_on(artist: Model, judge: Model) -> None:
     listener = Listener()
     found = image_scores("artist", features="judge", num=15, steps=1, seed=4, reporter=listener)
-    protocol = json.loads(json.dumps(asdict(found)))["protocol"]
+    protocol = json.loads(json.dumps(found.protocol))
     assert protocol["n"] == 15
     assert protocol["reference"] == {"dataset": "digits", "split": "train", "n": 1400}
     assert protocol["features"]["sha256"] == digests.checksum(judge.path)

@@ -14,8 +14,7 @@ from ..settings import Setting, Settings, declared
 from . import types
 from .options import F, combine, option
 
-# What stands for a value of these kinds, where it is not the kind itself: `RUN`, `ARCH`.
-_METAVARS = {"directory": "DIR", "init": "START", "norm": None}
+S = TypeVar("S", bound=Settings)
 
 
 def options_of(
@@ -25,7 +24,7 @@ def options_of(
     without: Collection[str] = (),
     section: str | None = None,
 ) -> Callable[[F], F]:
-    """Take the settings of a class, each as an option that is None where nothing is said.
+    """Take the settings of a class, each as an option that is None where it is not used.
 
     Args:
         settings: The class.
@@ -33,16 +32,12 @@ def options_of(
         without: Fields to leave out.
         section: A heading for all of them, in place of their own.
     """
-    chosen = {
-        name: (about, kinds)
-        for name, (about, kinds) in declared(settings).items()
-        if (only is None or name in only) and name not in without
-    }
     defaults = settings.__dataclass_fields__
     return combine(
         *(
             _option(name, about, kinds, defaults[name].default, section or about.section)
-            for name, (about, kinds) in chosen.items()
+            for name, (about, kinds) in declared(settings).items()
+            if (only is None or name in only) and name not in without
         )
     )
 
@@ -50,26 +45,22 @@ def options_of(
 def _option(
     name: str, about: Setting, kinds: tuple[Any, ...], default: Any, section: str
 ) -> Callable[[F], F]:
-    flags = about.flags or (_flag(name, kinds, default),)
-    extra: dict[str, Any] = {}
-    if bool in kinds:
-        extra["is_flag"] = True
+    extra: dict[str, Any] = {"is_flag": True} if bool in kinds else {}
     if about.multiple:
-        extra["multiple"] = True
+        extra |= {"multiple": True, "default": ()}
     elif length := _length(kinds):
         extra["nargs"] = length
     if about.envvar:
         extra |= {"envvar": about.envvar, "show_envvar": True}
     return option(
         section,
-        *flags,
+        *(about.flags or (_flag(name, kinds, default),)),
         name,
         help=about.help,
         type=None if bool in kinds else click_type(about, kinds),
         metavar=about.metavar or _metavar(about, kinds),
         shown=about.shown or _in_words(default),
-        default=() if about.multiple else None,
-        **extra,
+        **{"default": None, **extra},
     )
 
 
@@ -89,8 +80,11 @@ def _in_words(default: Any) -> str | None:
 
 def _metavar(about: Setting, kinds: tuple[Any, ...]) -> str | None:
     if about.kind:
-        return _METAVARS.get(about.kind, about.kind.upper())
-    return None if about.choices else "N" if int in kinds else "FLOAT" if float in kinds else None
+        return types.METAVARS.get(about.kind, about.kind.upper())
+    items = [get_args(kind)[0] if get_origin(kind) is tuple else kind for kind in kinds]
+    if about.choices:
+        return None
+    return "N" if int in items else "FLOAT" if float in items else None
 
 
 def _length(kinds: tuple[Any, ...]) -> int:
@@ -103,29 +97,37 @@ def click_type(about: Setting, kinds: tuple[Any, ...]) -> Any:
     """Return the parameter type that reads and completes the text of a setting."""
     if about.kind is not None:
         return types.BY_KIND[about.kind]
-    literals = [each for kind in kinds if get_origin(kind) is Literal for each in get_args(kind)]
+    literals = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
     if choices := about.choices or tuple(literals):
         return click.Choice(choices, case_sensitive=False)
-    inner = [get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple]
-    if inner and not about.multiple and not _length(kinds):
+    items = [get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple]
+    if items and not about.multiple and not _length(kinds):
         return types.NUMBERS
-    names = inner or list(kinds)
-    if str in names:
+    items = items or list(kinds)
+    if str in items:
         return str
-    if int in names:
-        low, high = (None if each is None else int(each) for each in (about.low, about.high))
+    if int in items:
+        low, high = (None if end is None else int(end) for end in (about.low, about.high))
         return click.IntRange(min=low, max=high)
-    if float in names:
+    if float in items:
         return types.Number(about)
-    return click.Path(dir_okay=False, path_type=Path) if Path in names else str
+    return click.Path(dir_okay=False, path_type=Path) if Path in items else str
 
 
-S = TypeVar("S", bound=Settings)
+def used(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the options that were used: the others are None or empty."""
+    return {name: value for name, value in values.items() if value not in (None, ())}
 
 
 def settings_from(settings: type[S], values: Mapping[str, Any]) -> S:
-    """Build the settings from the values of options; one that was not used is None or empty."""
-    return settings.of({name: value for name, value in values.items() if value != ()})
+    """Build the settings from the values of options."""
+    return settings.of(used(values))
+
+
+def take(settings: type[S], values: dict[str, Any]) -> S:
+    """Build the settings from their options, which are no longer among the values."""
+    names = [name for name in declared(settings) if name in values]
+    return settings_from(settings, {name: values.pop(name) for name in names})
 
 
 def foreign_options(dataset: bool = True) -> Callable[[F], F]:
@@ -136,16 +138,15 @@ def foreign_options(dataset: bool = True) -> Callable[[F], F]:
     Args:
         dataset: Whether `--dataset` is one of them; else it is the command's own.
     """
-    without = () if dataset else ("dataset",)
-    names = [name for name in declared(Foreign) if name not in without]
+    names = [name for name in declared(Foreign) if dataset or name != "dataset"]
 
     def decorate(function: F) -> F:
         @wraps(function)
-        def described(*args: Any, **given: Any) -> Any:
-            taken = {name: given.pop(name) for name in names}
-            said = {name: value for name, value in taken.items() if value is not None}
-            return function(*args, foreign=Foreign.of(said) if said else None, **given)
+        def described(*args: Any, **values: Any) -> Any:
+            description = used({name: values.pop(name) for name in names})
+            foreign = Foreign.of(description) if description else None
+            return function(*args, foreign=foreign, **values)
 
-        return options_of(Foreign, without=without)(cast(F, described))
+        return options_of(Foreign, only=names)(cast(F, described))
 
     return decorate

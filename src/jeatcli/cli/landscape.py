@@ -14,13 +14,17 @@ from ..runtime.files import LANDSCAPE_NUMBERS, LANDSCAPE_PICTURE, check_output
 from ..settings import declared
 from . import output
 from . import terminal as ui
-from .from_settings import foreign_options, options_of
+from .from_settings import foreign_options, options_of, take, used
 from .options import Command, F, combine, option, output_options
 from .reports import landscape_report
 from .types import KIND, RUN
 
 if TYPE_CHECKING:
     from ..checkpoints.settings import Foreign
+
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_OUT = "Picture to write: .png, .svg or .pdf; the numbers go beside it as .npz"
 
 
 def kind_options() -> Callable[[F], F]:
@@ -37,26 +41,11 @@ def kind_options() -> Callable[[F], F]:
 
 @click.command("landscape", cls=Command, lists={"Kinds": KINDS.summaries}, shared=False)
 @click.argument("runs", nargs=-1, type=RUN, metavar="[RUN]...")
-@option(
-    "Picture",
-    "--kind",
-    help="Kind of landscape, listed below",
-    type=KIND,
-    metavar="KIND",
-    default="contour",
-)
+@option("Picture", "--kind", help="Kind of landscape, listed below", type=KIND, default="contour")
 @kind_options()
 @foreign_options()
 @options_of(PlotSettings)
-@option(
-    "Output",
-    "-o",
-    "--out",
-    help="Picture to write: .png, .svg or .pdf; the numbers go beside it as .npz",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    shown="KIND.png of the run",
-)
+@option("Output", "-o", "--out", help=_OUT, type=_FILE, metavar="FILE", shown="KIND.png of the run")
 @output_options
 def command(
     runs: Sequence[str],
@@ -85,18 +74,17 @@ def command(
     from ..checkpoints.runs import resolve, results_dir
     from ..plots.figure import check_look
 
-    look = PlotSettings.of({name: options.pop(name) for name in declared(PlotSettings)})
-    given = {name: value for name, value in options.items() if value not in (None, ())}
-    settings = make_settings(kind, {**given, "foreign": foreign})
-    chosen = [resolve(run) for run in runs] or [resolve(reporter=terminal)]
-    path = out or results_dir(chosen[0]) / f"{'landscape' if kind == 'contour' else kind}.png"
+    look = take(PlotSettings, options)
+    settings = make_settings(kind, {**used(options), "foreign": foreign})
+    models = [resolve(run) for run in runs] or [resolve(reporter=terminal)]
+    path = out or results_dir(models[0]) / f"{'landscape' if kind == 'contour' else kind}.png"
     check_look(look)
     check_output(path, LANDSCAPE_PICTURE)
     check_output(path.with_suffix(".npz"), LANDSCAPE_NUMBERS)
     from ..landscapes.landscape import energy_landscape, save_numbers
     from ..plots.landscape import draw
 
-    result = energy_landscape(chosen, settings, reporter=terminal)
+    result = energy_landscape(models, settings, reporter=terminal)
     picture = draw(result, path, look)
     numbers = save_numbers(result, path.with_suffix(".npz"))
     files = output.written(picture=picture, numbers=numbers)

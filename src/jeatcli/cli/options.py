@@ -14,6 +14,7 @@ from .types import RUN
 F = TypeVar("F", bound=Callable[..., Any])
 Lists = Mapping[str, Callable[[], dict[str, str]]]
 _WIDEST = 28
+_VERBOSE = "More lines of progress, and the settings with their sources"
 
 
 class Option(click.Option):
@@ -77,10 +78,10 @@ class Command(click.Command):
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         """Return `--help`, its help in the form of the others."""
-        found = super().get_help_option(ctx)
-        if found is not None:
-            found.help = "Show this help and exit"
-        return found
+        help_option = super().get_help_option(ctx)
+        if help_option is not None:
+            help_option.help = "Show this help and exit"
+        return help_option
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings, in the order of their definition."""
@@ -92,36 +93,19 @@ class Command(click.Command):
                 sections.setdefault(getattr(param, "section", "Output"), []).append(record)
         for heading, entries in self.lists.items():
             sections[heading] = list(entries().items())
-        left = [first for rows in sections.values() for first, _ in rows]
-        width = max((len(first) for first in left if len(first) <= _WIDEST), default=0)
+        flags = [flag for rows in sections.values() for flag, _ in rows]
+        width = max((len(flag) for flag in flags if len(flag) <= _WIDEST), default=0)
         for heading, rows in sections.items():
             if rows:
                 with formatter.section(heading):
                     # One width for all headings, so that the help has two columns throughout.
-                    padded = [(first.ljust(width), text) for first, text in rows]
+                    padded = [(flag.ljust(width), text) for flag, text in rows]
                     formatter.write_dl(padded, col_max=width)
 
 
-def option(
-    section: str,
-    *names: str,
-    help: str,
-    type: Any = None,
-    metavar: str | None = None,
-    shown: str | None = None,
-    **settings: Any,
-) -> Callable[[F], F]:
-    """Declare an option under a heading; `shown` is its default in words."""
-    return click.option(
-        *names,
-        cls=Option,
-        section=section,
-        help=help,
-        type=type,
-        metavar=metavar,
-        shown=shown,
-        **settings,
-    )
+def option(section: str, *names: str, **settings: Any) -> Callable[[F], F]:
+    """Declare an option under a heading, with the arguments of `click.option` and `Option`."""
+    return click.option(*names, cls=Option, section=section, **settings)
 
 
 def combine(*decorators: Callable[[F], F]) -> Callable[[F], F]:
@@ -143,11 +127,5 @@ def run_argument(function: F) -> F:
 output_options = combine(
     option("Output", "--json", "as_json", is_flag=True, help="Print one JSON object on stdout"),
     option("Output", "-q", "--quiet", is_flag=True, help="Errors and the result only"),
-    option(
-        "Output",
-        "-v",
-        "--verbose",
-        is_flag=True,
-        help="More lines of progress, and the settings with their sources",
-    ),
+    option("Output", "-v", "--verbose", is_flag=True, help=_VERBOSE),
 )

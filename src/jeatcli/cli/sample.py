@@ -19,24 +19,28 @@ from ..runtime.files import (
     check_writable,
     safe_name,
 )
-from ..sampling.settings import INITIALIZERS, SAMPLERS, SamplerSettings, SampleSettings
+from ..sampling.settings import (
+    ENDINGS,
+    INITIALIZERS,
+    SAMPLERS,
+    SampleOutput,
+    SamplerSettings,
+    SampleSettings,
+)
 from ..settings import declared
 from . import output
 from . import terminal as ui
-from .from_settings import foreign_options, options_of
-from .options import Command, option, output_options, run_argument
-from .types import COUNT
+from .from_settings import foreign_options, options_of, take
+from .options import Command, output_options, run_argument
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..sampling.plan import SamplingPlan
 
-_ENDINGS = {"grid": ".png", "png": "", "npz": ".npz"}
-# Of a grid alone.
-_PICTURES = ("scale", "columns", "trace", "preview")
 _SHARED = tuple(declared(SamplerSettings))
 _LAST = ("data_dir", "batch_size", "device")
+_NPZ_AND_PNG = "`--format png` and `--format npz` write batch by batch, and go on from there"
 
 
 @click.command(
@@ -49,63 +53,9 @@ _LAST = ("data_dir", "batch_size", "device")
 @options_of(SamplerSettings)
 @foreign_options()
 @options_of(SampleSettings, only=_LAST)
-@option(
-    "Output",
-    "--format",
-    "layout",
-    help="One grid, a directory of PNGs, or an .npz of arrays",
-    type=click.Choice(list(_ENDINGS)),
-    shown="by the ending of -o, else grid",
-)
-@option(
-    "Output",
-    "-o",
-    "--out",
-    help="File to write, or directory",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    shown="samples/ of the run",
-)
-@option(
-    "Output",
-    "--columns",
-    help="Images in a row of a grid",
-    type=COUNT,
-    metavar="N",
-    shown="one, or several, of each class",
-)
-@option(
-    "Output",
-    "--scale",
-    help="Side of the square that a pixel becomes in a grid",
-    type=COUNT,
-    metavar="N",
-    shown="to 64 pixels an image",
-)
-@option(
-    "Output",
-    "--headings/--no-headings",
-    help="Write the classes above the columns of a grid",
-    default=True,
-)
-@option(
-    "Output",
-    "--trace",
-    help="Write the first ten images along their descent: a strip (.png), or moving (.gif, .webp)",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-)
-@option("Output", "--preview", help="Show the grid in the terminal, if there is one", is_flag=True)
+@options_of(SampleOutput)
 @output_options
-def command(
-    run: str | None,
-    layout: str | None,
-    out: Path | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **settings: Any,
-) -> None:
+def command(run: str | None, as_json: bool, quiet: bool, verbose: bool, **options: Any) -> None:
     """Draw images from a RUN and print the path of the file.
 
     Images descend the energy of the classifier; the checkpoint alone is needed. Image k is the
@@ -124,83 +74,62 @@ def command(
       jeat sample theirs.pt --arch resnet-18-v1 --dataset cifar10 --init uniform
     """
     terminal = ui.open_terminal(quiet, verbose)
-    layout = layout or ("npz" if out and out.suffix.lower() == ".npz" else "grid")
-    look = {name: settings.pop(name) for name in (*_PICTURES, "headings")}
-    _check_look(layout, look, settings["best_of"])
+    files = take(SampleOutput, options)
+    if files.trace and options["best_of"] not in (None, 1):
+        raise UsageProblem(
+            "`--trace` shows the descent of an image, and `--best-of` draws several of each",
+            "leave one of the two out",
+        )
     from ..checkpoints import runs
 
     path = runs.resolve(run, reporter=terminal)
-    target, chosen = destination(out, layout, runs.results_dir(path) / "samples", settings)
-    if chosen:
-        check_writable(target / "000000.png" if layout == "png" else target)
-    elif layout != "png":
-        check_output(target, SAMPLE_PICTURE if layout == "grid" else SAMPLE_ARCHIVE)
-    _check_trace(look["trace"], target)
+    target, ours = destination(files, runs.results_dir(path) / "samples", options)
+    if ours:
+        check_writable(target / "000000.png" if files.format == "png" else target)
+    elif files.format != "png":
+        check_output(target, SAMPLE_PICTURE if files.format == "grid" else SAMPLE_ARCHIVE)
+    if files.trace:
+        if files.trace.absolute() == target.absolute():
+            raise UsageProblem("`--trace` and `-o` name one file", "name two")
+        check_output(files.trace, SAMPLE_TRACE, "--trace")
     from ..sampling import writers
     from ..sampling.sample import prepare
 
     began = time.perf_counter()
-    plan = prepare(path, reporter=terminal, **settings)
-    if chosen and layout != "grid":
+    plan = prepare(path, reporter=terminal, **options)
+    if ours and files.format != "grid":
         target = writers.free_path(target, plan)
     distance = None
-    if layout == "grid":
-        target, distance = _draw_grid(plan, target, chosen, look, terminal)
-    elif layout == "png":
+    if files.format == "grid":
+        target, distance = _draw_grid(plan, target, ours, files, terminal)
+    elif files.format == "png":
         writers.save_folder(plan, target, terminal)
     else:
         writers.save_npz(plan, target, terminal)
-    result = _result(plan, layout, distance, began)
-    result |= output.written(images=target, trace=look["trace"])
+    result = _result(plan, files.format, distance, began)
+    result |= output.written(images=target, trace=files.trace)
     output.emit(output.document("sample", result), as_json, lambda: str(target))
     if not runs.is_foreign(path):
         terminal.hint(ui.next_command("landscape", run))
 
 
-def _check_look(layout: str, look: dict[str, Any], best_of: int | None) -> None:
-    """Refuse what is for a grid where there is none."""
-    for name in _PICTURES:
-        if look[name] and layout != "grid":
-            raise UsageProblem(
-                f"`--{name}` goes with a grid, not `--format {layout}`",
-                "leave one of the two out",
-            )
-    if look["trace"] and best_of not in (None, 1):
-        raise UsageProblem(
-            "`--trace` shows the descent of an image, and `--best-of` draws several of each",
-            "leave one of the two out",
-        )
-
-
-def _check_trace(trace: Path | None, target: Path) -> None:
-    if trace:
-        if trace.absolute() == target.absolute():
-            raise UsageProblem("`--trace` and `-o` name one file", "name two")
-        check_output(trace, SAMPLE_TRACE, "--trace")
-
-
-def destination(
-    out: Path | None, layout: str, home: Path, settings: Mapping[str, Any]
-) -> tuple[Path, bool]:
-    """Return the file or directory to write, and whether its name is ours to choose.
-
-    Raises:
-        UsageProblem: If the ending of `out` is another format's.
-    """
-    ending = _ENDINGS[layout]
+def destination(files: SampleOutput, home: Path, options: Mapping[str, Any]) -> tuple[Path, bool]:
+    """Return the file or directory to write, and whether its name is ours to choose."""
+    out, ending = files.out, ENDINGS[files.format]
+    name = f"{name_for(options)}{ending}"
     if out is None:
-        return home / f"{name_for(settings)}{ending}", True
-    if layout == "png":
+        return home / name, True
+    if files.format == "png":
         if out.suffix.lower() in (".png", ".npz") and not out.is_dir():
             raise UsageProblem(
                 f"`--format png` writes a directory, not `{out}`", "name a directory with `-o`"
             )
         return out, False
     if out.is_dir() or not out.suffix:
-        return out / f"{name_for(settings)}{ending}", True
+        return out / name, True
     if out.suffix.lower() != ending:
         raise UsageProblem(
-            f"`--format {layout}` writes a {ending} file, not `{out}`",
+            f"`--format {files.format}` writes a {ending} file, not `{out}`",
             f"name a file that ends in {ending}",
         )
     return out, False
@@ -217,29 +146,25 @@ def name_for(settings: Mapping[str, Any]) -> str:
 
 
 def _draw_grid(
-    plan: SamplingPlan, target: Path, chosen: bool, look: dict[str, Any], terminal: ui.Terminal
+    plan: SamplingPlan, target: Path, ours: bool, files: SampleOutput, terminal: ui.Terminal
 ) -> tuple[Path, Tensor | None]:
     """Draw a grid; return its file, and how far the images are from what they were made of."""
     from ..sampling import grids, writers
     from ..sampling.sample import draw_all
 
-    trace = look["trace"]
+    frames = grids.frames_for(files.trace) if files.trace else 0
     try:
-        samples = draw_all(plan, grids.frames_for(trace) if trace else 0, terminal)
+        samples = draw_all(plan, frames, terminal)
     except KeyboardInterrupt:
-        raise Interrupted(
-            "stopped; a grid is written when all its images are drawn",
-            "`--format png` and `--format npz` write batch by batch, and go on from there",
-        ) from None
+        message = "stopped; a grid is written when all its images are drawn"
+        raise Interrupted(message, _NPZ_AND_PNG) from None
     if launch.first():
-        target = writers.free_path(target, plan) if chosen else target
+        target = writers.free_path(target, plan) if ours else target
         text = plan.identity | {"n": len(plan.labels)}
-        picture = grids.save_grid(
-            samples, target, text, look["scale"], look["columns"], look["headings"]
-        )
-        if trace:
-            grids.save_trace(samples, trace, look["scale"])
-        if look["preview"]:
+        picture = grids.save_grid(samples, target, text, files.scale, files.columns, files.headings)
+        if files.trace:
+            grids.save_trace(samples, files.trace, files.scale)
+        if files.preview:
             ui.show(picture)
     return target, samples.distance
 

@@ -11,19 +11,19 @@ from click.core import ParameterSource
 
 from ..checkpoints.settings import Foreign
 from ..errors import UsageProblem
+from ..plots.settings import PLAIN, PlotSettings
 from ..runtime.files import RELIABILITY, check_output
 from ..sampling.settings import SamplerSettings
 from ..scoring.settings import METRICS, ClassifierSettings, ScoreSettings
 from . import output
 from . import terminal as ui
-from .from_settings import foreign_options, options_of
+from .from_settings import foreign_options, options_of, take, used
 from .options import Command, option, output_options
 from .reports import classifier_report, score_report
 from .types import RUN
 
 # What the scores of the classifier take as well.
 _OF_CLASSIFIER = ("num", "dataset", "data_dir", "batch_size", "device", "foreign")
-_UNSAID = (None, ParameterSource.DEFAULT)
 _ENDINGS = (".png", ".svg", ".pdf")
 
 
@@ -55,6 +55,7 @@ class Diagram(click.Path):
     metavar="[FILE]",
 )
 @options_of(ClassifierSettings, only=("ood",))
+@options_of(PlotSettings, without=("cmap",))
 @options_of(SamplerSettings)
 @foreign_options(dataset=False)
 @output_options
@@ -83,14 +84,20 @@ def command(
       jeat score runs/jeat --features theirs.pt --arch cifar-resnet-20 --dataset cifar10
     """
     terminal = ui.open_terminal(quiet, verbose)
-    given = {name: value for name, value in options.items() if value not in (None, ())}
+    look = take(PlotSettings, options)
+    if look != PLAIN and not calibration:
+        raise UsageProblem(
+            "the look of the picture is that of the reliability diagram",
+            "name its file with `--calibration FILE`",
+        )
+    explicit = used(options)
     if calibration is not None or ood:
-        settings = _classifier_settings(given, calibration is not None, ood)
-        _score_classifier(source, settings, calibration, terminal, as_json)
+        settings = _classifier_settings(explicit, calibration is not None, ood)
+        _score_classifier(source, settings, calibration, look, terminal, as_json)
         return
     from ..scoring.image_scores import image_scores
 
-    result = image_scores(source, reporter=terminal, **given)
+    result = image_scores(source, reporter=terminal, **explicit)
     # A section of docs/scoring.md and what it is about.
     warnings = [
         {"name": "how-few-images-are-enough", "text": f"{score}: {note}"}
@@ -102,22 +109,18 @@ def command(
 
 
 def _classifier_settings(
-    given: dict[str, Any], calibrated: bool, ood: tuple[str, ...]
+    explicit: dict[str, Any], calibrated: bool, ood: tuple[str, ...]
 ) -> ClassifierSettings:
-    """Return the settings of the classifier's scores.
-
-    Raises:
-        UsageProblem: Naming an option that only the scores of images know.
-    """
-    ctx = click.get_current_context()
-    said = [name for name in given if ctx.get_parameter_source(name) not in _UNSAID]
-    if strange := [name for name in said if name not in _OF_CLASSIFIER]:
-        raise UsageProblem(
-            f"`--{strange[0].replace('_', '-')}` is for the scores of images, and `--calibration` "
-            "and `--ood` score the classifier",
-            "run `jeat score` twice, once for each",
-        )
-    own = {name: value for name, value in given.items() if name in _OF_CLASSIFIER}
+    """Return the settings of the classifier's scores; refuse those of the scores of images."""
+    source_of = click.get_current_context().get_parameter_source
+    own = {name: value for name, value in explicit.items() if name in _OF_CLASSIFIER}
+    for name in explicit.keys() - own.keys():
+        if source_of(name) not in (None, ParameterSource.DEFAULT):
+            raise UsageProblem(
+                f"`--{name.replace('_', '-')}` is for the scores of images, and `--calibration` "
+                "and `--ood` score the classifier",
+                "run `jeat score` twice, once for each",
+            )
     if (dataset := own.pop("dataset", None)) is not None:
         own["foreign"] = replace(own.get("foreign") or Foreign(), dataset=dataset)
     return ClassifierSettings.of({**own, "calibrated": calibrated, "ood": ood})
@@ -127,11 +130,15 @@ def _score_classifier(
     run: str | None,
     settings: ClassifierSettings,
     calibration: str | None,
+    look: PlotSettings,
     terminal: ui.Terminal,
     as_json: bool,
 ) -> None:
     diagram = Path(calibration) if calibration else None
     if diagram:
+        from ..plots.figure import check_look
+
+        check_look(look)
         check_output(diagram, RELIABILITY, "--calibration")
     from ..scoring.classifier_scores import classifier_scores
 
@@ -139,8 +146,7 @@ def _score_classifier(
     if result.calibration and diagram:
         from ..plots.reliability import save_diagram
 
-        save_diagram(result.calibration, diagram, result.run)
+        save_diagram(result.calibration, diagram, result.run, look)
     values = output.plain(result) | output.written(diagram=diagram)
-    output.emit(
-        output.document("score", values), as_json, lambda: classifier_report(result, diagram)
-    )
+    document = output.document("score", values)
+    output.emit(document, as_json, lambda: classifier_report(result, diagram))

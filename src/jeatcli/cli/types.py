@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 from ..checkpoints import naming
 from ..checkpoints.header import read_header
 from ..core.models import ARCHITECTURES
-from ..core.threat import NORMS, parse_number
+from ..core.threat import parse_number
 from ..data.facts import DATASETS, OWN, dataset_facts
 from ..errors import JeatError, UsageProblem, unknown
 from ..landscapes import KINDS
@@ -89,7 +89,6 @@ ARCH = Name("architecture", lambda: dict.fromkeys(arch_names(), ""), naming.chec
 NETWORK = Name("network", lambda: dict.fromkeys(arch_names(), ""), naming.check_network)
 SAMPLER = Name("sampler", SAMPLERS.summaries, SAMPLERS.match)
 START = Name("init", INITIALIZERS.summaries, INITIALIZERS.match)
-NORM = click.Choice(NORMS, case_sensitive=False)
 # What the files with torch in them know, again for the help, which has none; a test compares.
 NORM_LAYERS = ("batch", "group", "none")
 ACTIVATIONS = ("relu", "silu")
@@ -272,7 +271,14 @@ BY_KIND: dict[str, ParamType] = {
     "kind": KIND,
     "method": METHOD,
     "metric": METRIC,
-    "norm": NORM,
+    "path": click.Path(path_type=Path),
     "run": RUN,
     "time": DURATION,
+}
+# What stands for the value in the help, where it is not the kind in capitals.
+METAVARS = {
+    "directory": "DIR",
+    "existing file": "FILE",
+    "init": "START",
+    "picture": "IMAGE|N",
 }

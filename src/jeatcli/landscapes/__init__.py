@@ -27,27 +27,31 @@ class Kind(Entry):
     settings: type[LandscapeSettings]
 
 
+def _row(summary: str, code: str, settings: type[LandscapeSettings]) -> Kind:
+    return Kind(summary, f"jeatcli.landscapes.{code}", settings)
+
+
 KINDS = Catalogue(
     "kind",
     {
-        "contour": Kind(
+        "contour": _row(
             "The energy on a plane through an image (Zhu et al. 2021, Figure 2)",
-            "jeatcli.landscapes.contour:measure_contour",
+            "contour:measure_contour",
             ContourSettings,
         ),
-        "histogram": Kind(
+        "histogram": _row(
             "Histograms of E(x) and E(x,y): real, adversarial, noisy and sampled images, and noise",
-            "jeatcli.landscapes.histogram:measure_histogram",
+            "histogram:measure_histogram",
             HistogramSettings,
         ),
-        "path": Kind(
+        "path": _row(
             "The energies along an attack, past the edge of its ball, and along a chain",
-            "jeatcli.landscapes.path:measure_path",
+            "path:measure_path",
             PathSettings,
         ),
-        "sharpness": Kind(
+        "sharpness": _row(
             "How far and how steeply the energy rises around many images",
-            "jeatcli.landscapes.sharpness:measure_sharpness",
+            "sharpness:measure_sharpness",
             SharpnessSettings,
         ),
     },
@@ -73,5 +77,5 @@ def make_settings(kind: str, changes: Mapping[str, object]) -> LandscapeSettings
 
 
 def _option(field: str) -> str:
-    """Return the option of a field; one that would be a word of Python's ends in `_`."""
+    """Return the option of a field; a field that would be a keyword of Python's ends in `_`."""
     return field.rstrip("_").replace("_", "-")

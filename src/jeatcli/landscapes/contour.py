@@ -29,6 +29,8 @@ from .view import (
     require_finite,
 )
 
+Marks = tuple[tuple[str, float, float], ...]
+
 
 @dataclass(frozen=True, eq=False)
 class Panel:
@@ -36,14 +38,12 @@ class Panel:
 
     Args:
         run: Whose energies.
-        image: Index of the image among the test images.
-        label: Its class, by name.
+        image, label: Index of the image among the test images, and its class by name.
         plane: Where the energies were taken.
         energies: At the grid's points, row b and column a, in the logits' unit.
         centre: The energy at the image itself, which an even grid does not hold.
         inside: Which points lie in the ball that is outlined.
-        prediction: The class that the run gives to the image, by name.
-        confidence: Its probability.
+        prediction, confidence: The class that the run gives to the image, and its probability.
         marks: Further images on the plane: name, a, b.
     """
 
@@ -56,14 +56,11 @@ class Panel:
     inside: NDArray[np.bool_]
     prediction: str
     confidence: float
-    marks: tuple[tuple[str, float, float], ...]
+    marks: Marks
 
     @property
     def rise(self) -> float | None:
-        """The mean inside the ball less the energy at the image, if a point is inside.
-
-        A flat energy around the data has a small one.
-        """
+        """The mean in the ball less the energy at the image: small where the energy is flat."""
         ball = self.energies[self.inside]
         return float(ball.mean()) - self.centre if ball.size else None
 
@@ -97,7 +94,7 @@ class ContourResult:
         panels: Image by image, each in the order of the runs.
         settings: How they were measured.
         unit: Size of a distance of 1, in the [0, 1] pixel scale.
-        ball: Norm and radius of the ball that is outlined.
+        ball: The ball that is outlined.
     """
 
     panels: tuple[Panel, ...]
@@ -148,7 +145,7 @@ class ContourResult:
 
 @dataclass(frozen=True)
 class Cut:
-    """Where one run's landscape is cut through one image."""
+    """The directions of one run's plane through image `index`, (C, H, W), and its marks."""
 
     model: Model
     run: RunInfo
@@ -156,21 +153,17 @@ class Cut:
     x: Tensor
     y: int
     directions: Tensor
-    marks: tuple[tuple[str, float, float], ...]
+    marks: Marks
 
 
 def measure_contour(inputs: LandscapeInputs, settings: ContourSettings) -> ContourResult:
-    """Evaluate the energy on a plane for each image and run.
-
-    Raises:
-        UsageProblem: If an image does not exist, or the axes do not span a plane.
-        JeatError: If an energy is not finite.
-    """
+    """Evaluate the energy on a plane for each image and run."""
     unit = settings.unit or inputs.eps["linf"]
+    runs = describe_models(inputs.models)
     cuts = [
         _cut(inputs, settings, model, run, index, unit)
         for index in settings.image
-        for model, run in zip(inputs.models, describe_models(inputs.models), strict=True)
+        for model, run in zip(inputs.models, runs, strict=True)
     ]
     span = settings.span or _span(cuts)
     inputs.reporter.say(_extent(settings, unit, span))
@@ -208,12 +201,7 @@ def _cut(
 
 
 def _targets(
-    inputs: LandscapeInputs,
-    settings: ContourSettings,
-    model: Model,
-    x: Tensor,
-    y: int,
-    index: int,
+    inputs: LandscapeInputs, settings: ContourSettings, model: Model, x: Tensor, y: int, index: int
 ) -> dict[str, Tensor]:
     """Return the images by name that the axes go toward; random axes go toward none."""
     if settings.axes == "random":

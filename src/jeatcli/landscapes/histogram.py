@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..checkpoints.model import Model
 from ..core import energy, pgd
-from ..core.rng import mix
+from ..core.rng import ImageRng, mix
 from ..core.threat import Threat
 from ..data.images import load_images, to_unit_range
 from ..errors import UsageProblem
@@ -71,6 +71,7 @@ class HistogramResult:
     def _summary(self, name: str, run: int) -> dict[str, Any]:
         test, values = self.values["test"][run, 0], self.values[name][run]
         higher = mannwhitneyu(values[0], test, method="asymptotic").statistic
+        count = values.shape[1]
         energies = {
             quantity: {
                 "mean": float(row.mean()),
@@ -78,47 +79,44 @@ class HistogramResult:
             }
             for quantity, row in zip(QUANTITIES, values, strict=True)
         }
-        auroc = float(higher / (len(test) * values.shape[1]))
-        return {"n": values.shape[1], **energies, "marginal_auroc": auroc}
+        return {"n": count, **energies, "marginal_auroc": float(higher / (len(test) * count))}
 
 
 def measure_histogram(inputs: LandscapeInputs, settings: HistogramSettings) -> HistogramResult:
-    """Evaluate both energies of every set, for each run.
-
-    Raises:
-        UsageProblem: If there are too few test images, or the other data set has another shape.
-        JeatError: If an energy is not finite.
-    """
+    """Evaluate both energies of every set, for each run."""
     threat = inputs.threat(settings.norm, settings.eps)
     x, y = inputs.first(settings.num)
     other = _other(inputs, settings)
     names = [name for name in SETS if name != "against" or other is not None]
     values: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
-    with inputs.reporter.track("energies", len(inputs.models) * len(names) * len(x)) as bar:
-        for model, run in zip(inputs.models, describe_models(inputs.models), strict=True):
+    runs = describe_models(inputs.models)
+    with inputs.reporter.track("energies", len(runs) * len(names) * len(x)) as bar:
+        for model, run in zip(inputs.models, runs, strict=True):
             artist = initializers.with_statistics(model, settings.data_dir, inputs.reporter)
             sets = Sets(artist, x, y, threat, other, settings)
             for name in names:
                 energies = _energies(model, getattr(sets, name), len(x), settings.batch_size, bar)
                 values[name].append(require_finite(run, energies, f"on the set `{name}`"))
     stacked = {name: np.stack(rows) for name, rows in values.items()}
-    return HistogramResult(describe_models(inputs.models), settings, threat, stacked)
+    return HistogramResult(runs, settings, threat, stacked)
 
 
 def _other(inputs: LandscapeInputs, settings: HistogramSettings) -> Tensor | None:
     """Return the first images of the other data set, in [0, 1]."""
-    if settings.against is None:
+    name, data_dir = settings.against, settings.data_dir
+    if name is None:
         return None
-    images = load_images(
-        settings.against, "test", data_dir=settings.data_dir, reporter=inputs.reporter
-    )
+    images = load_images(name, "test", data_dir=data_dir, reporter=inputs.reporter)
     if images.shape != inputs.images.shape:
         raise UsageProblem(
-            f"the images of {settings.against} have the shape {images.shape}, those of "
+            f"the images of {name} have the shape {images.shape}, those of "
             f"{inputs.images.name} {inputs.images.shape}",
             "choose a data set of the same shape",
         )
     return to_unit_range(images.first(min(settings.num, len(images))).x).to(inputs.device)
+
+
+Set = tuple[Tensor, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -132,38 +130,34 @@ class Sets:
     other: Tensor | None
     settings: HistogramSettings
 
-    def test(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the images themselves."""
+    def test(self, index: Tensor) -> Set:
         return self.x[index], self.y[index]
 
-    def adversarial(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return PGD's examples."""
+    def adversarial(self, index: Tensor) -> Set:
         x, y = self.x[index], self.y[index]
         return attack(self.model, x, y, self.threat, self._rng(index, 1)), y
 
-    def targeted(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return PGD's examples, each aimed at another class at random."""
+    def targeted(self, index: Tensor) -> Set:
+        """Return PGD's examples, each targeted at another class at random."""
         x, y = self.x[index], self.y[index]
         classes = len(self.model.meta.classes)
         shifts = [1 + mix(self.settings.seed, 2, k) % (classes - 1) for k in index.tolist()]
         target = (y + torch.tensor(shifts, device=y.device)) % classes
         return attack(self.model, x, y, self.threat, self._rng(index, 2), target=target), y
 
-    def noisy(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
+    def noisy(self, index: Tensor) -> Set:
         """Return the images with noise on the surface of the ball, clipped to [0, 1]."""
         x = self.x[index]
         step = pgd.ball(self.threat).step(self._rng(index, 3).normal(x), self.threat.eps)
         return (x + step).clamp(0, 1), self.y[index]
 
-    def noise(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return uniform noise."""
+    def noise(self, index: Tensor) -> Set:
         return self._rng(index, 4).uniform(self.x[index]), None
 
-    def samples(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return samples of the run, drawn for the images' classes."""
+    def samples(self, index: Tensor) -> Set:
         return self._samples[index], self.y[index]
 
-    def against(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
+    def against(self, index: Tensor) -> Set:
         """Return images of the other data set, as many as there are."""
         assert self.other is not None
         return self.other[index[index < len(self.other)]], None
@@ -173,16 +167,12 @@ class Sets:
         size = min(self.settings.batch_size, USUAL)
         return sample.draw(self.model, self.y.cpu(), self.settings.seed, size)
 
-    def _rng(self, index: Tensor, purpose: int) -> Any:
+    def _rng(self, index: Tensor, purpose: int) -> ImageRng:
         return image_rng(index, self.settings.seed, purpose)
 
 
 def _energies(
-    model: Model,
-    images_of: Callable[[Tensor], tuple[Tensor, Tensor | None]],
-    count: int,
-    batch_size: int,
-    bar: Bar,
+    model: Model, images_of: Callable[[Tensor], Set], count: int, batch_size: int, bar: Bar
 ) -> NDArray[np.float32]:
     """Return E(x) and E(x,y) of a set, (2,n); y is the predicted class where there is none."""
     rows = []

@@ -25,14 +25,7 @@ from .view import LandscapeInputs, Result
 
 @dataclass(frozen=True)
 class Landscape:
-    """What was measured, and on what.
-
-    Args:
-        kind: A row of `KINDS`.
-        result: Its numbers.
-        dataset: Whose test images.
-        seconds, device, seed: Of the computation.
-    """
+    """The result of a kind, a row of `KINDS`, on the test images of a data set."""
 
     kind: str
     result: Result
@@ -43,18 +36,12 @@ class Landscape:
 
     def summary(self) -> dict[str, Any]:
         """Return what the picture shows as numbers, ready for JSON."""
-        return {
-            "kind": self.kind,
-            "dataset": self.dataset,
-            **self.result.summary(),
-            "seconds": self.seconds,
-            "device": self.device,
-            "seed": self.seed,
-            "version": version("jeat-cli"),
-        }
+        about = {"kind": self.kind, "dataset": self.dataset, **self.result.summary()}
+        computed = {"seconds": self.seconds, "device": self.device, "seed": self.seed}
+        return about | computed | {"version": version("jeat-cli")}
 
     def text(self) -> str:
-        """Write the summary without its time and the places of the runs.
+        """Write the summary as JSON without its time and the paths of the runs.
 
         So the same landscape is the same file, and one that is handed on tells no directories.
         """
@@ -104,8 +91,7 @@ def energy_landscape(
     else:
         around = models[0].test_images(settings.on, settings.data_dir, reporter)
     result = measure(LandscapeInputs(models, around, reporter), settings)
-    seconds = time.perf_counter() - started
-    device = str(models[0].device)
+    seconds, device = time.perf_counter() - started, str(models[0].device)
     return Landscape(settings.kind, result, around.name, seconds, device, settings.seed)
 
 

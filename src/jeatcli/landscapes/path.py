@@ -15,18 +15,11 @@ from ..checkpoints.model import Model
 from ..core import energy, objectives, pgd
 from ..core.rng import ImageRng
 from ..core.sgld import Chain, langevin, uniform_start
-from ..core.threat import Threat
+from ..core.threat import NORMS, Threat
 from ..runtime.progress import Bar
 from ..sampling.samplers import Sgld
 from .settings import PathSettings
-from .view import (
-    LandscapeInputs,
-    RunInfo,
-    describe_models,
-    energy_of,
-    image_rng,
-    require_finite,
-)
+from .view import LandscapeInputs, RunInfo, describe_models, energy_of, image_rng, require_finite
 
 PATHS = ("pgd", "sgld")
 QUANTITIES = ("joint", "marginal", "ce", "correct")
@@ -50,7 +43,7 @@ class PathResult:
     threat: Threat
     values: dict[str, NDArray[np.float32]]
     predictions: dict[str, NDArray[np.int64]]
-    title = "Energies along the way"
+    title = "Energies along two paths"
 
     def summary(self) -> dict[str, Any]:
         """Return the settings, and for each run the mean quantities where the paths begin and end.
@@ -58,25 +51,26 @@ class PathResult:
         `pgd` has them at the `start`, at the ball's `edge` (after the attack's steps) and
         `beyond`; `sgld` at `start` and `end`.
         """
-        steps, beyond, chain = self.settings.steps, self.settings.beyond, self.settings.chain
-        named = {
-            "pgd": {"start": 0, "edge": steps, "beyond": steps + beyond},
-            "sgld": {"start": 0, "end": chain},
+        settings = self.settings
+        edge = settings.steps
+        points = {
+            "pgd": {"start": 0, "edge": edge, "beyond": edge + settings.beyond},
+            "sgld": {"start": 0, "end": settings.chain},
         }
         return {
-            "n": self.settings.num,
-            "objective": self.settings.objective,
+            "n": settings.num,
+            "objective": settings.objective,
             "norm": self.threat.norm,
             "eps": self.threat.eps,
-            "steps": steps,
-            "beyond": beyond,
-            "chain": chain,
+            "steps": settings.steps,
+            "beyond": settings.beyond,
+            "chain": settings.chain,
             "quantiles": list(QUANTILES),
             "results": [
                 run.describe()
                 | {
-                    path: {name: self._means(path, k, step) for name, step in points.items()}
-                    for path, points in named.items()
+                    path: {name: self._means(path, k, step) for name, step in named.items()}
+                    for path, named in points.items()
                 }
                 for k, run in enumerate(self.runs)
             ],
@@ -93,12 +87,7 @@ class PathResult:
 
 
 def measure_path(inputs: LandscapeInputs, settings: PathSettings) -> PathResult:
-    """Follow PGD and the chain from the first test images, for each run.
-
-    Raises:
-        UsageProblem: If there are too few test images, or classes for the objective.
-        JeatError: If an energy is not finite.
-    """
+    """Follow PGD and the chain from the first test images, for each run."""
     objectives.check_classes(settings.objective, len(inputs.images.classes))
     threat = inputs.threat(settings.norm, settings.eps)
     x, y = inputs.first(settings.num)
@@ -107,15 +96,12 @@ def measure_path(inputs: LandscapeInputs, settings: PathSettings) -> PathResult:
     predictions: dict[str, NDArray[np.int64]] = {}
     steps = {"pgd": settings.steps + settings.beyond, "sgld": settings.chain}
     for path in PATHS:
-        total = len(inputs.models) * len(x) * (steps[path] + 1)
-        with inputs.reporter.track(path, total) as bar:
-            followed = [
-                _follow(path, model, x, y, threat, settings, bar) for model in inputs.models
-            ]
-        for run, (energies, _) in zip(runs, followed, strict=True):
+        with inputs.reporter.track(path, len(runs) * len(x) * (steps[path] + 1)) as bar:
+            results = [_follow(path, model, x, y, threat, settings, bar) for model in inputs.models]
+        for run, (energies, _) in zip(runs, results, strict=True):
             require_finite(run, energies, f"along {path}")
-        values[path] = np.stack([energies for energies, _ in followed])
-        predictions[path] = np.stack([classes for _, classes in followed])
+        values[path] = np.stack([energies for energies, _ in results])
+        predictions[path] = np.stack([classes for _, classes in results])
     return PathResult(runs, settings, threat, values, predictions)
 
 
@@ -134,49 +120,41 @@ def _follow(
         images, labels = x[index.to(x.device)], y[index.to(x.device)]
         recorder = Recorder(model, labels, bar)
         if path == "pgd":
-            _attack(model, images, labels, threat, settings, recorder)
+            _attack(images, threat, settings, recorder)
         else:
-            rng = image_rng(index, settings.seed)
-            _descend(model, images, labels, rng, settings.chain, recorder)
+            _descend(images, image_rng(index, settings.seed), settings.chain, recorder)
         parts.append(recorder.result())
     energies, classes = zip(*parts, strict=True)
     return np.concatenate(energies, axis=2), np.concatenate(classes, axis=1)
 
 
-def _attack(
-    model: Model, x: Tensor, y: Tensor, threat: Threat, settings: PathSettings, recorder: Recorder
-) -> None:
+def _attack(x: Tensor, threat: Threat, settings: PathSettings, recorder: Recorder) -> None:
     """Record the images, PGD's iterates in the ball, and those that go on without it."""
-    value = objectives.objective(settings.objective, model.classifier, x, y)
-    everywhere = pgd.Linf(math.inf) if threat.norm == "linf" else pgd.L2(math.inf)
-    step_size = 2.5 * threat.eps / settings.steps
+    classifier = recorder.model.classifier
+    value = objectives.objective(settings.objective, classifier, x, recorder.y)
+    size = 2.5 * threat.eps / settings.steps
+    everywhere = NORMS.load(threat.norm)(math.inf)
     recorder.record(x)
     moved = x
     for ball, steps in ((pgd.ball(threat), settings.steps), (everywhere, settings.beyond)):
-        moved = pgd.ascend(
-            value, x, ball, steps=steps, step_size=step_size, start=moved, hook=recorder
-        )
+        moved = pgd.ascend(value, x, ball, steps=steps, step_size=size, start=moved, hook=recorder)
 
 
-def _descend(
-    model: Model, x: Tensor, y: Tensor, rng: ImageRng, steps: int, recorder: Recorder
-) -> None:
+def _descend(x: Tensor, rng: ImageRng, steps: int, recorder: Recorder) -> None:
     """Record the states of the run's sampler, its start first."""
-    sampler = Sgld.suited(model)
+    sampler = Sgld.suited(recorder.model)
     chain = Chain(steps, sampler.step_size, sampler.noise, sampler.clip)
     start = uniform_start(x, rng)
     recorder.record(start)
-    langevin(lambda images: energy.joint(model.classifier(images), y), start, chain, rng, recorder)
+
+    def joint(images: Tensor) -> Tensor:
+        return energy.joint(recorder.model.classifier(images), recorder.y)
+
+    langevin(joint, start, chain, rng, recorder)
 
 
 class Recorder:
-    """The quantities and predicted classes at every state of a path; a hook of the core's loops.
-
-    Args:
-        model: Whose they are.
-        y: The labels of the images (n,).
-        bar: Told of each state's images.
-    """
+    """A hook that keeps the quantities and the predicted classes of every state of a path."""
 
     def __init__(self, model: Model, y: Tensor, bar: Bar) -> None:
         self.model, self.y, self.bar = model, y, bar

@@ -1,4 +1,4 @@
-"""Planes through an image: their directions, their points, the ball's section, the energy there."""
+"""Planes through an image: directions, points, energies, and the section of a ball."""
 
 from __future__ import annotations
 
@@ -17,14 +17,10 @@ from .view import energy_of
 
 @dataclass(frozen=True)
 class Plane:
-    """The points x + a d1 + b d2 for a and b in [-span, span].
+    """The points x + a d1 + b d2 for a and b in [-span, span], `grid` of them along a side.
 
-    Args:
-        x: The image, (C,H,W) in [0, 1].
-        directions: d1 and d2, (2,C,H,W), orthogonal.
-        span: How far the plane goes to each side.
-        grid: Points along a side.
-        clip: Whether the points are brought back into [0, 1].
+    x is an image (C,H,W) in [0, 1], the directions (2,C,H,W) are orthogonal; `clip` brings the
+    points back into [0, 1].
     """
 
     x: Tensor
@@ -40,7 +36,7 @@ class Plane:
         return half * (self.span / (self.grid - 1))
 
     def points(self, steps: Tensor) -> Tensor:
-        """Return the images (n,C,H,W) at the places (a, b) of `steps` (n,2)."""
+        """Return the images (n,C,H,W) at the coordinates (a, b) of `steps` (n,2)."""
         moved = self.x + torch.einsum("nk,kchw->nchw", steps, self.directions)
         return moved.clamp_(0, 1) if self.clip else moved
 
@@ -69,29 +65,21 @@ class Plane:
         return outside / (self.grid**2 * self.x.numel())
 
     def section(self, norm: str, radius: float, angles: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return where the ball's surface is met at each angle, (len(angles), 2) of (a, b).
-
-        Args:
-            norm: Of the ball around the image: `l2` or `linf`.
-            radius: Of the ball, in the [0, 1] pixel scale.
-            angles: In the plane of a and b.
-        """
+        """Return where rays at these angles meet the ball's surface, (n,2) of (a, b)."""
         toward = np.stack([np.cos(angles), np.sin(angles)], axis=1)
         directions = self.directions.flatten(1).cpu().double().numpy()
-        lengths = np.stack([_length(norm, step @ directions) for step in toward])
+        # Step by step: all of them at once would not fit into memory.
+        order = np.inf if norm == "linf" else 2
+        lengths = np.stack([np.linalg.norm(step @ directions, order) for step in toward])
         return toward * (radius / lengths)[:, None]
 
     def inside(self, norm: str, radius: float) -> NDArray[np.bool_]:
         """Return which points of the grid lie in the ball, row b and column a."""
         b, a = np.meshgrid(self.axis.numpy(), self.axis.numpy(), indexing="ij")
-        far = np.hypot(a, b)
+        distance = np.hypot(a, b)
         surface = np.hypot(*self.section(norm, radius, np.arctan2(b, a).ravel()).T)
-        within: NDArray[np.bool_] = far <= surface.reshape(far.shape) * (1 + 1e-6)
+        within: NDArray[np.bool_] = distance <= surface.reshape(distance.shape) * (1 + 1e-6)
         return within
-
-
-def _length(norm: str, step: NDArray[np.float64]) -> float:
-    return float(np.abs(step).max() if norm == "linf" else np.sqrt(np.square(step).sum()))
 
 
 def ball_of_unit(unit: float, unit_norm: str, pixels: int) -> tuple[str, float]:

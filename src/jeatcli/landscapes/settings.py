@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..checkpoints.settings import Foreign
 from ..core.options import OBJECTIVES
@@ -27,51 +27,20 @@ UNIT_NORMS = ("rms", "l2", "linf")
 # The KL divergence is least at the image, where the path begins: its gradient is zero there.
 PATH_OBJECTIVES = tuple(name for name in OBJECTIVES if name != "kl")
 
-_PICTURE = "Picture"
+_UNIT = "Size of a distance of 1, in the [0, 1] pixel scale (contour, sharpness)"
+_NUM = "Use the first N test images (path, histogram, sharpness)"
+_NORM = "Norm of the ball of attacks and worst rises"
+_EPS = "Radius of that ball in the [0, 1] pixel scale"
+_picture = partial(setting, section="Picture")
 _plane = partial(setting, section="Plane (--kind contour)")
 _other = partial(setting, section="Other kinds")
-
-
-def _num(default: int) -> Any:
-    return _other(
-        default,
-        "Use the first N test images (path, histogram, sharpness)",
-        flags=("-n", "--num"),
-        metavar="N",
-        shown="100, 200, 200",
-        low=1,
-    )
-
-
-def _unit() -> Any:
-    return setting(
-        None,
-        "Size of a distance of 1, in the [0, 1] pixel scale (contour, sharpness)",
-        section=_PICTURE,
-        metavar="FRACTION",
-        shown="linf eps of the data set",
-        above=0,
-    )
-
-
-def _norm(default: str | None = "linf") -> Any:
-    return _other(
-        default,
-        "Norm of the ball of attacks and worst rises",
-        kind="norm",
-        choices=NORMS,
-        shown="linf",
-    )
-
-
-def _eps() -> Any:
-    return _other(
-        None,
-        "Radius of that ball in the [0, 1] pixel scale",
-        metavar="FRACTION",
-        shown="by data set",
-        above=0,
-    )
+# What several kinds have is declared once.
+_num = partial(_other, help=_NUM, flags=("-n", "--num"), shown="100, 200, 200", low=1)
+_unit = partial(
+    _picture, None, _UNIT, metavar="FRACTION", shown="linf eps of the data set", above=0
+)
+_norm = partial(_other, help=_NORM, choices=NORMS, shown="linf")
+_eps = partial(_other, None, _EPS, metavar="FRACTION", shown="by data set", above=0)
 
 
 @dataclass(frozen=True)
@@ -80,7 +49,7 @@ class LandscapeSettings(Settings):
 
     kind: ClassVar[str]
 
-    seed: int = setting(0, "Seed of everything random", section=_PICTURE, metavar="N", low=0)
+    seed: int = _picture(0, "Seed of everything random", low=0)
     on: str | None = on_setting()
     data_dir: Path | None = data_dir_setting()
     batch_size: int = batch_size_setting(512)
@@ -101,13 +70,12 @@ class ContourSettings(LandscapeSettings):
     kind = "contour"
 
     image: tuple[int, ...] = _plane(
-        (0,), "Index into the test images; repeatable, a row each", metavar="N", multiple=True
+        (0,), "Index into the test images; repeatable, a row each", multiple=True
     )
     axes: str = _plane(
         "random",
         "Random directions; or one toward the PGD example; or toward samples of two classes",
         choices=AXES,
-        metavar="random|adversarial|classes",
     )
     class_: tuple[str, ...] = _plane(
         (),
@@ -117,25 +85,20 @@ class ContourSettings(LandscapeSettings):
         shown="the image's and the next",
     )
     energy: str = _plane(
-        "joint",
-        "E(x,y), E(x), or their difference, the cross-entropy",
-        choices=ENERGIES,
-        metavar="joint|marginal|ce",
+        "joint", "E(x,y), E(x), or their difference, the cross-entropy", choices=ENERGIES
     )
     span: float | None = _plane(
         None,
         "The plane reaches from -SPAN to SPAN in both directions",
-        metavar="FLOAT",
         shown="4, or what holds the samples",
         above=0,
     )
-    grid: int = _plane(51, "Points along each side", metavar="N", low=3)
+    grid: int = _plane(51, "Points along each side", low=3)
     unit: float | None = _unit()
     unit_norm: str = _plane(
         "rms",
         "Norm in which directions have unit length: RMS over the pixels, l2, largest pixel",
         choices=UNIT_NORMS,
-        metavar="rms|l2|linf",
     )
     norm: str | None = _norm(None)
     eps: float | None = _eps()
@@ -146,10 +109,7 @@ class ContourSettings(LandscapeSettings):
         shown="relative",
     )
     scale: str = _plane(
-        "shared",
-        "One colour scale for all panels, or one for each",
-        choices=("shared", "panel"),
-        metavar="shared|panel",
+        "shared", "One colour scale for all panels, or one for each", choices=("shared", "panel")
     )
     clip: bool = _plane(False, "Clip the plane's points to [0, 1]")
     surface: bool = _plane(False, "Draw in three dimensions")
@@ -181,11 +141,11 @@ class PathSettings(LandscapeSettings):
     objective: str = _other(
         "ce", "Objective of the attack (path)", choices=PATH_OBJECTIVES, metavar="OBJECTIVE"
     )
-    norm: str = _norm()
+    norm: str = _norm("linf")
     eps: float | None = _eps()
-    steps: int = _other(20, "Steps of the attack in the ball (path)", metavar="N", low=1)
-    beyond: int = _other(20, "Further steps that leave the ball (path)", metavar="N", low=0)
-    chain: int = _other(100, "Steps of the chain (path)", metavar="N", low=1)
+    steps: int = _other(20, "Steps of the attack in the ball (path)", low=1)
+    beyond: int = _other(20, "Further steps that leave the ball (path)", low=0)
+    chain: int = _other(100, "Steps of the chain (path)", low=1)
 
 
 @dataclass(frozen=True)
@@ -201,10 +161,10 @@ class HistogramSettings(LandscapeSettings):
     kind = "histogram"
 
     num: int = _num(200)
-    norm: str = _norm()
+    norm: str = _norm("linf")
     eps: float | None = _eps()
     against: str | None = _other(
-        None, "Another data set of the same shape (histogram)", kind="dataset", metavar="DATASET"
+        None, "Another data set of the same shape (histogram)", kind="dataset"
     )
 
 
@@ -222,13 +182,12 @@ class SharpnessSettings(LandscapeSettings):
     radius: tuple[float, ...] = _other(
         (0.25, 0.5, 1.0, 2.0, 4.0),
         "Length of random perturbations in units; repeatable (sharpness)",
-        metavar="FLOAT",
         multiple=True,
         above=0,
     )
-    directions: int = _other(8, "Random directions for each image (sharpness)", metavar="N", low=2)
+    directions: int = _other(8, "Random directions for each image (sharpness)", low=2)
     unit: float | None = _unit()
-    norm: str = _norm()
+    norm: str = _norm("linf")
     eps: float | None = _eps()
 
     def __post_init__(self) -> None:

@@ -88,12 +88,7 @@ class SharpnessResult:
 
 
 def measure_sharpness(inputs: LandscapeInputs, settings: SharpnessSettings) -> SharpnessResult:
-    """Measure rises, gradients and curvatures around the first test images, for each run.
-
-    Raises:
-        UsageProblem: If there are too few test images.
-        JeatError: If an energy is not finite.
-    """
+    """Measure rises, gradients and curvatures around the first test images, for each run."""
     unit = settings.unit or inputs.eps["linf"]
     threat = inputs.threat(settings.norm, settings.eps)
     x, y = inputs.first(settings.num)
@@ -137,6 +132,8 @@ def _measure(
     here = energy.joint(logits, y)
     rises, variances = _random_rises(joint, x, here, unit, settings, rng(1))
     worst = attack(model, x, y, threat, rng(2), objective="joint")
+    moving = x.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(joint(moving).sum(), moving)
     at_one = settings.radius.index(1.0)
     return {
         "energy": here,
@@ -144,7 +141,7 @@ def _measure(
         "rise": rises[:, at_one],
         "variance": variances[:, at_one],
         "worst": (joint(worst) - here).detach(),
-        "gradient": pgd.l2_norm(_gradient(joint, x)).flatten(),
+        "gradient": pgd.l2_norm(gradient).flatten(),
         "curvature": top_eigenvalue(joint, x, rng(3)),
         "rises": rises,
     }
@@ -170,34 +167,21 @@ def _random_rises(
     return stacked.mean(0), stacked.var(0)
 
 
-def _gradient(value: Callable[[Tensor], Tensor], x: Tensor, graph: bool = False) -> Tensor:
-    if not x.requires_grad:
-        x = x.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(value(x).sum(), x, create_graph=graph)
-    return gradient
-
-
 def top_eigenvalue(value: Callable[[Tensor], Tensor], x: Tensor, rng: ImageRng) -> Tensor:
     """Return the largest eigenvalue of each image's Hessian of `value`, shape (n,).
 
-    Power iteration finds the one of largest size; where that is negative, a second one on the
-    Hessian shifted by it finds the largest. A network of piecewise linear layers has Hessian 0.
-
-    Args:
-        value: Maps images (n,C,H,W) to (n,); images do not influence one another.
-        x: Where, (n,C,H,W).
-        rng: Of the first vectors.
+    Images (n,C,H,W) do not influence one another; `rng` draws the first vectors. Power iteration
+    finds the one of largest size; where that is negative, a second one on the Hessian shifted by
+    it finds the largest. A network of piecewise linear layers has Hessian 0.
     """
     x = x.detach().requires_grad_(True)
-    gradient = _gradient(value, x, graph=True)
+    (gradient,) = torch.autograd.grad(value(x).sum(), x, create_graph=True)
     if not gradient.requires_grad:
         return x.new_zeros(len(x))
 
     def product(vector: Tensor) -> Tensor:
-        (image,) = torch.autograd.grad(
-            (gradient * vector).sum(), x, retain_graph=True, allow_unused=True
-        )
-        return torch.zeros_like(vector) if image is None else image
+        along = (gradient * vector).sum()
+        return torch.autograd.grad(along, x, retain_graph=True, materialize_grads=True)[0]
 
     start = pgd.normalize_l2(rng.normal(x.detach()))
     largest = _power(product, start)

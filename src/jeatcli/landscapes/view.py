@@ -1,4 +1,4 @@
-"""What the kinds of landscape share: the models and images that they measure, and their results."""
+"""What the kinds of landscape share: models, images, names of runs, attacks and results."""
 
 from __future__ import annotations
 
@@ -51,13 +51,7 @@ class Result(Protocol):
 
 @dataclass(frozen=True)
 class LandscapeInputs:
-    """What a landscape is measured on.
-
-    Args:
-        models: One a run, all of one data set.
-        images: The data set's test images.
-        reporter: Listens to the progress.
-    """
+    """The models of the runs, all of one data set, and its test images."""
 
     models: tuple[Model, ...]
     images: Images
@@ -78,11 +72,7 @@ class LandscapeInputs:
         return Threat(norm, self.eps[norm] if eps is None else eps)
 
     def first(self, num: int) -> tuple[Tensor, Tensor]:
-        """Return the first `num` test images (n,C,H,W) in [0, 1] and their labels (n,).
-
-        Raises:
-            UsageProblem: If there are fewer.
-        """
+        """Return the first `num` test images (n,C,H,W) in [0, 1] and their labels (n,)."""
         if num > len(self.images):
             raise UsageProblem(
                 f"there are {len(self.images):,} test images in {self.images.name}, not {num:,}",
@@ -92,11 +82,7 @@ class LandscapeInputs:
         return to_unit_range(part.x), part.y
 
     def image(self, index: int) -> tuple[Tensor, int]:
-        """Return test image `index`, (C,H,W) in [0, 1], and its label.
-
-        Raises:
-            UsageProblem: If there is none.
-        """
+        """Return test image `index`, (C,H,W) in [0, 1], and its label."""
         if not 0 <= index < len(self.images):
             raise UsageProblem(
                 f"there is no test image {index} in {self.images.name}",
@@ -146,26 +132,16 @@ def attack(
     target: Tensor | None = None,
 ) -> Tensor:
     """Return PGD-20's examples of images (n,C,H,W): a random start, steps of 2.5 eps / 20."""
-    ball, steps = pgd.ball(threat), 20
-    return pgd.ascend(
-        objectives.objective(objective, model.classifier, x, y, target),
-        x,
-        ball,
-        steps=steps,
-        step_size=2.5 * threat.eps / steps,
-        start=ball.start(x, rng),
-        keep_best=True,
-    )
+    value = objectives.objective(objective, model.classifier, x, y, target)
+    ball, size = pgd.ball(threat), 2.5 * threat.eps / 20
+    start = ball.start(x, rng)
+    return pgd.ascend(value, x, ball, steps=20, step_size=size, start=start, keep_best=True)
 
 
 def require_finite(
     run: RunInfo, values: NDArray[Any], where: str, other_cause: str | None = None
 ) -> NDArray[Any]:
-    """Return `values`.
-
-    Raises:
-        JeatError: If one of them is not finite.
-    """
+    """Return energies that are all finite, or raise a `JeatError` that names the run."""
     if not np.isfinite(values).all():
         raise JeatError(
             f"the energies of `{run.path}` are not finite {where}",

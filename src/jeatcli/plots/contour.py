@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.threat import fraction
-from .figure import NORMS, figure_text, new_figure, plain_text
+from .figure import NORMS, figure_text, label_above, new_figure, plain_text
 
 if TYPE_CHECKING:
     from ..landscapes.contour import ContourResult, Panel
@@ -23,7 +23,7 @@ STAR_LOOK: dict[str, Any] = {
     "zorder": 6,
 }
 _FORMULAS = {"joint": "$E(x, y)$", "marginal": "$E(x)$", "ce": "$CE(x, y)$"}
-# Contour lines over the range of a scale, about; inches of a panel with its margins.
+# About how many contour lines a scale has; inches of a panel with its margins.
 _LEVELS, _SIDE, _HEADER, _MARGIN = 10, 2.5, 0.3, 1.1
 
 
@@ -67,7 +67,7 @@ def _flat(result: ContourResult) -> Any:
 
 
 def panel_axes(result: ContourResult, **settings: object) -> tuple[Any, list[Any]]:
-    """Return a figure and the axes of its panels, in rows.
+    """Return a figure and the axes of its panels, a row for each image.
 
     Of one image up to four panels are in a row, as in the paper, and five and six in rows of
     three.
@@ -79,17 +79,15 @@ def panel_axes(result: ContourResult, **settings: object) -> tuple[Any, list[Any
     axes = figure.subplots(rows, columns, squeeze=False, **settings)
     for axis in axes.flat[count:]:
         axis.remove()
-    # Above a place that is left empty, the last panel has the labels.
+    # The last panel of a column may be above an empty place, and has the labels all the same.
     for axis in axes.flat[count - columns : count] if "sharex" in settings else ():
         axis.tick_params(labelbottom=True)
     return figure, list(axes.flat[:count])
 
 
 def _rows(result: ContourResult) -> int:
-    count = len(result.panels)
-    if len(result.settings.image) > 1:
-        return len(result.settings.image)
-    return math.ceil(count / (count if count <= 4 else 3 if count <= 6 else 4))
+    count, images = len(result.panels), len(result.settings.image)
+    return images if images > 1 else math.ceil(count / (count if count <= 4 else 3 + (count > 6)))
 
 
 def colour_bars(figure: Any, axes: list[Any], meshes: list[Any], result: ContourResult) -> None:
@@ -97,10 +95,8 @@ def colour_bars(figure: Any, axes: list[Any], meshes: list[Any], result: Contour
     if result.settings.scale == "shared":
         bars = [figure.colorbar(meshes[0], ax=axes, aspect=25 * _rows(result), fraction=0.03)]
     else:
-        bars = [
-            figure.colorbar(mesh, ax=axis, fraction=0.046, pad=0.03)
-            for axis, mesh in zip(axes, meshes, strict=True)
-        ]
+        pairs = zip(meshes, axes, strict=True)
+        bars = [figure.colorbar(mesh, ax=axis, fraction=0.046, pad=0.03) for mesh, axis in pairs]
     for bar in bars:
         bar.outline.set_linewidth(0.6)
         bar.ax.tick_params(length=3)
@@ -111,14 +107,12 @@ def colour_scales(result: ContourResult) -> list[Any]:
     """Return the scale of each panel: the one of all, or its own."""
     from matplotlib.colors import Normalize
 
-    shown = [result.shown(panel) for panel in result.panels]
-    groups = [[values] for values in shown]
-    if result.settings.scale == "shared":
-        groups = [shown] * len(shown)
+    planes = [result.shown(panel) for panel in result.panels]
+    shared = result.settings.scale == "shared"
     scales = []
-    for group in groups:
-        low = min(float(values.min()) for values in group)
-        high = max(float(values.max()) for values in group)
+    for plane in planes:
+        values = np.stack(planes) if shared else plane
+        low, high = float(values.min()), float(values.max())
         # A plane without any slope still needs two ends of a scale.
         slack = 0.5 * (high - low < 1e-9 * max(1.0, abs(high)))
         scales.append(Normalize(low - slack, high + slack))
@@ -148,13 +142,8 @@ def _plane(axis: Any, panel: Panel, values: NDArray[np.float64], norm: Any) -> A
     """Colour the plane; return what the colour bar needs."""
     span, grid = panel.plane.span, panel.plane.grid
     edge = span + span / (grid - 1)
-    mesh = axis.imshow(
-        values,
-        origin="lower",
-        extent=(-edge, edge, -edge, edge),
-        norm=norm,
-        interpolation="bilinear",
-    )
+    extent = (-edge, edge, -edge, edge)
+    mesh = axis.imshow(values, origin="lower", extent=extent, norm=norm, interpolation="bilinear")
     axis.set(xlim=(-span, span), ylim=(-span, span))
     axis.tick_params(length=3)
     axis.locator_params(nbins=4)
@@ -195,7 +184,7 @@ def _choose(values: NDArray[np.float64], levels: Any) -> tuple[list[float], str]
 def _label_points(
     lines: list[Any], span: float, marks: list[tuple[float, float]]
 ) -> list[tuple[float, float]]:
-    """Find a point for each line's label: off ball, thumbnail, edge, marks and each other."""
+    """Find a point for each line's label, away from ball, thumbnail, edge, marks and each other."""
     labels: list[tuple[float, float]] = []
     for line in lines:
         points = line[::2] / span
@@ -204,8 +193,8 @@ def _label_points(
         candidates = points[clear]
         if (labels or marks) and len(candidates):
             taken = np.array(marks + labels) / span
-            room = np.hypot(*(candidates[:, None] - taken).transpose(2, 0, 1)).min(1)
-            candidates = candidates[room > 0.2]
+            distances = np.hypot(*(candidates[:, None] - taken).transpose(2, 0, 1)).min(1)
+            candidates = candidates[distances > 0.2]
         if len(candidates):
             middle = np.abs(np.hypot(*candidates.T) - 0.62).argmin()
             x, y = candidates[middle] * span
@@ -224,17 +213,10 @@ def _mark(axis: Any, result: ContourResult, panel: Panel) -> None:
     axis.plot(0, 0, marker="*", markersize=11, **STAR_LOOK)
     for name, a, b in panel.marks:
         axis.plot(a, b, marker="X", markersize=7, clip_on=True, **STAR_LOOK)
-        axis.annotate(
-            plain_text(name),
-            (a, b),
-            xytext=(0, 6),
-            textcoords="offset points",
-            ha="center",
-            fontsize="small",
-            zorder=7,
-            annotation_clip=True,
-            bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "linewidth": 0, "alpha": 0.8},
+        text = axis.annotate(
+            plain_text(name), (a, b), annotation_clip=True, zorder=7, **label_above(6)
         )
+        text.set_bbox({"boxstyle": "round,pad=0.15", "fc": "white", "lw": 0, "alpha": 0.8})
 
 
 def name_panel(axis: Any, panel: Panel) -> None:
@@ -248,18 +230,10 @@ def name_panel(axis: Any, panel: Panel) -> None:
     parts = [f"at the image {figure_text(panel.centre)}"]
     if panel.rise is not None:
         parts.append(f"rise {figure_text(panel.rise, signed=True)}")
-    text = axis.annotate(
-        (",\n" if narrow else ", ").join(parts),
-        (0.5, 1),
-        xytext=(0, 5),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        ha="center",
-        fontsize="small",
-        color="0.3",
-    )
-    # The title holds the room; the text's width is none of the layout's.
-    text.set_in_layout(False)
+    text = (",\n" if narrow else ", ").join(parts)
+    note = axis.annotate(text, (0.5, 1), xycoords="axes fraction", color="0.3", **label_above(5))
+    # The title reserves the height, and the layout must not take the width into account.
+    note.set_in_layout(False)
 
 
 def _thumbnail(axis: Any, panel: Panel) -> None:
@@ -282,13 +256,10 @@ def show_image(axis: Any, image: NDArray[Any]) -> None:
 def _legend(result: ContourResult) -> dict[str, Any]:
     from matplotlib.lines import Line2D
 
-    shown = [
-        f"{panel.image} ({plain_text(panel.label[:20])})" for panel in result.panels[:: result.runs]
-    ]
+    panels = result.panels[:: result.runs]
+    shown = [f"{panel.image} ({plain_text(panel.label[:20])})" for panel in panels]
     what = "test image" if len(shown) == 1 else "test images"
     ball = rf"ball $\|\delta\|_{NORMS[result.ball.norm]} = {result.ball.eps:.3g}$"
     star = Line2D([], [], color=STAR, marker="*", markersize=9, linestyle="none")
-    return {
-        f"{what} {', '.join(shown)}": star,
-        ball: Line2D([], [], color=STAR, linewidth=1.2),
-    }
+    outline = Line2D([], [], color=STAR, linewidth=1.2)
+    return {f"{what} {', '.join(shown)}": star, ball: outline}

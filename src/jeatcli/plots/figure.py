@@ -61,20 +61,20 @@ def _size_by_content() -> bool:
 
 def line(index: int) -> dict[str, Any]:
     """Return the look of the curve of run `index`: colour and dashes."""
-    return {
-        "color": COLOURS[index % len(COLOURS)],
-        "linestyle": _DASHES[index % len(_DASHES)],
-        "linewidth": 1.4,
-    }
+    dashes = _DASHES[index % len(_DASHES)]
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": dashes, "linewidth": 1.4}
 
 
 def mark(index: int) -> dict[str, Any]:
     """Return the look of the point of run `index`."""
-    return {
-        "color": COLOURS[index % len(COLOURS)],
-        "marker": _MARKS[index % len(_MARKS)],
-        "markersize": 4.5,
-    }
+    marker = _MARKS[index % len(_MARKS)]
+    return {"color": COLOURS[index % len(COLOURS)], "marker": marker, "markersize": 4.5}
+
+
+def label_above(points: float) -> dict[str, Any]:
+    """Return the arguments of `annotate` for a small text centred so far above its place."""
+    text = {"textcoords": "offset points", "ha": "center", "fontsize": "small"}
+    return {"xytext": (0, points), **text}
 
 
 def tidy(axis: Any) -> None:
@@ -101,11 +101,7 @@ def ball_text(threat: Threat) -> str:
 
 
 def check_path(path: Path | str) -> str:
-    """Return the file type by which `save` would write `path`: png, svg or pdf.
-
-    Raises:
-        UsageProblem: If it is another.
-    """
+    """Return the file type by which `save` would write `path`: png, svg or pdf."""
     suffix = Path(path).suffix.lower().removeprefix(".")
     if suffix not in KINDS:
         what = f"unknown file type `.{suffix}`" if suffix else "it has no file type"
@@ -116,29 +112,18 @@ def check_path(path: Path | str) -> str:
 
 
 def check_look(settings: PlotSettings) -> None:
-    """Refuse a style or a colour map that `styled` could not use.
-
-    Raises:
-        UsageProblem: If there is none of that name.
-    """
+    """Refuse a style or a colour map that `styled` could not use."""
     with styled(settings):
         pass
 
 
 @contextmanager
 def styled(settings: PlotSettings = PLAIN) -> Iterator[None]:
-    """Draw with our style, on top of it that of the settings, and on top of that the rest of them.
-
-    Raises:
-        UsageProblem: If there is no such style or colour map.
-    """
+    """Draw with our style, overridden by the settings' style and then by their single values."""
     import matplotlib
 
-    chosen: dict[str, Any] = {
-        "figure.figsize": settings.figsize,
-        "figure.dpi": settings.dpi,
-        "image.cmap": settings.cmap,
-    }
+    names = {"figure.figsize": "figsize", "figure.dpi": "dpi", "image.cmap": "cmap"}
+    chosen = {key: getattr(settings, name) for key, name in names.items()}
     if settings.cmap is not None and settings.cmap not in matplotlib.colormaps:
         raise unknown("colour map", settings.cmap, list(matplotlib.colormaps))
     style = {} if settings.style is None else _read_style(settings.style)
@@ -170,12 +155,7 @@ def _read_style(style: str) -> dict[str, Any]:
 def save(
     figure: Any, path: Path, title: str, description: str, settings: PlotSettings = PLAIN
 ) -> Path:
-    """Write `figure` as its path's ending says, with title and description in the file itself.
-
-    Raises:
-        UsageProblem: If the ending is none of png, svg, pdf.
-        JeatError: If the file cannot be written.
-    """
+    """Write `figure` as its path's ending says, with title and description in the file itself."""
     kind = check_path(path)
     if settings.title is not None:
         figure.suptitle(plain_text(settings.title))
@@ -185,8 +165,7 @@ def save(
         "svg": {"Title": title, "Description": description, "Date": None},
         "pdf": {"Title": title, "Subject": description, "CreationDate": None},
     }
-
-    # Of a size that was asked for, nothing is cut away.
+    # A picture of a size that was asked for is not cropped.
     box = {"bbox_inches": "tight", "pad_inches": 0.06} if _size_by_content() else {}
     # In memory first: on a full disk the writer of PDFs fails in ways that do not say so.
     content = io.BytesIO()

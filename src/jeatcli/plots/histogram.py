@@ -65,9 +65,6 @@ def _legend() -> tuple[list[Any], list[str]]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = [
-        Patch(color=_GREY),
-        Line2D([], [], color=COLOURS[2], linewidth=1),
-        Line2D([], [], **DOTTED),
-    ]
+    outline = Line2D([], [], color=COLOURS[2], linewidth=1)
+    handles = [Patch(color=_GREY), outline, Line2D([], [], **DOTTED)]
     return handles, ["$E(x)$", "$E(x, y)$", "median $E(x)$ of the test images"]

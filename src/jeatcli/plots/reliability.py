@@ -13,12 +13,7 @@ from .settings import PLAIN, PlotSettings
 def save_diagram(
     calibration: Calibration, path: Path, title: str, settings: PlotSettings = PLAIN
 ) -> Path:
-    """Draw the reliability diagram: accuracy over confidence, the share of images below.
-
-    Raises:
-        UsageProblem: If the ending is none of png, svg, pdf.
-        JeatError: If the file cannot be written.
-    """
+    """Draw the reliability diagram: accuracy over confidence, the share of images below."""
     with styled(settings):
         figure = _diagram(calibration, title)
         about = f"ECE {calibration.ece:.4f}"
@@ -33,15 +28,9 @@ def _diagram(calibration: Calibration, title: str) -> Any:
     accuracy = [0.0 if value is None else value for value in calibration.accuracy]
     upper.bar(left, accuracy, width, color="#4477aa", **edge)
     filled = [k for k, count in enumerate(calibration.counts) if count]
-    upper.plot(
-        [calibration.confidence[k] for k in filled],
-        [calibration.accuracy[k] for k in filled],
-        "o",
-        color="#222222",
-        markersize=3,
-        # Points at 0 and 1 are whole, not cut by the frame.
-        clip_on=False,
-    )
+    points = [(calibration.confidence[k], calibration.accuracy[k]) for k in filled]
+    # Points at 0 and 1 are whole, not cut by the frame.
+    upper.plot(*zip(*points, strict=True), "o", color="#222222", markersize=3, clip_on=False)
     upper.plot([0, 1], [0, 1], color="0.5", linewidth=0.8, linestyle=(0, (3, 2)))
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
     upper.set_title(f"{plain_text(title)}, ECE {100 * calibration.ece:.2f} %")

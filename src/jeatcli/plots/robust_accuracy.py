@@ -21,23 +21,14 @@ def plot(
 ) -> Path:
     """Draw the robust accuracy over eps, a curve for each model, from the clean accuracy on.
 
-    Args:
-        results: What `attack_each` returned.
-        names: Of the models, one a result.
-        path: Where the picture goes.
-        radii: How many results each model has.
-        settings: The look of the picture.
-
-    Raises:
-        UsageProblem: If the path ends in none of .png, .svg, .pdf.
-        JeatError: If the file cannot be written.
+    `results` are those of `attack_each`, `radii` for each model, and `names` has one for each.
     """
     check_path(path)
     keys = ("run", "norm", "eps", "clean", "robust")
     about = [{key: getattr(result, key) for key in keys} for result in results]
     in_levels = all(fraction(result.eps).endswith("/255") or not result.eps for result in results)
     scale = 255 if in_levels else 1
-    # Balls of several norms have no common size; the legend says whose is which.
+    # Balls of several norms have no common size, so the legend says which is whose.
     symbols = {norm: rf"$\ell_{NORMS[norm]}$" for norm in sorted({r.norm for r in results})}
     several = len(symbols) > 1
     with styled(settings):

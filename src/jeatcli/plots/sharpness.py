@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.threat import fraction
-from .figure import ball_text, figure_text, line, mark, new_figure, plain_text, tidy
+from .figure import ball_text, figure_text, label_above, line, mark, new_figure, plain_text, tidy
 
 if TYPE_CHECKING:
     from ..landscapes.sharpness import SharpnessResult
@@ -66,14 +66,7 @@ def _points(axis: Any, result: SharpnessResult, measure: str, names: list[str]) 
         point = result.interval(result.values[measure][run])
         axis.plot([point.low, point.high], [row, row], color="0.35", linewidth=1.2)
         axis.plot(point.mean, row, **mark(run))
-        axis.annotate(
-            figure_text(point.mean),
-            (point.mean, row),
-            xytext=(0, 5),
-            textcoords="offset points",
-            ha="center",
-            fontsize="small",
-        )
+        axis.annotate(figure_text(point.mean), (point.mean, row), **label_above(5))
     axis.set_yticks(list(rows), names)
     axis.set_ylim(-0.6, len(names) - 0.2)
     axis.margins(x=0.25)

@@ -60,8 +60,8 @@ def draw_surfaces(result: ContourResult) -> Any:
 
 
 def _mark(axis: Any, result: ContourResult, panel: Panel, values: NDArray[np.float64]) -> None:
-    """Put the star on the image, and say which it is; crosses on what the axes go toward."""
-    # Else what lies on the surface is hidden wherever its middle is nearer.
+    """Put the star on the image, with its number, and crosses on what the axes go toward."""
+    # Else the surface hides the marks wherever its middle is nearer.
     axis.computed_zorder = False
     centre = 0.0 if result.settings.relative else panel.centre
     steps = panel.plane.axis.numpy()
@@ -71,12 +71,6 @@ def _mark(axis: Any, result: ContourResult, panel: Panel, values: NDArray[np.flo
             height = values[abs(steps - b).argmin(), abs(steps - a).argmin()]
             axis.plot([a], [b], [height], marker="X", markersize=7, **STAR_LOOK)
             axis.text(a, b, height, f"  {plain_text(name)}", fontsize="small", zorder=7)
-    axis.text2D(
-        0.0,
-        1.0,
-        f"test image {panel.image} ({plain_text(panel.label[:20])})",
-        transform=axis.transAxes,
-        va="top",
-        fontsize="small",
-        color=STAR,
-    )
+    image = f"test image {panel.image} ({plain_text(panel.label[:20])})"
+    corner = {"transform": axis.transAxes, "va": "top"}
+    axis.text2D(0.0, 1.0, image, fontsize="small", color=STAR, **corner)

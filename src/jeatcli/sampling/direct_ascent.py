@@ -21,11 +21,9 @@ from .samplers import Sampler, WholeSpace, descend_in, relative_length
 class DirectAscent(Sampler):
     """Ascent of a sum of images at the resolutions 1, 2, 4, ... (Fort and Whitaker 2025).
 
-    The network sees the image shifted by up to an eighth of its side, and under noise. Here each
-    resolution contributes to a step with the same length, and pixels are clipped.
-
-    Args:
-        noise: Standard deviation of that noise.
+    The network sees the image shifted by up to an eighth of its side, and under noise of standard
+    deviation `noise`. Here each resolution contributes to a step with the same length, and pixels
+    are clipped.
     """
 
     noise: float

@@ -1,7 +1,6 @@
 """Images made of a picture or between two classes: counterfactuals, inpainting, interpolation.
 
-They are plans like any other: what differs is where images start, what a step must not change,
-or which energy is lowered.
+They are plans whose images start elsewhere, keep some pixels, or lower another energy.
 """
 
 from __future__ import annotations
@@ -30,17 +29,13 @@ from .settings import SampleSettings
 def apply(
     plan: SamplingPlan, settings: SampleSettings, reporter: Reporter = SILENT
 ) -> SamplingPlan:
-    """Return the plan that starts at the picture, or fills the hole in it, if there is one.
-
-    Raises:
-        JeatError: If a picture cannot be read or has another shape.
-    """
-    if settings.image is not None:
-        image = read_image(settings.image, plan.model, settings.data_dir, reporter)
-        return counterfactual(plan, image)
-    if settings.inpaint is None or settings.mask is None:
+    """Return the plan that starts at the picture, or fills the hole in it, if there is one."""
+    source = settings.image if settings.image is not None else settings.inpaint
+    if source is None:
         return plan
-    image = read_image(settings.inpaint, plan.model, settings.data_dir, reporter)
+    image = read_image(source, plan.model, settings.data_dir, reporter)
+    if settings.mask is None:
+        return counterfactual(plan, image)
     return inpainting(plan, image, read_mask(settings.mask, plan.model))
 
 
@@ -60,16 +55,9 @@ def describe(settings: SampleSettings, dataset: str) -> dict[str, Any]:
 
 
 def read_image(
-    source: Path | int,
-    model: Model,
-    data_dir: str | Path | None = None,
-    reporter: Reporter = SILENT,
+    source: Path | int, model: Model, data_dir: Path | None = None, reporter: Reporter = SILENT
 ) -> Tensor:
-    """Read a picture, or the test image of a number, float32 (C, H, W) in [0, 1].
-
-    Raises:
-        JeatError: If it cannot be read or has another shape than the model's images.
-    """
+    """Read a picture, or the test image of a number, float32 (C, H, W) in [0, 1]."""
     if isinstance(source, int):
         test = load_images(model.meta.dataset, "test", data_dir=data_dir, reporter=reporter)
         if not 0 <= source < len(test):
@@ -83,14 +71,10 @@ def read_image(
 
 
 def read_mask(path: Path, model: Model) -> Tensor:
-    """Read a picture whose light pixels are the hole, bool (H, W).
-
-    Raises:
-        JeatError: If it cannot be read, has another size, or shows no hole.
-    """
+    """Read a picture whose light pixels are the hole, bool (H, W)."""
     hole = light_pixels(expand(path))
-    if hole.shape != tuple(model.meta.shape[1:]) or not hole.any():
-        height, width = model.meta.shape[1:]
+    height, width = model.meta.shape[1:]
+    if hole.shape != (height, width) or not hole.any():
         raise JeatError(
             f"the mask `{path}` is {hole.shape[1]}x{hole.shape[0]} with {hole.sum()} light pixels",
             f"it must be {width}x{height}, and its light pixels are those to be filled",
@@ -113,7 +97,7 @@ def counterfactual(plan: SamplingPlan, image: Tensor) -> SamplingPlan:
 def inpainting(plan: SamplingPlan, image: Tensor, hole: Tensor) -> SamplingPlan:
     """Return the plan that draws the pixels of a hole (H, W) alone, the rest being the image's.
 
-    Santurkar et al. (2019) ask for the rest by a penalty; here it is put back after each step.
+    Santurkar et al. (2019) keep the rest by a penalty; here it is put back after each step.
     """
 
     def hold(x: Tensor) -> Tensor:
@@ -129,11 +113,8 @@ def inpainting(plan: SamplingPlan, image: Tensor, hole: Tensor) -> SamplingPlan:
 class Interpolation(SamplingPlan):
     """A path from one class to another, all images with the same random numbers.
 
-    Image k of n lowers (1 - t) E(x, a) + t E(x, b) with t = k / (n - 1), and starts as far
-    between the starts of the two classes.
-
-    Args:
-        ends: The indices a and b.
+    Image k of n lowers (1 - t) E(x, a) + t E(x, b) with t = k / (n - 1), where a and b are the
+    `ends`, and starts as far between the starts of the two classes.
     """
 
     ends: tuple[int, int] = (0, 1)
@@ -159,11 +140,7 @@ class Interpolation(SamplingPlan):
 
 
 def interpolation(plan: SamplingPlan, classes: Sequence[str | int], num: int) -> Interpolation:
-    """Return the path between two classes by the settings of a plan.
-
-    Raises:
-        UsageProblem: If there are fewer than two images, or the classes are one.
-    """
+    """Return the path between two classes by the settings of a plan."""
     ends = [class_index(name, plan.model.meta.classes) for name in classes]
     if num < 2 or ends[0] == ends[1]:
         raise UsageProblem(

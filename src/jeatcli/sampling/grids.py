@@ -21,7 +21,7 @@ _STRIP_FRAMES = 9
 _ANIMATION_FRAMES = 33
 # Side of a small image in a grid, in pixels.
 _SIDE = 64
-# As many classes have a column each.
+# More classes have no column each.
 _MOST_COLUMNS = 20
 
 
@@ -42,26 +42,23 @@ def save_grid(
         scale: Side of the square that a pixel becomes; None for small images of 64 pixels.
         columns: Images in a row; None for a column, or several, of each class.
         headings: Whether the classes stand above their columns.
-
-    Raises:
-        JeatError: If the file cannot be written.
     """
     images = samples.images
     if samples.origin is not None:
         images = torch.cat([samples.origin[None], images])
     columns = columns or _columns(samples)
-    picture = pictures.grid(
-        images,
-        columns,
-        scale or max(1, _SIDE // images.shape[-1]),
-        headings=_headings(samples, columns or len(images)) if headings else (),
-    )
+    above = _headings(samples, columns or len(images)) if headings else ()
+    picture = pictures.grid(images, columns, scale or _scale(images), headings=above)
     pictures.save_png(picture, path, {TEXT: json.dumps(dict(text))})
     return picture
 
 
+def _scale(images: torch.Tensor) -> int:
+    return max(1, _SIDE // images.shape[-1])
+
+
 def _in_turn(samples: Samples) -> list[str]:
-    """Return the classes of the images in turn, one that was named twice included."""
+    """Return the classes that take turns, one that was named twice included."""
     classes = list(samples.settings.get("classes", samples.classes))
     return classes[: len(samples.images)]
 
@@ -83,8 +80,8 @@ def _headings(samples: Samples, columns: int) -> list[str]:
     if samples.origin is not None:
         return ["original", *names] if len(names) < columns else []
     if "interpolate" in samples.settings:
-        alone = 1 < len(names) <= columns
-        return [names[0], *[""] * (len(names) - 2), names[-1]] if alone else []
+        one_row = 1 < len(names) <= columns
+        return [names[0], *[""] * (len(names) - 2), names[-1]] if one_row else []
     turn = _in_turn(samples)
     if len(set(turn)) == 1:
         return turn[:1]
@@ -98,14 +95,10 @@ def frames_for(path: Path) -> int:
 
 
 def save_trace(samples: Samples, path: Path, scale: int | None = None) -> None:
-    """Write the first images along their descent, as a strip (.png) or an animation (.gif, .webp).
-
-    Raises:
-        JeatError: If the file cannot be written.
-    """
+    """Write the first images along their descent: a strip (.png) or an animation (.gif, .webp)."""
     assert samples.trace is not None
     frames, steps = samples.trace
-    scale = scale or max(1, _SIDE // frames.shape[-1])
+    scale = scale or _scale(frames)
     settings = samples.settings | {"trace": steps}
     if path.suffix.lower() == ".png":
         pictures.save_png(pictures.strip(frames, scale), path, {TEXT: json.dumps(settings)})

@@ -1,4 +1,4 @@
-"""Where images start: noise, the law of the class's training images, or images there already."""
+"""Where images start: noise, the distribution of the class's training images, or stored images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from torch import Tensor
 from ..checkpoints import runs
 from ..checkpoints.model import Model
 from ..core.class_gaussians import PCA_COMPONENTS, ClassGaussians
-from ..core.models.classifier import Classifier
 from ..core.rng import Rng
 from ..core.sgld import uniform_start
 from ..data.images import load_images, to_unit_range
@@ -33,17 +32,9 @@ Initializer = Callable[[Tensor, Tensor, Rng], Tensor]
 def resolve(
     name: str, model: Model, data_dir: str | Path | None = None, reporter: Reporter = SILENT
 ) -> Initializer:
-    """Return the function that draws where the images of a model start, (n, C, H, W) in [0, 1].
+    """Return the function of `INITIALIZERS` that draws where a model's images start, in [0, 1].
 
-    Args:
-        name: A row of `INITIALIZERS`, whose function is called with the other three.
-        model: Whose images start there.
-        data_dir: Where the data sets are: for `data`, and for the checkpoints of others, which
-            have no class statistics.
-        reporter: Hears what was read.
-
-    Raises:
-        JeatError: If what the start needs is not there.
+    `data_dir` is for `data`, and for checkpoints of others, which have no class statistics.
     """
     make: Callable[[Model, str | Path | None, Reporter], Initializer] = INITIALIZERS.load(name)
     return make(model, data_dir, reporter)
@@ -73,8 +64,9 @@ def pca(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Initia
 def buffer(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Initializer:
     """Ends of the training's chains that the model assigns to the class."""
     images = _replay_buffer(model)
-    parts = torch.split(images.to(model.device), _BATCH)
-    classes = torch.cat([_predictions(model.classifier, part) for part in parts]).cpu()
+    with torch.no_grad():
+        parts = torch.split(images.to(model.device), _BATCH)
+        classes = torch.cat([model.classifier(part).argmax(1) for part in parts]).cpu()
     return partial(draw_from, images, classes)
 
 
@@ -87,11 +79,7 @@ def data(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Initi
 def with_statistics(
     model: Model, data_dir: str | Path | None = None, reporter: Reporter = SILENT
 ) -> Model:
-    """Return the model with class statistics: its own, or else measured on its training images.
-
-    Raises:
-        JeatError: If the images cannot be had.
-    """
+    """Return the model with class statistics: its own, or else measured on its training images."""
     if model.statistics is not None:
         return model
     reporter.say(f"`{model.name}` has no class statistics: measuring those of {model.meta.dataset}")
@@ -107,14 +95,10 @@ def _gaussians(model: Model, data_dir: str | Path | None, reporter: Reporter) ->
 
 
 def draw_from(pool: Tensor, classes: Tensor, y: Tensor, like: Tensor, rng: Rng) -> Tensor:
-    """Return a random image of a pool for each label, of any class where its own has none.
+    """Return a random image of a pool for each label y, of any class where its own has none.
 
-    Args:
-        pool: (m, C, H, W), float in [0, 1] or uint8.
-        classes: Of the pool's images, (m,).
-        y: Labels (n,).
-        like: A tensor of the images' shape.
-        rng: One number an image is drawn.
+    The pool (m, C, H, W) is float in [0, 1] or uint8, of the `classes` (m,); `like` has the
+    images' shape.
     """
     shares = rng.uniform(like[:, :1, :1, :1]).flatten().tolist()
     indices = []
@@ -125,12 +109,6 @@ def draw_from(pool: Tensor, classes: Tensor, y: Tensor, like: Tensor, rng: Rng) 
     chosen = pool[indices]
     chosen = to_unit_range(chosen) if chosen.dtype == torch.uint8 else chosen
     return chosen.to(like)
-
-
-@torch.no_grad()
-def _predictions(classifier: Classifier, images: Tensor) -> Tensor:
-    predictions: Tensor = classifier(images).argmax(1)
-    return predictions
 
 
 def _replay_buffer(model: Model) -> Tensor:

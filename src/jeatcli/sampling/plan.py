@@ -35,10 +35,10 @@ class SamplingPlan:
         labels: Classes of the images (n,).
         settings: Every setting, for the record.
         seed: Of everything random.
-        best_of: Candidates an image, of which the one of lowest objective is kept.
+        best_of: Candidates for each image; the one of lowest objective is kept.
         guidance: w; the joint energy becomes (1 + w) E(x, y) - w E(x).
         batch_size: Images at a time, on each device.
-        hold: Puts back, after each step, what must not change.
+        hold: Restores, after each step, the pixels that must not change.
         origin: The picture (C, H, W) that is changed, if there is one.
         twin: A faster twin of the model's classifier; None is its own.
     """
@@ -59,10 +59,7 @@ class SamplingPlan:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that decides image k but its number: plans of one identity draw the same images.
-
-        How many there are does not belong to it.
-        """
+        """All that decides image k but its number, so not how many images there are."""
         settings = {key: value for key, value in self.settings.items() if key != "n"}
         return settings | {"weights": self.model.fingerprint}
 
@@ -72,12 +69,8 @@ class SamplingPlan:
         """Draw the images in turn; yield the numbers (b,) and the images (b, C, H, W) of a batch.
 
         Where several processes have joined, each draws a part of a batch, all get all of it, and
-        what to skip is what the first one says.
-
-        Args:
-            reporter: Listens to the progress.
-            skip: Numbers of images that need not be drawn: a batch of such alone is left out.
-            trace: Records the path of the first batch.
+        the first one's `skip` counts. A batch of numbers to skip alone is left out; `trace`
+        records the path of the first batch.
         """
         processes = current()
         parts = torch.split(torch.arange(len(self.labels)), self.batch_size * processes.size)
@@ -156,26 +149,19 @@ class SamplingPlan:
     ) -> Tensor:
         rng = self.rng(index, candidate)
         start = self.start(index, y, rng, candidate)
-        return descend(
-            self.sampler, objective, start, rng, self.hold, watch, f"`{self.model.name}`"
-        )
+        name = f"`{self.model.name}`"
+        return descend(self.sampler, objective, start, rng, self.hold, watch, name)
 
 
 def guided(logits: Tensor, y: Tensor, weight: float) -> Tensor:
-    """Return (1 + w) E(x, y) - w E(x), (n,): E(x) at w = -1, E(x, y) at 0, and ever more of CE."""
+    """Return (1 + w) E(x, y) - w E(x), (n,): E(x) at w = -1, E(x, y) at 0, toward CE above."""
     if not weight:
         return energy.joint(logits, y)
     return (1 + weight) * energy.joint(logits, y) - weight * energy.marginal(logits)
 
 
 class Trace:
-    """The first images at some steps of their descent.
-
-    Args:
-        steps: Of the descent.
-        frames: How many steps to keep, the first and the last among them.
-        most: How many images.
-    """
+    """The first `most` images at `frames` steps of their descent, the two ends included."""
 
     def __init__(self, steps: int, frames: int, most: int = 10) -> None:
         self.most = most
@@ -189,10 +175,7 @@ class Trace:
             self.states.append(x[: self.most].detach().cpu().clone())
 
     def gathered(self) -> tuple[Tensor, list[int]]:
-        """Return the states, (frames, n, C, H, W), and their steps.
-
-        Of several processes each has seen the images that it drew, or none.
-        """
+        """Return the states, (frames, n, C, H, W), and their steps, from all processes."""
         parts = [part for part in current().collect((self.steps, self.states)) if part[1]]
         frames = zip(*(states for _, states in parts), strict=True)
         return torch.stack([torch.cat(frame)[: self.most] for frame in frames]), parts[0][0]

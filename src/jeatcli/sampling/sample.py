@@ -35,8 +35,7 @@ class Samples:
 
     Args:
         images: (n, C, H, W) in [0, 1], float32, on the CPU.
-        labels: Their classes (n,).
-        classes: Names of the classes of the model.
+        labels, classes: Their classes (n,), and the names of the model's.
         settings: Every setting that went into them.
         seconds, device: Of the computation.
         trace: The first images at some steps, (frames, m, C, H, W), and the numbers of the steps.
@@ -96,13 +95,10 @@ def prepare(
 
     By default there are eight images of each class (64 of one or of many), one of each for a
     counterfactual, and eight for an interpolation.
-
-    Raises:
-        JeatError: If the run or a setting is at fault.
     """
     settings = settings.with_changes(changes)
     (model,) = load_each([run], device=settings.device, foreign=foreign, reporter=reporter)
-    # Every process as the first does, for `auto` measures.
+    # `auto` measures, so the first process decides for all.
     dtype = current().from_main(lambda: model.autocast_type(settings.precision))
     plan = _plan(model, settings, dtype, reporter)
     record = plan.settings | ({"best_of": settings.best_of} if settings.best_of > 1 else {})
@@ -148,11 +144,7 @@ def draw_all(plan: SamplingPlan, frames: int = 0, reporter: Reporter = SILENT) -
 def draw(
     model: Model, labels: Tensor, seed: int, batch_size: int = 256, reporter: Reporter = SILENT
 ) -> Tensor:
-    """Draw one image for each label (n,) as the model's method does by default.
-
-    Returns:
-        The images (n, C, H, W), on the model's device.
-    """
+    """Draw (n, C, H, W) for labels (n,) as the model's method does by default, on its device."""
     settings = SampleSettings(seed=seed, batch_size=batch_size)
     plan = replace(_plan(model, settings, None, reporter), labels=labels.cpu())
     return torch.cat([images for _, images in plan.batches(reporter)])
@@ -165,20 +157,19 @@ def _plan(
     suited, objective = sampling_of(model.meta.method)
     name = settings.sampler or suited
     sampler = samplers.resolve(name, model, settings)
-    if name != suited:
-        objective = sampler.objective
     if settings.guidance is not None:
         objective = "joint"
+    elif name != suited:
+        objective = sampler.objective
     objective = settings.objective or objective
     guidance = {} if settings.guidance is None else {"guidance": settings.guidance}
     init = settings.init or _init(sampler, model)
+    start = "uniform" if settings.image is not None else init
     return SamplingPlan(
         model,
         sampler,
         objective,
-        initializers.resolve(
-            "uniform" if settings.image is not None else init, model, settings.data_dir, reporter
-        ),
+        initializers.resolve(start, model, settings.data_dir, reporter),
         torch.empty(0, dtype=torch.int64),
         {"sampler": name, "objective": objective, **guidance, "init": init, **sampler.describe()},
         seed=settings.seed,
@@ -192,10 +183,10 @@ def _plan(
 def _init(sampler: samplers.Sampler, model: Model) -> str:
     """Return where images start: where the negatives of DAT did."""
     options = model.meta.options
-    alike = "chain_step_size" in options and sampler.init == "gaussian"
+    as_dat = "chain_step_size" in options and sampler.init == "gaussian"
     if model.meta.dataset == TENSORS:
         return "uniform"  # the statistics of classes are those of training images
-    return str(options["chain_start"]) if alike else sampler.init
+    return str(options["chain_start"]) if as_dat else sampler.init
 
 
 def _classes(names: Sequence[str | int], known: tuple[str, ...]) -> list[int]:
@@ -217,7 +208,7 @@ def _labels(classes: Sequence[int], settings: SampleSettings) -> Tensor:
 
 def _warn(plan: SamplingPlan, settings: SampleSettings, reporter: Reporter) -> None:
     meta = plan.model.meta
-    # Only the last weights of a run tell whether it went to its end.
+    # Only the last weights of a run tell whether it is finished.
     if not meta.finished and plan.model.path.name == runs.MODEL_FILE:
         reporter.warn(
             f"`{plan.model.name}` was stopped after {meta.epoch} of {meta.epochs} epochs: `jeat "

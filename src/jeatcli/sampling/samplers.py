@@ -29,12 +29,9 @@ _SETTINGS = ("steps", "step_size", "noise", "temperature", "momentum", "clip", "
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """A way down an energy; its fields are those of `SamplerSettings` that it takes.
+    """A descent on an energy; its fields are those of `SamplerSettings` that it takes.
 
-    Args:
-        steps: Gradient steps.
-        step_size: Factor of the gradient, or l2 length of a step, pixels in [0, 1].
-        stop: An image stays where its objective is as low as this; None for nowhere.
+    `step_size` is a factor of the gradient, or the l2 length of a step, pixels in [0, 1].
     """
 
     steps: int
@@ -83,13 +80,7 @@ class Sampler:
 
 @dataclass(frozen=True, kw_only=True)
 class Sgld(Sampler):
-    """Langevin dynamics, as the model's chains ran in training.
-
-    Args:
-        noise: Standard deviation of the noise of a step.
-        momentum: Share of the last step's gradient that is added (OmnAI-Lab 2024), below 1.
-        clip: Largest absolute component of the gradient; 0 for no limit.
-    """
+    """Langevin dynamics, as the model's chains ran in training; momentum as OmnAI-Lab (2024)."""
 
     noise: float
     momentum: float = 0.0
@@ -121,7 +112,7 @@ class Sgld(Sampler):
         """Return the sampler with other settings.
 
         A `temperature` T stands for the noise sqrt(2 a T / (1 - m)) of a step of size a with
-        momentum m, for a gradient counts 1 / (1 - m) times by then. It lifts the clip unless one
+        momentum m, since a gradient then counts 1 / (1 - m) times. It lifts the clip unless one
         is given: clipped gradients have another stationary distribution.
         """
         settings = dict(settings)
@@ -166,9 +157,6 @@ class Pgd(Sampler):
     """Targeted PGD in an l2 ball around the start, the best iterate kept (Santurkar et al. 2019).
 
     Their radius 30 and step 0.5 are for 3 x 32 x 32 pixels.
-
-    Args:
-        eps: Radius of the ball, pixels in [0, 1].
     """
 
     eps: float
@@ -198,7 +186,7 @@ def descend_in(
     hook: Hook,
     keep_best: bool = False,
 ) -> Tensor:
-    """Raise minus the energy, of which the hook is told the energy itself."""
+    """Raise minus the energy; the hook sees the energy itself."""
     return pgd.ascend(
         lambda x: -energy(x),
         start,
@@ -211,11 +199,7 @@ def descend_in(
 
 
 def resolve(name: str, model: Model, settings: SamplerSettings) -> Sampler:
-    """Return the sampler of that name with the settings that are given, the rest suited to a model.
-
-    Raises:
-        UsageProblem: If there is no such sampler, or it has no such setting.
-    """
+    """Return the sampler of that name with the given settings, the rest suited to a model."""
     kind: type[Sampler] = SAMPLERS.load(name)
     explicit = {key: getattr(settings, key) for key in _SETTINGS}
     explicit = {key: value for key, value in explicit.items() if value is not None}
@@ -244,12 +228,9 @@ def descend(
         energy: Maps images (n, C, H, W) to (n,); images do not influence one another.
         start: Images (n, C, H, W) in [0, 1].
         rng: Source of noise.
-        hold: Puts back, after each step, what must not change.
+        hold: Restores, after each step, the pixels that must not change.
         watch: Called with the number of the step and the images, the start being 0.
         name: Whose energy it is, for the error.
-
-    Raises:
-        JeatError: If the energies of the start, or the images at the end, are not finite.
     """
     last, watched = start.detach(), 0
 
@@ -274,7 +255,7 @@ def descend(
     end = sampler.run(energy, last, rng, hook)
     if not end.isfinite().all():
         raise JeatError(f"images of {name} are not finite", "lower the step size, or the noise")
-    # Images that all rest are where they are on every step that is left.
+    # Images that have all stopped stay where they are in the remaining steps.
     if watch:
         for step in range(watched, sampler.steps + 1):
             watch(step, last)

@@ -11,52 +11,57 @@ from pathlib import Path
 
 from ..catalogue import Catalogue, Entry
 from ..errors import UsageProblem
-from ..settings import Settings, setting
+from ..settings import Settings, batch_size_setting, data_dir_setting, device_setting, setting
 
-_CODE = "jeatcli.sampling."
+
+def _row(summary: str, code: str) -> Entry:
+    return Entry(summary, f"jeatcli.sampling.{code}")
+
+
 SAMPLERS = Catalogue(
     "sampler",
     {
-        "sgld": Entry(
-            "Langevin dynamics (Welling and Teh 2011; Grathwohl et al. 2020)",
-            f"{_CODE}samplers:Sgld",
+        "sgld": _row(
+            "Langevin dynamics (Welling and Teh 2011; Grathwohl et al. 2020)", "samplers:Sgld"
         ),
-        "ascent": Entry(
-            "Steps of one l2 length along the gradient (Yin et al. 2026)", f"{_CODE}samplers:Ascent"
+        "ascent": _row(
+            "Steps of one l2 length along the gradient (Yin et al. 2026)", "samplers:Ascent"
         ),
-        "pgd": Entry(
+        "pgd": _row(
             "PGD in an l2 ball around the start, best iterate kept (Santurkar et al. 2019)",
-            f"{_CODE}samplers:Pgd",
+            "samplers:Pgd",
         ),
-        "das": Entry(
+        "das": _row(
             "Steps at all resolutions at once, under jitter and noise (Fort and Whitaker 2025)",
-            f"{_CODE}direct_ascent:DirectAscent",
+            "direct_ascent:DirectAscent",
         ),
     },
 )
+_START = "initializers:"
 INITIALIZERS = Catalogue(
     "init",
     {
-        "uniform": Entry("Uniform noise (Grathwohl et al. 2020)", f"{_CODE}initializers:uniform"),
-        "gaussian": Entry(
-            "The class's Gaussian (Santurkar et al. 2019)", f"{_CODE}initializers:gaussian"
-        ),
-        "pca": Entry(
-            "The class's leading principal components (OmnAI-Lab 2024)", f"{_CODE}initializers:pca"
-        ),
-        "noise": Entry("Grey with a little noise", f"{_CODE}initializers:noise"),
-        "buffer": Entry(
-            "The training's replay buffer, by predicted class", f"{_CODE}initializers:buffer"
-        ),
-        "data": Entry("Training images of the class", f"{_CODE}initializers:data"),
+        "uniform": _row("Uniform noise (Grathwohl et al. 2020)", f"{_START}uniform"),
+        "gaussian": _row("The class's Gaussian (Santurkar et al. 2019)", f"{_START}gaussian"),
+        "pca": _row("The class's leading principal components (OmnAI-Lab 2024)", f"{_START}pca"),
+        "noise": _row("Grey with a little noise", f"{_START}noise"),
+        "buffer": _row("The training's replay buffer, by predicted class", f"{_START}buffer"),
+        "data": _row("Training images of the class", f"{_START}data"),
     },
 )
 OBJECTIVES = ("joint", "ce", "marginal")
 PRECISIONS = ("fp32", "bf16", "auto")
+# What is written, and how the name of the file or directory ends.
+ENDINGS = {"grid": ".png", "png": "", "npz": ".npz"}
 
+_SECTION = "Sampler (an option that the sampler does not have is refused)"
+_PRECISION = "Compute precision of the network: bf16 where it is faster (auto) gives other images"
+_COMPILE = "Compile the network with torch: minutes at the start, faster steps"
+_FROM = "Start at a picture, or at test image N: what would make it the --class"
+_IMAGES = "eight of each of 2 to 20 classes, else 64; one of each from a picture"
 _image = partial(setting, section="Images")
 _machine = partial(setting, section="Machine")
-_sampler = partial(setting, section="Sampler (an option that the sampler does not have is refused)")
+_sampler = partial(setting, None, section=_SECTION)
 
 
 @dataclass(frozen=True)
@@ -64,73 +69,58 @@ class SamplerSettings(Settings):
     """How images are drawn; what is None depends on the sampler and on the model's method."""
 
     sampler: str | None = _sampler(
-        None, "How images descend the energy", kind="sampler", metavar="SAMPLER", shown="by method"
+        "How images descend the energy", kind="sampler", shown="by method"
     )
     objective: str | None = _sampler(
-        None,
         "Energy to lower: joint E(x,y), ce, or marginal E(x), which knows no class",
         choices=OBJECTIVES,
         metavar="ENERGY",
         shown="by method, else joint; ce (pgd)",
     )
     guidance: float | None = _sampler(
-        None,
         "W: lower (1 + W) E(x,y) - W E(x), from E(x) at -1 by E(x,y) at 0 toward ce",
         metavar="W",
         low=-1,
     )
-    init: str | None = _sampler(
-        None, "Where images start", kind="init", metavar="START", shown="gaussian; noise (das)"
-    )
-    steps: int | None = _sampler(None, "Gradient steps", low=0, high=1e9, shown="100, 33, 60, 60")
+    init: str | None = _sampler("Where images start", kind="init", shown="gaussian; noise (das)")
+    steps: int | None = _sampler("Gradient steps", low=0, high=1e9, shown="100, 33, 60, 60")
     step_size: float | None = _sampler(
-        None,
         "Factor of the gradient (sgld) or l2 length of a step, pixels in [0, 1]",
         low=0,
         shown="the run's (sgld), by image size",
     )
     noise: float | None = _sampler(
-        None,
         "Standard deviation of the noise of a step (sgld), or of what is seen (das)",
         low=0,
         shown="the run's; 0.1",
     )
     temperature: float | None = _sampler(
-        None, "T, in place of the noise: sqrt(2 * step size * T / (1 - momentum)) (sgld)", low=0
+        "T, in place of the noise: sqrt(2 * step size * T / (1 - momentum)) (sgld)", low=0
     )
     momentum: float | None = _sampler(
-        None, "Share of the last step to repeat, below 1 (sgld)", low=0, shown="0"
+        "Share of the last step to repeat, below 1 (sgld)", low=0, shown="0"
     )
     clip: float | None = _sampler(
-        None,
         "Largest component of the gradient, 0 for no limit (sgld)",
         low=0,
         shown="the run's, else 1; 0 with --temperature",
     )
     eps: float | None = _sampler(
-        None, "l2 radius around the start, pixels in [0, 1] (pgd)", low=0, shown="by image size"
+        "l2 radius around the start, pixels in [0, 1] (pgd)", low=0, shown="by image size"
     )
     stop: float | None = _sampler(
-        None, "Stop an image once its objective is as low as this", metavar="ENERGY"
+        "Stop an image once its objective is as low as this", metavar="ENERGY"
     )
-    best_of: int = _sampler(
+    best_of: int = setting(
         1,
         "Candidates for each image; the one of lowest objective is kept",
+        section=_SECTION,
         metavar="K",
         low=1,
         high=1e6,
     )
-    precision: str = _machine(
-        "fp32",
-        "Compute precision of the network: bf16 where it is faster (auto) gives other images",
-        choices=PRECISIONS,
-    )
-    compiled: bool = _machine(
-        False,
-        "Compile the network with torch: minutes at the start, faster steps",
-        flags=("--compile",),
-        shown="no",
-    )
+    precision: str = _machine("fp32", _PRECISION, choices=PRECISIONS)
+    compiled: bool = _machine(False, _COMPILE, flags=("--compile",), shown="no")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -154,57 +144,26 @@ class SampleSettings(SamplerSettings):
         "Class, by name or index; repeatable; several are taken in turn",
         flags=("--class",),
         kind="class",
-        metavar="CLASS",
         multiple=True,
         shown="all",
     )
     num: int | None = _image(
-        None,
-        "Images to draw",
-        flags=("-n", "--num"),
-        low=1,
-        high=1e7,
-        shown="eight of each of 2 to 20 classes, else 64; one of each from a picture",
+        None, "Images to draw", flags=("-n", "--num"), low=1, high=1e7, shown=_IMAGES
     )
     seed: int = _image(0, "Seed of everything random", low=0)
     interpolate: tuple[str | int, str | int] | None = _image(
         None, "Interpolate between two classes with shared noise", kind="class", metavar="A B"
     )
-    image: Path | int | None = _image(
-        None,
-        "Start at a picture, or at test image N: what would make it the --class",
-        flags=("--from",),
-        kind="picture",
-        metavar="IMAGE|N",
-    )
+    image: Path | int | None = _image(None, _FROM, flags=("--from",), kind="picture")
     inpaint: Path | int | None = _image(
-        None, "Draw a part of a picture, or of test image N", kind="picture", metavar="IMAGE|N"
+        None, "Draw a part of a picture, or of test image N", kind="picture"
     )
     mask: Path | None = _image(
         None, "Picture whose light pixels are that part", kind="existing file", metavar="IMAGE"
     )
-    data_dir: Path | None = setting(
-        None,
-        "Directory of the data sets, in torchvision's layout",
-        section="Data",
-        kind="directory",
-        metavar="DIR",
-        envvar="JEAT_DATA_DIR",
-    )
-    batch_size: int = _machine(
-        256,
-        "Images at once; lower it where memory runs out",
-        flags=("-b", "--batch-size"),
-        low=1,
-        high=1e6,
-    )
-    device: str = _machine(
-        "auto",
-        "auto, cpu, cuda, cuda:N or mps; auto is the first there is of cuda, mps, cpu",
-        kind="device",
-        metavar="DEVICE",
-        envvar="JEAT_DEVICE",
-    )
+    data_dir: Path | None = data_dir_setting()
+    batch_size: int = batch_size_setting(256, high=1e6)
+    device: str = device_setting()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -230,3 +189,55 @@ class SampleSettings(SamplerSettings):
     def edits(self) -> bool:
         """Whether images are made of a picture, or lead from class to class."""
         return any(value is not None for value in (self.image, self.inpaint, self.interpolate))
+
+
+@dataclass(frozen=True)
+class SampleOutput(Settings):
+    """What `jeat sample` writes, and how a grid looks."""
+
+    layout: str | None = setting(
+        None,
+        "One grid, a directory of PNGs, or an .npz of arrays",
+        flags=("--format",),
+        choices=tuple(ENDINGS),
+        shown="by the ending of -o, else grid",
+    )
+    out: Path | None = setting(
+        None,
+        "File to write, or directory",
+        flags=("-o", "--out"),
+        kind="path",
+        shown="samples/ of the run",
+    )
+    columns: int | None = setting(
+        None, "Images in a row of a grid", low=1, shown="one, or several, of each class"
+    )
+    scale: int | None = setting(
+        None,
+        "Side of the square that a pixel becomes in a grid",
+        low=1,
+        shown="to 64 pixels an image",
+    )
+    headings: bool = setting(
+        True, "Write the classes above the columns of a grid", shown="headings"
+    )
+    trace: Path | None = setting(
+        None,
+        "Write the first ten images along their descent: a strip (.png), or moving (.gif, .webp)",
+    )
+    preview: bool = setting(False, "Show the grid in the terminal, if there is one")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("scale", "columns", "trace", "preview"):
+            if getattr(self, name) and self.format != "grid":
+                raise UsageProblem(
+                    f"`--{name}` goes with a grid, not `--format {self.format}`",
+                    "leave one of the two out",
+                )
+
+    @property
+    def format(self) -> str:
+        """A row of `ENDINGS`: the one that was asked for, or what the file's ending says."""
+        archive = self.out is not None and self.out.suffix.lower() == ".npz"
+        return self.layout or ("npz" if archive else "grid")

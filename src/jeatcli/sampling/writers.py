@@ -1,4 +1,4 @@
-"""Drawn images as files, written batch by batch: what was killed goes on where it was."""
+"""Drawn images as files, written batch by batch: a killed command resumes where it was."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import os
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -30,13 +31,8 @@ _OWN = ("image", "class")
 def save_folder(plan: SamplingPlan, folder: Path, reporter: Reporter = SILENT) -> None:
     """Draw into `000000.png` and so on, each with the settings that drew it.
 
-    An image that is there already, whole and of the same settings, is not drawn again. Of several
-    processes only the first writes, here and in `save_npz`.
-
-    Raises:
-        JeatError: If a file cannot be written, is somebody else's, or images of other settings
-            would stay beside these.
-        Interrupted: By Ctrl-C, after what was drawn is written.
+    A whole image of the same settings is not drawn again. Of several processes only the first
+    writes, here and in `save_npz`.
     """
     with ExitStack() as stack:
 
@@ -48,15 +44,14 @@ def save_folder(plan: SamplingPlan, folder: Path, reporter: Reporter = SILENT) -
         if current().is_main:
             _fill_folder(folder, plan, reporter)
         else:
-            _follow(plan)
+            # This process draws a part of what the first one saves.
+            deque(plan.batches(), maxlen=0)
 
 
 def _fill_folder(folder: Path, plan: SamplingPlan, reporter: Reporter) -> None:
     identity, classes, count = plan.identity, plan.model.meta.classes, len(plan.labels)
-    records = [
-        identity | {"image": k, "class": classes[label]}
-        for k, label in enumerate(plan.labels.tolist())
-    ]
+    labels = enumerate(plan.labels.tolist())
+    records = [identity | {"image": k, "class": classes[label]} for k, label in labels]
     done = {k for k, record in enumerate(records) if _record(_numbered(folder, k)) == record}
     if done:
         reporter.say(f"{len(done):,} of {count:,} images are in `{folder}` already")
@@ -72,12 +67,6 @@ def _numbered(folder: Path, k: int) -> Path:
     return folder / f"{k:06d}.png"
 
 
-def _follow(plan: SamplingPlan) -> None:
-    """Draw this process's part of what another one saves."""
-    for _ in plan.batches():
-        pass
-
-
 @contextmanager
 def _resumable(path: Path, count: int, done: set[int]) -> Iterator[None]:
     """Say on Ctrl-C what is saved."""
@@ -91,7 +80,7 @@ def _resumable(path: Path, count: int, done: set[int]) -> Iterator[None]:
 
 
 def _check_folder(folder: Path, count: int, identity: Mapping[str, Any]) -> None:
-    """Refuse a folder with pictures that are not ours, or with more than `count` others of ours."""
+    """Refuse a folder with pictures of others, or with ours beyond `count` of other settings."""
     existing = [path for path in folder.glob("*.png") if path.stem.isdecimal()]
     for path in sorted({_numbered(folder, 0), *existing}):
         check_output(path, SAMPLE_PICTURE)
@@ -136,20 +125,16 @@ def _would_be_same(path: Path, plan: SamplingPlan) -> bool:
     count = len(plan.labels)
     if path.is_dir():
         first = _numbered(path, 0)
-        mine = {"image": 0, "class": plan.model.meta.classes[int(plan.labels[0])]}
-        return not first.exists() or _record(first) == plan.identity | mine
+        ours = {"image": 0, "class": plan.model.meta.classes[int(plan.labels[0])]}
+        return not first.exists() or _record(first) == plan.identity | ours
     return _record(path) in (plan.identity | {IMAGES: count}, plan.identity | {"n": count})
 
 
 def save_npz(plan: SamplingPlan, path: Path, reporter: Reporter = SILENT) -> None:
     """Draw into an archive of improved-diffusion's layout, by way of a file beside it.
 
-    That file grows by a batch at a time, is one process's at a time, and is gone when the archive
-    is there. An archive of the same images stays as it is.
-
-    Raises:
-        JeatError: If a file cannot be written.
-        Interrupted: By Ctrl-C; what was drawn is in the file beside the archive.
+    That file grows batch by batch, belongs to one process, and is removed when the archive is
+    there. An archive of the same images stays as it is.
     """
     part: IO[bytes] | None = None
     record = plan.identity | {IMAGES: len(plan.labels)}
@@ -167,7 +152,8 @@ def save_npz(plan: SamplingPlan, path: Path, reporter: Reporter = SILENT) -> Non
         if current().from_main(is_there):
             reporter.say(f"the images are in `{path}` already")
         elif part is None:
-            _follow(plan)
+            # This process draws a part of what the first one saves.
+            deque(plan.batches(), maxlen=0)
         else:
             _fill_archive(part, plan, path, reporter)
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 BINS = 15
-# Of fewer images a half says nothing of a temperature.
+# Half of fewer images says nothing about a temperature.
 _FEWEST = 20
 
 
@@ -34,14 +35,9 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Rescaled:
-    """What dividing the logits by a temperature changes, on images that did not fit it.
+    """Calibration error and cross-entropy before and after temperature scaling.
 
-    Args:
-        temperature: Of the least cross-entropy on the images at even places; above 1 for a
-            classifier that is too sure of itself.
-        n: Images at odd places, of which the following are.
-        ece_before, ece_after: Expected calibration error.
-        nll_before, nll_after: Mean cross-entropy.
+    The temperature is fitted on the images of even index; the `n` others are measured.
     """
 
     temperature: float
@@ -53,15 +49,7 @@ class Rescaled:
 
 
 def rescale(logits: Tensor, y: Tensor) -> Rescaled | None:
-    """Fit a temperature (Guo et al. 2017) on one half of the images, and judge it on the other.
-
-    Args:
-        logits: (n, K); computed with in float64, where the minimum is found.
-        y: Their labels (n,).
-
-    Returns:
-        None for too few images.
-    """
+    """Fit a temperature to half of the logits (n, K) and judge it on the rest; None for too few."""
     if len(y) < _FEWEST:
         return None
     logits = logits.double()
@@ -72,7 +60,7 @@ def rescale(logits: Tensor, y: Tensor) -> Rescaled | None:
         scaled = held_out / temperature
         highest = scaled.softmax(1).max(1)
         ece.append(calibrate(highest.values, highest.indices == labels).ece)
-        nll.append(torch.nn.functional.cross_entropy(scaled, labels).item())
+        nll.append(cross_entropy(scaled, labels).item())
     return Rescaled(fitted, len(labels), *ece, *nll)
 
 
@@ -81,8 +69,7 @@ def fit_temperature(logits: Tensor, y: Tensor) -> float:
     limit = math.log(1000)
 
     def loss(log_temperature: float) -> float:
-        scaled = logits.double() / math.exp(log_temperature)
-        return torch.nn.functional.cross_entropy(scaled, y).item()
+        return cross_entropy(logits.double() / math.exp(log_temperature), y).item()
 
     # The loss is convex in 1 / T, so it has one minimum in log T.
     best = minimize_scalar(loss, bounds=(-limit, limit), method="bounded", options={"xatol": 1e-8})
@@ -97,13 +84,18 @@ def calibrate(confidence: Tensor, correct: Tensor, bins: int = BINS) -> Calibrat
         correct: Whether it was the right one, (n,).
         bins: Of equal width.
     """
-    confidence, right = confidence.double(), correct.double()
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
-    index = torch.bucketize(confidence, edges[1:-1])
+    index = torch.bucketize(confidence.double(), edges[1:-1])
     counts = torch.bincount(index, minlength=bins)
-    sums = (torch.bincount(index, values, minlength=bins) for values in (confidence, right))
-    means = [total / counts for total in sums]
-    gaps = torch.where(counts > 0, (means[0] - means[1]).abs(), 0.0)
-    sure, true = ([None if math.isnan(v) else v for v in row.tolist()] for row in means)
+    confidences, accuracies = (
+        torch.bincount(index, values.double(), minlength=bins) / counts
+        for values in (confidence, correct)
+    )
+    gaps = torch.where(counts > 0, (confidences - accuracies).abs(), 0.0)
     ece = float((gaps * counts).sum() / len(confidence))
-    return Calibration(ece, edges.tolist(), counts.tolist(), sure, true)
+    means = (_known(confidences), _known(accuracies))
+    return Calibration(ece, edges.tolist(), counts.tolist(), *means)
+
+
+def _known(means: Tensor) -> list[float | None]:
+    return [None if math.isnan(mean) else mean for mean in means.tolist()]

@@ -1,4 +1,4 @@
-"""The scores of the classifier itself: accuracy, calibration, and what it takes for its own."""
+"""The scores of the classifier itself: accuracy, calibration and out-of-distribution detection."""
 
 from __future__ import annotations
 
@@ -31,13 +31,11 @@ class ClassifierScores:
     """The scores of a classifier on the test images of its data set.
 
     Args:
-        run: The model's name.
-        path: The model's file.
-        dataset: Whose test images were classified.
-        n: How many.
+        run, path: The model's name and file.
+        dataset, n: Whose test images were classified, and how many.
         accuracy: Share that was classified correctly.
-        calibration: The calibration, if it was asked for.
-        temperature: What a temperature would change of it, if it was asked for.
+        calibration, temperature: The calibration, and what a temperature would change of it, if
+            they were asked for.
         ood: For each other data set or folder the number of images `n`; by each of `ood.SCORES`
             the area under the ROC curve; and under `fpr95` and `aupr` the false positive rate
             at 95 % true positives and the average precision by each of them. The test images
@@ -80,13 +78,8 @@ def classifier_scores(
     settings = settings.with_changes(changes)
     (model,) = load_each([run], device=settings.device, foreign=settings.foreign, reporter=reporter)
     model.warn_if_unfinished(reporter)
-    test = load_images(
-        model.meta.dataset,
-        "test",
-        data_dir=settings.data_dir,
-        limit=settings.num,
-        reporter=reporter,
-    )
+    dataset, data_dir, limit = model.meta.dataset, settings.data_dir, settings.num
+    test = load_images(dataset, "test", data_dir=data_dir, limit=limit, reporter=reporter)
     model.accepts(test, reporter)
     others = {name: _other(name, model, settings, reporter) for name in settings.ood}
     logits = _logits(model, test, settings.batch_size)
@@ -98,15 +91,14 @@ def classifier_scores(
         for name, images in others.items():
             theirs = own_scores(model, images, settings.batch_size, reporter)
             ood[name] = {"n": len(images), **separation(own, theirs)}
-    calibrated = settings.calibrated
     return ClassifierScores(
         run=model.name,
         path=model.path,
-        dataset=model.meta.dataset,
+        dataset=dataset,
         n=len(test),
         accuracy=correct.double().mean().item(),
-        calibration=calibrate(highest.values, correct) if calibrated else None,
-        temperature=rescale(logits, test.y.cpu()) if calibrated else None,
+        calibration=calibrate(highest.values, correct) if settings.calibrated else None,
+        temperature=rescale(logits, test.y.cpu()) if settings.calibrated else None,
         ood=ood,
         seconds=time.perf_counter() - began,
         device=str(model.device),
@@ -115,7 +107,7 @@ def classifier_scores(
 
 
 def _other(name: str, model: Model, settings: ClassifierSettings, reporter: Reporter) -> Tensor:
-    """Read the images of another kind, uint8 (n, C, H, W)."""
+    """Read the images of another data set, folder or archive, uint8 (n, C, H, W)."""
     path = expand(name)
     if name not in DATASETS and (path.is_dir() or path.suffix.lower() == ".npz"):
         pixels, _ = read_images(path, model.meta.shape, None, reporter)
@@ -128,9 +120,10 @@ def _other(name: str, model: Model, settings: ClassifierSettings, reporter: Repo
 
 
 @torch.no_grad()
-def _logits(model: Model, images: Images, size: int) -> Tensor:
+def _logits(model: Model, images: Images, batch_size: int) -> Tensor:
     """Return the logits, float64 (n, K)."""
     parts = [
-        finite(model, model.classifier(x.to(model.device)).cpu()) for x, _ in batches(images, size)
+        finite(model, model.classifier(x.to(model.device)).cpu())
+        for x, _ in batches(images, batch_size)
     ]
     return torch.cat(parts).double()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from .features import Features
 
@@ -22,17 +21,13 @@ def density_coverage(images: Features, reference: Features) -> dict[str, float]:
     """
     real, generated = reference.values.double(), images.values.double()
     k = min(_NEIGHBOURS, len(real) - 1)
-    radii = torch.cat(
-        # The nearest is the image itself.
-        [torch.cdist(rows, real).kthvalue(k + 1, dim=1).values for rows in real.split(_ROWS)]
-    )
-    inside = 0
-    covered = torch.zeros(len(real), dtype=torch.bool)
+    # The nearest is the image itself.
+    nearest = [torch.cdist(rows, real).kthvalue(k + 1, dim=1).values for rows in real.split(_ROWS)]
+    radii = torch.cat(nearest) * _INSIDE
+    inside, covered = 0, torch.zeros(len(real), dtype=torch.bool)
     for rows in generated.split(_ROWS):
-        holds: Tensor = torch.cdist(rows, real) < radii * _INSIDE
+        holds = torch.cdist(rows, real) < radii
         inside += int(holds.sum())
         covered |= holds.any(0)
-    return {
-        "density": inside / (k * len(generated)),
-        "coverage": covered.double().mean().item(),
-    }
+    density = inside / (k * len(generated))
+    return {"density": density, "coverage": covered.double().mean().item()}

@@ -1,11 +1,10 @@
-"""What a network sees of images: features and logits, those of a data set kept on disk."""
+"""The features and logits of images; those of a data set are kept on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -21,22 +20,16 @@ from ..runtime.files import cache_dir, safe_name, write_atomic
 from ..runtime.progress import SILENT, Reporter
 from .inception import LAYERS, Inception
 
-# Of fewer images the features are there sooner than a file is read.
+# The features of fewer images are computed sooner than a file is read.
 WORTH_KEEPING = 5000
 
-# A classifier of one's own, or Inception.
+# What turns images into features: a classifier of one's own, or Inception.
 Judge = Model | Inception
-_Extractor = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a network sees of n images, on the CPU.
-
-    Args:
-        values: (n, d), by which images are compared.
-        logits: (n, K), by which they are told apart.
-    """
+    """Features (n, d) of n images, by which they are compared, and logits (n, K), on the CPU."""
 
     values: Tensor
     logits: Tensor
@@ -63,15 +56,15 @@ def extract(
     Raises:
         JeatError: If a feature is not finite.
     """
-    extractor = _classifier(judge) if isinstance(judge, Model) else _inception(judge, device)
+    if isinstance(judge, Inception):
+        judge.net.to(device)
     group = current()
     own = group.share(images)
     parts = []
     with reporter.track("features", len(own)) as bar, torch.no_grad():
         # torch.split of an empty tensor returns one empty part.
         for batch in torch.split(own, batch_size) if len(own) else ():
-            values, logits = extractor(batch)
-            parts.append((values.cpu(), logits.cpu()))
+            parts.append(_outputs(judge, batch, device))
             bar(len(batch))
     shares = [part for share in group.collect(parts) for part in share]
     values, logits = (torch.cat(rows) for rows in zip(*shares, strict=True))
@@ -118,7 +111,7 @@ def of_reference(
     return features
 
 
-def _stored(path: Any) -> Features | None:
+def _stored(path: Path) -> Features | None:
     try:
         tensors = load_file(path)
         return Features(tensors["values"], tensors["logits"])
@@ -126,24 +119,15 @@ def _stored(path: Any) -> Features | None:
         return None
 
 
-def _classifier(model: Model) -> _Extractor:
-    def extractor(images: Tensor) -> tuple[Tensor, Tensor]:
-        values, logits = model.classifier.penultimate(to_unit_range(images.to(model.device)))
-        # Means in float64: the library averages in the features' own type. On the CPU, for
-        # Apple's devices have no float64.
-        return values.cpu().double(), logits.cpu().double()
-
-    return extractor
-
-
-def _inception(inception: Inception, device: torch.device) -> _Extractor:
-    net = inception.net.to(device)
-
-    def extractor(images: Tensor) -> tuple[Tensor, Tensor]:
-        values, logits = net(coloured(images).to(device))
-        return values, logits
-
-    return extractor
+def _outputs(judge: Judge, images: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return features and logits of a batch, on the CPU."""
+    if isinstance(judge, Inception):
+        values, logits = judge.net(coloured(images).to(device))
+        return values.cpu(), logits.cpu()
+    values, logits = judge.classifier.penultimate(to_unit_range(images.to(judge.device)))
+    # Means in float64: the library averages in the features' own type. On the CPU, for
+    # Apple's devices have no float64.
+    return values.cpu().double(), logits.cpu().double()
 
 
 def coloured(images: Tensor) -> Tensor:

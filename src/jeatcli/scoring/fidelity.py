@@ -18,6 +18,16 @@ from .features import Features
 # numbers are taken with it, so it is not the user's.
 SHUFFLE_SEED = 2020
 _NAME = "jeat-features"
+# Our names of the scores, and the library's.
+_KEYS = {
+    "inception_score": "inception_score_mean",
+    "inception_score_std": "inception_score_std",
+    "fid": "frechet_inception_distance",
+    "kid": "kernel_inception_distance_mean",
+    "kid_std": "kernel_inception_distance_std",
+    "precision": "precision",
+    "recall": "recall",
+}
 # Of precision and recall (Kynkaanniemi et al. 2019).
 _NEIGHBOURS = 3
 _ROWS = 1000
@@ -27,12 +37,9 @@ _DISTANCES = 1000
 
 @dataclass(frozen=True)
 class Numbers:
-    """On how many images and features the scores stand, and how they are taken.
+    """Numbers of images `num` and of real ones, widths of features and logits, and the scores' own.
 
-    Args:
-        num, references: Images, and real images.
-        width, classes: Of the features and of the logits.
-        splits, kid_subsets, kid_subset_size, neighbours: As they are used.
+    Splits, subsets and neighbours are as they are used.
     """
 
     num: int
@@ -61,9 +68,9 @@ class Numbers:
         return self.num >= 2 * self.splits
 
     def notes(self) -> dict[str, str]:
-        """Say of each score for what the images are too few."""
-        notes = {}
-        part = self.num // self.splits
+        """Return the scores that have too few images, each with the reason."""
+        notes: dict[str, str] = {}
+        part, least = self.num // self.splits, min(self.num, self.references)
         if not self.splittable:
             notes["inception_score"] = (
                 f"not measured: {self.num} images in {self.splits} splits, and the score of one "
@@ -73,7 +80,6 @@ class Numbers:
             notes["inception_score"] = (
                 f"too few: {part} images a split for {self.classes} classes, so {part} at most"
             )
-        least = min(self.num, self.references)
         if least <= self.width:
             notes["fid"] = (
                 f"too few: {least:,} images in {self.width:,} dimensions, so a covariance of rank "
@@ -119,16 +125,10 @@ def compute(images: Features, reference: Features, numbers: Numbers) -> dict[str
         feature_extractor=_register(),
         width=numbers.width,
     )
-    spread = numbers.kid_subset_size not in (numbers.num, numbers.references)
-    return {
-        "inception_score": result.get("inception_score_mean"),
-        "inception_score_std": result.get("inception_score_std"),
-        "fid": result["frechet_inception_distance"],
-        "kid": result["kernel_inception_distance_mean"],
-        "kid_std": result["kernel_inception_distance_std"] if spread else None,
-        "precision": result["precision"],
-        "recall": result["recall"],
-    }
+    scores: dict[str, float | None] = {name: result.get(key) for name, key in _KEYS.items()}
+    if numbers.kid_subset_size in (numbers.num, numbers.references):
+        scores["kid_std"] = None
+    return scores
 
 
 class _Rows(Dataset[Tensor]):

@@ -22,13 +22,14 @@ from ..runtime.progress import SILENT, Reporter
 from ..sampling.settings import SamplerSettings
 from ..settings import declared
 from . import features, fidelity
-from .features import Features, Judge
-from .inputs import class_indices, images_of, of_same_classes, resolve
+from .features import Features
+from .inception import Inception
+from .inputs import ScoreInputs, class_indices, images_of, of_same_classes, resolve
 from .neighbours import Neighbours, look_up
 from .protocol import Protocol
 from .settings import METRICS, ScoreSettings
 
-_INCEPTION_BATCH, _CLASSIFIER_BATCH = 64, 512
+_BATCH_SIZES = {Inception: 64, Model: 512}
 DEFAULTS = ScoreSettings()
 
 
@@ -37,19 +38,17 @@ class Scores:
     """The scores of images; one that so few images do not have is None.
 
     Args:
-        run: The run's name, or the path of the images.
-        path: The model's file, or that of the images.
+        run, path: The model's name and file, or the path of the images.
         inception_score, inception_score_std: Mean and spread over the splits; higher is better.
         fid: Fréchet distance between the features of the images and the reference.
         kid, kid_std: Kernel distance, mean and spread over the subsets.
-        precision: Share of the images that lie among those of the reference.
-        recall: Share of the reference's images that lie among the images.
+        precision, recall: Share of the images that lie among the reference's, and the reverse.
         metrics: The further scores that were asked for, by name.
         notes: For which scores the images are too few, and why.
         neighbours: The training images nearest to the images, if they were asked for.
         protocol: Everything that the numbers depend on, and whether they compare with others'.
         seconds, device, version: Of the computation.
-        seed: Of the drawing, None for images that were there.
+        seed: Of the drawing, None for stored images.
     """
 
     run: str
@@ -98,24 +97,24 @@ def image_scores(
     if settings.neighbours is not None:
         check_output(settings.neighbours, NEIGHBOURS, "--neighbours")
     inputs = resolve(source, settings, sampling, reporter)
-    reference = inputs.reference
+    judge, reference = inputs.judge, inputs.reference
     _require_two(len(reference), f"{reference.name} {settings.reference}")
-    images, known = images_of(inputs, settings, sampling, reporter)
+    images, origin = images_of(inputs, settings, sampling, reporter)
     _require_two(len(images), inputs.name)
     if settings.reference_classes == "same":
-        reference = of_same_classes(reference, known, reporter)
+        reference = of_same_classes(reference, origin, reporter)
         _require_two(len(reference), f"{reference.name} {settings.reference} in these classes")
-    ours, theirs = _features(inputs.judge, images, reference, settings, reporter)
-    numbers = fidelity.Numbers.of(
-        ours, theirs, settings.splits, settings.kid_subsets, settings.kid_subset_size
-    )
-    notes = _notes(numbers, settings, reporter)
-    group = current()
-    values: Any = group.from_main(lambda: fidelity.compute(ours, theirs, numbers))
-    metrics = group.from_main(lambda: _metrics(settings.metric, ours, theirs))
-    near = _nearest(images, ours, reference, theirs, settings.neighbours)
-    classes = class_indices(inputs.reference, known)
-    protocol = Protocol(known, inputs.judge, reference, settings.reference, numbers, notes, classes)
+    device = judge.device if isinstance(judge, Model) else devices.pick(settings.device)
+    ours, theirs = _features(inputs, images, reference, settings, device, reporter)
+    numbers, notes = _numbers(ours, theirs, settings, reporter)
+    from_main = current().from_main
+    values: Any = from_main(lambda: fidelity.compute(ours, theirs, numbers))
+    metrics = from_main(lambda: _metrics(settings.metric, ours, theirs))
+    near = None
+    if picture := settings.neighbours:
+        near = from_main(lambda: look_up(images, ours.values, reference, theirs.values, picture))
+    classes = class_indices(inputs.reference, origin)
+    protocol = Protocol(origin, judge, reference, settings.reference, numbers, notes, classes)
     return Scores(
         run=inputs.name,
         path=inputs.path,
@@ -125,27 +124,16 @@ def image_scores(
         neighbours=near,
         protocol=protocol.describe(),
         seconds=time.perf_counter() - began,
-        device=str(_device(inputs.judge, settings)),
+        device=str(device),
         seed=None if inputs.artist is None else settings.seed or 0,
         version=version("jeat-cli"),
-    )
-
-
-def _nearest(
-    images: Tensor, ours: Features, reference: Images, theirs: Features, picture: Path | None
-) -> Neighbours | None:
-    """Draw the images beside the training images nearest to them, if that was asked for."""
-    if picture is None:
-        return None
-    return current().from_main(
-        lambda: look_up(images, ours.values, reference, theirs.values, picture)
     )
 
 
 def _settings(
     settings: ScoreSettings, changes: Mapping[str, object]
 ) -> tuple[ScoreSettings, dict[str, object]]:
-    """Return the settings of the scores, and those that are of a sampler."""
+    """Return the settings of the scores, and those of a sampler."""
     own, samplers = ScoreSettings.__dataclass_fields__, declared(SamplerSettings)
     for name in changes:
         if name not in own and name not in samplers:
@@ -156,32 +144,33 @@ def _settings(
     return settings, sampling
 
 
-def _device(judge: Judge, settings: ScoreSettings) -> torch.device:
-    return judge.device if isinstance(judge, Model) else devices.pick(settings.device)
-
-
 def _features(
-    judge: Judge, images: Tensor, reference: Images, settings: ScoreSettings, reporter: Reporter
+    inputs: ScoreInputs,
+    images: Tensor,
+    reference: Images,
+    settings: ScoreSettings,
+    device: torch.device,
+    reporter: Reporter,
 ) -> tuple[Features, Features]:
     """Return the features of the images and of the reference."""
-    usual = _CLASSIFIER_BATCH if isinstance(judge, Model) else _INCEPTION_BATCH
-    size, device = settings.batch_size or usual, _device(judge, settings)
+    judge, split = inputs.judge, settings.reference
+    size = settings.batch_size or _BATCH_SIZES[type(judge)]
     ours = features.extract(images, judge, size, device, reporter)
-    split = settings.reference
     return ours, features.of_reference(reference, split, judge, size, device, reporter)
 
 
-def _notes(
-    numbers: fidelity.Numbers, settings: ScoreSettings, reporter: Reporter
-) -> dict[str, str]:
-    """Say for which scores the images are too few."""
-    few, many = numbers.kid_subset_size, settings.kid_subset_size
-    if few < many:
-        reporter.say(f"KID over subsets of {few:,} images, not {many:,}: there are no more")
+def _numbers(
+    ours: Features, theirs: Features, settings: ScoreSettings, reporter: Reporter
+) -> tuple[fidelity.Numbers, dict[str, str]]:
+    """Return on how many images the scores stand, and for which of them those are too few."""
+    splits, subsets, wanted = settings.splits, settings.kid_subsets, settings.kid_subset_size
+    numbers = fidelity.Numbers.of(ours, theirs, splits, subsets, wanted)
+    if (few := numbers.kid_subset_size) < wanted:
+        reporter.say(f"KID over subsets of {few:,} images, not {wanted:,}: there are no more")
     notes = numbers.notes()
     for note in dict.fromkeys(notes.values()):
         reporter.warn(note)
-    return notes
+    return numbers, notes
 
 
 def _metrics(names: tuple[str, ...], images: Features, reference: Features) -> dict[str, float]:

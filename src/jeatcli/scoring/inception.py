@@ -23,19 +23,15 @@ MIRRORS = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
     "pt_inception-2015-12-05-6726825d.pth",
 )
+_WHERE = f"`{FILE}` is at {MIRRORS[0]}"
+_INSTEAD = ", name it with `--inception-weights`, or score with `--features RUN`"
 # The last pooling, and the logits without their bias, as the published scores take them.
 LAYERS = ("2048", "logits_unbiased")
 
 
 @dataclass(frozen=True)
 class Inception:
-    """The network with the weights of a file.
-
-    Args:
-        path: The file.
-        sha256: Of what was read from it.
-        net: Maps uint8 images (n, 3, H, W) to the outputs of `LAYERS`.
-    """
+    """The network with the weights of a file; it maps uint8 images to the outputs of `LAYERS`."""
 
     path: Path
     sha256: str
@@ -47,36 +43,25 @@ def load_inception(explicit: Path | str | None = None, reporter: Reporter = SILE
 
     The published file is checked against its SHA-256; an explicit one may be another conversion
     of the network, and its checksum goes into the protocol.
-
-    Raises:
-        JeatError: If the file is absent and cannot be had, or holds something else.
     """
     if explicit is None:
         path = current().main_first(partial(_fetch, reporter))
     else:
         path = expand(explicit)
         if not path.is_file():
-            raise JeatError(
-                f"there is no Inception weights file `{path}`", f"`{FILE}` is at {MIRRORS[0]}"
-            )
+            raise JeatError(f"there is no Inception weights file `{path}`", _WHERE)
     return _read(path)
 
 
 def _fetch(reporter: Reporter) -> Path:
-    return download.fetch(
-        FILE,
-        MIRRORS,
-        SHA256,
-        cache_dir() / "inception",
-        reporter,
-        instead=", name it with `--inception-weights`, or score with `--features RUN`",
-    )
+    folder = cache_dir() / "inception"
+    return download.fetch(FILE, MIRRORS, SHA256, folder, reporter, instead=_INSTEAD)
 
 
 def _read(path: Path) -> Inception:
-    """Read the file once, make sure that it holds weights and no code, and build the network.
+    """Build the network from a file that holds weights and no code.
 
-    torch-fidelity unpickles without restriction, so it is given what was checked, and no path
+    torch-fidelity unpickles without restriction, so it gets the checked bytes instead of a path
     that could lead elsewhere by then.
     """
     import torch
@@ -95,7 +80,7 @@ def _read(path: Path) -> Inception:
         reason = " ".join(str(problem).split())[:160]
         raise JeatError(
             f"`{path}` does not hold the weights of the 2015 Inception network: {reason}",
-            f"`{FILE}` is at {MIRRORS[0]}",
+            _WHERE,
         ) from None
     net = net.eval().requires_grad_(False)
     return Inception(path, hashlib.sha256(content).hexdigest(), net)

@@ -35,9 +35,8 @@ class ScoreInputs:
     """What is compared, known before any image is drawn.
 
     Args:
-        name: Of the run, or the path of the images.
-        path: Of the model or of the images.
-        artist: The model that draws the images; None if they are there.
+        name, path: Of the model or of the images.
+        artist: The model that draws the images; None for stored images.
         judge: What turns images into features.
         reference: The real images.
     """
@@ -55,12 +54,7 @@ def resolve(
     sampling: Mapping[str, object],
     reporter: Reporter,
 ) -> ScoreInputs:
-    """Load what is needed, and check that it fits together.
-
-    Raises:
-        JeatError: If a run, a file or the data is at fault.
-        UsageProblem: If a setting is, or the images do not fit the reference.
-    """
+    """Load what is needed, and check that it fits together."""
     if source is None:
         source = runs.resolve(None, _judge_path(settings.features), reporter)
     foreign = settings.foreign
@@ -74,7 +68,7 @@ def resolve(
             foreign = replace(foreign, dataset=artist.meta.dataset)
         path = artist.path
     elif sampling or settings.seed is not None:
-        names = [*sampling, *(["seed"] if settings.seed is not None else [])]
+        names = [*sampling, "seed"] if settings.seed is not None else list(sampling)
         raise UsageProblem(
             f"`{path}` holds images that are drawn already, so "
             f"{', '.join(f'`{name}`' for name in names)} would change nothing",
@@ -83,32 +77,26 @@ def resolve(
     judge = _judge(settings, foreign, reporter)
     models = [model for model in (artist, judge) if isinstance(model, Model)]
     refuse_unused(settings.foreign, *models)
-    name = settings.dataset or (models[0].meta.dataset if models else None)
-    if name is None:
+    dataset = settings.dataset or (models[0].meta.dataset if models else None)
+    if dataset is None:
         raise UsageProblem(
             f"no reference data set for `{path}`",
             "name it with `--dataset`, such as `--dataset cifar10`",
         )
-    reference = load_images(name, settings.reference, data_dir=settings.data_dir, reporter=reporter)
+    split, data_dir = settings.reference, settings.data_dir
+    reference = load_images(dataset, split, data_dir=data_dir, reporter=reporter)
     for model in models:
         model.accepts(reference, any_classes=True)
     return ScoreInputs(artist.name if artist else str(path), path, artist, judge, reference)
 
 
 def images_of(
-    inputs: ScoreInputs,
-    settings: ScoreSettings,
-    sampling: Mapping[str, Any],
-    reporter: Reporter,
+    inputs: ScoreInputs, settings: ScoreSettings, sampling: Mapping[str, Any], reporter: Reporter
 ) -> tuple[Tensor, Provenance]:
-    """Draw the images, or read them; return uint8 (n,C,H,W) and how they came to be.
-
-    Raises:
-        JeatError: If images cannot be read, or a setting is at fault.
-    """
+    """Draw the images, or read them; return uint8 (n,C,H,W) and how they came to be."""
     if inputs.artist is None:
-        pixels, known = read_images(inputs.path, inputs.reference.shape, settings.num, reporter)
-        return torch.from_numpy(pixels), known
+        pixels, origin = read_images(inputs.path, inputs.reference.shape, settings.num, reporter)
+        return torch.from_numpy(pixels), origin
     plan = prepare(
         inputs.artist,
         num=settings.num or len(inputs.reference),
@@ -123,29 +111,29 @@ def images_of(
     return torch.cat(parts), Provenance(plan.identity, Counter(plan.labels.tolist()))
 
 
-def of_same_classes(reference: Images, known: Provenance, reporter: Reporter) -> Images:
+def of_same_classes(reference: Images, origin: Provenance, reporter: Reporter) -> Images:
     """Return the real images of the classes of the images, if these are known and fewer.
 
     Of fewer images than classes that were drawn of all classes, some classes have none by chance.
     """
-    kept, every = class_indices(reference, known), len(reference.classes)
-    chosen = "classes" in (known.sampling or {}) or sum((known.classes or {}).values()) >= every
-    if kept is None or len(kept) == every or not chosen:
+    kept, count = class_indices(reference, origin), len(reference.classes)
+    chosen = "classes" in (origin.sampling or {}) or sum((origin.classes or {}).values()) >= count
+    if kept is None or len(kept) == count or not chosen:
         return reference
     index = torch.isin(reference.y.cpu(), torch.tensor(sorted(kept))).nonzero().flatten()
     reporter.say(
-        f"the images are of {len(kept)} of the {len(reference.classes)} classes: compared with "
+        f"the images are of {len(kept)} of the {count} classes: compared with "
         f"the {len(index):,} of {reference.name} in these (`--reference-classes all` for all)"
     )
     return reference.take(index)
 
 
-def class_indices(reference: Images, known: Provenance) -> set[int] | None:
+def class_indices(reference: Images, origin: Provenance) -> set[int] | None:
     """Return which classes of the reference the images are of; None if that is not known."""
-    if not known.classes:
+    if not origin.classes:
         return None
     names = {name: index for index, name in enumerate(reference.classes)}
-    indices = {name if isinstance(name, int) else names.get(name, -1) for name in known.classes}
+    indices = {name if isinstance(name, int) else names.get(name, -1) for name in origin.classes}
     return indices if indices <= set(range(len(names))) else None
 
 
@@ -157,11 +145,7 @@ def _judge_path(features: object) -> Path | None:
 
 
 def _stored(source: str | Path | Model) -> Path | None:
-    """Return where images lie, None for a run; a run's name goes before a folder's.
-
-    Raises:
-        JeatError: If there are no images.
-    """
+    """Return where images lie, None for a run; a run's name goes before a folder's."""
     if isinstance(source, Model):
         return None
     path = expand(source)
@@ -180,10 +164,7 @@ def _stored(source: str | Path | Model) -> Path | None:
 
 
 def _open(
-    source: str | Path | Model,
-    foreign: Foreign | None,
-    settings: ScoreSettings,
-    reporter: Reporter,
+    source: str | Path | Model, foreign: Foreign | None, settings: ScoreSettings, reporter: Reporter
 ) -> Model:
     """Load a model; the description is only for those that `jeat train` did not write."""
     if not (isinstance(source, Model) or runs.is_foreign(runs.resolve(source))):
@@ -194,7 +175,7 @@ def _open(
 
 
 def _judge(settings: ScoreSettings, foreign: Foreign | None, reporter: Reporter) -> Judge:
-    """Get hold of what turns images into features, before anything long begins."""
+    """Load what turns images into features, before anything long begins."""
     features: Any = settings.features
     if features == "inception":
         return load_inception(settings.inception_weights, reporter)

@@ -36,24 +36,16 @@ class Neighbours:
 
 
 def nearest(values: Tensor, among: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return distances and indices of the `count` nearest rows, each (n, count), nearest first.
-
-    Args:
-        values: Features (n, d).
-        among: Features (m, d), with m at least `count`.
-        count: How many for each.
-    """
-    parts = [_nearest(rows, among, count) for rows in torch.split(values, _ROWS)]
-    distances, indices = zip(*parts, strict=True)
+    """Return distances and indices (n, count) of the nearest rows of `among`, nearest first."""
+    distances, indices = [], []
+    for rows in torch.split(values, _ROWS):
+        near = torch.cdist(rows, among).topk(count, largest=False).indices
+        # The search multiplies matrices, to which a copy is not at distance 0.
+        exact = (rows[:, None].double() - among[near].double()).norm(dim=2)
+        ordered, order = exact.sort(dim=1)
+        distances.append(ordered)
+        indices.append(near.gather(1, order))
     return torch.cat(distances), torch.cat(indices)
-
-
-def _nearest(rows: Tensor, among: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    indices = torch.cdist(rows, among).topk(count, largest=False).indices
-    # The search multiplies matrices, to which a copy is not at distance 0.
-    exact = (rows[:, None].double() - among[indices].double()).norm(dim=2)
-    distances, order = exact.sort(dim=1)
-    return distances, indices.gather(1, order)
 
 
 def look_up(
@@ -62,30 +54,20 @@ def look_up(
     """Find the nearest training images, and draw them beside the first images.
 
     Args:
-        images: uint8 (n, C, H, W).
-        values: Their features (n, d).
-        training: The images on which the generator was trained.
-        theirs: Their features (m, d).
+        images, values: uint8 (n, C, H, W), and their features (n, d).
+        training, theirs: The images on which the generator was trained, and their features.
         path: The PNG to write: a row an image, the image first.
-
-    Raises:
-        JeatError: If the picture cannot be written.
     """
     count = min(_NEAREST, len(training))
     distances, indices = nearest(values, theirs, count)
-    own = nearest(theirs[:_QUERIES], theirs, min(2, len(theirs)))[0][:, -1]
+    own, _ = nearest(theirs[:_QUERIES], theirs, min(2, len(theirs)))
     first = zip(images[:_SHOWN], indices[:_SHOWN], strict=True)
-    shown = [torch.cat([image[None], training.x[near]]) for image, near in first]
-    scale = max(1, 32 // images.shape[-1])
-    picture = pictures.grid(torch.cat(shown), count + 1, scale)
+    rows = torch.cat([torch.cat([image[None], training.x[near]]) for image, near in first])
+    picture = pictures.grid(rows, count + 1, max(1, 32 // images.shape[-1]))
     text = {"jeat": f"the image, then its {count} nearest of {training.name}, the nearest first"}
     pictures.save_png(picture, path, text)
-    return Neighbours(
-        distances[:, 0].median().item(),
-        own.median().item(),
-        _identical(images, training.x),
-        path,
-    )
+    medians = distances[:, 0].median().item(), own[:, -1].median().item()
+    return Neighbours(*medians, _identical(images, training.x), path)
 
 
 def _identical(images: Tensor, training: Tensor) -> float:

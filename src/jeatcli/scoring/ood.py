@@ -1,4 +1,4 @@
-"""Telling images of other kinds from those of the classifier's own (Grathwohl et al. 2020)."""
+"""Out-of-distribution detection by the classifier's own scores (Grathwohl et al. 2020)."""
 
 from __future__ import annotations
 
@@ -51,11 +51,7 @@ def _scores(model: Model, images: Tensor) -> dict[str, Tensor]:
 
 
 def finite(model: Model, values: Tensor) -> Tensor:
-    """Return values of images (n, ...).
-
-    Raises:
-        JeatError: If a value is not finite: ranks and bins would take it for a number.
-    """
+    """Return values of images (n, ...), all finite: ranks and bins would take NaN for a number."""
     if bad := int((~torch.isfinite(values.flatten(1))).any(1).sum()):
         raise JeatError(
             f"the logits of `{model.name}`, or their gradients, are not finite for {bad:,} of "
@@ -67,10 +63,11 @@ def finite(model: Model, values: Tensor) -> Tensor:
 
 def separation(own: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Any]:
     """Return the areas under the ROC curve by score, and under `fpr95` and `aupr` the other two."""
-    areas: dict[str, Any] = {name: auroc(own[name], other[name]) for name in SCORES}
-    areas["fpr95"] = {name: fpr_at(own[name], other[name]) for name in SCORES}
-    areas["aupr"] = {name: average_precision(own[name], other[name]) for name in SCORES}
-    return areas
+    areas, fpr95, aupr = (
+        {name: measure(own[name], other[name]) for name in SCORES}
+        for measure in (auroc, fpr_at, average_precision)
+    )
+    return {**areas, "fpr95": fpr95, "aupr": aupr}
 
 
 def auroc(own: Tensor, other: Tensor) -> float:
@@ -101,6 +98,6 @@ def average_precision(own: Tensor, other: Tensor) -> float:
     scores = torch.cat([own, other])
     thresholds, inverse = scores.unique(return_inverse=True)
     positive = torch.bincount(inverse[: len(own)], minlength=len(thresholds)).flip(0)
-    every = torch.bincount(inverse, minlength=len(thresholds)).flip(0)
-    precision = positive.cumsum(0).double() / every.cumsum(0)
+    total = torch.bincount(inverse, minlength=len(thresholds)).flip(0)
+    precision = positive.cumsum(0).double() / total.cumsum(0)
     return ((positive * precision).sum() / len(own)).item()

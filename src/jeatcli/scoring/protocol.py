@@ -27,9 +27,8 @@ class Protocol:
     Args:
         origin: How the images came to be.
         judge: What turned images into features.
-        reference: What they were compared with.
-        split: Of the reference's data set.
-        numbers: On how many images the scores stand.
+        reference, split: The data set that they were compared with.
+        numbers: How many images the scores are taken from.
         notes: For which scores they are too few.
         classes: Of which classes the images are; None if that is not known.
     """
@@ -44,30 +43,24 @@ class Protocol:
 
     def describe(self) -> dict[str, Any]:
         """Return the protocol, ready for JSON."""
-        features, sampling = self._features(), self.origin.sampling
-        reference = {
-            "dataset": self.reference.name,
-            "split": self.split,
-            "n": len(self.reference),
-        }
+        features, origin, data = self._features(), self.origin, self.reference
+        reference = {"dataset": data.name, "split": self.split, "n": len(data)}
         if self._fewer_classes():
-            present = sorted(set(self.reference.y.tolist()))
-            reference["classes"] = ", ".join(self.reference.classes[k] for k in present)
+            present = sorted(set(data.y.tolist()))
+            reference["classes"] = ", ".join(data.classes[k] for k in present)
+        used = ("splits", "kid_subsets", "kid_subset_size", "neighbours")
         return {
             "n": self.numbers.num,
             "reference": reference,
             "features": features,
-            "splits": self.numbers.splits,
-            "kid_subsets": self.numbers.kid_subsets,
-            "kid_subset_size": self.numbers.kid_subset_size,
-            "neighbours": self.numbers.neighbours,
+            **{name: getattr(self.numbers, name) for name in used},
             "shuffle_seed": fidelity.SHUFFLE_SEED,
             "rounding": self._rounding(),
             "classes": self._class_sizes(),
-            "selection": self.origin.selection or ("none" if sampling else "not known"),
+            "selection": origin.selection or ("none" if origin.sampling else "not known"),
             "versions": {name: version(name) for name in ("jeat-cli", "torch-fidelity", "torch")},
             "comparable": self._comparable(features["sha256"]),
-            "sampling": None if sampling is None else dict(sampling),
+            "sampling": None if origin.sampling is None else dict(origin.sampling),
         }
 
     def _rounding(self) -> str:
@@ -76,20 +69,13 @@ class Protocol:
         return "floor(255 x + 0.5), as PNG" if self.origin.sampling else "as stored"
 
     def _features(self) -> dict[str, Any]:
-        if isinstance(self.judge, Model):
-            return {
-                "kind": "run",
-                "run": self.judge.name,
-                "path": str(self.judge.path),
-                "sha256": digests.checksum(self.judge.path),
-            }
-        grey = self.reference.shape[0] == 1
-        return {
-            "kind": "inception",
-            "path": str(self.judge.path),
-            "sha256": self.judge.sha256,
-            "grey": "repeated in three channels" if grey else None,
-        }
+        judge = self.judge
+        about = {"path": str(judge.path)}
+        if isinstance(judge, Model):
+            sha256 = digests.checksum(judge.path)
+            return {"kind": "run", "run": judge.name, **about, "sha256": sha256}
+        grey = "repeated in three channels" if self.reference.shape[0] == 1 else None
+        return {"kind": "inception", **about, "sha256": judge.sha256, "grey": grey}
 
     def _class_sizes(self) -> str:
         if not self.origin.classes:
@@ -103,12 +89,9 @@ class Protocol:
         return self.classes is not None and len(self.classes) < len(self.reference.classes)
 
     def _comparable(self, checksum: str) -> str:
-        """Tell whether the numbers stand beside the published ones, and if not, why."""
-        reasons = [
-            *self._of_judgement(checksum),
-            *self._of_images(),
-            *dict.fromkeys(self.notes.values()),
-        ]
+        """Tell whether the numbers compare with the published ones, and if not, why."""
+        notes = dict.fromkeys(self.notes.values())
+        reasons = [*self._of_judgement(checksum), *self._of_images(), *notes]
         return f"no: {'; '.join(reasons)}" if reasons else "yes, with IS and FID on CIFAR-10"
 
     def _of_judgement(self, checksum: str) -> list[str]:
@@ -128,7 +111,7 @@ class Protocol:
         return reasons
 
     def _of_images(self) -> list[str]:
-        """Return what of the images' own making stands between them and the published numbers."""
+        """Return why the images, by their origin, do not compare with the published ones."""
         reasons = ["pixels of a lossy format"] if self.origin.lossy else []
         if self.origin.sampling is None:
             return [*reasons, "how the images were chosen is not known"]

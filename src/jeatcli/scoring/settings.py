@@ -23,6 +23,11 @@ METRICS = Catalogue(
     },
 )
 
+_OOD = "AUROC of the test images against another data set, folder or .npz; repeatable"
+_WHOSE = "Data set of the reference, for a FOLDER, an .npz or a checkpoint of others"
+_WEIGHTS = "File of the Inception weights, in place of the download"
+_MANY = "all there are; as many as the reference has"
+_classifier = partial(setting, section="Classifier (instead of images)")
 _score = partial(setting, section="Score")
 _data = partial(setting, section="Data")
 
@@ -36,50 +41,28 @@ class ScoreSettings(Settings):
     that `jeat train` did not write, all of one kind.
     """
 
-    num: int | None = _score(
-        None,
-        "Images to score",
-        flags=("-n", "--num"),
-        metavar="N",
-        shown="all there are; as many as the reference has",
-        low=1,
-    )
+    num: int | None = _score(None, "Images to score", flags=("-n", "--num"), shown=_MANY, low=1)
     features: object = _score(
-        "inception", "inception, or a RUN whose features take its place", kind="run", metavar="RUN"
+        "inception", "inception, or a RUN whose features take its place", kind="run"
     )
     reference: Literal["train", "test"] = _score("train", "Split of the real images")
     reference_classes: Literal["same", "all"] = _score(
         "same", "Classes of the real images: those of the images where they are known, or all"
     )
-    splits: int = _score(10, "Parts over which the Inception Score is averaged", metavar="N", low=1)
-    kid_subsets: int = _score(100, "Subsets of KID", metavar="N", low=1)
+    splits: int = _score(10, "Parts over which the Inception Score is averaged", low=1)
+    kid_subsets: int = _score(100, "Subsets of KID", low=1)
     # The unbiased estimate of a subset of one divides by zero.
-    kid_subset_size: int = _score(1000, "Images in a subset", metavar="N", low=2)
+    kid_subset_size: int = _score(1000, "Images in a subset", low=2)
     metric: tuple[str, ...] = _score(
-        (),
-        "A further score, listed below; repeatable",
-        kind="metric",
-        metavar="METRIC",
-        multiple=True,
+        (), "A further score, listed below; repeatable", kind="metric", multiple=True
     )
-    seed: int | None = _score(None, "Seed of the drawing", metavar="N", shown="0", low=0)
+    seed: int | None = _score(None, "Seed of the drawing", shown="0", low=0)
     neighbours: Path | None = _score(
-        None, "Write images beside the training images nearest to them (PNG)", metavar="FILE"
+        None, "Write images beside the training images nearest to them (PNG)"
     )
-    dataset: str | None = _data(
-        None,
-        "Data set of the reference, for a FOLDER, an .npz or a checkpoint of others",
-        kind="dataset",
-        metavar="DATASET",
-        shown="the run's",
-    )
+    dataset: str | None = _data(None, _WHOSE, kind="dataset", shown="the run's")
     data_dir: Path | None = data_dir_setting()
-    inception_weights: Path | None = _data(
-        None,
-        "File of the Inception weights, in place of the download",
-        kind="existing file",
-        metavar="FILE",
-    )
+    inception_weights: Path | None = _data(None, _WEIGHTS, kind="existing file")
     batch_size: int | None = batch_size_setting(None, "by features")
     device: str = device_setting()
     foreign: Foreign | None = None
@@ -105,13 +88,7 @@ class ClassifierSettings(Settings):
 
     num: int | None = setting(None, "Images of each set, the first ones", low=1)
     calibrated: bool = setting(True, "Compute the calibration")
-    ood: tuple[str, ...] = setting(
-        (),
-        "AUROC of the test images against another data set, folder or .npz; repeatable",
-        section="Classifier (instead of images)",
-        metavar="DATASET|FOLDER",
-        multiple=True,
-    )
+    ood: tuple[str, ...] = _classifier((), _OOD, metavar="DATASET|FOLDER", multiple=True)
     data_dir: Path | None = data_dir_setting()
     batch_size: int = batch_size_setting(256)
     device: str = device_setting()
