@@ -17,7 +17,8 @@ import pytest
 from jeatcli.errors import JeatError
 from jeatcli.runtime import download
 from jeatcli.runtime.digests import checksum
-from jeatcli.runtime.download import beside, fetch
+from jeatcli.runtime.download import fetch
+from jeatcli.runtime.files import replacing
 
 CONTENT = bytes(range(256)) * 1000
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -180,7 +181,7 @@ def test_a_full_disk_is_no_mirror_s_fault(
 
 def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
     def write_half() -> None:
-        with beside(tmp_path / "set.bin") as part:
+        with replacing(tmp_path / "set.bin") as part:
             part.write_bytes(CONTENT[:9])
             raise KeyboardInterrupt
 

@@ -8,6 +8,7 @@ from importlib.resources import files
 import numpy as np
 import torch
 
+from .facts import NUMERALS
 from .folder import Parts, deal
 
 DIGITS_TRAIN = 1400
@@ -27,5 +28,4 @@ def digits(split: str) -> Parts:
     labels = table[:, 64]
     order = deal([str(row) for row in range(len(table))], labels.tolist())
     chosen = order[:DIGITS_TRAIN] if split == "train" else order[DIGITS_TRAIN:]
-    classes = tuple(str(digit) for digit in range(10))
-    return torch.from_numpy(pixels[chosen]), torch.from_numpy(labels[chosen]), classes
+    return torch.from_numpy(pixels[chosen]), torch.from_numpy(labels[chosen]), NUMERALS

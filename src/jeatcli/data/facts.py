@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ..errors import UsageProblem, unknown
@@ -70,7 +71,7 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-_NUMERALS = tuple("0123456789")
+NUMERALS = tuple("0123456789")
 _CIFAR10 = _words("airplane automobile bird cat deer dog frog horse ship truck")
 _CIFAR100 = _words(
     """
@@ -88,67 +89,48 @@ _CLOTHES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
+_photos = partial(DatasetFacts, shape=(3, 32, 32), eps=PHOTO_EPS, defaults=_PHOTOS)
+_glyphs = partial(DatasetFacts, augment="none")
 
 DATASETS: dict[str, DatasetFacts] = {
-    "cifar10": DatasetFacts(
+    "cifar10": _photos(
         "60,000 32x32 photographs, 10 classes (Krizhevsky 2009)",
-        (3, 32, 32),
-        _CIFAR10,
-        (0.4914, 0.4822, 0.4465),
-        (0.2470, 0.2435, 0.2616),
-        PHOTO_EPS,
-        "crop+flip",
-        _PHOTOS,
+        classes=_CIFAR10,
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2470, 0.2435, 0.2616),
+        augment="crop+flip",
     ),
-    "cifar100": DatasetFacts(
+    "cifar100": _photos(
         "60,000 32x32 photographs, 100 classes (Krizhevsky 2009)",
-        (3, 32, 32),
-        _CIFAR100,
-        (0.5071, 0.4865, 0.4409),
-        (0.2673, 0.2564, 0.2762),
-        PHOTO_EPS,
-        "crop+flip",
-        _PHOTOS,
+        classes=_CIFAR100,
+        mean=(0.5071, 0.4865, 0.4409),
+        std=(0.2673, 0.2564, 0.2762),
+        augment="crop+flip",
     ),
-    "svhn": DatasetFacts(
+    "svhn": _photos(
         "99,289 32x32 house numbers, 10 classes (Netzer et al. 2011)",
-        (3, 32, 32),
-        _NUMERALS,
-        (0.4377, 0.4438, 0.4728),
-        (0.1980, 0.2010, 0.1970),
-        PHOTO_EPS,
-        "none",
-        _PHOTOS,
+        classes=NUMERALS,
+        mean=(0.4377, 0.4438, 0.4728),
+        std=(0.1980, 0.2010, 0.1970),
+        augment="none",
     ),
-    "mnist": DatasetFacts(
+    "mnist": _glyphs(
         "70,000 28x28 handwritten digits, 10 classes (LeCun et al. 1998)",
-        (1, 28, 28),
-        _NUMERALS,
-        (0.1307,),
-        (0.3081,),
-        {"linf": 0.3, "l2": 2.0},
-        "none",
-        _GLYPHS,
+        *((1, 28, 28), NUMERALS, (0.1307,), (0.3081,)),
+        eps={"linf": 0.3, "l2": 2.0},
+        defaults=_GLYPHS,
     ),
-    "fashion-mnist": DatasetFacts(
+    "fashion-mnist": _glyphs(
         "70,000 28x28 pictures of clothes, 10 classes (Xiao et al. 2017)",
-        (1, 28, 28),
-        _CLOTHES,
-        (0.2860,),
-        (0.3530,),
-        {"linf": 0.1, "l2": 1.5},
-        "none",
-        _GLYPHS,
+        *((1, 28, 28), _CLOTHES, (0.2860,), (0.3530,)),
+        eps={"linf": 0.1, "l2": 1.5},
+        defaults=_GLYPHS,
     ),
-    "digits": DatasetFacts(
+    "digits": _glyphs(
         "1,797 8x8 handwritten digits inside the package (Alpaydin and Kaynak 1998)",
-        (1, 8, 8),
-        _NUMERALS,
-        (0.3053,),
-        (0.3755,),
-        {"linf": 0.15, "l2": 0.6},
-        "none",
-        _GLYPHS
+        *((1, 8, 8), NUMERALS, (0.3053,), (0.3755,)),
+        eps={"linf": 0.15, "l2": 0.6},
+        defaults=_GLYPHS
         | {
             "epochs": 30,
             "lr": 3e-3,

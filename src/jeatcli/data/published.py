@@ -6,7 +6,7 @@ import gzip
 import shutil
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ import torch
 
 from ..errors import JeatError
 from ..runtime.digests import checksum
-from ..runtime.download import beside, fetch
+from ..runtime.download import WRITABLE, fetch
+from ..runtime.files import replacing
 from ..runtime.progress import Reporter
+from .facts import NUMERALS
 from .folder import Parts
 
 # Asked before torchvision's own address, which is slow and at times away.
@@ -40,7 +42,6 @@ RAW_MD5 = {
         "15d484375f8d13e6eb1aabb0c3f46965",
     ),
 }
-DIGIT_NAMES = tuple(str(digit) for digit in range(10))
 
 
 def published(name: str, split: str, root: Path, *, download: bool, reporter: Reporter) -> Parts:
@@ -102,23 +103,19 @@ def _read(source: Any, folder: Path, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except RuntimeError as problem:
-        for path, md5 in _members(source, folder):
+        meta = (source.meta["filename"], source.meta["md5"])
+        for name, md5 in (*source.train_list, *source.test_list, meta):
+            path = folder / name
             if not path.is_file():
                 trouble = f"`{path}` is absent"
-            elif (found := checksum(path, "md5")) != md5:
-                trouble = f"`{path}` is damaged (MD5 {found}, which should be {md5})"
+            elif (digest := checksum(path, "md5")) != md5:
+                trouble = f"`{path}` is damaged (MD5 {digest}, which should be {md5})"
             else:
                 continue
             raise JeatError(
                 trouble, f"delete `{folder}` and run again, to have it made anew{ELSEWHERE}"
             ) from problem
         raise
-
-
-def _members(source: Any, folder: Path) -> Iterator[tuple[Path, str]]:
-    for name, md5 in (*source.train_list, *source.test_list):
-        yield folder / name, md5
-    yield folder / source.meta["filename"], source.meta["md5"]
 
 
 def _extract(archive: Path, folder: Path) -> None:
@@ -130,7 +127,7 @@ def _extract(archive: Path, folder: Path) -> None:
             return None
         return tarfile.data_filter(member.replace(name=rest), path)
 
-    with beside(folder) as part, tarfile.open(archive) as tar:
+    with replacing(folder, WRITABLE) as part, tarfile.open(archive) as tar:
         part.mkdir()
         tar.extractall(part, filter=inside)
 
@@ -145,7 +142,7 @@ def _svhn(source: Any, split: str, root: Path, *, download: bool, reporter: Repo
             f"`{root / name}` is a MATLAB file, which needs scipy to read", "`pip install scipy`"
         ) from problem
     pixels = np.ascontiguousarray(data.data)
-    return torch.from_numpy(pixels), torch.from_numpy(data.labels), DIGIT_NAMES
+    return torch.from_numpy(pixels), torch.from_numpy(data.labels), NUMERALS
 
 
 def _mnist(source: Any, split: str, root: Path, *, download: bool, reporter: Reporter) -> Parts:
@@ -160,7 +157,11 @@ def _mnist(source: Any, split: str, root: Path, *, download: bool, reporter: Rep
             else:
                 mirrors = [mirror + name for mirror in source.mirrors]
                 fetch(name, mirrors, md5, raw, reporter, download=download, instead=ELSEWHERE)
-            with beside(path) as part, gzip.open(archive) as packed, part.open("wb") as sink:
+            with (
+                replacing(path, WRITABLE) as part,
+                gzip.open(archive) as packed,
+                part.open("wb") as sink,
+            ):
                 shutil.copyfileobj(packed, sink)
         if (digest := checksum(path, "md5")) != content_md5:
             both = f"`{path}` and `{archive.name}`" if archive.is_file() else "it"
@@ -169,7 +170,7 @@ def _mnist(source: Any, split: str, root: Path, *, download: bool, reporter: Rep
                 f"delete {both} and run again, to have it made anew{ELSEWHERE}",
             )
     data = source(root, train=split == "train")
-    classes = DIGIT_NAMES if source.__name__ == "MNIST" else tuple(source.classes)
+    classes = NUMERALS if source.__name__ == "MNIST" else tuple(source.classes)
     return data.data.unsqueeze(1), data.targets, classes
 
 

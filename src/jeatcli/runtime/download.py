@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import shutil
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -17,12 +15,13 @@ from urllib.parse import urlsplit
 
 from ..errors import JeatError
 from .digests import checksum
-from .files import sweep, temporary_beside
+from .files import replacing
 from .progress import SILENT, Reporter
 
 # Seconds without a byte after which a mirror is given up.
 TIMEOUT = 30.0
 CHUNK = 1 << 16
+WRITABLE = "choose a writable folder (`--data-dir`, `JEAT_DATA_DIR`, `JEAT_CACHE_DIR`)"
 # By the number of hexadecimal digits. MD5 is what the data sets' authors publish; it guards
 # against accidents, not attackers.
 _DIGESTS: dict[int, tuple[str, Callable[[], hashlib._Hash]]] = {
@@ -83,35 +82,8 @@ def fetch(
     )
 
 
-def _digest(expected: str) -> hashlib._Hash:
-    return _DIGESTS[len(expected)][1]()
-
-
 def _named(digest: str) -> str:
     return f"{_DIGESTS[len(digest)][0]} {digest}"
-
-
-@contextmanager
-def beside(target: Path) -> Iterator[Path]:
-    """Give a path beside `target` to fill with a file or a directory, then rename it to `target`.
-
-    Whatever happens, nothing unfinished stays behind; where another process has put a
-    directory at `target` meanwhile, that one is kept.
-    """
-    part = temporary_beside(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        sweep(target.parent.absolute())
-        yield part
-        _rename(part, target)
-    except OSError as problem:
-        raise JeatError(
-            f"cannot write `{target}`: {problem.strerror or problem}",
-            "free some space, or choose a writable folder (`--data-dir`, `JEAT_DATA_DIR`, "
-            "`JEAT_CACHE_DIR`)",
-        ) from problem
-    finally:
-        _remove(part)
 
 
 def _trouble(target: Path, expected: str) -> str | None:
@@ -120,22 +92,21 @@ def _trouble(target: Path, expected: str) -> str | None:
         if not target.is_file():
             return f"`{target}` is absent"
         algorithm = _DIGESTS[len(expected)][0].replace("-", "").lower()
-        found, size = checksum(target, algorithm), target.stat().st_size
+        actual, size = checksum(target, algorithm), target.stat().st_size
     except OSError as problem:
         return f"`{target}` cannot be read ({problem.strerror or problem})"
-    if found == expected:
+    if actual == expected:
         return None
-    return (
-        f"`{target}` is damaged ({size:,} bytes with {_named(found)}, which should be {expected})"
-    )
+    digests = f"{_named(actual)}, which should be {expected}"
+    return f"`{target}` is damaged ({size:,} bytes with {digests})"
 
 
 def _download(url: str, target: Path, expected: str, reporter: Reporter) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "jeat-cli"})
-    digest, size = _digest(expected), 0
+    digest, size = _DIGESTS[len(expected)][1](), 0
     with _network():
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
-    with response, beside(target) as part, part.open("xb") as file:
+    with response, replacing(target, WRITABLE) as part, part.open("xb") as file:
         total = int(response.headers.get("Content-Length") or 0)
         with reporter.track(f"downloading {target.name}", total, "byte") as bar:
             while chunk := _read(response):
@@ -145,8 +116,8 @@ def _download(url: str, target: Path, expected: str, reporter: Reporter) -> None
                 bar(len(chunk))
         if size < total:
             raise _MirrorFailed(f"the connection broke after {size:,} of {total:,} bytes")
-        if (found := digest.hexdigest()) != expected:
-            raise _MirrorFailed(f"it sent {size:,} bytes with {_named(found)}, not {expected}")
+        if (actual := digest.hexdigest()) != expected:
+            raise _MirrorFailed(f"it sent {size:,} bytes with {_named(actual)}, not {expected}")
         file.flush()
         os.fsync(file.fileno())
 
@@ -169,20 +140,3 @@ def _network() -> Iterator[None]:
         raise _MirrorFailed(str(problem.reason)) from problem
     except (OSError, HTTPException) as problem:
         raise _MirrorFailed(str(problem) or type(problem).__name__) from problem
-
-
-def _rename(part: Path, target: Path) -> None:
-    try:
-        os.replace(part, target)
-    except OSError as problem:
-        already_there = problem.errno in (errno.ENOTEMPTY, errno.EEXIST)
-        if not (already_there and target.is_dir()):
-            raise
-
-
-def _remove(part: Path) -> None:
-    with suppress(OSError):
-        if part.is_dir():
-            shutil.rmtree(part)
-        else:
-            part.unlink()

@@ -132,15 +132,16 @@ def check_output(path: Path, product: Product, option: str = "-o") -> None:
             f"`{option} {shown}` is not UTF-8", "name a file whose name is text"
         ) from None
     check_writable(path, option)
+    elsewhere = f"name another place with `{option}`"
     try:
         mode, size = path.stat().st_mode, path.stat().st_size
         if not stat.S_ISREG(mode):
-            raise _unwritable(path, "it is no regular file", option)
+            raise _unwritable(path, "it is no regular file", elsewhere)
         ours = size == 0 or _is_marked(path, product.marks)
     except FileNotFoundError:
         return
     except OSError as problem:
-        raise _unwritable(path, problem.strerror or str(problem), option) from problem
+        raise _unwritable(path, problem.strerror or str(problem), elsewhere) from problem
     if not ours:
         raise JeatError(
             f"`{path}` exists and was not written by `{product.command}`",
@@ -159,15 +160,11 @@ def _is_marked(path: Path, marks: tuple[bytes, ...]) -> bool:
 def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
     """Let `write` fill a new file beside `path`, then rename it over `path`.
 
-    A reader sees the old file or the new one, never a part of either, and a full disk leaves the
-    old one as it was. The new file has a name that nobody can guess, so that two processes do not
-    meet in it and no link can be laid in its way; those of killed processes are removed.
+    The new file has a name that nobody can guess, so that two processes do not meet in it and no
+    link can be laid in its way.
     """
     check_writable(path)
-    temporary = temporary_beside(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent.absolute())
+    with replacing(path) as temporary:
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
         descriptor = os.open(temporary, flags, 0o666)
         usual = os.fstat(descriptor).st_mode
@@ -179,15 +176,45 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
             temporary.chmod(usual)
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
-        os.replace(temporary, path)
+    return path
+
+
+@contextmanager
+def replacing(path: Path, elsewhere: str = "name another place") -> Iterator[Path]:
+    """Give a path beside `path` to fill with a file or a directory, then rename it to `path`.
+
+    A reader sees the old file or the new one, never a part of either, and a full disk leaves the
+    old one as it was. What killed processes left is removed. Where another process has put a
+    directory at `path` meanwhile, that one is kept.
+
+    Args:
+        path: The file or directory.
+        elsewhere: What the user can do if it cannot be written there.
+    """
+    temporary = temporary_beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent.absolute())
+        yield temporary
+        try:
+            os.replace(temporary, path)
+        except OSError as problem:
+            if problem.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not path.is_dir():
+                raise
     except Exception as problem:
         if reason := _disk_trouble(problem):
-            raise _unwritable(path, reason) from problem
+            raise _unwritable(path, reason, elsewhere) from problem
         raise
     finally:
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    return path
+            _remove(temporary)
+
+
+def _remove(path: str | Path) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        os.unlink(path)
 
 
 def temporary_beside(path: Path) -> Path:
@@ -212,10 +239,7 @@ def sweep(folder: Path) -> None:
     with suppress(OSError):
         for entry in os.scandir(folder):
             if (match := _TEMPORARY.fullmatch(entry.name)) and _is_stale(entry, match):
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path, ignore_errors=True)
-                else:
-                    os.unlink(entry.path)
+                _remove(entry.path)
 
 
 def _is_stale(entry: os.DirEntry[str], match: re.Match[str]) -> bool:
@@ -248,17 +272,17 @@ def writing(path: Path) -> Iterator[None]:
 def check_writable(path: Path, option: str = "-o") -> None:
     """Find what would keep `path` from being written, before the work for it begins."""
     existing = next((parent for parent in path.parents if os.path.exists(parent)), Path("."))
+    elsewhere = f"name another place with `{option}`"
     if os.path.isdir(path):
-        raise _unwritable(path, "it is a directory", option)
+        raise _unwritable(path, "it is a directory", elsewhere)
     if not os.path.isdir(existing):
-        raise _unwritable(path, f"`{existing}` is a file", option)
+        raise _unwritable(path, f"`{existing}` is a file", elsewhere)
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise _unwritable(path, f"no permission in `{existing}`", option)
+        raise _unwritable(path, f"no permission in `{existing}`", elsewhere)
 
 
-def _unwritable(path: Path, reason: str, option: str | None = None) -> JeatError:
+def _unwritable(path: Path, reason: str, elsewhere: str = "name another place") -> JeatError:
     full = reason in [os.strerror(code) for code in FULL]
-    elsewhere = f"name another place{f' with `{option}`' if option else ''}"
     return JeatError(
         f"cannot write `{path}`: {reason}",
         f"free some space and run it again, or {elsewhere}" if full else elsewhere,
@@ -269,6 +293,8 @@ def _disk_trouble(problem: Exception) -> str | None:
     """Return what the operating system objects to, or None if it is something else."""
     if isinstance(problem, OSError):
         return problem.strerror or str(problem)
+    if type(problem).__module__.startswith("jeatcli"):
+        return None
     # safetensors reports the operating system's errors as text in an exception of its own.
     text = str(problem)
     for code in (*FULL, errno.EACCES, errno.EROFS):
