@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from jeatcli.checkpoints import runs
 from jeatcli.checkpoints.checkpoint import load
+from jeatcli.runtime import files
 from jeatcli.training.settings import TrainConfig
 from jeatcli.training.state import Saver
 from jeatcli.training.train import train
@@ -112,22 +113,28 @@ def test_killed_at_random_moments_equals_never_killed_bit_for_bit(tmp_path: Path
     assert load(killed).meta.finished
 
 
+def left_by_a_dead_process(path: Path) -> Path:
+    name = files.temporary_beside(path).name
+    return path.with_name(name.replace(f"-{os.getpid()}-", f"-{2**22 + 1}-"))
+
+
 def test_the_litter_of_a_killed_process_is_cleared_and_no_more(tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(config(epochs=1), run)
-    stale = [".state.safetensors.77.tmp", ".best.safetensors.77.tmp", ".metrics.jsonl.77.tmp"]
-    for name in stale:
-        (run / name).write_bytes(b"half a file")
-    (run / ".attack.json.78.tmp").write_bytes(b"somebody's who works on it now")
+    for name in (runs.STATE_FILE, runs.BEST_FILE, runs.LOG_FILE):
+        left_by_a_dead_process(run / name).write_bytes(b"half a file")
+    alive = files.temporary_beside(run / "attack.json")
+    alive.write_bytes(b"somebody's who works on it now")
     (run / runs.MODEL_FILE).unlink()
+    files.sweep.cache_clear()
     train(config(epochs=1), run)
-    assert [path.name for path in unfinished(run)] == [".attack.json.78.tmp"]
+    assert unfinished(run) == [alive]
 
 
 def test_a_process_that_died_before_its_first_file_is_no_obstacle(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    (run / ".config.toml.77.tmp").write_text("meth")
+    left_by_a_dead_process(run / "config.toml").write_text("meth")
     train(config(epochs=1), run)
     assert load(run).meta.finished
     assert not unfinished(run)

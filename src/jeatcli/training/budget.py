@@ -29,9 +29,9 @@ def fit_to_budget(
     device: str = "auto",
     reporter: Reporter = SILENT,
 ) -> TrainConfig:
-    """Return the configuration with the epochs, or steps of one epoch, that take so long.
+    """Return the configuration with the epochs, or steps, that fit into the time.
 
-    A run that is there keeps its own, so that the same command resumes it.
+    A run that exists keeps its epochs, so that the same command resumes it.
 
     Args:
         config: The run's settings.
@@ -45,10 +45,10 @@ def fit_to_budget(
     if ranks.from_main((folder / runs.CONFIG_FILE).is_file):
         theirs = ranks.from_main(lambda: read_config(folder / runs.CONFIG_FILE))
         return replace(config, epochs=theirs.epochs, max_steps=theirs.max_steps)
-    place = devices.pick(device)
-    dtype = devices.autocast_type(config.precision, place)
+    chosen = devices.pick(device)
+    dtype = devices.autocast_type(config.precision, chosen)
     exact = replace(config, epochs=_TIMED + 1, precision=devices.precision_name(dtype))
-    ready = setup.build(exact, folder, place, data_dir=data_dir, reporter=reporter, ranks=ranks)
+    ready = setup.build(exact, folder, chosen, data_dir=data_dir, reporter=reporter, ranks=ranks)
     measured = _seconds_per_step(ready)
     step = ranks.from_main(lambda: measured)
     steps = max(1, int((1 - _RESERVE) * seconds / step))

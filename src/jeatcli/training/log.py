@@ -56,15 +56,8 @@ class Log(Callback):
         images = self.timed_steps * trainer.loader.batch_size
         seconds = time.perf_counter() - self.began
         figures = {**self.means(), **self.extra}
-        line = {
-            "epoch": trainer.epoch,
-            "step": trainer.step,
-            **figures,
-            "lr": trainer.lr,
-            "images_per_second": images / seconds,
-            "seconds": seconds,
-        }
-        self.write(line)
+        line = {"epoch": trainer.epoch, "step": trainer.step, **figures, "lr": trainer.lr}
+        self.write(line | {"images_per_second": images / seconds, "seconds": seconds})
         parts = [f"{name} {_text(value)}" for name, value in _shown(trainer, figures).items()]
         self.reporter.detail("  ".join(part for part in (*parts, accuracy_text(line)) if part))
         self.sums, self.steps, self.extra = {}, 0, {}
@@ -95,7 +88,7 @@ class Log(Callback):
         return {name: total / self.steps for name, total in numbers(self.sums).items()}
 
     def restart_clock(self) -> None:
-        """Leave out of the speed what came before now."""
+        """Measure the speed from now on."""
         self.began, self.timed_steps = time.perf_counter(), 0
 
     def write(self, line: dict[str, Any]) -> None:
@@ -127,7 +120,7 @@ class Log(Callback):
 def read_log(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
     """Return the lines of a log that can be read, each with what it says.
 
-    The others are half a line, from a kill or a full disk, or damaged.
+    Others are damaged, or cut short by a kill or a full disk.
     """
     lines = []
     for line in path.read_bytes().splitlines() if path.is_file() else ():
@@ -139,7 +132,7 @@ def read_log(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
 
 
 def _shown(trainer: Trainer, means: Mapping[str, float]) -> dict[str, float | str]:
-    """Return what of the metrics is worth a place beside the bar, as it is called there."""
+    """Return the figures that stand beside the bar."""
     shown: dict[str, float | str] = {"epoch": f"{_epoch(trainer)}/{trainer.config.epochs}"}
     if "loss" in means:
         shown["loss"] = means["loss"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 
 import torch
-from torch import Tensor
 
 from ..core.rng import BatchRng
 from ..data.images import to_unit_range
@@ -18,13 +17,13 @@ _REFINEMENTS = 3
 
 def too_large(trainer: Trainer) -> JeatError:
     """Build the error for a batch that did not fit, with the largest one that does."""
-    size = trainer.loader.batch_size
-    found = largest_batch(trainer)
-    if found:
-        hint = f"use `--batch-size {found}`, the largest that fitted in a quick probe"
-    else:
-        hint = "not even one image fits: use a smaller `--arch`, or `--device cpu`"
-    return JeatError(f"`{trainer.device}` is out of memory with batches of {size} images", hint)
+    hint = "not even one image fits: use a smaller `--arch`, or `--device cpu`"
+    if size := largest_batch(trainer):
+        hint = f"use `--batch-size {size}`, the largest that fitted in a quick probe"
+    return JeatError(
+        f"`{trainer.device}` is out of memory with batches of {trainer.loader.batch_size} images",
+        hint,
+    )
 
 
 def largest_batch(trainer: Trainer) -> int:
@@ -50,11 +49,12 @@ def largest_batch(trainer: Trainer) -> int:
 
 def _fits(trainer: Trainer, size: int) -> bool:
     """Try a step on a batch of that size, with the state that the optimiser makes at its first."""
+    images = trainer.loader.images
     trainer.optimizer.zero_grad(set_to_none=True)
     if trainer.device.type == "cuda":
         torch.cuda.empty_cache()
     try:
-        x, y = _batch(trainer, size)
+        x, y = to_unit_range(images.x[:size]), images.y[:size]
         trainer.model.train()
         loss, _ = trainer.method.loss(trainer.model, x, y, BatchRng(0, x.device))
         torch.autograd.backward(loss)
@@ -64,8 +64,3 @@ def _fits(trainer: Trainer, size: int) -> bool:
             raise
         return False
     return True
-
-
-def _batch(trainer: Trainer, size: int) -> tuple[Tensor, Tensor]:
-    images = trainer.loader.images
-    return to_unit_range(images.x[:size]), images.y[:size]

@@ -12,11 +12,11 @@ from typing import Any
 from ..checkpoints import runs
 from ..checkpoints.header import read_header
 from ..data.facts import dataset_facts, own_path
-from ..errors import UsageProblem, unknown
+from ..errors import UsageProblem
 from ..runtime.files import expand
 from .settings import TrainConfig
 
-_FIELDS = {each.name: each.default for each in fields(TrainConfig)}
+_FIELDS = {item.name: item.default for item in fields(TrainConfig)}
 _BASE = {name: default for name, default in _FIELDS.items() if name != "options"}
 
 _SMALL: dict[str, Any] = {
@@ -38,7 +38,7 @@ _SMALL: dict[str, Any] = {
 _EXTRA_SHARE = 0.7
 # Settings that are newer than version 0.1.0.
 _NEW = {"augment", "init_from", "extra", "extra_share"}
-# What a network that a run starts from decides.
+# What the network that a run starts from decides.
 _DECIDED = ("dataset", "arch", "norm_layer", "activation")
 # SGLD needs the same function as training, hence no batch statistics, and a smooth one
 # (Grathwohl et al. 2020); its gradients are the ones that diverge.
@@ -69,18 +69,11 @@ def defaults(method: str, dataset: str, arch: str | None = None) -> dict[str, An
     return {**merged, "method": method, "dataset": dataset, "arch": arch}
 
 
-def resolve(given: Mapping[str, Any]) -> TrainConfig:
-    """Fill in the defaults for what `given` leaves out or has as None.
-
-    Args:
-        given: Settings by field name of `TrainConfig`; `options` is a mapping.
-    """
+def resolve(settings: Mapping[str, Any]) -> TrainConfig:
+    """Fill in the defaults for the fields of `TrainConfig` that are absent or None."""
     from ..methods import options_of
 
-    explicit = {key: value for key, value in given.items() if value is not None}
-    for key in explicit:
-        if key not in _FIELDS:
-            raise unknown("setting", key, _FIELDS)
+    explicit = {key: value for key, value in settings.items() if value is not None}
     if source := str(explicit.get("init_from", "")):
         # In another working directory a relative path would name another network.
         explicit["init_from"] = source if runs.is_name(source) else str(runs.place(source))
@@ -99,11 +92,11 @@ def resolve(given: Mapping[str, Any]) -> TrainConfig:
             )
     table = defaults(method, dataset, explicit.get("arch"))
     options = options_of(method, explicit.pop("options", {}), table, dataset_facts(dataset))
-    return TrainConfig(**{key: table[key] for key in _BASE} | explicit, options=options)
+    return TrainConfig.of({key: table[key] for key in _BASE} | explicit | {"options": options})
 
 
 def _of_source(explicit: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the network to start from decides where nothing else is said."""
+    """Return the settings that the network to start from decides, unless they are explicit."""
     undecided = [key for key in _DECIDED if key not in explicit]
     if not undecided:  # nor need it be there any more
         return {}
@@ -133,10 +126,11 @@ def to_toml(config: TrainConfig) -> str:
     """Write a configuration as TOML that `jeat train -c` reads."""
     settings = asdict(config)
     options = settings.pop("options")
-    lines = [f"{key} = {_toml_value(value)}" for key, value in settings.items()]
-    lines += ["", "[options]"]
-    lines += [f"{key} = {_toml_value(value)}" for key, value in options.items()]
-    return "\n".join(lines) + "\n"
+    top, table = (
+        "".join(f"{key} = {_toml_value(value)}\n" for key, value in part.items())
+        for part in (settings, options)
+    )
+    return f"{top}\n[options]\n{table}"
 
 
 def _toml_value(value: object) -> str:
@@ -165,7 +159,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def _upgraded(table: dict[str, Any]) -> dict[str, Any]:
-    """Add what version 0.1.0, which wrote every setting, did without saying so."""
+    """Add the augmentation that version 0.1.0, which wrote every setting, did not write."""
     old = "augment" not in table and table.keys() >= _FIELDS.keys() - _NEW
     if old and str(table["dataset"]).startswith("folder:"):
         return {**table, "augment": "crop4+flip"}

@@ -28,7 +28,7 @@ def run_name(config: TrainConfig) -> str:
 
 
 def compare(folder: Path, config: TrainConfig) -> TrainConfig:
-    """Compare the run that may be in `folder` with `config`; return what it is to go on with."""
+    """Compare `config` with the run that may be in `folder`; return the settings to go on with."""
     if not _anything_in(folder):
         return config
     if not (folder / runs.CONFIG_FILE).is_file():
@@ -43,20 +43,20 @@ def compare(folder: Path, config: TrainConfig) -> TrainConfig:
 
 
 def _anything_in(folder: Path) -> bool:
-    """Tell whether a directory holds more than the lock and beginnings of a killed process."""
+    """Tell whether a directory holds more than a lock and temporary files."""
     return folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir())
 
 
 def _other_run(folder: Path, values: Mapping[str, tuple[Any, Any]]) -> JeatError:
     """Say which settings differ, with both values, and what can be done."""
-    asked, there = (
+    ours, theirs = (
         ", ".join(f"{key}={_shown(pair[side])}" for key, pair in values.items()) for side in (0, 1)
     )
     new = "start a new run with `-o NAME`"
     if "epochs" in values or "max_steps" in values:
         new += f" (from the weights of this one with `--init-from {folder}`; its schedule is over)"
     return JeatError(
-        f"`{folder}` is a run with other settings: it has {there}, not {asked}",
+        f"`{folder}` is a run with other settings: it has {theirs}, not {ours}",
         f"{new}, continue this one with `jeat train -c {folder}/config.toml -o {folder}`, "
         "or start it over with `--force`",
     )
@@ -76,7 +76,7 @@ def set_aside(folder: Path) -> None:
 
 
 def create(folder: Path, config: TrainConfig) -> None:
-    """Make the run's directory and write its configuration, if it is not there."""
+    """Make the run's directory with its configuration, if it is not there."""
     path = folder / runs.CONFIG_FILE
     if not path.is_file():
         text = to_toml(config)
@@ -104,18 +104,9 @@ def last_line(folder: Path) -> dict[str, Any]:
     return lines[-1][1] if lines else {}
 
 
-def clear_stale(folder: Path) -> None:
-    """Remove the unfinished files of a process that was killed; the caller holds the lock."""
-    for pattern in (".*.safetensors.*.tmp", ".*.toml.*.tmp", ".*.jsonl.*.tmp"):
-        for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
-    for path in folder.glob("samples/.epoch-*.tmp"):
-        path.unlink(missing_ok=True)
-
-
 @contextmanager
 def locked(folder: Path, reporter: Reporter = SILENT) -> Iterator[None]:
-    """Keep a second process off the run; the system frees the lock of one that died.
+    """Lock the run against other processes; the system frees the lock of one that died.
 
     Some network and FUSE file systems have no locks: the reporter warns, and the run goes on.
     """

@@ -29,7 +29,7 @@ from ..runtime.progress import SILENT, Reporter
 from .settings import TrainConfig
 from .trainer import Trainer
 
-# What is said of a network to start from that was not trained here.
+# The settings that describe a network to start from that `jeat train` did not write.
 _DESCRIBED = ("arch", "dataset", "norm_layer", "activation")
 # Test images that a run without a held-out split is evaluated on.
 EVALUATED = 500
@@ -72,13 +72,13 @@ class Setup:
         if not config.init_from:
             return
         path = runs.resolve(config.init_from)
-        given = {name: getattr(config, name) for name in _DESCRIBED}
-        foreign = Foreign.of(given) if runs.is_foreign(path) else None
+        described = {name: getattr(config, name) for name in _DESCRIBED}
+        foreign = Foreign.of(described) if runs.is_foreign(path) else None
         source = checkpoint.load(path, device="cpu", foreign=foreign, reporter=self.reporter)
         same = ("arch", "norm_layer", "activation", "classes", "shape")
-        if apart := [key for key in same if getattr(source.meta, key) != getattr(self.meta, key)]:
+        if others := [key for key in same if getattr(source.meta, key) != getattr(self.meta, key)]:
             raise JeatError(
-                f"`{config.init_from}` has another {', '.join(apart)} than this run",
+                f"`{config.init_from}` has another {', '.join(others)} than this run",
                 "leave those settings to it, or start with another network",
             )
         for model in (trainer.model, trainer.average.model):
@@ -89,7 +89,7 @@ class Setup:
         )
 
     def save(self, name: str = runs.MODEL_FILE) -> None:
-        """Write the averaged model as it is into the run's directory; the first process does."""
+        """Write the averaged model into the run's directory, in the first process."""
         if self.trainer.ranks.is_main:
             model, images = self.model(), self.trainer.loader.images
             # Nobody mixes the training images of published data sets with their test images.

@@ -25,12 +25,9 @@ from .trainer import Callback, Metrics, Trainer, load_optimizer_tensors, optimiz
 
 
 def save_state(path: Path, trainer: Trainer, extra: Mapping[str, Tensor]) -> None:
-    """Write all that an exact resume needs, atomically; where there are ranks, the first does.
+    """Write what an exact resume needs: the trainer between two steps, `extra` of the callbacks.
 
-    Args:
-        path: The state file.
-        trainer: Between two steps.
-        extra: Tensors of the callbacks.
+    Where there are ranks, the first writes.
     """
     parts: dict[str, Mapping[str, Tensor]] = {
         "model": trainer.model.state_dict(),
@@ -42,7 +39,7 @@ def save_state(path: Path, trainer: Trainer, extra: Mapping[str, Tensor]) -> Non
     if not trainer.ranks.is_main:
         return
     tensors = {
-        f"{part}.{key}": value for part, each in parts.items() for key, value in each.items()
+        f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()
     }
     images = trainer.loader.digest
     header = {"step": trainer.step, "attempt": trainer.attempt, "images": images}
@@ -50,7 +47,7 @@ def save_state(path: Path, trainer: Trainer, extra: Mapping[str, Tensor]) -> Non
 
 
 def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Part]) -> None:
-    """Put a trainer, and the callbacks by their names, where `save_state` found them."""
+    """Restore a trainer, and the callbacks by their names, from what `save_state` wrote."""
     start_over = "start over with `--force`, which keeps the old run beside the new one"
     try:
         header = read_header(path)
@@ -58,9 +55,15 @@ def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Part]) -> None:
         raise JeatError(problem.message, f"{_one_before(path)}, or {start_over}") from problem
     images = trainer.loader.digest
     if header.get("images", images) != images:
+        dataset = trainer.config.dataset
+        why = (
+            ": pictures have changed, or an older version began the run, which split folders by "
+            "file names and not by content (docs/files.md)"
+            if dataset.startswith("folder:")
+            else ""
+        )
         raise JeatError(
-            f"the images of `{trainer.config.dataset}` are not those that `{path.parent}` was "
-            "begun on",
+            f"the images of `{dataset}` are not those that `{path.parent}` was begun on{why}",
             f"put those back, or {start_over}",
         )
     # To the CPU first, for Apple's devices have no float64; each goes where its like is.
@@ -121,8 +124,8 @@ class Saver(Callback):
     """Write state and model at the end of epochs, and the state every so many seconds within one.
 
     The state comes first: a run that is killed between the two is known by its state to be
-    done, and the model is written then. An epoch that ends sooner after a save than `rare` times
-    what that took is passed over, so that short epochs are not spent on saving. The state before
+    done, and the model is written then. An epoch that ends within `rare` times the duration of
+    the last save is not saved, so that short epochs are not spent on saving. The state before
     the last is kept too, because the last may be of a run that was diverging already.
 
     Args:
@@ -168,13 +171,14 @@ class Saver(Callback):
         self.overdue = False
 
     def save_state(self, trainer: Trainer) -> None:
-        """Write `state.safetensors`; what it was becomes `state-before.safetensors`."""
-        if trainer.ranks.is_main:
-            self._keep_one()
+        """Write `state.safetensors`; the old one becomes `state-before.safetensors`."""
+        state, before = self.folder / runs.STATE_FILE, self.folder / runs.STATE_BEFORE_FILE
+        if trainer.ranks.is_main and state.is_file():
+            write_atomic(before, partial(_link, state))
         self.save_again(trainer)
 
     def save_again(self, trainer: Trainer) -> None:
-        """Write `state.safetensors` anew after the run has gone back, the one before left alone."""
+        """Write `state.safetensors` after a roll-back; the state before stays."""
         began = time.monotonic()
         extra = {
             f"{name}.{key}": value
@@ -189,12 +193,6 @@ class Saver(Callback):
     def _clock(self, began: float) -> None:
         self.saved = time.monotonic()
         self.took = self.saved - began
-
-    def _keep_one(self) -> None:
-        """Keep the present state under the name of the one before, at no moment without it."""
-        state, before = self.folder / runs.STATE_FILE, self.folder / runs.STATE_BEFORE_FILE
-        if state.is_file():
-            write_atomic(before, partial(_link, state))
 
     def last_good(self) -> str:
         """Return the file to go back to: the last state, or the one before if that failed.

@@ -69,7 +69,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     reporter: Reporter = SILENT,
 ) -> TrainResult:
-    """Train a run to its end, from where it is.
+    """Train a run to its end, from its start or its last save.
 
     Args:
         config: Every setting (`resolve`).
@@ -89,16 +89,20 @@ def train(
         RankLost: If another of the processes that `torchrun` started has died.
     """
     began = time.perf_counter()
-    place, ranks = devices.pick(device), current()
+    chosen, ranks = devices.pick(device), current()
     reporter = reporter if ranks.is_main else SILENT
-    folder, config, epochs = ranks.from_main(partial(_find, config, out, place, force))
+    folder, config, epochs = ranks.from_main(partial(_find, config, out, chosen, force))
     seen, already_done = 0, epochs is not None
     if already_done:
         reporter.say(f"`{folder}` is done; `--force` starts it over")
     else:
-        _warn_of_an_unused_split(config, reporter)
+        if config.val_split and not config.eval_every:
+            reporter.warn(
+                f"{config.val_split:,} training images are held out, but never used with "
+                "`--eval-every 0`; `--val-split 0` trains on them"
+            )
         ready = setup.build(
-            config, folder, place, data_dir=data_dir, reporter=reporter, ranks=ranks
+            config, folder, chosen, data_dir=data_dir, reporter=reporter, ranks=ranks
         )
         with ExitStack() as held:
             ranks.from_main(partial(_hold, held, ready, force))
@@ -111,20 +115,12 @@ def train(
         images=seen,
         seconds=time.perf_counter() - began,
         metrics=run_dir.last_line(folder),
-        device=str(place),
+        device=str(chosen),
         precision=config.precision,
         seed=config.seed,
         version=version("jeat-cli"),
         already_done=already_done,
     )
-
-
-def _warn_of_an_unused_split(config: TrainConfig, reporter: Reporter) -> None:
-    if config.val_split and not config.eval_every:
-        reporter.warn(
-            f"{config.val_split:,} training images are held out, but never used with "
-            "`--eval-every 0`; `--val-split 0` trains on them"
-        )
 
 
 def _find(
@@ -145,7 +141,7 @@ def _find(
 
 
 def _hold(held: ExitStack, ready: setup.Setup, force: bool) -> None:
-    """Make the run's directory, keep other processes off it, and clear a dead one's litter."""
+    """Make the run's directory and lock it."""
     folder = ready.folder
     if force:
         run_dir.set_aside(folder)
@@ -153,7 +149,6 @@ def _hold(held: ExitStack, ready: setup.Setup, force: bool) -> None:
     held.enter_context(run_dir.locked(folder, ready.reporter))
     # Another process may have made a run of other settings there since the first look.
     run_dir.compare(folder, replace(ready.trainer.config, precision="auto"))
-    run_dir.clear_stale(folder)
 
 
 class TrainingRun:
@@ -228,7 +223,7 @@ class TrainingRun:
 
     def _attempt(self) -> None:
         """Train; where the run diverges, roll back to the last good state, at half the rate."""
-        first, reason, exhausted = self.trainer.step, "", False
+        start, reason, exhausted = self.trainer.step, "", False
         try:
             self.trainer.fit(self.callbacks(), self.epoch_ends)
         except Diverging as problem:
@@ -239,9 +234,9 @@ class TrainingRun:
             if not no_memory(problem):
                 raise
             exhausted = True
-        if exhausted:  # Here, for the error's traceback holds the tensors of the step that failed.
+        if exhausted:  # Not above, where the traceback still holds the tensors of the failed step.
             raise memory.too_large(self.trainer)
-        self.seen += (self.trainer.step - first) * self.trainer.loader.batch_size
+        self.seen += (self.trainer.step - start) * self.trainer.loader.batch_size
         if reason:
             self._roll_back(reason)
 
@@ -258,7 +253,7 @@ class TrainingRun:
             self.log.rewind(trainer.step)
 
     def _roll_back(self, reason: str) -> None:
-        trainer, at, best = self.trainer, self.trainer.step, self.validation.state()
+        trainer, step, best = self.trainer, self.trainer.step, self.validation.state()
         attempt = trainer.attempt + 1
         self._load_state(trainer.ranks.from_main(self.saver.last_good))
         # The best weights so far are those of `best.safetensors`, however far the run rolls back.
@@ -266,22 +261,22 @@ class TrainingRun:
         trainer.attempt = attempt
         event = {"event": "diverged", "step": trainer.step, "attempt": attempt, "reason": reason}
         if trainer.ranks.is_main:
-            self.log.write({**event, "diverged_at": at, "lr": trainer.lr})
+            self.log.write({**event, "diverged_at": step, "lr": trainer.lr})
         if attempt > self.config.retries:
             raise Diverged(
-                f"training diverged at step {at:,} ({reason})"
+                f"training diverged at step {step:,} ({reason})"
                 f"{f', {attempt} times in all' if attempt > 1 else ''}; "
                 f"the last good state is kept in `{self.setup.folder}`",
                 f"start another run with `-o NAME`, and {_gentler(self.config.options)}",
             )
         self.saver.save_again(trainer)
         self.setup.reporter.warn(
-            f"training diverged at step {at:,} ({reason}); "
+            f"training diverged at step {step:,} ({reason}); "
             f"back to step {trainer.step:,} with a new seed and half the learning rate"
         )
 
     def callbacks(self) -> Sequence[Callback]:
-        """Return what happens around the loop, in this order; the first process keeps the log."""
+        """Return the callbacks in order; only the first process keeps the log."""
         saver, stop = self.saver, Stop(self.should_stop, self.saver, self.trainer)
         grids = Grids(self.setup, self.config.sample_every)
         if self.trainer.ranks.size == 1:

@@ -10,7 +10,7 @@ from ..resolve import read_toml
 
 
 def entry(path: Path) -> Entry:
-    """Return the row of a file, whose first line is a comment that says what it is."""
+    """Return the row of a file, whose first line is a comment with its summary."""
     with path.open(encoding="utf-8") as lines:
         return Entry(lines.readline().removeprefix("#").strip(), str(path))
 
