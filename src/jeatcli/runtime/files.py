@@ -100,8 +100,8 @@ def expand(path: Path | str) -> Path:
 def safe_name(text: str) -> str:
     """Return a text, such as the name of a class, as a part of a path.
 
-    Letters, digits, `-`, `_` and single dots stay; anything else becomes `_`. The result never
-    names a parent or hidden directory, and is not too long for a file system.
+    Letters, digits, `-`, `_` and single dots stay; anything else becomes `_`. The result is short
+    and never names a parent or hidden directory.
     """
     name = re.sub(r"[^\w.-]|\.(?=\.)", "_", text).lstrip(".-")
     short = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
@@ -111,12 +111,8 @@ def safe_name(text: str) -> str:
 def check_output(path: Path, product: Product, option: str = "-o") -> None:
     """Refuse an output that cannot or must not be written, before the work for it begins.
 
-    Written over are only empty files and those that the same command wrote.
-
-    Args:
-        path: The file to be written.
-        product: What is to be written.
-        option: The option that names the file, for the messages.
+    Only empty files and those that the same command wrote are written over; `option` names the
+    file on the command line.
     """
     if path.suffix.lower() not in product.endings:
         endings = " or ".join(f"`{ending}`" for ending in product.endings)
@@ -185,11 +181,7 @@ def replacing(path: Path, elsewhere: str = "name another place") -> Iterator[Pat
 
     A reader sees the old file or the new one, never a part of either, and a full disk leaves the
     old one as it was. What killed processes left is removed. Where another process has put a
-    directory at `path` meanwhile, that one is kept.
-
-    Args:
-        path: The file or directory.
-        elsewhere: What the user can do if it cannot be written there.
+    directory at `path` meanwhile, that one is kept. `elsewhere` is the hint of errors.
     """
     temporary = temporary_beside(path)
     try:
@@ -246,11 +238,10 @@ def _is_stale(entry: os.DirEntry[str], match: re.Match[str]) -> bool:
     if match["machine"] != _machine() or sys.platform == "win32":
         return time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE_SECONDS
     try:
-        os.kill(int(match["process"]), 0)
+        with suppress(PermissionError):  # alive, and another user's
+            os.kill(int(match["process"]), 0)
     except (ProcessLookupError, OverflowError):
         return True
-    except PermissionError:  # alive, and another user's
-        return False
     return False
 
 
@@ -262,7 +253,7 @@ def append(path: Path, text: str) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Put into words what keeps `path` from being written."""
+    """Say in the user's words what keeps `path` from being written."""
     try:
         yield
     except OSError as problem:
@@ -270,7 +261,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def check_writable(path: Path, option: str = "-o") -> None:
-    """Find what would keep `path` from being written, before the work for it begins."""
+    """Refuse a path that cannot be written, before the work for it begins."""
     existing = next((parent for parent in path.parents if os.path.exists(parent)), Path("."))
     elsewhere = f"name another place with `{option}`"
     if os.path.isdir(path):
@@ -290,7 +281,7 @@ def _unwritable(path: Path, reason: str, elsewhere: str = "name another place") 
 
 
 def _disk_trouble(problem: Exception) -> str | None:
-    """Return what the operating system objects to, or None if it is something else."""
+    """Return the operating system's reason for a failure, or None if it is another failure."""
     if isinstance(problem, OSError):
         return problem.strerror or str(problem)
     if type(problem).__module__.startswith("jeatcli"):
