@@ -96,11 +96,6 @@ def train(
     if already_done:
         reporter.say(f"`{folder}` is done; `--force` starts it over")
     else:
-        if config.val_split and not config.eval_every:
-            reporter.warn(
-                f"{config.val_split:,} training images are held out, but never used with "
-                "`--eval-every 0`; `--val-split 0` trains on them"
-            )
         ready = setup.build(
             config, folder, chosen, data_dir=data_dir, reporter=reporter, ranks=ranks
         )
@@ -190,6 +185,11 @@ class TrainingRun:
         """Train to the end."""
         trainer, reporter, folder = self.trainer, self.setup.reporter, self.setup.folder
         reporter.say(self._summary())
+        if self.config.val_split and not self.config.eval_every:
+            reporter.warn(
+                f"{self.config.val_split:,} training images are held out, but never used with "
+                "`--eval-every 0`; `--val-split 0` trains on them"
+            )
         if trainer.ranks.from_main((folder / runs.STATE_FILE).exists):
             self._load_state()
             reporter.say(f"continuing `{folder}` from step {trainer.step:,}")
