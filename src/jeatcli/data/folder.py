@@ -1,4 +1,4 @@
-"""Pictures of one's own: one directory per class, split by content where they come unsplit."""
+"""Pictures in one directory per class, split by content unless there are `train` and `test`."""
 
 from __future__ import annotations
 
@@ -20,37 +20,28 @@ from ..runtime.progress import Reporter
 from .pictures import ENDINGS, decode, is_grey
 from .stored import Listing, describe_left_out
 
-# What a data set is before it has a name: uint8 images (n, C, H, W), int64 labels (n,), classes.
+# A data set without its name: uint8 images (n, C, H, W), int64 labels (n,), classes.
 Parts = tuple[Tensor, Tensor, tuple[str, ...]]
 
 TEST_SHARE = 0.1
-# The files of published data sets, which are no pictures: the data set by a part of their names.
+# Published data sets by a pattern of the names of their files, which are no pictures.
 _PUBLISHED = {r"-idx[13]-ubyte": "mnist", r"^(data_batch_\d|batches\.meta)$": "cifar10"}
 
 
 @dataclass(frozen=True)
 class _Split:
-    """The pictures of a split, or of a folder that has none.
-
-    Args:
-        files: Their paths.
-        labels: The index of each one's class.
-        left_out: How many files are not read, by ending or directory.
-    """
+    """The pictures of a split, or of a folder without splits."""
 
     files: list[Path]
-    labels: list[int]
-    left_out: Counter[str]
+    labels: list[int]  # class indices
+    left_out: Counter[str]  # the number of files that are not read, by ending or directory
 
 
 def deal(keys: Sequence[str], labels: Sequence[int]) -> list[int]:
-    """Order images so that every beginning of the order holds the classes in proportion.
+    """Return indices in an order of which every beginning holds the classes in proportion.
 
     Within a class the order is that of a hash of the keys: it looks random, and is the same on
     every machine and with every version of every library.
-
-    Returns:
-        The indices of the images.
     """
     sizes = Counter(labels)
     seen: Counter[int] = Counter()
@@ -71,7 +62,7 @@ def is_test(fingerprint: str) -> bool:
 def fingerprint(pixels: NDArray[np.uint8]) -> str:
     """Return a digest of a picture's size and colours, uint8 (H,W,3), hexadecimal.
 
-    It is the same whatever the file is called and in whichever lossless format it is stored.
+    It depends neither on the file's name nor on its lossless format.
     """
     return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
 
@@ -79,15 +70,10 @@ def fingerprint(pixels: NDArray[np.uint8]) -> str:
 def folder(path: Path, split: str, reporter: Reporter) -> Parts:
     """Read pictures from one directory per class.
 
-    `path/train` and `path/test` are the splits where both are there. Otherwise each picture
-    belongs to the training or the test set by its content alone, a tenth of them to the test set:
-    it stays there when it is renamed, stored losslessly in another format, or when others are
-    added or removed. The pictures must have one size; they are grey if all of them are, else RGB.
-
-    Args:
-        path: The folder.
-        split: `train` or `test`.
-        reporter: Hears how many pictures are read and left out.
+    `path/train` and `path/test` are the splits where both exist. Otherwise the content alone
+    assigns each picture to the training set or, a tenth of them, to the test set: it stays there
+    when it is renamed, stored losslessly in another format, or when others are added or removed.
+    The pictures must have one size; they are grey if all of them are, else RGB.
     """
     if not path.is_dir():
         raise JeatError(
@@ -97,11 +83,11 @@ def folder(path: Path, split: str, reporter: Reporter) -> Parts:
     if (path / "train").is_dir() and (path / "test").is_dir():
         return _read_split(path, split, reporter)
     classes = _classes(path)
-    every = _listed(path, classes)
-    images = _Decoded(every.files, _is_grey(every.files), reporter)
-    order = deal(images.fingerprints, every.labels)
-    wanted = [i for i in order if is_test(images.fingerprints[i]) == (split == "test")]
-    labels = [every.labels[index] for index in wanted]
+    listed = _listed(path, classes)
+    images = _Decoded(listed.files, _is_grey(listed.files), reporter)
+    order = deal(images.fingerprints, listed.labels)
+    chosen = [i for i in order if is_test(images.fingerprints[i]) == (split == "test")]
+    labels = [listed.labels[index] for index in chosen]
     if not labels:
         raise JeatError(
             f"none of the {len(order):,} pictures in `{path}` belongs to the {split} set, to which "
@@ -109,8 +95,8 @@ def folder(path: Path, split: str, reporter: Reporter) -> Parts:
             "add pictures, or split them yourself into `train` and `test`, each with a directory "
             "per class",
         )
-    _describe(path, split, classes, labels, every.left_out, images.transparent, reporter)
-    return images.tensor(wanted), torch.tensor(labels), classes
+    _describe(path, split, classes, labels, listed.left_out, images.transparent, reporter)
+    return images.tensor(chosen), torch.tensor(labels), classes
 
 
 def _read_split(path: Path, split: str, reporter: Reporter) -> Parts:
@@ -252,13 +238,13 @@ def _is_grey(files: Sequence[Path]) -> bool:
     size: tuple[int, int] | None = None
     grey = True
     for file in files:
-        is_it, its_size = is_grey(file)
-        size = size or its_size
-        if its_size != size:
+        this_grey, this_size = is_grey(file)
+        size = size or this_size
+        if this_size != size:
             raise JeatError(
                 f"pictures of different sizes: `{files[0]}` is {size[0]}x{size[1]}, "
-                f"`{file}` is {its_size[0]}x{its_size[1]}",
+                f"`{file}` is {this_size[0]}x{this_size[1]}",
                 "scale all pictures to one size first",
             )
-        grey = grey and is_it
+        grey = grey and this_grey
     return grey

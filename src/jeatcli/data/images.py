@@ -80,9 +80,9 @@ class Images:
 
 
 def hold_out(images: Images, count: int) -> tuple[Images, Images]:
-    """Split `count` random images off; return the rest and them, each in the order of the set.
+    """Split off `count` random images; return the rest and them, each in the order of the set.
 
-    They are the same ones for every seed, so that runs can be compared by them.
+    They are the same for every seed, so that runs can be compared on them.
     """
     if count >= len(images):
         raise UsageProblem(
@@ -161,5 +161,5 @@ def to_unit_range(pixels: Tensor) -> Tensor:
     """
     if pixels.is_floating_point():
         return pixels
-    # By a number CUDA would not divide: it multiplies by 1/255, which is another rounding.
+    # By a Python number CUDA would multiply by 1/255, which rounds differently.
     return pixels.float() / torch.full((), 255.0, device=pixels.device)

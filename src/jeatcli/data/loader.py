@@ -23,12 +23,8 @@ class Loader:
     alone, drawn on the CPU: a resumed run sees what the uninterrupted one would have seen, on
     any device. The last partial batch is dropped; a set smaller than a batch is one batch.
 
-    Args:
-        images: The training set.
-        batch_size: Images a step, of all processes together.
-        augment: One of `facts.AUGMENTATIONS`.
-        seed: The run's.
-        part: Which part of each batch this process has, and how many parts there are.
+    `batch_size` counts the images of all processes; `part` is this process's part of each batch,
+    and the number of parts.
     """
 
     def __init__(
@@ -105,12 +101,9 @@ class Loader:
 
 
 def crop_and_flip(x: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
-    """Cut one window from each image as reflected at its borders, and mirror some.
+    """Shift each of the images (b, C, H, W), reflected at its borders, and mirror some.
 
-    Args:
-        x: Images (b, C, H, W).
-        shifts: Upper left corner of each window, row and column, int64 (b, 2).
-        flips: Which windows are mirrored left to right, bool (b,).
+    `shifts` are rows and columns, int64 (b, 2), and `flips` bool (b,).
     """
     batch, channels, height, width = x.shape
     rows = _window(shifts[:, 0], height)

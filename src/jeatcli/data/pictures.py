@@ -47,7 +47,7 @@ _LAST_FRAME_MS = 1500
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """Open a picture; whatever Pillow objects to, then or when it decodes, is put into words."""
+    """Open a picture; what Pillow raises, now or when it decodes, becomes a JeatError."""
     try:
         with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
             warnings.simplefilter("ignore")  # damaged metadata, which nothing here reads
@@ -77,10 +77,7 @@ def is_grey(path: Path) -> tuple[bool, tuple[int, int]]:
 
 
 def decode(path: Path) -> tuple[NDArray[np.uint8], bool]:
-    """Read a picture as RGB, uint8 (H,W,3); return whether parts of it are transparent, too.
-
-    Those are composed on white.
-    """
+    """Read a picture as RGB on white, uint8 (H,W,3), and whether parts of it were transparent."""
     with opened(path) as image:
         if "A" not in image.getbands() and "transparency" not in image.info:
             return np.asarray(image.convert("RGB")), False
@@ -95,13 +92,7 @@ def decode(path: Path) -> tuple[NDArray[np.uint8], bool]:
 def read_exact(
     path: Path, shape: tuple[int, int, int], needed: str = "the reference images"
 ) -> NDArray[np.uint8]:
-    """Read one picture as it is stored, uint8 (C,H,W), without any conversion.
-
-    Args:
-        path: The file.
-        shape: The channels, height and width that it must have.
-        needed: What has that shape.
-    """
+    """Read a picture as it is stored, uint8 (C,H,W); `needed` says what has the required shape."""
     channels, height, width = shape
     with opened(path) as image:
         mode, size = image.mode, image.size
@@ -138,13 +129,13 @@ def to_uint8(images: Pixels) -> NDArray[np.uint8]:
 
     Values outside [0, 1] are clipped; uint8 input is returned as it is.
     """
-    array = _array(images)
+    array = images if isinstance(images, np.ndarray) else images.detach().cpu().numpy()
     if array.dtype == np.uint8:
         return array
     if not np.isfinite(array).all():
         raise JeatError(
             "the images hold values that are not finite",
-            "the chain that drew them ran away: lower its step size",
+            "the chain that drew them diverged: lower its step size",
         )
     rounded: NDArray[np.uint8] = np.floor(np.clip(array, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
     return rounded
@@ -255,20 +246,7 @@ def save_animation(
         {"lossless": True, "xmp": comment} if kind == "WEBP" else {"comment": comment}
     )
 
-    def write(beside: Path) -> None:
-        pictures[0].save(
-            beside,
-            format=kind,
-            save_all=True,
-            append_images=pictures[1:],
-            duration=times,
-            loop=0,
-            **more,
-        )
-
-    return write_atomic(path, write)
-
-
-def _array(images: Pixels) -> NDArray[Any]:
-    """Bring a tensor of any device, or an array, to numpy."""
-    return images if isinstance(images, np.ndarray) else images.detach().cpu().numpy()
+    more |= {"append_images": pictures[1:], "duration": times, "loop": 0}
+    return write_atomic(
+        path, lambda beside: pictures[0].save(beside, format=kind, save_all=True, **more)
+    )

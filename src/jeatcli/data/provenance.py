@@ -1,4 +1,4 @@
-"""How images came to be: known of those that are drawn, told by those that `jeat sample` wrote."""
+"""How images were made: known of those just drawn, read from the files of `jeat sample`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 # The key of the text that is in a PNG and in an .npz.
 TEXT = "jeat"
-# What the text of an .npz says beside: how many images were drawn into it.
+# The key in the text of an .npz for the number of images drawn into it.
 IMAGES = "images"
-# What the text of a PNG says of that image alone.
+# The keys in the text of a PNG that belong to that image alone.
 _OWN = ("image", "class")
 
 
@@ -21,11 +21,11 @@ class Provenance:
     """How images were made, as far as it is known.
 
     Args:
-        sampling: The settings that drew them, the fingerprint of the weights among them; None if
-            that is not known, or they are of several drawings.
-        classes: How many there are of each class.
+        sampling: The settings that drew them, with the fingerprint of the weights; None if they
+            are unknown or of several drawings.
+        classes: The number of images by class.
         lossy: Whether they were stored in a format that changes pixels.
-        drawn: How many images were drawn, at least, where some of them are missing here.
+        drawn: At least how many images were drawn, where some are missing here.
     """
 
     sampling: Mapping[str, Any] | None = None
@@ -35,45 +35,44 @@ class Provenance:
 
     @property
     def selection(self) -> str | None:
-        """By what images were chosen among more; None if they were not, or it is not known."""
-        said = self.sampling or {}
+        """How the images were selected from more; None if they were not, or it is not known."""
+        settings = self.sampling or {}
         reasons = []
-        if "best_of" in said:
-            reasons.append(
-                f"the best of {said['best_of']} by {said.get('objective', 'unknown')} energy"
-            )
+        if "best_of" in settings:
+            objective = settings.get("objective", "unknown")
+            reasons.append(f"the best of {settings['best_of']} by {objective} energy")
         if self.drawn is not None:
-            there = sum((self.classes or {}).values())
-            reasons.append(f"{there:,} of the {self.drawn:,} or more that were drawn")
+            present = sum((self.classes or {}).values())
+            reasons.append(f"{present:,} of the {self.drawn:,} or more that were drawn")
         return ", ".join(reasons) or None
 
     @property
     def pictures(self) -> str | None:
-        """From which pictures the images were drawn; None if from none, or it is not known."""
-        said = self.sampling or {}
-        if said.get("init") == "data":
+        """The pictures that the images started from; None if from none, or it is not known."""
+        settings = self.sampling or {}
+        if settings.get("init") == "data":
             return "training images"
-        return "a picture" if said.keys() & {"from", "inpaint"} else None
+        return "a picture" if settings.keys() & {"from", "inpaint"} else None
 
 
 def of_pictures(texts: Iterable[str | None], lossy: bool = False) -> Provenance:
-    """Return what the texts of all pictures say, where they are of one drawing.
+    """Return the provenance of pictures by their texts, if all are from one drawing.
 
-    The pictures of a drawing are numbered from 0: by a gap in the numbers a folder is known that
-    somebody has thinned out, and by a number that comes twice one that was filled up.
+    The pictures of a drawing are numbered from 0: a gap shows that some were removed, a number
+    that occurs twice that others were added.
     """
     sampling: dict[str, Any] | None = None
     classes: Counter[str] = Counter()
     numbers: set[int] = set()
-    for said in map(_parsed, texts):
-        settings = {key: value for key, value in said.items() if key not in _OWN}
+    for record in map(_parsed, texts):
+        settings = {key: value for key, value in record.items() if key not in _OWN}
+        number = record.get("image")
         if not settings or sampling not in (None, settings):
             return Provenance(lossy=lossy)
-        number = said.get("image")
         if not isinstance(number, int) or number in numbers:
             return Provenance(lossy=lossy)
         sampling = settings
-        classes[str(said.get("class"))] += 1
+        classes[str(record.get("class"))] += 1
         numbers.add(number)
     if not numbers:
         return Provenance(lossy=lossy)
@@ -82,7 +81,7 @@ def of_pictures(texts: Iterable[str | None], lossy: bool = False) -> Provenance:
 
 
 def image_numbers(texts: Sequence[str | None]) -> list[int] | None:
-    """Return the number of each picture in its drawing; None if they are of no one drawing."""
+    """Return the number of each picture in its drawing; None unless all are from one drawing."""
     numbers = [_parsed(text).get("image") for text in texts]
     if of_pictures(texts).sampling is None:
         return None
@@ -90,18 +89,18 @@ def image_numbers(texts: Sequence[str | None]) -> list[int] | None:
 
 
 def of_archive(text: str | None, labels: Sequence[int], num: int | None = None) -> Provenance:
-    """Return what the text of an archive says, and the labels of its first `num` images."""
-    said = _parsed(text)
-    drawn = said.pop(IMAGES, None)
-    if not said or not isinstance(drawn, int):
+    """Return the provenance of an archive by its text and the labels of its first `num` images."""
+    settings = _parsed(text)
+    drawn = settings.pop(IMAGES, None)
+    if not settings or not isinstance(drawn, int):
         return Provenance()
     missing = drawn if len(labels) < drawn else None
-    return Provenance(said, Counter(labels[:num]), drawn=missing)
+    return Provenance(settings, Counter(labels[:num]), drawn=missing)
 
 
 def _parsed(text: str | None) -> dict[str, Any]:
     try:
-        found = json.loads(text or "")
+        record = json.loads(text or "")
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return record if isinstance(record, dict) else {}

@@ -31,18 +31,11 @@ class Listing:
     """The pictures directly in a directory, by name, and what else is there.
 
     Hidden files, such as the `._x.png` of macOS, count as absent.
-
-    Args:
-        folder: The directory.
-
-    Attributes:
-        pictures: The files whose ending is that of a picture.
-        left_out: The number of other files by ending, and of pictures by subdirectory.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
         self.pictures: list[Path] = []
+        # The number of other files by ending, and of pictures by subdirectory.
         self.left_out: Counter[str] = Counter()
         for entry in sorted(folder.iterdir()):
             if entry.name.startswith("."):
@@ -84,20 +77,12 @@ def holds_pictures(path: Path) -> bool:
 def read_images(
     path: Path, shape: tuple[int, int, int], num: int | None = None, reporter: Reporter = SILENT
 ) -> tuple[NDArray[np.uint8], Provenance]:
-    """Read a directory of pictures or an `.npz`, as they are stored.
+    """Read a directory of pictures or an `.npz`: uint8 (n,C,H,W), and the provenance.
 
-    Nothing is resized or converted: a score of other pixels would be another score.
-    Pictures of one drawing of `jeat sample` come in the order in which they were drawn, others in
-    that of a digest of their pixels: a score does not depend on the files' names.
-
-    Args:
-        path: The directory or the file.
-        shape: The channels, height and width that the images must have.
-        num: Take the first so many; all without it.
-        reporter: Hears what is read and what is left out.
-
-    Returns:
-        Pixels 0..255, uint8 (n,C,H,W), and what the files say of their making.
+    Nothing is resized or converted, as that would change scores: all images must have `shape`,
+    (C,H,W). Pictures of one drawing of `jeat sample` come in the order in which they were drawn,
+    others in that of a digest of their pixels: a score does not depend on the files' names.
+    `num` takes the first ones.
     """
     if path.suffix.lower() == ".npz":
         return _archive(path, shape, num)
@@ -174,7 +159,7 @@ def _arrays(
 ) -> tuple[NDArray[np.uint8], NDArray[Any], str | None]:
     """Return pixels (n,H,W,C), labels, empty if there are none, and our text in an archive."""
     try:
-        # numpy takes any other file for a pickle, and says how to open that.
+        # numpy takes any other file for a pickle, and advises to open it as one.
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no .npz archive, or cut short")
         with np.load(path, allow_pickle=False) as arrays:
