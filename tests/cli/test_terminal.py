@@ -291,6 +291,19 @@ def failing(problem: BaseException) -> click.Command:
     return Failing("jeat")
 
 
+@pytest.mark.parametrize("reported", [True, False])
+def test_a_failure_that_the_first_process_reports_is_not_repeated(
+    reported: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    problem = JeatError("the disk is full", "free some space")
+    problem.reported = reported
+    result = CliRunner().invoke(failing(problem), ["attack"])
+    assert result.exit_code == 1
+    assert ("the disk is full" in result.stderr) is not reported
+
+
 def test_an_error_is_two_lines_and_no_traceback():
     result = CliRunner().invoke(failing(JeatError("what", "fix")), ["attack"])
     assert (result.exit_code, result.stdout) == (1, "")

@@ -13,7 +13,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
@@ -32,14 +32,6 @@ COMMANDS = {
 }
 _LISTS = ("runs", "list", "ls")
 _RESUME = ("--resume", "--continue")
-
-
-class Failure(NamedTuple):
-    """An error as the user sees it: what and where, the fix, and the exit code."""
-
-    message: str
-    hint: str | None = None
-    exit_code: int = 1
 
 
 class LazyGroup(click.Group):
@@ -121,58 +113,56 @@ def _in_words() -> Iterator[None]:
 
             click.echo(clean(traceback.format_exc(), sys.stderr), err=True, nl=False)
         failure = translate(problem)
-        if not _told(problem):
+        # Processes of one command meet most errors together: the first one reports them.
+        together = isinstance(failure, UsageProblem | Diverged | Interrupted)
+        if launch.first() or not (failure.reported or together):
             click.echo(clean(f"Error: {failure.message}", sys.stderr), err=True)
             if failure.hint:
                 click.echo(clean(f"Hint: {failure.hint}", sys.stderr), err=True)
         raise click.exceptions.Exit(failure.exit_code) from None
 
 
-def _told(problem: BaseException) -> bool:
-    """Tell whether another process says it: those of one command meet most errors together."""
-    together = UsageProblem | Diverged | Interrupted
-    return not launch.first() and (getattr(problem, "told", False) or isinstance(problem, together))
-
-
-def translate(problem: BaseException) -> Failure:
-    """Put an exception into words that name the fix."""
+def translate(problem: BaseException) -> JeatError:
+    """Return an exception as an error that names the fix."""
     text = str(problem)
     match problem:
         case JeatError():
-            return Failure(problem.message, problem.hint, problem.exit_code)
+            return problem
         case KeyboardInterrupt():
-            return Failure("interrupted", None, 130)
+            return Interrupted("interrupted")
         case OSError() if problem.errno in FULL:
             where = f" to write `{problem.filename}`" if problem.filename else ""
-            return Failure(f"no space left on the disk{where}", "free some space and run it again")
+            return JeatError(
+                f"no space left on the disk{where}", "free some space and run it again"
+            )
         case PermissionError():
-            return Failure(
+            return JeatError(
                 f"no permission to use `{problem.filename}`",
                 "name a place of your own with `-o`, or mend the permissions",
             )
         case OSError() if problem.filename is not None:
-            return Failure(f"{problem.strerror or 'cannot use it'}: `{problem.filename}`")
+            return JeatError(f"{problem.strerror or 'cannot use it'}: `{problem.filename}`")
         case _ if no_memory(problem):
-            return Failure(
+            return JeatError(
                 "the device is out of memory", "use a smaller `--batch-size`, or `--device cpu`"
             )
         case MemoryError():
-            return Failure("out of memory", "use a smaller `--batch-size` or fewer images")
+            return JeatError("out of memory", "use a smaller `--batch-size` or fewer images")
         case ModuleNotFoundError(name=str(name)) if not name.startswith("jeatcli"):
-            return Failure(f"the package `{name}` is not installed", "run `pip install jeat-cli`")
+            return JeatError(f"the package `{name}` is not installed", "run `pip install jeat-cli`")
         case _ if "C++ compiler found" in text:
-            return Failure(
+            return JeatError(
                 "`--compile` needs a C++ compiler, and there is none",
                 "install one, such as g++, or leave `--compile` out",
             )
         case _ if "torchvision::nms" in text:
-            return Failure(
+            return JeatError(
                 "torch and torchvision come from different builds",
                 "install the two together: `pip install --force-reinstall torch torchvision`",
             )
-    first = text.strip().partition("\n")[0]
-    return Failure(
-        f"internal: {type(problem).__name__}{': ' if first else ''}{first}",
+    line = text.strip().partition("\n")[0]
+    return JeatError(
+        f"internal: {type(problem).__name__}{': ' if line else ''}{line}",
         "run it again with `JEAT_DEBUG=1` to see the traceback, and report it",
     )
 

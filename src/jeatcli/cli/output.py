@@ -20,12 +20,11 @@ import click
 
 from ..runtime import launch
 
-# What a terminal takes for a command: control characters other than tab and line feed, and marks
-# that turn the direction of writing.
+# What a terminal obeys: control characters but tab and line feed, and marks of writing direction.
 _COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 # How Python holds the bytes of a file name that is no UTF-8.
 _BYTES = re.compile("[\udc80-\udcff]")
-# Of what every command prints with `--json`; docs/files.md lists the keys that all share.
+# Of the objects that `--json` prints; docs/files.md lists the keys that all share.
 SCHEMA = 1
 
 
@@ -54,13 +53,8 @@ def write(text: str) -> None:
 
 
 def clean(text: str, stream: TextIO | None = None) -> str:
-    """Return a text for a terminal: what would be a command to it is written out.
-
-    Args:
-        text: Perhaps from a file of somebody else.
-        stream: What cannot be printed there is written out as well.
-    """
-    text = _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    """Escape what a terminal would obey, and what `stream` cannot print."""
+    text = _COMMANDS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
     if stream is None:
         return text
     encoding = stream.encoding or "utf-8"

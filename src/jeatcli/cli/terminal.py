@@ -22,7 +22,7 @@ from ..checkpoints.runs import is_name
 from ..errors import UsageProblem
 from ..runtime import launch
 from ..runtime.files import runs_dir
-from ..runtime.progress import Bar, BarContext
+from ..runtime.progress import SILENT, Bar, BarContext
 from . import output
 
 if TYPE_CHECKING:
@@ -41,11 +41,10 @@ LINE_EVERY = 5.0
 class Task:
     """The state of one bar: what is done, how fast, and the latest figures."""
 
-    def __init__(self, label: str, total: int, unit: str, done: int) -> None:
+    def __init__(self, label: str, total: int, unit: str, done: float) -> None:
         self.label, self.total = output.clean(label), total
         self.units = f"{unit}es" if unit.endswith("ch") else f"{unit}s"
-        self.done: float = done
-        self.begun = float(done)
+        self.done = self.begun = done
         self.start = time.monotonic()
         self.figures: dict[str, float | str] = {}
         self.first: tuple[float, float] | None = None
@@ -66,8 +65,7 @@ class Task:
     def rate(self) -> float:
         """Return units a second, 0 before anything is done.
 
-        On the way the first units are left out, as soon as there are others: they may have
-        waited for something that is done once, such as a compilation.
+        While the task runs, the first units do not count: they may have waited for a compilation.
         """
         done, seconds = self.begun, 0.0
         if self.first and self.first[0] < self.done < self.total - 1e-6:
@@ -132,9 +130,9 @@ class Terminal:
 
     def track(self, label: str, total: int, unit: str = "image", done: int = 0) -> BarContext:
         """Open a bar; one that is opened within another vanishes when it is done."""
-        task = Task(label, total, unit, done)
         if self.quiet:
-            return self._silent()
+            return SILENT.track(label, total)
+        task = Task(label, total, unit, done)
         return self._lines(task) if self.verbose or not is_terminal() else self._bar(task)
 
     def say(self, text: str) -> None:
@@ -161,10 +159,6 @@ class Terminal:
         self.say(f"Hint: {command}")
 
     @contextmanager
-    def _silent(self) -> Iterator[Bar]:
-        yield lambda amount, **figures: None
-
-    @contextmanager
     def _lines(self, task: Task) -> Iterator[Bar]:
         """Write a line soon, then ever more rarely, and one at the end."""
         shown, due = -1.0, FIRST_LINE
@@ -173,16 +167,14 @@ class Terminal:
             nonlocal shown, due
             task.advance(amount, figures)
             if task.seconds >= due:
-                shown, due = task.done, task.seconds + self._pause(task)
+                # Ever longer pauses: a day's log stays short, a minute's is not empty.
+                pause = FIRST_LINE if self.verbose else max(LINE_EVERY, task.seconds / 10)
+                shown, due = task.done, task.seconds + pause
                 self.say(task.line())
 
         yield advance
         if shown != task.done:
             self.say(task.line())
-
-    def _pause(self, task: Task) -> float:
-        # Pauses that grow with the time taken: a day's log stays short, a minute's is not empty.
-        return FIRST_LINE if self.verbose else max(LINE_EVERY, task.seconds / 10)
 
     @contextmanager
     def _bar(self, task: Task) -> Iterator[Bar]:

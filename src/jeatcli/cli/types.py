@@ -42,9 +42,7 @@ class Name(ParamType):
     def __init__(
         self, name: str, known: Callable[[], dict[str, str]], check: Callable[[str], object]
     ) -> None:
-        self.name = name
-        self.known = known
-        self.check = check
+        self.name, self.known, self.check = name, known, check
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         """Return the name in lower case, or raise the did-you-mean."""
@@ -55,18 +53,16 @@ class Name(ParamType):
 
     def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
         """Offer the names with their summaries."""
-        found = self.known().items()
-        return [CompletionItem(k, help=v) for k, v in found if k.startswith(incomplete)]
+        return [
+            CompletionItem(name, help=summary)
+            for name, summary in self.known().items()
+            if name.startswith(incomplete)
+        ]
 
 
 def arch_names() -> list[str]:
     """Return names of architectures to complete, a usual size for each placeholder."""
-    usual = {"-D-W": "-28-10", "-N": "-20"}
-    found = []
-    for name in ARCHITECTURES:
-        ending = next((each for each in usual if name.endswith(each)), "")
-        found.append(name.removesuffix(ending) + usual.get(ending, ""))
-    return found
+    return [name.replace("-D-W", "-28-10").replace("-N", "-20") for name in ARCHITECTURES]
 
 
 def datasets() -> dict[str, str]:
@@ -143,11 +139,10 @@ FRACTION = Number(Setting("", low=0))
 NUMBERS = Numbers()
 SHARE = Number(Setting("", low=0, high=1))
 COUNT = click.IntRange(min=1)
-NATURAL = click.IntRange(min=0)
 
 
 class Device(ParamType):
-    """The name of a device; whether it exists is for torch to say."""
+    """The name of a device; torch says whether it exists."""
 
     name = "device"
 
@@ -167,7 +162,7 @@ class Device(ParamType):
 
 
 class Run(ParamType):
-    """A run by name or path; what it is, is looked up when it is opened."""
+    """A run by name or path, which is looked up when it is opened."""
 
     name = "run"
 
@@ -182,7 +177,7 @@ class Run(ParamType):
 
 
 class ClassOfRun(ParamType):
-    """A class by name or index; which ones there are, the RUN says."""
+    """A class by name or index, which the RUN looks up."""
 
     name = "class"
 
@@ -206,12 +201,13 @@ class Picture(ParamType):
     """A picture, or the number of a test image; `./7` is a file whose name is a number."""
 
     name = "picture"
+    _most_digits = 12
     _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path | int:
         """Return the number or the path of the file."""
         text = str(value)
-        if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS:
+        if text.isascii() and text.isdecimal() and len(text) <= self._most_digits:
             return int(text)
         return Path(str(self._file.convert(value, param, ctx)))
 
@@ -220,8 +216,6 @@ class Picture(ParamType):
         return [CompletionItem(incomplete, type="file")]
 
 
-# Of the number of an image.
-_MOST_DIGITS = 12
 RUN = Run()
 CLASS = ClassOfRun()
 PICTURE = Picture()
@@ -249,7 +243,11 @@ class KeyValue(ParamType):
             values = {f"{key}={choice}": "" for choice in options[key].choices}
         else:
             values = {f"{key}=": about.help for key, about in options.items()}
-        return [CompletionItem(k, help=v) for k, v in values.items() if k.startswith(incomplete)]
+        return [
+            CompletionItem(text, help=summary)
+            for text, summary in values.items()
+            if text.startswith(incomplete)
+        ]
 
 
 KEY_VALUE = KeyValue()
