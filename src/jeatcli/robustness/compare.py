@@ -35,7 +35,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several evaluations found."""
+    """The results of several evaluations."""
 
     # One for each model and radius, the radii of a model beside each other.
     results: list[Robustness]
@@ -50,16 +50,9 @@ def attack_each(
     foreign: Foreign | None = None,
     reporter: Reporter = SILENT,
 ) -> Comparison:
-    """Attack every model at every radius; of those that are done, none is attacked again.
+    """Attack every model at every radius, None being the one that it was trained for.
 
     A record holds the result of one radius as it is, and several as the list `results`.
-
-    Args:
-        subjects: The models.
-        eps: The radii, None for the one that the run was trained for.
-        settings: As `attack` takes them.
-        foreign: What those of the models are that `jeat train` did not write.
-        reporter: Listens to the progress.
     """
     settings = settings or AttackSettings()
     paths = [subject.path for subject in subjects]

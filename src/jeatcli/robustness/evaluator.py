@@ -26,8 +26,8 @@ from .state import UNBROKEN, BatchOutcome, Damaged, EvaluationState, StateFiles
 class Evaluator:
     """Attacks in turn on the images that are still robust.
 
-    Where several processes have joined, each attacks a part of every batch; all have the same
-    verdicts, and the first one writes.
+    Of several processes each attacks a part of every batch; all know all verdicts, and the first
+    one writes.
     """
 
     classifier: Classifier  # the victim, in eval mode and float32
@@ -102,7 +102,7 @@ class Evaluator:
         return torch.cat(correct).cpu()
 
     def _resumed(self) -> EvaluationState | None:
-        """Return the state on disk, its images put in their places; None if there is none."""
+        """Return the state on disk, or None, and restore the images that it kept."""
         state = current().from_main(self._read)
         if state is None:
             return None
@@ -127,7 +127,7 @@ class Evaluator:
             return None
 
     def _attack(self, number: int) -> None:
-        """Run an attack on the images that are left."""
+        """Run an attack on the images that are still robust."""
         state, attack, processes = self.state, self.attacks[number], current()
         left = state.waiting(number).to(self.images.y.device)
         size = max(1, self.batch_size // attack.entry.rows) * processes.size
@@ -181,7 +181,7 @@ class Evaluator:
         self._write(lambda files: files.write(state))
 
     def _write(self, write: Callable[[StateFiles], None]) -> None:
-        """Write into the state's directory, if there is one; if that fails, go on without."""
+        """Write into the state's directory, if there is one; if that fails, do without."""
         if self.files is None:
             return
         try:
@@ -192,7 +192,7 @@ class Evaluator:
 
 
 class _Steps:
-    """Advance a bar by the inner steps of a batch, so that it tells the time left."""
+    """Advance a bar by the inner steps of a batch, so that it estimates the time left."""
 
     def __init__(self, bar: Bar, total: int, images: int) -> None:
         self.bar, self.total, self.images = bar, total, images
@@ -205,7 +205,7 @@ class _Steps:
             self.bar(self.images / self.total, step=self.steps)
 
     def finish(self, **figures: float) -> None:
-        """Count the images as done, whichever steps were not needed."""
+        """Count the images as done, whatever steps are left."""
         self.bar(self.images * (1 - self.steps / self.total), **figures)
 
 

@@ -1,8 +1,8 @@
-"""What a killed evaluation needs to go on: an `EvaluationState`, in memory and on disk.
+"""What a killed evaluation needs to resume: an `EvaluationState`, in memory and on disk.
 
-A directory of its own for each set of weights and settings, by their digest: `progress.json`, and
-the adversarial images of each batch where they are wanted. Every file is written beside itself and
-renamed, the images before the state that counts on them: what is lost is the batch at work.
+Each set of weights and settings has a directory, named by their digest: `progress.json`, and the
+adversarial images of each batch where they are wanted. Files are written atomically, the images
+before the state that counts on them: only the current batch is lost.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class EvaluationState:
     broken_by: list[int]  # the number of the attack that broke it, or `UNBROKEN`
     batch_size: int  # as `bf16` of the search, which another start might choose otherwise
     bf16: bool
-    # Of each attack that began: passes in images, gradients of NaN, seconds.
+    # Of each attack that has begun: passes in images, gradients of NaN, seconds.
     counts: list[dict[str, Any]] = field(default_factory=list)
-    done: int = 0  # images that the running attack is through with
+    done: int = 0  # images that the running attack has finished
     parts: int = 0  # batches whose adversarial images are kept
     finished: int = 0  # attacks that are over
 
@@ -73,7 +73,7 @@ class EvaluationState:
         self.done, self.finished = 0, number + 1
 
     def waiting(self, number: int) -> Tensor:
-        """Return the images that are the attack's, with those that it broke before it stopped."""
+        """Return the images left to the attack, with those that it broke before a resume."""
         correct, broken_by = torch.tensor(self.correct), torch.tensor(self.broken_by)
         mine = correct & ((broken_by == UNBROKEN) | (broken_by == number))
         return mine.nonzero().squeeze(1)
@@ -95,11 +95,7 @@ class EvaluationState:
         _within("parts", self.parts, _LARGEST)
         begun = len(self.counts) if isinstance(self.counts, list) else -1
         running = begun == self.finished + 1
-        if (
-            type(self.bf16) is not bool
-            or begun > attacks
-            or not (running or begun == self.finished)
-        ):
+        if type(self.bf16) is not bool or begun > attacks or begun - running != self.finished:
             raise Damaged("counts")
         for counts in self.counts:
             for key in _COUNTS:
@@ -120,12 +116,7 @@ def _within(name: str, value: object, most: int) -> None:
 
 
 class StateFiles:
-    """The directory in which the state of one evaluation lies.
-
-    Args:
-        folder: Where the directory lies.
-        key: The digest of what is attacked and how; a state of another key is not taken up.
-    """
+    """The directory below `folder` with the state of the evaluation whose digest is `key`."""
 
     def __init__(self, folder: Path, key: str) -> None:
         self.folder = folder / f"attack-{key}"
@@ -134,10 +125,9 @@ class StateFiles:
     def read(
         self, images: int, attacks: int, attacked: Tensor | None = None
     ) -> EvaluationState | None:
-        """Return the state that was written last, None if there is none of this key.
+        """Return the state that was written last, or None; `Damaged` is raised for a useless one.
 
-        `attacked`, all images, takes up those that were kept. Raises `Damaged` for a state that
-        cannot be used.
+        The images that were kept are written into `attacked`, all images.
         """
         try:
             record = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
@@ -168,7 +158,7 @@ class StateFiles:
 
     def write(self, state: EvaluationState) -> None:
         """Replace the state on disk."""
-        progress = {each.name: getattr(state, each.name) for each in fields(state)}
+        progress = {item.name: getattr(state, item.name) for item in fields(state)}
         record: Mapping[str, Any] = {"key": self.key, "progress": progress}
         text = json.dumps({**record, "digest": digest(progress=progress)})
         write_atomic(self.folder / STATE, lambda beside: beside.write_text(text, encoding="utf-8"))
@@ -181,7 +171,7 @@ class StateFiles:
         write_atomic(self._part(part), lambda beside: save_file(tensors, beside))
 
     def remove(self) -> None:
-        """Forget it all: the evaluation is over, and its result written."""
+        """Remove the directory: the result is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _part(self, part: int) -> Path:

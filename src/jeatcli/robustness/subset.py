@@ -18,9 +18,9 @@ CPU_IMAGES = 1000
 def subset(
     images: Images, settings: AttackSettings, only: int | None, target: int | None, on_cpu: bool
 ) -> Tensor:
-    """Return the indices in the test set of the images to attack (n,).
+    """Return the indices in the test set (n,) of the images to attack.
 
-    Those are of class `only`, if it is given, and not of the class `target` that is to be reached.
+    They are of class `only`, if it is given, and not of class `target`.
     """
     chosen = torch.arange(len(images))
     if settings.indices is not None:
