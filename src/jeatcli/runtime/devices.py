@@ -11,10 +11,7 @@ from . import launch
 
 
 def pick(name: str = "auto") -> torch.device:
-    """Return the device called `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-
-    `auto` is the first of CUDA, Apple's MPS and the CPU that is there.
-    """
+    """Return the device called `cpu`, `cuda`, `cuda:N`, `mps`, or `auto`: the best there is."""
     if launch.several() and name.startswith("cuda:"):
         raise UsageProblem(
             f"`{name}` cannot be the device of several processes",
@@ -35,7 +32,7 @@ def pick(name: str = "auto") -> torch.device:
 
 
 def _own_cuda() -> torch.device:
-    """Return the CUDA device of this process: `torchrun` gives each of a machine its own."""
+    """Return the CUDA device of this process: under `torchrun` each has its own."""
     if not launch.several():
         return torch.device("cuda")
     number, count = launch.local_number(), torch.cuda.device_count()
@@ -50,10 +47,10 @@ def _own_cuda() -> torch.device:
 
 
 def _exact(device: torch.device) -> torch.device:
-    """Keep float32 what it says on CUDA, where TF32 would round its products to ten bits.
+    """Compute exactly on CUDA: without TF32, which rounds products to ten bits.
 
-    And keep a resumed run what the uninterrupted one is: convolutions are by algorithms that add
-    in one order, which are not chosen by a race.
+    Convolutions add in a fixed order and are not chosen by timing, so that a resumed run equals
+    an uninterrupted one.
     """
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True
@@ -70,9 +67,8 @@ def _mps_count() -> int:
 def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
     """Return what the networks compute in: bfloat16, or None for float32.
 
-    `auto` takes bfloat16 where the processor has instructions for it. On CUDA it says so; on a
-    CPU the answer is measured, because libraries emulate what the processor lacks, at a third
-    of the speed.
+    `auto` takes bfloat16 where the processor has instructions for it. A CPU is measured, because
+    libraries emulate bfloat16 at a third of the speed.
     """
     if precision == "fp32":
         return None

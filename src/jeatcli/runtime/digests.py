@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 def digest(*networks: nn.Module, **settings: object) -> str:
     """Return a digest of the weights of networks and of settings, 16 hexadecimal digits."""
-    found = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for network in networks:
         for name, weight in network.state_dict().items():
-            found.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-            found.update(_bytes(weight))
-    return found.hexdigest()[:16]
+            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+            digest.update(_bytes(weight))
+    return digest.hexdigest()[:16]
 
 
 def tensor_digest(*tensors: Tensor) -> str:

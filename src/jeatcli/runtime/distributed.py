@@ -16,18 +16,13 @@ from torch.nn.parallel import DistributedDataParallel
 from ..errors import JeatError, RankLost
 
 T = TypeVar("T")
-# What one process may do alone while the others wait: save, download.
+# How long one process may save or download while the others wait.
 _PATIENCE = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those of the run.
-
-    Args:
-        rank: Its number.
-        size: The number of processes.
-    """
+    """This process, number `rank`, among the `size` processes of the run."""
 
     rank: int = 0
     size: int = 1
@@ -122,7 +117,7 @@ class ProcessGroup:
         return cast(list[T], values)
 
     def share(self, rows: Tensor) -> Tensor:
-        """Return this process's part of the rows; of few, the last processes get none."""
+        """Return this process's part of the rows; it may be empty."""
         return rows.tensor_split(self.size)[self.rank]
 
     def main_first(self, make: Callable[[], T]) -> T:
@@ -148,11 +143,7 @@ def current() -> ProcessGroup:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[ProcessGroup]:
-    """Join the other processes that `torchrun` started.
-
-    Args:
-        device: Where this process computes: collectives use NCCL on CUDA and gloo elsewhere.
-    """
+    """Join the other processes that `torchrun` started, by NCCL on CUDA and gloo elsewhere."""
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     with _together():
         distributed.init_process_group(backend, timeout=_PATIENCE)

@@ -1,4 +1,4 @@
-"""Fetch published files: several mirrors in turn, checked, and never half there."""
+"""Download published files from the first mirror that works, verified and written atomically."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def fetch(
 ) -> Path:
     """Return `folder/name`, downloaded from the first of `mirrors` that delivers it whole.
 
-    A file that is there with the right checksum is used; a damaged one is fetched anew and
-    stays as it is until the new one has arrived.
+    A file with the `expected` MD5 or SHA-256 (hexadecimal) is used; a damaged one stays until its
+    replacement has arrived.
 
     Args:
         name: File name.
         mirrors: Addresses, the best first.
-        expected: MD5 or SHA-256 of the file, hexadecimal.
-        folder: Where the file lies or shall lie.
+        expected: The file's digest.
+        folder: The file's directory.
         reporter: Hears of progress and of each mirror's failure.
         download: Whether the network may be used.
         instead: What else would do in place of the file, for the error's hint.
@@ -130,7 +130,7 @@ def _read(response: HTTPResponse) -> bytes:
 
 @contextmanager
 def _network() -> Iterator[None]:
-    """Tell the network's errors from the disk's, which are OSErrors alike."""
+    """Tell the network's errors from the disk's: both are OSErrors."""
     try:
         yield
     except HTTPError as problem:

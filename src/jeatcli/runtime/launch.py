@@ -14,7 +14,7 @@ def several() -> bool:
 
 
 def first() -> bool:
-    """Tell whether this is the process that speaks and writes."""
+    """Tell whether this is the process that reports and writes."""
     return not several() or _number("RANK", 0) == 0
 
 
@@ -26,8 +26,8 @@ def local_number() -> int:
 def leave(code: object) -> NoReturn:
     """End this process at once, with the exit code of a `SystemExit`.
 
-    A network that was shared keeps torch's group of processes, and the group its threads, whatever
-    is destroyed before; at the interpreter's own end they may abort a process that is done.
+    The threads of torch's process group outlive its destruction, and may abort a process that is
+    done when the interpreter shuts down.
     """
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):

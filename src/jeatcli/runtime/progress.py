@@ -1,4 +1,4 @@
-"""How the core reports what it is doing, without knowing who listens."""
+"""The protocol of progress reports, and a reporter that is silent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Reporter(Protocol):
         """Report something worth knowing, one line."""
 
     def detail(self, text: str) -> None:
-        """Report something that only those want to know who ask for more, one line."""
+        """Report a detail that only `--verbose` shows, one line."""
 
     def warn(self, text: str) -> None:
         """Warn of something that may make a result wrong, one line."""
