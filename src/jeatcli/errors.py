@@ -1,25 +1,19 @@
-"""What can go wrong, in words: every error names the input and the fix."""
+"""The errors of jeat: each names the input and the fix."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-# What torch says besides its own exception, on a CPU and where a library or the driver found none.
+# Texts of RuntimeErrors for lack of memory: on a CPU, and of libraries and drivers on CUDA.
 _NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class JeatError(Exception):
-    """A failure that the user can understand and mend.
-
-    Args:
-        message: What is wrong, and where.
-        hint: The fix.
-    """
+    """A failure that the user can understand and fix: what is wrong and where, and the fix."""
 
     exit_code = 1
-    # Whether another process of the same command tells the user.
-    reported = False
+    reported = False  # whether another process of the same command reports it
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -40,7 +34,7 @@ class Diverged(JeatError):
 
 
 class BelowGate(JeatError):
-    """Everything is done, but a number is below what the user asked for at least."""
+    """Everything is done, but a number is below the minimum that the user asked for."""
 
     exit_code = 4
 
@@ -52,7 +46,7 @@ class Interrupted(JeatError):
 
 
 class RankLost(JeatError):
-    """A process of the run has died, and the others cannot go on without it."""
+    """Another process of the run has died, and this one cannot go on without it."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageProblem:
@@ -65,10 +59,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageProblem:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return which of `known` was probably meant by `name`, if any.
+    """Return the one of `known` that `name` probably means, if any.
 
-    A name may be like the beginning or the end of a longer one: `digits-jaet` means
-    `digits-jeat-small`, though `digits-at` has more of its letters.
+    A name may resemble the beginning or the end of a longer one: `digits-jaet` means
+    `digits-jeat-small`, though `digits-at` is closer as a whole.
     """
 
     def likeness(choice: str) -> tuple[float, float]:
@@ -85,5 +79,5 @@ def no_memory(problem: BaseException) -> bool:
     """Tell whether torch found no memory, on an accelerator or on the CPU, without importing it."""
     names = {kind.__name__ for kind in type(problem).__mro__}
     return "OutOfMemoryError" in names or (
-        isinstance(problem, RuntimeError) and any(each in str(problem) for each in _NO_MEMORY)
+        isinstance(problem, RuntimeError) and any(text in str(problem) for text in _NO_MEMORY)
     )
