@@ -1,4 +1,4 @@
-"""Reasons to doubt an evaluation, looked for before and after the attacks; what none may do.
+"""Reasons to doubt an evaluation, looked for before and after the attacks.
 
 Most of the flags are those of AutoAttack's `checks.py` (Croce and Hein 2020a; Carlini et al. 2019
 give the reasons). Each has a section of its own in docs/attacks.md.
@@ -36,7 +36,7 @@ _NORMALISATIONS: tuple[Statistics, ...] = (
 _PASSES = 5
 _RANDOM = 1e-4
 _PROBABLE = 1e-5
-# Square may take so much more than the others before it is odd: 0.2 points.
+# Square may break so many more images than the others before it is suspicious: 0.2 points.
 _SQUARE = 0.002
 # Radii beyond these are probably of another pixel scale: as the RMS change of a pixel, and for l2,
 # whose published radii begin at 36/255, as they are: 8/255 is meant for linf.
@@ -87,15 +87,14 @@ def before(
             f"the logits are NaN or infinite for {bad:,} of {len(x):,} images",
             "the run may have diverged: take an earlier one, or check the checkpoint",
         )
-    flags = [
+    return _raised(
         None if averaged else _randomised(classifier, x),
         _probabilities(logits),
         _zero_gradients(classifier, x, y),
         _few_classes(logits.shape[1], attacks),
         _scale(threat, x[0].numel()),
         _normalisation(classifier, x, y, normalisation),
-    ]
-    return [flag for flag in flags if flag is not None]
+    )
 
 
 def of_model(model: Model, x: Tensor, y: Tensor, batch_size: int) -> list[Flag]:
@@ -104,17 +103,19 @@ def of_model(model: Model, x: Tensor, y: Tensor, batch_size: int) -> list[Flag]:
         predicted = torch.cat([model.classifier(part).argmax(1) for part in x.split(batch_size)])
     low = low_accuracy(predicted, y, len(model.meta.classes), model.stated_accuracy)
     other = likelier(model, predicted, x, y, batch_size) if model.foreign else None
-    flags = [
+    return _raised(
         _unfinished(model),
         None if low is None else Flag("low-clean-accuracy", low),
         None if other is None else Flag("another-function-is-likelier", other),
-    ]
-    return [flag for flag in flags if flag is not None]
+    )
 
 
 def after(per_attack: Mapping[str, Mapping[str, Any]], transferred: bool = False) -> list[Flag]:
     """Return what is odd about `per_attack`; the gradients of another network are its own fault."""
-    flags = [None if transferred else _square_ahead(per_attack), _no_numbers(per_attack)]
+    return _raised(None if transferred else _square_ahead(per_attack), _no_numbers(per_attack))
+
+
+def _raised(*flags: Flag | None) -> list[Flag]:
     return [flag for flag in flags if flag is not None]
 
 

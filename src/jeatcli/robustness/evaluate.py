@@ -41,7 +41,7 @@ _EXAMINED, _OF_OTHERS = 100, 300
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation that is ready to run: everything is read, and every setting fits."""
+    """An evaluation that is ready to run: everything is read and checked."""
 
     model: Model  # whose predictions count
     source: Model | None  # the model that the attacks see in its place, or None
@@ -124,8 +124,8 @@ def load_models(
 ) -> tuple[list[Model], Model | None]:
     """Load the models to attack, and the one that the examples are crafted on, if any."""
     transfer_from = cast("str | Path | Model | None", settings.transfer_from)
-    every = [*runs] if transfer_from is None else [*runs, transfer_from]
-    models = load_each(every, device=settings.device, foreign=foreign, reporter=reporter)
+    names = [*runs] if transfer_from is None else [*runs, transfer_from]
+    models = load_each(names, device=settings.device, foreign=foreign, reporter=reporter)
     return models[: len(runs)], models[len(runs)] if len(models) > len(runs) else None
 
 
@@ -136,14 +136,9 @@ def prepare(
     reporter: Reporter = SILENT,
     test_set: Images | None = None,
 ) -> Evaluation:
-    """Read the images and check the settings, before anything is attacked.
+    """Read the images, unless `test_set` has them, and check the settings.
 
-    Args:
-        model: Whose predictions count.
-        source: The model that the attacks see in its place.
-        settings: What to do.
-        reporter: Hears what is read, and how many images are taken.
-        test_set: The model's test images, if they are read already.
+    The predictions of `model` count; the attacks see `source` in its place, if there is one.
     """
     options = AttackOptions(
         _threat(model, settings.norm, settings.eps),
@@ -183,16 +178,12 @@ def run_evaluation(
     reporter: Reporter = SILENT,
     began: float | None = None,
 ) -> Robustness:
-    """Attack, look for reasons to doubt the outcome, and keep the images if they are asked for.
+    """Attack, look for reasons to doubt the outcome, and save the images if that is wanted.
 
-    Args:
-        evaluation: What `prepare` returned.
-        files: Where the state goes meanwhile; the caller removes it.
-        reporter: Listens to the progress.
-        began: The time at which the work for it began.
+    The state goes into `files`, which the caller removes; the result's seconds count from `began`.
     """
     began = time.perf_counter() if began is None else began
-    evaluator, leader = _evaluator(evaluation, files, reporter), current().is_main
+    evaluator = _evaluator(evaluation, files, reporter)
     model, settings = evaluation.model, evaluation.settings
     flags = _flags_before(evaluation, evaluator)
     outcome = evaluator.run()
@@ -218,7 +209,7 @@ def run_evaluation(
         published=beside_published(entry, evaluation.options.threat, outcome),
         **outcome,
     )
-    if settings.images_to is not None and leader:
+    if settings.images_to is not None and current().is_main:
         assert evaluator.attacked is not None
         save_images(result, evaluator.attacked, evaluation.images.y, settings.images_to)
     return result
@@ -230,7 +221,7 @@ def _evaluator(evaluation: Evaluation, files: StateFiles | None, reporter: Repor
     models = [model] if source is None else [model, source]
 
     def choose() -> tuple[int, torch.dtype | None]:
-        sizes = [fitting(each.classifier, each.meta.shape, each.device) for each in models]
+        sizes = [fitting(model.classifier, model.meta.shape, model.device) for model in models]
         precision = "fp32" if settings.exact else "auto"
         searched = model if source is None else source
         return settings.batch_size or min(sizes), searched.autocast_type(precision)
@@ -255,7 +246,7 @@ def _evaluator(evaluation: Evaluation, files: StateFiles | None, reporter: Repor
 
 
 def _flags_before(evaluation: Evaluation, evaluator: Evaluator) -> list[Flag]:
-    """Look for what is wrong with the network and the threat model, and warn of it."""
+    """Check the network and the threat model, and warn of what is wrong."""
     model = evaluation.model
     count = max(_EXAMINED, min(_OF_OTHERS, len(evaluation.images))) if model.foreign else _EXAMINED
     few = spread(evaluation.test_set, count).to(model.device)
@@ -291,7 +282,7 @@ def _threat(model: Model, norm: str | None, eps: float | None) -> Threat:
 
 
 def _check_source(source: Model, model: Model) -> None:
-    """Refuse examples of a model that knows other images or other classes."""
+    """Refuse a source with other images or classes."""
     if source.meta.shape != model.meta.shape or source.meta.classes != model.meta.classes:
         raise JeatError(
             f"`{source.name}` is of {source.meta.dataset}, `{model.name}` of "
