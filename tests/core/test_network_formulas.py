@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 from helpers import public_networks as public
+from helpers.networks import classifier
 from torch import Tensor, nn
 
 from jeatcli.core.models import ARCHITECTURES, build, deepmind, resnet
@@ -209,3 +210,23 @@ def test_networks_of_18_layers_are_those_blocks() -> None:
                 assert [len(net.get_submodule(f"layer{k}")) for k in (1, 2, 3, 4)] == counts
                 assert isinstance(net.pool, nn.MaxPool2d) == (pool == "-pool")
                 assert net.linear.in_features == (2048 if depth == "50" else 512)
+
+
+def test_a_new_classifier_is_neither_compiled_nor_twinned() -> None:
+    model = classifier("small")
+    assert (model.autocast, model.compiled, model.twin) == (None, False, None)
+    shapes = {key: tuple(each.shape) for key, each in model.normalize.named_buffers()}
+    assert shapes == {"mean": (1, 3, 1, 1), "std": (1, 3, 1, 1)}
+    assert ARCHITECTURES["small"].numbers({}) == ()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, None])
+def test_the_body_has_the_precision_that_is_asked_for(dtype: torch.dtype | None) -> None:
+    model = classifier("small", image=(1, 8, 8))
+    model.autocast = dtype
+    seen: list[torch.dtype] = []
+    model.net.get_submodule("hidden").register_forward_hook(
+        lambda module, given, found: seen.append(found.dtype)
+    )
+    assert model(torch.rand(2, 1, 8, 8)).dtype is torch.float32
+    assert seen == [dtype or torch.float32]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from jeatcli.core import pgd
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.rng import BatchRng
 from jeatcli.core.threat import Threat
-from jeatcli.robustness.attacks import apgd, fab
+from jeatcli.robustness.attacks import apgd, fab, square
 from jeatcli.robustness.attacks import pgd as projected
 from jeatcli.robustness.attacks.apgd import Ascent, Rows
 from jeatcli.robustness.attacks.attack import make_attack
@@ -246,3 +247,82 @@ def test_passes_add_up(name: str) -> None:
     for _ in range(2):
         make_attack(name)(twice, images, options)
     assert (twice.forward, twice.backward) == (2 * once.forward, 2 * once.backward)
+
+
+def test_where_apgd_stands_after_a_step_and_after_a_check() -> None:
+    x = at_the_border(2)
+    rows = rows_of(x, x, x + 1, x + 2)
+    rows = replace(rows, best=x + 3, best_gradient=x + 4, highest=torch.tensor([1.0, 2.0]))
+    rows = replace(rows, value=torch.tensor([1.5, 0.5]), rises=torch.tensor([4.0, 5.0]))
+    ascent = Ascent(Surrogate(linear()), apgd.cross_entropy, pgd.Linf(0.1), 10)
+    after = ascent._advance(rows, x + 5, torch.tensor([1.25, 2.0]), x + 6)
+    # The first rises above its highest, the second above its last step; a tie is no rise.
+    assert torch.equal(after.moved, x + 5)
+    assert torch.equal(after.last, x)
+    assert torch.equal(after.gradient, x + 6)
+    assert torch.equal(after.best, torch.stack([x[0] + 5, x[1] + 3]))
+    assert torch.equal(after.best_gradient, torch.stack([x[0] + 6, x[1] + 4]))
+    assert after.highest.tolist() == [1.25, 2.0]
+    assert after.value.tolist() == [1.25, 2.0]
+    assert after.rises.tolist() == [4.0, 6.0]
+    checked = ascent._check(replace(after, rises=torch.tensor([3.0, 3.25])), 4)
+    assert checked.halved.tolist() == [True, False]  # three of four rises are too few
+    assert checked.highest_before.tolist() == [1.25, 2.0]
+    assert checked.rises.tolist() == [0, 0]
+
+
+def test_proposals_of_square_start_at_the_best_point_with_numbers_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a network whose margin never changes the best point is the start; a tie is no rise."""
+
+    class Flat(Linear):
+        def head(self, features: Tensor) -> Tensor:
+            return 0 * super().head(features) + torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0])
+
+    monkeypatch.setattr(square, "_BLOCK", 2)
+    model = Classifier(Flat(), (0.0,), (1.0,))
+    x = batch(linear(), 3).x
+    images = Batch(x, torch.zeros(3).long(), None, torch.arange(3))
+    points: list[Tensor] = []
+
+    class Watched(Surrogate):
+        def __call__(self, x: Tensor) -> Tensor:
+            points.append(x.clone())
+            return super().__call__(x)
+
+    make_attack("square", queries=5)(Watched(model), images, AttackOptions(LINF, seed=4))
+    shapes, rng = square.proposals(pgd.ball(LINF), 1), images.rng(4, 0)
+    start = shapes.start(x, rng)
+    expected = [start]
+    for first in (0, 2, 4):
+        prepared = shapes.prepare(x, first, rng.uniform(x.new_empty(3, 2, shapes.draws)))
+        expected += [shapes.propose(x, start, first + k, prepared[:, k]) for k in (0, 1)]
+    assert len(points) == 6
+    assert all(torch.equal(*pair) for pair in zip(points, expected[:6], strict=True))
+    assert not torch.equal(points[1], points[3])
+
+
+@pytest.mark.parametrize("name", ["apgd-ce", "square"])
+def test_what_is_broken_leaves_at_once(name: str) -> None:
+    model = linear()
+    images = batch(model)
+    sizes: list[int] = []
+    gone: list[int] = []
+
+    class Watched(Surrogate):
+        def __call__(self, x: Tensor) -> Tensor:
+            sizes.append(len(x))
+            gone.append(0)
+            return super().__call__(x)
+
+        def broken(self, batch: Batch, moved: Tensor, logits: Tensor) -> Tensor:
+            found = super().broken(batch, moved, logits)
+            gone[-1] = int(found.sum())
+            return found
+
+    few = {"queries": 12} if name == "square" else {"steps": 12}
+    make_attack(name, **few)(Watched(model), images, AttackOptions(Threat("linf", 0.15)))
+    assert sizes[0] == len(images)
+    assert sizes[-1] < sizes[0]
+    assert sizes[1:] == [size - left for size, left in zip(sizes, gone, strict=True)][:-1]
