@@ -17,9 +17,10 @@ import torch
 from helpers import own_network
 from helpers.checkpoints import written
 from helpers.cli import done, here, refused
+from helpers.runs import Listener
 from torch import Tensor, nn
 
-from jeatcli import Foreign, JeatError, attack, load, sample, wrap
+from jeatcli import Foreign, JeatError, attack, image_scores, load, sample, wrap
 from jeatcli.checkpoints.header import read_header
 from jeatcli.checkpoints.model import Model
 from jeatcli.errors import UsageProblem
@@ -422,3 +423,16 @@ def test_sampling_from_a_network_of_ones_own() -> None:
     model = wrap(Net(), dataset="digits", **RAW)
     drawn = sample(model, init="uniform", num=3, steps=2, device="cpu")
     assert drawn.images.shape == (3, 1, 8, 8)
+
+
+@pytest.mark.parametrize("layer", ["linear", None])
+def test_a_score_says_where_features_come_from(tmp_path: Path, layer: str | None) -> None:
+    judge = wrap(
+        Net(lambda logits: logits if layer else 2 * logits), dataset="digits", name="mine", **RAW
+    )
+    listener = Listener()
+    settings = {"features": judge, "num": 20, "kid_subsets": 2, "kid_subset_size": 10}
+    artist = wrap(Net(), dataset="digits", **RAW)
+    image_scores(artist, reporter=listener, steps=1, init="uniform", **settings)
+    expected = f"what `{layer}` takes" if layer else "its logits"
+    assert any(f"features of `mine`: {expected}" in text for text in listener.said)

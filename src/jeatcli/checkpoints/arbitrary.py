@@ -34,6 +34,7 @@ def wrap(
     classes: int | Sequence[str] | None = None,
     shape: tuple[int, int, int] = (3, 32, 32),
     dataset: str | None = None,
+    name: str | None = None,
 ) -> Model:
     """Return a network of your own as a model that every function here takes.
 
@@ -47,6 +48,7 @@ def wrap(
         classes: Their number or their names; those of the data set if there is one.
         shape: Channels, height and width of the images; those of the data set if there is one.
         dataset: Whose test images and customary radius are meant where none are given, if any.
+        name: What it is called in tables and figures; by default as its class.
 
     Raises:
         JeatError: If the network lacks something, which is named.
@@ -65,7 +67,7 @@ def wrap(
     if facts is not None:
         names = facts.classes
     values = [(each,) if isinstance(each, int | float) else tuple(each) for each in (mean, std)]
-    name = type(net).__name__
+    name = name or type(net).__name__
     # Checks the normalisation, too.
     foreign = Foreign(arch=name, dataset=dataset or TENSORS, mean=values[0], std=values[1])
     try:

@@ -15,6 +15,7 @@ from ..checkpoints import runs
 from ..checkpoints.checkpoint import load_each, refuse_unused
 from ..checkpoints.model import Model
 from ..checkpoints.settings import Foreign
+from ..core.models.wrapped import Wrapped
 from ..data.images import Images, load_images
 from ..data.pictures import to_uint8
 from ..data.provenance import Provenance
@@ -185,4 +186,8 @@ def _judge(settings: ScoreSettings, foreign: Foreign | None, reporter: Reporter)
             f"Inception weights are of no use with the features of `{model.name}`",
             "leave one of the two out",
         )
+    net = model.classifier.net
+    if isinstance(net, Wrapped):
+        taken = f"what `{net.layer}` takes" if net.layer else "its logits, for no layer gives them"
+        reporter.say(f"features of `{model.name}`: {taken}")
     return model

@@ -72,7 +72,8 @@ class Protocol:
         judge = self.judge
         about = {"path": str(judge.path)}
         if isinstance(judge, Model):
-            sha256 = digests.checksum(judge.path)
+            # A network of the caller's own is in no file.
+            sha256 = digests.checksum(judge.path) if judge.path.is_file() else None
             return {"kind": "run", "run": judge.name, **about, "sha256": sha256}
         grey = "repeated in three channels" if self.reference.shape[0] == 1 else None
         return {"kind": "inception", **about, "sha256": judge.sha256, "grey": grey}
