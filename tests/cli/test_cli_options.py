@@ -14,6 +14,7 @@ from jeatcli.cli import main, terminal, types
 from jeatcli.cli.sample import destination
 from jeatcli.cli.train import stop_on_signal
 from jeatcli.errors import UsageProblem
+from jeatcli.sampling.settings import SampleOutput
 
 DIGITS = ["train", "--dataset", "digits", "--dry-run"]
 
@@ -175,7 +176,7 @@ def test_completion(monkeypatch):
         return [item.value for item in kind.shell_complete(None, None, text)]
 
     assert offered(types.RUN, "digits-j") == ["digits-jeat"]
-    assert offered(types.METHOD, "je") == ["jeat", "jem"]
+    assert offered(types.METHOD, "je") == ["jeat", "jem", "jem++"]
     assert offered(types.DATASET, "fo") == ["folder:PATH"]
     assert {"wrn-28-10", "cifar-resnet-20", "resnet-18-v1"} <= set(offered(types.ARCH, ""))
     assert offered(types.DEVICE, "cu") == ["cuda"]
@@ -185,14 +186,19 @@ def test_completion(monkeypatch):
 def test_where_samples_go(tmp_path):
     home = tmp_path / "samples"
     dog = {"interpolate": None, "image": None, "inpaint": None, "seed": 0, "classes": ("dog",)}
-    assert destination(None, "grid", home, dog) == (home / "dog-seed0.png", True)
-    assert destination(None, "png", home, dog) == (home / "dog-seed0", True)
-    assert destination(tmp_path, "npz", home, dog) == (tmp_path / "dog-seed0.npz", True)
-    assert destination(tmp_path / "a.PNG", "grid", home, dog) == (tmp_path / "a.PNG", False)
-    assert destination(tmp_path / "a", "png", home, dog) == (tmp_path / "a", False)
+
+    def goes(out, layout):
+        return destination(SampleOutput(out=out, layout=layout), home, dog)
+
+    assert goes(None, "grid") == (home / "dog-seed0.png", True)
+    assert goes(None, "png") == (home / "dog-seed0", True)
+    assert goes(tmp_path, "npz") == (tmp_path / "dog-seed0.npz", True)
+    assert goes(tmp_path / "a.PNG", "grid") == (tmp_path / "a.PNG", False)
+    assert goes(tmp_path / "a", "png") == (tmp_path / "a", False)
+    assert goes(tmp_path / "a.NPZ", None) == (tmp_path / "a.NPZ", False)
     for name, layout in (("a.jpg", "grid"), ("a.png", "npz"), ("a.png", "png")):
         with pytest.raises(UsageProblem, match="--format"):
-            destination(tmp_path / name, layout, home, dog)
+            goes(tmp_path / name, layout)
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
