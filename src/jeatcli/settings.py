@@ -200,13 +200,13 @@ def data_dir_setting() -> Any:
 
 def device_setting() -> Any:
     """Declare where to compute, which every command calls `--device`."""
-    text = "auto, cpu, cuda, cuda:N or mps; auto is the first there is of cuda, mps, cpu"
+    text = "auto, cpu, cuda, cuda:N or mps; auto is the first available of cuda, mps, cpu"
     return setting("auto", text, section="Machine", kind="device", envvar="JEAT_DEVICE")
 
 
 def batch_size_setting(default: int | None, shown: str | None = None, **bounds: float) -> Any:
     """Declare how many images are on the device at once, which every command calls `-b`."""
-    text = "Images at once; lower it where memory runs out"
+    text = "Images at once; lower it if memory runs out"
     about: dict[str, Any] = {"section": "Machine", "flags": ("-b", "--batch-size"), "shown": shown}
     return setting(default, text, low=1, **about, **bounds)
 
@@ -215,7 +215,7 @@ def on_setting() -> Any:
     """Declare which images to test on, which every command calls `--on`."""
     return setting(
         None,
-        "Test images in place of the run's: npz:FILE, folder:PATH, cifar10-c:fog:3",
+        "Test images instead of the run's: npz:FILE, folder:PATH, cifar10-c:fog:3",
         section="Data",
         kind="dataset",
         metavar="DATASET",

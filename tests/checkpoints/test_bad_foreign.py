@@ -156,7 +156,7 @@ def test_two_networks_in_one_state_dict_stay_apart(tmp_path: Path) -> None:
     path = written(tmp_path, weights(prefix="model.") | other)
     with pytest.raises(UsageProblem, match="several such networks: `model`, `net`") as caught:
         checkpoint.load(path, foreign=PLAIN)
-    assert caught.value.hint == "name one by `--entry`"
+    assert caught.value.hint == "choose one with `--entry`"
     for entry in ("net", "model"):
         model = checkpoint.load(path, foreign=replace(PLAIN, entry=entry), device="cpu")
         head = model.classifier.net.get_parameter("fc.bias")

@@ -54,8 +54,8 @@ def broken(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("empty", "empty` holds no `model.safetensors` (empty)", "name the directory of a run"),
         ("half", "(training has not saved a model there yet)", "train it further with `jeat train"),
-        ("state-only", "(it is no run)", "name the directory of a run"),
-        ("no-run", "(it is no run)", "name the directory of a run"),
+        ("state-only", "(it is not a run)", "name the directory of a run"),
+        ("no-run", "(it is not a run)", "name the directory of a run"),
         ("state-only/state.safetensors", "is the state of a training run", "`model.safetensors`"),
         ("cut", "model.safetensors` is cut short at", "copy it again"),
         ("begun", "model.safetensors` is cut short at 8 bytes", "copy it again"),

@@ -172,7 +172,7 @@ def test_without_a_normalisation_that_of_the_data_set(tmp_path: Path) -> None:
     model = load(written(tmp_path, weights()), Foreign("wrn-10-1", "digits"), reporter=listener)
     facts = datasets.DATASETS["digits"]
     is_ours(model, x=(X - facts.mean[0]) / facts.std[0])
-    assert any("that of digits is taken" in line for line in listener.said)
+    assert any("that of digits is used" in line for line in listener.said)
 
 
 def test_one_number_is_for_all_channels(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_a_weight_too_many(tmp_path: Path, more: dict[str, torch.Tensor]) -> Non
 def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
     listener = Listener()
     load(written(tmp_path, weights(prefix="net.") | {"aux.0": X}), reporter=listener)
-    assert "`theirs.pt`: not used, beside the network: aux.0" in listener.said
+    assert "`theirs.pt`: ignored, beside the network: aux.0" in listener.said
 
 
 def test_networks_of_the_same_names_are_said(tmp_path: Path) -> None:

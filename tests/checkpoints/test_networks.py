@@ -144,7 +144,7 @@ def raised(logits: Tensor) -> Tensor:
         (lambda logits: (logits,), "returns a tuple, not logits"),
         (lambda logits: logits.argmax(1), "returns a tensor of torch.int64, not logits"),
         (lambda logits: logits[:, :7], "returns 2x7 for 2 images, not 2x10"),
-        (lambda logits: logits[:2], "none of 3: `Net` returns 2x10 for 3 images"),
+        (lambda logits: logits[:2], "not one of 3: `Net` returns 2x10 for 3 images"),
         (raised, "fails on images 2x1x8x8: ValueError: only on Mondays"),
     ],
 )
@@ -163,10 +163,10 @@ def test_a_network_in_training_mode_is_copied_and_one_that_stays_in_it_refused(
     assert net.training
     assert net.linear.weight.requires_grad
     net.train = lambda mode=True: net  # type: ignore[method-assign]
-    with pytest.raises(JeatError, match="depend on the others of its batch"):
+    with pytest.raises(JeatError, match="depend on the other images of its batch"):
         wrap(net, dataset="digits", **RAW)
     path = exported(Net().train(), tmp_path / "train.pt2", (1, 8, 8))
-    with pytest.raises(JeatError, match="depend on the others of its batch"):
+    with pytest.raises(JeatError, match="depend on the other images of its batch"):
         load(path, device="cpu", foreign=Foreign(None, "digits", (0.0,), (1.0,)))
 
 
@@ -174,7 +174,7 @@ def test_a_program_for_one_size_of_batches_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "fixed.pt2"
     torch.export.save(torch.export.export(Net().eval(), (torch.rand(2, 1, 8, 8),)), path)
     said = here("attack", path, *DESCRIBED)
-    refused(said, 1, "takes a batch of 2 images, but none of 3", "Dim.DYNAMIC")
+    refused(said, 1, "takes a batch of 2 images, but not one of 3", "Dim.DYNAMIC")
 
 
 class Classify(Net):
@@ -240,13 +240,17 @@ def test_code_runs_only_where_it_is_named(code: Path, tmp_path: Path) -> None:
     assert str(tmp_path) not in sys.path
     for function, words in (
         ("fails", "failed: RuntimeError: no weights here"),
-        ("nothing", "returned NoneType, no torch.nn.Module"),
+        ("nothing", "returned NoneType, not a torch.nn.Module"),
         ("absent", "has no function `absent`"),
     ):
         said = here("attack", file, "--arch", f"{code}:{function}", *DESCRIBED)
         refused(said, 2 if function == "absent" else 1, words, "Hint: ")
         (tmp_path / "marker").rmdir()
-    refused(here("attack", file, "--arch", "no:where:x", *DESCRIBED), 2, "names no network")
+    refused(
+        here("attack", file, "--arch", "no:where:x", *DESCRIBED),
+        2,
+        "there is no network `no:where:x`",
+    )
 
 
 def test_weights_that_do_not_fit_the_code_are_named(code: Path, tmp_path: Path) -> None:
@@ -259,7 +263,7 @@ def test_a_normalisation_is_asked_for(code: Path, tmp_path: Path) -> None:
     weights = {"1.weight": torch.randn(10, 64), "1.bias": torch.zeros(10)}
     given = ("--arch", f"{code}:make", "--dataset", "digits")
     said = here("attack", written(tmp_path, weights), *given)
-    refused(said, 2, "nothing says how", "--mean")
+    refused(said, 2, "the normalisation of `", "--mean")
     found = load(
         written(tmp_path, weights | {"mean": torch.tensor([0.3]), "std": torch.tensor([0.5])}),
         device="cpu",
@@ -288,7 +292,7 @@ def test_a_network_that_normalises_inside_keeps_its_numbers(tmp_path: Path) -> N
     x = torch.rand(2, 1, 8, 8)
     expected = ((x - 0.3) / 0.5).flatten(1) @ weights["fc.weight"].T
     torch.testing.assert_close(model.classifier(x), expected)
-    with pytest.raises(UsageProblem, match="nothing says how"):
+    with pytest.raises(UsageProblem, match="the normalisation of `"):
         load(file, device="cpu", foreign=Foreign(named, "digits"))
 
 
@@ -408,15 +412,15 @@ def test_a_pickled_module_is_refused_and_nothing_runs(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     for content in ({"state_dict": {}, "net": Bomb(marker)}, Bomb(marker), nn.Linear(2, 2)):
         said = here("attack", written(tmp_path, content), *DESCRIBED, "--arch", "small")
-        refused(said, 1, "holds more than tensors", "save the weights alone")
+        refused(said, 1, "holds more than tensors", "save only the weights")
     assert not marker.exists()
 
 
 def test_a_program_takes_no_other_network(tmp_path: Path) -> None:
     path = exported(Net().eval(), tmp_path / "net.pt2", (1, 8, 8))
-    refused(here("attack", path, *DESCRIBED, "--arch", "small"), 2, "brings its network")
+    refused(here("attack", path, *DESCRIBED, "--arch", "small"), 2, "contains its network")
     refused(here("attack", path), 2, "does not say what its classes are", "--dataset")
-    refused(here("attack", path, "--dataset", "digits"), 2, "nothing says how", "--mean")
+    refused(here("attack", path, "--dataset", "digits"), 2, "the normalisation of `", "--mean")
 
 
 def test_sampling_from_a_network_of_ones_own() -> None:

@@ -55,7 +55,7 @@ def test_where_there_is_no_run_it_is_taken_and_told(
     monkeypatch.chdir(tmp_path)
     said = here("sample", "--class", "dog", "-n", 2, "--steps", 1, "--device", "cpu")
     assert said.exit_code == 0, said.stderr
-    told = "there is no run: taking the package's network `pretrained` (dat on cifar10, wrn-16-4)"
+    told = "there is no run: using the package's network `pretrained` (dat on cifar10, wrn-16-4)"
     assert [line for line in said.stderr.splitlines() if "pretrained" in line] == [told]
     # Not into the package.
     assert Path(said.stdout.strip()) == tmp_path / "pretrained" / "samples" / "dog-seed0.png"

@@ -183,7 +183,7 @@ def test_sample_from_the_checkpoint_alone_by_name_and_index(pets: Path, tmp_path
     assert Path(several["outputs"]["images"]).parent == tmp_path / "samples"
     absent = here("attack", moved)
     assert absent.exit_code == 1
-    assert "pets` is no directory" in absent.stderr
+    assert "pets` is not a directory" in absent.stderr
 
 
 # score

@@ -110,7 +110,7 @@ def test_a_grid_of_the_training_is_no_drawing(home: Path, folder: Path) -> None:
     save_png(Image.new("L", (8, 8)), grid, settings)
     with untouched(folder):
         refused(here(*SAMPLE, "-o", grid), 1, "epoch-005.png` exists and was not written by")
-        refused(here(*SAMPLE, "-o", "a.png", "--trace", "a.png"), 2, "name one file")
+        refused(here(*SAMPLE, "-o", "a.png", "--trace", "a.png"), 2, "name the same file")
 
 
 def test_a_class_is_no_directory(home: Path, folder: Path) -> None:

@@ -127,14 +127,22 @@ def spoil(name: str, content: bytes) -> Callable[[Path], object]:
             "class `dog` has no picture",
             "put pictures there",
         ),
-        (spoil("dog/3.png", b"no"), "dog/3.png` is no readable picture", "mend or remove the file"),
-        (spoil("dog/3.png", png(0)[:80]), "dog/3.png` is no readable picture", "mend or remove"),
+        (
+            spoil("dog/3.png", b"no"),
+            "dog/3.png` is not a readable picture",
+            "repair or remove the file",
+        ),
+        (
+            spoil("dog/3.png", png(0)[:80]),
+            "dog/3.png` is not a readable picture",
+            "repair or remove",
+        ),
         (
             spoil("dog/3.png", png(0, (12, 11))),
             "pictures of different sizes: `",
-            "scale all pictures to one size first",
+            "resize all pictures to one size first",
         ),
-        (shutil.rmtree, "zoo` is no directory", "write `folder:PATH` with an existing PATH"),
+        (shutil.rmtree, "zoo` is not a directory", "write `folder:PATH` with an existing PATH"),
     ],
     ids=["one class", "an empty class", "no picture", "cut short", "mixed sizes", "absent"],
 )

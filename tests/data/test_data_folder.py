@@ -160,7 +160,7 @@ def test_folder_with_its_own_splits(zoo: Path, tmp_path: Path) -> None:
     assert len(load_images(f"folder:{tmp_path / 'both'}", "train")) == 80
     assert load_images(f"folder:{tmp_path / 'both'}", "test").y.tolist() == [0, 1]
     paint(tmp_path / "both" / "test" / "emu" / "a.png", (1, 2, 3))
-    with pytest.raises(JeatError, match="emu` is no class of the training pictures"):
+    with pytest.raises(JeatError, match="emu` is not a class of the training pictures"):
         load_images(f"folder:{tmp_path / 'both'}", "train")
 
 
@@ -204,14 +204,14 @@ def test_transparency_is_composed_on_white(alpha: int, grey: int, tmp_path: Path
 def test_an_animation_is_no_picture(zoo: Path) -> None:
     frames = [Image.new("RGB", (6, 5), (k, 0, 0)) for k in range(3)]
     frames[0].save(zoo / "cat" / "moving.gif", save_all=True, append_images=frames[1:])
-    with pytest.raises(JeatError, match=r"moving.gif` is no readable picture: it has 3 frames"):
+    with pytest.raises(JeatError, match=r"moving.gif` is not a readable picture: it has 3 frames"):
         load_images(f"folder:{zoo}", "train")
 
 
 def test_other_formats_are_not_decoded(zoo: Path) -> None:
     """Pillow would run Ghostscript on an EPS file, whatever its name is."""
     (zoo / "cat" / "sly.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 5\n")
-    with pytest.raises(JeatError, match=r"sly.png` is no readable picture: cannot identify"):
+    with pytest.raises(JeatError, match=r"sly.png` is not a readable picture: cannot identify"):
         load_images(f"folder:{zoo}", "train")
 
 
@@ -241,7 +241,7 @@ def test_a_name_of_a_superscript_digit(zoo: Path) -> None:
 
 
 def test_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(JeatError, match="nowhere` is no directory"):
+    with pytest.raises(JeatError, match="nowhere` is not a directory"):
         load_images(f"folder:{tmp_path / 'nowhere'}", "train")
 
 
@@ -276,7 +276,7 @@ def test_folder_with_an_unreadable_picture(content: bytes | None, zoo: Path) -> 
     with pytest.raises(JeatError) as caught:
         # Truncated pixels are met where the picture is, in one split or the other.
         [load_images(f"folder:{zoo}", split) for split in ("train", "test")]
-    assert f"`{path}` is no readable picture" in str(caught.value)
+    assert f"`{path}` is not a readable picture" in str(caught.value)
 
 
 def test_folder_with_mixed_sizes(zoo: Path) -> None:
@@ -334,8 +334,8 @@ def test_training_images_are_never_tested_in_silence(zoo: Path, tmp_path: Path) 
     model.accepts(train_images.first(7), listener)
     assert listener.said == [
         f"`run` was trained on 7 of the 7 test images of {config.dataset}: results on them are too "
-        "good"
+        "optimistic"
     ]
     old = replace(model, trained_on=None)
     evaluate.attack(old, attacks=["fgsm"], reporter=listener)
-    assert any("does not say on which pictures" in text for text in listener.said)
+    assert any("does not record its training pictures" in text for text in listener.said)

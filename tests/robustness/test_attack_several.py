@@ -81,7 +81,7 @@ def test_examples_of_a_model_of_other_classes_are_refused(run: Path, tmp_path: P
     other = tmp_path / "letters.safetensors"
     checkpoint.save_model(other, model.classifier, meta, model.statistics)
     said = here("attack", "model", *QUICK, "--transfer-from", other)
-    refused(said, 1, "do not tell the same classes apart", "--transfer-from")
+    refused(said, 1, "their classes differ", "--transfer-from")
 
 
 def test_a_curve_of_two_norms_says_which_is_which(run: Path, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_runs_of_two_data_sets_are_said_not_to_compare(
     checkpoint.save_model(other, model.classifier, meta, model.statistics)
     said = here("attack", "model", other, "--attack", "fgsm", "-n", 10, "--eps", 0.1)
     assert said.exit_code == 0, said.stderr
-    assert f"the runs are of different data sets (digits, {dataset})" in " ".join(
+    assert f"the runs are on different data sets (digits, {dataset})" in " ".join(
         said.stderr.split()
     )
     assert "model, linf 0.1: digits, fgsm" in said.stdout

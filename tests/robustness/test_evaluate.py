@@ -149,7 +149,7 @@ def test_an_attack_that_leaves_its_ball_is_caught(
         ({"num": 10**6}, "there are 397 test images", "`-n`"),
         ({"num": 0}, "`num` must be at least 1", ""),
         ({"num": 50, "only": 3}, "there are 40 test images of class `3`, not 50", "`-n`"),
-        ({"only": 3, "target": 3}, "all the images are of the target class", "name two classes"),
+        ({"only": 3, "target": 3}, "all the images are of the target class", "choose two classes"),
         ({"only": "²"}, "unknown class `²`", "known"),
         ({"target": "dog"}, "unknown class `dog`", "known: 0, 1"),
         ({"steps": 0}, "`steps` must be at least 1", ""),

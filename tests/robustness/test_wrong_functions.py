@@ -32,7 +32,7 @@ def test_random_weights_are_flagged_before_anything_is_attacked() -> None:
     listener = Listener()
     found = flags(load_run("model"), reporter=listener)
     assert "low-clean-accuracy" in found
-    assert "chance, 1" in found["low-clean-accuracy"]
+    assert "(chance: 1" in found["low-clean-accuracy"]
     assert "normalisation" in found["low-clean-accuracy"]
     assert any("low-clean-accuracy" in text for text in listener.said)
 
@@ -46,7 +46,7 @@ def test_a_good_network_is_not_flagged_however_few_images_are_attacked() -> None
 def test_classes_in_another_order_are_recognised() -> None:
     net = Prototypes()
     net.means.copy_(net.means.roll(1, 0))
-    assert "another order than the network's" in flags(stranger(net))["low-clean-accuracy"]
+    assert "their order is not the network's" in flags(stranger(net))["low-clean-accuracy"]
 
 
 def test_an_accuracy_below_what_the_file_says_is_flagged(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_an_accuracy_below_what_the_file_says_is_flagged(tmp_path: Path) -> None
     blurred = Prototypes()
     blurred.means.add_(0.35 * torch.randn(10, 64, generator=torch.Generator().manual_seed(0)))
     low = replace(good, classifier=classifier(blurred), stated_accuracy=0.9)
-    assert "beside the 90.0 % that is stated for it" in flags(low)["low-clean-accuracy"]
+    assert "(stated: 90.0 %)" in flags(low)["low-clean-accuracy"]
     assert flags(replace(low, stated_accuracy=None)) == {}
 
 

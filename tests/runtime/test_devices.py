@@ -22,7 +22,7 @@ def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert devices.pick() == torch.device("cuda:1")
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(UsageProblem, match="CUDA devices, which are 2") as caught:
+    with pytest.raises(UsageProblem, match=r"CUDA devices \(2\)") as caught:
         devices.pick()
     assert "--nproc-per-node 2" in (caught.value.hint or "")
 

@@ -71,7 +71,7 @@ def test_parts_of_the_loader_make_up_its_batches() -> None:
     for batch, *shares in zip(whole.epoch(2), *(part.epoch(2) for part in parts), strict=True):
         for index in range(2):
             assert torch.equal(torch.cat([share[index] for share in shares]), batch[index])
-    with pytest.raises(UsageProblem, match="shared by 5 processes"):
+    with pytest.raises(UsageProblem, match="split over 5 processes"):
         loader.Loader(images, 12, augment="crop+flip", seed=1, part=(0, 5))
 
 

@@ -177,5 +177,5 @@ def test_pictures_that_do_not_fit(model: Model, three: Path, tmp_path: Path) -> 
     with pytest.raises(JeatError, match="0 light pixels"):
         sample.sample(model, inpaint=three, mask=dark)
     (tmp_path / "no.png").write_text("no picture")
-    with pytest.raises(JeatError, match=r"no.png` is no readable picture"):
+    with pytest.raises(JeatError, match=r"no.png` is not a readable picture"):
         sample.sample(model, inpaint=three, mask=tmp_path / "no.png")

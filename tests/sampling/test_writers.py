@@ -358,7 +358,7 @@ def test_what_is_drawn_before_an_interrupt_is_kept(tmp_path: Path, layout: str) 
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"images are saved for" in said
-    assert b"the same command goes on from there" in said
+    assert b"the same command resumes from there" in said
     assert "already" in jeat(*ask).stderr
 
 

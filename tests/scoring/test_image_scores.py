@@ -246,15 +246,15 @@ def test_leaves_no_trace_and_says_nothing(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 3}, "drawn already"),
-        ({"num": 5}, "5 images asked"),
+        ({"steps": 3}, "already drawn"),
+        ({"num": 5}, "5 images requested"),
         ({"splits": 0}, "splits"),
         ({"kid_subset_size": 1}, "at least 2"),
         ({"kid_subsets": 0}, "kid_subsets"),
         ({"reference": "val"}, "unknown reference `val`"),
         ({"metric": ["densty"]}, "unknown metric `densty`"),
         ({"spltis": 3}, "unknown setting `spltis`"),
-        ({"inception_weights": "w.pth"}, "no use"),
+        ({"inception_weights": "w.pth"}, "cannot be used"),
     ],
 )
 def test_bad_settings(settings: dict[str, Any], message: str, judge: Model, tmp_path: Path) -> None:

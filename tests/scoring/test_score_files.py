@@ -67,7 +67,7 @@ def test_broken_and_lossy_pictures(judge: Model, tmp_path: Path) -> None:
     assert "lossy" in protocol["comparable"]
     assert any("lossy" in text for text in listener.said)
     (folder / "4.png").write_bytes(b"\x89PNG\r\n\x1a\nhalf")
-    with pytest.raises(JeatError, match=r"4\.png` is no readable picture"):
+    with pytest.raises(JeatError, match=r"4\.png` is not a readable picture"):
         score_folder(folder, judge)
 
 

@@ -68,7 +68,7 @@ def test_a_long_run_is_announced_once(tmp_path: Path, monkeypatch: pytest.Monkey
         listener = Listener()
         monkeypatch.setattr(log, "_LONG", long)
         train(config(epochs=3), tmp_path / str(count), device="cpu", reporter=listener)
-        assert sum("measured on 5 steps" in line for line in listener.said) == count
+        assert sum("measured over 5 steps" in line for line in listener.said) == count
         assert (
             "standard on digits: small (438,090 weights), 3 epochs of 4 steps" in listener.said[0]
         )

@@ -67,7 +67,7 @@ def test_the_network_decides_what_nobody_says(source: Path) -> None:
 def test_another_network_is_refused(
     source: Path, tmp_path: Path, said: dict[str, str], what: str
 ) -> None:
-    with pytest.raises(JeatError, match=f"has another {what} than this run"):
+    with pytest.raises(JeatError, match=f"differs from this run in {what}"):
         started(from_source(source, **said), tmp_path / "new")
 
 
@@ -78,7 +78,7 @@ def test_other_classes_are_refused(source: Path, tmp_path: Path) -> None:
         Image.new("L", (8, 8)).save(folder / label / "0.png")
     shutil.copytree(folder, folder.with_name("test"))
     settings = {"dataset": f"folder:{folder.parent}", "batch_size": 2, "limit": 0}
-    with pytest.raises(JeatError, match="another classes"):
+    with pytest.raises(JeatError, match="differs from this run in classes"):
         started(from_source(source, **settings), tmp_path / "new")
 
 
@@ -100,9 +100,9 @@ def test_it_says_that_it_is_no_resume(source: Path, tmp_path: Path) -> None:
     command = ("train", "--method", "standard", *QUICK, "--init-from", source)
     said = here(*command, "-o", tmp_path / "new")
     assert said.exit_code == 0, said.stderr
-    assert "starting with the weights of `source`; this is no resume" in said.stderr
+    assert "starting from the weights of `source`; this is not a resume" in said.stderr
     again = here(*command, "-o", tmp_path / "new")
-    assert "no resume" not in again.stderr
+    assert "not a resume" not in again.stderr
 
 
 def test_it_does_not_start_over_with_its_own_weights(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_ctrl_c_while_training_saves(home: Path) -> None:
     long = ("train", "--method", "standard", *QUICK, "--limit", "0", "-o", "long", "--epochs", 500)
     said = interrupted(signal.SIGINT, "train standard", *long)
     saved = f"the state is saved in `{run}`"
-    refused(said, 130, "Error: stopped", saved, "Hint: run the same command again to continue")
+    refused(said, 130, "Error: stopped", saved, "Hint: run the same command again to resume")
     log = run / "metrics.jsonl"  # not there if the first epoch was not done yet
     lines = log.read_text().splitlines() if log.exists() else []
     assert [json.loads(line)["epoch"] for line in lines] == list(range(1, len(lines) + 1))

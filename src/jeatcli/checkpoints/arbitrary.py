@@ -59,7 +59,7 @@ def wrap(
         shape = facts.shape
     if classes is None:
         if facts is None:
-            raise UsageProblem("how many classes are there?", "give `classes` or `dataset`")
+            raise UsageProblem("the number of classes is missing", "give `classes` or `dataset`")
         classes = facts.classes
     elif facts is not None and classes not in (len(facts.classes), facts.classes):
         raise UsageProblem(f"{dataset} has {len(facts.classes)} classes", "leave out `classes`")
@@ -99,8 +99,7 @@ def load_unknown(path: Path, foreign: Foreign, found: StateDict, device: torch.d
     if not keys.fits:
         raise JeatError(
             f"`{path}` does not fit `{draft.arch}`: of its names\n{keys.describe()}",
-            "name the function that makes the very network of these weights, without other "
-            "arguments",
+            "name the function that makes exactly the network of these weights, without arguments",
         )
     check_kinds(path, keys.weights, module.state_dict())
     module.load_state_dict(keys.weights, strict=False)
@@ -113,7 +112,7 @@ def load_program(path: Path, kind: str, foreign: Foreign, device: torch.device) 
     """Load a file that brings its network."""
     if foreign.arch is not None or (foreign.norm_layer, foreign.activation) != ("batch", "relu"):
         raise UsageProblem(
-            f"`{path}` brings its network",
+            f"`{path}` contains its network",
             "leave out `--arch`, `--norm-layer` and `--activation`",
         )
     if foreign.dataset is None:
@@ -187,7 +186,7 @@ def _stated(
     """Return a normalisation; it is asked for where a network may have one inside, or not."""
     if mean is None or std is None:
         raise UsageProblem(
-            f"nothing says how `{path}` normalises its images",
-            "give `--mean` and `--std`; 0 and 1 where the network does it itself",
+            f"the normalisation of `{path}` is unknown",
+            "give `--mean` and `--std`; 0 and 1 if the network does so itself",
         )
     return mean, std

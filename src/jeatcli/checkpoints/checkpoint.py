@@ -113,7 +113,7 @@ def refuse_unused(foreign: Foreign | None, *models: Model) -> None:
         return
     ours = f"`{models[0].path}` was written by `jeat train`, and says itself what it is"
     raise UsageProblem(
-        ours if models else "there is no checkpoint of others to be described",
+        ours if models else "there is no third-party checkpoint to describe",
         "leave out the options that describe one, such as `--arch`",
     )
 

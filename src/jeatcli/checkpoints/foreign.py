@@ -54,7 +54,7 @@ def load_foreign(
     classifier = _fitted(path, meta, found, fitting, reporter)
     if others := [option for option in fitting if option.split()[1] != meta.arch]:
         reporter.say(
-            f"`{path.name}` fits {_either(others)} as well, which compute another function: "
+            f"`{path.name}` also fits {_either(others)}, which compute a different function: "
             "compare the clean accuracy with the published one"
         )
     return placed(classifier, meta, device, path, found.accuracy)
@@ -101,7 +101,7 @@ def _fitted(
     check_kinds(path, keys.weights, classifier.net.state_dict())
     if keys.ignored:
         names = list_names(keys.ignored)
-        reporter.say(f"`{path.name}`: not used, beside the network: {names}")
+        reporter.say(f"`{path.name}`: ignored, beside the network: {names}")
     classifier.net.load_state_dict(keys.weights, strict=False)
     return classifier
 
@@ -152,13 +152,13 @@ def _normalisation(
         return found.mean, found.std
     if facts := dataset_facts(str(foreign.dataset)):
         reporter.say(
-            f"`{path.name}` has no normalisation with it, so that of {foreign.dataset} is taken: "
+            f"`{path.name}` contains no normalisation, so that of {foreign.dataset} is used: "
             f"{_words(facts.mean, facts.std)}"
         )
         return facts.mean, facts.std
     raise UsageProblem(
-        f"nothing says how `{path}` normalises its images",
-        "give `--mean` and `--std`; 0 and 1 for pixels in [0, 1] as they are",
+        f"the normalisation of `{path}` is unknown",
+        "give `--mean` and `--std`; 0 and 1 for unnormalised pixels in [0, 1]",
     )
 
 

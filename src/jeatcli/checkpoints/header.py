@@ -163,7 +163,7 @@ def _checked(path: Path, header: dict[str, Any] | None) -> dict[str, Any]:
     if problem:
         raise JeatError(
             f"the header of `{path}` is damaged: {problem}",
-            "copy the file again, or train the run further with `jeat train`, which writes it anew",
+            "copy the file again, or resume the run with `jeat train`, which rewrites it",
         )
     return header
 
@@ -232,5 +232,5 @@ def _impossible(header: Mapping[str, Any]) -> str | None:
 def _cut_short(path: Path, size: int) -> CutShort:
     return CutShort(
         f"`{path}` is cut short at {size:,} bytes",
-        "copy it again, or train the run further with `jeat train`, which writes it anew",
+        "copy it again, or resume the run with `jeat train`, which rewrites it",
     )

@@ -99,7 +99,7 @@ def match(found: Tensors, expected: Tensors) -> KeyMatch:
     if len(fitting) > 1 and not _all_equal(list(fitting.values())):
         listed = ", ".join(f"`{prefix.rstrip('.')}`" for prefix in sorted(fitting))
         raise UsageProblem(
-            f"the file holds several such networks: {listed}", "name one by `--entry`"
+            f"the file holds several such networks: {listed}", "choose one with `--entry`"
         )
     if fitting:
         return next(iter(fitting.values()))

@@ -88,7 +88,7 @@ class Model:
         if not self.meta.finished and self.path.name == runs.MODEL_FILE:
             reporter.warn(
                 f"`{self.name}` was stopped after {self.meta.epoch} of {self.meta.epochs} epochs: "
-                "its numbers are those of an unfinished training"
+                "its results are those of an unfinished run"
             )
 
     def accepts(
@@ -147,8 +147,8 @@ class Model:
     def _warn_of_training_images(self, images: Images, reporter: Reporter) -> None:
         if self.trained_on is None:
             reporter.warn(
-                f"`{self.name}` does not say on which pictures of {images.name} it was trained: it "
-                "is of a version that split folders by file names, so training images may be "
+                f"`{self.name}` does not record its training pictures of {images.name}: it was "
+                "written by a version that split folders by file names, so training images may be "
                 "among the test images; train it again"
             )
             return
@@ -156,7 +156,7 @@ class Model:
         if count:
             reporter.warn(
                 f"`{self.name}` was trained on {count:,} of the {len(images):,} test images of "
-                f"{images.name}: results on them are too good"
+                f"{images.name}: results on them are too optimistic"
             )
 
 
@@ -185,7 +185,7 @@ def ready(model: Model, reporter: Reporter = SILENT) -> Model:
     if not finite:
         raise JeatError(
             f"`{model.name}` gives logits that are NaN or infinite",
-            "the run may have diverged: take an earlier one, or check the checkpoint",
+            "the run may have diverged: use an earlier one, or check the checkpoint",
         )
     return model
 

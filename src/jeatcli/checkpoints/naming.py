@@ -8,8 +8,8 @@ from ..core.models import ARCHITECTURES
 from ..errors import UsageProblem
 
 LIBRARIES = {
-    "timm:NAME": "A network of timm, without its weights (`pip install 'jeat-cli[timm]'`)",
-    "torchvision:NAME": "A network of torchvision, without its weights",
+    "timm:NAME": "A timm network, without its weights (`pip install 'jeat-cli[timm]'`)",
+    "torchvision:NAME": "A torchvision network, without its weights",
 }
 OWN = {
     "FILE.py:FUNCTION": "Your own code, called without arguments: returns a torch.nn.Module",
@@ -53,7 +53,7 @@ def check_network(arch: str) -> None:
         return
     if ":" in arch and not is_library(arch):
         raise UsageProblem(
-            f"`{arch}` names no network",
+            f"there is no network `{arch}`",
             f"name it as {', '.join(f'`{way}`' for way in (*PUBLISHED, *LIBRARIES, *OWN))}",
         )
     check_arch(arch)

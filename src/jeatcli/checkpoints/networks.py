@@ -39,7 +39,7 @@ def make_network(arch: str, shape: Shape) -> Network:
         return build(arch, shape)
     if (shape.norm_layer, shape.activation) != ("batch", "relu"):
         raise UsageProblem(
-            f"`{arch}` has layers and nonlinearities of its own",
+            f"`{arch}` has its own layers and nonlinearities",
             "leave out `--norm-layer` and `--activation`",
         )
     if is_code(arch):
@@ -55,7 +55,7 @@ def _timm(name: str, shape: Shape) -> nn.Module:
     except ImportError as problem:
         raise JeatError(f"`timm:{name}` needs timm", "`pip install 'jeat-cli[timm]'`") from problem
     if not timm.is_model(name):
-        raise unknown("network of timm", name, timm.list_models())
+        raise unknown("timm network", name, timm.list_models())
     options: dict[str, Any] = {"num_classes": shape.classes, "in_chans": shape.image[0]}
     try:
         network = timm.create_model(name, pretrained=False, img_size=shape.image[1:], **options)
@@ -73,8 +73,8 @@ def _torchvision(name: str, shape: Shape) -> nn.Module:
         raise unknown("network of torchvision", name, known)
     if shape.image[0] != 3:
         raise UsageProblem(
-            f"the networks of torchvision take 3 channels, not {shape.image[0]}",
-            "take one of timm, or name code of your own",
+            f"torchvision's networks take 3 channels, not {shape.image[0]}",
+            "use one from timm, or your own code",
         )
     options = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
     network: nn.Module = models.get_model(name, weights=None, num_classes=shape.classes, **options)
@@ -105,8 +105,8 @@ def run_code(arch: str) -> nn.Module:
         ) from problem
     if not isinstance(made, nn.Module):
         raise JeatError(
-            f"`{arch}` returned {type(made).__name__}, no torch.nn.Module",
-            "return the network itself, its weights not loaded",
+            f"`{arch}` returned {type(made).__name__}, not a torch.nn.Module",
+            "return the network itself, without loading its weights",
         )
     return made
 
@@ -167,15 +167,15 @@ def check(net: Wrapped, shape: Shape, name: str, device: torch.device) -> None:
             again = _logits(net, part, shape, name)
         except JeatError as problem:
             raise JeatError(
-                f"`{name}` takes a batch of 2 images, but none of {count}: {problem.message}",
+                f"`{name}` takes a batch of 2 images, but not one of {count}: {problem.message}",
                 "export it for batches of any size: `torch.export.export(net, (x,), "
                 "dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))`, and `dynamic_axes` for ONNX",
             ) from problem
         size = 1 + logits.abs().max()
         if ((again[:1] - logits[:1]).abs() > _ROUNDING * size).any() and _is_constant(net, like):
             raise JeatError(
-                f"the logits of `{name}` for an image depend on the others of its batch",
-                "it is in training mode: call `net.eval()` before it is exported or returned",
+                f"the logits of `{name}` for an image depend on the other images of its batch",
+                "it is in training mode: call `net.eval()` before exporting or returning it",
             )
     moved = like[:2].clone().requires_grad_(True)
     try:
@@ -183,7 +183,7 @@ def check(net: Wrapped, shape: Shape, name: str, device: torch.device) -> None:
     except RuntimeError as problem:
         raise JeatError(
             f"the logits of `{name}` have no gradient with respect to the images: {problem}",
-            "take `no_grad`, `detach` and `inference_mode` out of it; attacks and chains follow "
+            "remove `no_grad`, `detach` and `inference_mode` from it; attacks and chains need "
             "the gradient",
         ) from problem
     if not gradient.isfinite().all():

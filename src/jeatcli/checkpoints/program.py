@@ -86,9 +86,9 @@ def _exported(path: Path, device: torch.device) -> nn.Module:
             return program.module(check_guards=False)
     except _NotAllowed as problem:
         raise JeatError(
-            f"`{path}` holds {problem}, which could run code: it is not read",
-            "if you trust its origin, name the function that makes the network by `--arch "
-            "FILE.py:FUNCTION`, beside a state dict of its weights",
+            f"`{path}` holds {problem}, which could run code, so it is not read",
+            "if you trust its origin, name the function that makes the network with `--arch "
+            "FILE.py:FUNCTION`, and give a state dict of its weights",
         ) from problem
     except Exception as problem:
         raise JeatError(

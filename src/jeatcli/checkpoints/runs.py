@@ -110,7 +110,7 @@ def _without_model(path: Path) -> JeatError:
         what = "training has not saved a model there yet"
         fix = f"train it further with `jeat train -c {path / CONFIG_FILE} -o {path}`"
     else:
-        what = "it is no run" if any(path.iterdir()) else "empty"
+        what = "it is not a run" if any(path.iterdir()) else "empty"
         fix = f"name the directory of a run or a `{MODEL_FILE}` that `jeat train` wrote"
     return JeatError(f"`{path}` holds no `{MODEL_FILE}` ({what})", fix)
 
@@ -140,7 +140,7 @@ def _latest(other_than: Path | None, reporter: Reporter) -> Path:
     if not found and other_than != PRETRAINED:
         header = read_header(PRETRAINED)
         kind = f"{header['method']} on {header['dataset']}, {header['arch']}"
-        reporter.say(f"there is no run: taking the package's network `{PRETRAINED.stem}` ({kind})")
+        reporter.say(f"there is no run: using the package's network `{PRETRAINED.stem}` ({kind})")
         return PRETRAINED
     raise JeatError(
         f"there is no finished run in `{runs_dir()}`",

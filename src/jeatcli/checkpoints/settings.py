@@ -11,7 +11,7 @@ from ..data.facts import dataset_facts
 from ..errors import UsageProblem
 from ..settings import Settings, setting
 
-_OTHERS = "Checkpoints of others (RUN is a state dict that jeat did not write)"
+_OTHERS = "Third-party checkpoints (RUN is a state dict that jeat did not write)"
 _NORMALISATION = "the file's, else the data set's"
 
 
@@ -37,14 +37,14 @@ class Foreign(Settings):
     )
     mean: tuple[float, ...] | None = setting(
         None,
-        "Its normalisation, by channel; --mean 0 --std 1 for pixels as they are",
+        "Its normalisation, by channel; --mean 0 --std 1 for unnormalised pixels",
         section=_OTHERS,
         metavar="R,G,B",
         shown=_NORMALISATION,
     )
     std: tuple[float, ...] | None = setting(
         None,
-        "The standard deviation that belongs to the mean",
+        "Its standard deviation, by channel",
         section=_OTHERS,
         metavar="R,G,B",
         shown=_NORMALISATION,

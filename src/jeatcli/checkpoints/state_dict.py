@@ -106,14 +106,14 @@ def _content(path: Path) -> Any:
     except Refused as problem:
         load = _LOAD.format(path)
         raise JeatError(
-            f"`{path}` holds more than tensors (`{problem.name}`), and to read it could run code",
-            "if you trust its origin, save the weights alone, where the code that it needs can be "
+            f"`{path}` holds more than tensors (`{problem.name}`), and reading it could run code",
+            "if you trust its origin, save only the weights, where the code it needs can be "
             f'imported: `torch.save({load}["state_dict"], "weights.pt")`, with the key of its '
-            f'weights; of a whole network `torch.save({load}.state_dict(), "weights.pt")`',
+            f'weights; for a whole network, `torch.save({load}.state_dict(), "weights.pt")`',
         ) from problem
     except Exception as problem:
         raise JeatError(
-            f"`{path}` is damaged, or no checkpoint of PyTorch", "copy or download the file again"
+            f"`{path}` is damaged, or not a PyTorch checkpoint", "copy or download the file again"
         ) from problem
 
 
@@ -125,7 +125,7 @@ def _check_format(path: Path) -> None:
     if re.match(rb"\s*<[!?a-zA-Z]{3}", start):
         raise JeatError(
             f"`{path}` is a web page, not a checkpoint",
-            "download it again: hosts of large files send such a page in their place",
+            "download it again: file hosts may send such a page instead of a large file",
         )
     names: list[str] = []
     if start.startswith(b"PK"):
@@ -144,7 +144,7 @@ def _check_format(path: Path) -> None:
     if kind:
         raise JeatError(
             f"`{path}` is {kind}, not a state dict",
-            way if way.startswith("save") else f"save its weights alone: {way}",
+            way if way.startswith("save") else f"save only its weights: {way}",
         )
 
 
@@ -200,7 +200,9 @@ def _choose(
         raise unknown("entry", entry, [*names, *prefixes])
     if len(found) > 1 and not customary:
         listed = ", ".join(f"`{name}`" for name in names)
-        raise UsageProblem(f"`{path}` holds several state dicts: {listed}", "name one by `--entry`")
+        raise UsageProblem(
+            f"`{path}` holds several state dicts: {listed}", "choose one with `--entry`"
+        )
     chosen = customary[0] if customary else next(iter(found))
     if others := [f"`{name}`" for name in names if name != chosen]:
         reporter.say(f"using `{chosen}` of `{path.name}`; `--entry` names {' or '.join(others)}")

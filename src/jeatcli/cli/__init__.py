@@ -186,19 +186,19 @@ def _version(distribution: str) -> str:
 
 _EPILOG = """\
 RUN is the name of a run (lr0.01), a path to its directory (with a slash), or a
-.safetensors file; by default, the latest finished run, and where there is no run,
-`pretrained`, the package's own network for CIFAR-10. It may also be a PyTorch
-checkpoint of somebody else, which --arch and --dataset describe.
+.safetensors file. The default is the latest finished run or, if there are no runs,
+`pretrained`, the package's own network for CIFAR-10. RUN may also be a third-party
+PyTorch checkpoint, described by --arch and --dataset.
 
 \b
 Environment:
-  JEAT_RUNS_DIR     where runs with a bare name live
-  JEAT_DATA_DIR     where the data sets are, or are put
-  JEAT_CACHE_DIR    what can be made or fetched again
+  JEAT_RUNS_DIR     where runs with a bare name are kept
+  JEAT_DATA_DIR     where data sets are, or are downloaded to
+  JEAT_CACHE_DIR    files that can be recreated or downloaded again
   JEAT_DEVICE       auto, cpu, cuda, cuda:N or mps
   JEAT_DEBUG=1      show tracebacks
-  JEAT_TRAIN_EPS    the option --eps of `jeat train`; so for every option of every command
-An option on the command line wins over the environment, and that over `-c FILE.toml`.
+  JEAT_TRAIN_EPS    --eps of `jeat train`; likewise for every option of every command
+The command line overrides the environment, which overrides `-c FILE.toml`.
 
 \b
 Exit codes:
@@ -247,7 +247,7 @@ def main() -> None:
     \b
     Examples:
       jeat train --method jeat --dataset digits    no download, under two minutes
-      jeat attack                                  RUN left out: the latest finished run
+      jeat attack                                  without RUN: the latest finished run
       jeat sample --class 3 -n 64
       jeat landscape
       jeat train --method jeat                     CIFAR-10, the paper's setting

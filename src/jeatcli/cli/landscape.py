@@ -61,7 +61,7 @@ def command(
 
     The contour is Figure 2 of Zhu et al. (2021): E(x,y) on a plane through an image, a panel
     for each run, darker where it is lower; the star is the image, the outline a ball of one
-    unit. `rise` is the mean inside it less the value at the image.
+    unit. `rise` is the mean inside it minus the value at the image.
 
     \b
     Examples:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _SHARED = tuple(declared(SamplerSettings))
 _LAST = ("data_dir", "batch_size", "device")
-_NPZ_AND_PNG = "`--format png` and `--format npz` write batch by batch, and go on from there"
+_NPZ_AND_PNG = "`--format png` and `--format npz` write batch by batch, and resume from there"
 
 
 @click.command(
@@ -58,9 +58,9 @@ _NPZ_AND_PNG = "`--format png` and `--format npz` write batch by batch, and go o
 def command(run: str | None, as_json: bool, quiet: bool, verbose: bool, **options: Any) -> None:
     """Draw images from a RUN and print the path of the file.
 
-    Images descend the energy of the classifier; the checkpoint alone is needed. Image k is the
+    Images descend the energy of the classifier; only the checkpoint is needed. Image k is the
     same whatever the batch size. PNGs and .npz are written batch by batch, and the same command
-    goes on where it was stopped. A file of other settings is never replaced, unless -o names it.
+    resumes them. A file with other settings is never replaced unless -o names it.
 
     \b
     Examples:
@@ -90,7 +90,7 @@ def command(run: str | None, as_json: bool, quiet: bool, verbose: bool, **option
         check_output(target, SAMPLE_PICTURE if files.format == "grid" else SAMPLE_ARCHIVE)
     if files.trace:
         if files.trace.absolute() == target.absolute():
-            raise UsageProblem("`--trace` and `-o` name one file", "name two")
+            raise UsageProblem("`--trace` and `-o` name the same file", "choose two")
         check_output(files.trace, SAMPLE_TRACE, "--trace")
     from ..sampling import writers
     from ..sampling.sample import prepare

@@ -71,9 +71,9 @@ def command(
     """Score images, or with --calibration and --ood the classifier itself.
 
     The images are drawn from a RUN, in equal numbers for each class, or read from a FOLDER of
-    PNGs or an .npz. The protocol is printed with the numbers, for they mean nothing without
-    it. Inception knows photographs: for digits name a classifier of yours with --features.
-    Without a RUN, the latest finished one is meant that does not give the features.
+    PNGs or an .npz. The protocol is printed with the numbers, which mean nothing without it.
+    Inception was trained on photographs: for digits, name your own classifier with --features.
+    Without a RUN, the latest finished run is scored, except that of --features.
 
     \b
     Examples:

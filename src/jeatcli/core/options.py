@@ -36,7 +36,7 @@ class LossOptions(Settings):
 
     label_smoothing: float = setting(
         0.0,
-        "Share of each label that is spread over all classes, in the loss alone",
+        "Fraction of each label spread over all classes, in the loss only",
         section=OPTIMISATION,
         low=0,
         high=1,

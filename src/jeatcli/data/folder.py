@@ -77,7 +77,7 @@ def folder(path: Path, split: str, reporter: Reporter) -> Parts:
     """
     if not path.is_dir():
         raise JeatError(
-            f"`{path}` is no directory",
+            f"`{path}` is not a directory",
             "put the pictures there, or write `folder:PATH` with an existing PATH",
         )
     if (path / "train").is_dir() and (path / "test").is_dir():
@@ -158,7 +158,7 @@ def _describe(
         f"{describe_left_out(left_out)}"
     )
     if transparent:
-        reporter.say(f"{transparent:,} of all pictures have transparent parts, now white")
+        reporter.say(f"{transparent:,} of all pictures have transparent parts, composed on white")
     absent = [name for label, name in enumerate(classes) if label not in set(labels)]
     if absent:
         reporter.warn(
@@ -181,7 +181,7 @@ def _classes(path: Path) -> tuple[str, ...]:
                 raise JeatError(
                     f"`{path}` holds `{file.name}`, a file of a published data set, not pictures",
                     f"use `--dataset {dataset}`, or the name of the one it belongs to, and "
-                    "`--data-dir` for where it lies",
+                    "`--data-dir` for its location",
                 )
     if len(names) < 2:
         existing = f"only `{names[0]}`" if names else "none"
@@ -197,7 +197,7 @@ def _classes(path: Path) -> tuple[str, ...]:
             shown = os.fsencode(name).decode(errors="backslashreplace")
             raise JeatError(
                 f"the directory `{shown}` in `{path}` has a name that is not UTF-8",
-                "rename it: the name of a class is text",
+                "rename it: class names must be UTF-8",
             ) from None
     return tuple(names)
 
@@ -206,7 +206,7 @@ def _listed(path: Path, classes: tuple[str, ...], may_lack: bool = False) -> _Sp
     """List the pictures of all classes below `path`, which `may_lack` some of them."""
     if strange := sorted(set(_directories(path)) - set(classes)):
         raise JeatError(
-            f"`{path / strange[0]}` is no class of the training pictures",
+            f"`{path / strange[0]}` is not a class of the training pictures",
             f"the classes are {', '.join(classes)}",
         )
     split = _Split([], [], Counter())
@@ -229,7 +229,7 @@ def _listed(path: Path, classes: tuple[str, ...], may_lack: bool = False) -> _Sp
             inside = kind.endswith(f"{os.sep}`")
             split.left_out[f"`{name}{os.sep}{kind[1:]}" if inside else kind] += count
     if not split.files:
-        raise JeatError(f"`{path}` holds no pictures", "put some there, a directory per class")
+        raise JeatError(f"`{path}` holds no pictures", "put some there, one directory per class")
     return split
 
 
@@ -244,7 +244,7 @@ def _is_grey(files: Sequence[Path]) -> bool:
             raise JeatError(
                 f"pictures of different sizes: `{files[0]}` is {size[0]}x{size[1]}, "
                 f"`{file}` is {this_size[0]}x{this_size[1]}",
-                "scale all pictures to one size first",
+                "resize all pictures to one size first",
             )
         grey = grey and this_grey
     return grey

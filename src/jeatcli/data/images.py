@@ -73,7 +73,7 @@ class Images:
         """Return the first `n` images."""
         if not 1 <= n <= len(self):
             raise UsageProblem(
-                f"{n:,} images asked of `{self.name}`, which has {len(self):,}",
+                f"{n:,} images requested from `{self.name}`, which has {len(self):,}",
                 f"choose a number from 1 to {len(self):,}",
             )
         return replace(self, x=self.x[:n], y=self.y[:n])
@@ -116,7 +116,7 @@ def load_images(
     dataset_facts(name)
     if name == TENSORS:
         raise UsageProblem(
-            "the network was wrapped without a data set, so there are no images of it",
+            "the network was wrapped without a data set, so it has no images",
             "give `images` and `labels`, or wrap it with `dataset=`",
         )
     root = files.data_dir(data_dir)
@@ -143,7 +143,7 @@ def _read(
     except OSError as problem:
         raise JeatError(
             f"cannot read `{problem.filename or name}`: {problem.strerror or problem}",
-            "check that you may read it, or name another folder with `--data-dir`",
+            "check its permissions, or name another folder with `--data-dir`",
         ) from problem
 
 

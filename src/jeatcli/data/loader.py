@@ -45,8 +45,8 @@ class Loader:
         self.part, self.parts = part
         if self.batch_size % self.parts:
             raise UsageProblem(
-                f"batches of {self.batch_size} images cannot be shared by {self.parts} processes",
-                f"use a `--batch-size` that {self.parts} divides",
+                f"batches of {self.batch_size} images cannot be split over {self.parts} processes",
+                f"use a `--batch-size` divisible by {self.parts}",
             )
         self.flip = augment.endswith("flip")
         side = 32 if augment.startswith("crop4") else min(images.shape[1:])

@@ -58,7 +58,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise
     except Exception as problem:  # Pillow raises nearly every kind on damaged files
         raise JeatError(
-            f"`{path}` is no readable picture: {problem}", "mend or remove the file"
+            f"`{path}` is not a readable picture: {problem}", "repair or remove the file"
         ) from problem
 
 
@@ -67,8 +67,8 @@ def is_grey(path: Path) -> tuple[bool, tuple[int, int]]:
     with opened(path) as image:
         if image.mode not in (*_GREY_MODES, *_COLOUR_MODES):
             raise JeatError(
-                f"`{path}` has pixels of mode {image.mode}, not of 8 bits a channel",
-                "save it as greyscale or RGB with 8 bits a channel",
+                f"`{path}` has pixels of mode {image.mode}, not 8 bits per channel",
+                "save it as greyscale or RGB with 8 bits per channel",
             )
         if image.mode in ("P", "PA"):
             colours = np.asarray(image.convert("RGB"))

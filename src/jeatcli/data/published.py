@@ -113,7 +113,7 @@ def _read(source: Any, folder: Path, read: Callable[[], Any]) -> Any:
             else:
                 continue
             raise JeatError(
-                trouble, f"delete `{folder}` and run again, to have it made anew{ELSEWHERE}"
+                trouble, f"delete `{folder}` and run again, to recreate it{ELSEWHERE}"
             ) from problem
         raise
 
@@ -167,7 +167,7 @@ def _mnist(source: Any, split: str, root: Path, *, download: bool, reporter: Rep
             both = f"`{path}` and `{archive.name}`" if archive.is_file() else "it"
             raise JeatError(
                 f"`{path}` is damaged (MD5 {digest}, which should be {content_md5})",
-                f"delete {both} and run again, to have it made anew{ELSEWHERE}",
+                f"delete {both} and run again, to recreate it{ELSEWHERE}",
             )
     data = source(root, train=split == "train")
     classes = NUMERALS if source.__name__ == "MNIST" else tuple(source.classes)

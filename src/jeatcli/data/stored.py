@@ -92,7 +92,7 @@ def read_images(
 def _check_number(path: Path, number: int, num: int | None) -> None:
     if num is not None and num > number:
         raise UsageProblem(
-            f"{num:,} images asked of `{path}`, which has {number:,}",
+            f"{num:,} images requested from `{path}`, which has {number:,}",
             f"choose a number up to {number:,}",
         )
 

@@ -214,7 +214,9 @@ def _targets(
     classes = model.meta.classes
     chosen = [class_index(name, classes) for name in settings.class_]
     if len(set(chosen)) == 1:
-        raise UsageProblem(f"both axes would go toward `{classes[chosen[0]]}`", "name two classes")
+        raise UsageProblem(
+            f"both axes would point toward `{classes[chosen[0]]}`", "choose two classes"
+        )
     chosen = chosen or [y, (y + 1) % len(classes)]
     model = initializers.with_statistics(model, settings.data_dir, inputs.reporter)
     samples = sample.draw(model, torch.tensor(chosen), settings.seed)

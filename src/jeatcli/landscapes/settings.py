@@ -49,7 +49,7 @@ class LandscapeSettings(Settings):
 
     kind: ClassVar[str]
 
-    seed: int = _picture(0, "Seed of everything random", low=0)
+    seed: int = _picture(0, "Seed of all random numbers", low=0)
     on: str | None = on_setting()
     data_dir: Path | None = data_dir_setting()
     batch_size: int = batch_size_setting(512)
@@ -121,7 +121,7 @@ class ContourSettings(LandscapeSettings):
                 "`--norm` and `--eps` are those of the PGD example", "add `--axes adversarial`"
             )
         if self.class_ and self.axes != "classes":
-            raise UsageProblem("`--class` names where an axis goes", "add `--axes classes`")
+            raise UsageProblem("`--class` names where an axis points", "add `--axes classes`")
         if len(self.class_) not in (0, 2):
             raise UsageProblem(f"two classes span a plane, not {len(self.class_)}")
 

@@ -45,7 +45,7 @@ METHODS = Catalogue(
             "jeatcli.methods.jem:Jem",
         ),
         "jem++": Entry(
-            "JEM++: JEM by a proximal chain of class Gaussians, without noise (Yang and Ji 2021)",
+            "JEM++: JEM with a proximal chain from class Gaussians, no noise (Yang and Ji 2021)",
             "jeatcli.methods.jempp:JemPlusPlus",
         ),
         "mart": Entry(

@@ -1,4 +1,4 @@
-"""JEM++: JEM by a proximal chain of class Gaussians, without noise (Yang and Ji 2021)."""
+"""JEM++: JEM with a proximal chain from class Gaussians, without noise (Yang and Ji 2021)."""
 
 from __future__ import annotations
 

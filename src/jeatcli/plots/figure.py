@@ -144,7 +144,7 @@ def _read_style(style: str) -> dict[str, Any]:
     path = Path(style).expanduser()
     if not path.is_file():
         wrong = unknown("style", style, library)
-        raise UsageProblem(f"{wrong.message}; nor is it a file", wrong.hint)
+        raise UsageProblem(f"{wrong.message}; it is not a file either", wrong.hint)
     try:
         params = rc_params_from_file(path, use_default_template=False)
     except (OSError, UnicodeDecodeError, ValueError) as problem:

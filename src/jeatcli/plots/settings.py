@@ -7,7 +7,7 @@ from functools import partial
 
 from ..settings import Settings, setting
 
-_STYLE = "Style of matplotlib's, by name or .mplstyle file, over ours"
+_STYLE = "matplotlib style, by name or .mplstyle file, applied over ours"
 _look = partial(setting, None, section="Look of the picture")
 
 
@@ -18,7 +18,7 @@ class PlotSettings(Settings):
     style: str | None = _look(_STYLE, metavar="STYLE")
     title: str | None = _look("Title above the panels")
     cmap: str | None = _look(
-        "Colour map, by matplotlib's name", metavar="NAME", shown="the style's, else magma"
+        "matplotlib colour map", metavar="NAME", shown="the style's, else magma"
     )
     figsize: tuple[float, float] | None = _look(
         "Width and height in inches",

@@ -63,7 +63,7 @@ def inside_ball(name: str, batch: Batch, moved: Tensor, threat: Threat) -> None:
     if not (distance <= threat.eps + 1e-6 * max(1.0, threat.eps) and in_range):
         raise JeatError(
             f"attack `{name}` left its ball: distance {distance:g} for {threat}",
-            "this is a fault of the attack; please report it",
+            "this is a bug in the attack; please report it",
         )
 
 
@@ -85,7 +85,7 @@ def before(
     if bad := int((~logits.isfinite()).any(1).sum()):
         raise JeatError(
             f"the logits are NaN or infinite for {bad:,} of {len(x):,} images",
-            "the run may have diverged: take an earlier one, or check the checkpoint",
+            "the run may have diverged: use an earlier one, or check the checkpoint",
         )
     return _raised(
         None if averaged else _randomised(classifier, x),
@@ -140,7 +140,7 @@ def _square_ahead(per_attack: Mapping[str, Mapping[str, Any]]) -> Flag | None:
             return Flag(
                 "square-beats-the-gradients",
                 f"Square Attack broke {100 * (left - outcome['robust']):.1f} points of images "
-                "that the attacks with gradients could not: the gradients are masked, and the "
+                "that the gradient attacks could not: the gradients are masked, and the "
                 "true robustness is probably lower",
             )
         left, strong = outcome["robust"], strong or entry.strong
@@ -154,8 +154,8 @@ def _no_numbers(per_attack: Mapping[str, Mapping[str, Any]]) -> Flag | None:
     listed = ", ".join(f"{count:,} of `{label}`" for label, count in counts.items())
     return Flag(
         "gradients-that-are-no-numbers",
-        f"gradients were NaN ({listed}) and led nowhere: fix the network's gradient, or trust "
-        "attacks without gradients alone",
+        f"gradients were NaN ({listed}), so attacks could not use them: fix the gradient, or trust "
+        "only attacks without gradients",
     )
 
 
@@ -182,8 +182,8 @@ def _probabilities(logits: Tensor) -> Flag | None:
         return None
     return Flag(
         "outputs-that-are-probabilities",
-        "the outputs are probabilities, not logits: cross-entropy and energies of them are wrong; "
-        "take the softmax off the network",
+        "the outputs are probabilities, not logits, so cross-entropy and energies are wrong; "
+        "remove the softmax from the network",
     )
 
 
@@ -234,7 +234,7 @@ def _scale(threat: Threat, pixels: int) -> Flag | None:
     size = "small" if small else "large"
     return Flag(
         "eps-of-another-scale",
-        f"eps {threat} is {size}: {rms * 255:.3g}/255 a pixel; jeat's pixels are in [0, 1], "
+        f"eps {threat} is {size}: {rms * 255:.3g}/255 per pixel; jeat's pixels are in [0, 1], "
         "before any normalisation",
     )
 

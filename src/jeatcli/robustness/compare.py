@@ -66,8 +66,8 @@ def attack_each(
         evaluations += [(subject, first.at(radius)) for radius in eps]
     if len(test_sets) > 1:
         reporter.warn(
-            f"the runs are of different data sets ({', '.join(test_sets)}): their accuracies do "
-            "not compare"
+            f"the runs are on different data sets ({', '.join(test_sets)}): their accuracies are "
+            "not comparable"
         )
     results, state_files, unwritten = [], [], None
     for number, (subject, evaluation) in enumerate(evaluations):

@@ -285,7 +285,7 @@ def _check_source(source: Model, model: Model) -> None:
     """Refuse a source with other images or classes."""
     if source.meta.shape != model.meta.shape or source.meta.classes != model.meta.classes:
         raise JeatError(
-            f"`{source.name}` is of {source.meta.dataset}, `{model.name}` of "
-            f"{model.meta.dataset}: they do not tell the same classes apart",
-            "name a network of the same data set by `--transfer-from`",
+            f"`{source.name}` was trained on {source.meta.dataset}, `{model.name}` on "
+            f"{model.meta.dataset}: their classes differ",
+            "give `--transfer-from` a network trained on the same data set",
         )

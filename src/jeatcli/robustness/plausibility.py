@@ -37,24 +37,24 @@ def low_accuracy(predicted: Tensor, y: Tensor, classes: int, stated: float | Non
     chance = float(y.bincount(minlength=classes).max()) / n
     stated_error = 3 * math.sqrt(0.25 / n) + _BELOW
     if clean <= chance + 3 * math.sqrt(chance * (1 - chance) / n):
-        beside = f"chance, {100 * chance:.0f} %"
+        beside = f"chance: {100 * chance:.0f} %"
     elif stated is not None and clean < stated - stated_error:
-        beside = f"the {100 * stated:.1f} % that is stated for it"
+        beside = f"stated: {100 * stated:.1f} %"
     else:
         return None
     # What could be had if each predicted class were another one: the most common true one.
     pairs = (predicted * classes + y).bincount(minlength=classes * classes)
     renamed = float(pairs.view(classes, classes).amax(1).sum()) / n
     cause = (
-        f"its predictions fit other classes by {100 * renamed:.0f} %: the classes are in another "
-        "order than the network's"
+        f"{100 * renamed:.0f} % are right with the classes reordered: their order is not the "
+        "network's"
         if n >= 5 * classes and renamed >= max(0.6, 2 * clean)
         else "the network is another one with the same shapes (`--arch`, `--activation`), the "
         "normalisation (`--mean`, `--std`) or the pixel range is wrong, or the classes are in "
         "another order"
     )
     return (
-        f"the clean accuracy is {100 * clean:.0f} % on {n:,} images, beside {beside}: either it "
+        f"the clean accuracy is {100 * clean:.0f} % on {n:,} images ({beside}): either it "
         f"was trained badly, or {cause}"
     )
 

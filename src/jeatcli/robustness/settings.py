@@ -69,15 +69,15 @@ class AttackSettings(Settings):
     queries: int | None = _attack(None, "Queries of square", low=1, high=100_000_000, shown="5000")
     target: str | int | None = _attack(
         None,
-        "Drive every image to this class, by name or index",
+        "Drive every image toward this class, by name or index",
         metavar="CLASS",
         shown="untargeted",
     )
     transfer_from: object = _attack(
         None, "Craft the examples on this RUN and evaluate them on the other", kind="run"
     )
-    exact: bool = _attack(False, "Search in float32 even where the processor has bfloat16")
-    seed: int = _attack(0, "Seed of everything random", low=0, high=2**63 - 1)
+    exact: bool = _attack(False, "Search in float32 even if the processor supports bfloat16")
+    seed: int = _attack(0, "Seed of all random numbers", low=0, high=2**63 - 1)
     num: int | None = _data(
         None,
         "Use the first N test images",
@@ -96,7 +96,7 @@ class AttackSettings(Settings):
     device: str = device_setting()
     compiled: bool | None = setting(
         None,
-        "Compile the network with torch: minutes at the start, faster steps after them",
+        "Compile the network with torch: minutes at the start, then faster steps",
         section="Machine",
         flags=("--compile",),
         shown="no",

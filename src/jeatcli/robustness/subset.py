@@ -33,14 +33,14 @@ def subset(
         raise UsageProblem(f"there are no test images{where}", "name another class or file")
     if settings.num is not None and settings.num > len(chosen):
         raise UsageProblem(
-            f"there are {len(chosen):,} test images{where}, not {settings.num:,}", "give `-n` less"
+            f"there are {len(chosen):,} test images{where}, not {settings.num:,}", "lower `-n`"
         )
     usual = CPU_IMAGES if on_cpu and settings.indices is None else len(chosen)
     chosen = chosen[: settings.num or usual]
     if target is not None:
         chosen = chosen[images.y[chosen] != target]
     if not len(chosen):
-        hint = "give more by `-n`" if only != target else "name two classes"
+        hint = "give more by `-n`" if only != target else "choose two classes"
         raise UsageProblem("all the images are of the target class", hint)
     return chosen
 
@@ -61,12 +61,12 @@ def read_indices(path: Path, available: int) -> Tensor:
     for word in words:
         if not (word.isdecimal() and len(word) < 20 and int(word) < available):
             raise UsageProblem(
-                f"`{word[:40]}` in `{path}` is no index of a test image",
+                f"`{word[:40]}` in `{path}` is not the index of a test image",
                 f"they are numbered 0 to {available - 1}",
             )
     if not words:
         raise UsageProblem(f"`{path}` holds no index")
     indices = [int(word) for word in words]
     if len(set(indices)) < len(indices):
-        raise UsageProblem(f"an index is twice in `{path}`", "an image counts once")
+        raise UsageProblem(f"an index appears twice in `{path}`", "list each image once")
     return torch.tensor(indices)

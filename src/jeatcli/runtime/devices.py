@@ -15,7 +15,7 @@ def pick(name: str = "auto") -> torch.device:
     if launch.several() and name.startswith("cuda:"):
         raise UsageProblem(
             f"`{name}` cannot be the device of several processes",
-            "leave `--device` out: each process takes a device of its own",
+            "leave `--device` out: each process takes its own device",
         )
     if name in ("auto", "cuda") and torch.cuda.is_available():
         return _exact(_own_cuda())
@@ -38,7 +38,7 @@ def _own_cuda() -> torch.device:
     number, count = launch.local_number(), torch.cuda.device_count()
     if number >= count:
         raise UsageProblem(
-            f"there are more processes on this machine than CUDA devices, which are {count}",
+            f"there are more processes on this machine than CUDA devices ({count})",
             f"use `torchrun --nproc-per-node {count}`, or `--device cpu`",
         )
     device = torch.device("cuda", number)
@@ -79,7 +79,7 @@ def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
     if able:
         return torch.bfloat16
     if precision == "bf16":
-        raise UsageProblem(f"bf16 is not to be had on `{device}`", "use `--precision fp32`")
+        raise UsageProblem(f"bf16 is not available on `{device}`", "use `--precision fp32`")
     return None
 
 

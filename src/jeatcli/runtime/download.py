@@ -65,7 +65,7 @@ def fetch(
     failures = []
     if download:
         if target.exists():
-            reporter.warn(f"{trouble}: downloading it anew")
+            reporter.warn(f"{trouble}: downloading it again")
         for url in mirrors:
             try:
                 _download(url, target, expected, reporter)

@@ -72,7 +72,7 @@ def runs_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Return the directory of what can be made or fetched again (`JEAT_CACHE_DIR`)."""
+    """Return the directory of what can be recreated or downloaded again (`JEAT_CACHE_DIR`)."""
     return _place("JEAT_CACHE_DIR", "cache")
 
 
@@ -92,7 +92,7 @@ def expand(path: Path | str) -> Path:
     except RuntimeError:
         name = Path(path).parts[0]
         raise UsageProblem(
-            f"`{path}`: `{name}` is the home directory of no user here",
+            f"`{path}`: `{name}` is not the home directory of any user here",
             f"write `./{name}` for a file of that name",
         ) from None
 
@@ -124,9 +124,7 @@ def check_output(path: Path, product: Product, option: str = "-o") -> None:
         str(path).encode()
     except UnicodeEncodeError:
         shown = os.fsencode(path).decode(errors="backslashreplace")
-        raise UsageProblem(
-            f"`{option} {shown}` is not UTF-8", "name a file whose name is text"
-        ) from None
+        raise UsageProblem(f"`{option} {shown}` is not UTF-8", "choose a name in UTF-8") from None
     check_writable(path, option)
     elsewhere = f"name another place with `{option}`"
     try:

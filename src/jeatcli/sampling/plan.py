@@ -35,7 +35,7 @@ class SamplingPlan:
         labels: Classes of the images (n,).
         settings: Every setting, for the record.
         seed: Of everything random.
-        best_of: Candidates for each image; the one of lowest objective is kept.
+        best_of: Candidates for each image; the one with the lowest objective is kept.
         guidance: w; the joint energy becomes (1 + w) E(x, y) - w E(x).
         batch_size: Images at a time, on each device.
         hold: Restores, after each step, the pixels that must not change.

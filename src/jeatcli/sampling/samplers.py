@@ -135,7 +135,7 @@ class Sgld(Sampler):
 
 @dataclass(frozen=True, kw_only=True)
 class Ascent(Sampler):
-    """Steps of one l2 length along the gradient, 33 of 0.2 for 3 x 32 x 32 (Yin et al. 2026).
+    """Steps of fixed l2 length along the gradient, 33 of 0.2 for 3 x 32 x 32 (Yin et al. 2026).
 
     A model of `dat` draws in half as many steps as its negatives had at most, twice as long.
     """

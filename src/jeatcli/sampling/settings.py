@@ -25,7 +25,7 @@ SAMPLERS = Catalogue(
             "Langevin dynamics (Welling and Teh 2011; Grathwohl et al. 2020)", "samplers:Sgld"
         ),
         "ascent": _row(
-            "Steps of one l2 length along the gradient (Yin et al. 2026)", "samplers:Ascent"
+            "Steps of fixed l2 length along the gradient (Yin et al. 2026)", "samplers:Ascent"
         ),
         "pgd": _row(
             "PGD in an l2 ball around the start, best iterate kept (Santurkar et al. 2019)",
@@ -45,7 +45,7 @@ INITIALIZERS = Catalogue(
         "gaussian": _row("The class's Gaussian (Santurkar et al. 2019)", f"{_START}gaussian"),
         "pca": _row("The class's leading principal components (OmnAI-Lab 2024)", f"{_START}pca"),
         "noise": _row("Grey with a little noise", f"{_START}noise"),
-        "buffer": _row("The training's replay buffer, by predicted class", f"{_START}buffer"),
+        "buffer": _row("The replay buffer of training, by predicted class", f"{_START}buffer"),
         "data": _row("Training images of the class", f"{_START}data"),
     },
 )
@@ -55,9 +55,11 @@ PRECISIONS = ("fp32", "bf16", "auto")
 ENDINGS = {"grid": ".png", "png": "", "npz": ".npz"}
 
 _SECTION = "Sampler (an option that the sampler does not have is refused)"
-_PRECISION = "Compute precision of the network: bf16 where it is faster (auto) gives other images"
-_COMPILE = "Compile the network with torch: minutes at the start, faster steps"
-_FROM = "Start at a picture, or at test image N: what would make it the --class"
+_PRECISION = (
+    "Compute precision of the network: auto takes bf16 where faster, which gives other images"
+)
+_COMPILE = "Compile the network with torch: minutes at the start, then faster steps"
+_FROM = "Start at a picture, or at test image N: what would turn it into --class"
 _IMAGES = "eight of each of 2 to 20 classes, else 64; one of each from a picture"
 _image = partial(setting, section="Images")
 _machine = partial(setting, section="Machine")
@@ -72,13 +74,13 @@ class SamplerSettings(Settings):
         "How images descend the energy", kind="sampler", shown="by method"
     )
     objective: str | None = _sampler(
-        "Energy to lower: joint E(x,y), ce, or marginal E(x), which knows no class",
+        "Energy to lower: joint E(x,y), ce, or marginal E(x), which ignores the class",
         choices=OBJECTIVES,
         metavar="ENERGY",
         shown="by method, else joint; ce (pgd)",
     )
     guidance: float | None = _sampler(
-        "W: lower (1 + W) E(x,y) - W E(x), from E(x) at -1 by E(x,y) at 0 toward ce",
+        "Descend (1 + W) E(x,y) - W E(x): E(x) at -1, E(x,y) at 0, toward ce above",
         metavar="W",
         low=-1,
     )
@@ -90,7 +92,7 @@ class SamplerSettings(Settings):
         shown="the run's (sgld), by image size",
     )
     noise: float | None = _sampler(
-        "Standard deviation of the noise of a step (sgld), or of what is seen (das)",
+        "Standard deviation of the noise of a step (sgld), or of the network's input (das)",
         low=0,
         shown="the run's; 0.1",
     )
@@ -98,7 +100,7 @@ class SamplerSettings(Settings):
         "T, in place of the noise: sqrt(2 * step size * T / (1 - momentum)) (sgld)", low=0
     )
     momentum: float | None = _sampler(
-        "Share of the last step to repeat, below 1 (sgld)", low=0, shown="0"
+        "Fraction of the last step to repeat, below 1 (sgld)", low=0, shown="0"
     )
     clip: float | None = _sampler(
         "Largest component of the gradient, 0 for no limit (sgld)",
@@ -113,7 +115,7 @@ class SamplerSettings(Settings):
     )
     best_of: int = setting(
         1,
-        "Candidates for each image; the one of lowest objective is kept",
+        "Candidates for each image; the one with the lowest objective is kept",
         section=_SECTION,
         metavar="K",
         low=1,
@@ -150,7 +152,7 @@ class SampleSettings(SamplerSettings):
     num: int | None = _image(
         None, "Images to draw", flags=("-n", "--num"), low=1, high=1e7, shown=_IMAGES
     )
-    seed: int = _image(0, "Seed of everything random", low=0)
+    seed: int = _image(0, "Seed of all random numbers", low=0)
     interpolate: tuple[str | int, str | int] | None = _image(
         None, "Interpolate between two classes with shared noise", kind="class", metavar="A B"
     )
@@ -214,16 +216,16 @@ class SampleOutput(Settings):
     )
     scale: int | None = setting(
         None,
-        "Side of the square that a pixel becomes in a grid",
+        "Enlargement of each pixel in a grid",
         low=1,
-        shown="to 64 pixels an image",
+        shown="to 64 pixels per image",
     )
     headings: bool = setting(
         True, "Write the classes above the columns of a grid", shown="headings"
     )
     trace: Path | None = setting(
         None,
-        "Write the first ten images along their descent: a strip (.png), or moving (.gif, .webp)",
+        "Draw the first ten images along their descent: a strip (.png) or animation (.gif, .webp)",
     )
     preview: bool = setting(False, "Show the grid in the terminal, if there is one")
 

@@ -75,7 +75,7 @@ def _resumable(path: Path, count: int, done: set[int]) -> Iterator[None]:
     except KeyboardInterrupt:
         raise Interrupted(
             f"stopped; {len(done):,} of {count:,} images are saved for `{path}`",
-            "the same command goes on from there",
+            "the same command resumes from there",
         ) from None
 
 

@@ -71,7 +71,7 @@ def extract(
     if not (values.isfinite().all() and logits.isfinite().all()):
         name = judge.name if isinstance(judge, Model) else str(judge.path)
         raise JeatError(
-            f"the features of the images by `{name}` are not finite",
+            f"the features of the images from `{name}` are not finite",
             "the classifier of `--features` may have diverged",
         )
     return Features(values, logits)

@@ -71,7 +71,7 @@ def resolve(
     elif sampling or settings.seed is not None:
         names = [*sampling, "seed"] if settings.seed is not None else list(sampling)
         raise UsageProblem(
-            f"`{path}` holds images that are drawn already, so "
+            f"`{path}` holds images that are already drawn, so "
             f"{', '.join(f'`{name}`' for name in names)} would change nothing",
             "leave the settings out, or name a run",
         )
@@ -154,7 +154,7 @@ def _stored(source: str | Path | Model) -> Path | None:
         return None
     if path.suffix.lower() == ".npy":
         raise JeatError(
-            f"`{path}` is a single array, without a word of its layout",
+            f"`{path}` is a single array whose layout is unknown",
             "store it as `arr_0`, uint8 (n,H,W,C), of an `.npz`",
         )
     if path.suffix.lower() == ".npz":
@@ -183,7 +183,7 @@ def _judge(settings: ScoreSettings, foreign: Foreign | None, reporter: Reporter)
     model = _open(features, foreign, settings, reporter)
     if settings.inception_weights is not None:
         raise UsageProblem(
-            f"Inception weights are of no use with the features of `{model.name}`",
+            f"Inception weights cannot be used with the features of `{model.name}`",
             "leave one of the two out",
         )
     net = model.classifier.net

@@ -56,7 +56,7 @@ def finite(model: Model, values: Tensor) -> Tensor:
         raise JeatError(
             f"the logits of `{model.name}`, or their gradients, are not finite for {bad:,} of "
             f"{len(values):,} images",
-            "the run may have diverged: take an earlier one, or check the checkpoint",
+            "the run may have diverged: use an earlier one, or check the checkpoint",
         )
     return values
 

@@ -24,9 +24,9 @@ METRICS = Catalogue(
 )
 
 _OOD = "AUROC of the test images against another data set, folder or .npz; repeatable"
-_WHOSE = "Data set of the reference, for a FOLDER, an .npz or a checkpoint of others"
-_WEIGHTS = "File of the Inception weights, in place of the download"
-_MANY = "all there are; as many as the reference has"
+_WHOSE = "Data set of the reference, for a FOLDER, an .npz or a third-party checkpoint"
+_WEIGHTS = "File of the Inception weights, instead of downloading them"
+_MANY = "all; as many as the reference has"
 _classifier = partial(setting, section="Classifier (instead of images)")
 _score = partial(setting, section="Score")
 _data = partial(setting, section="Data")
@@ -43,7 +43,7 @@ class ScoreSettings(Settings):
 
     num: int | None = _score(None, "Images to score", flags=("-n", "--num"), shown=_MANY, low=1)
     features: object = _score(
-        "inception", "inception, or a RUN whose features take its place", kind="run"
+        "inception", "inception, or a RUN whose features are used instead", kind="run"
     )
     reference: Literal["train", "test"] = _score("train", "Split of the real images")
     reference_classes: Literal["same", "all"] = _score(
@@ -56,7 +56,7 @@ class ScoreSettings(Settings):
     metric: tuple[str, ...] = _score(
         (), "A further score, listed below; repeatable", kind="metric", multiple=True
     )
-    seed: int | None = _score(None, "Seed of the drawing", shown="0", low=0)
+    seed: int | None = _score(None, "Seed of the sampling", shown="0", low=0)
     neighbours: Path | None = _score(
         None, "Write images beside the training images nearest to them (PNG)"
     )
@@ -73,7 +73,7 @@ class ScoreSettings(Settings):
             METRICS.match(name)
         if self.neighbours is not None and self.reference != "train":
             raise UsageProblem(
-                "the neighbours are training images, and the reference is the test images",
+                "the neighbours are training images, but the reference is the test images",
                 "leave out `--reference test`",
             )
 

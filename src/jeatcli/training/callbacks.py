@@ -239,7 +239,7 @@ class Stop(Callback):
         return Interrupted(
             f"stopped {where} of {self.trainer.config.epochs}; "
             f"the state is saved in `{self.saver.folder}`",
-            "run the same command again to continue",
+            "run the same command again to resume",
         )
 
 

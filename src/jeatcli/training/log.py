@@ -74,8 +74,8 @@ class Log(Callback):
         if left > _LONG:
             less = "1m" if left < 600 else "10m" if left < 7200 else "1h"
             self.reporter.say(
-                f"about {duration(left)} on this {trainer.device.type.upper()}, evaluations not "
-                f"counted (measured on {_TIMED} steps); `--budget {less}` for less"
+                f"about {duration(left)} on this {trainer.device.type.upper()}, not counting "
+                f"evaluations (measured over {_TIMED} steps); `--budget {less}` for less"
             )
 
     @property

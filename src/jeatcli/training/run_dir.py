@@ -33,8 +33,8 @@ def compare(folder: Path, config: TrainConfig) -> TrainConfig:
         return config
     if not (folder / runs.CONFIG_FILE).is_file():
         raise JeatError(
-            f"`{folder}` exists and is no run: it has no `config.toml`",
-            "name another place with `-o`, or move it aside and start there with `--force`",
+            f"`{folder}` exists but is not a run: it has no `config.toml`",
+            "choose another place with `-o`, or move it aside and start there with `--force`",
         )
     theirs = read_config(folder / runs.CONFIG_FILE)
     if values := differing(config, theirs):
@@ -124,6 +124,6 @@ def locked(folder: Path, reporter: Reporter = SILENT) -> Iterator[None]:
             ) from None
         except OSError as problem:
             reporter.warn(
-                f"`{folder}` cannot be locked ({problem.strerror}); start no second process there"
+                f"`{folder}` cannot be locked ({problem.strerror}); start only one process there"
             )
         yield

@@ -66,14 +66,14 @@ class TrainConfig(Settings):
     dataset: str = _data("cifar10", "Training data; listed below", kind="dataset")
     init_from: str = _model(
         "",
-        "Start with the weights of this network; no resume: all else starts anew",
+        "Start from the weights of this network; not a resume: all else starts afresh",
         kind="run",
         shown="random weights",
     )
     arch: str = _model("small", "Network; listed below", kind="arch", shown="by data set")
     norm_layer: str = _model(
         "batch",
-        "Normalisation: batch, group or none; use none with SGLD, as it mixes no images",
+        "Normalisation: batch, group or none; use none with SGLD, which keeps images independent",
         choices=NORM_LAYERS,
         metavar="LAYER",
         shown="by method",
@@ -192,7 +192,7 @@ class TrainConfig(Settings):
         super().__post_init__()
         if not all(0 < low < high < 1 for low, high in pairwise((1e-9, *self.milestones))):
             raise UsageProblem(
-                f"milestones must rise from 0 to 1, not {', '.join(map(str, self.milestones))}",
+                f"milestones must increase from 0 to 1, not {', '.join(map(str, self.milestones))}",
                 "give fractions of the run, such as `--milestones 0.5,0.75`",
             )
         if bool(self.extra) != bool(self.extra_share):

@@ -79,13 +79,13 @@ class Setup:
         if others := [key for key in same if getattr(source.meta, key) != getattr(self.meta, key)]:
             raise JeatError(
                 f"`{config.init_from}` has another {', '.join(others)} than this run",
-                "leave those settings to it, or start with another network",
+                "omit those settings, or start from another network",
             )
         for model in (trainer.model, trainer.average.model):
             model.load_state_dict(source.classifier.state_dict())
         self.reporter.say(
-            f"starting with the weights of `{source.name}`; this is no resume: "
-            "optimiser, learning rate and steps start anew"
+            f"starting from the weights of `{source.name}`; this is not a resume: "
+            "optimiser, learning rate and steps start afresh"
         )
 
     def save(self, name: str = runs.MODEL_FILE) -> None:

@@ -246,8 +246,8 @@ class TrainingRun:
         self.saver.load_state(trainer, name)
         if len(set(trainer.ranks.collect((trainer.step, trainer.attempt)))) > 1:
             raise JeatError(
-                f"the processes have found different states in `{folder}`",
-                "put the run by `-o` on a disk that all machines see",
+                f"the processes found different states in `{folder}`",
+                "use `-o` to put the run on a disk that all machines share",
             )
         if trainer.ranks.is_main:
             self.log.rewind(trainer.step)

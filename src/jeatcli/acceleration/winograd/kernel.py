@@ -40,7 +40,7 @@ def kernel() -> ctypes.CDLL | None:
         compiler = shlex.split(command)
     except ValueError as problem:
         raise UsageProblem(
-            f"the environment variable CXX, `{command}`, is no command: {problem}",
+            f"the environment variable CXX, `{command}`, is not a command: {problem}",
             "set it to a C++ compiler such as g++, or unset it",
         ) from None
     try:

@@ -54,16 +54,16 @@ ARCHITECTURES: Catalogue[Architecture] = Catalogue(
             "read_depth",
         ),
         "dm-resnet-18": _row(
-            "Pre-activation residual network of DeepMind's code (Gowal et al. 2020)",
+            "Pre-activation residual network from DeepMind's code (Gowal et al. 2020)",
             "deepmind:make_dm_resnet18",
         ),
         "dm-wrn-D-W": _row(
-            "Wide residual network of DeepMind's code (Gowal et al. 2020)",
+            "Wide residual network from DeepMind's code (Gowal et al. 2020)",
             "deepmind:make_dm_wrn",
             "read_depth_and_width",
         ),
         "jem-wrn-D-W": _row(
-            "Wide residual network of JEM's code (Grathwohl et al. 2020)",
+            "Wide residual network from JEM's code (Grathwohl et al. 2020)",
             "jem:make_jem_wrn",
             "read_depth_and_width",
         ),
@@ -88,17 +88,17 @@ ARCHITECTURES: Catalogue[Architecture] = Catalogue(
             "preact_resnet:make_resnet18_wong",
         ),
         "resnet-18-v1-pool": _row(
-            "`resnet-18-v1` with a max-pool behind its stem", "resnet:make_resnet18_v1_pool"
+            "`resnet-18-v1` with a max-pool after its stem", "resnet:make_resnet18_v1_pool"
         ),
-        "resnet-34-v1": _row("`resnet-18-v1` of 34 layers", "resnet:make_resnet34_v1"),
+        "resnet-34-v1": _row("`resnet-18-v1` with 34 layers", "resnet:make_resnet34_v1"),
         "resnet-34-v1-pool": _row(
-            "`resnet-34-v1` with a max-pool behind its stem", "resnet:make_resnet34_v1_pool"
+            "`resnet-34-v1` with a max-pool after its stem", "resnet:make_resnet34_v1_pool"
         ),
         "resnet-50-v1": _row(
-            "`resnet-18-v1` of 50 layers, with bottlenecks", "resnet:make_resnet50_v1"
+            "`resnet-18-v1` with 50 layers and bottlenecks", "resnet:make_resnet50_v1"
         ),
         "resnet-50-v1-pool": _row(
-            "`resnet-50-v1` with a max-pool behind its stem", "resnet:make_resnet50_v1_pool"
+            "`resnet-50-v1` with a max-pool after its stem", "resnet:make_resnet50_v1_pool"
         ),
         "small": _row("A few convolutions and a hidden layer, for CPUs", "small:make_small"),
         "wrn-D-W": _row(

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...catalogue import Catalogue, Entry
 
-# The targeted attacks of AutoAttack try the nine likeliest classes (Croce and Hein 2020a).
+# The targeted attacks of AutoAttack try the nine most likely classes (Croce and Hein 2020a).
 TARGETS = 9
 # AutoAttack for 2 or 3 classes.
 FEW = "autoattack-few"
@@ -70,7 +70,7 @@ ATTACKS = Catalogue(
             uses_dlr=True,
         ),
         "apgd-t": AttackEntry(
-            "APGD on the targeted ratio, toward the nine likeliest classes (Croce and Hein 2020a)",
+            "APGD on the targeted ratio, for the nine most likely classes (Croce and Hein 2020a)",
             f"{_HERE}.apgd:apgd_t",
             _APGD,
             rows=TARGETS,
@@ -92,7 +92,7 @@ ATTACKS = Catalogue(
             strong=True,
         ),
         "fab-t": AttackEntry(
-            "FAB toward each of the nine likeliest classes (Croce and Hein 2020b, 2020a)",
+            "FAB toward each of the nine most likely classes (Croce and Hein 2020b, 2020a)",
             f"{_HERE}.fab:fab_t",
             _APGD,
             rows=TARGETS,

@@ -71,8 +71,8 @@ class Attack:
             )
         if targeted and not entry.targets:
             raise UsageProblem(
-                f"attack `{self.name}` cannot aim at a class",
-                "use `--attack fab-t`, alone or beside others",
+                f"attack `{self.name}` cannot target a class",
+                "use `--attack fab-t`, alone or with others",
             )
         if entry.from_image and objective == "kl" and not targeted:
             raise UsageProblem(
