@@ -78,7 +78,7 @@ class Setup:
         same = ("arch", "norm_layer", "activation", "classes", "shape")
         if others := [key for key in same if getattr(source.meta, key) != getattr(self.meta, key)]:
             raise JeatError(
-                f"`{config.init_from}` has another {', '.join(others)} than this run",
+                f"`{config.init_from}` differs from this run in {', '.join(others)}",
                 "omit those settings, or start from another network",
             )
         for model in (trainer.model, trainer.average.model):

@@ -63,7 +63,7 @@ def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Part]) -> None:
             else ""
         )
         raise JeatError(
-            f"the images of `{dataset}` are not those that `{path.parent}` was begun on{why}",
+            f"the images of `{dataset}` are not those that `{path.parent}` was started on{why}",
             f"put those back, or {start_over}",
         )
     # To the CPU first, for Apple's devices have no float64; each goes where its like is.
