@@ -46,14 +46,14 @@ class StopAfter:
 def test_stopped_and_resumed_equals_straight_bit_for_bit(method: str, tmp_path: Path) -> None:
     """Stopped within the first epoch, at its end, and within the second."""
     settings = config(method, eval_every=1)
-    train(settings, tmp_path / "straight")
+    whole = train(settings, tmp_path / "straight")
     # Steps of these methods, whose attacks and chains take two each, ask more than once.
     questions = 1 + 2 * sum(name in settings.options for name in ("attack_steps", "sgld_steps"))
     for steps in (3, 1, 2):
         with pytest.raises(Interrupted, match="the state is saved"):
             train(settings, tmp_path / "stopped", should_stop=StopAfter(steps * questions))
     result = train(settings, tmp_path / "stopped")
-    assert result.images == 2 * 32
+    assert 0 < result.images < whole.images
     same(tmp_path / "straight", tmp_path / "stopped")
 
 
