@@ -210,9 +210,9 @@ def _choose(
 
 
 def check_kinds(path: Path, tensors: Tensors, expected: Tensors) -> None:
-    """Refuse whole numbers in the place of weights, and the reverse: torch would round them."""
+    """Refuse whole numbers in the place of weights, which torch would convert."""
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() != expected[name].is_floating_point():
+        if expected[name].is_floating_point() and not tensor.is_floating_point():
             kinds = [str(each.dtype).removeprefix("torch.") for each in (tensor, expected[name])]
             raise JeatError(
                 f"`{path}` holds `{name}` as {kinds[0]}, where the network has {kinds[1]}",

@@ -37,6 +37,7 @@ def save_folder(plan: SamplingPlan, folder: Path, reporter: Reporter = SILENT) -
     with ExitStack() as stack:
 
         def begin() -> None:
+            check_writable(_numbered(folder, 0))
             stack.enter_context(_locked(folder / ".drawing", reporter))
             _check_folder(folder, len(plan.labels), plan.identity)
 
