@@ -7,7 +7,7 @@ from functools import partial
 
 from ..settings import Settings, setting
 
-_STYLE = "matplotlib style, by name or .mplstyle file, applied over ours"
+_STYLE = "Matplotlib style, by name or .mplstyle file, applied over ours"
 _look = partial(setting, None, section="Look of the picture")
 
 
