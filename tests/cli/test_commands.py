@@ -320,7 +320,7 @@ def test_python_m_jeatcli_is_the_same_program() -> None:
     ("words", "expected"),
     [
         ("jeat sa", ["sample"]),
-        ("jeat train --method je", ["jeat", "jem"]),
+        ("jeat train --method je", ["jeat", "jem", "jem++"]),
         ("jeat train --arch resnet-18-w", ["resnet-18-wong"]),
         ("jeat train --dataset fa", ["fashion-mnist"]),
         ("jeat attack dig", [LATEST]),

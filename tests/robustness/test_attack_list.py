@@ -12,7 +12,7 @@ from jeatcli.robustness.attacks.attack import make_attack, resolve_attacks
 from jeatcli.robustness.attacks.batch import AttackOptions
 
 LINF = Threat("linf", 0.2)
-OTHERS = "use `--attack apgd-ce --attack fab-t --attack square`"
+OTHERS = "use `--attack autoattack-few`"
 MARGIN = "use the objective `margin`"
 KL = "attack `fgsm` starts at the image, where the gradient of `kl` is zero"
 BESIDE = "use `--attack pgd --steps 1`, which starts beside it, or another objective"
