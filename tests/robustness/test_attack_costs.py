@@ -19,7 +19,7 @@ def told(name: str) -> tuple[int, int]:
     """Return what docs/attacks.md says an image costs at most among ten classes."""
     docs = Path(__file__).parents[2] / "docs" / "attacks.md"
     row = next(line for line in docs.read_text().splitlines() if line.startswith(f"| `{name}` |"))
-    cost = row.rstrip("| ").rpartition("|")[2].replace(",", "").replace("a restart", "")
+    cost = row.rstrip("| ").rpartition("|")[2].replace(",", "").replace("per restart", "")
     forward, *backward = cost.split("+")
     return int(forward), sum(
         int(part.replace("K", "")) * (10 if "K" in part else 1) for part in backward

@@ -254,5 +254,6 @@ def test_an_attack_goes_on_in_smaller_batches(
     # What is correct at the edge between two classes may depend on the size: it is not asked anew.
     monkeypatch.delattr(evaluator.Evaluator, "_correct")
     resumed = evaluate.attack(model, **settings, batch_size=smaller)
-    assert max(runs) == (smaller or 8)
+    # Images that are not classified correctly leave a batch smaller.
+    assert 0 < max(runs) <= (smaller or 8)
     assert resumed.samples == whole.samples

@@ -251,7 +251,7 @@ def test_every_flag_has_its_section() -> None:
         for before, line in zip(source.splitlines(), source.splitlines()[1:], strict=False)
         if before.strip().endswith("Flag(")
     }
-    assert len(known) == 10
+    assert len(known) == 9
     assert known <= anchors
     assert str(Flag("a-name", "text")).endswith("(docs/attacks.md#a-name)")
 
