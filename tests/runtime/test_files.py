@@ -148,5 +148,5 @@ def test_a_name_from_a_file_is_one_part_of_a_path(text: str, name: str) -> None:
 
 
 def test_a_home_directory_of_nobody() -> None:
-    with pytest.raises(UsageProblem, match="`~nobody-of-that-name` is the home directory of no"):
+    with pytest.raises(UsageProblem, match="is not the home directory of any user"):
         expand("~nobody-of-that-name/x")
