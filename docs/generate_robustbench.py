@@ -11,24 +11,25 @@ PAGE = Path(__file__).with_name("robustbench.md")
 INTRODUCTION = """\
 # Networks of RobustBench
 
-Download an entry's checkpoint, and name the entry beside it:
+Download an entry's checkpoint and name the entry:
 
 ```sh
 jeat attack theirs.pt --arch robustbench:Wang2023Better_WRN-28-10 --attack fast -n 1000
 jeat attack theirs.pt --arch robustbench:l2/Rice2020Overfitting --attack autoattack --exact
 ```
 
-Network, activation, normalisation, data set and threat model follow, and in the end a line says
-how far the measured accuracies are from the published ones, which are of all 10,000 test images:
-on n of them the standard error is about 50 / sqrt(n) points. Where an ID stands in several
-dictionaries, the number of classes in the weights or `--dataset` chooses between CIFAR-10 and -100;
-`l2/` before it names that of l2, else linf is meant.
+This sets the network, activation, normalisation, data set and threat model. At the end, a line
+compares the measured accuracies with the published ones, which are for all 10,000 test images: with
+n images the standard error is about 50 / sqrt(n) points. If an ID is in several dictionaries, the
+number of classes in the weights or `--dataset` chooses between CIFAR-10 and -100; `l2/` before the
+ID selects l2 instead of linf.
 
-Networks were compared with ones written by hand as RobustBench's classes are described, on random
-weights; none of the files was tried here. This page is written by `docs/generate_robustbench.py`
-(`make docs`) from `src/jeatcli/checkpoints/robustbench.py`: facts of RobustBench (Croce et al.
-2021) at commit 78fcc9e; "robust" is the lowest accuracy known there. An entry of a class that is
-none of ours has that in the place of a network; `--arch FILE.py:FUNCTION` loads it by its own code.
+The networks were compared, on random weights, with ones written by hand from the description of
+RobustBench's classes; none of the files was tried here. `docs/generate_robustbench.py` (`make
+docs`) writes this page from `src/jeatcli/checkpoints/robustbench.py`: facts from RobustBench (Croce
+et al. 2021) at commit 78fcc9e; "robust" is the lowest accuracy known there. If a network is not
+supported, the table names its class instead; load it from its own code with
+`--arch FILE.py:FUNCTION`.
 """
 
 
