@@ -18,7 +18,7 @@ class PlotSettings(Settings):
     style: str | None = _look(_STYLE, metavar="STYLE")
     title: str | None = _look("Title above the panels")
     cmap: str | None = _look(
-        "matplotlib colour map", metavar="NAME", shown="the style's, else magma"
+        "Matplotlib colour map", metavar="NAME", shown="the style's, else magma"
     )
     figsize: tuple[float, float] | None = _look(
         "Width and height in inches",
