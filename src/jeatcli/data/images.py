@@ -106,10 +106,10 @@ def load_images(
     """Read one split of a data set, downloading the published ones at first use.
 
     Args:
-        name: A key of `datasets.DATASETS`, or one of `OWN`.
+        name: A key of `facts.DATASETS`, or one of `OWN`.
         split: `train` or `test`.
         data_dir: Where data sets lie; `JEAT_DATA_DIR` or the cache if None.
-        limit: Keep the first so many images.
+        limit: Keep only the first images.
         download: Whether the network may be used.
         reporter: Hears of downloads.
     """
