@@ -382,5 +382,5 @@ def test_where_another_user_owns_the_cache_the_kernel_is_built_elsewhere(
 
 def test_a_compiler_that_is_no_command_is_an_error(monkeypatch, anew) -> None:
     monkeypatch.setenv("CXX", "'")
-    with pytest.raises(UsageProblem, match="environment variable CXX, `'`, is no command"):
+    with pytest.raises(UsageProblem, match="environment variable CXX, `'`, is not a command"):
         fits(conv(16, 16))
