@@ -104,3 +104,28 @@ def test_the_executable_refuses_before_it_loads_torch(
         said = jeat(*arguments, PYTHONPROFILEIMPORTTIME="1")
     assert " torch\n" not in said.stderr
     refused(said, code, words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("sample", "--class", "9" * 5000), "unknown class `999"),
+        (
+            ("sample", "-n", 1, "--scale", 2**63),
+            "'--scale': 9223372036854775808 is not in the range",
+        ),
+        (("landscape", "--style", "~nobody-of-that-name/x"), "is the home directory of no user"),
+        (("score", "--features", "standard", "--kid-subsets", 10**9), "not in the range"),
+    ],
+    ids=["class", "scale", "style", "subsets"],
+)
+def test_values_that_python_or_torch_would_choke_on(
+    home: Path, arguments: tuple[object, ...], words: str
+) -> None:
+    refused(here(*arguments), 2, words)
+
+
+def test_settings_of_a_run_whose_options_are_no_table(home: Path) -> None:
+    config = home / "standard" / "config.toml"
+    config.write_text("options = 3\n" + config.read_text().partition("[options]")[0])
+    refused(here(*STANDARD, "-o", "standard"), 2, "`options` cannot be 3", "config.toml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +93,10 @@ def test_headings_of_any_text_fit_on_a_line() -> None:
     plain = pictures.grid(images, 2, 8, headings=["a b", "?"])
     odd = pictures.grid(images, 2, 8, headings=["a\n b\t", "\ud800"])
     assert np.array_equal(np.asarray(odd), np.asarray(plain))
+
+
+def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
+    """To read it would wait for a writer, for ever."""
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(JeatError, match="no regular file"):
+        pictures.decode(tmp_path / "x.png")

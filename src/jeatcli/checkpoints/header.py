@@ -27,6 +27,8 @@ _LARGEST_INT = 2**63 - 1
 # What others' files are called; `state_dict` says what each of them is.
 FOREIGN_ENDINGS = (".pt", ".pth", ".th", ".ckpt", ".pt2", ".onnx", ".npy", ".npz", ".h5")
 _MAGIC = (b"PK\x03\x04", b"\x93NUMPY", b"\x89HDF")
+# Options of methods that other commands go by.
+_NUMBERS = {"eps", "sgld_step_size", "sgld_noise", "sgld_clip", "chain_steps", "chain_step_size"}
 _NAME_OURS = "name a run directory or a `model.safetensors` that `jeat train` wrote"
 
 
@@ -217,10 +219,11 @@ def _impossible(header: Mapping[str, Any]) -> str | None:
     for name, holds in checks.items():
         if not holds:
             return f"`{name}` cannot be {str(header[name])[:80]!r}"
-    if "eps" in options and not (
-        _fits(options["eps"], float) and options["eps"] >= 0 and options.get("norm") in NORMS
-    ):
-        return "`options` have no valid `norm` and `eps`"
+    for name in options.keys() & _NUMBERS:
+        if not (_fits(options[name], float) and options[name] >= 0):
+            return f"`{name}` of `options` cannot be {str(options[name])[:80]!r}"
+    if "eps" in options and options.get("norm") not in NORMS:
+        return "`options` have no valid `norm` beside `eps`"
     try:
         check_arch(header["arch"])
         dataset_facts(header["dataset"])

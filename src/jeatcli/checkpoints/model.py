@@ -206,7 +206,7 @@ def class_index(name: str | int, classes: Sequence[str]) -> int:
     text = str(name)
     if isinstance(name, str) and text in classes:
         return list(classes).index(text)
-    if text.isdecimal() and int(text) < len(classes):
+    if text.isdecimal() and len(text) < 10 and int(text) < len(classes):
         return int(text)
     by_index = [] if classes[0].isdigit() else [f"0..{len(classes) - 1}"]
     raise unknown("class", text, [*classes, *by_index])

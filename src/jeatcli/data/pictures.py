@@ -49,6 +49,8 @@ _LAST_FRAME_MS = 1500
 def opened(path: Path) -> Iterator[Image.Image]:
     """Open a picture; what Pillow raises, now or when it decodes, becomes a JeatError."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would never end
+            raise ValueError("it is no regular file")
         with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
             warnings.simplefilter("ignore")  # damaged metadata, which nothing here reads
             if getattr(image, "is_animated", False) and image.format != "MPO":

@@ -64,7 +64,7 @@ def of_pictures(texts: Iterable[str | None], lossy: bool = False) -> Provenance:
     sampling: dict[str, Any] | None = None
     classes: Counter[str] = Counter()
     numbers: set[int] = set()
-    for record in map(_parsed, texts):
+    for record in map(parsed, texts):
         settings = {key: value for key, value in record.items() if key not in _OWN}
         number = record.get("image")
         if not settings or sampling not in (None, settings):
@@ -82,7 +82,7 @@ def of_pictures(texts: Iterable[str | None], lossy: bool = False) -> Provenance:
 
 def image_numbers(texts: Sequence[str | None]) -> list[int] | None:
     """Return the number of each picture in its drawing; None unless all are from one drawing."""
-    numbers = [_parsed(text).get("image") for text in texts]
+    numbers = [parsed(text).get("image") for text in texts]
     if of_pictures(texts).sampling is None:
         return None
     return [number for number in numbers if isinstance(number, int)]
@@ -90,7 +90,7 @@ def image_numbers(texts: Sequence[str | None]) -> list[int] | None:
 
 def of_archive(text: str | None, labels: Sequence[int], num: int | None = None) -> Provenance:
     """Return the provenance of an archive by its text and the labels of its first `num` images."""
-    settings = _parsed(text)
+    settings = parsed(text)
     drawn = settings.pop(IMAGES, None)
     if not settings or not isinstance(drawn, int):
         return Provenance()
@@ -98,9 +98,10 @@ def of_archive(text: str | None, labels: Sequence[int], num: int | None = None) 
     return Provenance(settings, Counter(labels[:num]), drawn=missing)
 
 
-def _parsed(text: str | None) -> dict[str, Any]:
+def parsed(text: str | None) -> dict[str, Any]:
+    """Return the JSON object in a text, empty if there is none."""
     try:
         record = json.loads(text or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -162,7 +162,7 @@ def _arrays(
         # numpy takes any other file for a pickle, and advises to open it as one.
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no .npz archive, or cut short")
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             names = ("image", "label") if "image" in arrays else ("arr_0", "arr_1")
             pixels = np.asarray(arrays[names[0]])
             text = str(arrays[TEXT]) if TEXT in arrays else None

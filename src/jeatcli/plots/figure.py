@@ -13,7 +13,7 @@ from typing import Any
 
 from ..core.threat import Threat, fraction
 from ..errors import UsageProblem, unknown
-from ..runtime.files import write_atomic
+from ..runtime.files import expand, write_atomic
 from .settings import PLAIN, PlotSettings
 
 KINDS = ("png", "svg", "pdf")
@@ -141,7 +141,7 @@ def _read_style(style: str) -> dict[str, Any]:
     if style in library:
         params = library[style]
         return dict(params)
-    path = Path(style).expanduser()
+    path = expand(style)
     if not path.is_file():
         wrong = unknown("style", style, library)
         raise UsageProblem(f"{wrong.message}; it is not a file either", wrong.hint)

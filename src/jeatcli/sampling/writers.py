@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..data import pictures, stored
-from ..data.provenance import IMAGES, TEXT
+from ..data.provenance import IMAGES, TEXT, parsed
 from ..errors import Interrupted, JeatError
 from ..runtime.distributed import current
 from ..runtime.files import SAMPLE_PICTURE, check_output, check_writable, writing
@@ -98,18 +98,14 @@ def _record(path: Path) -> dict[str, Any] | None:
     """Return the settings in a picture or an archive of `jeat sample`, None if there are none."""
     if path.suffix.lower() == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 # The pixels as well: that checks them.
                 text = str(arrays[TEXT]) if len(arrays["arr_0"]) else ""
         except (OSError, ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile):
             return None
     else:
         text = (pictures.embedded_text(path) or {}).get(TEXT, "")
-    try:
-        record = json.loads(text)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
+    return parsed(text) or None
 
 
 def free_path(path: Path, plan: SamplingPlan) -> Path:

@@ -50,7 +50,7 @@ class ScoreSettings(Settings):
         "same", "Classes of the real images: those of the images where they are known, or all"
     )
     splits: int = _score(10, "Parts over which the Inception Score is averaged", low=1)
-    kid_subsets: int = _score(100, "Subsets of KID", low=1)
+    kid_subsets: int = _score(100, "Subsets of KID", low=1, high=1e5)
     # The unbiased estimate of a subset of one divides by zero.
     kid_subset_size: int = _score(1000, "Images in a subset", low=2)
     metric: tuple[str, ...] = _score(

@@ -91,7 +91,12 @@ def resolve(settings: Mapping[str, Any]) -> TrainConfig:
                 f"`{dataset}` is not UTF-8, as a settings file must be", "rename the folder"
             )
     table = defaults(method, dataset, explicit.get("arch"))
-    options = options_of(method, explicit.pop("options", {}), table, dataset_facts(dataset))
+    options = explicit.pop("options", {})
+    if not isinstance(options, Mapping):
+        raise UsageProblem(
+            f"`options` cannot be {options!r}", "give a table of the method's options"
+        )
+    options = options_of(method, options, table, dataset_facts(dataset))
     return TrainConfig.of({key: table[key] for key in _BASE} | explicit | {"options": options})
 
 
