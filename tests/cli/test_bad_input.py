@@ -114,7 +114,10 @@ def test_the_executable_refuses_before_it_loads_torch(
             ("sample", "-n", 1, "--scale", 2**63),
             "'--scale': 9223372036854775808 is not in the range",
         ),
-        (("landscape", "--style", "~nobody-of-that-name/x"), "is the home directory of no user"),
+        (
+            ("landscape", "--style", "~nobody-of-that-name/x"),
+            "is not the home directory of any user",
+        ),
         (("score", "--features", "standard", "--kid-subsets", 10**9), "not in the range"),
     ],
     ids=["class", "scale", "style", "subsets"],

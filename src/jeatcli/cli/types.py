@@ -138,7 +138,6 @@ class Numbers(ParamType):
 FRACTION = Number(Setting("", low=0))
 NUMBERS = Numbers()
 SHARE = Number(Setting("", low=0, high=1))
-COUNT = click.IntRange(min=1, max=1000)
 
 
 class Device(ParamType):

@@ -212,12 +212,13 @@ class SampleOutput(Settings):
         shown="samples/ of the run",
     )
     columns: int | None = setting(
-        None, "Images in a row of a grid", low=1, shown="one, or several, of each class"
+        None, "Images in a row of a grid", low=1, high=1000, shown="one, or several, of each class"
     )
     scale: int | None = setting(
         None,
         "Enlargement of each pixel in a grid",
         low=1,
+        high=1000,
         shown="to 64 pixels per image",
     )
     headings: bool = setting(
