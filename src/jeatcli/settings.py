@@ -159,6 +159,8 @@ def _checked(name: str, value: Any, about: Setting, kinds: Sequence[Any]) -> Any
             raise unknown(name.replace("_", " "), str(value), choices)
         return value
     sequences = [kind for kind in kinds if get_origin(kind) in (tuple, Sequence)]
+    if sequences and isinstance(value, str | float | int) and not {str, float, int} & {*kinds}:
+        value = (value,)
     if sequences and isinstance(value, list | tuple):
         items = get_args(sequences[0])
         if get_origin(sequences[0]) is tuple and ... not in items and len(items) != len(value):
@@ -187,8 +189,9 @@ def _short(number: float) -> str:
 
 
 def _wanted(kinds: Sequence[type], about: Setting) -> str:
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    what = " or ".join(words[kind] for kind in kinds if kind in words) or "a path"
+    words = {int: "a whole number", float: "a number", bool: "true or false"}
+    words |= {str: "a text", Path: "a path"}
+    what = " or ".join(words[kind] for kind in kinds if kind in words) or "a list"
     return f"{what}, {about.bounds()}" if int in kinds or float in kinds else what
 
 

@@ -247,7 +247,7 @@ def test_a_torchvision_of_another_torch_is_explained(monkeypatch: pytest.MonkeyP
     monkeypatch.delattr(sys.modules["torchvision"], "datasets")
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     with pytest.raises(JeatError, match="does not work with the installed torch") as caught:
-        published.published("mnist", "test", Path(), download=False, reporter=None)
+        load_images("mnist", "test", download=False)
     assert "install both together from one index" in str(caught.value.hint)
 
 
@@ -255,6 +255,6 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied", "/some/file")
 
-    monkeypatch.setattr("jeatcli.data.images.published", refuse)
+    monkeypatch.setattr("jeatcli.data.published.published", refuse)
     with pytest.raises(JeatError, match="cannot read `/some/file`: Permission denied"):
         load_images("mnist", "test")

@@ -67,7 +67,7 @@ def arch_names() -> list[str]:
 
 def datasets() -> dict[str, str]:
     """Return the data sets and their summaries."""
-    return {name: facts.summary for name, facts in DATASETS.items()} | OWN
+    return DATASETS.summaries() | OWN
 
 
 def _check_attack(name: str) -> None:

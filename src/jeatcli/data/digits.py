@@ -8,13 +8,13 @@ from importlib.resources import files
 import numpy as np
 import torch
 
-from .facts import NUMERALS
+from .facts import NUMERALS, Request
 from .folder import Parts, deal
 
 DIGITS_TRAIN = 1400
 
 
-def digits(split: str) -> Parts:
+def digits(request: Request) -> Parts:
     """Read the 8x8 digits of the package: 1,400 images to train, 397 to test (NOTICE).
 
     The split is fixed: a hash of each row's number orders the images of each class, the
@@ -27,5 +27,5 @@ def digits(split: str) -> Parts:
     pixels = np.floor(table[:, :64] * 255 / 16 + 0.5).astype(np.uint8).reshape(-1, 1, 8, 8)
     labels = table[:, 64]
     order = deal([str(row) for row in range(len(table))], labels.tolist())
-    chosen = order[:DIGITS_TRAIN] if split == "train" else order[DIGITS_TRAIN:]
+    chosen = order[:DIGITS_TRAIN] if request.split == "train" else order[DIGITS_TRAIN:]
     return torch.from_numpy(pixels[chosen]), torch.from_numpy(labels[chosen]), NUMERALS

@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from ..catalogue import Catalogue, Entry
 from ..errors import UsageProblem, unknown
+from ..runtime.progress import Reporter
 
 
 @dataclass(frozen=True)
-class DatasetFacts:
-    """What is known of a data set before it is read.
+class Request:
+    """What a data set's reader is asked for: a split, `train` or `test`, from the folder `root`."""
+
+    name: str
+    split: str
+    root: Path
+    download: bool
+    reporter: Reporter
+
+
+@dataclass(frozen=True)
+class DatasetFacts(Entry):
+    """A row of `DATASETS`; `target` is a function of a `Request` that returns `folder.Parts`.
 
     Args:
-        summary: One line for the help.
         shape: Channels, height, width.
         classes: Names of the classes.
         mean, std: Per-channel statistics of the training pixels in [0, 1]. Two true standard
@@ -25,7 +38,6 @@ class DatasetFacts:
         defaults: Training and method settings that suit this data set.
     """
 
-    summary: str
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
     mean: tuple[float, ...]
@@ -89,10 +101,13 @@ _CLOTHES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
-_photos = partial(DatasetFacts, shape=(3, 32, 32), eps=PHOTO_EPS, defaults=_PHOTOS)
+_PUBLISHED = "jeatcli.data.published:published"
+_photos = partial(
+    DatasetFacts, target=_PUBLISHED, shape=(3, 32, 32), eps=PHOTO_EPS, defaults=_PHOTOS
+)
 _glyphs = partial(DatasetFacts, augment="none")
 
-DATASETS: dict[str, DatasetFacts] = {
+_ROWS = {
     "cifar10": _photos(
         "60,000 32x32 photographs, 10 classes (Krizhevsky 2009)",
         classes=_CIFAR10,
@@ -116,19 +131,19 @@ DATASETS: dict[str, DatasetFacts] = {
     ),
     "mnist": _glyphs(
         "70,000 28x28 handwritten digits, 10 classes (LeCun et al. 1998)",
-        *((1, 28, 28), NUMERALS, (0.1307,), (0.3081,)),
+        *(_PUBLISHED, (1, 28, 28), NUMERALS, (0.1307,), (0.3081,)),
         eps={"linf": 0.3, "l2": 2.0},
         defaults=_GLYPHS,
     ),
     "fashion-mnist": _glyphs(
         "70,000 28x28 pictures of clothes, 10 classes (Xiao et al. 2017)",
-        *((1, 28, 28), _CLOTHES, (0.2860,), (0.3530,)),
+        *(_PUBLISHED, (1, 28, 28), _CLOTHES, (0.2860,), (0.3530,)),
         eps={"linf": 0.1, "l2": 1.5},
         defaults=_GLYPHS,
     ),
     "digits": _glyphs(
         "1,797 8x8 handwritten digits inside the package (Alpaydin and Kaynak 1998)",
-        *((1, 8, 8), NUMERALS, (0.3053,), (0.3755,)),
+        *("jeatcli.data.digits:digits", (1, 8, 8), NUMERALS, (0.3053,), (0.3755,)),
         eps={"linf": 0.15, "l2": 0.6},
         defaults=_GLYPHS
         | {
@@ -143,6 +158,7 @@ DATASETS: dict[str, DatasetFacts] = {
         },
     ),
 }
+DATASETS = Catalogue("data set", _ROWS)
 
 
 def customary_eps(name: str) -> Mapping[str, float]:

@@ -17,10 +17,8 @@ from ..runtime.digests import tensor_digest
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
 from .arrays import corrupted, npz
-from .digits import digits
-from .facts import TENSORS, dataset_facts
+from .facts import DATASETS, TENSORS, Request, dataset_facts
 from .folder import fingerprint, folder
-from .published import published
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,9 +135,7 @@ def _read(
             if split == "train":
                 raise UsageProblem(f"{name} is for tests alone", "train on the clean data set")
             return Images(name, *corrupted(name, root))
-        if name == "digits":
-            return Images(name, *digits(split))
-        return Images(name, *published(name, split, root, download=download, reporter=reporter))
+        return Images(name, *DATASETS.load(name)(Request(name, split, root, download, reporter)))
     except OSError as problem:
         raise JeatError(
             f"cannot read `{problem.filename or name}`: {problem.strerror or problem}",

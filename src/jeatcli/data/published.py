@@ -18,8 +18,7 @@ from ..errors import JeatError
 from ..runtime.digests import checksum
 from ..runtime.download import WRITABLE, fetch
 from ..runtime.files import replacing
-from ..runtime.progress import Reporter
-from .facts import NUMERALS
+from .facts import NUMERALS, Request
 from .folder import Parts
 
 # Asked before torchvision's own address, which is slow and at times away.
@@ -44,17 +43,17 @@ RAW_MD5 = {
 }
 
 
-def published(name: str, split: str, root: Path, *, download: bool, reporter: Reporter) -> Parts:
-    """Read data set `name` from `root`, in torchvision's layout, after downloading it if absent."""
-    readers: dict[str, tuple[str, Callable[..., Parts]]] = {
+def published(request: Request) -> Parts:
+    """Read a data set in torchvision's layout, after downloading it if it is absent."""
+    readers: dict[str, tuple[str, Callable[[Any, Request], Parts]]] = {
         "cifar10": ("CIFAR10", _cifar),
         "cifar100": ("CIFAR100", _cifar),
         "svhn": ("SVHN", _svhn),
         "mnist": ("MNIST", _mnist),
         "fashion-mnist": ("FashionMNIST", _mnist),
     }
-    class_name, read = readers[name]
-    return read(_torchvision(class_name), split, root, download=download, reporter=reporter)
+    class_name, read = readers[request.name]
+    return read(_torchvision(class_name), request)
 
 
 def _torchvision(class_name: str) -> Any:
@@ -79,21 +78,15 @@ def _version(package: str) -> str:
         return "(not installed)"
 
 
-def _cifar(source: Any, split: str, root: Path, *, download: bool, reporter: Reporter) -> Parts:
-    folder = root / source.base_folder
+def _cifar(source: Any, request: Request) -> Parts:
+    folder = request.root / source.base_folder
     if not folder.is_dir():
-        archive = fetch(
-            source.filename,
-            [*MIRRORS.get(source.__name__, []), source.url],
-            source.tgz_md5,
-            root,
-            reporter,
-            download=download,
-            instead=f", or its extracted folder as `{folder}`{ELSEWHERE}",
-        )
-        reporter.say(f"extracting `{archive}`")
+        urls = [*MIRRORS.get(source.__name__, []), source.url]
+        instead = f", or its extracted folder as `{folder}`{ELSEWHERE}"
+        archive = _fetch(request, request.root, source.filename, urls, source.tgz_md5, instead)
+        request.reporter.say(f"extracting `{archive}`")
         _extract(archive, folder)
-    data = _read(source, folder, lambda: source(root, train=split == "train"))
+    data = _read(source, folder, lambda: source(request.root, train=request.split == "train"))
     pixels = np.ascontiguousarray(data.data.transpose(0, 3, 1, 2))
     return torch.from_numpy(pixels), torch.tensor(data.targets), tuple(data.classes)
 
@@ -118,6 +111,13 @@ def _read(source: Any, folder: Path, read: Callable[[], Any]) -> Any:
         raise
 
 
+def _fetch(
+    request: Request, folder: Path, name: str, urls: list[str], md5: str, instead: str = ELSEWHERE
+) -> Path:
+    reporter, download = request.reporter, request.download
+    return fetch(name, urls, md5, folder, reporter, download=download, instead=instead)
+
+
 def _extract(archive: Path, folder: Path) -> None:
     """Put the content of the directory `folder.name` of `archive` at `folder`, all or nothing."""
 
@@ -132,31 +132,31 @@ def _extract(archive: Path, folder: Path) -> None:
         tar.extractall(part, filter=inside)
 
 
-def _svhn(source: Any, split: str, root: Path, *, download: bool, reporter: Reporter) -> Parts:
-    url, name, md5 = source.split_list[split]
-    fetch(name, [url], md5, root, reporter, download=download, instead=ELSEWHERE)
+def _svhn(source: Any, request: Request) -> Parts:
+    url, name, md5 = source.split_list[request.split]
+    path = _fetch(request, request.root, name, [url], md5)
     try:
-        data = source(root, split=split)
+        data = source(request.root, split=request.split)
     except ImportError as problem:
         raise JeatError(
-            f"`{root / name}` is a MATLAB file, which needs scipy to read", "`pip install scipy`"
+            f"`{path}` is a MATLAB file, which needs scipy to read", "`pip install scipy`"
         ) from problem
     pixels = np.ascontiguousarray(data.data)
     return torch.from_numpy(pixels), torch.from_numpy(data.labels), NUMERALS
 
 
-def _mnist(source: Any, split: str, root: Path, *, download: bool, reporter: Reporter) -> Parts:
-    raw = root / source.__name__ / "raw"
+def _mnist(source: Any, request: Request) -> Parts:
+    raw = request.root / source.__name__ / "raw"
     for (name, md5), content_md5 in zip(source.resources, RAW_MD5[source.__name__], strict=True):
         path = raw / Path(name).stem
         archive = raw / name
         if not path.is_file():
             if archive.is_file() and _is_whole(archive):
                 # Distributions pack the same content anew, with another checksum.
-                reporter.say(f"using `{archive}`")
+                request.reporter.say(f"using `{archive}`")
             else:
                 mirrors = [mirror + name for mirror in source.mirrors]
-                fetch(name, mirrors, md5, raw, reporter, download=download, instead=ELSEWHERE)
+                _fetch(request, raw, name, mirrors, md5)
             with (
                 replacing(path, WRITABLE) as part,
                 gzip.open(archive) as packed,
@@ -169,7 +169,7 @@ def _mnist(source: Any, split: str, root: Path, *, download: bool, reporter: Rep
                 f"`{path}` is damaged (MD5 {digest}, which should be {content_md5})",
                 f"delete {both} and run again, to recreate it{ELSEWHERE}",
             )
-    data = source(root, train=split == "train")
+    data = source(request.root, train=request.split == "train")
     classes = NUMERALS if source.__name__ == "MNIST" else tuple(source.classes)
     return data.data.unsqueeze(1), data.targets, classes
 

@@ -1,0 +1,29 @@
+"""Values of settings, given as text, numbers or lists, against their declarations."""
+
+from __future__ import annotations
+
+import pytest
+
+from jeatcli.errors import UsageProblem
+from jeatcli.robustness.settings import AttackSettings
+
+
+@pytest.mark.parametrize("given", ["pgd", ["pgd"], ("pgd",)])
+def test_one_value_stands_for_a_list_of_one(given: object) -> None:
+    assert AttackSettings.of({"attacks": given}).attacks == ("pgd",)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "hint"),
+    [
+        ("attacks", {"pgd"}, "give a list"),
+        ("attacks", 3, "give a text"),
+        ("num", "ten", None),
+        ("num", True, "give a whole number"),
+        ("data_dir", 3, "give a path"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(setting: str, value: object, hint: str | None) -> None:
+    with pytest.raises(UsageProblem, match=f"`{setting}`") as caught:
+        AttackSettings.of({setting: value})
+    assert hint is None or hint in str(caught.value.hint)
