@@ -20,6 +20,7 @@ from . import terminal as ui
 from .attack_report import as_json_object, report
 from .from_settings import foreign_options, options_of, settings_from
 from .options import Command, option, output_options
+from .record import keep
 from .types import RUN, SHARE
 
 if TYPE_CHECKING:
@@ -103,11 +104,11 @@ def command(
     if plot is not None and launch.first():
         picture, failure = _drawn(found, names, plot, radii, failure)
     outputs = {"images": settings.images_to, "plot": picture}
-    output.emit(
-        as_json_object(found.results, each, outputs),
-        as_json,
-        lambda: report(found.results, names, picture),
-    )
+    document = as_json_object(found.results, each, outputs)
+    output.emit(document, as_json, lambda: report(found.results, names, picture))
+    objects = document.get("results", [document])
+    for first in range(0, len(each), radii):
+        keep(each[first].path, objects[first : first + radii], terminal)
     if failure is not None:
         raise failure
     _check_gate(min(result.robust for result in found.results), fail_under)

@@ -16,6 +16,7 @@ from . import output
 from . import terminal as ui
 from .from_settings import foreign_options, options_of, take, used
 from .options import Command, F, combine, option, output_options
+from .record import keep
 from .reports import landscape_report
 from .types import KIND, RUN
 
@@ -90,5 +91,7 @@ def command(
     files = output.written(picture=picture, numbers=numbers)
     summary = output.document("landscape", result.summary() | files)
     output.emit(summary, as_json, lambda: landscape_report(summary))
+    for model, found in zip(models, summary["results"], strict=True):
+        keep(model, [{key: summary[key] for key in summary if key != "results"} | found], terminal)
     if foreign is None:
         terminal.hint(ui.next_command("score", runs[0] if runs else None))

@@ -14,6 +14,8 @@ from .types import RUN
 F = TypeVar("F", bound=Callable[..., Any])
 Lists = Mapping[str, Callable[[], dict[str, str]]]
 _WIDEST = 28
+# Where the context has the arguments as they were typed.
+ARGUMENTS = "jeatcli.arguments"
 _VERBOSE = "More lines of progress, and the settings with their sources"
 
 
@@ -64,6 +66,11 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
         self.lists = lists or {}
         self.shared = shared
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments, and remember how they were typed."""
+        ctx.meta[ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it, together with the other processes that `torchrun` started, if it did."""

@@ -32,6 +32,7 @@ from . import output
 from . import terminal as ui
 from .from_settings import foreign_options, options_of, take
 from .options import Command, output_options, run_argument
+from .record import keep
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,6 +110,7 @@ def command(run: str | None, as_json: bool, quiet: bool, verbose: bool, **option
     result = _result(plan, files.format, distance, began)
     result |= output.written(images=target, trace=files.trace)
     output.emit(output.document("sample", result), as_json, lambda: str(target))
+    keep(path, [result], terminal)
     if not runs.is_foreign(path):
         terminal.hint(ui.next_command("landscape", run))
 

@@ -19,6 +19,7 @@ from . import output
 from . import terminal as ui
 from .from_settings import foreign_options, options_of, take, used
 from .options import Command, option, output_options
+from .record import keep
 from .reports import classifier_report, score_report
 from .types import RUN
 
@@ -106,6 +107,7 @@ def command(
     files = output.written(neighbours=options["neighbours"])
     values = output.plain(result) | {"warnings": warnings} | files
     output.emit(output.document("score", values), as_json, lambda: score_report(result))
+    keep(result.path, [values], terminal)
 
 
 def _classifier_settings(
@@ -150,3 +152,4 @@ def _score_classifier(
     values = output.plain(result) | output.written(diagram=diagram)
     document = output.document("score", values)
     output.emit(document, as_json, lambda: classifier_report(result, diagram))
+    keep(result.path, [values], terminal)

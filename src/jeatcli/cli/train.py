@@ -37,6 +37,7 @@ from . import terminal as ui
 from .config_layers import FLAGS, layer_options, method_settings
 from .from_settings import options_of, settings_from
 from .options import Command, F, combine, output_options
+from .record import keep
 from .types import datasets
 
 # Seconds within which a signal comes again that was sent once.
@@ -126,6 +127,8 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, verbose: bool, **
     names = {"run": path.name, "path": str(path / MODEL_FILE)}
     as_object = output.document("train", output.plain(result) | names | output.written(run=path))
     output.emit(as_object, as_json, lambda: result.run)
+    if not result.already_done:
+        keep(path / MODEL_FILE, [output.plain(result) | {"run": path.name}], terminal)
     terminal.hint(ui.next_command("attack", result.run))
 
 

@@ -1,0 +1,100 @@
+"""The latest results of each command on a run, kept in its directory as `results.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..runtime.files import write_atomic
+from .header import read_header
+from .runs import BEST_FILE, MODEL_FILE
+
+RESULTS_FILE = "results.json"
+# The latest results that are kept of each command.
+_KEPT = 50
+# What only this machine, or one image, is about: `attack.json` and the archives have it.
+_LEFT_OUT = ("schema", "command", "path", "samples", "labels")
+
+Results = dict[str, list[dict[str, Any]]]
+
+
+def is_of_run(model: Path) -> bool:
+    """Tell whether a model file is that of a run, whose directory takes results."""
+    return model.name in (MODEL_FILE, BEST_FILE) and (model.parent / MODEL_FILE).is_file()
+
+
+def read_results(folder: Path) -> Results:
+    """Return the results of a run by command, the latest last; of a damaged file none.
+
+    Each is what the command prints with `--json`, and `command`, `date` (UTC, ISO 8601), and the
+    `model` file and its `epoch`, of which it is the result.
+    """
+    with suppress(OSError, ValueError, RecursionError):
+        content = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return {
+                verb: [item for item in found if isinstance(item, dict)]
+                for verb, found in content.items()
+                if isinstance(found, list)
+            }
+    return {}
+
+
+def add_results(model: Path, verb: str, results: Sequence[Mapping[str, Any]], command: str) -> None:
+    """Add results of one command to its run; they replace those of the same command.
+
+    Args:
+        model: The model's file, for which `is_of_run` holds.
+        verb: The command's name: `attack`.
+        results: What it prints with `--json` for this model, one object a threat model.
+        command: The whole command as it is typed.
+
+    Raises:
+        JeatError: If the file cannot be written.
+    """
+    folder = model.parent
+    about = {
+        "command": command,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": model.name,
+        "epoch": read_header(model).get("epoch"),
+    }
+    with _locked(folder):
+        known = read_results(folder)
+        others = [item for item in known.get(verb, []) if item.get("command") != command]
+        known[verb] = [*others, *(about | _kept(result, folder) for result in results)][-_KEPT:]
+        text = json.dumps({"schema": 1, **known}, indent=1, allow_nan=False) + "\n"
+        write_atomic(folder / RESULTS_FILE, lambda beside: beside.write_text(text, "utf-8"))
+
+
+def _kept(result: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return what is kept of a result: of its outputs those in the run, by their path there."""
+    outputs = {
+        kind: Path(os.path.relpath(path, folder)).as_posix()
+        for kind, path in result.get("outputs", {}).items()
+        if Path(path).absolute().is_relative_to(folder.absolute())
+    }
+    kept = {key: value for key, value in result.items() if key not in _LEFT_OUT}
+    return kept | {"outputs": outputs}
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep two commands on one run from losing each other's results."""
+    descriptor = None
+    try:
+        # Windows and some network file systems have no such locks.
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            descriptor = os.open(folder, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)

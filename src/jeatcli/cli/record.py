@@ -1,0 +1,38 @@
+"""What a command found, kept in the directory of its run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..checkpoints.results import add_results, is_of_run
+from ..errors import JeatError
+from ..runtime import launch
+from . import output
+from .options import ARGUMENTS
+from .terminal import Terminal, next_command
+
+# The name of RUN in the commands.
+_RUN = ("run", "runs", "source")
+# Options that change what is said, not what is found.
+_SAYING = ("--json", "-q", "--quiet", "-v", "--verbose")
+
+
+def keep(model: Path, results: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
+    """Keep what the running command found of a model, if that is a run's that may be written."""
+    if not (launch.first() and is_of_run(model) and os.access(model.parent, os.W_OK)):
+        return
+    ctx = click.get_current_context()
+    verb = str(ctx.info_name)
+    unnamed = verb != "train" and not any(ctx.params.get(name) for name in _RUN)
+    begin = next_command(verb, str(model.parent) if unnamed else None)
+    words = [word for word in ctx.meta.get(ARGUMENTS, ()) if word not in _SAYING]
+    try:
+        add_results(model, verb, output.plain(results), " ".join([begin, *map(shlex.quote, words)]))
+    except JeatError as problem:
+        terminal.warn(f"{problem.message}; the result is only printed")

@@ -1,0 +1,109 @@
+"""`results.json`: what the commands found of a run, beside its model."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from helpers.cli import LATEST, done, here, one
+
+from jeatcli.checkpoints import results as store
+from jeatcli.checkpoints.results import add_results, is_of_run, read_results
+from jeatcli.errors import JeatError
+
+ATTACK = ("attack", "-n", 20, "--attack", "fgsm")
+
+
+@pytest.fixture
+def model(home: Path) -> Path:
+    return home / LATEST / "model.safetensors"
+
+
+def test_the_same_command_replaces_its_results_and_another_adds_to_them(model):
+    for command, found in (("a", 0.1), ("b", 0.2), ("a", 0.3)):
+        add_results(model, "attack", [{"robust": found}, {"robust": found / 2}], command)
+    kept = read_results(model.parent)["attack"]
+    assert [(item["command"], item["robust"]) for item in kept] == [
+        *(("b", 0.2), ("b", 0.1), ("a", 0.3), ("a", 0.15))
+    ]
+    assert {(item["model"], item["epoch"]) for item in kept} == {("model.safetensors", 1)}
+
+
+def test_no_more_than_the_latest_are_kept(model, monkeypatch):
+    monkeypatch.setattr(store, "_KEPT", 3)
+    for number in range(5):
+        add_results(model, "sample", [{"n": number}], f"jeat sample -n {number}")
+    assert [item["n"] for item in read_results(model.parent)["sample"]] == [2, 3, 4]
+
+
+def test_two_commands_at_once_lose_nothing(model):
+    def add(number: int) -> None:
+        add_results(model, "sample", [{"n": number}], f"jeat sample --seed {number}")
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {item["n"] for item in read_results(model.parent)["sample"]} == set(range(8))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"attack": 3}', '{"attack": [4]}', "[" * 100_000])
+def test_of_a_damaged_file_nothing_is_read_and_the_next_result_replaces_it(model, text):
+    (model.parent / "results.json").write_text(text)
+    assert not any(read_results(model.parent).values())
+    add_results(model, "attack", [{"robust": 0.5}], "jeat attack")
+    assert read_results(model.parent)["attack"][0]["robust"] == 0.5
+
+
+def test_only_the_models_of_a_run_have_results(model, tmp_path):
+    assert is_of_run(model)
+    alone = tmp_path / "mine.safetensors"
+    alone.write_bytes(model.read_bytes())
+    assert not is_of_run(alone)
+
+
+def test_every_command_leaves_its_result_with_the_command_that_was_typed(home):
+    run = home / LATEST
+    printed = one(*ATTACK, "--eps", 0.1, "--eps", 0.2)
+    done("sample", LATEST, "-n", 4, "-q")
+    done("landscape", "standard", LATEST, "--grid", 5, "-o", run / "plane.png")
+    kept = read_results(run)
+    commands = {verb: [item["command"] for item in found] for verb, found in kept.items()}
+    assert commands["train"][0].startswith("jeat train --method jeat")
+    weak = f"jeat attack {LATEST} -n 20 --attack fgsm --eps 0.1 --eps 0.2"
+    assert commands["attack"] == [weak, weak]
+    assert commands["sample"] == [f"jeat sample {LATEST} -n 4"]
+    assert [item["robust"] for item in kept["attack"]] == [
+        item["robust"] for item in printed["results"]
+    ]
+    assert kept["sample"][0]["outputs"] == {"images": "samples/all-seed0.png"}
+    drawn = kept["landscape"][0]
+    assert drawn["outputs"] == {"picture": "plane.png", "numbers": "plane.npz"}
+    assert drawn["run"] == LATEST
+    assert {"centre", "ball"} <= {*drawn}
+    assert read_results(home / "standard")["landscape"][0]["outputs"] == {}
+    assert str(home) not in json.dumps({verb: kept[verb] for verb in ("train", "attack", "sample")})
+
+
+def test_a_result_that_cannot_be_kept_is_printed_with_a_warning(home, monkeypatch):
+    def full(*_: object) -> None:
+        raise JeatError("cannot write `results.json`: No space left on device")
+
+    monkeypatch.setattr(store, "write_atomic", full)
+    said = here("sample", LATEST, "-n", 4)
+    assert said.exit_code == 0
+    assert said.stdout.endswith(".png\n")
+    assert "Warning: cannot write `results.json`: No space left on device" in said.stderr
+
+
+def test_checkpoints_elsewhere_and_the_packages_network_get_no_file(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    alone = tmp_path / "mine.safetensors"
+    alone.write_bytes((home / LATEST / "model.safetensors").read_bytes())
+    done("sample", alone, "-n", 4)
+    done("sample", "pretrained", "-n", 2, "--steps", 1)
+    assert not [*Path(os.getcwd()).glob("**/pretrained/results.json"), *tmp_path.glob("results*")]
