@@ -1,4 +1,4 @@
-"""What an attack raises, by name: the values of each objective, with a target and without."""
+"""The objectives that an attack maximises: their values, with a target and without."""
 
 from __future__ import annotations
 

@@ -226,6 +226,6 @@ def test_what_the_objective_of_an_attack_is_declared_as() -> None:
     declared = attack_objective("margin")
     about = declared.metadata["setting"]
     assert declared.default == "margin"
-    assert about.help == "Objective that the attack raises"
+    assert about.help == "Objective that the attack maximises"
     assert about.choices == OBJECTIVES
     assert about.section == ""

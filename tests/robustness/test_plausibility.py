@@ -1,4 +1,4 @@
-"""A wrong description of somebody else's weights is warned of, and a right one is not."""
+"""A wrong description of third-party weights is warned of, and a right one is not."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def load(
     foreign: Foreign | None = None,
     reporter: Reporter = SILENT,
 ) -> Model:
-    """Load the model of a run, or somebody else's.
+    """Load the model of a run, or a third-party checkpoint.
 
     Args:
         run: A run's name, a path to a run or to a file; None is the latest finished run.
@@ -82,7 +82,7 @@ def load_each(
     foreign: Foreign | None = None,
     reporter: Reporter = SILENT,
 ) -> list[Model]:
-    """Load several models, as `load` does; `foreign` describes each that is somebody else's.
+    """Load several models, as `load` does; `foreign` describes every third-party one.
 
     Args:
         chosen: What `load` takes, or models, which stay as they are; of one in training mode
@@ -104,7 +104,7 @@ def load_each(
 
 
 def refuse_unused(foreign: Foreign | None, *models: Model) -> None:
-    """Refuse a description of somebody else's checkpoint that no model needed.
+    """Refuse a description of a third-party checkpoint that no model needed.
 
     Raises:
         UsageProblem: Naming a checkpoint that says itself what it is.

@@ -80,7 +80,7 @@ class Model:
 
     @property
     def foreign(self) -> bool:
-        """Whether it is somebody else's."""
+        """Whether it is a third-party checkpoint."""
         return self.meta.method == FOREIGN
 
     def warn_if_unfinished(self, reporter: Reporter) -> None:

@@ -63,7 +63,7 @@ def resolve(
     Args:
         run: A run's name or a path.
         other_than: A model file that is not meant where no run is named.
-        reporter: Hears that the package's network is taken though nobody named it.
+        reporter: Told when the package's network stands in for a run that was not named.
 
     Raises:
         JeatError: If there is none.
@@ -98,8 +98,8 @@ def is_foreign(path: Path) -> bool:
 def results_dir(path: Path) -> Path:
     """Return where the results for a model file go: beside it, if it is ours.
 
-    Those for somebody else's, and for the package's network, go into a directory of its name, in
-    the working directory.
+    Those of third-party checkpoints and of the package's network go into a directory of that
+    name in the working directory.
     """
     return Path.cwd() / path.stem if path == PRETRAINED or is_foreign(path) else path.parent
 

@@ -1,4 +1,4 @@
-"""What the user says of somebody else's checkpoint, which does not say it of itself."""
+"""What the user says of a third-party checkpoint, which does not describe itself."""
 
 from __future__ import annotations
 

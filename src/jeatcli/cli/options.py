@@ -75,7 +75,7 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run it, together with the other processes that `torchrun` started, if it did."""
         if not (self.shared and launch.several()):
-            # The first process works alone, and joins none: nobody would answer it.
+            # The first process works alone and joins no group: nothing would answer it.
             return super().invoke(ctx) if launch.first() else None
         from ..runtime.devices import pick
         from ..runtime.distributed import joined

@@ -144,7 +144,7 @@ def _with_sources(ctx: click.Context, config: TrainConfig) -> str:
 
 
 def _check_cpu(ctx: click.Context, config: TrainConfig, call: TrainCall) -> None:
-    """Refuse to begin what nobody asked for by name and no CPU will finish."""
+    """Refuse to begin what was not asked for by name and no CPU will finish."""
     if config.arch not in _FOR_GPUS or ui.source_of(ctx, "arch") or ui.source_of(ctx, "preset"):
         return
     from ..runtime import devices

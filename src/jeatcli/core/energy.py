@@ -34,8 +34,8 @@ def binary_cross_entropy(above: Tensor, below: Tensor) -> Tensor:
     """Return the mean cross-entropy of sigmoid(-E(x)) with 1 and sigmoid(-E(x-)) with 0.
 
     Args:
-        above: E(x) of the images that shall be told apart (n,).
-        below: E(x-) of those they are told apart from (n,).
+        above: E(x) of the images to tell apart (n,).
+        below: E(x-) of the images to tell them from (n,).
     """
     return (F.softplus(above).mean() + F.softplus(-below).mean()) / 2
 

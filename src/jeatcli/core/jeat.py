@@ -1,4 +1,4 @@
-"""JEAT, and the parts of which all methods are made: inner attack, chain, energy loss."""
+"""JEAT, and the parts that make up every method: inner attack, chain, energy loss."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .worst_weights import at_worst_weights, layerwise
 
 Metrics = dict[str, Tensor]
 T = TypeVar("T")
-# The deviation of the noise by which a `near` start leaves the image (Zhang et al. 2019).
+# Standard deviation of the noise of a `near` start (Zhang et al. 2019).
 _NEAR = 0.001
 
 
@@ -58,7 +58,7 @@ class Method(LossOptions, ABC):
     Attributes:
         per_rank: The tensors of `state` that differ between processes, where several train.
         kept: The attributes that are tensors and belong to `state`.
-        own: The options whose defaults no table of data sets or networks replaces.
+        own: The options whose defaults hold for every data set and network.
         sampling: The sampler and the objective by which images are drawn unless others are asked
             for; docs/sampling.md has the reasons, and what was measured.
     """
@@ -120,12 +120,12 @@ class AdversarialExamples(AttackOptions, Method):
     Attributes:
         ball: Of the threat model.
         room: The ball within which the attack stays, the same unless a method says otherwise.
-        latest: The images that were attacked last, and what became of them.
+        latest: The last images attacked, and their adversarial examples.
     """
 
     awp: float = setting(
         0.0,
-        "Length by which each layer's weights are moved against the loss, over their norm (AWP)",
+        "Size of the weight perturbation, relative to each layer's norm (AWP)",
         section="",
         low=0,
         high=10,
@@ -246,7 +246,7 @@ class Jeat(AdversarialExamples, LangevinNegatives):
     attack_objective: str = attack_objective("joint")
     positive: str = setting(
         "adversarial",
-        "Image whose E(x) is lowered: the adversarial example or the clean image",
+        "Image whose E(x) is minimised: the adversarial example or the clean image",
         section="",
         choices=("adversarial", "clean"),
     )

@@ -1,4 +1,4 @@
-"""Objectives: what an attack raises; each maps logits (n, K) to (n,).
+"""Objectives that an attack maximises; each maps logits (n, K) to (n,).
 
 Untargeted forms take the true label, targeted ones the class to reach (dlr also the true one).
 """
@@ -51,13 +51,13 @@ _LEAST_CLASSES = {"dlr": 3, "targeted dlr": 4}
 def objective(
     name: str, model: Logits, x: Tensor, y: Tensor, target: Tensor | None = None
 ) -> PerImage:
-    """Return what an attack raises as a function of the moved images; see `loss`."""
+    """Return the objective as a function of the moved images; see `loss`."""
     value = loss(name, model, x, y, target)
     return lambda moved: value(model(moved))
 
 
 def loss(name: str, model: Logits, x: Tensor, y: Tensor, target: Tensor | None = None) -> PerImage:
-    """Return what an attack raises as a function of the moved images' logits.
+    """Return the objective that an attack maximises, as a function of the moved images' logits.
 
     Untargeted: `ce` the cross-entropy, `joint` E(x, y), `marginal` E(x), `margin` the
     Carlini-Wagner margin, `dlr` its scale-free form, `kl` the divergence from the clean

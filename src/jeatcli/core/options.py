@@ -21,8 +21,8 @@ _sgld = partial(setting, section="SGLD (methods with a chain)")
 
 
 def attack_objective(default: str) -> Any:
-    """Declare what a method's attack raises; the default is what tells methods apart."""
-    return _option(default, "Objective that the attack raises", choices=OBJECTIVES)
+    """Declare the objective of a method's attack; its default distinguishes the methods."""
+    return _option(default, "Objective that the attack maximises", choices=OBJECTIVES)
 
 
 def redeclared(options: type[Settings], name: str, default: Any) -> Any:
@@ -32,7 +32,7 @@ def redeclared(options: type[Settings], name: str, default: Any) -> Any:
 
 @dataclass
 class LossOptions(Settings):
-    """The cross-entropy that every method lowers."""
+    """The cross-entropy that every method minimises."""
 
     label_smoothing: float = setting(
         0.0,

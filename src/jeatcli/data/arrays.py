@@ -1,4 +1,4 @@
-"""Images as arrays: an `.npz` of one's own, and the corrupted CIFARs (Hendrycks and Dietterich)."""
+"""Images as arrays: an `.npz` of your own, and the corrupted CIFARs (Hendrycks and Dietterich)."""
 
 from __future__ import annotations
 

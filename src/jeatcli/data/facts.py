@@ -168,7 +168,7 @@ def customary_eps(name: str) -> Mapping[str, float]:
 
 
 def dataset_facts(name: str) -> DatasetFacts | None:
-    """Return what is known of data set `name`, or None for images of one's own."""
+    """Return what is known of data set `name`, or None for the user's own images."""
     if name == TENSORS or (own_path(name) and name != "npz:"):
         return None
     if "-c:" in name:

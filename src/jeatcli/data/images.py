@@ -109,7 +109,7 @@ def load_images(
         data_dir: Where data sets lie; `JEAT_DATA_DIR` or the cache if None.
         limit: Keep only the first images.
         download: Whether the network may be used.
-        reporter: Hears of downloads.
+        reporter: Reports downloads.
     """
     dataset_facts(name)
     if name == TENSORS:

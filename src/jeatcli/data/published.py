@@ -61,7 +61,7 @@ def _torchvision(class_name: str) -> Any:
         import torchvision.datasets as datasets
     except (ImportError, OSError, RuntimeError) as problem:
         # A torchvision built for another torch fails with "operator torchvision::nms does not
-        # exist", which tells nobody what to do.
+        # exist", which does not say what to do.
         raise JeatError(
             f"torchvision {_version('torchvision')} does not work with the installed torch "
             f"{torch.__version__}: {problem}",

@@ -43,7 +43,7 @@ class Landscape:
     def text(self) -> str:
         """Write the summary as JSON without its time and the paths of the runs.
 
-        So the same landscape is the same file, and one that is handed on tells no directories.
+        So the same landscape gives the same file, and a shared file reveals no directories.
         """
         summary = {key: value for key, value in self.summary().items() if key != "seconds"}
         results = [{k: v for k, v in run.items() if k != "path"} for run in summary["results"]]

@@ -130,7 +130,7 @@ class ContourSettings(LandscapeSettings):
 class PathSettings(LandscapeSettings):
     """E(x,y), E(x), CE(x,y) and the prediction along PGD from test images, and along a chain.
 
-    After `steps` steps of 2.5 eps / steps inside the ball the attack goes on for `beyond` more of
+    After `steps` steps of 2.5 eps / steps inside the ball the attack continues for `beyond` more of
     the same length that only [0, 1] stops. The chain is the run's sampler: SGLD on E(x,y) from
     uniform noise, y the labels of the same test images.
     """

@@ -33,7 +33,7 @@ class Dat(AdversarialExamples):
     chain_start: str = _option("gaussian", "Where the negatives start", choices=STARTS)
     chain_steps: int = _option(50, "Most steps of their ascent, which begins with none")
     chain_step_size: float = _option(0.1, "Length of a step in l2, pixels in [0, 1]")
-    grow_at: float = _option(0.8, "AUC by f(x)[y] from which on the ascent grows", high=1)
+    grow_at: float = _option(0.8, "AUC of f(x)[y] at which the ascent starts to grow", high=1)
     grow_over: int = _option(1000, "Images over which it is measured, for one step more each time")
     lambda_: float = _option(1.0, "Weight of the binary cross-entropy")
 

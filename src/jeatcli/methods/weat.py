@@ -24,7 +24,7 @@ class Weat(AdversarialExamples):
     attack_start: str = redeclared(AttackOptions, "attack_start", "near")
     classified: str = setting(
         "clean",
-        "Image whose cross-entropy is lowered: clean (WEAT_nat) or adversarial (WEAT_adv)",
+        "Image whose cross-entropy is minimised: clean (WEAT_nat) or adversarial (WEAT_adv)",
         section="",
         choices=("clean", "adversarial"),
     )

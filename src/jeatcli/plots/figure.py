@@ -101,7 +101,7 @@ def ball_text(threat: Threat) -> str:
 
 
 def check_path(path: Path | str) -> str:
-    """Return the file type by which `save` would write `path`: png, svg or pdf."""
+    """Return the file type that `save` would write to `path`: png, svg or pdf."""
     suffix = Path(path).suffix.lower().removeprefix(".")
     if suffix not in KINDS:
         what = f"unknown file type `.{suffix}`" if suffix else "it has no file type"

@@ -79,7 +79,7 @@ def _loss_axis(axis: Any) -> None:
 
 
 def _mark_ball(row: Any, result: PathResult) -> None:
-    """Show the step from which the attack leaves its ball."""
+    """Mark the step at which the attack leaves its ball."""
     if not result.settings.beyond:
         return
     for axis in row:

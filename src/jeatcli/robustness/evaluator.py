@@ -205,7 +205,7 @@ class _Steps:
             self.bar(self.images / self.total, step=self.steps)
 
     def finish(self, **figures: float) -> None:
-        """Count the images as done, whatever steps are left."""
+        """Count the images as done, however many steps are left."""
         self.bar(self.images * (1 - self.steps / self.total), **figures)
 
 

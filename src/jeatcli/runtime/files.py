@@ -154,7 +154,7 @@ def _is_marked(path: Path, marks: tuple[bytes, ...]) -> bool:
 def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
     """Let `write` fill a new file beside `path`, then rename it over `path`.
 
-    The new file has a name that nobody can guess, so that two processes do not meet in it and no
+    The new file has an unguessable name, so that two processes do not meet in it and no
     link can be laid in its way.
     """
     check_writable(path)
@@ -208,7 +208,7 @@ def _remove(path: str | Path) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """Return a path beside `path` that nobody can guess, to be filled and renamed."""
+    """Return an unguessable path beside `path`, to be filled and renamed."""
     short = os.fsencode(path.name)[:_LONGEST_NAME].decode(errors="ignore")
     return path.with_name(f".{short}.{_machine()}-{os.getpid()}-{secrets.token_hex(8)}.tmp")
 

@@ -1,6 +1,6 @@
 """Images made of a picture or between two classes: counterfactuals, inpainting, interpolation.
 
-They are plans whose images start elsewhere, keep some pixels, or lower another energy.
+They are plans whose images start elsewhere, keep some pixels, or minimise another energy.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def inpainting(plan: SamplingPlan, image: Tensor, hole: Tensor) -> SamplingPlan:
 class Interpolation(SamplingPlan):
     """A path from one class to another, all images with the same random numbers.
 
-    Image k of n lowers (1 - t) E(x, a) + t E(x, b) with t = k / (n - 1), where a and b are the
+    Image k of n minimises (1 - t) E(x, a) + t E(x, b) with t = k / (n - 1), where a and b are the
     `ends`, and starts as far between the starts of the two classes.
     """
 

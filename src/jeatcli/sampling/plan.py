@@ -28,7 +28,7 @@ class SamplingPlan:
     """Images to draw, and everything that decides them.
 
     Args:
-        model: Whose energies are lowered.
+        model: Whose energies are minimised.
         sampler: How they are.
         objective: `joint` E(x, y), `ce` or `marginal` E(x).
         initializer: Where images start.
@@ -115,7 +115,7 @@ class SamplingPlan:
         return best
 
     def energy_of(self, index: Tensor, y: Tensor) -> PerImage:
-        """Return the function of images (n, C, H, W) to (n,) that is lowered."""
+        """Return the function of images (n, C, H, W) to (n,) that is minimised."""
         return self.class_energy(y)
 
     def class_energy(self, y: Tensor) -> PerImage:

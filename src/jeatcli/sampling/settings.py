@@ -74,7 +74,7 @@ class SamplerSettings(Settings):
         "How images descend the energy", kind="sampler", shown="by method"
     )
     objective: str | None = _sampler(
-        "Energy to lower: joint E(x,y), ce, or marginal E(x), which ignores the class",
+        "Energy to minimise: joint E(x,y), ce, or marginal E(x), which ignores the class",
         choices=OBJECTIVES,
         metavar="ENERGY",
         shown="by method, else joint; ce (pgd)",

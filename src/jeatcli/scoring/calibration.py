@@ -21,7 +21,7 @@ class Calibration:
 
     Args:
         ece: Expected calibration error, sum_b n_b / n |accuracy_b - confidence_b|.
-        edges: Of the bins, from 0 to 1; a bin holds its upper edge, and not its lower one.
+        edges: Of the bins, from 0 to 1; a bin includes its upper edge, not its lower one.
         counts: Images in each bin.
         confidence, accuracy: Their means in each bin; None where there is no image.
     """

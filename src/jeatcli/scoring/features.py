@@ -23,13 +23,13 @@ from .inception import LAYERS, Inception
 # The features of fewer images are computed sooner than a file is read.
 WORTH_KEEPING = 5000
 
-# What turns images into features: a classifier of one's own, or Inception.
+# What turns images into features: a classifier or Inception.
 Judge = Model | Inception
 
 
 @dataclass(frozen=True)
 class Features:
-    """Features (n, d) of n images, by which they are compared, and logits (n, K), on the CPU."""
+    """Features (n, d) of n images, which comparisons use, and logits (n, K), on the CPU."""
 
     values: Tensor
     logits: Tensor

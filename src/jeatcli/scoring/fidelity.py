@@ -146,7 +146,7 @@ class _Rows(Dataset[Tensor]):
 
 @cache
 def _register() -> str:
-    """Register the extractor that takes rows apart; return the name by which it is called."""
+    """Register the extractor that takes rows apart; return its name."""
     from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 
     class Parts(FeatureExtractorBase):  # type: ignore[misc]  # a library without types

@@ -40,7 +40,7 @@ def nearest(values: Tensor, among: Tensor, count: int) -> tuple[Tensor, Tensor]:
     distances, indices = [], []
     for rows in torch.split(values, _ROWS):
         near = torch.cdist(rows, among).topk(count, largest=False).indices
-        # The search multiplies matrices, to which a copy is not at distance 0.
+        # The search multiplies matrices, which puts a copy at a distance slightly off 0.
         exact = (rows[:, None].double() - among[near].double()).norm(dim=2)
         ordered, order = exact.sort(dim=1)
         distances.append(ordered)

@@ -15,7 +15,7 @@ from ..data.images import to_unit_range
 from ..errors import JeatError
 from ..runtime.progress import SILENT, Reporter
 
-# The scores, by which the classifier's own images should be the higher ones.
+# The scores, which should be higher for the classifier's own images.
 SCORES = ("log_density", "max_probability", "gradient_norm")
 
 

@@ -11,7 +11,7 @@ from .trainer import Callback, Metrics, Trainer, numbers
 
 
 class Diverging(Exception):
-    """Training has left the region from which it recovers."""
+    """Training has diverged beyond recovery."""
 
 
 @dataclass

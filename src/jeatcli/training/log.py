@@ -18,7 +18,7 @@ from ..runtime.files import append, write_atomic
 from ..runtime.progress import SILENT, Bar, Reporter, ignore
 from .trainer import Callback, Metrics, Trainer, numbers
 
-# Steps by which the length of a run is estimated, after the first, which may wait for a compiler.
+# Steps that estimate the length of a run, after the first, which may wait for a compiler.
 _TIMED = 5
 # A run that is estimated to take longer is announced.
 _LONG = 120.0

@@ -91,7 +91,7 @@ def _one_before(path: Path) -> str:
 
 
 def _whole(trainer: Trainer) -> dict[str, Tensor]:
-    """Return the method's tensors, the images that each rank has of its own put together."""
+    """Return the method's tensors, with each rank's own images put together."""
     state = trainer.method.state()
     per_rank = [key for key in trainer.method.per_rank if key in state]
     own = {key: trainer.ranks.gather(state[key]) for key in per_rank}

@@ -109,7 +109,7 @@ class Classifier(nn.Module):
             return self.net.features(self._normalized(x)).float()
 
     def penultimate(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the features and logits by which images are scored, in float32."""
+        """Return the features and logits that score images, in float32."""
         return self.net.penultimate(self._normalized(x))
 
     def _normalized(self, x: Tensor) -> Tensor:

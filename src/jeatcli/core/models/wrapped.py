@@ -17,7 +17,7 @@ class Wrapped(Network):
 
     Args:
         module: Maps normalised images (n, C, H, W) to logits (n, K).
-        mixed: Whether it may run under autocast; code that nobody here knows may not stand it.
+        mixed: Whether it may run under autocast, which unknown code may not tolerate.
         about: What tells its function apart from that of other code with the same weights.
 
     Attributes:

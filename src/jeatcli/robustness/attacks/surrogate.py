@@ -15,7 +15,7 @@ from .batch import Batch
 
 
 def _ignore() -> None:
-    """Tell nobody about a step."""
+    """Do nothing at a step."""
 
 
 class Surrogate:
