@@ -16,7 +16,7 @@ from jeatcli.core.jeat import AdversarialExamples, Jeat, LangevinNegatives, Meth
 from jeatcli.core.models import build
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.models.layers import Shape
-from jeatcli.core.options import AttackOptions, ChainOptions
+from jeatcli.core.options import ChainOptions, InnerAttackOptions
 from jeatcli.core.rng import BatchRng, mix
 from jeatcli.core.sgld import Chain, ReplayBuffer, langevin
 from jeatcli.methods.jem import Jem
@@ -84,7 +84,7 @@ def test_the_divergence_is_that_from_the_clean_images() -> None:
 
 
 def test_every_option_of_the_attack_and_the_chain_is_tried_here() -> None:
-    assert set(ATTACK) == set(OTHERS) == set(declared(AttackOptions))
+    assert set(ATTACK) == set(OTHERS) == set(declared(InnerAttackOptions))
     assert set(CHAIN) == set(CHAIN_OTHERS) == set(declared(ChainOptions))
 
 

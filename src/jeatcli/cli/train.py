@@ -15,7 +15,7 @@ import click
 from ..checkpoints.naming import LIBRARIES
 from ..checkpoints.runs import MODEL_FILE, place
 from ..core.models import ARCHITECTURES
-from ..core.options import AttackOptions, ChainOptions, LossOptions
+from ..core.options import ChainOptions, InnerAttackOptions, LossOptions
 from ..errors import UsageProblem
 from ..methods import METHODS
 from ..runtime import launch
@@ -60,7 +60,7 @@ train_options = combine(
     _under(MODEL),
     _under(DATA),
     _under(DATA, TrainCall),
-    *(options_of(part, only=FLAGS) for part in (AttackOptions, ChainOptions)),
+    *(options_of(part, only=FLAGS) for part in (InnerAttackOptions, ChainOptions)),
     _under(OPTIMISATION),
     options_of(LossOptions, only=FLAGS),
     _under(OPTIMISATION, TrainCall),

@@ -17,7 +17,7 @@ from . import energy, objectives, pgd
 from .class_gaussians import ClassGaussians
 from .energy import Logits, PerImage
 from .models.classifier import Classifier, frozen
-from .options import AttackOptions, ChainOptions, LossOptions, attack_objective
+from .options import ChainOptions, InnerAttackOptions, LossOptions, attack_objective
 from .rng import BatchRng, mix
 from .sgld import Chain, ReplayBuffer, langevin, uniform_start
 from .threat import Threat
@@ -114,7 +114,7 @@ class Method(LossOptions, ABC):
 
 
 @dataclass
-class AdversarialExamples(AttackOptions, Method):
+class AdversarialExamples(InnerAttackOptions, Method):
     """A method with an inner attack on each training image.
 
     Attributes:

@@ -45,7 +45,7 @@ class LossOptions(Settings):
 
 
 @dataclass
-class AttackOptions(Settings):
+class InnerAttackOptions(Settings):
     """The inner attack on each training image."""
 
     norm: str = _attack("linf", "Norm of the ball around an image", choices=NORMS)

@@ -10,7 +10,7 @@ from ..core import energy
 from ..core.energy import Logits
 from ..core.jeat import AdversarialExamples, LangevinNegatives, Metrics
 from ..core.models.classifier import Classifier
-from ..core.options import AttackOptions, ChainOptions, attack_objective, redeclared
+from ..core.options import ChainOptions, InnerAttackOptions, attack_objective, redeclared
 from ..core.rng import BatchRng
 from ..settings import setting
 
@@ -22,7 +22,7 @@ class EbJdat(AdversarialExamples, LangevinNegatives):
     own = ("chain_start",)
 
     attack_objective: str = attack_objective("joint")
-    attack_steps: int = redeclared(AttackOptions, "attack_steps", 5)
+    attack_steps: int = redeclared(InnerAttackOptions, "attack_steps", 5)
     chain_start: str = redeclared(ChainOptions, "chain_start", "gaussian")
     ball_weight: float = setting(
         1.0, "Weight of E(x^) - E(x); 1 in the paper, 0.1 in its code", section="", low=0, high=1e6

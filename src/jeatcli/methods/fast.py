@@ -11,7 +11,7 @@ from torch import Tensor
 from ..core.energy import Logits
 from ..core.jeat import AdversarialExamples, MethodContext, Metrics
 from ..core.models.classifier import Classifier
-from ..core.options import AttackOptions, redeclared
+from ..core.options import InnerAttackOptions, redeclared
 from ..core.pgd import Ball
 from ..core.rng import BatchRng, mix
 from ..core.threat import NORMS
@@ -25,7 +25,7 @@ class Fast(AdversarialExamples):
     per_rank = ("prior",)
     own = ("attack_steps",)
 
-    attack_steps: int = redeclared(AttackOptions, "attack_steps", 1)
+    attack_steps: int = redeclared(InnerAttackOptions, "attack_steps", 1)
     variant: str = setting(
         "n",
         "Start of the step: rs in the ball, n in one twice as large and never projected, pgi where "

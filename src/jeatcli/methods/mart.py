@@ -11,7 +11,7 @@ from ..core import energy, objectives
 from ..core.energy import Logits
 from ..core.jeat import AdversarialExamples, Metrics
 from ..core.models.classifier import Classifier
-from ..core.options import AttackOptions, redeclared
+from ..core.options import InnerAttackOptions, redeclared
 from ..core.rng import BatchRng
 from ..settings import setting
 
@@ -20,7 +20,7 @@ from ..settings import setting
 class Mart(AdversarialExamples):
     """BCE(x^) + beta KL(p(.|x) || p(.|x^)) (1 - p(y|x))."""
 
-    attack_start: str = redeclared(AttackOptions, "attack_start", "near")
+    attack_start: str = redeclared(InnerAttackOptions, "attack_start", "near")
     beta: float = setting(5.0, "Weight of the divergence", section="", low=0, high=1e6)
 
     def loss(

@@ -10,7 +10,7 @@ from ..core import objectives
 from ..core.energy import Logits
 from ..core.jeat import AdversarialExamples, Metrics
 from ..core.models.classifier import Classifier
-from ..core.options import AttackOptions, attack_objective, redeclared
+from ..core.options import InnerAttackOptions, attack_objective, redeclared
 from ..core.rng import BatchRng
 from ..settings import setting
 
@@ -20,7 +20,7 @@ class Trades(AdversarialExamples):
     """CE(x) + beta KL(p(.|x) || p(.|x^)); the gradient goes through both predictions."""
 
     attack_objective: str = attack_objective("kl")
-    attack_start: str = redeclared(AttackOptions, "attack_start", "near")
+    attack_start: str = redeclared(InnerAttackOptions, "attack_start", "near")
     beta: float = setting(6.0, "Weight of the divergence", section="", low=0, high=1e6)
 
     def loss(

@@ -11,7 +11,7 @@ from ..core import energy, objectives
 from ..core.energy import Logits
 from ..core.jeat import AdversarialExamples, Metrics
 from ..core.models.classifier import Classifier
-from ..core.options import AttackOptions, attack_objective, redeclared
+from ..core.options import InnerAttackOptions, attack_objective, redeclared
 from ..core.rng import BatchRng
 from ..settings import setting
 
@@ -21,7 +21,7 @@ class Weat(AdversarialExamples):
     """mean of w(x) [CE + beta KL(p(.|x) || p(.|x^))], w(x) = 1 / log(1 + exp |E(x)|)."""
 
     attack_objective: str = attack_objective("kl")
-    attack_start: str = redeclared(AttackOptions, "attack_start", "near")
+    attack_start: str = redeclared(InnerAttackOptions, "attack_start", "near")
     classified: str = setting(
         "clean",
         "Image whose cross-entropy is minimised: clean (WEAT_nat) or adversarial (WEAT_adv)",
