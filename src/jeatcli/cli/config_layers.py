@@ -120,11 +120,12 @@ def _settings(ctx: click.Context, path: Path, name: str) -> tuple[dict[str, Any]
         if (target := known.get(key.replace("_", "-"))) is None:
             wrong = unknown("key", key, [*known, "options"])
             raise UsageProblem(f"{wrong.message} in `{path}`", wrong.hint)
-        if isinstance(value, dict) or (isinstance(value, list) and target.type is not NUMBERS):
+        several = target.multiple or target.type is NUMBERS
+        if isinstance(value, dict) or (isinstance(value, list) and not several):
             raise UsageProblem(f"`{key}` in `{path}` must be a single value")
         # As text, so that the option's own type checks it: 3.5 epochs is an error, not 3.
-        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        settings[str(target.name)] = text
+        texts = list(map(str, value if isinstance(value, list) else [value]))
+        settings[str(target.name)] = texts if target.multiple else ",".join(texts)
     options = {key.replace("-", "_"): value for key, value in options.items()}
     method = settings.get("method", "").lower() or None
     return settings, Layer(options, name, method)

@@ -23,6 +23,7 @@ from ..sampling.settings import INITIALIZERS, SAMPLERS
 from ..scoring.settings import METRICS
 from ..settings import Setting, declared
 from ..training import presets
+from ..training.settings import TRACKERS
 
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]
@@ -84,6 +85,7 @@ DATASET = Name("data set", datasets, dataset_facts)
 ARCH = Name("architecture", lambda: dict.fromkeys(arch_names(), ""), naming.check_arch)
 NETWORK = Name("network", lambda: dict.fromkeys(arch_names(), ""), naming.check_network)
 SAMPLER = Name("sampler", SAMPLERS.summaries, SAMPLERS.match)
+TRACKER = Name("tracker", TRACKERS.summaries, TRACKERS.match)
 START = Name("init", INITIALIZERS.summaries, INITIALIZERS.match)
 # What the files with torch in them know, again for the help, which has none; a test compares.
 NORM_LAYERS = ("batch", "group", "none")
@@ -271,6 +273,7 @@ BY_KIND: dict[str, ParamType] = {
     "path": click.Path(path_type=Path),
     "run": RUN,
     "time": DURATION,
+    "tracker": TRACKER,
 }
 # What stands for the value in the help, where it is not the kind in capitals.
 METAVARS = {

@@ -20,6 +20,8 @@ from .trainer import Callback, Metrics, Trainer, numbers
 
 # Steps that estimate the length of a run, after the first, which may wait for a compiler.
 _TIMED = 5
+# An epoch of fewer seconds has a line only if it was evaluated.
+_SHORT = 5.0
 # A run that is estimated to take longer is announced.
 _LONG = 120.0
 
@@ -58,8 +60,9 @@ class Log(Callback):
         figures = {**self.means(), **self.extra}
         line = {"epoch": trainer.epoch, "step": trainer.step, **figures, "lr": trainer.lr}
         self.write(line | {"images_per_second": images / seconds, "seconds": seconds})
-        parts = [f"{name} {_text(value)}" for name, value in _shown(trainer, figures).items()]
-        self.reporter.detail("  ".join(part for part in (*parts, accuracy_text(line)) if part))
+        # Short epochs would scroll everything else away.
+        shown = seconds >= _SHORT or "test_clean" in figures or "val_clean" in figures
+        (self.reporter.say if shown else self.reporter.detail)(_epoch_line(trainer, line))
         self.sums, self.steps, self.extra = {}, 0, {}
         self.restart_clock()
 
@@ -149,8 +152,17 @@ def _epoch(trainer: Trainer) -> int:
     return (max(trainer.step, 1) - 1) // len(trainer.loader) + 1
 
 
-def _text(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.4g}"
+def _epoch_line(trainer: Trainer, line: Mapping[str, Any]) -> str:
+    """Write what an epoch has come to, short enough for a terminal of 80 columns."""
+    parts = [f"epoch {trainer.epoch}/{trainer.config.epochs}", f"loss {line['loss']:.4g}"]
+    if "accuracy" in line:
+        kind = "robust" if "attack_steps" in trainer.config.options else "accuracy"
+        parts.append(f"training {100 * line['accuracy']:.1f} % {kind}")
+    for name, images in (("test", "test"), ("val", "held out")):
+        if f"{name}_clean" in line:
+            clean, robust = 100 * line[f"{name}_clean"], 100 * line[f"{name}_robust"]
+            parts.append(f"{images} {clean:.1f} % clean, {robust:.1f} % robust")
+    return "  ".join(parts)
 
 
 def accuracy_text(line: Mapping[str, Any]) -> str:

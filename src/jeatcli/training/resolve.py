@@ -37,7 +37,7 @@ _SMALL: dict[str, Any] = {
 # Of a batch (Wang et al. 2023).
 _EXTRA_SHARE = 0.7
 # Settings that are newer than version 0.1.0.
-_NEW = {"augment", "init_from", "extra", "extra_share"}
+_NEW = {"augment", "init_from", "extra", "extra_share", "track"}
 # What the network that a run starts from decides.
 _DECIDED = ("dataset", "arch", "norm_layer", "activation")
 # SGLD needs the same function as training, hence no batch statistics, and a smooth one

@@ -36,6 +36,24 @@ SCHEDULES = Catalogue(
         "constant": Entry("constant", "jeatcli.training.trainer:constant"),
     },
 )
+
+
+@dataclass(frozen=True)
+class Tracker(Entry):
+    """A row of `TRACKERS`; `package` is what has to be installed."""
+
+    package: str = ""
+
+
+_TRACKERS = "jeatcli.training.trackers"
+TRACKERS = Catalogue(
+    "tracker",
+    {
+        "tensorboard": Tracker("TensorBoard", f"{_TRACKERS}:tensorboard", "tensorboard"),
+        "wandb": Tracker("Weights & Biases", f"{_TRACKERS}:wandb", "wandb"),
+        "trackio": Tracker("Trackio, by default local", f"{_TRACKERS}:trackio", "trackio"),
+    },
+)
 PRECISIONS = ("auto", "fp32", "bf16")
 
 # The headings of the help.
@@ -183,6 +201,13 @@ class TrainConfig(Settings):
         high=1e6,
         metavar="SECONDS",
     )
+    track: tuple[str, ...] = _output(
+        (),
+        "Log each epoch to tensorboard, wandb or trackio too",
+        kind="tracker",
+        multiple=True,
+        metavar="SERVICE",
+    )
     retries: int = _optimise(
         3, "How often a run that diverged returns to its last good state", low=0, high=100
     )
@@ -232,7 +257,7 @@ class TrainCall(Settings):
 
 
 # Settings that do not change what a run computes.
-WATCHING = ("sample_every", "eval_every", "save_every", "retries")
+WATCHING = ("sample_every", "eval_every", "save_every", "track", "retries")
 
 
 def differing(ours: TrainConfig, theirs: TrainConfig) -> dict[str, tuple[Any, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -27,6 +27,7 @@ from .log import Log
 from .profiling import Profile
 from .settings import TrainConfig
 from .state import Part, Saver
+from .trackers import Tracking, check_trackers
 from .trainer import Callback
 
 VALIDATION_STEPS = 10
@@ -89,6 +90,7 @@ def train(
         RankLost: If another of the processes that `torchrun` started has died.
     """
     began = time.perf_counter()
+    check_trackers(config.track)
     chosen, ranks = devices.pick(device), current()
     reporter = reporter if ranks.is_main else SILENT
     folder, config, epochs = ranks.from_main(partial(_find, config, out, chosen, force))
@@ -173,6 +175,7 @@ class TrainingRun:
             self._keep_best if held_out else None,
         )
         self.delta = DeltaEnergy(self.log, ready.reporter)
+        self.tracking = Tracking(self.log.path, ready.reporter)
         parts: dict[str, Part] = {"log": self.log, "best": self.validation, "delta": self.delta}
         self.saver = Saver(ready.folder, ready.save, parts, self.config.save_every)
 
@@ -200,10 +203,11 @@ class TrainingRun:
         if trainer.finished and not self.epoch_ends:
             self.saver.save_model()
         label, size = f"train {self.config.method}", trainer.loader.batch_size
-        while self.epoch_ends or not trainer.finished:
-            done, total = trainer.step * size, trainer.steps * size
-            with reporter.track(label, total, done=done) as self.log.bar:
-                self._attempt()
+        with self.tracking.opened(trainer) if trainer.ranks.is_main else nullcontext():
+            while self.epoch_ends or not trainer.finished:
+                done, total = trainer.step * size, trainer.steps * size
+                with reporter.track(label, total, done=done) as self.log.bar:
+                    self._attempt()
 
     @property
     def epoch_ends(self) -> bool:
@@ -281,8 +285,13 @@ class TrainingRun:
         grids = Grids(self.setup, self.config.sample_every)
         if self.trainer.ranks.size == 1:
             grids.reporter = self.validation.reporter = Watched(stop.at_epoch_end)
-        begin, log = (self.profile, [self.log]) if self.trainer.ranks.is_main else ([], [])
-        return [*begin, saver.divergence, self.validation, self.delta, grids, *log, saver, stop]
+        begin, log, told = (
+            (self.profile, [self.log], [self.tracking])
+            if self.trainer.ranks.is_main
+            else ([], [], [])
+        )
+        between = [saver.divergence, self.validation, self.delta, grids]
+        return [*begin, *between, *log, saver, *told, stop]
 
 
 def _gentler(options: Mapping[str, Any]) -> str:
