@@ -201,9 +201,10 @@ class Tracking(Callback):
             yield
 
     def on_epoch(self, trainer: Trainer) -> None:
-        lines = [line for _, line in read_log(self.log) if "event" not in line]
-        for name, sink in [*self.sinks.items()] if lines else ():
-            self._guarded(name, partial(sink, lines))
+        if self.sinks:
+            lines = [line for _, line in read_log(self.log) if "event" not in line]
+            for name, sink in [*self.sinks.items()]:
+                self._guarded(name, partial(sink, lines))
 
     def _guarded(self, name: str, act: Callable[[], object]) -> None:
         try:

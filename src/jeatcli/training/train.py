@@ -285,13 +285,9 @@ class TrainingRun:
         grids = Grids(self.setup, self.config.sample_every)
         if self.trainer.ranks.size == 1:
             grids.reporter = self.validation.reporter = Watched(stop.at_epoch_end)
-        begin, log, told = (
-            (self.profile, [self.log], [self.tracking])
-            if self.trainer.ranks.is_main
-            else ([], [], [])
-        )
+        begin, log = (self.profile, [self.log]) if self.trainer.ranks.is_main else ([], [])
         between = [saver.divergence, self.validation, self.delta, grids]
-        return [*begin, *between, *log, saver, *told, stop]
+        return [*begin, *between, *log, saver, self.tracking, stop]
 
 
 def _gentler(options: Mapping[str, Any]) -> str:
