@@ -44,7 +44,7 @@ def test_numbers_and_fractions_are_read() -> None:
 @pytest.mark.parametrize(
     ("norm", "eps", "message", "hint"),
     [
-        ("l1", 0.1, "unknown norm `l1`", "known: l2, linf"),
+        ("l3", 0.1, "unknown norm `l3`", "did you mean"),
         ("linf", float("nan"), "eps must be a number of at least 0, not nan", None),
         ("l2", float("inf"), "eps must be a number of at least 0, not inf", None),
         ("l2", -0.1, "eps must be a number of at least 0, not -0.1", None),

@@ -94,7 +94,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(sys.modules, module.__name__, module)
     tables: tuple[tuple[Catalogue, str, Entry], ...] = (
         (METHODS, "smooth", Entry("CE and small energies", "jeat_from_outside:Smooth")),
-        (NORMS, "l1", Entry("The sum of sizes", "jeat_from_outside:L1")),
+        (NORMS, "taxicab", Entry("The sum of sizes", "jeat_from_outside:L1")),
         (
             ARCHITECTURES,
             "flat-N",
@@ -113,12 +113,12 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_run_of_a_method_and_a_network_from_outside(
     rows: None, tmp_path: pytest.TempPathFactory
 ) -> None:
-    options = {"weight": "0.25", "norm": "l1", "eps": "2", "attack_steps": 2}
+    options = {"weight": "0.25", "norm": "taxicab", "eps": "2", "attack_steps": 2}
     trained = run(tmp_path / "flat", "smooth", arch="flat-20", options=options)
     model = load(trained.run)
     assert isinstance(model.classifier.net, Flat)
     assert model.meta.method == "smooth"
-    assert str(model.meta.threat) == "l1 2"
+    assert str(model.meta.threat) == "taxicab 2"
     assert ARCHITECTURES["flat-N"].numbers({"out.weight": (10, 20)}) == (20,)
 
 
@@ -137,7 +137,7 @@ def test_a_norm_from_outside_has_its_ball(rows: None) -> None:
     moved = pgd.ascend(
         lambda images: (weights * images).flatten(1).sum(1),
         x,
-        pgd.ball(Threat("l1", 0.3)),
+        pgd.ball(Threat("taxicab", 0.3)),
         steps=5,
         step_size=0.1,
     )

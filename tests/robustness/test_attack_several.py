@@ -86,9 +86,9 @@ def test_examples_of_a_model_of_other_classes_are_refused(run: Path, tmp_path: P
 
 def test_a_curve_of_two_norms_says_which_is_which(run: Path, tmp_path: Path) -> None:
     found = [evaluate.attack("model", attacks=["fgsm"], norm=each, num=20) for each in NORMS]
-    drawn = plot(found, ["one", "two"], tmp_path / "c.svg", 1).read_text(encoding="utf-8")
+    drawn = plot(found, ["one", "two", "three"], tmp_path / "c.svg", 1).read_text(encoding="utf-8")
     shown = "".join(re.findall(r">([^<>\n]+)<", drawn)).replace("\xa0", " ")
-    assert all(text in shown for text in ("radius", "one, ℓ∞", "two, ℓ2"))
+    assert all(text in shown for text in ("radius", "one, ℓ∞", "two, ℓ2", "three, ℓ1"))
 
 
 @pytest.mark.parametrize("turned", [False, True])

@@ -62,6 +62,7 @@ _MACHINE = ("batch_size", "device", "compiled")
 @output_options
 def command(
     runs: Sequence[str],
+    norm: Sequence[str],
     eps: Sequence[float],
     fail_under: float | None,
     out: Path | None,
@@ -86,6 +87,8 @@ def command(
       jeat attack runs/jeat --norm l2 --eps 0.5 -n 1000
       jeat attack runs/at runs/jeat --eps 2/255 --eps 4/255 --eps 8/255 --plot curve.png
       jeat attack runs/jeat --fail-under 0.45 --json
+      jeat attack runs/jeat --norm linf --norm l2 --norm l1 --attack apgd-ce
+      jeat attack runs/jeat --minimum-norm --norm l2 --plot curve.png
       jeat attack theirs.pt --arch resnet-18-v1 --dataset cifar10
       jeat attack theirs.pt --arch net.py:make --dataset cifar10 --mean 0 --std 1
     """
@@ -94,30 +97,34 @@ def command(
     from ..checkpoints.runs import is_foreign, resolve
 
     paths = [resolve(run) for run in runs] or [resolve(reporter=terminal)]
-    _check_outputs(len(paths), len(eps) or 1, out, settings.images_to, plot)
-    subjects = [_subject(path, out, len(eps) > 1, terminal) for path in paths]
-    found = _attack(subjects, eps, settings, foreign, terminal)
-    radii = len(eps) or 1
+    radii = max(len(norm), len(eps), 1)
+    if plot is not None and len(norm) > 1 and not settings.minimum_norm:
+        raise UsageProblem("`--plot` draws the accuracy over the radius of one norm")
+    _check_outputs(len(paths), radii, out, settings.images_to, plot)
+    kind = "-union" if len(norm) > 1 else "-curve" if len(eps) > 1 else ""
+    subjects = [_subject(path, out, kind, terminal) for path in paths]
+    found = _attack(subjects, norm, eps, settings, foreign, terminal)
     each = [subject for subject in subjects for _ in range(radii)]
     names = told_apart([result.run for result in found.results], [one.path for one in each])
     failure, picture = found.unwritten, None
     if plot is not None and launch.first():
         picture, failure = _drawn(found, names, plot, radii, failure)
     outputs = {"images": settings.images_to, "plot": picture}
-    document = as_json_object(found.results, each, outputs)
-    output.emit(document, as_json, lambda: report(found.results, names, picture))
+    document = as_json_object(found, each, outputs)
+    output.emit(document, as_json, lambda: report(found, names, picture))
     objects = document.get("results", [document])
     for first in range(0, len(each), radii):
         keep(each[first].path, objects[first : first + radii], terminal)
     if failure is not None:
         raise failure
-    _check_gate(min(result.robust for result in found.results), fail_under)
+    _check_gate(min([*found.unions, *(result.robust for result in found.results)]), fail_under)
     if not is_foreign(paths[0]):
         terminal.hint(ui.next_command("sample", runs[0] if runs else None))
 
 
 def _attack(
     subjects: Sequence[Subject],
+    norms: Sequence[str],
     eps: Sequence[float],
     settings: AttackSettings,
     foreign: Any,
@@ -127,7 +134,9 @@ def _attack(
 
     try:
         radii = tuple(eps) or (None,)
-        return attack_each(subjects, radii, settings, foreign=foreign, reporter=terminal)
+        return attack_each(
+            subjects, radii, settings, norms=norms, foreign=foreign, reporter=terminal
+        )
     except KeyboardInterrupt:
         raise Interrupted(
             "the attack was stopped; what it had finished is saved", "the same command resumes it"
@@ -153,7 +162,7 @@ def _drawn(
         return None, failure or problem
 
 
-def _subject(path: Path, out: Path | None, curve: bool, terminal: ui.Terminal) -> Subject:
+def _subject(path: Path, out: Path | None, kind: str, terminal: ui.Terminal) -> Subject:
     """Say where the results of a model go: into its run, if it is one that may be written."""
     from ..checkpoints.runs import MODEL_FILE, is_foreign
     from ..robustness.compare import Subject
@@ -166,7 +175,7 @@ def _subject(path: Path, out: Path | None, curve: bool, terminal: ui.Terminal) -
             terminal.warn(f"no permission to write in `{run}`: the result is only printed")
         return Subject(path, out, progress=ours)
     which = "" if path.name == MODEL_FILE else f"-{path.stem}"
-    usual = run / f"attack{which}{'-curve' if curve else ''}.json"
+    usual = run / f"attack{which}{kind}.json"
     return Subject(path, out or usual, None if out else run / "attacks", run)
 
 

@@ -11,20 +11,23 @@ from ..robustness.attacks import ENSEMBLES
 from . import output
 
 if TYPE_CHECKING:
-    from ..robustness.compare import Subject
+    from ..robustness.compare import Comparison, Subject
     from ..robustness.result import Robustness
 
 
 def as_json_object(
-    results: Sequence[Robustness], subjects: Sequence[Subject], outputs: Mapping[str, Path | None]
+    found: Comparison, subjects: Sequence[Subject], outputs: Mapping[str, Path | None]
 ) -> dict[str, Any]:
     """Return the results without the verdicts for each image, which the records have.
 
-    One result is an object of its own; several are the list `results`.
+    One result is an object of its own; several are the list `results`. Under several norms a model
+    has `union` in each of its own.
     """
+    results, unions = found.results, found.unions
+    each = len(results) // max(1, len(unions))
     objects = []
-    for result, subject in zip(results, subjects, strict=True):
-        plain = output.plain(result)
+    for number, (result, subject) in enumerate(zip(results, subjects, strict=True)):
+        plain = output.plain(result) | ({"union": unions[number // each]} if unions else {})
         del plain["samples"]
         written = output.written(record=subject.record)
         objects.append({"run": result.run, "path": str(subject.path)} | plain | written)
@@ -34,9 +37,14 @@ def as_json_object(
     return output.document("attack", objects[0] | output.written(record=record, **outputs))
 
 
-def report(results: Sequence[Robustness], names: Sequence[str], picture: Path | None = None) -> str:
+def report(found: Comparison, names: Sequence[str], picture: Path | None = None) -> str:
     """Write the accuracies as a table; the names are those of the runs, one a result."""
+    results = found.results
     text = _one(results[0]) if len(results) == 1 else _several(results, names)
+    each = len(results) // max(1, len(found.unions))
+    for name, union in zip(names[::each], found.unions, strict=False):
+        norms = ", ".join(str(Threat(result.norm, result.eps)) for result in results[:each])
+        text += f"\n{name}: {output.percent(union)} withstand all of {norms}"
     return text if picture is None else f"{text}\n{picture}"
 
 
@@ -52,8 +60,28 @@ def _one(result: Robustness) -> str:
     threat = Threat(result.norm, result.eps)
     attacks = sum(outcome["seconds"] for outcome in result.per_attack.values())
     seconds = f"{result.seconds:.1f} s, of which {attacks:.1f} s of attacks"
-    lines = [output.table(rows), f"{threat}, {_about(result)}, {seconds}", *_published(result)]
+    lines = [output.table(rows), f"{threat}, {_about(result)}, {seconds}"]
+    lines += [*_minimum_norm(result), *_published(result)]
     return "\n".join(lines)
+
+
+def _minimum_norm(result: Robustness) -> list[str]:
+    """Say at which radii the images break, and at what price."""
+    if (found := result.minimum_norm) is None:
+        return []
+    lower, median, upper = (
+        fraction(round(found[name] * 255, 2) / 255)
+        if result.norm == "linf"
+        else f"{found[name]:.4g}"
+        for name in ("lower_quartile", "median", "upper_quartile")
+    )
+    counts = result.per_attack.values()
+    passes = sum(count["forward"] + count["backward"] for count in counts)
+    attacked = max(1, sum(result.samples["correct"]))
+    return [
+        f"smallest radius that breaks an image ({result.norm}): median {median}, quartiles {lower} "
+        f"and {upper}, {found['unbroken']:,} unbroken; {passes / attacked:,.0f} passes an image"
+    ]
 
 
 def _published(result: Robustness) -> list[str]:
@@ -80,7 +108,7 @@ def _several(results: Sequence[Robustness], names: Sequence[str]) -> str:
         )
         clean, robust = output.percent(result.clean), output.percent(result.robust)
         rows.append((run, radius, clean, *after, robust))
-    notes = [_about(result) for result in results]
+    notes = ["\n".join([_about(result), *_minimum_norm(result)]) for result in results]
     if len({result.dataset for result in results}) > 1:
         notes = [f"{result.dataset}, {note}" for result, note in zip(results, notes, strict=True)]
     if len(set(notes)) == 1:

@@ -91,6 +91,67 @@ class L2:
         return l2_norm(moved - x).flatten()
 
 
+@dataclass(frozen=True)
+class L1:
+    """The ball of the sum of absolute values; its projection keeps to [0, 1].
+
+    Clipping after a projection to the ball alone would leave the ball half empty (Croce and Hein
+    2021).
+    """
+
+    eps: float
+
+    def start(self, x: Tensor, rng: Rng) -> Tensor:
+        # The signed logarithm of a uniform number is Laplace's: uniform on the sphere.
+        offset = 2 * rng.uniform(x) - 1
+        offset = -offset.sign() * (1 - offset.abs()).clamp_min(1e-12).log()
+        radius = self.eps * rng.uniform(x[:, :1, :1, :1])
+        return (x + radius * offset / l1_norm(offset).clamp_min(1e-12)).clamp_(0, 1)
+
+    def on_sphere(self, x: Tensor, rng: Rng) -> Tensor:
+        return self.project(x + rng.normal(x), x).clamp_(0, 1)
+
+    def step(self, gradient: Tensor, size: float | Tensor) -> Tensor:
+        """Share the step among the hundredth of the pixels that gains most.
+
+        A single pixel would take as many steps as there are pixels (Tramer and Boneh 2019).
+        """
+        flat = gradient.flatten(1).abs()
+        least = flat.topk(max(1, flat.shape[1] // 100)).values[:, -1].view(-1, 1, 1, 1)
+        chosen = gradient.sign() * (gradient.abs() >= least)
+        return size * chosen / l1_norm(chosen).clamp_min(1)
+
+    def project(self, moved: Tensor, x: Tensor) -> Tensor:
+        offset = moved - x
+        room = torch.where(offset > 0, 1 - x, x)
+
+        def shrunk(by: Tensor) -> Tensor:
+            return torch.minimum((offset.abs() - by).clamp_min(0), room)
+
+        # How much is taken from all pixels, by bisection: the size falls as it grows. Float32's
+        # rounding of the sum must not leave the ball.
+        low = torch.zeros_like(l1_norm(offset))
+        high = torch.where(
+            l1_norm(shrunk(low)) > self.eps, offset.abs().amax((1, 2, 3), keepdim=True), low
+        )
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            outside = l1_norm(shrunk(middle)) > self.eps * (1 - 1e-6)
+            low, high = torch.where(outside, middle, low), torch.where(outside, high, middle)
+        return x + offset.sign() * shrunk(high)
+
+    def distance(self, moved: Tensor, x: Tensor) -> Tensor:
+        return l1_norm(moved - x).flatten()
+
+
+_BISECTIONS = 30
+
+
+def l1_norm(x: Tensor) -> Tensor:
+    """Return the sum of the absolute values of each image of x, shape (n, 1, 1, 1)."""
+    return x.abs().sum((1, 2, 3), keepdim=True)
+
+
 def l2_norm(x: Tensor) -> Tensor:
     """Return the Euclidean norm of each image of x, shape (n, 1, 1, 1)."""
     length: Tensor = torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True)

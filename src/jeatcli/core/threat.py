@@ -42,6 +42,7 @@ NORMS = Catalogue(
     {
         "linf": Entry("The largest pixel", "jeatcli.core.pgd:Linf"),
         "l2": Entry("The Euclidean length", "jeatcli.core.pgd:L2"),
+        "l1": Entry("The sum of all changes", "jeatcli.core.pgd:L1"),
     },
 )
 

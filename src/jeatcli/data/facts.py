@@ -66,7 +66,7 @@ CORRUPTIONS = (
     *("speckle_noise", "gaussian_blur", "spatter", "saturate"),
 )
 # The customary radius for photographs, and for what is not known.
-PHOTO_EPS = {"linf": 8 / 255, "l2": 0.5}
+PHOTO_EPS = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0}
 _PHOTOS: dict[str, Any] = {"arch": "wrn-28-10", "val_split": 1000}
 _GLYPHS: dict[str, Any] = {
     "arch": "small",
@@ -132,19 +132,19 @@ _ROWS = {
     "mnist": _glyphs(
         "70,000 28x28 handwritten digits, 10 classes (LeCun et al. 1998)",
         *(_PUBLISHED, (1, 28, 28), NUMERALS, (0.1307,), (0.3081,)),
-        eps={"linf": 0.3, "l2": 2.0},
+        eps={"linf": 0.3, "l2": 2.0, "l1": 10.0},
         defaults=_GLYPHS,
     ),
     "fashion-mnist": _glyphs(
         "70,000 28x28 pictures of clothes, 10 classes (Xiao et al. 2017)",
         *(_PUBLISHED, (1, 28, 28), _CLOTHES, (0.2860,), (0.3530,)),
-        eps={"linf": 0.1, "l2": 1.5},
+        eps={"linf": 0.1, "l2": 1.5, "l1": 8.0},
         defaults=_GLYPHS,
     ),
     "digits": _glyphs(
         "1,797 8x8 handwritten digits inside the package (Alpaydin and Kaynak 1998)",
         *("jeatcli.data.digits:digits", (1, 8, 8), NUMERALS, (0.3053,), (0.3755,)),
-        eps={"linf": 0.15, "l2": 0.6},
+        eps={"linf": 0.15, "l2": 0.6, "l1": 2.5},
         defaults=_GLYPHS
         | {
             "epochs": 30,

@@ -37,7 +37,7 @@ STYLE: dict[str, Any] = {
     "svg.hashsalt": "jeat",
     "pdf.fonttype": 42,
 }
-NORMS = {"linf": r"\infty", "l2": "2"}
+NORMS = {"linf": r"\infty", "l2": "2", "l1": "1"}
 # Okabe and Ito (2008): told apart by the colour-blind, in this order also in grey.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)))

@@ -37,14 +37,15 @@ def plot(
         for number, begin in enumerate(range(0, len(results), radii)):
             curve = sorted(results[begin : begin + radii], key=lambda result: result.eps)
             norm = f", {symbols[curve[0].norm]}" if several else ""
+            eps, robust = _points(curve)
             axis.plot(
-                [0.0, *(scale * result.eps for result in curve)],
-                [100 * curve[0].clean, *(100 * result.robust for result in curve)],
+                [scale * radius for radius in eps],
+                [100 * share for share in robust],
                 label=plain_text(names[begin]) + norm,
                 # Marks at the ends are whole, not cut by the frame.
                 clip_on=False,
                 zorder=3,
-                **line(number) | mark(number),
+                **line(number) | ({} if curve[0].minimum_norm else mark(number)),
             )
         ball = "" if several else f"{next(iter(symbols.values()))} "
         axis.set_xlabel(f"{ball}radius" + " (1/255)" * in_levels)
@@ -55,3 +56,13 @@ def plot(
         tidy(axis)
         axis.legend(frameon=False)
         return save(figure, path, "Accuracy under attack", json.dumps(about), settings)
+
+
+def _points(curve: Sequence[Robustness]) -> tuple[list[float], list[float]]:
+    """Return radii and accuracies: of one result each, or of all smallest radii."""
+    if (found := curve[0].minimum_norm) is not None:
+        return found["curve"]["eps"], found["curve"]["robust"]
+    return (
+        [0.0, *(result.eps for result in curve)],
+        [curve[0].clean, *(result.robust for result in curve)],
+    )

@@ -227,7 +227,9 @@ def _few_classes(classes: int, attacks: Sequence[Attack]) -> Flag | None:
 
 
 def _scale(threat: Threat, pixels: int) -> Flag | None:
-    rms = threat.eps if threat.norm == "linf" else threat.eps / math.sqrt(pixels)
+    # The mean change of a pixel under l1.
+    shared = {"linf": 1.0, "l1": float(pixels)}.get(threat.norm, math.sqrt(pixels))
+    rms = threat.eps / shared
     small = rms < _SMALL or (threat.norm == "l2" and threat.eps < _SMALL_L2)
     if threat.eps == 0 or not (small or rms > _LARGE):
         return None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..checkpoints.settings import Foreign
 from ..core.threat import fraction
 from ..data.images import Images
-from ..errors import JeatError
+from ..errors import JeatError, UsageProblem
 from ..runtime.distributed import current
 from ..runtime.files import write_atomic
 from ..runtime.progress import SILENT, Reporter
@@ -37,9 +37,11 @@ class Subject:
 class Comparison:
     """The results of several evaluations."""
 
-    # One for each model and radius, the radii of a model beside each other.
+    # One for each model and threat, the threats of a model beside each other.
     results: list[Robustness]
     unwritten: JeatError | None  # what kept a record from being written, or None
+    # With several norms the share of the images that withstand all, for each model.
+    unions: list[float] = field(default_factory=list)
 
 
 def attack_each(
@@ -47,14 +49,17 @@ def attack_each(
     eps: Sequence[float | None] = (None,),
     settings: AttackSettings | None = None,
     *,
+    norms: Sequence[str] = (),
     foreign: Foreign | None = None,
     reporter: Reporter = SILENT,
 ) -> Comparison:
     """Attack every model at every radius, None being the one that it was trained for.
 
-    A record holds the result of one radius as it is, and several as the list `results`.
+    Several norms have one radius each, or the customary ones. A record holds the result of one
+    threat as it is, and several as the list `results`, with `union` for several norms.
     """
     settings = settings or AttackSettings()
+    threats = _threats(norms, eps, settings)
     paths = [subject.path for subject in subjects]
     models, source = load_models(paths, settings, foreign, reporter)
     test_sets: dict[str, Images] = {}
@@ -63,29 +68,65 @@ def attack_each(
         known = test_sets.get(model.meta.dataset)
         first = prepare(model, source, settings, reporter, known)
         test_sets[model.meta.dataset] = first.test_set
-        evaluations += [(subject, first.at(radius)) for radius in eps]
+        evaluations += [(subject, first.at(norm, radius)) for norm, radius in threats]
     if len(test_sets) > 1:
         reporter.warn(
             f"the runs are on different data sets ({', '.join(test_sets)}): their accuracies are "
             "not comparable"
         )
-    results, state_files, unwritten = [], [], None
+    found, state_files, unwritten = Comparison([], None), [], None
+    results, each = found.results, len(threats)
     for number, (subject, evaluation) in enumerate(evaluations):
         if len(evaluations) > 1:
-            reporter.say(f"{evaluation.model.name}, eps {fraction(evaluation.options.threat.eps)}")
+            threat = evaluation.options.threat
+            about = str(threat) if len(norms) > 1 else f"eps {fraction(threat.eps)}"
+            reporter.say(f"{evaluation.model.name}, {about}")
         files = StateFiles(subject.progress, evaluation.key) if subject.progress else None
         state_files.append(files)
         results.append(run_evaluation(evaluation, files, reporter))
+        last = (number + 1) % each == 0
+        if last and len(norms) > 1:
+            found.unions.append(_union(results[-each:]))
         if not current().is_main:
             continue
         if subject.archive is not None:
             unwritten = unwritten or _write(results[-1:], subject.archive / _named(results[-1]))
-        if subject.record is not None and (number + 1) % len(eps) == 0:
-            unwritten = unwritten or _write(results[-len(eps) :], subject.record)
+        if subject.record is not None and last:
+            beside = {"union": found.unions[-1]} if len(norms) > 1 else {}
+            unwritten = unwritten or _write(results[-each:], subject.record, beside)
     for files in state_files if current().is_main and unwritten is None else ():
         if files is not None:
             files.remove()
-    return Comparison(results, unwritten)
+    return replace(found, unwritten=unwritten)
+
+
+def _threats(
+    norms: Sequence[str], eps: Sequence[float | None], settings: AttackSettings
+) -> list[tuple[str | None, float | None]]:
+    """Return norm and radius of each evaluation of a model."""
+    if len(norms) > 1:
+        if len(set(norms)) < len(norms):
+            raise UsageProblem("a norm appears twice", "name each norm once")
+        radii = [None] * len(norms) if tuple(eps) == (None,) else list(eps)
+        if len(radii) != len(norms):
+            raise UsageProblem(
+                f"there are {len(norms)} norms and {len(radii)} radii",
+                "give one `--eps` for each `--norm`, in the same order, or none",
+            )
+        return list(zip(norms, radii, strict=True))
+    if settings.minimum_norm and len(eps) > 1:
+        raise UsageProblem(
+            "`--minimum-norm` finds the accuracy at every radius at once", "give one `--eps`"
+        )
+    return [(norms[0] if norms else None, radius) for radius in eps]
+
+
+def _union(results: Sequence[Robustness]) -> float:
+    """Return the share of the images that no attack broke under any threat."""
+    rows = zip(*(result.samples["broken_by"] for result in results), strict=True)
+    correct = results[0].samples["correct"]
+    left = [right and not any(row) for right, row in zip(correct, rows, strict=True)]
+    return float(sum(left) / len(left))
 
 
 def _named(result: Robustness) -> str:
@@ -94,10 +135,14 @@ def _named(result: Robustness) -> str:
     return f"{'+'.join(result.attacks)}-{result.norm}-{radius}-{result.key}.json"
 
 
-def _write(results: Sequence[Robustness], path: Path) -> JeatError | None:
+def _write(
+    results: Sequence[Robustness], path: Path, beside: Mapping[str, float] | None = None
+) -> JeatError | None:
     """Write a record; where that fails, return why: the results are still to be shown."""
     records = [asdict(result) for result in results]
-    text = json.dumps(records[0] if len(records) == 1 else {"results": records}, indent=1)
+    text = json.dumps(
+        records[0] if len(records) == 1 else {"results": records, **(beside or {})}, indent=1
+    )
     try:
         write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
     except JeatError as problem:

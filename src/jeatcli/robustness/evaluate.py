@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from ..runtime import devices
 from ..runtime.digests import digest, tensor_digest
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
-from . import checks
+from . import checks, minimum_norm
 from .attacks.attack import Attack, for_classes, resolve_attacks
 from .attacks.batch import AttackOptions
 from .batch_size import fitting
@@ -53,9 +53,11 @@ class Evaluation:
     indices: Tensor
     target: int | None  # the class to reach, or None
 
-    def at(self, eps: float | None) -> Evaluation:
-        """Return the same evaluation at another radius; None is the model's own."""
-        threat = _threat(self.model, self.settings.norm, eps)
+    def at(self, norm: str | None, eps: float | None) -> Evaluation:
+        """Return the same evaluation under another threat; None is that of the settings."""
+        threat = _threat(self.model, norm or self.settings.norm, eps)
+        for attack in self.attacks:
+            attack.check(len(self.model.meta.classes), self.target is not None, threat.norm)
         return replace(self, options=replace(self.options, threat=threat))
 
     @property
@@ -150,8 +152,11 @@ def prepare(
         settings.seed,
     )
     classes = model.meta.classes
-    settings = replace(settings, attacks=for_classes(settings.attacks, len(classes)))
+    names = settings.attacks or (("fmn",) if settings.minimum_norm else ("pgd",))
+    settings = replace(settings, attacks=for_classes(names, len(classes)))
     attacks = resolve_attacks(settings.attacks, options, len(classes), settings.target is not None)
+    if settings.minimum_norm:
+        attacks = minimum_norm.nearest_attacks(attacks, transferred=source is not None)
     if test_set is None:
         test_set = model.test_images(settings.on, settings.data_dir, reporter)
     else:
@@ -167,7 +172,7 @@ def prepare(
     if on_cpu and settings.num is None and CPU_IMAGES == len(indices) < len(test_set):
         reporter.say(f"using the first {CPU_IMAGES:,} of {len(test_set):,} test images, on a CPU")
     for attack in attacks:
-        attack.check(len(classes), target is not None)
+        attack.check(len(classes), target is not None, options.threat.norm)
     images = replace(test_set, x=test_set.x[indices], y=test_set.y[indices]).to(model.device)
     return Evaluation(model, source, settings, options, attacks, test_set, images, indices, target)
 
@@ -186,7 +191,7 @@ def run_evaluation(
     evaluator = _evaluator(evaluation, files, reporter)
     model, settings = evaluation.model, evaluation.settings
     flags = _flags_before(evaluation, evaluator)
-    outcome = evaluator.run()
+    outcome, attacked = _outcome(evaluation, evaluator, files, reporter)
     later = checks.after(outcome["per_attack"], transferred=evaluation.source is not None)
     _warn(later, reporter)
     entry = model.published if evaluation.target is None and evaluation.source is None else None
@@ -210,9 +215,28 @@ def run_evaluation(
         **outcome,
     )
     if settings.images_to is not None and current().is_main:
-        assert evaluator.attacked is not None
-        save_images(result, evaluator.attacked, evaluation.images.y, settings.images_to)
+        assert attacked is not None
+        save_images(result, attacked, evaluation.images.y, settings.images_to)
     return result
+
+
+def _outcome(
+    evaluation: Evaluation, evaluator: Evaluator, files: StateFiles | None, reporter: Reporter
+) -> tuple[dict[str, Any], Tensor | None]:
+    """Attack; return the fields of the result that follow, and the images if they are kept."""
+    if not evaluation.settings.minimum_norm:
+        return evaluator.run(), evaluator.attacked
+    threat = evaluation.options.threat
+    options = replace(
+        evaluation.options, threat=minimum_norm.everywhere(threat.norm, evaluation.model.meta.shape)
+    )
+
+    def alone(number: int) -> Evaluator:
+        beside = files and StateFiles(files.folder, str(number))
+        attacks = evaluation.attacks[number : number + 1]
+        return replace(evaluator, attacks=attacks, options=options, keep=True, files=beside)
+
+    return minimum_norm.measure(alone, evaluation.attacks, threat.eps)
 
 
 def _evaluator(evaluation: Evaluation, files: StateFiles | None, reporter: Reporter) -> Evaluator:

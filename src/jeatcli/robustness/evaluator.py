@@ -49,7 +49,7 @@ class Evaluator:
     def run(self) -> dict[str, Any]:
         """Attack; return `n`, `clean`, `robust`, `per_attack` and `samples` as in `Robustness`."""
         if self.keep:
-            self.attacked = to_unit_range(self.images.x).cpu()
+            self.attacked = self.clean()
         self.state = self._resumed() or self._begun()
         self.surrogate = Surrogate(
             self.source or self.classifier,
@@ -61,8 +61,12 @@ class Evaluator:
             self._attack(number)
         return self._result()
 
+    def clean(self) -> Tensor:
+        """Return the images as they are, in [0, 1], on the CPU."""
+        return to_unit_range(self.images.x).cpu()
+
     def _result(self) -> dict[str, Any]:
-        labels, broken_by = _labels(self.attacks), self.state.broken_by
+        labels, broken_by = labels_of(self.attacks), self.state.broken_by
         n = len(broken_by)
         left = correct = sum(self.state.correct)
         per_attack = {}
@@ -123,7 +127,7 @@ class Evaluator:
                 f"the saved state in `{where}` is damaged ({problem}): starting over"
             )
             if self.keep:
-                self.attacked = to_unit_range(self.images.x).cpu()
+                self.attacked = self.clean()
             return None
 
     def _attack(self, number: int) -> None:
@@ -222,14 +226,14 @@ def worst_case(
     classes = len(images.classes)
     attacks = resolve_attacks(for_classes(names, classes), options, classes, target is not None)
     for attack in attacks:
-        attack.check(classes, target is not None)
+        attack.check(classes, target is not None, options.threat.norm)
     indices = torch.arange(len(images))
     found = Evaluator(classifier, images, indices, attacks, options, target, batch_size)
     found.reporter = reporter
     return found.run()
 
 
-def _labels(attacks: Sequence[Attack]) -> list[str]:
+def labels_of(attacks: Sequence[Attack]) -> list[str]:
     """Name each attack; one that is there again with other options gets a number."""
     labels: list[str] = []
     for attack in attacks:

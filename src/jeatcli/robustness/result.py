@@ -44,6 +44,10 @@ class Robustness:
             name or None.
         published: Of an entry of RobustBench its `name`, its `clean` and `robust` accuracy, and how
             far the measured ones are above them; the latter is None under another threat model.
+        minimum_norm: If the smallest radius was looked for: its `median` and quartiles over the
+            images that are classified correctly, how many stayed `unbroken`, and the `curve` of
+            robust accuracy over `eps` down to zero. `samples` then has the `distance` of each
+            image, 0 if it is misclassified, and `per_attack` the median of each attack.
     """
 
     run: str
@@ -67,6 +71,7 @@ class Robustness:
     version: str
     samples: dict[str, list[Any]]
     published: dict[str, Any] | None = None
+    minimum_norm: dict[str, Any] | None = None
 
 
 def beside_published(

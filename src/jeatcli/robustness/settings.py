@@ -28,11 +28,12 @@ class AttackSettings(Settings):
     """What to attack with, on which images, and on which device."""
 
     attacks: tuple[str, ...] = _attack(
-        ("pgd",),
+        (),
         "Attack, listed below; repeatable: an image is robust if it withstands all",
         flags=("--attack",),
         kind="attack",
         multiple=True,
+        shown="pgd, fmn with --minimum-norm",
     )
     objective: str | None = _attack(
         None,
@@ -41,8 +42,13 @@ class AttackSettings(Settings):
         choices=OBJECTIVES,
         shown="ce",
     )
+    # Repeatable on the command line, where several have a union.
     norm: str | None = _attack(
-        None, "Norm of the ball around an image", choices=NORMS, shown="the run's"
+        None,
+        "Norm of the ball around an image; repeatable, for the union of balls",
+        choices=NORMS,
+        multiple=True,
+        shown="the run's",
     )
     # Repeatable on the command line, where several make a curve.
     eps: float | None = _attack(
@@ -67,6 +73,9 @@ class AttackSettings(Settings):
         None, "Random starts; the worst for each image counts", low=1, high=1_000_000, shown="1"
     )
     queries: int | None = _attack(None, "Queries of square", low=1, high=100_000_000, shown="5000")
+    minimum_norm: bool = _attack(
+        False, "Find the smallest radius that breaks each image: fmn, fab or fab-t"
+    )
     target: str | int | None = _attack(
         None,
         "Drive every image toward this class, by name or index",

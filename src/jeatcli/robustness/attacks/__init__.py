@@ -31,6 +31,10 @@ class AttackEntry(Entry):
     uses_dlr: bool = False  # whether its loss is the difference of logits ratio
     # Whether it starts at the image, where some objectives have no gradient.
     from_image: bool = False
+    norms: tuple[str, ...] = ()  # of which it knows the projections; empty for any
+    nearest: bool = False  # whether it can look for the adversarial image nearest to an image
+    # The options with which it does, beside its own.
+    when_nearest: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,9 @@ ATTACKS = Catalogue(
             _APGD,
             targets=False,
             strong=True,
+            norms=("linf", "l2", "l1"),
+            nearest=True,
+            when_nearest={"nearest": True},
         ),
         "fab-t": AttackEntry(
             "FAB toward each of the nine most likely classes (Croce and Hein 2020b, 2020a)",
@@ -97,12 +104,22 @@ ATTACKS = Catalogue(
             _APGD,
             rows=TARGETS,
             strong=True,
+            norms=("linf", "l2", "l1"),
+            nearest=True,
+            when_nearest={"nearest": True},
         ),
         "fgsm": AttackEntry(
             "One full step from the image itself (Goodfellow et al. 2015)",
             f"{_HERE}.pgd:fgsm",
             {"objective": "ce"},
             from_image=True,
+        ),
+        "fmn": AttackEntry(
+            "FMN: the nearest adversarial image, by an adaptive radius (Pintor et al. 2021)",
+            f"{_HERE}.fmn:fmn",
+            {"steps": 100},
+            strong=True,
+            nearest=True,
         ),
         "pgd": AttackEntry(
             "Projected gradient ascent from random starts (Madry et al. 2018)",
@@ -114,6 +131,7 @@ ATTACKS = Catalogue(
             f"{_HERE}.square:square",
             {"queries": 5000, "restarts": 1},
             white_box=False,
+            norms=("linf", "l2"),
         ),
     },
 )

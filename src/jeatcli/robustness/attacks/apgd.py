@@ -33,7 +33,7 @@ def apgd_ce(
     draws: int,
 ) -> Tensor:
     """Return adversarial images where APGD on the cross-entropy finds any."""
-    ascent = Ascent(surrogate, cross_entropy, pgd.ball(options.threat), steps, draws)
+    ascent = _ascent(surrogate, cross_entropy, options, steps, draws)
     return _from_starts(ascent, batch, options.seed, restarts)
 
 
@@ -47,7 +47,7 @@ def apgd_dlr(
     draws: int,
 ) -> Tensor:
     """Return adversarial images where APGD on the difference of logits ratio finds any."""
-    ascent = Ascent(surrogate, dlr, pgd.ball(options.threat), steps, draws)
+    ascent = _ascent(surrogate, dlr, options, steps, draws)
     return _from_starts(ascent, batch, options.seed, restarts)
 
 
@@ -55,8 +55,18 @@ def apgd_t(
     surrogate: Surrogate, batch: Batch, options: AttackOptions, *, steps: int, restarts: int
 ) -> Tensor:
     """Return adversarial images where APGD toward any of the likeliest classes finds one."""
-    ascent = Ascent(surrogate, targeted_dlr, pgd.ball(options.threat), steps)
+    ascent = _ascent(surrogate, targeted_dlr, options, steps)
     return _from_starts(ascent, batch, options.seed, restarts, surrogate.likeliest(batch))
+
+
+def _ascent(
+    surrogate: Surrogate, loss: Loss, options: AttackOptions, steps: int, draws: int = 1
+) -> Ascent:
+    if options.threat.norm != "l1":
+        return Ascent(surrogate, loss, pgd.ball(options.threat), steps, draws)
+    from .apgd_l1 import SparseAscent
+
+    return SparseAscent(surrogate, loss, pgd.ball(options.threat), steps, draws)
 
 
 def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:

@@ -16,6 +16,9 @@ from . import ATTACKS, ENSEMBLES, FEW, AttackEntry, summaries
 from .batch import AttackOptions, Batch
 from .surrogate import Surrogate
 
+# What to use under a norm that another attack does not know.
+_ANY_NORM, _STRONGEST = ("apgd-ce", "apgd-t"), ("fab-t",)
+
 
 @dataclass(frozen=True)
 class Attack:
@@ -55,7 +58,7 @@ class Attack:
         """Return the fewest classes that it takes."""
         return self.entry.min_targeted if targeted else self.entry.min_classes
 
-    def check(self, classes: int, targeted: bool) -> None:
+    def check(self, classes: int, targeted: bool, norm: str | None = None) -> None:
         """Refuse what the attack cannot do.
 
         Raises:
@@ -73,6 +76,12 @@ class Attack:
             raise UsageProblem(
                 f"attack `{self.name}` cannot target a class",
                 "use `--attack fab-t`, alone or with others",
+            )
+        if norm and entry.norms and norm not in entry.norms:
+            able = [f"`--attack {name}`" for name in _STRONGEST if norm in ATTACKS[name].norms]
+            raise UsageProblem(
+                f"attack `{self.name}` is for {', '.join(entry.norms)}, not for {norm}",
+                f"use {', '.join([*(f'`--attack {name}`' for name in _ANY_NORM), *able])}",
             )
         if entry.from_image and objective == "kl" and not targeted:
             raise UsageProblem(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...core import energy, objectives, pgd
+from ...core.threat import NORMS
 from .batch import AttackOptions, Batch
-from .restarts import Broken, from_starts, tries
+from .restarts import Broken, Nearest, from_starts, tries
 from .surrogate import Surrogate
 
 # The paper's constants: the largest weight of the original image in a step, the extrapolation
@@ -19,26 +20,47 @@ WEIGHT = 0.1
 OVERSHOOT = 1.05
 BACK = 0.9
 
+# How fast the steepest step of a norm raises a function of gradients (n, d), unless it is theirs.
+_DUALS: dict[str, Callable[[Tensor], Tensor]] = {
+    "linf": lambda flat: flat.abs().sum(1),
+    "l1": lambda flat: flat.abs().amax(1),
+}
+
 # The difference of two logits that is to become positive (n,), and its gradient.
 Boundary = Callable[[Surrogate, Batch, Tensor], tuple[Tensor, Tensor]]
 
 
 def fab(
-    surrogate: Surrogate, batch: Batch, options: AttackOptions, *, steps: int, restarts: int
+    surrogate: Surrogate,
+    batch: Batch,
+    options: AttackOptions,
+    *,
+    steps: int,
+    restarts: int,
+    nearest: bool = False,
 ) -> Tensor:
-    """Return adversarial images where FAB toward the nearest boundary finds one in the ball."""
+    """Return adversarial images where FAB toward the nearest boundary finds one in the ball.
+
+    With `nearest` the search goes on for the nearest one.
+    """
 
     def boundary(surrogate: Surrogate, batch: Batch, moved: Tensor) -> tuple[Tensor, Tensor]:
         return nearest_boundary(surrogate, batch, moved, options.threat.norm)
 
-    return _from_starts(Walk(surrogate, boundary, options, steps), batch, restarts)
+    return _from_starts(Walk(surrogate, boundary, options, steps, nearest), batch, restarts)
 
 
 def fab_t(
-    surrogate: Surrogate, batch: Batch, options: AttackOptions, *, steps: int, restarts: int
+    surrogate: Surrogate,
+    batch: Batch,
+    options: AttackOptions,
+    *,
+    steps: int,
+    restarts: int,
+    nearest: bool = False,
 ) -> Tensor:
     """Return adversarial images where FAB toward any of the likeliest classes finds one."""
-    walk = Walk(surrogate, class_boundary, options, steps)
+    walk = Walk(surrogate, class_boundary, options, steps, nearest)
     return _from_starts(walk, batch, restarts, surrogate.likeliest(batch))
 
 
@@ -60,7 +82,7 @@ def nearest_boundary(
         for k in range(last + 1):
             (slope,) = torch.autograd.grad(leads[:, k].sum(), moved, retain_graph=k < last)
             flat = slope.flatten(1)
-            dual = flat.abs().sum(1) if norm == "linf" else flat.norm(dim=1)
+            dual = _DUALS[norm](flat) if norm in _DUALS else flat.norm(dim=1)
             distance = leads[:, k].detach().abs() / (dual + 1e-12)
             nearer = (distance < shortest) & (batch.y != k)
             shortest = torch.where(nearer, distance, shortest)
@@ -96,6 +118,7 @@ class Walk:
     # For norm and radius: an image is broken once its distance is at most the radius.
     options: AttackOptions
     steps: int
+    nearest: bool = False  # whether the nearest point beyond the boundary is wanted, not any
 
     def run(self, batch: Batch, image: Tensor, start: Tensor, broken: Broken) -> None:
         """Walk from `start`, and add what breaks to `broken`; broken images leave at once."""
@@ -109,7 +132,7 @@ class Walk:
             moved = self._step(batch, moved, ball)
             with torch.no_grad():
                 beyond = batch.broken(self.surrogate(moved))
-            near = beyond & (ball.distance(moved, batch.x) <= threat.eps)
+            near = beyond & (ball.distance(moved, batch.x) <= broken.limit(image, threat.eps))
             rows = near.nonzero().squeeze(1)
             if len(rows) and not self.surrogate.is_exact:
                 near[rows] = self.surrogate.breaks_exact_model(batch.take(rows), moved[rows])
@@ -137,8 +160,9 @@ class Walk:
 
 def _from_starts(walk: Walk, batch: Batch, restarts: int, classes: Tensor | None = None) -> Tensor:
     """Walk from the images themselves, then from random points half a radius away."""
-    broken = Broken(batch)
-    half = pgd.ball(replace(walk.options.threat, eps=walk.options.threat.eps / 2))
+    threat = walk.options.threat
+    norm = NORMS.load(threat.norm)
+    broken = Nearest(batch, norm(threat.eps)) if walk.nearest else Broken(batch)
     # Images that are broken as they are need no walk.
     with torch.no_grad():
         broken.mask = walk.surrogate.broken(batch, batch.x, walk.surrogate(batch.x))
@@ -146,6 +170,7 @@ def _from_starts(walk: Walk, batch: Batch, restarts: int, classes: Tensor | None
     def search(restart: int, part: Batch, left: Tensor, broken: Broken) -> None:
         toward = None if classes is None else classes[left]
         rows, rngs = tries(part, walk.options.seed, restart, toward)
+        half = norm(broken.limit(left, threat.eps).view(-1, 1, 1, 1) / 2)
         starts = [half.on_sphere(part.x, rng) if restart else part.x for rng in rngs]
         walk.run(rows, left.repeat(len(rngs)), torch.cat(starts), broken)
 
@@ -169,14 +194,26 @@ def displacement(x: Tensor, normal: Tensor, gap: Tensor, norm: str) -> Tensor:
         x: Points (n, C, H, W) in [0, 1].
         normal: Of the planes, of the same shape.
         gap: The planes' function at x (n,).
-        norm: In which d is small, `linf` or `l2`.
+        norm: In which d is small, `linf`, `l2` or `l1`.
     """
     along = -torch.where(gap >= 0, 1.0, -1.0).view(-1, 1, 1, 1) * normal.sign()
     weight = normal.abs()
+    if norm == "l1":
+        return along * _steepest_first(weight, torch.where(along > 0, 1 - x, x), gap.abs())
     # At the same unknown a pixel moves as fast as its neighbour in linf, by its weight in l2.
     speed = along.abs() if norm == "linf" else weight
     room = torch.where(along > 0, 1 - x, x)
     return along * torch.minimum(_extent(weight, speed, room, gap.abs()) * speed, room)
+
+
+def _steepest_first(weight: Tensor, room: Tensor, need: Tensor) -> Tensor:
+    """Return how far each pixel moves if those of most weight move first, until `need` is met."""
+    flat, order = weight.flatten(1).sort(dim=1, descending=True)
+    most = room.flatten(1).gather(1, order)
+    gains = flat * most
+    missing = need[:, None] - (gains.cumsum(1) - gains)
+    moved = torch.minimum((missing / flat.clamp_min(1e-30)).clamp_min(0), most) * (flat > 0)
+    return torch.zeros_like(moved).scatter(1, order, moved).view_as(weight)
 
 
 def _extent(weight: Tensor, speed: Tensor, room: Tensor, need: Tensor) -> Tensor:

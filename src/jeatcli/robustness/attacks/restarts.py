@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ...core.pgd import Ball
 from ...core.rng import ImageRng
 from .batch import Batch
 from .surrogate import Surrogate
@@ -42,10 +43,33 @@ class Broken:
         self.images[new] = moved[first[new]]
         self.mask[new] = True
 
+    def limit(self, image: Tensor, eps: float) -> Tensor:
+        """Return how near a new adversarial row of each image must be to count."""
+        return torch.full(image.shape, eps, device=image.device)
+
     def confirm(self, surrogate: Surrogate, image: Tensor, batch: Batch, best: Tensor) -> None:
         """Try the best points on the victim: another network, or a coarse search, may differ."""
         if len(image) and (surrogate.is_transfer or not surrogate.is_exact):
             self.add(image, best, surrogate.breaks_victim(batch, best))
+
+
+class Nearest(Broken):
+    """For each image the nearest adversarial example so far; all images stay for every start."""
+
+    def __init__(self, batch: Batch, ball: Ball) -> None:
+        super().__init__(batch)
+        self.x, self.ball = batch.x, ball
+        self.distance = torch.full((len(batch),), torch.inf, device=batch.x.device)
+
+    def add(self, image: Tensor, moved: Tensor, broken: Tensor) -> None:
+        away = self.ball.distance(moved, self.x[image]).masked_fill(~broken, torch.inf)
+        closest = self.distance.scatter_reduce(0, image, away, "amin")
+        mask = self.mask.clone()
+        super().add(image, moved, broken & (away == closest[image]) & (away < self.distance[image]))
+        self.mask, self.distance = mask, closest
+
+    def limit(self, image: Tensor, eps: float) -> Tensor:
+        return self.distance[image].clamp_max(eps)
 
 
 def from_starts(

@@ -1,0 +1,134 @@
+"""APGD under l1: sparse steps in balls that shrink to the radius (Croce and Hein 2021)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from ...core.pgd import L1, l1_norm
+from .apgd import Ascent
+from .batch import Batch
+from .restarts import Broken
+
+# The radii, in units of the last one, and their shares of the steps.
+_RADII = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
+# The share of the steps between two checks. A check divides the number of the best point's changed
+# pixels by the divisor, for that of a step's, and the step size, down to a tenth of the radius;
+# where the best point has become sparser, steps are full again.
+_PERIOD, _DIVISOR, _SMALLEST, _SPARSER = 0.04, 1.5, 0.1, 0.95
+
+
+@dataclass
+class _Rows:
+    """The state of the ascent, a row for each pair of an image and a class to try."""
+
+    batch: Batch
+    image: Tensor  # each row's image, a position in the batch of the attack (n,)
+    moved: Tensor
+    gradient: Tensor
+    best: Tensor  # the iterate of highest loss, and the gradient there
+    best_gradient: Tensor
+    highest: Tensor
+    size: Tensor  # the step size (n, 1, 1, 1)
+    pixels: Tensor  # how many pixels the best point of the last check had changed (n,)
+
+    def take(self, keep: Tensor) -> _Rows:
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return _Rows(
+            **{
+                name: part.take(keep) if name == "batch" else part[keep]
+                for name, part in parts.items()
+            }
+        )
+
+
+@dataclass(frozen=True)
+class SparseAscent(Ascent):
+    """APGD in the l1 ball; a step changes so many pixels as the best point suggests."""
+
+    def run(self, batch: Batch, image: Tensor, start: Tensor, broken: Broken) -> None:
+        left = self.steps
+        for factor, share in _RADII:
+            last = factor == 1.0
+            steps = left if last else min(math.ceil(share * self.steps), left - 1)
+            left -= steps
+            inner = replace(self, ball=L1(factor * self.ball.eps), steps=steps)
+            start = inner.ball.project(start, batch.x).clamp_(0, 1)
+            # What breaks in a larger ball does not count.
+            start = inner.best_point(batch, image, start, broken if last else None)
+
+    def best_point(
+        self, batch: Batch, image: Tensor, start: Tensor, broken: Broken | None
+    ) -> Tensor:
+        """Ascend in one ball; add what breaks to `broken`, if it counts."""
+        values, gradient, logits = self._evaluate(batch, start)
+        size = torch.full_like(values, self.ball.eps).view(-1, 1, 1, 1)
+        rows = _Rows(
+            batch, image, start, gradient, start, gradient, values, size, _changed(start, batch.x)
+        )
+        rows = self._judged(rows, logits, broken)
+        period = max(int(_PERIOD * self.steps), 1)
+        for step in range(self.steps):
+            if not len(rows.image):
+                break
+            self.surrogate.on_step()
+            last = broken is not None and step == self.steps - 1
+            moved = self._sparse_step(rows)
+            values, gradient, logits = self._evaluate(rows.batch, moved, gradient=not last)
+            better = values > rows.highest
+            wide = better.view(-1, 1, 1, 1)
+            rows = replace(
+                rows,
+                moved=moved,
+                gradient=gradient,
+                best=torch.where(wide, moved, rows.best),
+                best_gradient=torch.where(wide, gradient, rows.best_gradient),
+                highest=torch.where(better, values, rows.highest),
+            )
+            if (step + 1) % period == 0:
+                rows = self._adapted(rows)
+            rows = self._judged(rows, logits, broken, moved)
+        if broken is not None:
+            broken.confirm(self.surrogate, rows.image, rows.batch, rows.best)
+        return rows.best
+
+    def _judged(
+        self, rows: _Rows, logits: Tensor, broken: Broken | None, moved: Tensor | None = None
+    ) -> _Rows:
+        """Return the rows without those of images that are broken now."""
+        if broken is None:
+            return rows
+        moved = rows.moved if moved is None else moved
+        broken.add(rows.image, moved, self.surrogate.broken(rows.batch, moved, logits))
+        gone = broken.mask[rows.image]
+        return rows.take((~gone).nonzero().squeeze(1)) if gone.any() else rows
+
+    def _sparse_step(self, rows: _Rows) -> Tensor:
+        x, flat = rows.batch.x, rows.gradient.flatten(1).abs()
+        count = (rows.pixels / _DIVISOR).long().clamp(1, flat.shape[1])
+        ordered = flat.sort(dim=1, descending=True).values
+        least = ordered.gather(1, count[:, None] - 1).view(-1, 1, 1, 1)
+        chosen = rows.gradient.sign() * (rows.gradient.abs() >= least)
+        ahead = rows.moved + rows.size * chosen / l1_norm(chosen).clamp_min(1)
+        return self.ball.project(ahead, x).clamp_(0, 1)
+
+    def _adapted(self, rows: _Rows) -> _Rows:
+        pixels, eps = _changed(rows.best, rows.batch.x), self.ball.eps
+        sparser = pixels < _SPARSER * rows.pixels
+        wide = sparser.view(-1, 1, 1, 1)
+        slower = (rows.size / _DIVISOR).clamp_min(_SMALLEST * eps)
+        return replace(
+            rows,
+            size=torch.where(wide, torch.full_like(rows.size, eps), slower),
+            pixels=pixels,
+            moved=torch.where(wide, rows.best, rows.moved),
+            gradient=torch.where(wide, rows.best_gradient, rows.gradient),
+        )
+
+
+def _changed(moved: Tensor, x: Tensor) -> Tensor:
+    """Return how many pixels differ, (n,)."""
+    return (moved != x).flatten(1).sum(1)

@@ -1,0 +1,134 @@
+"""The smallest radius that breaks each image: attacks in a ball that holds every image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.threat import NORMS, Threat
+from ..errors import UsageProblem
+from .attacks import ATTACKS
+from .attacks.attack import Attack
+from .evaluator import Evaluator, labels_of
+
+# Of the curve down to zero that the result has.
+_POINTS = 41
+
+
+def nearest_attacks(attacks: Sequence[Attack], transferred: bool) -> list[Attack]:
+    """Return the attacks with the options by which they look for the nearest image.
+
+    Raises:
+        UsageProblem: If one of them does not, or the examples are crafted on another network.
+    """
+    if transferred:
+        raise UsageProblem(
+            "the nearest adversarial image is looked for on the network itself",
+            "leave out `--transfer-from` or `--minimum-norm`",
+        )
+    able = [name for name, entry in ATTACKS.items() if entry.nearest]
+    for attack in attacks:
+        if attack.name not in able:
+            raise UsageProblem(
+                f"attack `{attack.name}` does not look for the nearest adversarial image",
+                f"with `--minimum-norm` use {', '.join(f'`{name}`' for name in able)}",
+            )
+    return [
+        replace(attack, options={**attack.options, **attack.entry.when_nearest})
+        for attack in attacks
+    ]
+
+
+def everywhere(norm: str, shape: Sequence[int]) -> Threat:
+    """Return the ball around any image that holds all others."""
+    white = torch.ones(1, *shape)
+    return Threat(norm, NORMS.load(norm)(0.0).distance(white, torch.zeros_like(white)).item())
+
+
+def measure(
+    evaluators: Callable[[int], Evaluator], attacks: Sequence[Attack], eps: float
+) -> tuple[dict[str, Any], Tensor]:
+    """Run each attack on all images; return what `Evaluator.run` does, and the nearest images.
+
+    Args:
+        evaluators: Returns the evaluator of the attack of that number alone, which keeps images.
+        attacks: All of them.
+        eps: The radius at which `robust` is reported.
+    """
+    smallest, nearest, per_attack, by = torch.empty(0), torch.empty(0), {}, torch.empty(0)
+    labels = labels_of(attacks)
+    for number, label in enumerate(labels):
+        evaluator = evaluators(number)
+        outcome = evaluator.run()
+        correct, found = (
+            torch.tensor(mask)
+            for mask in (
+                outcome["samples"]["correct"],
+                [name is not None for name in outcome["samples"]["broken_by"]],
+            )
+        )
+        assert evaluator.attacked is not None
+        radii = _distances(evaluator).masked_fill(~found, torch.inf).masked_fill(~correct, 0)
+        if number == 0:
+            smallest, nearest = torch.full_like(radii, torch.inf), evaluator.attacked.clone()
+            by = torch.full(radii.shape, -1)
+        nearer = radii < smallest
+        smallest = torch.where(nearer, radii, smallest)
+        nearest[nearer], by[nearer] = evaluator.attacked[nearer], number
+        (counts,) = outcome["per_attack"].values()
+        per_attack[label] = counts | {
+            "robust": (smallest > eps).double().mean().item(),
+            "broken": int((nearer & correct).sum()),
+            "median": _quantiles(radii[correct])["median"],
+        }
+    broken = correct & (smallest <= eps)
+    samples = outcome["samples"] | {
+        "broken_by": [labels[by[k]] if broken[k] else None for k in range(len(by))],
+        "distance": smallest.tolist(),
+    }
+    robust = (smallest > eps).double().mean().item()
+    outcome |= {"robust": robust, "per_attack": per_attack, "samples": samples}
+    return outcome | {"minimum_norm": _summary(smallest, correct)}, nearest
+
+
+def _distances(evaluator: Evaluator) -> Tensor:
+    """Return how far each image as it was attacked is from the image."""
+    assert evaluator.attacked is not None
+    ball = NORMS.load(evaluator.options.threat.norm)(0.0)
+    clean = evaluator.clean()
+    parts = zip(evaluator.attacked.split(1000), clean.split(1000), strict=True)
+    return torch.cat([ball.distance(moved, x) for moved, x in parts])
+
+
+def _quantiles(radii: Tensor) -> dict[str, float]:
+    """Return median and quartiles, infinite where so many images are not broken."""
+    ordered, last = radii.double().sort().values, len(radii) - 1
+    shares = {"median": 0.5, "lower_quartile": 0.25, "upper_quartile": 0.75}
+    if last < 0:
+        return dict.fromkeys(shares, float("nan"))
+    between = {
+        name: (ordered[int(share * last)], ordered[min(int(share * last) + 1, last)])
+        for name, share in shares.items()
+    }
+    return {
+        name: float(torch.lerp(low, high, share * last % 1) if high.isfinite() else low)
+        for (name, share), (low, high) in zip(shares.items(), between.values(), strict=True)
+    }
+
+
+def _summary(smallest: Tensor, correct: Tensor) -> dict[str, Any]:
+    """Return the distribution over the images that are classified correctly, and the curve."""
+    radii = smallest[correct]
+    finite = radii[radii.isfinite()]
+    top = finite.max().item() if len(finite) else 0.0
+    grid = torch.linspace(0, top, _POINTS)
+    left = [(smallest > radius).double().mean().item() for radius in grid]
+    return {
+        **_quantiles(radii),
+        "unbroken": len(radii) - len(finite),
+        "curve": {"eps": grid.tolist(), "robust": left},
+    }

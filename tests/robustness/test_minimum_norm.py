@@ -1,0 +1,121 @@
+"""The smallest radius that breaks each image."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.cli import done, here, one, refused
+from helpers.linear_model import batch, distances, linear
+from helpers.runs import load_run, save_run
+
+from jeatcli.core.threat import Threat
+from jeatcli.robustness import evaluate, evaluator
+from jeatcli.robustness.attacks import ATTACKS
+from jeatcli.robustness.attacks.attack import make_attack
+from jeatcli.robustness.attacks.batch import AttackOptions
+
+EVERYTHING = {"linf": 1.0, "l2": 4.0}
+NEAREST = {"fmn": {}, "fab": {"nearest": True}, "fab-t": {"nearest": True}}
+
+
+@pytest.mark.parametrize("norm", EVERYTHING)
+@pytest.mark.parametrize("name", NEAREST)
+def test_it_is_the_closed_form_of_a_linear_model(name: str, norm: str) -> None:
+    model = linear(gain=3.0)
+    images = batch(model)
+    attack = make_attack(name, **NEAREST[name])
+    moved = attack(model, images, AttackOptions(Threat(norm, EVERYTHING[norm])))
+    assert (model(moved).argmax(1) != images.y).all()
+    flat = (moved - images.x).flatten(1)
+    away = flat.abs().amax(1) if norm == "linf" else flat.norm(dim=1)
+    exact = distances(model, images, norm)
+    assert (away >= exact - 1e-6).all()
+    # FAB crosses the boundary by a twentieth.
+    assert (away / exact).median() < (1.01 if name == "fmn" else 1.06)
+
+
+@pytest.mark.parametrize("norm", EVERYTHING)
+def test_fmn_keeps_to_the_ball(norm: str) -> None:
+    model = linear(gain=3.0)
+    images = batch(model)
+    exact = distances(model, images, norm)
+    eps = exact.median().item()
+    moved = make_attack("fmn")(model, images, AttackOptions(Threat(norm, eps)))
+    broken = model(moved).argmax(1) != images.y
+    assert torch.equal(moved[~broken], images.x[~broken])
+    assert abs(broken.double().mean() - 0.5) < 0.1
+
+
+def test_every_attack_that_looks_for_the_nearest_is_tested() -> None:
+    assert {name for name, entry in ATTACKS.items() if entry.nearest} == set(NEAREST)
+
+
+def test_the_result_is_the_distribution(tmp_path: Path) -> None:
+    path = save_run("model", gain=2.0)
+    ask = ("attack", "model", "-n", 30, "--minimum-norm", "--attack", "fmn", "--attack", "fab")
+    picture = tmp_path / "curve.svg"
+    found = one(*ask, "--steps", 20, "--eps", 0.05, "--plot", picture)
+    record = json.loads((path.parent / "attack.json").read_text())
+    radii = np.array(record["samples"]["distance"])
+    correct = np.array(record["samples"]["correct"])
+    summary = found["minimum_norm"]
+    assert (radii[~correct] == 0).all()
+    assert summary["median"] == pytest.approx(np.median(radii[correct]))
+    assert summary["upper_quartile"] == pytest.approx(np.quantile(radii[correct], 0.75))
+    assert summary["curve"]["robust"][0] == found["clean"]
+    assert summary["curve"]["robust"][-1] == 0
+    assert found["robust"] == (radii > 0.05).mean()
+    both = found["per_attack"].values()
+    assert summary["median"] <= min(each["median"] for each in both)
+    assert found["per_attack"]["fab"]["forward"] > 0
+    assert "radius" in picture.read_text()
+    shown = done(*ask, "--steps", 5)
+    assert "smallest radius that breaks an image (linf): median" in shown
+    assert "passes an image" in shown
+
+
+def test_what_cannot_be_is_refused() -> None:
+    save_run("model")
+    ask = ("attack", "model", "-n", 5, "--minimum-norm")
+    refused(here(*ask, "--attack", "pgd"), 2, "does not look for the nearest", "`fmn`")
+    refused(here(*ask, "--eps", 0.1, "--eps", 0.2), 2, "at every radius")
+    refused(here(*ask, "--transfer-from", "model"), 2, "on the network itself")
+
+
+def test_a_stopped_one_goes_on_to_the_same_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_run("model", gain=2.0)
+    settings = {
+        "num": 100,
+        "batch_size": 4,
+        "minimum_norm": True,
+        "attacks": ("fmn", "fab"),
+        "steps": 6,
+        "exact": True,
+    }
+    whole = evaluate.attack(model, **settings)
+    passed = evaluator.Evaluator._attack_part
+    parts = -(-sum(whole.samples["correct"]) // 4)
+    calls = iter(range(100))
+
+    def last_dies(self: evaluator.Evaluator, *given: object) -> object:
+        if next(calls) == 2 * parts - 1:
+            raise KeyboardInterrupt
+        return passed(self, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluator.Evaluator, "_attack_part", last_dies)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.attack(model, progress=tmp_path, **settings)
+    assert len(list(tmp_path.rglob("*.json"))) == 2
+    resumed = evaluate.attack(model, progress=tmp_path, **settings)
+    # The last batch of the second attack was left, and it alone was run.
+    assert next(calls) == 2 * parts + 1
+    assert resumed.samples == whole.samples
+    assert replace(resumed, seconds=0, per_attack={}) == replace(whole, seconds=0, per_attack={})
+    assert not list(tmp_path.rglob("*.json"))
