@@ -14,7 +14,8 @@ from ..errors import JeatError, UsageProblem
 from ..runtime.distributed import current
 from ..runtime.files import write_atomic
 from ..runtime.progress import SILENT, Reporter
-from .evaluate import Evaluation, load_models, prepare, run_evaluation
+from .evaluate import run_evaluation
+from .evaluation import Evaluation, load_models, prepare
 from .result import Robustness
 from .settings import AttackSettings
 from .state import StateFiles

@@ -1,0 +1,144 @@
+"""What is evaluated: the model, the images and the attacks, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from torch import Tensor
+
+from ..checkpoints.checkpoint import load_each
+from ..checkpoints.model import Model, class_index
+from ..checkpoints.settings import Foreign
+from ..core.threat import Threat
+from ..data.facts import customary_eps
+from ..data.images import Images
+from ..errors import JeatError
+from ..runtime.digests import digest, tensor_digest
+from ..runtime.progress import SILENT, Reporter
+from . import minimum_norm
+from .attacks.attack import Attack, for_classes, resolve_attacks
+from .attacks.batch import AttackOptions
+from .settings import AttackSettings
+from .subset import CPU_IMAGES, subset
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation that is ready to run: everything is read and checked."""
+
+    model: Model  # whose predictions count
+    source: Model | None  # the model that the attacks see in its place, or None
+    settings: AttackSettings  # as they were given
+    options: AttackOptions  # the threat model, and the options of the attacks
+    attacks: Sequence[Attack]  # in turn
+    test_set: Images  # all test images
+    images: Images  # those that are attacked, on the model's device; `indices` are theirs
+    indices: Tensor
+    target: int | None  # the class to reach, or None
+
+    def at(self, norm: str | None, eps: float | None) -> Evaluation:
+        """Return the same evaluation under another threat; None is that of the settings."""
+        threat = _threat(self.model, norm or self.settings.norm, eps)
+        for attack in self.attacks:
+            attack.check(len(self.model.meta.classes), self.target is not None, threat.norm)
+        return replace(self, options=replace(self.options, threat=threat))
+
+    @property
+    def key(self) -> str:
+        """A digest of everything that the verdicts depend on, but for rounding."""
+        models = [self.model] if self.source is None else [self.model, self.source]
+        return digest(
+            models=[model.fingerprint for model in models],
+            attacks=[(attack.name, attack.options) for attack in self.attacks],
+            plan=asdict(self.options),
+            images=tensor_digest(self.images.x, self.images.y, self.indices),
+            aim=self.target,
+            exact=self.settings.exact,
+            compiled=bool(self.settings.compiled),
+            keep=self.settings.images_to is not None,
+            device=self.images.x.device.type,
+            **({"minimum_norm": True} if self.settings.minimum_norm else {}),
+        )
+
+
+def load_models(
+    runs: Sequence[str | Path | Model | None],
+    settings: AttackSettings,
+    foreign: Foreign | None,
+    reporter: Reporter,
+) -> tuple[list[Model], Model | None]:
+    """Load the models to attack, and the one that the examples are crafted on, if any."""
+    transfer_from = cast("str | Path | Model | None", settings.transfer_from)
+    names = [*runs] if transfer_from is None else [*runs, transfer_from]
+    models = load_each(names, device=settings.device, foreign=foreign, reporter=reporter)
+    return models[: len(runs)], models[len(runs)] if len(models) > len(runs) else None
+
+
+def prepare(
+    model: Model,
+    source: Model | None,
+    settings: AttackSettings,
+    reporter: Reporter = SILENT,
+    test_set: Images | None = None,
+) -> Evaluation:
+    """Read the images, unless `test_set` has them, and check the settings.
+
+    The predictions of `model` count; the attacks see `source` in its place, if there is one.
+    """
+    options = AttackOptions(
+        _threat(model, settings.norm, settings.eps),
+        settings.objective,
+        settings.steps,
+        settings.step_size,
+        settings.restarts,
+        settings.queries,
+        settings.seed,
+    )
+    classes = model.meta.classes
+    names = settings.attacks or (("fmn",) if settings.minimum_norm else ("pgd",))
+    settings = replace(settings, attacks=for_classes(names, len(classes)))
+    attacks = resolve_attacks(settings.attacks, options, len(classes), settings.target is not None)
+    if settings.minimum_norm:
+        attacks = minimum_norm.nearest_attacks(attacks, transferred=source is not None)
+    if test_set is None:
+        test_set = model.test_images(settings.on, settings.data_dir, reporter)
+    else:
+        model.accepts(test_set, reporter)
+    if source is not None:
+        _check_source(source, model)
+    target, only = (
+        None if name is None else class_index(name, classes)
+        for name in (settings.target, settings.only)
+    )
+    on_cpu = model.device.type == "cpu"
+    indices = subset(test_set, settings, only, target, on_cpu)
+    if on_cpu and settings.num is None and CPU_IMAGES == len(indices) < len(test_set):
+        reporter.say(f"using the first {CPU_IMAGES:,} of {len(test_set):,} test images, on a CPU")
+    for attack in attacks:
+        attack.check(len(classes), target is not None, options.threat.norm)
+    images = replace(test_set, x=test_set.x[indices], y=test_set.y[indices]).to(model.device)
+    return Evaluation(model, source, settings, options, attacks, test_set, images, indices, target)
+
+
+def _threat(model: Model, norm: str | None, eps: float | None) -> Threat:
+    """Return the threat model: what is given, else what the run was trained for."""
+    trained = model.meta.threat
+    norm = norm or trained.norm
+    if eps is not None:
+        return Threat(norm, eps)
+    if norm == trained.norm:
+        return trained
+    return Threat(norm, customary_eps(model.meta.dataset)[norm])
+
+
+def _check_source(source: Model, model: Model) -> None:
+    """Refuse a source with other images or classes."""
+    if source.meta.shape != model.meta.shape or source.meta.classes != model.meta.classes:
+        raise JeatError(
+            f"`{source.name}` was trained on {source.meta.dataset}, `{model.name}` on "
+            f"{model.meta.dataset}: their classes differ",
+            "give `--transfer-from` a network trained on the same data set",
+        )
