@@ -18,9 +18,7 @@ from jeatcli.core.models import build
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.models.layers import Shape
 from jeatcli.core.rng import BatchRng
-from jeatcli.methods import dat as dat_module
 from jeatcli.methods.dat import Dat
-from jeatcli.runtime.distributed import ProcessGroup
 
 X = torch.rand(24, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 Y = torch.arange(24) % 4
@@ -38,13 +36,6 @@ def dat(**options: Any) -> Dat:
     assert isinstance(method, Dat)
     method.setup(MethodContext((255 * X).to(torch.uint8), GAUSSIANS, len(X), 0))
     return method
-
-
-class Two(ProcessGroup):
-    """One of two processes whose numbers are the same."""
-
-    def mean(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        return values
 
 
 def climbed(model: Classifier, x: Tensor, steps: int, size: float) -> Tensor:
@@ -114,7 +105,7 @@ def test_the_ascent_grows_while_real_images_are_told_apart(above: float, steps: 
     method = dat(grow_over=40)
     found = []
     for _ in range(4):
-        auc = method.grow(torch.full((24,), above), torch.zeros(24))
+        auc = method.curriculum.update(torch.full((24,), above), torch.zeros(24))
         assert auc.item() == float(above > 0)
         found.append(int(method.counts[2]))
     assert found == steps
@@ -124,32 +115,51 @@ def test_the_ascent_grows_at_its_threshold_and_to_its_end() -> None:
     real, drawn = torch.tensor([1.0, 1.0, 1.0, -1.0]), torch.zeros(4)  # AUC 0.75
     for threshold, grown in ((0.75, 1), (0.76, 0)):
         method = dat(grow_at=threshold, grow_over=1)
-        method.grow(real, drawn)
+        method.curriculum.update(real, drawn)
         assert int(method.counts[2]) == grown
     method = dat(grow_at=0.75, grow_over=1, chain_steps=3)
     for _ in range(5):
-        method.grow(real, drawn)
+        method.curriculum.update(real, drawn)
     assert int(method.counts[2]) == 3
 
 
 def test_an_average_over_batches_decides() -> None:
     method, zeros = dat(grow_over=8, grow_at=0.75), torch.zeros(4)
-    method.grow(zeros + 1, zeros)  # 1
-    method.grow(torch.tensor([1.0, 1.0, -1.0, -1.0]), zeros)  # 0.5
+    method.curriculum.update(zeros + 1, zeros)  # 1
+    method.curriculum.update(torch.tensor([1.0, 1.0, -1.0, -1.0]), zeros)  # 0.5
     assert int(method.counts[2]) == 1
     assert method.auc.item() == 0
     method = dat(grow_over=8, grow_at=0.75)
-    method.grow(zeros + 1, zeros)
-    method.grow(zeros, zeros)  # 0: a tie is not told apart
+    method.curriculum.update(zeros + 1, zeros)
+    method.curriculum.update(zeros, zeros)  # 0: a tie is not told apart
     assert method.counts.tolist() == [0, 0, 0]
     assert method.counts.dtype == torch.int64
 
 
-def test_the_images_of_all_processes_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dat_module, "current", lambda: Two(0, 2))
+def test_the_images_of_all_processes_count() -> None:
     method, zeros = dat(grow_over=8), torch.zeros(4)
-    method.grow(zeros + 1, zeros)
+    method.curriculum.update(zeros + 1, zeros, 2)
     assert int(method.counts[2]) == 1
+
+
+def test_the_mean_over_the_processes_decides() -> None:
+    method, zeros = dat(grow_over=1), torch.zeros(4)
+    method.curriculum.update(zeros + 1, zeros, 2, lambda auc: auc.mul_(0.5))
+    assert int(method.counts[2]) == 0
+
+
+def test_negatives_start_at_images_of_no_class() -> None:
+    outliers = torch.arange(7).view(7, 1, 1, 1).expand(7, 1, 8, 8).to(torch.uint8)
+    method = methods.make("dat", {"eps": 0.1, "ood": "elsewhere"})
+    assert isinstance(method, Dat)
+    method.setup(MethodContext((255 * X).to(torch.uint8), GAUSSIANS, len(X), 0, outliers))
+    start = method.negatives(network(), X, Y, BatchRng(3))
+    levels = (255 * start[:, 0, 0, 0]).round().long()
+    assert torch.equal(start, outliers[levels] / 255)
+    assert len(levels.unique()) > 3
+    method.counts[2] = 3
+    found = method.negatives(network().eval(), X, Y, BatchRng(3))
+    torch.testing.assert_close(found, climbed(network().eval(), start, 3, 0.1))
 
 
 def test_the_state_goes_on_within_a_measurement() -> None:

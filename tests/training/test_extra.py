@@ -11,6 +11,7 @@ import torch
 from helpers.compare_runs import same
 from helpers.training import config, run
 
+from jeatcli.checkpoints.header import read_header
 from jeatcli.errors import Interrupted, JeatError, UsageProblem
 from jeatcli.training import setup
 from jeatcli.training.resolve import read_config, resolve
@@ -37,6 +38,8 @@ def test_a_run_has_its_share_of_extra_images_and_resumes(tmp_path: Path) -> None
         train(settings, tmp_path / "stopped", should_stop=lambda: next(asked))
     train(settings, tmp_path / "stopped")
     same(tmp_path / "straight", tmp_path / "stopped")
+    said = read_header(tmp_path / "straight" / "model.safetensors")["extra"]
+    assert said == {"file": "more.npz", "images": 40, "share": 0.7, "digest": loader.extra.digest}
     run(tmp_path / "without", "at")
     with pytest.raises(AssertionError):
         same(tmp_path / "straight", tmp_path / "without")

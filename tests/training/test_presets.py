@@ -12,6 +12,7 @@ from jeatcli.errors import UsageProblem
 from jeatcli.training import presets
 from jeatcli.training.resolve import read_config, resolve
 from jeatcli.training.settings import TrainConfig
+from jeatcli.training.trainer import lr_factor
 
 
 @pytest.mark.parametrize("name", presets.PRESETS.summaries())
@@ -38,6 +39,18 @@ def test_the_command_resolves_a_preset_as_python_does(name: str, tmp_path: Path)
     said = done("train", "--preset", name, "--dry-run")
     assert config_of(said, tmp_path) == resolve(presets.settings(name))
     assert name in done("train", "--help")
+
+
+@pytest.mark.parametrize(
+    ("name", "falls"), [("trades", {75: 0.1}), ("mart", {75: 0.1, 90: 0.01, 100: 0.001})]
+)
+def test_the_rate_falls_with_the_published_epoch(name: str, falls: dict[int, float]) -> None:
+    """Their code counts epochs from 1: before number 75 begins, 74 are over."""
+    config, steps = resolve(presets.settings(name)), 390
+    for epoch, factor in falls.items():
+        before = (steps * (epoch - 1) + 1) / (steps * config.epochs + 1)
+        assert lr_factor(config, before) == pytest.approx(factor)
+        assert lr_factor(config, before - 1 / steps) > 5 * factor
 
 
 def test_rice_2020_as_published() -> None:

@@ -44,7 +44,8 @@ class NotOurs(JeatError):
 class Meta:
     """What a checkpoint says of itself, in its header's one key `jeat`, or the user of it.
 
-    `about` is what nothing depends on: of the package's network its licence, commands and figures.
+    `extra` is what `--extra` added to the training images: a file, its share of each batch, a
+    digest. `about` is what nothing depends on, such as the package's network's licence.
     """
 
     arch: str
@@ -63,6 +64,7 @@ class Meta:
     seed: int
     version: str = version("jeat-cli")
     schema: int = SCHEMA
+    extra: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
 
     @property

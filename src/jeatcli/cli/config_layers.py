@@ -14,7 +14,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from ..core.options import ChainOptions, InnerAttackOptions, LossOptions
+from ..core.options import ChainOptions, InnerAttackOptions, LossOptions, OutlierOptions
 from ..core.threat import parse_number
 from ..errors import UsageProblem, unknown
 from ..settings import declared
@@ -31,7 +31,7 @@ _SOURCES = ("--config", "--preset", "--option")
 # Options of the methods that have a flag of their own besides `-O`.
 FLAGS = tuple(
     name
-    for part in (LossOptions, InnerAttackOptions, ChainOptions)
+    for part in (LossOptions, OutlierOptions, InnerAttackOptions, ChainOptions)
     for name, (about, _) in declared(part).items()
     if about.section
 )

@@ -15,7 +15,7 @@ import click
 from ..checkpoints.naming import LIBRARIES
 from ..checkpoints.runs import MODEL_FILE, place
 from ..core.models import ARCHITECTURES
-from ..core.options import ChainOptions, InnerAttackOptions, LossOptions
+from ..core.options import ChainOptions, InnerAttackOptions, LossOptions, OutlierOptions
 from ..errors import UsageProblem
 from ..methods import METHODS
 from ..runtime import launch
@@ -59,6 +59,7 @@ train_options = combine(
     layer_options,
     _under(MODEL),
     _under(DATA),
+    options_of(OutlierOptions, only=FLAGS),
     _under(DATA, TrainCall),
     *(options_of(part, only=FLAGS) for part in (InnerAttackOptions, ChainOptions)),
     _under(OPTIMISATION),

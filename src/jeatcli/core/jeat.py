@@ -24,6 +24,8 @@ from .threat import Threat
 from .worst_weights import at_worst_weights, layerwise
 
 Metrics = dict[str, Tensor]
+# The loss of a batch and what to log of it, tensors of no dimension each.
+Loss = tuple[Tensor, Metrics]
 T = TypeVar("T")
 # Standard deviation of the noise of a `near` start (Zhang et al. 2019).
 _NEAR = 0.001
@@ -38,12 +40,14 @@ class MethodContext:
         statistics: Their Gaussians, where chains may start.
         batch: How many of them a step of this process has.
         seed: The seed of the run.
+        outliers: Images of `OutlierOptions.ood`, likewise, if it names some.
     """
 
     images: Tensor
     statistics: ClassGaussians
     batch: int
     seed: int
+    outliers: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -85,10 +89,8 @@ class Method(LossOptions, ABC):
         return evaluate
 
     @abstractmethod
-    def loss(
-        self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
-    ) -> tuple[Tensor, Metrics]:
-        """Return the loss of a batch and what to log of it, tensors of no dimension each.
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:
+        """Return the loss of a batch and what to log of it.
 
         Args:
             model: In train mode.
@@ -97,7 +99,7 @@ class Method(LossOptions, ABC):
             rng: Source of this step's randomness.
         """
 
-    def classify(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Metrics]:
+    def classify(self, logits: Tensor, y: Tensor) -> Loss:
         """Return the mean cross-entropy with labels smoothed, and the accuracy to log."""
         loss = energy.cross_entropy(logits, y, self.label_smoothing).mean()
         accuracy = (logits.argmax(1) == y).float().mean()
@@ -215,7 +217,7 @@ class LangevinNegatives(ChainOptions, Method):
         self.buffer.put(end, indices)
         return end
 
-    def energy_loss(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Metrics]:
+    def energy_loss(self, positive: Tensor, negative: Tensor) -> Loss:
         """Return lambda [E(x+) - E(x_K)] + regularisation, from the energies (n,) of x+ and x_K."""
         gap = positive.mean() - negative.mean()
         square = positive.square().mean() + negative.square().mean()
@@ -224,7 +226,7 @@ class LangevinNegatives(ChainOptions, Method):
 
     def likelihood(
         self, net: Logits, x: Tensor, y: Tensor, negatives: Tensor, positive: Tensor | None = None
-    ) -> tuple[Tensor, Metrics]:
+    ) -> Loss:
         """Return CE(x) + lambda [E(x+) - E(x_K)] + regularisation; x+ is x, or `positive`."""
         logits = net(x)
         loss, metrics = self.classify(logits, y)
@@ -251,9 +253,7 @@ class Jeat(AdversarialExamples, LangevinNegatives):
         choices=("adversarial", "clean"),
     )
 
-    def loss(
-        self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
-    ) -> tuple[Tensor, Metrics]:
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:
         attacked = self.attack(model, x, y, rng)
         negatives = self.negatives(model, x, rng)
         clean = x if self.positive == "clean" else None

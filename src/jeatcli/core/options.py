@@ -87,6 +87,19 @@ class InnerAttackOptions(Settings):
 
 
 @dataclass
+class OutlierOptions(Settings):
+    """Images of no class, as which negatives start."""
+
+    ood: str = setting(
+        "",
+        "Images of another data set, or pictures, as which the negatives of dat start",
+        section="Data",
+        metavar="DATASET|folder:PATH",
+        shown="noise, by -O chain_start",
+    )
+
+
+@dataclass
 class ChainOptions(Settings):
     """The negatives of a persistent chain on E(x)."""
 

@@ -17,8 +17,9 @@ from ..runtime.digests import tensor_digest
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
 from .arrays import corrupted, npz
-from .facts import DATASETS, TENSORS, Request, dataset_facts
+from .facts import DATASETS, TENSORS, Request, dataset_facts, own_path
 from .folder import fingerprint, folder
+from .stored import is_picture, read_images
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +121,34 @@ def load_images(
     root = files.data_dir(data_dir)
     images = current().main_first(lambda: _read(name, split, root, download, reporter))
     return images if limit is None else images.first(limit)
+
+
+def unlabelled(
+    name: str,
+    shape: tuple[int, int, int],
+    *,
+    data_dir: Path | str | None = None,
+    reporter: Reporter = SILENT,
+) -> Tensor:
+    """Read images whose classes do not matter, uint8 (n, C, H, W).
+
+    They are the training images of a data set, or the pictures in `folder:PATH`, directly there or
+    by class, or all of `npz:FILE`.
+
+    Raises:
+        JeatError: If they have another shape.
+    """
+    path = files.expand(own_path(name) or "")
+    flat = name.startswith("folder:") and path.is_dir() and any(map(is_picture, path.iterdir()))
+    if flat or name.startswith("npz:"):
+        return torch.from_numpy(read_images(path, shape)[0])
+    images = load_images(name, "train", data_dir=data_dir, reporter=reporter)
+    if images.shape != shape:
+        ours, theirs = ("x".join(map(str, each)) for each in (shape, images.shape))
+        raise UsageProblem(
+            f"the images of {name} are {theirs}, not {ours}", f"name a data set of {ours} images"
+        )
+    return images.x
 
 
 def _read(

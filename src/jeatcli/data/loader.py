@@ -41,6 +41,7 @@ class Loader:
         if batch_size < 1:
             raise UsageProblem(f"the batch size must be at least 1, not {batch_size}")
         self.images, self.extra = images, extra
+        self.others = ""  # a digest of what the method draws from besides
         self.batch_size = min(batch_size, len(images))
         self.part, self.parts = part
         if self.batch_size % self.parts:
@@ -67,7 +68,8 @@ class Loader:
     @property
     def digest(self) -> str:
         """A digest of all images and labels."""
-        return self.images.digest + (f"+{self.extra.digest}" if self.extra else "")
+        digests = [self.images.digest, self.extra.digest if self.extra else "", self.others]
+        return "+".join(filter(None, digests))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of `epoch` from batch `start` on.

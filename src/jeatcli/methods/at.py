@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..core.jeat import AdversarialExamples, Metrics
+from ..core.jeat import AdversarialExamples, Loss
 from ..core.models.classifier import Classifier
 from ..core.rng import BatchRng
 
@@ -15,8 +15,6 @@ from ..core.rng import BatchRng
 class AdversarialTraining(AdversarialExamples):
     """CE(x^), the paper's Fig. 2b."""
 
-    def loss(
-        self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
-    ) -> tuple[Tensor, Metrics]:
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:
         attacked = self.attack(model, x, y, rng)
         return self.harden(model, lambda net: self.classify(net(attacked), y))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..core import energy
 from ..core.energy import Logits
-from ..core.jeat import AdversarialExamples, LangevinNegatives, Metrics
+from ..core.jeat import AdversarialExamples, LangevinNegatives, Loss
 from ..core.models.classifier import Classifier
 from ..core.options import ChainOptions, InnerAttackOptions, attack_objective, redeclared
 from ..core.rng import BatchRng
@@ -31,13 +31,11 @@ class EbJdat(AdversarialExamples, LangevinNegatives):
         0.0, "Weight of CE(x); 0 in the paper, 1 in its code", section="", low=0, high=1e6
     )
 
-    def loss(
-        self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
-    ) -> tuple[Tensor, Metrics]:
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:
         attacked = self.attack(model, x, y, rng)
         negatives = self.negatives(model, x, rng)
 
-        def objective(net: Logits) -> tuple[Tensor, Metrics]:
+        def objective(net: Logits) -> Loss:
             clean, moved = net(x), net(attacked)
             loss, metrics = self.classify(moved, y)
             above, raised = energy.marginal(clean), energy.marginal(moved)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.energy import Logits
-from ..core.jeat import AdversarialExamples, MethodContext, Metrics
+from ..core.jeat import AdversarialExamples, Loss, MethodContext
 from ..core.models.classifier import Classifier
 from ..core.options import InnerAttackOptions, redeclared
 from ..core.pgd import Ball
@@ -28,17 +28,12 @@ class Fast(AdversarialExamples):
     attack_steps: int = redeclared(InnerAttackOptions, "attack_steps", 1)
     variant: str = setting(
         "n",
-        "Start of the step: rs in the ball, n in one twice as large and never projected, pgi where "
-        "the last batch ended",
+        "Start: rs in the ball, n within 2 eps and never projected, pgi where the last batch ended",
         section="",
         choices=("rs", "n", "pgi"),
     )
     smoothness: float = setting(
-        10.0,
-        "Weight of |f(x^) - f(start)|^2, mean over images and classes (pgi)",
-        section="",
-        low=0,
-        high=1e6,
+        10.0, "Weight of the mean of (f(x^) - f(start))^2 (pgi)", section="", low=0, high=1e6
     )
 
     def __post_init__(self) -> None:
@@ -56,22 +51,18 @@ class Fast(AdversarialExamples):
         self.prior = self.ball.on_sphere(grey, rng) - grey
 
     def start(self, x: Tensor, rng: BatchRng) -> Tensor:
-        if self.variant == "rs":
-            return super().start(x, rng)
-        if self.variant == "n":
-            return self.wide.start(x, rng)
-        return (x + self.prior[: len(x)]).clamp(0, 1)
+        if self.variant == "pgi":
+            return (x + self.prior[: len(x)]).clamp(0, 1)
+        return self.wide.start(x, rng) if self.variant == "n" else super().start(x, rng)
 
-    def loss(
-        self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
-    ) -> tuple[Tensor, Metrics]:
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:
         guided = self.variant == "pgi"
         before = self.start(x, rng) if guided else x
         attacked = self.attack(model, x, y, rng)
         if guided:
             self.prior[: len(x)] = attacked - x
 
-        def objective(net: Logits) -> tuple[Tensor, Metrics]:
+        def objective(net: Logits) -> Loss:
             logits = net(attacked)
             loss, metrics = self.classify(logits, y)
             if guided:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..core.jeat import LangevinNegatives, Metrics
+from ..core.jeat import LangevinNegatives, Loss
 from ..core.models.classifier import Classifier
 from ..core.rng import BatchRng
 from ..settings import setting
@@ -25,8 +25,6 @@ class Jem(LangevinNegatives):
         high=1e3,
     )
 
-    def loss(
-        self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
-    ) -> tuple[Tensor, Metrics]:
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:
         x = x + self.input_noise * rng.normal(x)
         return self.likelihood(model, x, y, self.negatives(model, x, rng))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ..core.jeat import LangevinNegatives, Metrics
+from ..core.jeat import LangevinNegatives, Loss
 from ..core.models.classifier import Classifier
 from ..core.options import ChainOptions, redeclared
 from ..core.rng import BatchRng
@@ -45,8 +45,6 @@ class JemPlusPlus(LangevinNegatives):
         super().__post_init__()
         self.chain = replace(self.chain, step_size=self.inner_steps * self.sgld_step_size)
 
-    def loss(
-        self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
-    ) -> tuple[Tensor, Metrics]:
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:
         x = x + self.input_noise * rng.normal(x)
         return self.likelihood(model, x, y, self.negatives(model, x, rng))

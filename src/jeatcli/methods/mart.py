@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..core import energy, objectives
 from ..core.energy import Logits
-from ..core.jeat import AdversarialExamples, Metrics
+from ..core.jeat import AdversarialExamples, Loss
 from ..core.models.classifier import Classifier
 from ..core.options import InnerAttackOptions, redeclared
 from ..core.rng import BatchRng
@@ -23,12 +23,10 @@ class Mart(AdversarialExamples):
     attack_start: str = redeclared(InnerAttackOptions, "attack_start", "near")
     beta: float = setting(5.0, "Weight of the divergence", section="", low=0, high=1e6)
 
-    def loss(
-        self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
-    ) -> tuple[Tensor, Metrics]:
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:
         attacked = self.attack(model, x, y, rng)
 
-        def objective(net: Logits) -> tuple[Tensor, Metrics]:
+        def objective(net: Logits) -> Loss:
             clean, moved = net(x), net(attacked)
             loss, metrics = self.classify(moved, y)
             label = y[:, None]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..core.jeat import Method, Metrics
+from ..core.jeat import Loss, Method
 from ..core.models.classifier import Classifier
 from ..core.rng import BatchRng
 from ..settings import setting
@@ -32,8 +32,6 @@ class Noise(Method):
         high=1e3,
     )
 
-    def loss(
-        self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
-    ) -> tuple[Tensor, Metrics]:
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:
         spread = rng.normal(x) if self.noise == "gaussian" else 12**0.5 * (rng.uniform(x) - 0.5)
         return self.classify(model(x + self.sigma * spread), y)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..core.jeat import AdversarialExamples, Metrics
+from ..core.jeat import AdversarialExamples, Loss
 from ..core.models.classifier import Classifier
 from ..core.options import attack_objective
 from ..core.rng import BatchRng
@@ -18,8 +18,6 @@ class PreJeat(AdversarialExamples):
 
     attack_objective: str = attack_objective("joint")
 
-    def loss(
-        self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
-    ) -> tuple[Tensor, Metrics]:
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:
         attacked = self.attack(model, x, y, rng)
         return self.harden(model, lambda net: self.classify(net(attacked), y))

@@ -8,7 +8,7 @@ from functools import partial
 from torch import Tensor
 from torch.profiler import record_function
 
-from ..core.jeat import LangevinNegatives, MethodContext, Metrics
+from ..core.jeat import LangevinNegatives, Loss, MethodContext
 from ..core.models.classifier import Classifier
 from ..core.options import ChainOptions, redeclared
 from ..core.rng import BatchRng
@@ -35,9 +35,7 @@ class SadaJem(LangevinNegatives):
         super().setup(context)
         self.images = context.images
 
-    def loss(
-        self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
-    ) -> tuple[Tensor, Metrics]:
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:
         plain = self.images[rng.integers(len(self.images), len(x))].float() / 255
         negatives = self.negatives(model, x, rng)
         objective = partial(self.likelihood, x=x, y=y, negatives=negatives, positive=plain)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..core.jeat import Method, Metrics
+from ..core.jeat import Loss, Method
 from ..core.models.classifier import Classifier
 from ..core.rng import BatchRng
 
@@ -15,7 +15,5 @@ from ..core.rng import BatchRng
 class Standard(Method):
     """CE(x), the paper's Fig. 2a."""
 
-    def loss(
-        self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
-    ) -> tuple[Tensor, Metrics]:
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:
         return self.classify(model(x), y)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..core import energy, objectives
 from ..core.energy import Logits
-from ..core.jeat import AdversarialExamples, Metrics
+from ..core.jeat import AdversarialExamples, Loss
 from ..core.models.classifier import Classifier
 from ..core.options import InnerAttackOptions, attack_objective, redeclared
 from ..core.rng import BatchRng
@@ -32,12 +32,10 @@ class Weat(AdversarialExamples):
         6.0, "Weight of the divergence; published are 6, and 7 for WEAT_adv", section="", low=0
     )
 
-    def loss(
-        self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng
-    ) -> tuple[Tensor, Metrics]:
+    def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:
         attacked = self.attack(model, x, y, rng)
 
-        def objective(net: Logits) -> tuple[Tensor, Metrics]:
+        def objective(net: Logits) -> Loss:
             clean, moved = net(x), net(attacked)
             weight = 1 / F.softplus(energy.marginal(clean.detach()).abs())
             classified = clean if self.classified == "clean" else moved

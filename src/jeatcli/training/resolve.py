@@ -82,14 +82,8 @@ def resolve(settings: Mapping[str, Any]) -> TrainConfig:
         explicit = {"extra_share": _EXTRA_SHARE, **explicit, "extra": str(expand(file).absolute())}
     method = str(explicit.get("method", _BASE["method"]))
     dataset = str(explicit.get("dataset", _BASE["dataset"]))
-    if own := own_path(dataset):
-        # In another working directory a relative path would name other images.
-        kind = dataset.partition(":")[0]
-        dataset = explicit["dataset"] = f"{kind}:{expand(own).absolute()}"
-        if any("\ud800" <= character <= "\udfff" for character in dataset):
-            raise UsageProblem(
-                f"`{dataset}` is not UTF-8, as a settings file must be", "rename the folder"
-            )
+    if own_path(dataset):
+        dataset = explicit["dataset"] = _absolute(dataset)
     table = defaults(method, dataset, explicit.get("arch"))
     options = explicit.pop("options", {})
     if not isinstance(options, Mapping):
@@ -97,7 +91,20 @@ def resolve(settings: Mapping[str, Any]) -> TrainConfig:
             f"`options` cannot be {options!r}", "give a table of the method's options"
         )
     options = options_of(method, options, table, dataset_facts(dataset))
+    if "ood" in options:
+        options["ood"] = _absolute(options["ood"])
     return TrainConfig.of({key: table[key] for key in _BASE} | explicit | {"options": options})
+
+
+def _absolute(name: str) -> str:
+    """Return a data set's name with a path that is the same in another working directory."""
+    if own := own_path(name):
+        name = f"{name.partition(':')[0]}:{expand(own).absolute()}"
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise UsageProblem(
+            f"`{name}` is not UTF-8, as a settings file must be", "rename the folder"
+        )
+    return name
 
 
 def _of_source(explicit: Mapping[str, Any]) -> dict[str, Any]:

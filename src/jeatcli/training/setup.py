@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from .. import methods
 from ..acceleration.twins import attach_twin, compile_for_training
@@ -19,11 +20,12 @@ from ..core.jeat import Method, MethodContext
 from ..core.models.classifier import Classifier
 from ..core.rng import mix
 from ..data.facts import dataset_facts
-from ..data.images import Images, hold_out, load_images
+from ..data.images import Images, hold_out, load_images, unlabelled
 from ..data.loader import Loader
 from ..data.stored import labelled_archive
 from ..errors import JeatError
 from ..runtime import devices
+from ..runtime.digests import tensor_digest
 from ..runtime.distributed import SINGLE, ProcessGroup
 from ..runtime.progress import SILENT, Reporter
 from .settings import TrainConfig
@@ -120,7 +122,7 @@ def build(
     train, evaluated = _images(config, data_dir, reporter)
     extra = _extra(config, train)
     gaussians = ClassGaussians.fit(train.x, train.y, len(train.classes))
-    meta = _meta(config, train)
+    meta = _meta(config, train, extra)
     train, evaluated = train.to(device), evaluated.to(device)
     classifier = _classifier(config, meta, device)
     loader = Loader(
@@ -132,7 +134,10 @@ def build(
         extra=extra.to(device) if extra else None,
         extra_share=config.extra_share,
     )
-    context = MethodContext(train.x, gaussians, loader.share, config.seed)
+    outliers = _outliers(config, train, data_dir, reporter)
+    if outliers is not None:
+        loader.others = tensor_digest(outliers)
+    context = MethodContext(train.x, gaussians, loader.share, config.seed, outliers)
     method = _method(config, context, ranks)
     trainer = Trainer(config, classifier, method, loader, ranks)
     if config.compile:
@@ -164,6 +169,17 @@ def _extra(config: TrainConfig, images: Images) -> Images | None:
     return replace(images, x=torch.from_numpy(x), y=torch.from_numpy(y))
 
 
+def _outliers(
+    config: TrainConfig, images: Images, data_dir: str | Path | None, reporter: Reporter
+) -> Tensor | None:
+    """Return the images as which a method's negatives start, if the settings name some."""
+    name = config.options.get("ood")
+    if not name:
+        return None
+    x = unlabelled(name, images.shape, data_dir=data_dir, reporter=reporter)
+    return x.to(images.x.device)
+
+
 def _classifier(config: TrainConfig, meta: Meta, device: torch.device) -> Classifier:
     # Layers draw their first weights from torch's global generator of the CPU, which is restored;
     # `torch.manual_seed` would change those of the GPUs for good.
@@ -185,7 +201,7 @@ def _method(config: TrainConfig, context: MethodContext, ranks: ProcessGroup) ->
     return method
 
 
-def _meta(config: TrainConfig, images: Images) -> Meta:
+def _meta(config: TrainConfig, images: Images, extra: Images | None) -> Meta:
     facts = dataset_facts(config.dataset)
     mean, std = (facts.mean, facts.std) if facts else _pixel_statistics(images)
     return Meta(
@@ -203,6 +219,14 @@ def _meta(config: TrainConfig, images: Images) -> Meta:
         epochs=config.epochs,
         finished=False,
         seed=config.seed,
+        extra={
+            "file": Path(config.extra).name,
+            "images": len(extra),
+            "share": config.extra_share,
+            "digest": extra.digest,
+        }
+        if extra
+        else {},
     )
 
 

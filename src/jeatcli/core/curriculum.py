@@ -1,0 +1,54 @@
+"""A chain that grows while real images are told from where it ends (Yin et al. 2026)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass
+class Curriculum:
+    """The steps of a chain: one more for each AUC, measured over so many images, of `at` or more.
+
+    Args:
+        at: The AUC from which on the chain grows.
+        over: Images over which it is averaged; measurements do not overlap.
+        most: The largest number of steps.
+        counts: Batches since the last measurement, and steps of the chain; changed in place.
+        auc: The sum over those batches, likewise.
+    """
+
+    at: float
+    over: int
+    most: int
+    counts: Tensor
+    auc: Tensor
+
+    @property
+    def steps(self) -> int:
+        """How many steps the chain has now."""
+        return int(self.counts[1])
+
+    def update(
+        self,
+        real: Tensor,
+        drawn: Tensor,
+        processes: int = 1,
+        average: Callable[[Tensor], object] = id,
+    ) -> Tensor:
+        """Take the scores (n,) of a batch and of its chains' ends; return their AUC.
+
+        A tie counts as not told apart. `average` puts the mean over the processes into a tensor.
+        """
+        auc = (real[:, None] > drawn).float().mean()
+        self.auc += auc
+        self.counts[0] += 1
+        if int(self.counts[0]) * len(real) * processes >= self.over:
+            average(self.auc)
+            reached = bool(self.auc / self.counts[0] >= self.at)
+            self.counts[1] += int(reached and self.steps < self.most)
+            self.counts[0] = 0
+            self.auc.zero_()
+        return auc
