@@ -121,7 +121,7 @@ def test_help_is_a_command_too():
         assert result.exit_code == 0
         assert result.stdout == CliRunner().invoke(main, same).stdout
     for word in ("runs", "list"):
-        assert "the runs are in `" in CliRunner().invoke(main, [word]).stderr
+        assert "`jeat --runs` lists the runs" in CliRunner().invoke(main, [word]).stderr
     resume = CliRunner().invoke(main, ["train", "--resume"])
     assert "a run resumes by the same command" in resume.stderr
 

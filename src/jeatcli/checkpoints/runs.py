@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ..errors import JeatError, nearest, unknown
 from ..runtime.files import expand, runs_dir
@@ -146,6 +149,27 @@ def _latest(other_than: Path | None, reporter: Reporter) -> Path:
         f"there is no finished run in `{runs_dir()}`",
         "train one with `jeat train --dataset digits`, or name a RUN",
     )
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files below a directory; those that vanish meanwhile do not count."""
+    with suppress(OSError):
+        return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+    return 0
+
+
+def read_log(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
+    """Return the lines of a log that can be read, each with what it says.
+
+    Others are damaged, or cut short by a kill or a full disk.
+    """
+    lines = []
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        with suppress(ValueError, RecursionError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and isinstance(entry.get("step", 0), int | float):
+                lines.append((line, entry))
+    return lines
 
 
 def told_apart(names: Sequence[str], paths: Sequence[Path]) -> list[str]:

@@ -11,15 +11,15 @@ import importlib
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from ..errors import Diverged, Interrupted, JeatError, UsageProblem, no_memory, unknown
 from ..runtime import launch
-from ..runtime.files import FULL, runs_dir
+from ..runtime.files import FULL
 from .output import clean, write
 
 # The first lines of the commands' docstrings, so that `jeat --help` need not import them.
@@ -29,6 +29,18 @@ COMMANDS = {
     "sample": "Draw images from a RUN and print the path of the file.",
     "landscape": "Draw and measure the energy around test images, for one RUN or several.",
     "score": "Score images, or with --calibration and --ood the classifier itself.",
+}
+F = TypeVar("F", bound=Callable[..., Any])
+# By what `--runs` can be sorted.
+SORTS = {
+    "date": "date",
+    "name": "run",
+    "method": "method",
+    "epochs": "epoch",
+    "clean": "clean",
+    "robust": "robust",
+    "fd": "frechet_distance",
+    "size": "bytes",
 }
 _LISTS = ("runs", "list", "ls")
 _RESUME = ("--resume", "--continue")
@@ -59,7 +71,7 @@ class LazyGroup(click.Group):
                 ctx.exit()
             args = [args[1], "--help"]
         if args[0] in _LISTS:
-            raise UsageProblem(f"unknown command `{args[0]}`", f"the runs are in `{runs_dir()}`")
+            raise UsageProblem(f"unknown command `{args[0]}`", "`jeat --runs` lists the runs")
         if args[0] not in COMMANDS and not ctx.resilient_parsing:
             raise unknown("command", args[0], [*COMMANDS, "help"])
         return super().resolve_command(ctx, args)
@@ -170,18 +182,11 @@ def translate(problem: BaseException) -> JeatError:
 def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         python = platform.python_version()
-        torch, ours = (_version(name) for name in ("torch", "jeat-cli"))
+        from .info import version
+
+        torch, ours = version("torch"), version("jeat-cli")
         click.echo(f"jeat {ours} (Python {python}, torch {torch})")
         ctx.exit()
-
-
-def _version(distribution: str) -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 _EPILOG = """\
@@ -217,9 +222,16 @@ Completion of options, methods, data sets and runs:
 """
 
 
+def _about(name: str, **settings: Any) -> Callable[[F], F]:
+    """Declare an option of the group, which no environment variable sets."""
+    return click.option(name, allow_from_autoenv=False, show_default=False, **settings)
+
+
 @click.group(
     "jeat",
     cls=LazyGroup,
+    invoke_without_command=True,
+    no_args_is_help=True,
     epilog=_EPILOG,
     context_settings={
         "help_option_names": ["-h", "--help"],
@@ -228,16 +240,31 @@ Completion of options, methods, data sets and runs:
         "show_default": True,
     },
 )
-@click.option(
+@_about(
+    "--runs",
+    is_flag=False,
+    flag_value="",
+    metavar="[PATTERN]",
+    help="List the runs whose name fits PATTERN, such as 'lr*', or all, and exit.",
+)
+@_about(
+    "--sort",
+    type=click.Choice(list(SORTS)),
+    metavar="COLUMN",
+    help=f"Sort --runs by {', '.join(SORTS)}; the default is date.",
+)
+@_about("--info", is_flag=True, help="Show device, directories and versions, and exit.")
+@_about("--json", is_flag=True, help="Print --runs and --info as one JSON object.")
+@_about(
     "--version",
     is_flag=True,
     is_eager=True,
     expose_value=False,
-    allow_from_autoenv=False,
     callback=_show_version,
     help="Show the versions and exit.",
 )
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context, runs: str | None, sort: str | None, info: bool, json: bool) -> None:
     """Train, attack, sample, map and score robust energy-based classifiers.
 
     The logits f(x) of a classifier are energies, E(x,y) = -f(x)[y]: adversarial training
@@ -251,4 +278,21 @@ def main() -> None:
       jeat sample --class 3 -n 64
       jeat landscape
       jeat train --method jeat                     CIFAR-10, the paper's setting
+      jeat --runs                                  what there is, and how robust it is
     """
+    if ctx.invoked_subcommand is not None:
+        if runs is not None or sort or info or json:
+            raise UsageProblem(
+                "`--runs`, `--sort`, `--info` and `--json` before a command go without one",
+                f"write options of `jeat {ctx.invoked_subcommand}` behind its name",
+            )
+    elif runs is not None:
+        from .runs_table import show
+
+        show(runs or None, SORTS[sort or "date"], json)
+    elif info:
+        from .info import show as show_info
+
+        show_info(json)
+    else:
+        raise UsageProblem("there is no command", "`jeat --help` lists them")

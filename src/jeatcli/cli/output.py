@@ -117,5 +117,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f} %" if math.isfinite(share) else "not measured"
 
 
+def size(count: float) -> str:
+    """Write a number of bytes as `1.2 GB`."""
+    power = min(3, int(math.log10(count) / 3)) if count >= 1 else 0
+    return f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"
+
+
 def _is_number(cell: object) -> bool:
     return isinstance(cell, int | float) or (isinstance(cell, str) and cell.endswith(" %"))

@@ -10,6 +10,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from ..checkpoints.runs import read_log
 from ..core import energy
 from ..core.jeat import AdversarialExamples
 from ..core.models.classifier import evaluating
@@ -21,7 +22,7 @@ from ..robustness.attacks.batch import AttackOptions
 from ..robustness.batch_size import USUAL
 from ..runtime.progress import SILENT, Reporter
 from ..sampling import sample
-from .log import Log, read_log
+from .log import Log
 from .setup import Setup
 from .state import Saver
 from .trainer import Callback, Metrics, Trainer, due, numbers

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints.runs import LOG_FILE
+from ..checkpoints.runs import LOG_FILE, read_log
 from ..runtime.files import append, write_atomic
 from ..runtime.progress import SILENT, Bar, Reporter, ignore
 from .trainer import Callback, Metrics, Trainer, numbers
@@ -118,20 +117,6 @@ class Log(Callback):
         kept = [line for line, entry in lines if "event" in entry or entry.get("step", 0) <= step]
         text = b"".join(line + b"\n" for line in kept)
         write_atomic(self.path, lambda beside: beside.write_bytes(text))
-
-
-def read_log(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    """Return the lines of a log that can be read, each with what it says.
-
-    Others are damaged, or cut short by a kill or a full disk.
-    """
-    lines = []
-    for line in path.read_bytes().splitlines() if path.is_file() else ():
-        with suppress(ValueError, RecursionError):
-            entry = json.loads(line)
-            if isinstance(entry, dict) and isinstance(entry.get("step", 0), int | float):
-                lines.append((line, entry))
-    return lines
 
 
 def _shown(trainer: Trainer, means: Mapping[str, float]) -> dict[str, float | str]:

@@ -14,7 +14,6 @@ from ..data.facts import own_path
 from ..errors import JeatError
 from ..runtime.files import expand, write_atomic
 from ..runtime.progress import SILENT, Reporter
-from .log import read_log
 from .resolve import read_config, to_toml
 from .settings import TrainConfig, differing
 
@@ -100,7 +99,7 @@ def epochs_done(folder: Path) -> int | None:
 
 def last_line(folder: Path) -> dict[str, Any]:
     """Return the last line of the run's log, empty if there is none that is whole."""
-    lines = read_log(folder / runs.LOG_FILE)
+    lines = runs.read_log(folder / runs.LOG_FILE)
     return lines[-1][1] if lines else {}
 
 

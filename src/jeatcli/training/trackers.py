@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from ..catalogue import load
+from ..checkpoints.runs import read_log
 from ..errors import JeatError
 from ..runtime.files import write_atomic
 from ..runtime.progress import SILENT, Reporter
-from .log import read_log
 from .settings import TRACKERS, TrainConfig
 from .trainer import Callback, Trainer
 

@@ -1,0 +1,177 @@
+"""What there is to say of each run in a directory, without torch."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from ..errors import JeatError
+from ..runtime.files import expand, runs_dir
+from .header import read_header
+from .results import read_results
+from .runs import CONFIG_FILE, LOG_FILE, MODEL_FILE, read_log, size_of
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run as a row of a table.
+
+    Args:
+        run, folder, path: Its name, its directory and its model's file, None where there is none.
+        method, dataset, arch, seed: Of its configuration.
+        epoch, epochs: That are done, and that there will be.
+        finished: Whether it is done.
+        clean, robust: Accuracy of the last weights, or None where none was measured.
+        attack: What `robust` was measured under: `attacks`, `norm`, `eps`, `n`, and whether that
+            was in `training`, which is a quick look.
+        frechet_distance, features: Of the latest `jeat score` of it, and whose features those were.
+        bytes: Of all its files.
+        date: When its model, or else its configuration, was written: UTC, ISO 8601.
+        settings: Its configuration, the method's options among the others.
+        problem: Why its model cannot be read, or None.
+    """
+
+    run: str
+    folder: Path
+    path: Path | None
+    method: str | None
+    dataset: str | None
+    arch: str | None
+    seed: int | None
+    epoch: int
+    epochs: int | None
+    finished: bool
+    clean: float | None
+    robust: float | None
+    attack: dict[str, Any] | None
+    frechet_distance: float | None
+    features: str | None
+    bytes: int
+    date: str
+    settings: dict[str, Any]
+    problem: str | None = None
+
+
+def list_runs(pattern: str | None = None) -> list[RunSummary]:
+    """Return the runs whose name fits a pattern, the latest last.
+
+    Args:
+        pattern: `lr*` as a shell reads it, or a part of the name. With a slash it is a path: that
+            of a directory of runs, or of runs (`sweep/lr*`).
+    """
+    folder, name = runs_dir(), pattern or "*"
+    if pattern and "/" in pattern:
+        folder = expand(pattern)
+        folder, name = (folder, "*") if folder.is_dir() else (folder.parent, folder.name)
+    if not any(mark in name for mark in "*?["):
+        name = f"*{name}*"
+    places = folder.iterdir() if folder.is_dir() else ()
+    found = [_summary(path) for path in places if fnmatchcase(path.name, name) and _is_run(path)]
+    return sorted(found, key=lambda run: run.date)
+
+
+def _is_run(path: Path) -> bool:
+    return "~" not in path.name and any(
+        (path / name).is_file() for name in (MODEL_FILE, CONFIG_FILE)
+    )
+
+
+def _summary(path: Path) -> RunSummary:
+    header, problem = dict[str, Any](), None
+    model, config = path / MODEL_FILE, path / CONFIG_FILE
+    if model.is_file():
+        try:
+            header = read_header(model)
+        except JeatError as wrong:
+            problem = wrong.message
+    settings = _settings(config)
+    about = {**settings, **header}
+    log = [line for _, line in read_log(path / LOG_FILE) if "event" not in line]
+    epoch = header.get("epoch", log[-1].get("epoch", 0) if log else 0)
+    measured = _accuracy(path, header) or _in_training(log)
+    score = _latest(path, "score", epoch, "fid")
+    written = (model if model.is_file() else config).stat().st_mtime
+    return RunSummary(
+        run=path.name,
+        folder=path,
+        path=model if model.is_file() else None,
+        **{key: about.get(key) for key in ("method", "dataset", "arch", "seed", "epochs")},
+        epoch=epoch,
+        finished=header.get("finished") is True,
+        clean=measured.get("clean"),
+        robust=measured.get("robust"),
+        attack=measured.get("attack"),
+        frechet_distance=score.get("fid"),
+        features=_features(score),
+        bytes=size_of(path),
+        date=datetime.fromtimestamp(int(written), UTC).isoformat(),
+        settings=settings,
+        problem=problem,
+    )
+
+
+def _settings(config: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError, RecursionError):
+        table = tomllib.loads(config.read_text(encoding="utf-8"))
+        options = table.pop("options", {})
+        return {**(options if isinstance(options, dict) else {}), **table}
+    return {}
+
+
+def _accuracy(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the accuracies by the strongest attack on the last weights.
+
+    That is the one within the run's own threat model, then AutoAttack, then that on most images,
+    then the latest.
+    """
+    own = header.get("options", {})
+
+    def strength(result: Mapping[str, Any]) -> tuple[Any, ...]:
+        threat = all(own.get(key) in (None, result.get(key)) for key in ("norm", "eps"))
+        return threat, "autoattack" in result.get("attacks", ()), result.get("n", 0)
+
+    suited = [
+        result
+        for result in read_results(path).get("attack", [])
+        if isinstance(result.get("robust"), float)
+        and _is_of(result, header.get("epoch"))
+        and result.get("target") is result.get("transfer_from") is None
+        and result.get("dataset") == header.get("dataset")
+    ]
+    if not suited:
+        return {}
+    best = max(reversed(suited), key=strength)
+    about = {key: best.get(key) for key in ("attacks", "norm", "eps", "n", "command")}
+    accuracy = {key: best.get(key) for key in ("clean", "robust")}
+    return accuracy | {"attack": about | {"training": False}}
+
+
+def _in_training(log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    for line in reversed(log):
+        for name in ("test", "val"):
+            if f"{name}_robust" in line:
+                accuracy = {key: line.get(f"{name}_{key}") for key in ("clean", "robust")}
+                return accuracy | {"attack": {"attacks": ["pgd"], "training": True}}
+    return {}
+
+
+def _latest(path: Path, verb: str, epoch: int, key: str) -> dict[str, Any]:
+    results = reversed(read_results(path).get(verb, []))
+    return next((each for each in results if key in each and _is_of(each, epoch)), {})
+
+
+def _is_of(result: Mapping[str, Any], epoch: int | None) -> bool:
+    """Tell whether a result is of the last weights as they are now."""
+    return result.get("model") == MODEL_FILE and result.get("epoch") == epoch
+
+
+def _features(score: Mapping[str, Any]) -> str | None:
+    features = score.get("protocol", {}).get("features", {})
+    name = features.get("run") or features.get("kind")
+    return None if name is None else str(name)

@@ -1,0 +1,105 @@
+"""`jeat --runs`: a table of the runs, or one JSON object."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from ..checkpoints.listing import RunSummary, list_runs
+from ..checkpoints.runs import shortened
+from ..core.threat import fraction
+from ..errors import JeatError
+from ..runtime.files import runs_dir
+from . import output
+
+_COLUMNS = [
+    "run",
+    "method",
+    "data",
+    "network",
+    "epochs",
+    "clean",
+    "robust",
+    "under",
+    "FD",
+    "size",
+    "date",
+]
+# The columns that a narrow terminal has no room for, the least important first.
+_DISPENSABLE = ("size", "network", "data", "date", "FD", "under")
+_LONGEST = 32
+
+
+def show(pattern: str | None, key: str, as_json: bool) -> None:
+    """Print the runs that fit a pattern, in the order of a field of theirs.
+
+    Raises:
+        JeatError: If there is none.
+    """
+    runs = list_runs(pattern)
+    known = [run for run in runs if getattr(run, key) is not None]
+    # Those without the figure come first, as the latest and the best are at the end.
+    runs = [
+        *(run for run in runs if run not in known),
+        *sorted(known, key=lambda r: getattr(r, key)),
+    ]
+    if not runs and not as_json:
+        what = f"no run fits `{pattern}`" if pattern else "there are no runs"
+        where = "" if pattern and "/" in pattern else f" in `{runs_dir()}`"
+        make = "make one with `jeat train --dataset digits`"
+        raise JeatError(f"{what}{where}", "`jeat --runs` lists all" if pattern else make)
+    document = output.document("runs", {"results": runs})
+    output.emit(document, as_json, lambda: table(runs, _width()))
+
+
+def _width() -> int | None:
+    """Return the columns of the terminal, None for a pipe or a file."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def table(runs: Sequence[RunSummary], width: int | None = None) -> str:
+    """Lay the runs out as a table, without columns for which `width` has no room."""
+    names = shortened([run.run for run in runs], _LONGEST) if width else [run.run for run in runs]
+    rows = [
+        dict(zip(_COLUMNS, (name, *_row(run)), strict=True))
+        for run, name in zip(runs, names, strict=True)
+    ]
+    columns = list(_COLUMNS)
+    for name in ("", *_DISPENSABLE):
+        columns = [column for column in columns if column != name]
+        text = output.table([columns, *([row[column] for column in columns] for row in rows)])
+        if width is None or max(map(len, text.splitlines())) <= width:
+            break
+    unfinished = [run for run in runs if not run.finished]
+    notes = ["* not finished: the command that began it resumes it"] if unfinished else []
+    notes += [f"{run.run}: {run.problem}" for run in runs if run.problem]
+    return "\n".join([text, *notes])
+
+
+def _row(run: RunSummary) -> tuple[Any, ...]:
+    epochs = f"{run.epoch}/{run.epochs or '?'}{'' if run.finished else ' *'}"
+    accuracies = (
+        "-" if share is None else output.percent(share) for share in (run.clean, run.robust)
+    )
+    distance = (
+        "-" if run.frechet_distance is None else f"{run.frechet_distance:.1f} ({run.features})"
+    )
+    about = (run.method or "?", run.dataset or "?", run.arch or "?")
+    size, date = (
+        output.size(run.bytes),
+        f"{datetime.fromisoformat(run.date).astimezone():%Y-%m-%d %H:%M}",
+    )
+    return (*about, epochs, *accuracies, _under(run.attack), distance, size, date)
+
+
+def _under(attack: dict[str, Any] | None) -> str:
+    """Write what the accuracy was measured under: `autoattack linf 8/255, n = 1,000`."""
+    if attack is None:
+        return "-"
+    names = "+".join(attack["attacks"])
+    if attack["training"]:
+        return f"{names}-10 in training"
+    return f"{names} {attack['norm']} {fraction(attack['eps'])}, n = {attack['n']:,}"
