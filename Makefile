@@ -11,11 +11,15 @@ lint:
 	python docs/generate_cli.py --check
 	python docs/generate_house.py --check
 	python docs/generate_robustbench.py --check
+	python docs/generate_python.py --check
 
+# Write the generated pages, and build the site into build/site; a broken link is an error.
 docs:
 	python docs/generate_cli.py
 	python docs/generate_house.py
 	python docs/generate_robustbench.py
+	python docs/generate_python.py
+	mkdocs build --strict --quiet
 
 build:
 	python -m build

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
+from helpers.documents import PAGES, ROOT, commands
 
 from jeatcli.cli import main
-
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def commands(page: Path) -> list[list[str]]:
-    """Return every `jeat` command of the page's shell blocks, split into words."""
-    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
-    whole = [block.replace("\\\n", " ") for block in blocks]
-    lines = [line.partition("#")[0] for block in whole for line in block.splitlines()]
-    parts = [part.strip() for line in lines for part in line.split("&&")]
-    return [shlex.split(part) for part in parts if part.startswith("jeat ")]
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

@@ -31,7 +31,7 @@ def save_run(
         norm_layer="none",
         activation="silu",
         dataset=dataset,
-        classes=tuple("0123456789"),
+        classes=facts.classes,
         shape=facts.shape,
         mean=facts.mean,
         std=facts.std,

@@ -1,0 +1,136 @@
+"""Write docs/python.md from signatures and docstrings, read without importing the package."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "jeatcli"
+PAGE = Path(__file__).with_name("python.md")
+INTRODUCTION = """\
+# Python API
+
+`from jeatcli import attack, sample, ...`: the functions behind the commands. Each takes a run by name or path, or a
+model from `load` or `wrap`; images are tensors or arrays (n, C, H, W), floats in [0, 1] or uint8, or a DataLoader.
+Every setting of the command is a keyword here: `--batch-size 64` is `batch_size=64`. Importing the package does not
+import torch. This page is written by `docs/generate_python.py` (`make docs`) from signatures and docstrings, and
+its examples are run by a test.
+"""
+# What the functions return, in the order of the page.
+RESULTS = {
+    "Model": "checkpoints/model.py",
+    "Robustness": "robustness/result.py",
+    "Samples": "sampling/sample.py",
+    "Landscape": "landscapes/landscape.py",
+    "Scores": "scoring/image_scores.py",
+    "ClassifierScores": "scoring/classifier_scores.py",
+}
+Definition = ast.FunctionDef | ast.ClassDef
+_SECTIONS = {"Args:": "**Arguments**", "Raises:": "**Raises**", "Examples:": "**Example**"}
+
+
+def homes() -> dict[str, Path]:
+    """Return the file of each public name."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    values = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    found = ast.literal_eval(values["_HOMES"])
+    return {name: PACKAGE / (home.replace(".", "/") + ".py") for name, home in found.items()}
+
+
+def definition(file: Path, name: str) -> Definition:
+    """Return the function or class `name` of a file."""
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, Definition) and node.name == name:
+            return node
+    raise LookupError(f"{file} defines no {name}")
+
+
+def signature(node: Definition) -> str:
+    """Write a function with its arguments, or the public fields and properties of a class."""
+    if isinstance(node, ast.ClassDef):
+        return f"class {node.name}"
+    given = node.args
+    plain = [*given.posonlyargs, *given.args]
+    values: list[ast.expr | None] = [None] * (len(plain) - len(given.defaults)) + [*given.defaults]
+    words = [_argument(arg, value) for arg, value in zip(plain, values, strict=True)]
+    if given.kwonlyargs:
+        words.append("*")
+    pairs = zip(given.kwonlyargs, given.kw_defaults, strict=True)
+    words += [_argument(arg, value) for arg, value in pairs]
+    if given.kwarg:
+        words.append(f"**{given.kwarg.arg}")
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    line = f"{node.name}({', '.join(words)}){returns}"
+    if len(line) <= 100:
+        return line
+    inside = "\n".join(f"    {word}," for word in words)
+    return f"{node.name}(\n{inside}\n){returns}"
+
+
+def _argument(arg: ast.arg, default: ast.expr | None) -> str:
+    kind = f": {ast.unparse(arg.annotation)}" if arg.annotation else ""
+    if default is None:
+        return arg.arg + kind
+    return f"{arg.arg}{kind}{' = ' if kind else '='}{ast.unparse(default)}"
+
+
+def prose(docstring: str) -> str:
+    """Turn a docstring of Google's style into Markdown."""
+    lines: list[str] = []
+    section = ""
+    for line in docstring.splitlines():
+        if line in _SECTIONS:
+            section = line
+            lines += [_SECTIONS[line], "", *(["```pycon"] if line == "Examples:" else [])]
+        elif section == "Examples:":
+            lines.append(line.removeprefix("    "))
+        elif section and (match := re.match(r"    (\w[\w, ]*): (.*)", line)):
+            names = ", ".join(f"`{name.strip()}`" for name in match[1].split(","))
+            lines.append(f"- {names}: {match[2]}")
+        elif section:
+            lines.append("  " + line.strip() if line.strip() else "")
+        else:
+            lines.append(line)
+    if section == "Examples:":
+        lines.append("```")
+    return "\n".join(lines).replace("\n\n\n", "\n\n")
+
+
+def entry(file: Path, name: str) -> str:
+    """Return the section of one name."""
+    node = definition(file, name)
+    text = ast.get_docstring(node) or ""
+    return f"## {name}\n\n```python\n{signature(node)}\n```\n\n{prose(text)}\n"
+
+
+def page() -> str:
+    """Return the text of the page."""
+    parts = [INTRODUCTION, *(entry(file, name) for name, file in homes().items())]
+    results = [
+        entry(PACKAGE / file, name).replace("## ", "### ", 1) for name, file in RESULTS.items()
+    ]
+    return "\n".join([*parts, "## What they return\n", *results])
+
+
+def run(check: bool) -> int:
+    """Write the page, or tell by the exit code whether it is as it should be."""
+    if not check:
+        PAGE.write_text(page(), encoding="utf-8")
+        return 0
+    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page():
+        return 0
+    print("docs/python.md differs from the docstrings: run `make docs`", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(run(check="--check" in sys.argv[1:]))

@@ -1,0 +1,29 @@
+"""The pages: their commands and their Python, as a reader would copy them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Return the page's blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+
+
+def lines(page: Path) -> list[str]:
+    """Return every command of the page's shell blocks, without comments and `torchrun`."""
+    whole = [block.replace("\\\n", " ") for block in blocks(page, "sh")]
+    each = (line for block in whole for line in block.splitlines())
+    split = (re.split(r"(?:^|\s)#(?!SBATCH)", line)[0] for line in each)
+    parts = (" ".join(part.split()) for line in split for part in line.split("&&"))
+    return [re.sub(r"^.*torchrun .* -m jeatcli ", "jeat ", part) for part in parts if part]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Return every `jeat` command of the page's shell blocks, split into words."""
+    return [shlex.split(line) for line in lines(page) if line.startswith("jeat ")]
