@@ -1,4 +1,4 @@
-"""Write docs/python.md from signatures and docstrings, read without importing the package."""
+"""Write docs/python.md from signatures, docstrings and settings; with --check, only compare."""
 
 from __future__ import annotations
 
@@ -7,17 +7,27 @@ import re
 import sys
 from pathlib import Path
 
+from jeatcli.checkpoints.settings import Foreign
+from jeatcli.landscapes import KINDS
+from jeatcli.robustness.settings import AttackSettings
+from jeatcli.sampling.settings import SamplerSettings, SampleSettings
+from jeatcli.scoring.settings import ClassifierSettings, ScoreSettings
+from jeatcli.settings import Settings, declared
+from jeatcli.training.settings import TrainConfig
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "jeatcli"
 PAGE = Path(__file__).with_name("python.md")
 INTRODUCTION = """\
 # Python API
 
-`from jeatcli import attack, sample, ...`: the functions behind the commands. Each takes a run by name or path, or a
-model from `load` or `wrap`; images are tensors or arrays (n, C, H, W), floats in [0, 1] or uint8, or a DataLoader.
-Every setting of the command is a keyword here: `--batch-size 64` is `batch_size=64`. Importing the package does not
-import torch. This page is written by `docs/generate_python.py` (`make docs`) from signatures and docstrings, and
-its examples are run by a test.
+`from jeatcli import attack, sample, ...`: the functions behind the commands. Each takes a run by
+name or path, or a model from `load` or `wrap`; images are tensors or arrays (n, C, H, W), floats in
+[0, 1] or uint8, or a DataLoader. Every setting of a command is a keyword here: `--batch-size 64` is
+`batch_size=64`. Importing the package does not import torch.
+
+This page is written by `docs/generate_python.py` (`make docs`) from signatures and docstrings, and
+a test runs its examples.
 """
 # What the functions return, in the order of the page.
 RESULTS = {
@@ -27,6 +37,16 @@ RESULTS = {
     "Landscape": "landscapes/landscape.py",
     "Scores": "scoring/image_scores.py",
     "ClassifierScores": "scoring/classifier_scores.py",
+}
+# Whose fields the keywords of a function are.
+SETTINGS: dict[str, tuple[type[Settings], ...]] = {
+    "attack": (AttackSettings,),
+    "sample": (SampleSettings, SamplerSettings),
+    "energy_landscape": tuple(kind.settings for kind in KINDS.values()),
+    "image_scores": (ScoreSettings, SamplerSettings),
+    "classifier_scores": (ClassifierSettings,),
+    "Foreign": (Foreign,),
+    "TrainConfig": (TrainConfig,),
 }
 Definition = ast.FunctionDef | ast.ClassDef
 _SECTIONS = {"Args:": "**Arguments**", "Raises:": "**Raises**", "Examples:": "**Example**"}
@@ -108,8 +128,29 @@ def prose(docstring: str) -> str:
 def entry(file: Path, name: str) -> str:
     """Return the section of one name."""
     node = definition(file, name)
-    text = ast.get_docstring(node) or ""
-    return f"## {name}\n\n```python\n{signature(node)}\n```\n\n{prose(text)}\n"
+    text = prose(ast.get_docstring(node) or "")
+    return f"## {name}\n\n```python\n{signature(node)}\n```\n\n{text}\n{settings(name)}"
+
+
+def settings(name: str) -> str:
+    """Return the table of the settings that a function takes as keywords."""
+    rows: dict[str, str] = {}
+    for cls in SETTINGS.get(name, ()):
+        for field, (about, _) in declared(cls).items():
+            default = cls.__dataclass_fields__[field].default
+            shown = about.shown or ("" if default in (None, ()) else str(default))
+            help = re.sub(r"[;,] listed below", "", about.help).replace("|", "\\|")
+            rows.setdefault(field, f"| `{field}` | {help} | {shown} |")
+    if not rows:
+        return ""
+    return "\n".join(
+        [
+            "\n**Settings**\n\n| name | what it is | default |",
+            "| --- | --- | --- |",
+            *rows.values(),
+            "",
+        ]
+    )
 
 
 def page() -> str:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .checkpoints.settings import Foreign
     from .core.threat import Threat
     from .errors import JeatError
+    from .landscapes.energies import energy
     from .landscapes.landscape import energy_landscape
     from .robustness.evaluate import attack
     from .sampling.sample import sample
@@ -30,6 +31,7 @@ _HOMES = {
     "TrainConfig": "training.settings",
     "attack": "robustness.evaluate",
     "classifier_scores": "scoring.classifier_scores",
+    "energy": "landscapes.energies",
     "energy_landscape": "landscapes.landscape",
     "image_scores": "scoring.image_scores",
     "load": "checkpoints.checkpoint",
@@ -45,6 +47,7 @@ __all__ = [
     "TrainConfig",
     "attack",
     "classifier_scores",
+    "energy",
     "energy_landscape",
     "image_scores",
     "load",

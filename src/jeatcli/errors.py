@@ -10,7 +10,16 @@ _NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STAT
 
 
 class JeatError(Exception):
-    """A failure that the user can understand and fix: what is wrong and where, and the fix."""
+    """A failure that the user can understand and fix: what is wrong and where, and the fix.
+
+    Examples:
+        >>> from jeatcli import JeatError, load
+        >>> try:
+        ...     load("no-such-run")
+        ... except JeatError as problem:
+        ...     print(problem.message.split(" in ")[0])
+        there is no run `no-such-run`
+    """
 
     exit_code = 1
     reported = False  # whether another process of the same command reports it

@@ -53,6 +53,14 @@ def wrap(
     Raises:
         JeatError: If the network lacks something, which is named.
         UsageProblem: If the description does not say enough.
+
+    Examples:
+        >>> import torch
+        >>> from jeatcli import wrap
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+        >>> model = wrap(net, classes=["cat", "dog"], shape=(1, 8, 8), mean=0.5, std=0.5)
+        >>> model.classifier(torch.rand(3, 1, 8, 8)).shape
+        torch.Size([3, 2])
     """
     facts = None if dataset is None else dataset_facts(dataset)
     if facts is not None:

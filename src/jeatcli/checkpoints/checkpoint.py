@@ -71,6 +71,15 @@ def load(
     Raises:
         JeatError: If there is none, or the file is damaged, would run code, or does not fit.
         UsageProblem: If the checkpoint needs a description and has none, or the reverse.
+
+    Examples:
+        >>> import torch
+        >>> from jeatcli import load
+        >>> model = load("pretrained", device="cpu")
+        >>> model.meta.classes[5], model.meta.dataset
+        ('dog', 'cifar10')
+        >>> model.classifier(torch.rand(2, 3, 32, 32)).shape  # images in [0, 1] to logits
+        torch.Size([2, 10])
     """
     return load_each([run], device=device, foreign=foreign, reporter=reporter)[0]
 

@@ -23,6 +23,16 @@ class Foreign(Settings):
 
     Raises:
         UsageProblem: If only one of mean and std is given, or they are for another pixel scale.
+
+    Examples:
+        >>> import torch
+        >>> from jeatcli import Foreign, load
+        >>> from jeatcli.checkpoints.networks import make_network, Shape
+        >>> theirs = make_network("cifar-resnet-8", Shape((3, 32, 32), 10, "batch", "relu"))
+        >>> torch.save({"state_dict": theirs.state_dict()}, "theirs.pt")
+        >>> model = load("theirs.pt", foreign=Foreign("cifar-resnet-8", "cifar10", (0,), (1,)))
+        >>> model.name
+        'theirs'
     """
 
     arch: str | None = setting(

@@ -17,6 +17,11 @@ class Threat:
     Args:
         norm: A name of `NORMS`.
         eps: The radius, in the [0, 1] pixel scale.
+
+    Examples:
+        >>> from jeatcli import Threat
+        >>> str(Threat("linf", 8 / 255))
+        'linf 8/255'
     """
 
     norm: str

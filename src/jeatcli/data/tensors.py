@@ -32,16 +32,25 @@ def own_images(
     Raises:
         UsageProblem: Naming what does not fit.
     """
-    if not isinstance(images, Tensor | np.ndarray):
-        if labels is not None:
-            raise UsageProblem("batches have their labels with them", "leave out `labels`")
-        parts = [tuple(torch.as_tensor(each) for each in batch[:2]) for batch in images]
-        if not parts or min(map(len, parts)) < 2:
-            raise UsageProblem("there are no batches of images and labels", "give a DataLoader")
-        x, y = (torch.cat(each) for each in zip(*parts, strict=True))
-    elif labels is None:
+    x, given = own_pixels(images)
+    if given is not None and labels is not None:
+        raise UsageProblem("batches have their labels with them", "leave out `labels`")
+    if given is None and labels is None:
         raise UsageProblem("images without labels", "give `labels` too")
-    else:
-        x, y = torch.as_tensor(images), torch.as_tensor(labels)
-    x = pixels(x.detach().cpu())
+    y = torch.as_tensor(labels) if given is None else given
     return Images(TENSORS, x, indices(y.detach().cpu(), len(x), len(classes)), classes)
+
+
+def own_pixels(images: Own) -> tuple[Tensor, Tensor | None]:
+    """Return images of the caller's own, uint8 or float32 in [0, 1], and the labels of batches.
+
+    Raises:
+        UsageProblem: Naming what does not fit.
+    """
+    if isinstance(images, Tensor | np.ndarray):
+        return pixels(torch.as_tensor(images).detach().cpu()), None
+    parts = [tuple(torch.as_tensor(each) for each in batch[:2]) for batch in images]
+    if not parts or min(map(len, parts)) < 2:
+        raise UsageProblem("there are no batches of images and labels", "give a DataLoader")
+    x, y = (torch.cat(each) for each in zip(*parts, strict=True))
+    return pixels(x.detach().cpu()), y

@@ -74,6 +74,19 @@ def energy_landscape(
     Raises:
         UsageProblem: If a setting is unknown or out of range, or the runs' data sets differ.
         JeatError: If a run cannot be loaded or its energies are not finite.
+
+    Examples:
+        >>> import torch
+        >>> from jeatcli import energy_landscape, wrap
+        >>> from jeatcli.plots.landscape import draw
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+        >>> model = wrap(net, classes=3, shape=(1, 8, 8), mean=0, std=1)
+        >>> x, y = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
+        >>> found = energy_landscape([model], images=x, labels=y, grid=5)
+        >>> found.summary()["results"][0]["image"]
+        0
+        >>> draw(found, "contour.png", figsize=(3, 3)).name
+        'contour.png'
     """
     started = time.perf_counter()
     settings = settings.with_changes(changes) if settings else make_settings(kind, changes)

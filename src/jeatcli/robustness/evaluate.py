@@ -62,6 +62,19 @@ def attack(
 
     Raises:
         JeatError: If the run, the data or a setting is at fault.
+
+    Examples:
+        >>> import torch
+        >>> from jeatcli import attack, wrap
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+        >>> model = wrap(net, classes=3, shape=(1, 8, 8), mean=0, std=1)
+        >>> x, y = torch.rand(20, 1, 8, 8), torch.arange(20) % 3
+        >>> report = attack(model, images=x, labels=y, eps=8 / 255, steps=5)
+        >>> report.robust <= report.clean
+        True
+        >>> batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), 8)
+        >>> attack(model, images=batches, eps=8 / 255, steps=5).robust == report.robust
+        True
     """
     began = time.perf_counter()
     settings = (settings or AttackSettings()).with_changes(changes)

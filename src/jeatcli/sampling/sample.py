@@ -78,6 +78,14 @@ def sample(
 
     Raises:
         JeatError: If the run or a setting is at fault.
+
+    Examples:
+        >>> from jeatcli import load, sample
+        >>> dogs = sample(load("pretrained"), classes=["dog"], num=2, steps=1)
+        >>> dogs.images.shape
+        torch.Size([2, 3, 32, 32])
+        >>> dogs.labels.tolist(), dogs.settings["sampler"]
+        ([5, 5], 'ascent')
     """
     plan = prepare(run, settings, foreign=foreign, reporter=reporter, **changes)
     return draw_all(plan, frames, reporter)

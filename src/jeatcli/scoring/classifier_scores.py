@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..checkpoints.model import Model
 from ..data.facts import DATASETS
 from ..data.images import Images, batches, load_images
 from ..data.stored import read_images
+from ..data.tensors import Own, Pixels, own_images
 from ..errors import JeatError
 from ..runtime.files import expand
 from ..runtime.progress import SILENT, Reporter
@@ -60,26 +62,43 @@ def classifier_scores(
     run: str | Path | Model | None = None,
     settings: ClassifierSettings = DEFAULTS,
     *,
+    images: Own | None = None,
+    labels: Pixels | Sequence[int] | None = None,
     reporter: Reporter = SILENT,
     **changes: object,
 ) -> ClassifierScores:
-    """Score a classifier on the test images of its data set.
+    """Score a classifier on the test images of its data set, or on images of your own.
 
     Args:
         run: A run's name, path or loaded model; None is the latest finished run.
         settings: Which scores, on which images.
+        images, labels: As `attack` takes them, in place of the test images.
         reporter: Listens to the progress.
         changes: Settings by name: `calibrated`, `ood`, `num`, `device`.
 
     Raises:
         JeatError: If a run or the data is at fault.
+
+    Examples:
+        >>> import torch
+        >>> from jeatcli import classifier_scores, wrap
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+        >>> model = wrap(net, classes=3, shape=(1, 8, 8), mean=0, std=1)
+        >>> x, y = torch.rand(60, 1, 8, 8), torch.arange(60) % 3
+        >>> scores = classifier_scores(model, images=x, labels=y)
+        >>> 0 <= scores.calibration.ece <= 1
+        True
     """
     began = time.perf_counter()
     settings = settings.with_changes(changes)
     (model,) = load_each([run], device=settings.device, foreign=settings.foreign, reporter=reporter)
     model.warn_if_unfinished(reporter)
-    dataset, data_dir, limit = model.meta.dataset, settings.data_dir, settings.num
-    test = load_images(dataset, "test", data_dir=data_dir, limit=limit, reporter=reporter)
+    if images is not None:
+        test = own_images(images, labels, model.meta.classes)
+    else:
+        name, root = model.meta.dataset, settings.data_dir
+        test = load_images(name, "test", data_dir=root, reporter=reporter)
+    test = test if settings.num is None else test.first(settings.num)
     model.accepts(test, reporter)
     others = {name: _other(name, model, settings, reporter) for name in settings.ood}
     logits = _logits(model, test, settings.batch_size)
@@ -94,7 +113,7 @@ def classifier_scores(
     return ClassifierScores(
         run=model.name,
         path=model.path,
-        dataset=dataset,
+        dataset=test.name,
         n=len(test),
         accuracy=correct.double().mean().item(),
         calibration=calibrate(highest.values, correct) if settings.calibrated else None,

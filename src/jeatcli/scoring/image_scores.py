@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..checkpoints.model import Model
 from ..data.images import Images
+from ..data.tensors import Own
 from ..errors import UsageProblem, unknown
 from ..runtime import devices
 from ..runtime.distributed import current
@@ -71,19 +72,22 @@ class Scores:
 
 
 def image_scores(
-    source: str | Path | Model | None = None,
+    source: str | Path | Model | Own | None = None,
     settings: ScoreSettings = DEFAULTS,
     *,
+    real: Own | None = None,
     reporter: Reporter = SILENT,
     **changes: object,
 ) -> Scores:
-    """Score images against a data set by torch-fidelity.
+    """Score images against a data set, or images of your own, by torch-fidelity.
 
     Args:
         source: A run, which draws the images, in classes of equal size; a folder of pictures;
-            or an `.npz` of improved-diffusion's layout. None is the latest finished run, other
-            than that of `features`.
+            an `.npz` of improved-diffusion's layout; or images (n, C, H, W) in [0, 1] or uint8,
+            which are rounded to 8 bits. None is the latest finished run, other than that of
+            `features`.
         settings: Of the scores.
+        real: Images to compare with, in place of the data set.
         reporter: Listens to the progress.
         changes: Settings by name, of the scores or, for a run, of its sampler: `features`, `num`,
             `sampler`, `steps`.
@@ -91,12 +95,24 @@ def image_scores(
     Raises:
         JeatError: If a run, a file or the data is at fault.
         UsageProblem: If a setting is, or the images do not fit the reference.
+
+    Examples:
+        >>> import torch
+        >>> from jeatcli import image_scores, wrap
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+        >>> judge = wrap(net, classes=3, shape=(1, 8, 8), mean=0, std=1)
+        >>> real, drawn = torch.rand(200, 1, 8, 8), torch.rand(100, 1, 8, 8)
+        >>> scores = image_scores(drawn, real=real, features=judge)
+        >>> scores.fid < image_scores(drawn / 2, real=real, features=judge).fid
+        True
+        >>> scores.protocol["reference"]["n"]
+        200
     """
     began = time.perf_counter()
     settings, sampling = _settings(settings, changes)
     if settings.neighbours is not None:
         check_output(settings.neighbours, NEIGHBOURS, "--neighbours")
-    inputs = resolve(source, settings, sampling, reporter)
+    inputs = resolve(source, settings, sampling, reporter, real)
     judge, reference = inputs.judge, inputs.reference
     _require_two(len(reference), f"{reference.name} {settings.reference}")
     images, origin = images_of(inputs, settings, sampling, reporter)
@@ -114,7 +130,8 @@ def image_scores(
     if picture := settings.neighbours:
         near = from_main(lambda: look_up(images, ours.values, reference, theirs.values, picture))
     classes = class_indices(inputs.reference, origin)
-    protocol = Protocol(origin, judge, reference, settings.reference, numbers, notes, classes)
+    split = settings.reference if real is None else "given"
+    protocol = Protocol(origin, judge, reference, split, numbers, notes, classes)
     return Scores(
         run=inputs.name,
         path=inputs.path,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from ..checkpoints.checkpoint import load_each, refuse_unused
 from ..checkpoints.model import Model
 from ..checkpoints.settings import Foreign
 from ..core.models.wrapped import Wrapped
+from ..data.facts import TENSORS
 from ..data.images import Images, load_images
 from ..data.pictures import to_uint8
 from ..data.provenance import Provenance
 from ..data.stored import holds_pictures, read_images
+from ..data.tensors import Own, own_pixels
 from ..errors import JeatError, UsageProblem
 from ..runtime.files import expand
 from ..runtime.progress import Reporter
@@ -40,6 +42,7 @@ class ScoreInputs:
         artist: The model that draws the images; None for stored images.
         judge: What turns images into features.
         reference: The real images.
+        own: The images, uint8 (n, C, H, W), where they are the caller's own.
     """
 
     name: str
@@ -47,23 +50,27 @@ class ScoreInputs:
     artist: Model | None
     judge: Judge
     reference: Images
+    own: Tensor | None = None
 
 
 def resolve(
-    source: str | Path | Model | None,
+    source: str | Path | Model | Own | None,
     settings: ScoreSettings,
     sampling: Mapping[str, object],
     reporter: Reporter,
+    real: Own | None = None,
 ) -> ScoreInputs:
     """Load what is needed, and check that it fits together."""
     if source is None:
         source = runs.resolve(None, _judge_path(settings.features), reporter)
+    own = None if isinstance(source, str | Path | Model) else _as_bytes(source)
     foreign = settings.foreign
     if foreign is not None and foreign.dataset is None:
         foreign = replace(foreign, dataset=settings.dataset)
-    path = _stored(source)
+    path = _stored(source) if isinstance(source, str | Path | Model) else Path(TENSORS)
     artist = None
     if path is None:
+        assert isinstance(source, str | Path | Model)
         artist = _open(source, foreign, settings, reporter)
         if foreign is not None and foreign.dataset is None:
             foreign = replace(foreign, dataset=artist.meta.dataset)
@@ -78,6 +85,29 @@ def resolve(
     judge = _judge(settings, foreign, reporter)
     models = [model for model in (artist, judge) if isinstance(model, Model)]
     refuse_unused(settings.foreign, *models)
+    reference = _reference(path, models, settings, real, reporter)
+    for model in models:
+        model.accepts(reference, any_classes=True)
+    if own is not None and own.shape[1:] != reference.shape:
+        ours, theirs = ("x".join(map(str, shape)) for shape in (own.shape[1:], reference.shape))
+        raise UsageProblem(f"the images are {ours}, and those of {reference.name} {theirs}")
+    name = artist.name if artist else str(path)
+    return ScoreInputs(name, path, artist, judge, reference, own)
+
+
+def _reference(
+    path: Path,
+    models: Sequence[Model],
+    settings: ScoreSettings,
+    real: Own | None,
+    reporter: Reporter,
+) -> Images:
+    """Return the real images: the caller's own, or a split of a data set."""
+    if real is not None:
+        if settings.dataset is not None:
+            raise UsageProblem("`real` and `dataset` exclude each other")
+        x = _as_bytes(real)
+        return Images(TENSORS, x, torch.zeros(len(x), dtype=torch.int64), ())
     dataset = settings.dataset or (models[0].meta.dataset if models else None)
     if dataset is None:
         raise UsageProblem(
@@ -85,16 +115,19 @@ def resolve(
             "name it with `--dataset`, such as `--dataset cifar10`",
         )
     split, data_dir = settings.reference, settings.data_dir
-    reference = load_images(dataset, split, data_dir=data_dir, reporter=reporter)
-    for model in models:
-        model.accepts(reference, any_classes=True)
-    return ScoreInputs(artist.name if artist else str(path), path, artist, judge, reference)
+    return load_images(dataset, split, data_dir=data_dir, reporter=reporter)
+
+
+def _as_bytes(images: Own) -> Tensor:
+    return torch.from_numpy(to_uint8(own_pixels(images)[0]))
 
 
 def images_of(
     inputs: ScoreInputs, settings: ScoreSettings, sampling: Mapping[str, Any], reporter: Reporter
 ) -> tuple[Tensor, Provenance]:
     """Draw the images, or read them; return uint8 (n,C,H,W) and how they came to be."""
+    if inputs.own is not None:
+        return inputs.own[: settings.num], Provenance()
     if inputs.artist is None:
         pixels, origin = read_images(inputs.path, inputs.reference.shape, settings.num, reporter)
         return torch.from_numpy(pixels), origin

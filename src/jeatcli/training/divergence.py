@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -42,3 +43,10 @@ class Divergence(Callback):
         for name, value in numbers(self.latest).items():
             if not abs(value) <= limits.get(name, torch.finfo(torch.float32).max):
                 raise Diverging(f"{name} is {value:.3g}")
+
+
+def gentler(options: Mapping[str, Any]) -> str:
+    """Say which settings of a method keep it from diverging."""
+    lower = ["`--lr`", *(["`--sgld-step-size`"] if "sgld_step_size" in options else [])]
+    more = ", or more `-O energy_l2=0.1`" if "energy_l2" in options else ""
+    return f"a lower {' or '.join(lower)}{more}"

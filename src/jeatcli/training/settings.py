@@ -72,12 +72,18 @@ def _switch(name: str) -> tuple[str]:
 
 @dataclass(frozen=True)
 class TrainConfig(Settings):
-    """Every setting of a training run; `resolve` fills in the defaults.
+    """Every setting of a training run; `options` holds the method's own.
 
-    `options` holds the method's own settings.
+    `resolve` fills in what suits the method, the network and the data set.
 
     Raises:
         UsageProblem: If a value is out of bounds, or two do not go together.
+
+    Examples:
+        >>> from jeatcli.training.resolve import resolve
+        >>> config = resolve({"method": "at", "dataset": "digits", "epochs": 3})
+        >>> config.arch, config.options["attack_steps"]
+        ('small', 5)
     """
 
     method: str = _method("jeat", "Training objective; listed below", kind="method")

@@ -22,9 +22,10 @@ from ..runtime.files import check_writable
 from ..runtime.progress import SILENT, Reporter, Watched
 from . import memory, run_dir, setup
 from .callbacks import DeltaEnergy, Grids, Stop, Validation
-from .divergence import Diverging
+from .divergence import Diverging, gentler
 from .log import Log
 from .profiling import Profile
+from .resolve import resolve
 from .settings import TrainConfig
 from .state import Part, Saver
 from .trackers import Tracking, check_trackers
@@ -60,7 +61,7 @@ class TrainResult:
 
 
 def train(
-    config: TrainConfig,
+    config: TrainConfig | Mapping[str, Any],
     out: str | Path | None = None,
     *,
     data_dir: str | Path | None = None,
@@ -73,7 +74,7 @@ def train(
     """Train a run to its end, from its start or its last save.
 
     Args:
-        config: Every setting (`resolve`).
+        config: Every setting; or some by name, the others at their defaults for these.
         out: The run's name or path; by default `DATASET-METHOD-ARCH` in the runs directory.
         data_dir: Where the data sets are.
         device: Where to compute.
@@ -88,8 +89,15 @@ def train(
         Diverged: If the run diverged more often than `config.retries`.
         Interrupted: If it was stopped.
         RankLost: If another of the processes that `torchrun` started has died.
+
+    Examples:
+        >>> from jeatcli import train
+        >>> result = train({"method": "at", "dataset": "digits", "limit": 64, "epochs": 1})
+        >>> result.epochs, result.images
+        (1, 64)
     """
     began = time.perf_counter()
+    config = config if isinstance(config, TrainConfig) else resolve(config)
     check_trackers(config.track)
     chosen, ranks = devices.pick(device), current()
     reporter = reporter if ranks.is_main else SILENT
@@ -271,7 +279,7 @@ class TrainingRun:
                 f"training diverged at step {step:,} ({reason})"
                 f"{f', {attempt} times in all' if attempt > 1 else ''}; "
                 f"the last good state is kept in `{self.setup.folder}`",
-                f"start another run with `-o NAME`, and {_gentler(self.config.options)}",
+                f"start another run with `-o NAME`, and {gentler(self.config.options)}",
             )
         self.saver.save_again(trainer)
         self.setup.reporter.warn(
@@ -288,10 +296,3 @@ class TrainingRun:
         begin, log = (self.profile, [self.log]) if self.trainer.ranks.is_main else ([], [])
         between = [saver.divergence, self.validation, self.delta, grids]
         return [*begin, *between, *log, saver, self.tracking, stop]
-
-
-def _gentler(options: Mapping[str, Any]) -> str:
-    """Say which settings of a method keep it from diverging."""
-    lower = ["`--lr`", *(["`--sgld-step-size`"] if "sgld_step_size" in options else [])]
-    more = ", or more `-O energy_l2=0.1`" if "energy_l2" in options else ""
-    return f"a lower {' or '.join(lower)}{more}"
