@@ -6,6 +6,11 @@ import re
 import shlex
 from pathlib import Path
 
+import torch
+
+from jeatcli.data.facts import DATASETS, Request
+from jeatcli.data.folder import Parts
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -27,3 +32,11 @@ def lines(page: Path) -> list[str]:
 def commands(page: Path) -> list[list[str]]:
     """Return every `jeat` command of the page's shell blocks, split into words."""
     return [shlex.split(line) for line in lines(page) if line.startswith("jeat ")]
+
+
+def random_images(request: Request) -> Parts:
+    """Stand in for a published data set: sixty random images, each class in turn."""
+    facts = DATASETS[request.name]
+    generator = torch.Generator().manual_seed(len(request.split))
+    x = torch.randint(256, (60, *facts.shape), generator=generator, dtype=torch.uint8)
+    return x, torch.arange(60) % len(facts.classes), facts.classes

@@ -65,15 +65,7 @@ def wrap(
     facts = None if dataset is None else dataset_facts(dataset)
     if facts is not None:
         shape = facts.shape
-    if classes is None:
-        if facts is None:
-            raise UsageProblem("the number of classes is missing", "give `classes` or `dataset`")
-        classes = facts.classes
-    elif facts is not None and classes not in (len(facts.classes), facts.classes):
-        raise UsageProblem(f"{dataset} has {len(facts.classes)} classes", "leave out `classes`")
-    names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
-    if facts is not None:
-        names = facts.classes
+    names = _class_names(classes, dataset)
     values = [(each,) if isinstance(each, int | float) else tuple(each) for each in (mean, std)]
     name = name or type(net).__name__
     # Checks the normalisation, too.
@@ -89,6 +81,18 @@ def wrap(
     weight = next(net.parameters(), None)
     device = torch.device("cpu") if weight is None else weight.device
     return _checked(placed(classifier, meta, device, Path(name)))
+
+
+def _class_names(classes: int | Sequence[str] | None, dataset: str | None) -> tuple[str, ...]:
+    """Return the names of the classes, by default those of the data set."""
+    facts = None if dataset is None else dataset_facts(dataset)
+    if facts is not None:
+        if classes not in (None, len(facts.classes), facts.classes):
+            raise UsageProblem(f"{dataset} has {len(facts.classes)} classes", "leave out `classes`")
+        return facts.classes
+    if classes is None:
+        raise UsageProblem("the number of classes is missing", "give `classes` or `dataset`")
+    return tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
 
 
 def load_unknown(path: Path, foreign: Foreign, found: StateDict, device: torch.device) -> Model:

@@ -91,7 +91,10 @@ def command(
     files = output.written(picture=picture, numbers=numbers)
     summary = output.document("landscape", result.summary() | files)
     output.emit(summary, as_json, lambda: landscape_report(summary))
-    for model, found in zip(models, summary["results"], strict=True):
-        keep(model, [{key: summary[key] for key in summary if key != "results"} | found], terminal)
+    shared = {key: summary[key] for key in summary if key != "results"}
+    for model in models:
+        # A contour has a result for each run and image.
+        own = [found for found in summary["results"] if Path(found["path"]) == model]
+        keep(model, [shared | found for found in own], terminal)
     if foreign is None:
         terminal.hint(ui.next_command("score", runs[0] if runs else None))

@@ -93,13 +93,7 @@ def classifier_scores(
     settings = settings.with_changes(changes)
     (model,) = load_each([run], device=settings.device, foreign=settings.foreign, reporter=reporter)
     model.warn_if_unfinished(reporter)
-    if images is not None:
-        test = own_images(images, labels, model.meta.classes)
-    else:
-        name, root = model.meta.dataset, settings.data_dir
-        test = load_images(name, "test", data_dir=root, reporter=reporter)
-    test = test if settings.num is None else test.first(settings.num)
-    model.accepts(test, reporter)
+    test = _test_images(model, settings, images, labels, reporter)
     others = {name: _other(name, model, settings, reporter) for name in settings.ood}
     logits = _logits(model, test, settings.batch_size)
     highest = logits.softmax(1).max(1)
@@ -123,6 +117,23 @@ def classifier_scores(
         device=str(model.device),
         version=version("jeat-cli"),
     )
+
+
+def _test_images(
+    model: Model,
+    settings: ClassifierSettings,
+    images: Own | None,
+    labels: Pixels | Sequence[int] | None,
+    reporter: Reporter,
+) -> Images:
+    if images is not None:
+        test = own_images(images, labels, model.meta.classes)
+    else:
+        name, root = model.meta.dataset, settings.data_dir
+        test = load_images(name, "test", data_dir=root, reporter=reporter)
+    test = test if settings.num is None else test.first(settings.num)
+    model.accepts(test, reporter)
+    return test
 
 
 def _other(name: str, model: Model, settings: ClassifierSettings, reporter: Reporter) -> Tensor:

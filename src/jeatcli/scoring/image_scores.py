@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..checkpoints.model import Model
 from ..data.images import Images
+from ..data.provenance import Provenance
 from ..data.tensors import Own
 from ..errors import UsageProblem, unknown
 from ..runtime import devices
@@ -83,9 +84,8 @@ def image_scores(
 
     Args:
         source: A run, which draws the images, in classes of equal size; a folder of pictures;
-            an `.npz` of improved-diffusion's layout; or images (n, C, H, W) in [0, 1] or uint8,
-            which are rounded to 8 bits. None is the latest finished run, other than that of
-            `features`.
+            an `.npz` of improved-diffusion's layout; or images (n, C, H, W), which are rounded
+            to 8 bits. None is the latest finished run, other than that of `features`.
         settings: Of the scores.
         real: Images to compare with, in place of the data set.
         reporter: Listens to the progress.
@@ -102,36 +102,23 @@ def image_scores(
         >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
         >>> judge = wrap(net, classes=3, shape=(1, 8, 8), mean=0, std=1)
         >>> real, drawn = torch.rand(200, 1, 8, 8), torch.rand(100, 1, 8, 8)
-        >>> scores = image_scores(drawn, real=real, features=judge)
-        >>> scores.fid < image_scores(drawn / 2, real=real, features=judge).fid
+        >>> good, bad = (image_scores(x, real=real, features=judge) for x in (drawn, drawn / 2))
+        >>> good.fid < bad.fid
         True
-        >>> scores.protocol["reference"]["n"]
-        200
     """
-    began = time.perf_counter()
-    settings, sampling = _settings(settings, changes)
-    if settings.neighbours is not None:
-        check_output(settings.neighbours, NEIGHBOURS, "--neighbours")
+    began, (settings, sampling) = time.perf_counter(), _settings(settings, changes)
     inputs = resolve(source, settings, sampling, reporter, real)
-    judge, reference = inputs.judge, inputs.reference
-    _require_two(len(reference), f"{reference.name} {settings.reference}")
-    images, origin = images_of(inputs, settings, sampling, reporter)
-    _require_two(len(images), inputs.name)
-    if settings.reference_classes == "same":
-        reference = of_same_classes(reference, origin, reporter)
-        _require_two(len(reference), f"{reference.name} {settings.reference} in these classes")
+    judge = inputs.judge
+    images, origin, reference = _compared(inputs, settings, sampling, reporter)
     device = judge.device if isinstance(judge, Model) else devices.pick(settings.device)
     ours, theirs = _features(inputs, images, reference, settings, device, reporter)
     numbers, notes = _numbers(ours, theirs, settings, reporter)
     from_main = current().from_main
     values: Any = from_main(lambda: fidelity.compute(ours, theirs, numbers))
     metrics = from_main(lambda: _metrics(settings.metric, ours, theirs))
-    near = None
-    if picture := settings.neighbours:
-        near = from_main(lambda: look_up(images, ours.values, reference, theirs.values, picture))
+    near = _neighbours(settings, images, ours, reference, theirs)
     classes = class_indices(inputs.reference, origin)
-    split = settings.reference if real is None else "given"
-    protocol = Protocol(origin, judge, reference, split, numbers, notes, classes)
+    protocol = Protocol(origin, judge, reference, inputs.split, numbers, notes, classes)
     return Scores(
         run=inputs.name,
         path=inputs.path,
@@ -158,7 +145,26 @@ def _settings(
     settings = settings.with_changes({k: v for k, v in changes.items() if k in own})
     sampling = {k: v for k, v in changes.items() if k in samplers and v is not None}
     SamplerSettings.of(sampling)
+    if settings.neighbours is not None:
+        check_output(settings.neighbours, NEIGHBOURS, "--neighbours")
     return settings, sampling
+
+
+def _compared(
+    inputs: ScoreInputs,
+    settings: ScoreSettings,
+    sampling: Mapping[str, object],
+    reporter: Reporter,
+) -> tuple[Tensor, Provenance, Images]:
+    """Return the images, how they came to be, and the real images that they are compared with."""
+    reference = inputs.reference
+    _require_two(len(reference), f"{reference.name} {settings.reference}")
+    images, origin = images_of(inputs, settings, sampling, reporter)
+    _require_two(len(images), inputs.name)
+    if settings.reference_classes == "same":
+        reference = of_same_classes(reference, origin, reporter)
+        _require_two(len(reference), f"{reference.name} {settings.reference} in these classes")
+    return images, origin, reference
 
 
 def _features(
@@ -195,6 +201,16 @@ def _metrics(names: tuple[str, ...], images: Features, reference: Features) -> d
     for name in names:
         values |= METRICS.load(name)(images, reference)
     return values
+
+
+def _neighbours(
+    settings: ScoreSettings, images: Tensor, ours: Features, reference: Images, theirs: Features
+) -> Neighbours | None:
+    if (picture := settings.neighbours) is None:
+        return None
+    return current().from_main(
+        lambda: look_up(images, ours.values, reference, theirs.values, picture)
+    )
 
 
 def _require_two(num: int, name: str) -> None:

@@ -42,6 +42,8 @@ class ScoreInputs:
         artist: The model that draws the images; None for stored images.
         judge: What turns images into features.
         reference: The real images.
+        split: Of which part of their data set these are: `train`, `test` or, of images of the
+            caller's own, `given`.
         own: The images, uint8 (n, C, H, W), where they are the caller's own.
     """
 
@@ -50,6 +52,7 @@ class ScoreInputs:
     artist: Model | None
     judge: Judge
     reference: Images
+    split: str
     own: Tensor | None = None
 
 
@@ -92,7 +95,8 @@ def resolve(
         ours, theirs = ("x".join(map(str, shape)) for shape in (own.shape[1:], reference.shape))
         raise UsageProblem(f"the images are {ours}, and those of {reference.name} {theirs}")
     name = artist.name if artist else str(path)
-    return ScoreInputs(name, path, artist, judge, reference, own)
+    split = settings.reference if real is None else "given"
+    return ScoreInputs(name, path, artist, judge, reference, split, own)
 
 
 def _reference(

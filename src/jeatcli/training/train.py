@@ -76,38 +76,32 @@ def train(
     Args:
         config: Every setting; or some by name, the others at their defaults for these.
         out: The run's name or path; by default `DATASET-METHOD-ARCH` in the runs directory.
-        data_dir: Where the data sets are.
-        device: Where to compute.
-        force: Start over; the old run is kept beside the new one, as `NAME~1`.
-        profile: Profile a few steps: a table to the reporter, a trace beside the run.
-        should_stop: Asked between steps, and between those of attacks and chains; True saves
-            and raises `Interrupted`.
+        data_dir, device: Where the data sets are, and where to compute.
+        force, profile: Start over, the old run kept as `NAME~1`; measure where the time goes.
+        should_stop: Asked between steps, also of attacks and chains; True saves and stops.
         reporter: Hears of the progress.
 
     Raises:
         JeatError: If the run is there with other settings, or data or device are at fault.
-        Diverged: If the run diverged more often than `config.retries`.
-        Interrupted: If it was stopped.
-        RankLost: If another of the processes that `torchrun` started has died.
+        Diverged, Interrupted, RankLost: If it diverged too often, was stopped, or lost a process.
 
     Examples:
         >>> from jeatcli import train
-        >>> result = train({"method": "at", "dataset": "digits", "limit": 64, "epochs": 1})
-        >>> result.epochs, result.images
-        (1, 64)
+        >>> train({"method": "at", "dataset": "digits", "limit": 64, "epochs": 1}).images
+        64
     """
     began = time.perf_counter()
     config = config if isinstance(config, TrainConfig) else resolve(config)
     check_trackers(config.track)
-    chosen, ranks = devices.pick(device), current()
+    place, ranks = devices.pick(device), current()
     reporter = reporter if ranks.is_main else SILENT
-    folder, config, epochs = ranks.from_main(partial(_find, config, out, chosen, force))
+    folder, config, epochs = ranks.from_main(partial(_find, config, out, place, force))
     seen, already_done = 0, epochs is not None
     if already_done:
         reporter.say(f"`{folder}` is done; `--force` starts it over")
     else:
         ready = setup.build(
-            config, folder, chosen, data_dir=data_dir, reporter=reporter, ranks=ranks
+            config, folder, place, data_dir=data_dir, reporter=reporter, ranks=ranks
         )
         with ExitStack() as held:
             ranks.from_main(partial(_hold, held, ready, force))
@@ -120,7 +114,7 @@ def train(
         images=seen,
         seconds=time.perf_counter() - began,
         metrics=run_dir.last_line(folder),
-        device=str(chosen),
+        device=str(place),
         precision=config.precision,
         seed=config.seed,
         version=version("jeat-cli"),
