@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.cli import here
-from helpers.documents import PAGES, ROOT, blocks, lines
+from helpers.documents import PAGES, ROOT, SCRIPTS, blocks, lines
 from helpers.runs import save_run
 from PIL import Image
 from torch import nn
@@ -132,7 +132,7 @@ def shortened(line: str, number: int) -> str:
     for long, short in INSTEAD.items():
         line = line.replace(long, short)
     verb, words = line.split()[1], line.split()
-    more = SHORTER[verb]
+    more = SHORTER.get(verb, "")
     if verb == "train":
         large = words[2:] == ["--method", "jeat"] or "--batch-size" in words
         if large or any(word in line for word in DRY_RUN):
@@ -184,6 +184,9 @@ def test_no_row_of_the_tables_is_left_over() -> None:
     text = "\n".join(EVERY)
     for word in (*INSTEAD, *OTHERS, *DRY_RUN, *READ):
         assert word in text, word
+    for word, where in SCRIPTS.items():
+        assert word.split()[-1] in (ROOT / where).read_text(encoding="utf-8")
+        assert any(word in block for page in PAGES for block in blocks(page, "sh"))
 
 
 # In Python too, a small network for a large one.

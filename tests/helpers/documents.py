@@ -12,6 +12,8 @@ from jeatcli.data.facts import DATASETS, Request
 from jeatcli.data.folder import Parts
 
 ROOT = Path(__file__).resolve().parents[2]
+# Blocks with these words are run as a whole, by a test of their own.
+SCRIPTS = {"| jq": "tests/cli/test_runs_table.py"}
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -22,7 +24,8 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def lines(page: Path) -> list[str]:
     """Return every command of the page's shell blocks, without comments and `torchrun`."""
-    whole = [block.replace("\\\n", " ") for block in blocks(page, "sh")]
+    scripts = [block for block in blocks(page, "sh") if not any(map(block.__contains__, SCRIPTS))]
+    whole = [block.replace("\\\n", " ") for block in scripts]
     each = (line for block in whole for line in block.splitlines())
     split = (re.split(r"(?:^|\s)#(?!SBATCH)", line)[0] for line in each)
     parts = (" ".join(part.split()) for line in split for part in line.split("&&"))
