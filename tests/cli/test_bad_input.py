@@ -41,6 +41,8 @@ LATEST = "digits-jeat-small"
         (["attack", "--eps", 8], "eps 8 under linf", "did you mean 8/255?"),
         (["attack", "--target", "12"], "unknown class `12`", "known: 0, 1, 2"),
         (["attack", "--attack", "pdg"], "unknown attack `pdg`", "did you mean `pgd`?"),
+        (["attack", "--eps", 0.1, "--eps", "1/10"], "the threat `0.1` is given twice", "once"),
+        (["attack", LATEST, LATEST], "the model `", "name it once"),
         (["attack", "-n", 1, "--target", "8"], "all the images are of the target class", "`-n`"),
         (["sample", "--class", "dog"], "unknown class `dog`", "known: 0, 1, 2"),
         (["score", "--dataset", "digist"], "unknown data set `digist`", "`digits`?"),
@@ -77,13 +79,39 @@ def test_training_on_a_device_that_does_not_exist(home: Path) -> None:
         ("[options]\nattack_steps = inf", "`attack_steps` cannot be inf", ""),
         ("[options]\nattack_steps = [1]", "`attack_steps` cannot be [1]", ""),
         ("[options]\nattack_steps = 2.5", "`attack_steps` cannot be 2.5", ""),
-        ("[options]\nnorm = 3", "unknown norm `3`", "known: l2, linf"),
+        ("[options]\nnorm = 3", "unknown norm `3`", "known: l1, l2, linf"),
     ],
 )
 def test_settings_in_a_file(home: Path, tmp_path: Path, text: str, error: str, hint: str) -> None:
     (tmp_path / "settings.toml").write_text(text)
     with untouched(home):
         refused(here("train", "-c", tmp_path / "settings.toml"), 2, error, hint)
+
+
+@pytest.mark.parametrize(
+    ("verb", "name", "value"),
+    [
+        ("attack", "JEAT_ATTACK_STEPS", "x"),
+        ("attack", "JEAT_ATTACK_ATTACK", "pgdd"),
+        ("sample", "JEAT_DEVICE", "gpu"),
+        ("sample", "JEAT_SAMPLE_FORMAT", "bmp"),
+        ("landscape", "JEAT_LANDSCAPE_UNIT", "1/0"),
+        ("score", "JEAT_SCORE_JSON", "maybe"),
+        ("train", "JEAT_TRAIN_EPOCHS", "5.5"),
+    ],
+)
+def test_a_value_of_the_environment_is_named_by_its_variable(
+    home: Path, monkeypatch: pytest.MonkeyPatch, verb: str, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with untouched(home):
+        refused(here(verb), 2, f"(in the environment: `{name}`)")
+
+
+def test_a_value_of_a_file_is_named_by_it(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text("epochs = true")
+    said = here("train", "-c", tmp_path / "settings.toml", "--preset", "rice2020")
+    refused(said, 2, "'True' is not a valid whole number (in `", "settings.toml`)")
 
 
 @pytest.mark.parametrize(

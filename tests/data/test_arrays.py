@@ -56,7 +56,16 @@ def test_floats_that_are_no_bytes_stay_as_they_are(tmp_path: Path) -> None:
         ({"images": PIXELS, "labels": LABELS[:9]}, "have the shape 9 for 60 images"),
         ({"images": PIXELS, "labels": LABELS * 0.5}, "torch.float64"),
         ({"images": PIXELS, "labels": LABELS - 1}, "go from -1 to 8"),
-        ({"images": PIXELS, "labels": LABELS, "classes": ["a"]}, "1 classes, and the label 9"),
+        ({"images": PIXELS, "labels": LABELS, "classes": ["a"]}, "the label 9, and as classes a"),
+        ({"images": PIXELS // 255, "labels": LABELS}, "uint8 from 0 to 1"),
+        ({"images": PIXELS, "labels": LABELS, "classes": list("abcdefghia")}, "the label 9"),
+        ({"images": PIXELS, "labels": LABELS.astype(str)}, "the labels of"),
+        ({"images": PIXELS.astype(str), "labels": LABELS}, "the images of"),
+        (
+            {"images": PIXELS, "labels": LABELS, "train_images": PIXELS}
+            | {"train_labels": LABELS * np.nan},
+            "torch.float64",
+        ),
         ({"images": np.array([{}]), "labels": LABELS}, "cannot read images"),
     ],
 )
@@ -114,6 +123,9 @@ def test_corrupted_images(tmp_path: Path) -> None:
     third = load_images("cifar10-c:fog:3", "test", data_dir=tmp_path)
     assert len(third) == 10_000
     assert set(third.x[:, 0, 0, 0].tolist()) == {2}
+    np.save(folder / "frost.npy", pixels.astype(np.float32))
+    with pytest.raises(JeatError, match="holds float32"):
+        load_images("cifar10-c:frost", "test", data_dir=tmp_path)
     every = load_images("cifar10-c:fog", "test", data_dir=tmp_path)
     assert len(every) == 50_000
     assert every.x[:6, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 0]

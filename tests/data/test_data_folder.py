@@ -336,6 +336,37 @@ def test_training_images_are_never_tested_in_silence(zoo: Path, tmp_path: Path) 
         f"`run` was trained on 7 of the 7 test images of {config.dataset}: results on them are too "
         "optimistic"
     ]
+    # Under another name, too.
+    twin = tmp_path / "elsewhere"
+    shutil.copytree(zoo, twin / "train")
+    shutil.copytree(zoo, twin / "test")
+    model.test_images(f"folder:{twin}", None, listener)
+    assert f"was trained on {len(train_images)} of the 80 test images" in listener.said[-1]
     old = replace(model, trained_on=None)
     evaluate.attack(old, attacks=["fgsm"], reporter=listener)
     assert any("does not record its training pictures" in text for text in listener.said)
+
+
+def test_pictures_of_two_splits_or_two_classes_are_counted(zoo: Path, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        shutil.copytree(zoo, tmp_path / "both" / split)
+    shutil.copy(zoo / "cat" / "3.png", tmp_path / "both" / "train" / "dog" / "cat.png")
+    config = resolve(
+        {"dataset": f"folder:{tmp_path / 'both'}", "method": "standard", "arch": "small"}
+        | {"epochs": 1, "batch_size": 8, "eval_every": 0, "sample_every": 0, "limit": 1}
+    )
+    listener = Listener()
+    train(config, tmp_path / "run", device="cpu", reporter=listener)
+    said = "\n".join(listener.said)
+    assert "1 pictures are in more than one class" in said
+    assert "1 of the 80 images to evaluate on are training images, too" in said
+    assert "`limit` and `val_split` leave no training image of" in said
+
+
+def test_an_orientation_is_ignored_and_said(zoo: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (6, 5), "red").save(zoo / "cat" / "turned.jpg", exif=exif)
+    listener = Listener()
+    load_images(f"folder:{zoo}", "train", reporter=listener)
+    assert "1 of all pictures have an EXIF orientation, which is ignored" in listener.said

@@ -36,8 +36,8 @@ class Model:
             checkpoints of others, which have none.
         path: The file that it came from.
         stated_accuracy: The clean accuracy that the file says it has, or None.
-        trained_on: The fingerprints of the training images, int64 (n,), where those are pictures
-            of a folder; None if they are not known.
+        trained_on: The fingerprints of the training images that are not of a published data set,
+            int64 (n,); None if they are not known.
         published: What RobustBench says of it, or None.
     """
 
@@ -121,7 +121,9 @@ class Model:
                 f"{images.name} has the {len(present)} classes {_listed(present)}",
                 "the data set on disk is not the one of the run",
             )
-        if named and not self.foreign and images.name == self.meta.dataset:
+        if self.trained_on is not None or (
+            named and not self.foreign and images.name == self.meta.dataset
+        ):
             self._warn_of_training_images(images, reporter)
 
     def test_images(
@@ -200,13 +202,17 @@ def network(meta: Meta) -> Classifier:
 def class_index(name: str | int, classes: Sequence[str]) -> int:
     """Return the index of a class given by name or index; a number of Python's is an index.
 
+    A text is never an index where some classes are named by numbers: it could mean another class.
+
     Raises:
         UsageProblem: If there is none, with the nearest name.
     """
     text = str(name)
     if isinstance(name, str) and text in classes:
         return list(classes).index(text)
-    if text.isdecimal() and len(text) < 10 and int(text) < len(classes):
+    numbered = any(each.isdecimal() for each in classes)
+    by_name = isinstance(name, str) and numbered
+    if not by_name and text.isdecimal() and len(text) < 10 and int(text) < len(classes):
         return int(text)
-    by_index = [] if classes[0].isdigit() else [f"0..{len(classes) - 1}"]
+    by_index = [] if numbered else [f"0..{len(classes) - 1}"]
     raise unknown("class", text, [*classes, *by_index])

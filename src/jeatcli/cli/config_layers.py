@@ -21,7 +21,7 @@ from ..settings import declared
 from ..training import presets
 from ..training.resolve import read_toml
 from ..training.settings import METHOD
-from .options import Option, combine, option
+from .options import ORIGINS, Option, combine, option
 from .types import KEY_VALUE, NUMBERS, PRESET
 
 # Where the layers of the files wait in the context for those of the environment and the command
@@ -60,6 +60,7 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
     if path is not None and not ctx.resilient_parsing:
         table, ctx.meta[_CONFIG] = _settings(ctx, path, f"`{path}`")
         ctx.default_map = {**(ctx.default_map or {}), **table}
+        ctx.meta[ORIGINS] = {**ctx.meta.get(ORIGINS, {}), **dict.fromkeys(table, f"`{path}`")}
     return path
 
 
@@ -67,6 +68,8 @@ def _read_preset(ctx: click.Context, param: click.Parameter, name: str | None) -
     if name is not None and not ctx.resilient_parsing:
         table, ctx.meta[_PRESET] = _settings(ctx, presets.file(name), f"preset `{name}`")
         ctx.default_map = {**table, **(ctx.default_map or {})}
+        origins = dict.fromkeys(table, f"preset `{name}`")
+        ctx.meta[ORIGINS] = {**origins, **ctx.meta.get(ORIGINS, {})}
     return name
 
 

@@ -108,7 +108,7 @@ def click_type(about: Setting, kinds: tuple[Any, ...]) -> Any:
         return str
     if int in items:
         low, high = (None if end is None else int(end) for end in (about.low, about.high))
-        return click.IntRange(min=low, max=high)
+        return types.Whole(min=low, max=high)
     if float in items:
         return types.Number(about)
     return click.Path(dir_okay=False, path_type=Path) if Path in items else str

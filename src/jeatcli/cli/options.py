@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from ..errors import UsageProblem
 from ..runtime import launch
 from .types import RUN
 
@@ -16,6 +18,8 @@ Lists = Mapping[str, Callable[[], dict[str, str]]]
 _WIDEST = 28
 # Where the context has the arguments as they were typed.
 ARGUMENTS = "jeatcli.arguments"
+# Where the context keeps what each setting of a file comes from, by parameter.
+ORIGINS = f"{__name__}.origins"
 _VERBOSE = "More lines of progress, and the settings with their sources"
 
 
@@ -42,6 +46,27 @@ class Option(click.Option):
         flag = max(self.opts, key=len).lstrip("-").replace("-", "_").upper()
         own = ctx.auto_envvar_prefix and os.environ.get(f"{ctx.auto_envvar_prefix}_{flag}")
         return own or super().resolve_envvar_value(ctx)
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """Convert and check the value; an error names a variable or a file that it comes from."""
+        try:
+            return super().process_value(ctx, value)
+        except click.BadParameter as problem:
+            message = problem.message.removesuffix(".") + self._origin(ctx)
+            raise click.BadParameter(message, ctx, self) from None
+        except UsageProblem as problem:
+            raise UsageProblem(problem.message + self._origin(ctx), problem.hint) from None
+
+    def _origin(self, ctx: click.Context) -> str:
+        source, name = ctx.get_parameter_source(str(self.name)), str(self.name)
+        if source is ParameterSource.DEFAULT_MAP:
+            return f" (in {ctx.meta.get(ORIGINS, {}).get(name, 'a file')})"
+        if source is not ParameterSource.ENVIRONMENT:
+            return ""
+        flag = max(self.opts, key=len).lstrip("-").replace("-", "_")
+        own = [f"{ctx.auto_envvar_prefix}_{each.upper()}" for each in (flag, name)]
+        known = [each for each in (own[0], str(self.envvar), own[1]) if os.environ.get(each)]
+        return f" (in the environment: `{known[0]}`)" if known else ""
 
     def get_help_extra(self, ctx: click.Context) -> Any:
         """Show the default in words, and leave out ranges, which the error tells."""

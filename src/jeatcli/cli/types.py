@@ -92,6 +92,12 @@ NORM_LAYERS = ("batch", "group", "none")
 ACTIVATIONS = ("relu", "silu")
 
 
+class Whole(click.IntRange):
+    """A whole number within bounds."""
+
+    name = "whole number"
+
+
 class Number(ParamType):
     """A finite number, or a fraction such as 8/255, within the bounds of a setting."""
 

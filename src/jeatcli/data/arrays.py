@@ -45,12 +45,16 @@ def npz(path: Path, split: str) -> Parts:
             f"`{path}` holds {held}, not images and labels",
             "store `images`, uint8 (n, H, W, C), and `labels`, whole numbers from 0",
         )
+    # The labels of all splits count the classes.
+    pairs = [pair for prefix in ("", "train_", "test_") if (pair := _pair(arrays, prefix))]
+    most = max(int(_indices(labels, len(images), path).max()) for images, labels in pairs)
     x, y = _images(found[0], path), _indices(found[1], len(found[0]), path)
-    labels = [_pair(arrays, prefix) for prefix in ("", "train_", "test_")]
-    most = max(int(pair[1].max()) for pair in labels if pair is not None and pair[1].size)
-    names = tuple(map(str, arrays["classes"])) if "classes" in arrays else ()
-    if names and len(names) <= most:
-        raise JeatError(f"`{path}` has {len(names)} classes, and the label {most}", "name them all")
+    names = tuple(map(str, arrays["classes"].reshape(-1))) if "classes" in arrays else ()
+    if names and (len(names) <= most or len(set(names)) < len(names)):
+        raise JeatError(
+            f"`{path}` has the label {most}, and as classes {', '.join(names[:10])}",
+            "give each class a name of its own",
+        )
     return x, y, names or tuple(map(str, range(most + 1)))
 
 
@@ -85,7 +89,10 @@ def _images(array: NDArray[np.generic], path: Path) -> Tensor:
         array = array[..., None]
     if array.ndim == 4 and array.shape[3] in (1, 3):
         array = array.transpose(0, 3, 1, 2)
-    x = pixels(torch.from_numpy(np.ascontiguousarray(array)), where)
+    if array.dtype.kind not in "iufb":
+        raise UsageProblem(f"{where} are {array.dtype}", "give uint8, or floats in [0, 1]")
+    native = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("=")))
+    x = pixels(torch.from_numpy(native), where)
     if x.dtype == torch.uint8:
         return x
     rounded = (255 * x).round()
@@ -94,7 +101,9 @@ def _images(array: NDArray[np.generic], path: Path) -> Tensor:
 
 
 def _indices(array: NDArray[np.generic], count: int, path: Path) -> Tensor:
-    y = torch.from_numpy(np.ascontiguousarray(array))
+    if array.dtype.kind not in "iufb":
+        raise UsageProblem(f"the labels of `{path}` are {array.dtype}", "give whole numbers from 0")
+    y = torch.from_numpy(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))))
     y = y.squeeze(1) if y.ndim == 2 and y.shape[1] == 1 else y
     return indices(y, count, None, f"the labels of `{path}`")
 
@@ -122,16 +131,16 @@ def corrupted(name: str, root: Path) -> Parts:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except Exception as problem:
             raise JeatError(f"cannot read `{path}`: {problem}", "download it again") from problem
-        if array.shape != shape:
+        if array.shape != shape or (array.ndim == 4 and array.dtype != np.uint8):
             raise JeatError(
-                f"`{path}` has the shape {array.shape}, not {shape}", "download it again"
+                f"`{path}` holds {array.dtype} {array.shape}, not {shape}", "download it again"
             )
         arrays.append(array)
     order = np.arange(_SEVERITIES * _ONE).reshape(_SEVERITIES, _ONE)
     rows = order.T.reshape(-1) if severity is None else order[severity - 1]
     x, y = (np.ascontiguousarray(array[rows]) for array in arrays)
-    places = torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(y).long()
-    return *places, DATASETS[clean].classes
+    labels = indices(torch.from_numpy(y), len(x), len(DATASETS[clean].classes), f"labels of {name}")
+    return torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(), labels, DATASETS[clean].classes
 
 
 def pixels(x: Tensor, where: str = "the images") -> Tensor:
@@ -149,6 +158,8 @@ def pixels(x: Tensor, where: str = "the images") -> Tensor:
             "move them: `images.transpose(0, 3, 1, 2)`, or `permute` for tensors",
         )
     if x.dtype == torch.uint8:
+        if x.max() == 1:
+            raise UsageProblem(f"{where} are uint8 from 0 to 1", "multiply them by 255")
         return x
     if not x.is_floating_point():
         raise UsageProblem(f"{where} are {x.dtype}", "give uint8, or floats in [0, 1]")

@@ -95,7 +95,8 @@ def folder(path: Path, split: str, reporter: Reporter) -> Parts:
             "add pictures, or split them yourself into `train` and `test`, each with a directory "
             "per class",
         )
-    _describe(path, split, classes, labels, listed.left_out, images.transparent, reporter)
+    images.describe(listed.labels, reporter)
+    _describe(path, split, classes, labels, listed.left_out, reporter)
     return images.tensor(chosen), torch.tensor(labels), classes
 
 
@@ -114,7 +115,8 @@ def _read_split(path: Path, split: str, reporter: Reporter) -> Parts:
     for name in ("train", "test"):
         del beside[f"`{name}{os.sep}`"]
     left_out = listed.left_out + beside
-    _describe(path, split, classes, labels, left_out, images.transparent, reporter)
+    images.describe(labels, reporter)
+    _describe(path, split, classes, labels, left_out, reporter)
     return images.tensor(range(len(order))), torch.tensor(labels), classes
 
 
@@ -123,18 +125,18 @@ class _Decoded:
 
     Attributes:
         fingerprints: Of each picture.
-        transparent: How many have transparent pixels.
     """
 
     def __init__(self, files: Sequence[Path], grey: bool, reporter: Reporter) -> None:
         self.fingerprints: list[str] = []
-        self.transparent = 0
+        self._transparent = self._turned = 0
         self._pixels: list[NDArray[np.uint8]] = []
         with reporter.track("reading pictures", len(files)) as bar:
             for file in files:
-                pixels, transparent = decode(file)
+                pixels, transparent, turned = decode(file)
                 self.fingerprints.append(fingerprint(pixels))
-                self.transparent += transparent
+                self._transparent += transparent
+                self._turned += turned
                 self._pixels.append(np.ascontiguousarray(pixels[:, :, :1]) if grey else pixels)
                 bar(1)
 
@@ -143,6 +145,22 @@ class _Decoded:
         pixels = np.stack([self._pixels[index] for index in indices])
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
 
+    def describe(self, labels: Sequence[int], reporter: Reporter) -> None:
+        """Say how the pictures were read, and which of them have more than one label."""
+        if self._transparent:
+            reporter.say(
+                f"{self._transparent:,} of all pictures have transparent parts, composed on white"
+            )
+        if self._turned:
+            reporter.say(
+                f"{self._turned:,} of all pictures have an EXIF orientation, which is ignored"
+            )
+        of_each: dict[str, set[int]] = {}
+        for key, label in zip(self.fingerprints, labels, strict=True):
+            of_each.setdefault(key, set()).add(label)
+        if twice := sum(len(each) > 1 for each in of_each.values()):
+            reporter.warn(f"{twice:,} pictures are in more than one class")
+
 
 def _describe(
     path: Path,
@@ -150,15 +168,12 @@ def _describe(
     classes: Sequence[str],
     labels: Sequence[int],
     left_out: Counter[str],
-    transparent: int,
     reporter: Reporter,
 ) -> None:
     reporter.say(
         f"`{path}`: {len(labels):,} {split} pictures of {len(set(labels)):,} classes"
         f"{describe_left_out(left_out)}"
     )
-    if transparent:
-        reporter.say(f"{transparent:,} of all pictures have transparent parts, composed on white")
     absent = [name for label, name in enumerate(classes) if label not in set(labels)]
     if absent:
         reporter.warn(

@@ -35,6 +35,7 @@ _GREY_MODES = ("1", "L", "LA")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 # The last chunk of a whole PNG.
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_ORIENTATION = 0x0112  # in EXIF
 # Neither black nor white, which are the ground of drawn digits.
 _BACKGROUND = 96
 _GREY: dict[str, int | tuple[int, int, int]] = {"L": 96, "RGB": (96, 96, 96)}
@@ -78,17 +79,29 @@ def is_grey(path: Path) -> tuple[bool, tuple[int, int]]:
         return image.mode in _GREY_MODES, image.size
 
 
-def decode(path: Path) -> tuple[NDArray[np.uint8], bool]:
-    """Read a picture as RGB on white, uint8 (H,W,3), and whether parts of it were transparent."""
+def decode(path: Path) -> tuple[NDArray[np.uint8], bool, bool]:
+    """Read a picture as RGB on white, uint8 (H,W,3).
+
+    Also return whether parts of it are transparent, and whether its EXIF data, which are ignored,
+    would turn or mirror it.
+    """
     with opened(path) as image:
+        turned = _is_turned(image)
         if "A" not in image.getbands() and "transparency" not in image.info:
-            return np.asarray(image.convert("RGB")), False
+            return np.asarray(image.convert("RGB")), False, turned
         colours = image.convert("RGBA")
         transparent = bool((np.asarray(colours)[:, :, 3] < 255).any())
         if transparent:
             ground = Image.new("RGBA", image.size, "white")
             colours = Image.alpha_composite(ground, colours)
-        return np.asarray(colours.convert("RGB")), transparent
+        return np.asarray(colours.convert("RGB")), transparent, turned
+
+
+def _is_turned(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+    except Exception:  # damaged metadata do not damage the pixels
+        return False
 
 
 def read_exact(

@@ -62,6 +62,8 @@ def attack_each(
     settings = settings or AttackSettings()
     threats = _threats(norms, eps, settings)
     paths = [subject.path for subject in subjects]
+    _check_once([path.resolve() for path in paths], "model")
+    _check_once([" ".join(f"{part}" for part in each if part) for each in threats], "threat")
     models, source = load_models(paths, settings, foreign, reporter)
     test_sets: dict[str, Images] = {}
     evaluations: list[tuple[Subject, Evaluation]] = []
@@ -128,6 +130,11 @@ def _union(results: Sequence[Robustness]) -> float:
     correct = results[0].samples["correct"]
     left = [right and not any(row) for right, row in zip(correct, rows, strict=True)]
     return float(sum(left) / len(left))
+
+
+def _check_once(values: Sequence[object], kind: str) -> None:
+    if twice := [value for number, value in enumerate(values) if value in values[:number]]:
+        raise UsageProblem(f"the {kind} `{twice[0]}` is given twice", "name it once")
 
 
 def _named(result: Robustness) -> str:

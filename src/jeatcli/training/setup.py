@@ -93,9 +93,11 @@ class Setup:
     def save(self, name: str = runs.MODEL_FILE) -> None:
         """Write the averaged model into the run's directory, in the first process."""
         if self.trainer.ranks.is_main:
-            model, images = self.model(), self.trainer.loader.images
+            model, loader = self.model(), self.trainer.loader
+            own = [loader.extra] if loader.extra else []
             # Nobody mixes the training images of published data sets with their test images.
-            trained_on = images.fingerprints if dataset_facts(images.name) is None else None
+            own += [loader.images] if dataset_facts(loader.images.name) is None else []
+            trained_on = torch.cat([images.fingerprints for images in own]) if own else None
             path = self.folder / name
             checkpoint.save_model(path, model.classifier, model.meta, self.gaussians, trained_on)
 
@@ -121,6 +123,8 @@ def build(
     """
     train, evaluated = _images(config, data_dir, reporter)
     extra = _extra(config, train)
+    for images in (extra, train if dataset_facts(train.name) is None else None):
+        _warn_of_shared(images, evaluated, reporter)
     gaussians = ClassGaussians.fit(train.x, train.y, len(train.classes))
     meta = _meta(config, train, extra)
     train, evaluated = train.to(device), evaluated.to(device)
@@ -158,7 +162,24 @@ def _images(
     else:
         test = read("test")
         evaluated = test.first(min(EVALUATED, len(test)))
-    return (train.first(config.limit) if config.limit else train), evaluated
+    train = train.first(config.limit) if config.limit else train
+    present = set(train.y.tolist())
+    absent = [f"`{name}`" for label, name in enumerate(train.classes) if label not in present]
+    if absent and (config.limit or config.val_split):
+        reporter.warn(
+            f"`limit` and `val_split` leave no training image of {', '.join(absent)}: they cannot "
+            "be learned"
+        )
+    return train, evaluated
+
+
+def _warn_of_shared(images: Images | None, evaluated: Images, reporter: Reporter) -> None:
+    """Say how many images are both trained and evaluated on."""
+    if images and (count := int(torch.isin(evaluated.fingerprints, images.fingerprints).sum())):
+        reporter.warn(
+            f"{count:,} of the {len(evaluated):,} images to evaluate on are training images, too: "
+            "results on them are too optimistic"
+        )
 
 
 def _extra(config: TrainConfig, images: Images) -> Images | None:
