@@ -127,6 +127,9 @@ def _about(result: Robustness) -> str:
         parts.append(f"targeted at {result.target}")
     if result.transfer_from is not None:
         parts.append(f"examples of {result.transfer_from}")
+    if (chain := result.purification) is not None:
+        over = f" over {chain['draws']} draws" if chain["draws"] > 1 else ""
+        parts.append(f"purified by {chain['steps']} steps, gradient {chain['gradient']}{over}")
     parts.append(f"n = {result.n:,}")
     if result.search != "fp32":
         parts.append(f"searched in {result.search}")

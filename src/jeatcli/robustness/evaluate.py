@@ -20,7 +20,7 @@ from ..data.tensors import Own, Pixels, own_images
 from ..runtime import devices
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
-from . import checks, minimum_norm
+from . import checks, minimum_norm, purification
 from .batch_size import fitting
 from .checks import Flag
 from .evaluation import Evaluation, load_models, prepare
@@ -99,9 +99,10 @@ def run_evaluation(
     model, settings = evaluation.model, evaluation.settings
     flags = _flags_before(evaluation, evaluator)
     outcome, attacked = _outcome(evaluation, evaluator, files, reporter)
-    later = checks.after(outcome["per_attack"], transferred=evaluation.source is not None)
+    later = checks.after(outcome["per_attack"], transferred=evaluator.source is not None)
     _warn(later, reporter)
-    entry = model.published if evaluation.target is None and evaluation.source is None else None
+    altered = evaluation.target is not None or evaluation.source or settings.purification
+    entry = None if altered else model.published
     result = Robustness(
         run=model.name,
         dataset=evaluation.test_set.name,
@@ -118,6 +119,7 @@ def run_evaluation(
         seed=settings.seed,
         key=evaluation.key,
         version=version("jeat-cli"),
+        purification=settings.purification,
         published=beside_published(entry, evaluation.options.threat, outcome),
         **outcome,
     )
@@ -158,8 +160,12 @@ def _evaluator(evaluation: Evaluation, files: StateFiles | None, reporter: Repor
         return settings.batch_size or min(sizes), searched.autocast_type(precision)
 
     size, dtype = current().from_main(choose)
+    victim, seen = model.classifier, source.classifier if source else None
+    if (about := settings.purification) is not None:
+        victim, seen = purification.defended(model, **about, seed=settings.seed)
+        size, dtype = max(1, size // about["draws"]), None
     return Evaluator(
-        model.classifier,
+        victim,
         evaluation.images,
         evaluation.indices,
         evaluation.attacks,
@@ -169,7 +175,7 @@ def _evaluator(evaluation: Evaluation, files: StateFiles | None, reporter: Repor
         settings.batch_size is not None,
         dtype,
         bool(settings.compiled),
-        source.classifier if source else None,
+        seen,
         keep=settings.images_to is not None,
         files=files if current().is_main else None,
         reporter=reporter,

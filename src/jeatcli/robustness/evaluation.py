@@ -61,6 +61,7 @@ class Evaluation:
             keep=self.settings.images_to is not None,
             device=self.images.x.device.type,
             **({"minimum_norm": True} if self.settings.minimum_norm else {}),
+            **({"purify": purified} if (purified := self.settings.purification) else {}),
         )
 
 

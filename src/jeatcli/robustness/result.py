@@ -44,6 +44,8 @@ class Robustness:
             name or None.
         published: Of an entry of RobustBench its `name`, its `clean` and `robust` accuracy, and how
             far the measured ones are above them; the latter is None under another threat model.
+        purification: If images were purified before they were classified: `steps` of the chain,
+            the `gradient` by which it was attacked, and over how many `draws` it was averaged.
         minimum_norm: If the smallest radius was looked for: its `median` and quartiles over the
             images that are classified correctly, how many stayed `unbroken`, and the `curve` of
             robust accuracy over `eps` down to zero. `samples` then has the `distance` of each
@@ -72,6 +74,7 @@ class Robustness:
     samples: dict[str, list[Any]]
     published: dict[str, Any] | None = None
     minimum_norm: dict[str, Any] | None = None
+    purification: dict[str, Any] | None = None
 
 
 def beside_published(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..core.options import OBJECTIVES
 from ..core.threat import NORMS
+from ..errors import UsageProblem
 from ..settings import (
     Settings,
     batch_size_setting,
@@ -19,6 +21,9 @@ from ..settings import (
 
 # Beyond any image: an l2 ball of this radius holds all of [0, 1]^d.
 _WIDEST = 1000
+# The gradients by which a purification may be attacked; only the first one is honest.
+PURIFY_GRADIENTS = ("exact", "straight-through", "none")
+PURIFY_DRAWS = 8
 _attack = partial(setting, section="Attack")
 _data = partial(setting, section="Data")
 
@@ -76,6 +81,26 @@ class AttackSettings(Settings):
     minimum_norm: bool = _attack(
         False, "Find the smallest radius that breaks each image: fmn, fab or fab-t"
     )
+    purify: int | None = _attack(
+        None,
+        "Purify images by N Langevin steps on E(x) before they are classified, and attack that",
+        low=1,
+        high=1_000_000,
+    )
+    purify_gradient: str | None = _attack(
+        None,
+        "Gradient of the purification: exact, straight-through, or none",
+        metavar="WAY",
+        choices=PURIFY_GRADIENTS,
+        shown="exact",
+    )
+    purify_draws: int | None = _attack(
+        None,
+        "Noises of the purification that a gradient averages over",
+        low=1,
+        high=10_000,
+        shown="8",
+    )
     target: str | int | None = _attack(
         None,
         "Drive every image toward this class, by name or index",
@@ -116,3 +141,29 @@ class AttackSettings(Settings):
         flags=("--save",),
         metavar="FILE.safetensors",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("purify_gradient", "purify_draws"):
+            if getattr(self, name) is not None and self.purify is None:
+                raise UsageProblem(
+                    f"`{name}` is of a purification", "give its number of steps by `--purify`"
+                )
+        if self.purify is not None and (self.minimum_norm or self.transfer_from is not None):
+            other = "--minimum-norm" if self.minimum_norm else "--transfer-from"
+            raise UsageProblem(
+                f"`--purify` cannot be attacked with `{other}`", "leave one of the two out"
+            )
+
+    @property
+    def purification(self) -> dict[str, Any] | None:
+        """The steps of a purification, the gradient by which it is attacked, and its draws."""
+        if self.purify is None:
+            return None
+        gradient = self.purify_gradient or PURIFY_GRADIENTS[0]
+        draws = self.purify_draws or PURIFY_DRAWS
+        return {
+            "steps": self.purify,
+            "gradient": gradient,
+            "draws": 1 if gradient == "none" else draws,
+        }
