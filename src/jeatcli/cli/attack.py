@@ -89,6 +89,7 @@ def command(
       jeat attack runs/jeat --fail-under 0.45 --json
       jeat attack runs/jeat --norm linf --norm l2 --norm l1 --attack apgd-ce
       jeat attack runs/jeat --purify 10 -n 100
+      jeat attack runs/noise --certify --eps 0.25 --eps 0.5 -n 100
       jeat attack runs/jeat --minimum-norm --norm l2 --plot curve.png
       jeat attack theirs.pt --arch resnet-18-v1 --dataset cifar10
       jeat attack theirs.pt --arch net.py:make --dataset cifar10 --mean 0 --std 1

@@ -61,7 +61,7 @@ def _one(result: Robustness) -> str:
     attacks = sum(outcome["seconds"] for outcome in result.per_attack.values())
     seconds = f"{result.seconds:.1f} s, of which {attacks:.1f} s of attacks"
     lines = [output.table(rows), f"{threat}, {_about(result)}, {seconds}"]
-    lines += [*_minimum_norm(result), *_published(result)]
+    lines += [*_minimum_norm(result), *_certificate(result), *_published(result)]
     return "\n".join(lines)
 
 
@@ -82,6 +82,23 @@ def _minimum_norm(result: Robustness) -> list[str]:
         f"smallest radius that breaks an image ({result.norm}): median {median}, quartiles {lower} "
         f"and {upper}, {found['unbroken']:,} unbroken; {passes / attacked:,.0f} passes an image"
     ]
+
+
+def _certificate(result: Robustness) -> list[str]:
+    """Say what is certain, and on which numbers it stands."""
+    if (found := result.certificate) is None:
+        return []
+    lines = [
+        f"certified at l2 {result.eps:g}: {output.percent(found['certified'])} (sigma "
+        f"{found['sigma']:g}, n0 {found['n0']:,}, n {found['n']:,}, alpha {found['alpha']:g}); "
+        f"{found['abstained']:,} of {result.n:,} images without a prediction"
+    ]
+    if found["contradicted"]:
+        lines.append(
+            f"{found['contradicted']:,} images were broken within their radius; alpha allows "
+            f"{found['alpha'] * result.n:.3g}"
+        )
+    return lines
 
 
 def _published(result: Robustness) -> list[str]:
@@ -108,7 +125,10 @@ def _several(results: Sequence[Robustness], names: Sequence[str]) -> str:
         )
         clean, robust = output.percent(result.clean), output.percent(result.robust)
         rows.append((run, radius, clean, *after, robust))
-    notes = ["\n".join([_about(result), *_minimum_norm(result)]) for result in results]
+    notes = [
+        "\n".join([_about(result), *_minimum_norm(result), *_certificate(result)])
+        for result in results
+    ]
     if len({result.dataset for result in results}) > 1:
         notes = [f"{result.dataset}, {note}" for result, note in zip(results, notes, strict=True)]
     if len(set(notes)) == 1:
@@ -127,6 +147,8 @@ def _about(result: Robustness) -> str:
         parts.append(f"targeted at {result.target}")
     if result.transfer_from is not None:
         parts.append(f"examples of {result.transfer_from}")
+    if result.certificate is not None:
+        parts.append("of the smoothed classifier")
     if (chain := result.purification) is not None:
         over = f" over {chain['draws']} draws" if chain["draws"] > 1 else ""
         parts.append(f"purified by {chain['steps']} steps, gradient {chain['gradient']}{over}")

@@ -47,6 +47,13 @@ def plot(
                 zorder=3,
                 **line(number) | ({} if curve[0].minimum_norm else mark(number)),
             )
+            if (sure := curve[0].certificate) is not None:
+                axis.plot(
+                    sure["curve"]["eps"],
+                    [100 * share for share in sure["curve"]["certified"]],
+                    label=f"{plain_text(names[begin])}, certified",
+                    **line(number) | {"linestyle": ":"},
+                )
         ball = "" if several else f"{next(iter(symbols.values()))} "
         axis.set_xlabel(f"{ball}radius" + " (1/255)" * in_levels)
         axis.set_ylabel(f"accuracy under {' + '.join(results[0].attacks)} (%)")

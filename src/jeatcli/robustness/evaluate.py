@@ -20,7 +20,7 @@ from ..data.tensors import Own, Pixels, own_images
 from ..runtime import devices
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
-from . import checks, minimum_norm, purification
+from . import certificate, checks, minimum_norm, purification
 from .batch_size import fitting
 from .checks import Flag
 from .evaluation import Evaluation, load_models, prepare
@@ -101,7 +101,9 @@ def run_evaluation(
     outcome, attacked = _outcome(evaluation, evaluator, files, reporter)
     later = checks.after(outcome["per_attack"], transferred=evaluator.source is not None)
     _warn(later, reporter)
-    altered = evaluation.target is not None or evaluation.source or settings.purification
+    altered = (
+        evaluation.target is not None or evaluation.source or settings.purify or settings.certify
+    )
     entry = None if altered else model.published
     result = Robustness(
         run=model.name,
@@ -133,6 +135,9 @@ def _outcome(
     evaluation: Evaluation, evaluator: Evaluator, files: StateFiles | None, reporter: Reporter
 ) -> tuple[dict[str, Any], Tensor | None]:
     """Attack; return the fields of the result that follow, and the images if they are kept."""
+    if evaluation.settings.certify:
+        noisy = evaluation.kept["noisy"]
+        return certificate.measure(evaluation, evaluator, noisy, files, reporter)
     if not evaluation.settings.minimum_norm:
         return evaluator.run(), evaluator.attacked
     threat = evaluation.options.threat
@@ -161,6 +166,9 @@ def _evaluator(evaluation: Evaluation, files: StateFiles | None, reporter: Repor
 
     size, dtype = current().from_main(choose)
     victim, seen = model.classifier, source.classifier if source else None
+    if settings.certify:
+        evaluation.kept["noisy"], victim, seen = certificate.smoothed(evaluation)
+        size, dtype = max(1, size // 8), None
     if (about := settings.purification) is not None:
         victim, seen = purification.defended(model, **about, seed=settings.seed)
         size, dtype = max(1, size // about["draws"]), None
@@ -176,7 +184,7 @@ def _evaluator(evaluation: Evaluation, files: StateFiles | None, reporter: Repor
         dtype,
         bool(settings.compiled),
         seen,
-        keep=settings.images_to is not None,
+        keep=settings.images_to is not None or settings.certify,
         files=files if current().is_main else None,
         reporter=reporter,
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -15,7 +15,7 @@ from ..checkpoints.settings import Foreign
 from ..core.threat import Threat
 from ..data.facts import customary_eps
 from ..data.images import Images
-from ..errors import JeatError
+from ..errors import JeatError, UsageProblem
 from ..runtime.digests import digest, tensor_digest
 from ..runtime.progress import SILENT, Reporter
 from . import minimum_norm
@@ -38,10 +38,11 @@ class Evaluation:
     images: Images  # those that are attacked, on the model's device; `indices` are theirs
     indices: Tensor
     target: int | None  # the class to reach, or None
+    kept: dict[str, Any] = field(default_factory=dict)  # what holds for other threats, too
 
     def at(self, norm: str | None, eps: float | None) -> Evaluation:
         """Return the same evaluation under another threat; None is that of the settings."""
-        threat = _threat(self.model, norm or self.settings.norm, eps)
+        threat = _threat(self.model, self.settings, norm, eps)
         for attack in self.attacks:
             attack.check(len(self.model.meta.classes), self.target is not None, threat.norm)
         return replace(self, options=replace(self.options, threat=threat))
@@ -61,6 +62,7 @@ class Evaluation:
             keep=self.settings.images_to is not None,
             device=self.images.x.device.type,
             **({"minimum_norm": True} if self.settings.minimum_norm else {}),
+            **({"certify": self.settings.certification} if self.settings.certify else {}),
             **({"purify": purified} if (purified := self.settings.purification) else {}),
         )
 
@@ -90,7 +92,7 @@ def prepare(
     The predictions of `model` count; the attacks see `source` in its place, if there is one.
     """
     options = AttackOptions(
-        _threat(model, settings.norm, settings.eps),
+        _threat(model, settings),
         settings.objective,
         settings.steps,
         settings.step_size,
@@ -124,10 +126,15 @@ def prepare(
     return Evaluation(model, source, settings, options, attacks, test_set, images, indices, target)
 
 
-def _threat(model: Model, norm: str | None, eps: float | None) -> Threat:
+def _threat(
+    model: Model, settings: AttackSettings, norm: str | None = None, eps: float | None = None
+) -> Threat:
     """Return the threat model: what is given, else what the run was trained for."""
     trained = model.meta.threat
-    norm = norm or trained.norm
+    norm = norm or settings.norm or ("l2" if settings.certify else trained.norm)
+    eps = settings.eps if eps is None else eps
+    if settings.certify and norm != "l2":
+        raise UsageProblem("a certificate by Gaussian noise is for l2", "give `--norm l2`")
     if eps is not None:
         return Threat(norm, eps)
     if norm == trained.norm:

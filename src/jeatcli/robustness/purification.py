@@ -76,7 +76,7 @@ class Purification(Network):
         self.seed, self.draws, self.exact = seed, draws, exact
 
     def features(self, x: Tensor) -> Tensor:
-        names = _content(x)
+        names = content(x)
         logits: list[Tensor] = []
         for draw in range(self.draws):
             walk = Walk(self.classifier, self.chain, [mix(self.seed, draw, name) for name in names])
@@ -154,7 +154,7 @@ class Through(torch.autograd.Function):
         return slope, None
 
 
-def _content(x: Tensor) -> list[int]:
+def content(x: Tensor) -> list[int]:
     """Return a number of each image's pixels."""
     flat = x.detach().flatten(1).double()
     weights = torch.arange(1, flat.shape[1] + 1, dtype=flat.dtype, device=flat.device)

@@ -46,6 +46,10 @@ class Robustness:
             far the measured ones are above them; the latter is None under another threat model.
         purification: If images were purified before they were classified: `steps` of the chain,
             the `gradient` by which it was attacked, and over how many `draws` it was averaged.
+        certificate: If the classifier was smoothed by noise, which `clean` and `robust` then are
+            of: `sigma`, the draws `n0` and `n`, `alpha`, how many images `abstained`, the share
+            `certified` at `eps` and its `curve`, and how many images within their radius an attack
+            `contradicted`. `samples` then has what was `predicted` and the `radius`, or None.
         minimum_norm: If the smallest radius was looked for: its `median` and quartiles over the
             images that are classified correctly, how many stayed `unbroken`, and the `curve` of
             robust accuracy over `eps` down to zero. `samples` then has the `distance` of each
@@ -75,6 +79,7 @@ class Robustness:
     published: dict[str, Any] | None = None
     minimum_norm: dict[str, Any] | None = None
     purification: dict[str, Any] | None = None
+    certificate: dict[str, Any] | None = None
 
 
 def beside_published(

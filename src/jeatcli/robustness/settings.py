@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,14 @@ _WIDEST = 1000
 # The gradients by which a purification may be attacked; only the first one is honest.
 PURIFY_GRADIENTS = ("exact", "straight-through", "none")
 PURIFY_DRAWS = 8
+# What makes no sense without another setting, and what does not go with one another.
+_BELONG = {
+    "purify": ("purify_gradient", "purify_draws"),
+    "certify": ("sigma", "certify_draws", "alpha"),
+}
+_MODES = ("purify", "certify", "minimum_norm", "transfer_from")
 _attack = partial(setting, section="Attack")
+_certify = partial(setting, section="Certificate")
 _data = partial(setting, section="Data")
 
 
@@ -101,6 +109,22 @@ class AttackSettings(Settings):
         high=10_000,
         shown="8",
     )
+    certify: bool = _certify(
+        False, "Smooth the network by Gaussian noise, certify its l2 radius, and attack it"
+    )
+    sigma: float | None = _certify(
+        None,
+        "Standard deviation of the noise, pixels in [0, 1]",
+        above=0,
+        high=1000,
+        shown="the run's, else 0.25",
+    )
+    certify_draws: int | None = _certify(
+        None, "Noises by which an image is certified", low=10, high=10_000_000, shown="1000"
+    )
+    alpha: float | None = _certify(
+        None, "Probability that a certificate is wrong", above=0, high=0.5, shown="0.001"
+    )
     target: str | int | None = _attack(
         None,
         "Drive every image toward this class, by name or index",
@@ -144,16 +168,36 @@ class AttackSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("purify_gradient", "purify_draws"):
-            if getattr(self, name) is not None and self.purify is None:
-                raise UsageProblem(
-                    f"`{name}` is of a purification", "give its number of steps by `--purify`"
-                )
-        if self.purify is not None and (self.minimum_norm or self.transfer_from is not None):
-            other = "--minimum-norm" if self.minimum_norm else "--transfer-from"
-            raise UsageProblem(
-                f"`--purify` cannot be attacked with `{other}`", "leave one of the two out"
-            )
+        for base, names in _BELONG.items():
+            for name in names:
+                if getattr(self, name) is not None and not getattr(self, base):
+                    flag, needed = (text.replace("_", "-") for text in (name, base))
+                    raise UsageProblem(f"`--{flag}` is for `--{needed}`", f"add `--{needed}`")
+        modes = [name for name in _MODES if getattr(self, name)]
+        if self.certify and self.target is not None:
+            modes.append("target")
+        if len(modes) > 1:
+            flags = " and ".join(f"`--{name.replace('_', '-')}`" for name in modes[:2])
+            raise UsageProblem(f"{flags} do not go together", "leave one of the two out")
+
+    @property
+    def certified_draws(self) -> int:
+        """How many noises bound the probability of a class."""
+        return self.certify_draws or 1000
+
+    @property
+    def certified_alpha(self) -> float:
+        """The probability that a certificate is wrong."""
+        return self.alpha or 0.001
+
+    def smoothing(self, options: Mapping[str, Any]) -> float:
+        """Return sigma: what is given, else that of a run trained by noise, else 0.25."""
+        return float(self.sigma or options.get("sigma", 0.25))
+
+    @property
+    def certification(self) -> dict[str, Any]:
+        """What a certificate depends on."""
+        return {"sigma": self.sigma, "n": self.certified_draws, "alpha": self.certified_alpha}
 
     @property
     def purification(self) -> dict[str, Any] | None:

@@ -1,0 +1,223 @@
+"""Randomised smoothing: radii within which a noisy classifier's prediction is certain (l2).
+
+g(x) is the class that a network predicts most often under Gaussian noise of deviation sigma. If it
+does so with probability p > 1/2, g is constant within sigma * Phi^-1(p) (Cohen et al. 2019). A
+lower bound of p holds with probability 1 - alpha; where it is not above 1/2, g abstains.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from scipy.stats import beta, binomtest, norm
+from torch import Tensor
+
+from ..acceleration.twins import accelerate
+from ..core.models.classifier import Classifier, Network
+from ..core.rng import ImageRng, mix
+from ..data.images import to_unit_range
+from ..runtime.digests import digest
+from ..runtime.distributed import current
+from ..runtime.files import write_atomic
+from ..runtime.progress import Reporter
+from .evaluation import Evaluation
+from .evaluator import Evaluator
+from .purification import content
+from .state import StateFiles
+
+# The draws that select the class whose probability is then bounded (Cohen et al. 2019).
+SELECTION = 100
+# The draws by which an attack sees the smoothed classifier: in a gradient, and in its verdict,
+# which the full number confirms.
+_GRADIENT, _VERDICT = 8, 100
+_POINTS = 41
+_SELECT, _BOUND, _CONFIRM, _ATTACK, _JUDGE = range(1, 6)
+_FILE = "certificate.json"
+
+
+def lower_bound(hits: int, draws: int, alpha: float) -> float:
+    """Return the one-sided bound of Clopper and Pearson (1934) on a probability."""
+    return float(beta.ppf(alpha, hits, draws - hits + 1)) if hits else 0.0
+
+
+def radius(hits: int, draws: int, alpha: float, sigma: float) -> float | None:
+    """Return the certified radius, or None for an abstention."""
+    bound = lower_bound(hits, draws, alpha)
+    return sigma * float(norm.ppf(bound)) if bound > 0.5 else None
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A base classifier and its noise."""
+
+    classifier: Classifier
+    sigma: float
+    seed: int
+    batch_size: int
+
+    @torch.no_grad()
+    def counts(self, x: Tensor, draws: int, *purpose: int) -> Tensor:
+        """Return how often each class is predicted for one image x (C, H, W) under noise."""
+        seed = mix(self.seed, *purpose)
+        total = torch.zeros(0, dtype=torch.long)
+        for first in range(0, draws, self.batch_size):
+            count = min(self.batch_size, draws - first)
+            generator = torch.Generator().manual_seed(mix(seed, first))
+            noise = torch.randn((count, *x.shape), generator=generator).to(x.device)
+            logits = self.classifier(x + self.sigma * noise)
+            found = logits.argmax(1).bincount(minlength=logits.shape[1]).cpu()
+            total = found if not len(total) else total + found
+        return total
+
+
+def certified(
+    evaluation: Evaluation, sampler: Sampler, files: StateFiles | None, reporter: Reporter
+) -> list[tuple[int, int]]:
+    """Return for each image the class that was selected, and how often it was then predicted.
+
+    What is known is kept in `files`, so that a killed certification goes on.
+    """
+    draws = evaluation.settings.certified_draws
+    images, path = evaluation.images, files and files.folder / _FILE
+    rows: list[tuple[int, int]] = []
+    if path and path.is_file():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        rows = (
+            [tuple(row) for row in kept["rows"]]
+            if kept["digest"] == digest(rows=kept["rows"])
+            else []
+        )
+
+    def save() -> None:
+        text = json.dumps({"rows": rows, "digest": digest(rows=rows)})
+        if path:
+            write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+    with reporter.track("certificate", len(images), done=len(rows)) as bar:
+        for k in range(len(rows), len(images)):
+            x, index = to_unit_range(images.x[k]), int(evaluation.indices[k])
+            top = int(sampler.counts(x, SELECTION, _SELECT, index).argmax())
+            rows.append((top, int(sampler.counts(x, draws, _BOUND, index)[top])))
+            bar(1)
+            if len(rows) % 16 == 0 or len(rows) == len(images):
+                save()
+    return rows
+
+
+class Smoothed(Network):
+    """The log of the mean probabilities, or the shares of the votes, under noise.
+
+    The noise depends on the seed and on the image's pixels.
+    """
+
+    mixed_precision = False
+
+    def __init__(self, sampler: Sampler, draws: int, purpose: int, votes: bool) -> None:
+        super().__init__()
+        self.sampler, self.draws, self.votes = sampler, draws, votes
+        self.base, self.seed = sampler.classifier, mix(sampler.seed, purpose)
+
+    def features(self, x: Tensor) -> Tensor:
+        names, shares = content(x), []
+        for draw in range(self.draws):
+            noise = ImageRng([mix(self.seed, draw, name) for name in names]).normal(x)
+            logits = self.base(x + self.sampler.sigma * noise)
+            hard = torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]).float()
+            shares.append(hard.clamp_min(1e-12).log() if self.votes else logits.log_softmax(1))
+        mean: Tensor = torch.stack(shares).logsumexp(0) - math.log(self.draws)
+        return mean
+
+    def head(self, features: Tensor) -> Tensor:
+        return features
+
+
+def smoothed(evaluation: Evaluation) -> tuple[Sampler, Classifier, Classifier]:
+    """Return the noisy base classifier, the smoothed one, and what an attack sees in its place."""
+    settings, model = evaluation.settings, evaluation.model
+    base = accelerate(model.classifier)
+    size = settings.batch_size or 500
+    sampler = Sampler(base, settings.smoothing(model.meta.options), settings.seed, size)
+    nets = (
+        Smoothed(sampler, _VERDICT, _JUDGE, votes=True),
+        Smoothed(sampler, _GRADIENT, _ATTACK, votes=False),
+    )
+    victim, seen = (Classifier(net, (0.0,), (1.0,)).eval() for net in nets)
+    return sampler, victim, seen
+
+
+def measure(
+    evaluation: Evaluation,
+    evaluator: Evaluator,
+    sampler: Sampler,
+    files: StateFiles | None,
+    reporter: Reporter,
+) -> tuple[dict[str, Any], Tensor | None]:
+    """Certify, attack the smoothed classifier, and return the fields of the result that follow."""
+    settings, y = evaluation.settings, evaluation.images.y.tolist()
+    draws, alpha = settings.certified_draws, settings.certified_alpha
+    if "certificate" not in evaluation.kept:
+        evaluation.kept["certificate"] = current().from_main(
+            lambda: certified(evaluation, sampler, files, reporter)
+        )
+    rows: Sequence[tuple[int, int]] = evaluation.kept["certificate"]
+    radii = [radius(hits, draws, alpha, sampler.sigma) for _, hits in rows]
+    right = [
+        top == label and r is not None for (top, _), label, r in zip(rows, y, radii, strict=True)
+    ]
+    outcome = evaluator.run()
+    broken = _confirmed(evaluation, evaluator, sampler, outcome["samples"]["broken_by"])
+    left = [good and not bad for good, bad in zip(right, broken, strict=True)]
+    eps = evaluation.options.threat.eps
+    sure = [(r or 0.0) if good else -1.0 for r, good in zip(radii, right, strict=True)]
+    grid = torch.linspace(0, max([*sure, eps]), _POINTS).tolist()
+    n = len(y)
+    outcome["samples"] |= {
+        "correct": right,
+        "broken_by": [
+            name if good and bad else None
+            for name, good, bad in zip(outcome["samples"]["broken_by"], right, broken, strict=True)
+        ],
+        "predicted": [None if r is None else top for (top, _), r in zip(rows, radii, strict=True)],
+        "radius": radii,
+    }
+    outcome |= {"clean": sum(right) / n, "robust": sum(left) / n}
+    outcome["certificate"] = {
+        "sigma": sampler.sigma,
+        "n0": SELECTION,
+        "n": draws,
+        "alpha": alpha,
+        "abstained": radii.count(None),
+        "certified": sum(r >= eps for r in sure) / n,
+        # At most a share alpha of the images is expected here.
+        "contradicted": sum(bad and r >= eps for bad, r in zip(broken, sure, strict=True)),
+        "curve": {"eps": grid, "certified": [sum(r >= at for r in sure) / n for at in grid]},
+    }
+    return outcome, evaluator.attacked
+
+
+def _confirmed(
+    evaluation: Evaluation,
+    evaluator: Evaluator,
+    sampler: Sampler,
+    broken_by: Sequence[str | None],
+) -> list[bool]:
+    """Return which images the smoothed classifier, by all draws, assigns another class for sure."""
+    settings, y = evaluation.settings, evaluation.images.y.tolist()
+    assert evaluator.attacked is not None
+    broken = []
+    for k, name in enumerate(broken_by):
+        if name is None:
+            broken.append(False)
+            continue
+        x = evaluator.attacked[k].to(evaluation.images.x.device)
+        index = int(evaluation.indices[k])
+        votes, classes = sampler.counts(x, settings.certified_draws, _CONFIRM, index).topk(2)
+        first, second = votes.tolist()
+        chance = float(binomtest(first, first + second, 0.5).pvalue)
+        broken.append(int(classes[0]) != y[k] and chance <= settings.certified_alpha)
+    return broken

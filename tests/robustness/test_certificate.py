@@ -1,0 +1,140 @@
+"""Certified radii by randomised smoothing, beside the accuracy under attack."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.cli import done, here, one, refused
+from helpers.linear_model import SHAPE, linear
+from helpers.runs import Listener, load_run, save_run
+from scipy.stats import binom, norm
+
+from jeatcli import wrap
+from jeatcli.robustness import certificate, evaluate
+from jeatcli.robustness.certificate import Sampler, lower_bound, radius
+
+
+@pytest.mark.parametrize(("hits", "draws"), [(990, 1000), (600, 1000), (51, 100), (100, 100)])
+def test_the_bound_is_where_so_many_hits_are_as_rare_as_alpha(hits: int, draws: int) -> None:
+    bound = lower_bound(hits, draws, 0.001)
+    assert binom.sf(hits - 1, draws, bound) == pytest.approx(0.001)
+    assert radius(hits, draws, 0.001, 0.5) == (
+        pytest.approx(0.5 * norm.ppf(bound)) if bound > 0.5 else None
+    )
+
+
+def test_the_bound_of_no_hit_and_of_all() -> None:
+    assert lower_bound(0, 10, 0.01) == 0
+    assert lower_bound(10, 10, 0.01) == pytest.approx(0.01 ** (1 / 10))
+
+
+def test_a_linear_classifier_has_the_radius_in_all_but_alpha_of_cases() -> None:
+    """Of two classes the smoothed boundary is the boundary, whose distance is known."""
+    model, sigma, alpha, draws = linear(classes=2), 0.3, 0.05, 200
+    weight = model.net.weight
+    normal = (weight[0] - weight[1]) / (weight[0] - weight[1]).norm()
+    x = torch.randn(400, normal.numel(), generator=torch.Generator().manual_seed(0))
+    exact = torch.linspace(0.05, 0.5, 400)
+    x = (x + (exact - x @ normal)[:, None] * normal).view(400, *SHAPE)
+    top = model(x).argmax(1)
+    assert (top == 0).all()
+    sampler = Sampler(model, sigma, 0, 500)
+    found = []
+    for k in range(400):
+        hits = int(sampler.counts(x[k], draws, k)[top[k]])
+        found.append(radius(hits, draws, alpha, sigma) or 0.0)
+    over = (torch.tensor(found) > exact).double().mean().item()
+    # Three standard deviations above alpha.
+    assert over <= alpha + 3 * (alpha * (1 - alpha) / 400) ** 0.5
+    assert over > 0.01
+    assert np.corrcoef(found, exact)[0, 1] > 0.95
+
+
+def few(**changes: object) -> dict[str, object]:
+    return {"num": 40, "certify": True, "sigma": 0.2, "certify_draws": 100, "steps": 4} | changes
+
+
+def test_what_is_certified_is_never_broken() -> None:
+    """The outputs of a linear classifier, so that many images are certain and many break."""
+    model = wrap(linear(gain=5.0), classes=5, shape=SHAPE, mean=0, std=1)
+    x = 0.5 + 0.2 * torch.randn(60, *SHAPE, generator=torch.Generator().manual_seed(1))
+    x = x.clamp(0, 1)
+    y = linear()(x).argmax(1)
+    before = 1.0
+    for eps in (0.05, 0.2, 0.5):
+        found = evaluate.attack(model, images=x, labels=y, eps=eps, **few(num=None, steps=10))
+        sure = found.certificate
+        assert sure is not None
+        assert sure["certified"] <= found.robust <= found.clean
+        assert found.robust <= before
+        assert sure["contradicted"] == 0
+        radii = [
+            r
+            for r, good in zip(found.samples["radius"], found.samples["correct"], strict=True)
+            if good
+        ]
+        assert sure["certified"] == sum(r >= eps for r in radii) / 60
+        before = found.robust
+    assert before < found.clean / 2
+    assert all(
+        (r is None) == (top is None)
+        for r, top in zip(found.samples["radius"], found.samples["predicted"], strict=True)
+    )
+    assert sure["abstained"] == found.samples["radius"].count(None)
+
+
+def test_the_command_prints_what_it_stands_on(tmp_path: Path) -> None:
+    save_run("model", gain=2.0)
+    ask = ("attack", "model", "-n", 12, "--certify", "--sigma", 0.1, "--certify-draws", 50)
+    picture = tmp_path / "c.svg"
+    radii = ("--eps", 0.05, "--eps", 0.2)
+    found = one(*ask, "--steps", 2, *radii, "--plot", picture)
+    for each in found["results"]:
+        about = each["certificate"]
+        assert (about["sigma"], about["n0"], about["n"], about["alpha"]) == (0.1, 100, 50, 0.001)
+        assert each["norm"] == "l2"
+    assert "certified" in picture.read_text()
+    shown = done(*ask, "--steps", 2)
+    assert "certified at l2 0.6" in shown
+    assert "sigma 0.1, n0 100, n 50, alpha 0.001" in shown
+    assert "without a prediction" in shown
+
+
+def test_what_does_not_go_together_is_refused() -> None:
+    save_run("model")
+    ask = ("attack", "model", "-n", 5)
+    refused(here(*ask, "--sigma", 0.2), 2, "`--sigma` is for `--certify`")
+    refused(here(*ask, "--certify", "--norm", "linf"), 2, "is for l2")
+    for other in (("--purify", 2), ("--minimum-norm",), ("--target", 3)):
+        refused(here(*ask, "--certify", *other), 2, "do not go together", other[0])
+
+
+def test_a_stopped_one_goes_on_to_the_same_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_run("model", gain=2.0)
+    whole = evaluate.attack(model, **few())
+    counted, calls = Sampler.counts, []
+
+    def dies(self: Sampler, *given: object) -> object:
+        calls.append(given)
+        if len(calls) == 50:
+            raise KeyboardInterrupt
+        return counted(self, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(certificate.Sampler, "counts", dies)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.attack(model, progress=tmp_path, **few())
+    (file,) = tmp_path.rglob("certificate.json")
+    assert len(json.loads(file.read_text())["rows"]) == 16
+    calls.clear()
+    monkeypatch.setattr(certificate.Sampler, "counts", counted)
+    resumed = evaluate.attack(model, progress=tmp_path, reporter=Listener(), **few())
+    assert resumed.samples == whole.samples
+    assert replace(resumed, seconds=0, per_attack={}) == replace(whole, seconds=0, per_attack={})
+    assert not list(tmp_path.rglob("*.json"))
