@@ -84,7 +84,6 @@ def command(
       jeat attack
       jeat attack --attack autoattack -n 500
       jeat attack runs/jeat --attack fgsm --attack pgd --steps 50 --restarts 5
-      jeat attack runs/jeat --norm l2 --eps 0.5 -n 1000
       jeat attack runs/at runs/jeat --eps 2/255 --eps 4/255 --eps 8/255 --plot curve.png
       jeat attack runs/jeat --fail-under 0.45 --json
       jeat attack runs/jeat --norm linf --norm l2 --norm l1 --attack apgd-ce
@@ -100,9 +99,8 @@ def command(
 
     paths = [resolve(run) for run in runs] or [resolve(reporter=terminal)]
     radii = max(len(norm), len(eps), 1)
-    if plot is not None and len(norm) > 1 and not settings.minimum_norm:
-        raise UsageProblem("`--plot` draws the accuracy over the radius of one norm")
     _check_outputs(len(paths), radii, out, settings.images_to, plot)
+    _check_curve(plot, norm, settings)
     kind = "-union" if len(norm) > 1 else "-curve" if len(eps) > 1 else ""
     subjects = [_subject(path, out, kind, terminal) for path in paths]
     found = _attack(subjects, norm, eps, settings, foreign, terminal)
@@ -179,6 +177,13 @@ def _subject(path: Path, out: Path | None, kind: str, terminal: ui.Terminal) -> 
     which = "" if path.name == MODEL_FILE else f"-{path.stem}"
     usual = run / f"attack{which}{kind}.json"
     return Subject(path, out or usual, None if out else run / "attacks", run)
+
+
+def _check_curve(plot: Path | None, norms: Sequence[str], settings: AttackSettings) -> None:
+    if plot is not None and len(norms) > 1 and not settings.minimum_norm:
+        raise UsageProblem(
+            "`--plot` draws the accuracy over the radius of one norm", "give one `--norm`"
+        )
 
 
 def _check_outputs(
