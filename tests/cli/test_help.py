@@ -75,6 +75,13 @@ def test_completion_loads_nothing_heavy():
     assert not HEAVY & set(json.loads(done.stderr.splitlines()[-1]))
 
 
+@pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)], ids=str)
+def test_every_line_fits_a_terminal_of_80_columns(arguments, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = CliRunner().invoke(main, [*arguments, "--help"]).stdout.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+
+
 def test_version():
     shown = CliRunner().invoke(main, ["--version"]).stdout
     assert shown.startswith("jeat ")

@@ -68,7 +68,7 @@ def test_a_long_run_is_announced_once(tmp_path: Path, monkeypatch: pytest.Monkey
         listener = Listener()
         monkeypatch.setattr(log, "_LONG", long)
         train(config(epochs=3), tmp_path / str(count), device="cpu", reporter=listener)
-        assert sum("measured over 5 steps" in line for line in listener.said) == count
+        assert sum("measured on 5 steps" in line for line in listener.said) == count
         assert (
             "standard on digits: small (438,090 weights), 3 epochs of 4 steps" in listener.said[0]
         )
@@ -94,6 +94,6 @@ def test_training_ends_with_its_accuracy(home: Path) -> None:
     said = here(*SHORT, "--eval-every", 1, "--epochs", 1, "-v", "-o", "accurate")
     last = said.stderr.splitlines()[-2]
     assert last.startswith("test accuracy ")
-    assert " % robust (PGD-10, a quick look" in last
+    assert " % robust (PGD-10 on at most 500 images" in last
     assert sum(line.startswith("epoch 1/1  loss ") for line in said.stderr.splitlines()) == 1
     assert said.stderr.count("seed = 0") == 1

@@ -92,8 +92,8 @@ def _summary(path: Path) -> RunSummary:
             problem = wrong.message
     settings = _settings(config)
     about = {**settings, **header}
-    log = [line for _, line in read_log(path / LOG_FILE) if "event" not in line]
-    epoch = header.get("epoch", log[-1].get("epoch", 0) if log else 0)
+    log = [line for _, line in read_log(path / LOG_FILE) if "epoch" in line]
+    epoch = header.get("epoch", 0)
     measured = _accuracy(path, header) or _in_training(log)
     score = _latest(path, "score", epoch, "fid")
     written = (model if model.is_file() else config).stat().st_mtime
@@ -102,7 +102,8 @@ def _summary(path: Path) -> RunSummary:
         folder=path,
         path=model if model.is_file() else None,
         **{key: about.get(key) for key in ("method", "dataset", "arch", "seed", "epochs")},
-        epoch=epoch,
+        # The model is saved less often than the log is written.
+        epoch=max([epoch, *(line["epoch"] for line in log[-1:] if isinstance(line["epoch"], int))]),
         finished=header.get("finished") is True,
         clean=measured.get("clean"),
         robust=measured.get("robust"),

@@ -139,6 +139,7 @@ def _latest(other_than: Path | None, reporter: Reporter) -> Path:
     for path in reversed(found):
         model = path / MODEL_FILE
         if model != other_than and read_header(model).get("finished"):
+            reporter.say(f"the latest finished run: `{path.name}`")
             return model
     if not found and other_than != PRETRAINED:
         header = read_header(PRETRAINED)

@@ -202,7 +202,7 @@ Environment:
   JEAT_CACHE_DIR    files that can be recreated or downloaded again
   JEAT_DEVICE       auto, cpu, cuda, cuda:N or mps
   JEAT_DEBUG=1      show tracebacks
-  JEAT_TRAIN_EPS    --eps of `jeat train`; likewise for every option of every command
+  JEAT_TRAIN_EPS    --eps of `jeat train`; likewise every option
 The command line overrides the environment, which overrides `-c FILE.toml`.
 
 \b
@@ -273,12 +273,12 @@ def main(ctx: click.Context, runs: str | None, sort: str | None, info: bool, jso
 
     \b
     Examples:
-      jeat train --method jeat --dataset digits    no download, under two minutes
-      jeat attack                                  without RUN: the latest finished run
+      jeat train --method jeat --dataset digits   no download, under two minutes
+      jeat attack                                 of the latest finished run
       jeat sample --class 3 -n 64
       jeat landscape
-      jeat train --method jeat                     CIFAR-10, the paper's setting
-      jeat --runs                                  what there is, and how robust it is
+      jeat --runs                                 all runs, and how robust
+      jeat train --method jeat                    as in the paper, on a GPU
     """
     if ctx.invoked_subcommand is not None:
         if runs is not None or sort or info or json:

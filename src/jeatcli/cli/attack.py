@@ -84,7 +84,7 @@ def command(
       jeat attack
       jeat attack --attack autoattack -n 500
       jeat attack runs/jeat --attack fgsm --attack pgd --steps 50 --restarts 5
-      jeat attack runs/at runs/jeat --eps 2/255 --eps 4/255 --eps 8/255 --plot curve.png
+      jeat attack runs/at runs/jeat --eps 4/255 --eps 8/255 --plot curve.png
       jeat attack runs/jeat --fail-under 0.45 --json
       jeat attack runs/jeat --norm linf --norm l2 --norm l1 --attack apgd-ce
       jeat attack runs/jeat --purify 10 -n 100

@@ -92,9 +92,7 @@ def _why(device: Any) -> str:
     from ..runtime.devices import bf16_gain
 
     if device.type == "cpu":
-        return (
-            f"bf16 multiplies matrices {bf16_gain():.1f} times as fast as fp32, measured just now"
-        )
+        return f"{bf16_gain():.1f} times as fast in bf16 as in fp32, measured just now"
     return "the GPU has bf16" if device.type == "cuda" else "bf16 is not used there"
 
 
@@ -116,7 +114,8 @@ def report(about: dict[str, Any]) -> str:
     """Write it as a table, to be pasted into a report."""
     packages = [f"{name} {number}" for name, number in about["packages"].items()]
     rows = [
-        ("jeat", f"{about['version']}, Python {about['python']}, {about['platform']}"),
+        ("jeat", f"{about['version']}, Python {about['python']}"),
+        ("platform", about["platform"]),
         ("processor", f"{about['processor']}, {about['cores']} cores"),
         ("device", about["device"]),
         ("precision", f"{about['precision']} ({about['why']})"),
@@ -128,8 +127,8 @@ def report(about: dict[str, Any]) -> str:
         rows.append((name, f"{place['path']} ({used}, {free} free)"))
     rows += [(f"  {name}", output.size(count)) for name, count in about["caches"].items()]
     rows += [
-        ("packages" if not k else "", ", ".join(packages[k : k + 4]))
-        for k in range(0, len(packages), 4)
+        ("packages" if not k else "", ", ".join(packages[k : k + 3]))
+        for k in range(0, len(packages), 3)
     ]
     rows += [(name, value) for name, value in about["environment"].items()]
     return output.table(rows)

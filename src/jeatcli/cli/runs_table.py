@@ -68,7 +68,8 @@ def table(runs: Sequence[RunSummary], width: int | None = None) -> str:
         for run, name in zip(runs, names, strict=True)
     ]
     columns = list(_COLUMNS)
-    for name in ("", *_DISPENSABLE):
+    empty = [name for name in _DISPENSABLE if all(row[name] == "-" for row in rows)]
+    for name in ("", *empty, *_DISPENSABLE):
         columns = [column for column in columns if column != name]
         text = output.table([columns, *([row[column] for column in columns] for row in rows)])
         if width is None or max(map(len, text.splitlines())) <= width:

@@ -66,7 +66,7 @@ def command(run: str | None, as_json: bool, quiet: bool, verbose: bool, **option
     \b
     Examples:
       jeat sample
-      jeat sample runs/jeat --class dog --class cat -n 16 -o pets.png --trace pets.gif
+      jeat sample runs/jeat --class dog --class cat -n 16 --trace pets.gif
       jeat sample runs/jeat -n 50000 --format png -o images
       jeat sample runs/jeat --sampler pgd --steps 60 --best-of 4
       jeat sample runs/jeat --from cat.png --class dog

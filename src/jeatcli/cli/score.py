@@ -81,8 +81,8 @@ def command(
       jeat score -n 50000
       jeat score runs/jeat --features runs/standard --neighbours nearest.png
       jeat score images/ --dataset cifar10 --reference test
-      jeat score runs/jeat --calibration reliability.png --ood svhn --ood textures/
-      jeat score runs/jeat --features theirs.pt --arch cifar-resnet-20 --dataset cifar10
+      jeat score runs/jeat --calibration bins.png --ood svhn --ood textures/
+      jeat score runs/jeat --features their.pt --arch wrn-28-10 --dataset cifar10
     """
     terminal = ui.open_terminal(quiet, verbose)
     look = take(PlotSettings, options)

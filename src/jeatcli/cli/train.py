@@ -114,6 +114,7 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, verbose: bool, **
     _check_cpu(ctx, config, call)
     from ..training.budget import fit_to_budget
     from ..training.log import accuracy_text
+    from ..training.trackers import CURVES
     from ..training.train import train
 
     where: dict[str, Any] = {"data_dir": call.data_dir, "device": call.device, "reporter": terminal}
@@ -123,13 +124,22 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, verbose: bool, **
     with stop_on_signal(terminal) as should_stop:
         result = train(config, call.out, should_stop=should_stop, **how, **where)
     if accuracy := accuracy_text(result.metrics):
-        terminal.say(f"{accuracy} (PGD-10, a quick look at no more than 500 test images)")
+        few = " on at most 500 images" if accuracy.startswith("test") else ""
+        terminal.say(f"{accuracy} (PGD-10{few})")
     path = Path(result.run)
     names = {"run": path.name, "path": str(path / MODEL_FILE)}
-    as_object = output.document("train", output.plain(result) | names | output.written(run=path))
+    curves = path / CURVES if (path / CURVES).is_file() else None
+    if curves:
+        terminal.say(f"curves in `{curves}`")
+    files = output.written(run=path, curves=curves)
+    as_object = output.document("train", output.plain(result) | names | files)
     output.emit(as_object, as_json, lambda: result.run)
     if not result.already_done:
-        keep(path / MODEL_FILE, [output.plain(result) | {"run": path.name}], terminal)
+        keep(
+            path / MODEL_FILE,
+            [output.plain(result) | {"run": path.name} | output.written(curves=curves)],
+            terminal,
+        )
     terminal.hint(ui.next_command("attack", result.run))
 
 
@@ -155,7 +165,7 @@ def _check_cpu(ctx: click.Context, config: TrainConfig, call: TrainCall) -> None
     if devices.pick(call.device).type == "cpu" and not folder.exists():
         raise UsageProblem(
             f"`{config.arch}`, the default for `{config.dataset}`, would take months on a CPU",
-            "choose `--dataset digits` (a minute), `--arch small --budget 30m`, or "
+            "choose `--dataset digits` (under two minutes), `--arch small --budget 30m`, or "
             f"`--arch {config.arch}` to train it anyway",
         )
 

@@ -65,7 +65,8 @@ def _curves(
 def _panel(axis: Any, label: str, found: Mapping[str, Sequence[tuple[float, float]]]) -> None:
     for number, (title, points) in enumerate(found.items()):
         look = line(number) | (mark(number) | {"markersize": 3} if len(points) < 30 else {})
-        axis.plot(*zip(*points, strict=True), label=title, **look)
+        # Marks at the ends are whole, not cut by the frame.
+        axis.plot(*zip(*points, strict=True), label=title, clip_on=False, **look)
     axis.set_ylabel(label)
     axis.set_xlabel("epoch")
     axis.locator_params(axis="x", integer=True)

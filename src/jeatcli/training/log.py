@@ -75,10 +75,12 @@ class Log(Callback):
         left = (time.perf_counter() - self._first) / _TIMED * (trainer.steps - trainer.step)
         if left > _LONG:
             less = "1m" if left < 600 else "10m" if left < 7200 else "1h"
-            self.reporter.say(
-                f"about {duration(left)} on this {trainer.device.type.upper()}, not counting "
-                f"evaluations (measured over {_TIMED} steps); `--budget {less}` for less"
-            )
+            # A run that is resumed keeps its epochs.
+            new = trainer.step == 1 + _TIMED
+            about = f"about {duration(left)} {'' if new else 'left '}on this"
+            hint = f"; `--budget {less}` for less" if new else ""
+            device = trainer.device.type.upper()
+            self.reporter.say(f"{about} {device} (measured on {_TIMED} steps){hint}")
 
     @property
     def path(self) -> Path:
@@ -141,8 +143,7 @@ def _epoch_line(trainer: Trainer, line: Mapping[str, Any]) -> str:
     """Write what an epoch has come to, short enough for a terminal of 80 columns."""
     parts = [f"epoch {trainer.epoch}/{trainer.config.epochs}", f"loss {line['loss']:.4g}"]
     if "accuracy" in line:
-        kind = "robust" if "attack_steps" in trainer.config.options else "accuracy"
-        parts.append(f"training {100 * line['accuracy']:.1f} % {kind}")
+        parts.append(f"training {100 * line['accuracy']:.1f} %")
     for name, images in (("test", "test"), ("val", "held out")):
         if f"{name}_clean" in line:
             clean, robust = 100 * line[f"{name}_clean"], 100 * line[f"{name}_robust"]

@@ -221,10 +221,11 @@ class TrainingRun:
         trainer, config = self.trainer, self.config
         weights = sum(weight.numel() for weight in trainer.model.parameters())
         device = "CPU" if trainer.device.type == "cpu" else str(trainer.device)
+        augment = "" if config.augment == "none" else f"{config.augment}, "
         return (
             f"{config.method} on {config.dataset}: {config.arch} ({weights:,} weights), "
             f"{config.epochs} epochs of {len(trainer.loader):,} steps, "
-            f"augmentation {config.augment}, {config.precision} on {device}"
+            f"{augment}{config.precision} on {device}"
         )
 
     def _attempt(self) -> None:
