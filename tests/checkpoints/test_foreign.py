@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
@@ -277,14 +278,42 @@ def test_a_weight_too_many(tmp_path: Path, more: dict[str, torch.Tensor]) -> Non
         with pytest.raises(JeatError, match=f"1 not known to it: {next(iter(more))}"):
             load(written(tmp_path, found))
     found = weights(prefix="1.") | {"2.weight": torch.ones(10, 10)}
-    with pytest.raises(JeatError, match=r"1 not known to it: 2\.weight"):
+    with pytest.raises(JeatError, match=r"1 beside it, not under `1\.`: 2\.weight"):
         load(written(tmp_path, found))
+
+
+@pytest.mark.parametrize("name", ["temperature", "denoiser.0.weight", "head.weight", "0.weight"])
+def test_what_lies_beside_may_be_a_part_of_the_function(tmp_path: Path, name: str) -> None:
+    """Who takes the network alone says so."""
+    path = written(tmp_path, weights(prefix="net.") | {name: torch.ones(1)})
+    with pytest.raises(JeatError, match=rf"1 beside it, not under `net\.`: {name}") as caught:
+        load(path)
+    assert "`--entry net`" in str(caught.value.hint)
+    is_ours(load(path, replace(PLAIN, entry="net")))
 
 
 def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
     listener = Listener()
-    load(written(tmp_path, weights(prefix="net.") | {"aux.0": X}), reporter=listener)
-    assert "`theirs.pt`: ignored, beside the network: aux.0" in listener.said
+    load(written(tmp_path, weights(prefix="net.") | {"loss.centres": X}), reporter=listener)
+    assert "`theirs.pt`: ignored, beside the network: loss.centres" in listener.said
+
+
+@pytest.mark.parametrize(("name", "known"), [("f.again.weight", True), ("block1.layer.1", False)])
+def test_a_layer_under_two_names(tmp_path: Path, name: str, known: bool) -> None:
+    """A second name of the same tensor is passed over, but not one layer more."""
+    found = weights()
+    found[name] = found["block1.layer.0.conv1.weight"]
+    path = written(tmp_path, found)
+    if known:
+        is_ours(load(path))
+    else:
+        with pytest.raises(JeatError, match="1 not known to it"):
+            load(path)
+
+
+@pytest.mark.parametrize("head", ["classifier", "head", "last_linear", "linear"])
+def test_names_of_the_last_layer(tmp_path: Path, head: str) -> None:
+    is_ours(load(written(tmp_path, renamed(weights(), "fc.", f"{head}."))))
 
 
 def test_networks_of_the_same_names_are_said(tmp_path: Path) -> None:
@@ -297,8 +326,11 @@ def test_networks_of_the_same_names_are_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("legacy", [False, True])
-def test_protocols_and_numbers_of_numpy(tmp_path: Path, protocol: int, legacy: bool) -> None:
+def test_protocols_and_what_scripts_save_beside(
+    tmp_path: Path, protocol: int, legacy: bool
+) -> None:
     content = {"state_dict": weights(), "acc": np.float64(0.5), "curve": np.zeros(3), "epoch": 9}
+    content["args"] = argparse.Namespace(lr=0.1, output=tmp_path, seeds=[1, 2])
     zipped = not legacy
     path = tmp_path / "theirs.pt"
     torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)

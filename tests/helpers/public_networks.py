@@ -83,8 +83,9 @@ def resnet(
     pool: bool = False,
     names: tuple[str, str] = ("shortcut", "linear"),
     widths: tuple[int, ...] = (64, 128, 256, 512),
+    padded: bool = False,
 ) -> Tensor:
-    """Compute a ResNet with a 3x3 stem and projections."""
+    """Compute a ResNet with a 3x3 stem, and projections or padded shortcuts."""
     side_name, head = names
     x = F.relu(w.norm("bn1", w.conv("conv1", x, widths[0], 3)))
     x = F.max_pool2d(x, 3, 2, 1) if pool else x
@@ -93,7 +94,9 @@ def resnet(
             name, stride = f"layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
             outputs = 4 * width if bottleneck else width
             side = x
-            if stride == 2 or x.shape[1] != outputs:
+            if padded and stride == 2:
+                side = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, width // 4, width // 4))
+            elif stride == 2 or x.shape[1] != outputs:
                 side = w.conv(f"{name}.{side_name}.0", x, outputs, 1, stride)
                 side = w.norm(f"{name}.{side_name}.1", side)
             if bottleneck:
@@ -219,6 +222,10 @@ PUBLIC: dict[str, tuple[str, Network]] = {
     "pytorch-cifar-models resnet20": (
         "cifar-resnet-b-20",
         partial(resnet, counts=(3, 3, 3), names=("downsample", "fc"), widths=(16, 32, 64)),
+    ),
+    "Idelbayev's ResNet-20": (
+        "cifar-resnet-20",
+        partial(resnet, counts=(3, 3, 3), widths=(16, 32, 64), padded=True),
     ),
     "Carmon2019Unlabeled, Hendrycks2019Using": (
         "wrn-28-2",

@@ -18,7 +18,7 @@ from ..data.images import load_images
 from ..errors import JeatError, UsageProblem
 from ..runtime.digests import checksum
 from .header import FOREIGN, Meta
-from .matching import match
+from .matching import KeyMatch, match
 from .model import Model, network
 from .networks import check, wrapped
 from .program import read_program
@@ -107,11 +107,13 @@ def load_unknown(path: Path, foreign: Foreign, found: StateDict, device: torch.d
     if not keys.fits:
         # A normalisation that lies beside the network in the file is none of its weights.
         keys = match(found.tensors, expected)
-        mean, std = mean or found.mean, std or found.std
+        if found.applied:
+            mean, std = mean or found.mean, std or found.std
     if not keys.fits:
+        exactly = "name the function that makes exactly the network of these weights"
         raise JeatError(
             f"`{path}` does not fit `{draft.arch}`: of its names\n{keys.describe()}",
-            "name the function that makes exactly the network of these weights, without arguments",
+            only_under(keys) if keys.holds else f"{exactly}, without arguments",
         )
     check_kinds(path, keys.weights, module.state_dict())
     module.load_state_dict(keys.weights, strict=False)
@@ -136,6 +138,14 @@ def load_program(path: Path, kind: str, foreign: Foreign, device: torch.device) 
     net = Wrapped(read_program(path, kind, device), about=checksum(path))
     classifier = Classifier(net, meta.mean, meta.std)
     return _checked(placed(classifier, meta, device, path))
+
+
+def only_under(keys: KeyMatch) -> str:
+    """Return how to load a network alone, of what lies in a file beside it."""
+    return (
+        "if these are no part of its function, load the network alone with "
+        f"`--entry {keys.prefix.rstrip('.')}`"
+    )
 
 
 def _checked(model: Model) -> Model:

@@ -13,7 +13,7 @@ from ..core.models.classifier import Classifier
 from ..data.facts import dataset_facts
 from ..errors import JeatError, UsageProblem
 from ..runtime.progress import Reporter
-from .arbitrary import description, load_program, load_unknown, placed
+from .arbitrary import description, load_program, load_unknown, only_under, placed
 from .header import Meta
 from .matching import guess, list_names, match
 from .model import Model, network
@@ -94,9 +94,9 @@ def _fitted(
     classifier = network(meta)
     keys = match(found.tensors, classifier.net.state_dict())
     if not keys.fits:
+        hint = only_under(keys) if keys.holds else _what_fits(meta, fitting)
         raise JeatError(
-            f"`{path}` does not fit `{meta.arch}`: of its names\n{keys.describe()}",
-            _what_fits(meta, fitting),
+            f"`{path}` does not fit `{meta.arch}`: of its names\n{keys.describe()}", hint
         )
     check_kinds(path, keys.weights, classifier.net.state_dict())
     if keys.ignored:
@@ -144,12 +144,22 @@ def _normalisation(
     path: Path, foreign: Foreign, found: StateDict, reporter: Reporter
 ) -> tuple[Sequence[float], Sequence[float]]:
     """Return mean and std: what is said, else what the file holds, else the data set's."""
+    own = None if found.mean is None or found.std is None else (found.mean, found.std)
     if foreign.mean is not None and foreign.std is not None:
+        if own and found.applied and not _near(own, (foreign.mean, foreign.std)):
+            reporter.say(
+                f"`{path.name}` contains the normalisation {_words(*own)}; the given one is used"
+            )
         return foreign.mean, foreign.std
-    if found.mean is not None and found.std is not None:
-        check_normalisation(found.mean, found.std)
-        reporter.say(f"normalisation of `{path.name}`: {_words(found.mean, found.std)}")
-        return found.mean, found.std
+    if own and not found.applied:
+        raise UsageProblem(
+            f"`{path}` notes a normalisation, {_words(*own)}, which MAIR's code does not apply",
+            "give `--mean` and `--std`: 0 and 1, or these if training applied them",
+        )
+    if own:
+        check_normalisation(*own)
+        reporter.say(f"normalisation of `{path.name}`: {_words(*own)}")
+        return own
     if facts := dataset_facts(str(foreign.dataset)):
         reporter.say(
             f"`{path.name}` contains no normalisation, so that of {foreign.dataset} is used: "
@@ -159,6 +169,15 @@ def _normalisation(
     raise UsageProblem(
         f"the normalisation of `{path}` is unknown",
         "give `--mean` and `--std`; 0 and 1 for unnormalised pixels in [0, 1]",
+    )
+
+
+def _near(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> bool:
+    """Compare two normalisations, of which a single number is for all channels."""
+    return all(
+        abs(a - b) < 0.002
+        for ours, theirs in zip(one, other, strict=True)
+        for a, b in zip(ours, [*theirs] * (len(ours) if len(theirs) == 1 else 1), strict=False)
     )
 
 

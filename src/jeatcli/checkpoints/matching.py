@@ -22,14 +22,17 @@ _LISTED = 20
 _RENAMINGS = (
     (r"\bconv_shortcut\b", "convShortcut"),
     (r"\bdownsample\b", "shortcut"),
-    (r"^fc\b", "linear"),
-    (r"^linear\b", "fc"),
+    (r"^(fc|classifier|head|last_linear)\b", "linear"),
+    (r"^(linear|classifier|head|last_linear)\b", "fc"),
 )
 # A stage that TRADES' wide network has and does not use, a second name that the first layer has in
 # the checkpoint of Andriushchenko and Flammarion (2020), and two heads of JEM's without logits.
 _UNUSED = r"(sub_block1|model_preact_hl1|energy_output|f\.linear)\."
 # What is saved beside a network whose names have no prefix: losses, metrics, copies.
-_BESIDE = r"(criterion|loss|loss_fn|metrics?|ema|teacher|(train|val|valid|test)_\w+)\."
+_BESIDE = (
+    r"(criterion|loss|loss_fn|metrics?|teacher|(\w+_)?(ema|swa|avg|averaged)(_\w+)?"
+    r"|(train|val|valid|test)_\w+)\."
+)
 # Counts of training steps, which nothing reads in eval mode.
 _COUNTER = "num_batches_tracked"
 _DEEPEST_PREFIX = 4
@@ -44,7 +47,9 @@ class KeyMatch:
         missing: The network's names that it lacks.
         unexpected: Its names that the network has not.
         mismatched: Names with both shapes, in words.
-        ignored: Names of what is saved beside the network.
+        ignored: Names of what is saved beside the network, and no part of it.
+        beside: Names of what else is there, which may be a part of the function.
+        prefix: What its names begin with in the file.
     """
 
     weights: dict[str, Tensor]
@@ -52,11 +57,18 @@ class KeyMatch:
     unexpected: list[str]
     mismatched: list[str]
     ignored: list[str] = field(default_factory=list)
+    beside: list[str] = field(default_factory=list)
+    prefix: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the network is there, whatever else is."""
+        return not (self.missing or self.unexpected or self.mismatched)
 
     @property
     def fits(self) -> bool:
         """Whether nothing is left over on either side."""
-        return not (self.missing or self.unexpected or self.mismatched)
+        return self.holds and not self.beside
 
     def describe(self) -> str:
         """Return what does not fit, a line for each kind."""
@@ -64,6 +76,7 @@ class KeyMatch:
             "missing": self.missing,
             "not known to it": self.unexpected,
             "of another shape": self.mismatched,
+            f"beside it, not under `{self.prefix}`": self.beside if self.holds else [],
         }
         return "\n".join(
             f"  {len(names):,} {kind}: {list_names(names)}"
@@ -81,8 +94,8 @@ def list_names(names: list[str]) -> str:
 def match(found: Tensors, expected: Tensors) -> KeyMatch:
     """Compare a state dict with that of a network, whose tensors may be without content.
 
-    The network's names may have a prefix, as `module.` or `model.net.`; names outside of it are
-    those of what is saved beside the network, and ignored.
+    The network's names may have a prefix, as `module.` or `model.net.`. Of names outside of it
+    losses, metrics, averages and copies are ignored; others may be a part of the function.
 
     Raises:
         UsageProblem: If the network is there under several prefixes, with different weights.
@@ -93,7 +106,7 @@ def match(found: Tensors, expected: Tensors) -> KeyMatch:
     matches = {
         prefix: _match_at(prefix, tensors, expected) for prefix in _prefixes(tensors, expected)
     }
-    fitting = {prefix: each for prefix, each in matches.items() if each.fits}
+    fitting = {prefix: each for prefix, each in matches.items() if each.holds}
     main = {prefix: each for prefix, each in fitting.items() if not re.match(_BESIDE, prefix)}
     fitting = main or fitting
     if len(fitting) > 1 and not _all_equal(list(fitting.values())):
@@ -102,7 +115,11 @@ def match(found: Tensors, expected: Tensors) -> KeyMatch:
             f"the file holds several such networks: {listed}", "choose one with `--entry`"
         )
     if fitting:
-        return next(iter(fitting.values()))
+        chosen = next(iter(fitting.values()))
+        copies = tuple(
+            prefix for prefix in matches if prefix != chosen.prefix and matches[prefix].holds
+        )
+        return replace(chosen, beside=[k for k in chosen.beside if not k.startswith(copies)])
     return max(matches.values(), key=lambda each: len(each.weights))
 
 
@@ -132,40 +149,64 @@ def _prefixes(tensors: Tensors, expected: Tensors) -> list[str]:
 
 def _match_at(prefix: str, found: Tensors, expected: Tensors) -> KeyMatch:
     tensors: dict[str, Tensor] = {}
-    ignored = []
+    ignored: list[str] = []
+    beside: list[str] = []
     for key, value in found.items():
         name = key.removeprefix(prefix)
         if not key.startswith(prefix):
-            # What follows the network in a Sequential is part of the function.
-            later = re.match(re.escape(_parent(prefix)) + r"\d+\.", key)
-            (tensors.__setitem__(key, value) if later else ignored.append(key))
-        elif name in expected or not _is_beside(name, value, expected):
-            tensors[_renamed(name, expected)] = value
-        else:
+            (ignored if _is_beside(_after(prefix, key), value) else beside).append(key)
+        elif name not in expected and _is_beside(name, value, expected):
             ignored.append(key)
+        else:
+            tensors[_renamed(name, expected)] = value
     shared = [key for key in tensors if key in expected]
     fitting = [key for key in shared if tensors[key].shape == expected[key].shape]
+    places = {tensors[key].data_ptr() for key in fitting}
     return KeyMatch(
         {key: tensors[key] for key in fitting},
         [key for key in expected if key not in tensors and not key.endswith(_COUNTER)],
-        [key for key in tensors if key not in expected],
+        [
+            key
+            for key, value in tensors.items()
+            if key not in expected
+            and not (value.data_ptr() in places and _leaves_by_name(key, expected))
+        ],
         [
             f"{key} {_shape(tensors[key])} (not {_shape(expected[key])})"
             for key in shared
             if key not in fitting
         ],
         [key for key in ignored if not re.match(_UNUSED, key.removeprefix(prefix))],
+        beside,
+        prefix,
     )
 
 
-def _parent(prefix: str) -> str:
-    return prefix[: prefix.rstrip(".").rfind(".") + 1]
+def _after(prefix: str, key: str) -> str:
+    """Return a name below the modules that it shares with a prefix."""
+    for part in prefix.split("."):
+        if not key.startswith(f"{part}."):
+            break
+        key = key.removeprefix(f"{part}.")
+    return key
 
 
-def _is_beside(name: str, value: Tensor, expected: Tensors) -> bool:
+def _leaves_by_name(key: str, expected: Tensors) -> bool:
+    """Tell whether a tensor that the network has is here under the name of another module.
+
+    Of a number more in a sequence it would be one layer more, with shared weights.
+    """
+    parts = key.split(".")
+    for depth in range(1, len(parts)):
+        if not any(name.startswith(".".join(parts[:depth]) + ".") for name in expected):
+            return not parts[depth - 1].isdigit()
+    return False
+
+
+def _is_beside(name: str, value: Tensor, expected: Tensors | None = None) -> bool:
     """Tell whether a tensor that the network does not know is no part of its function."""
     module = name.partition(".")[0]
-    inside = any(key.partition(".")[0] == module for key in expected)
+    inside = any(key.partition(".")[0] == module for key in expected or ())
     counter = not inside and value.numel() == 1 and not value.is_floating_point()
     return counter or re.match(f"{_UNUSED}|{_BESIDE}", name) is not None
 
@@ -185,7 +226,7 @@ def guess(found: Tensors, image: tuple[int, int, int] | None = None) -> list[str
     for classes in dict.fromkeys(len(head) for head in reversed(heads)):
         like = Shape(image or (layers[0].shape[1], 32, 32), classes)
         for arch, norm_layer, expected in _candidates(found, like):
-            if match(found, expected).fits:
+            if match(found, expected).holds:
                 other = f" --norm-layer {norm_layer}" if norm_layer != "batch" else ""
                 fitting.append(f"--arch {arch}{other}")
     return fitting

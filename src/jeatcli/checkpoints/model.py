@@ -196,7 +196,7 @@ def network(meta: Meta) -> Classifier:
     """Build the classifier that a header describes, its weights not yet loaded."""
     shape = Shape(meta.shape, len(meta.classes), meta.norm_layer, meta.activation)
     net = Classifier(make_network(meta.arch, shape), meta.mean, meta.std)
-    return net.to(memory_format=torch.channels_last)
+    return net.to(memory_format=net.net.memory_format)
 
 
 def class_index(name: str | int, classes: Sequence[str]) -> int:

@@ -6,7 +6,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,8 @@ ENTRIES = (
 )
 # What training scripts call the accuracy on clean test images, as a share or in per cent.
 _ACCURACIES = ("clean_acc", "nat_acc", "test_acc", "best_prec1", "best_acc1", "best_acc", "acc")
-_NORMALISATIONS = (("mean", "std"), ("mu", "sigma"), ("new_mean", "new_std"))
+# How code calls a normalisation, a word such as `new_` or `data_` before both.
+_MEAN, _STDS = r"(.*\.)?((\w+_)?_?)(means?|mu)", ("std", "stds", "sd", "sds", "sigma", "stddev")
 _LOAD = 'torch.load("{}", map_location="cpu", weights_only=False)'
 
 
@@ -42,6 +43,7 @@ class StateDict:
         every: The same with it.
         mean, std: The normalisation that the file holds, or None.
         accuracy: The clean accuracy that the file states, or None.
+        applied: Whether that normalisation is a part of the function; MAIR notes one that is not.
     """
 
     tensors: Tensors
@@ -49,6 +51,7 @@ class StateDict:
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     accuracy: float | None = None
+    applied: bool = True
 
 
 def read(path: Path, entry: str | None = None, reporter: Reporter = SILENT) -> StateDict:
@@ -67,13 +70,26 @@ def read(path: Path, entry: str | None = None, reporter: Reporter = SILENT) -> S
     tensors = dict(_choose(path, _state_dicts(content), entry, reporter))
     _check_tensors(path, tensors)
     every = dict(tensors)
-    for names in _NORMALISATIONS:
-        for key in [key for key in tensors if key.rpartition(".")[2] == names[0]]:
-            mean, std = (f"{key.removesuffix(names[0])}{name}" for name in names)
-            if std in tensors and tensors[mean].numel() == tensors[std].numel() <= 4:
-                values = [tuple(tensors.pop(name).flatten().tolist()) for name in (mean, std)]
-                return StateDict(tensors, every, values[0], values[1], _accuracy(content))
-    return StateDict(tensors, every, None, None, _accuracy(content))
+    mean = std = None
+    applied = True
+    for names in _normalisations(tensors):
+        values = [tuple(tensors[name].flatten().tolist()) for name in names]
+        if mean is None:
+            mean, std = values
+            applied = f"{names[0].rpartition('.')[0]}.n_classes".lstrip(".") not in tensors
+        if values == [mean, std]:  # another one is none that we know to apply
+            tensors = {key: value for key, value in tensors.items() if key not in names}
+    return StateDict(tensors, every, mean, std, _accuracy(content), applied)
+
+
+def _normalisations(tensors: Tensors) -> Iterator[tuple[str, str]]:
+    """Yield the names of a mean and a standard deviation of channels, for each that there are."""
+    for key, mean in tensors.items():
+        if found := re.fullmatch(_MEAN, key):
+            for name in _STDS:
+                std = f"{found[1] or ''}{found[2]}{name}"
+                if std in tensors and mean.numel() == tensors[std].numel() <= 4:
+                    yield key, std
 
 
 def _accuracy(content: Any) -> float | None:

@@ -1,8 +1,8 @@
 """A reader of `torch.save`'s files that builds tensors and containers, and calls nothing else.
 
-torch's own weights-only reader knows neither pickle's protocols 4 and 5 nor numpy's numbers, which
-many training scripts save beside their weights. This one allows the same functions, for every
-protocol; what numpy saved is passed over.
+torch's own weights-only reader knows neither pickle's protocols 4 and 5 nor numpy's numbers and
+argparse's arguments, which many training scripts save beside their weights. This one allows the
+same functions, for every protocol; numbers of numpy's, arguments and paths are passed over.
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ import torch
 
 _REBUILD = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
 _NUMPY = ("scalar", "dtype", "_reconstruct", "ndarray", "_frombuffer")
+# Besides, the bytes of a numpy number in protocol 2, and how paths of Python 3.13 are called.
+_PASSED_OVER = (
+    *(("_codecs", "encode"), ("argparse", "Namespace")),
+    *(("pathlib", name) for name in ("Path", "PosixPath", "WindowsPath")),
+    *(("pathlib._local", name) for name in ("Path", "PosixPath", "WindowsPath")),
+)
 
 
 class Refused(Exception):
@@ -46,9 +52,12 @@ class _Call:
 
 
 class _Ignored:
-    """Stands for what numpy saved, and does nothing."""
+    """Stands for the class of what is passed over, and does nothing."""
 
     __slots__ = ()
+
+    def __new__(cls, *arguments: Any) -> _Ignored:
+        return object.__new__(cls)
 
     def __call__(self, *arguments: Any) -> _Ignored:
         return self
@@ -67,10 +76,9 @@ class _Unpickler(pickle.Unpickler):
             return _Call(torch.Size)
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
-        if module.partition(".")[0] == "numpy" and name in _NUMPY:
-            return _Ignored()
-        if (module, name) == ("_codecs", "encode"):  # the bytes of a numpy number in protocol 2
-            return _Ignored()
+        numpy = module.partition(".")[0] == "numpy" and name in _NUMPY
+        if numpy or (module, name) in _PASSED_OVER:
+            return _Ignored
         raise Refused(f"{module}.{name}")
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checkpoints.header import Meta
 from ..checkpoints.matching import guess, match
@@ -17,18 +19,36 @@ from ..core.models.classifier import Classifier
 from ..core.models.wrapped import Wrapped
 from ..data.facts import dataset_facts
 
-# What networks are trained with: pixels as they are, in [-1, 1], and ImageNet's statistics.
+# What networks are trained with: pixels as they are, in [-1, 1], ImageNet's statistics, and pixels
+# in [-0.5, 0.5] and in 0..255.
 _NORMALISATIONS = (
     ((0.0,), (1.0,)),
     ((0.5,), (0.5,)),
     ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ((0.5,), (1.0,)),
+    ((0.0,), (1 / 255,)),
 )
+# Activations in the place of ours, which weights do not tell; only the first two have an option.
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "ReLU": nn.ReLU,
+    "SiLU": nn.SiLU,
+    "LeakyReLU(0.1)": partial(nn.LeakyReLU, 0.1),
+    "LeakyReLU(0.2)": partial(nn.LeakyReLU, 0.2),
+    "GELU": nn.GELU,
+    "ELU": nn.ELU,
+    "Softplus": nn.Softplus,
+    "Tanh": nn.Tanh,
+}
+_REPLACED = (nn.ReLU, nn.SiLU, nn.LeakyReLU)
+Function = Callable[[Tensor], Tensor]
 # So many standard errors, and at least this share of the images, make another function likelier.
 _ERRORS, _LEAST = 3, 0.03
 # A clean accuracy so far below what the file says of it is not chance.
 _BELOW = 0.05
 # So many images a class tell the order of the classes.
 _PER_CLASS = 5
+# A function that is no better on the first so many images is not tried on the others.
+_FIRST = 60
 
 
 def low_accuracy(predicted: Tensor, y: Tensor, classes: int, stated: float | None) -> str | None:
@@ -73,7 +93,12 @@ def likelier(model: Model, predicted: Tensor, x: Tensor, y: Tensor, size: int) -
     right = predicted == y
     best, words = right, None
     for name, other in _others(model):
-        found = torch.cat([other(part).argmax(1) for part in x.split(size)]) == y
+        found = torch.zeros_like(right)
+        found[:_FIRST] = _right(other, x[:_FIRST], y[:_FIRST], size)
+        if found[:_FIRST].sum() < right[:_FIRST].sum():
+            continue
+        if len(x) > _FIRST:
+            found[_FIRST:] = _right(other, x[_FIRST:], y[_FIRST:], size)
         if _better(found, right) and found.sum() > best.sum():
             best, words = found, f"with {name}"
     renamed, exchanged = _renamed(model, predicted, y)
@@ -95,9 +120,15 @@ def _better(found: Tensor, right: Tensor) -> bool:
     return gained - lost > least
 
 
-def _others(model: Model) -> Iterator[tuple[str, Classifier]]:
-    """Yield classifiers of the same weights, and what `--arch` and the rest would say of them."""
-    meta, net = model.meta, model.classifier.net
+def _right(classify: Function, x: Tensor, y: Tensor, size: int) -> Tensor:
+    """Return which images are classified correctly."""
+    parts = zip(x.split(size), y.split(size), strict=True)
+    return torch.cat([classify(part).argmax(1) == labels for part, labels in parts])
+
+
+def _others(model: Model) -> Iterator[tuple[str, Function]]:
+    """Yield other functions of the same weights, and what `--arch` and the rest say of them."""
+    meta, ours = model.meta, model.classifier
     facts = dataset_facts(meta.dataset)
     own = ((facts.mean, facts.std),) if facts else ()
     for mean, std in (*_NORMALISATIONS, *own):
@@ -105,21 +136,74 @@ def _others(model: Model) -> Iterator[tuple[str, Classifier]]:
             listed = [",".join(f"{value:.4g}" for value in part) for part in (mean, std)]
             yield (
                 f"`--mean {listed[0]} --std {listed[1]}`",
-                Classifier(net, mean, std).to(model.device).eval(),
+                Classifier(ours.net, mean, std).to(model.device).eval(),
             )
-    if isinstance(net, Wrapped):
-        return
-    options = [f"--activation {each}" for each in ACTIVATIONS if each != meta.activation]
-    options += [each for each in guess(net.state_dict(), meta.shape) if "--norm-layer" not in each]
-    for option in options:
-        flag, value = option.split()
-        if value != meta.arch:
-            changed = {flag.removeprefix("--"): value}
-            other = network(Meta.of(vars(meta) | changed))
-            found = match(net.state_dict(), other.net.state_dict())
-            if found.fits:
-                other.net.load_state_dict(found.weights, strict=False)
-                yield f"`{option}`", other.to(model.device).eval()
+    plain = Classifier(ours.net, (0.0,), (1.0,)).to(model.device).eval()
+    yield (
+        "each image standardised by itself (write that into your code: `--arch FILE.py:FUNCTION`)",
+        lambda x: plain(
+            (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True).clamp_min(1e-6)
+        ),
+    )
+    if meta.shape[0] == 3:
+        yield "the channels in the order BGR", lambda x: ours(x.flip(1))
+    if not isinstance(ours.net, Wrapped):
+        yield from _other_layers(model)
+
+
+def _other_layers(model: Model) -> Iterator[tuple[str, Function]]:
+    """Yield networks of the same names and shapes, and of other activations and groups."""
+    meta, net = model.meta, model.classifier.net
+    for option in guess(net.state_dict(), meta.shape):
+        arch = option.split()[1]
+        if "--norm-layer" in option or arch == meta.arch:
+            continue
+        other = network(Meta.of(vars(meta) | {"arch": arch}))
+        found = match(net.state_dict(), other.net.state_dict())
+        if found.fits:
+            other.net.load_state_dict(found.weights, strict=False)
+            yield f"`{option}`", other.to(model.device).eval()
+    kinds = {repr(module) for module in net.modules() if isinstance(module, _REPLACED)}
+    for name, make in _ACTIVATIONS.items():
+        if repr(make()) not in kinds:
+            option = name.lower()
+            words = f"`--activation {option}`" if option in ACTIVATIONS else _own_code(name)
+            yield words, _replaced(model.classifier, _REPLACED, partial(_instead, make))
+    for count in (1, 2, 4, 8, 16) if meta.norm_layer == "group" else ():
+        yield (
+            _own_code(f"GroupNorm({count})"),
+            _replaced(model.classifier, (nn.GroupNorm,), partial(_regrouped, count)),
+        )
+
+
+def _own_code(name: str) -> str:
+    return f"{name} in its layers (write that into your code: `--arch FILE.py:FUNCTION`)"
+
+
+def _instead(make: Callable[[], nn.Module], layer: nn.Module) -> nn.Module:
+    return make()
+
+
+def _regrouped(count: int, layer: nn.Module) -> nn.Module:
+    """Return a group normalisation of another number of groups, if the channels allow it."""
+    assert isinstance(layer, nn.GroupNorm)
+    if layer.num_channels % count == 0:
+        layer.num_groups = count
+    return layer
+
+
+def _replaced(
+    classifier: Classifier,
+    kinds: tuple[type[nn.Module], ...],
+    make: Callable[[nn.Module], nn.Module],
+) -> Classifier:
+    """Return a copy of a classifier in which the layers of some kinds are others."""
+    other = copy.deepcopy(classifier)
+    for parent in [*other.modules()]:
+        for name, child in [*parent.named_children()]:
+            if isinstance(child, kinds):
+                setattr(parent, name, make(child))
+    return other.eval()
 
 
 def _renamed(model: Model, predicted: Tensor, y: Tensor) -> tuple[Tensor, str]:

@@ -20,10 +20,12 @@ class Network(nn.Module, ABC):
         foldable: Whether the modules run in the same order for every image, so that attacks and
             chains may use a copy with the batch normalisations folded.
         mixed_precision: Whether it may run under autocast.
+        memory_format: Of the images that it takes: the fastest one.
     """
 
     foldable: ClassVar[bool] = False
     mixed_precision: bool = True
+    memory_format: torch.memory_format = torch.channels_last
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:
@@ -114,7 +116,9 @@ class Classifier(nn.Module):
 
     def _normalized(self, x: Tensor) -> Tensor:
         moved: Tensor = self.normalize(x)
-        return moved.contiguous(memory_format=torch.channels_last)
+        # The twin of an attack may be any module.
+        form = getattr(self.net, "memory_format", torch.channels_last)
+        return moved.contiguous(memory_format=form)
 
 
 def quieten() -> None:

@@ -17,7 +17,8 @@ class Wrapped(Network):
 
     Args:
         module: Maps normalised images (n, C, H, W) to logits (n, K).
-        mixed: Whether it may run under autocast, which unknown code may not tolerate.
+        mixed: Whether it may run under autocast and take channels last, which unknown code may not
+            tolerate: it calls `view`.
         about: What tells its function apart from that of other code with the same weights.
 
     Attributes:
@@ -32,6 +33,8 @@ class Wrapped(Network):
         self.layer: str | None = None
         if mixed:
             _keep_pixels(module)
+        else:
+            self.memory_format = torch.contiguous_format
 
     def features(self, x: Tensor) -> Tensor:
         return self.call(x)
@@ -40,9 +43,11 @@ class Wrapped(Network):
         return features
 
     def call(self, x: Tensor) -> Tensor:
-        """Return what the module returns."""
+        """Return what the module returns; JEM's `squeeze` loses the batch of one image."""
         classify: Callable[[Tensor], Tensor] = getattr(self.module, "classify", self.module)
-        return classify(x)
+        logits = classify(x)
+        lost = len(x) == 1 and isinstance(logits, Tensor) and logits.ndim == 1
+        return logits[None] if lost else logits
 
     def penultimate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.layer is None:
@@ -73,7 +78,7 @@ class Wrapped(Network):
             for hook in hooks:
                 hook.remove()
         for name, (inputs, output) in ends.items():
-            if inputs.ndim == 2 and output is logits:
+            if inputs.ndim == 2 and torch.equal(output, logits):
                 self.layer = name
         return logits
 
