@@ -6,7 +6,7 @@
 The file is Idelbayev's ResNet-20 for CIFAR-10. It is attacked by its name here, as code of the
 user's own (`FILE.py:FUNCTION`), as a module (`wrap`), as a program of `torch.export` and as one of
 ONNX. All search in float32. A line for each attack and form: clean and robust accuracy, on how many
-images the verdict differs from the first form's, and the seconds.
+images the verdict differs from the first form's, and the seconds of the clock and the processor.
 """
 
 from __future__ import annotations
@@ -72,18 +72,19 @@ def main() -> None:
     parsed = parser.parse_args()
     settings = {"eps": parsed.eps, "num": parsed.n, "data_dir": parsed.data_dir, "exact": True}
     first: dict[str, list[dict[str, object]]] = {}
-    print(f"{'attack':<10} {'form':<17} {'clean':>6} {'robust':>7} {'differ':>7} {'seconds':>8}")
+    names = ("clean", "robust", "differ", "seconds", "processor")
+    print(f"{'attack':<10} {'form':<17}" + "".join(f"{name:>10}" for name in names))
     with tempfile.TemporaryDirectory() as folder:
         for form, model in forms(parsed.path, Path(folder)):
             for name in ("pgd", "apgd-ce"):
-                began = time.perf_counter()
+                began = time.perf_counter(), time.process_time()
                 found = attack(model, attacks=(name,), device="cpu", **settings)
-                seconds = time.perf_counter() - began
+                seconds = time.perf_counter() - began[0], time.process_time() - began[1]
                 samples = first.setdefault(name, found.samples)
                 differ = sum(a != b for a, b in zip(samples, found.samples, strict=True))
                 print(
-                    f"{name:<10} {form:<17} {found.clean:>6.3f} {found.robust:>7.3f} "
-                    f"{differ:>7} {seconds:>8.1f}",
+                    f"{name:<10} {form:<17}{found.clean:>10.3f}{found.robust:>10.3f}"
+                    f"{differ:>10}{seconds[0]:>10.1f}{seconds[1]:>10.1f}",
                     flush=True,
                 )
 

@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from jeatcli import Foreign, JeatError, attack, image_scores, load, sample, wrap
 from jeatcli.checkpoints.header import read_header
 from jeatcli.checkpoints.model import Model
+from jeatcli.data.images import Images, load_images
 from jeatcli.errors import UsageProblem
+from jeatcli.robustness.result import Robustness
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 OWN = f"{own_network.__file__}:resnet20"
@@ -86,25 +88,35 @@ def as_onnx(path: Path, net: nn.Module, folder: Path) -> Model:
     return load(folder / "own.onnx", device="cpu", foreign=Foreign(None, "cifar10", MEAN, STD))
 
 
+def verdicts(model: Model, images: Images) -> list[Robustness]:
+    settings = {"eps": 1 / 255, "steps": 4, "exact": True, "device": "cpu"}
+    own = {"images": images.x, "labels": images.y}
+    return [attack(model, attacks=(name,), **own, **settings) for name in ("pgd", "apgd-ce")]
+
+
+@pytest.fixture(scope="module")
+def native(path: Path, cifar10_root: Path) -> tuple[Model, Images, list[Robustness]]:
+    images = load_images("cifar10", "test", data_dir=cifar10_root).first(12)
+    model = load(path, device="cpu", foreign=Foreign("cifar-resnet-20", "cifar10", MEAN, STD))
+    return model, images, verdicts(model, images)
+
+
 @pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
 @pytest.mark.parametrize("way", [as_file, as_module, as_wrapped, as_program, as_onnx])
 def test_the_public_network_has_the_same_verdicts_in_every_form(
     way: Callable[[Path, nn.Module, Path], Model],
     path: Path,
     theirs: nn.Module,
-    cifar10_root: Path,
+    native: tuple[Model, Images, list[Robustness]],
     tmp_path: Path,
 ) -> None:
-    native = load(path, device="cpu", foreign=Foreign("cifar-resnet-20", "cifar10", MEAN, STD))
+    """`benchmarks/network_forms.py` does so on 500 images."""
+    ours, images, expected = native
     other = way(path, theirs, tmp_path)
     x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(other.classifier(x), native.classifier(x), atol=1e-4, rtol=1e-4)
-    for name in ("pgd", "apgd-ce"):
-        settings = {"eps": 1 / 255, "steps": 4, "num": 12, "data_dir": cifar10_root, "exact": True}
-        ours, own = (
-            attack(model, attacks=(name,), device="cpu", **settings) for model in (native, other)
-        )
-        assert ours.samples == own.samples
+    torch.testing.assert_close(other.classifier(x), ours.classifier(x), atol=1e-4, rtol=1e-4)
+    for one, own in zip(expected, verdicts(other, images), strict=True):
+        assert one.samples == own.samples
         assert 0 < own.robust < own.clean
 
 

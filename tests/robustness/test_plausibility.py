@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,28 @@ import pytest
 import torch
 from helpers import own_network
 from helpers.checkpoints import written
-from helpers.cli import done
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from jeatcli import attack, load, wrap
+from jeatcli.checkpoints.model import Model
 from jeatcli.checkpoints.settings import Foreign
-from jeatcli.core.models import ACTIVATIONS
+from jeatcli.core.models import build
+from jeatcli.core.models.layers import Shape
+from jeatcli.data.images import Images, load_images, to_unit_range
+from jeatcli.robustness.plausibility import likelier
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PUBLIC = Foreign("cifar-resnet-20", "cifar10", MEAN, STD)
 NAME = "another-function-is-likelier"
 
 
-def flags(model: Any, **settings: Any) -> dict[str, str]:
-    found = attack(model, attacks=("fgsm",), num=300, device="cpu", **settings)
-    return {flag["name"]: flag["text"] for flag in found.warnings}
+def said(model: Model, images: Images) -> str:
+    """Return what is said of a model on images."""
+    x, y = to_unit_range(images.x), images.y
+    with torch.no_grad():
+        predicted = torch.cat([model.classifier(part).argmax(1) for part in x.split(100)])
+    return likelier(model, predicted, x, y, 100) or ""
 
 
 @pytest.fixture(scope="module")
@@ -30,61 +40,153 @@ def path(shared: Path) -> Path:
     return shared / "models" / "resnet20-12fca82f.th"
 
 
+@pytest.fixture(scope="module")
+def cifar10(cifar10_root: Path) -> Images:
+    return load_images("cifar10", "test", data_dir=cifar10_root).first(300)
+
+
 @pytest.mark.parametrize(
     ("described", "words"),
     [
-        (Foreign("cifar-resnet-20", "cifar10", (0.0,), (1.0,)), "--mean 0.4"),
-        (Foreign("cifar-resnet-20", "cifar10", (0.5,), (0.5,)), "--mean 0.4"),
-        (Foreign("cifar-resnet-20", "cifar10", MEAN, STD, activation="silu"), "--activation relu"),
-        (
-            Foreign("cifar-resnet-20", "cifar10", (0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.262)),
-            None,
-        ),
+        (replace(PUBLIC, mean=(0.0,), std=(1.0,)), "--mean 0.4"),
+        (replace(PUBLIC, mean=(0.5,), std=(0.5,)), "--mean 0.4"),
+        (replace(PUBLIC, mean=(0.0,), std=(1 / 255,)), "--mean 0.4"),
+        (replace(PUBLIC, activation="silu"), "--activation relu"),
+        (replace(PUBLIC, mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.243, 0.262)), None),
+        (PUBLIC, None),
     ],
-    ids=["pixels", "range", "activation", "nearly right"],
+    ids=["pixels", "range", "0..255", "activation", "nearly right", "right"],
 )
 def test_the_public_network_described_wrongly(
-    path: Path, cifar10_root: Path, described: Foreign, words: str | None
+    path: Path, cifar10: Images, described: Foreign, words: str | None
 ) -> None:
-    found = flags(load(path, device="cpu", foreign=described), data_dir=cifar10_root)
-    assert (NAME in found) == (words is not None)
-    assert words is None or words in found[NAME]
+    found = said(load(path, device="cpu", foreign=described), cifar10)
+    assert words in found if words else not found
 
 
-def test_the_public_network_with_exchanged_classes(
-    path: Path, cifar10_root: Path, tmp_path: Path
-) -> None:
+def test_an_attack_says_so(path: Path, cifar10: Images, tmp_path: Path) -> None:
+    """Its classes are exchanged, and those of two names in the file."""
     content = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     for key in ("module.linear.weight", "module.linear.bias"):
         content[key] = content[key][[0, 1, 2, 5, 4, 3, 6, 7, 8, 9]]
-    right = Foreign("cifar-resnet-20", "cifar10", MEAN, STD)
-    swapped = written(tmp_path, {"state_dict": content})
-    found = flags(load(swapped, device="cpu", foreign=right), data_dir=cifar10_root)
-    assert "cat is dog, dog is cat" in found[NAME]
+    model = load(written(tmp_path, {"state_dict": content}), device="cpu", foreign=PUBLIC)
+    settings: dict[str, Any] = {"attacks": ("fgsm",), "device": "cpu"}
+    found = attack(model, images=cifar10.x[:100], labels=cifar10.y[:100], **settings)
+    flags = {flag["name"]: flag["text"] for flag in found.warnings}
+    assert "cat is dog, dog is cat" in flags[NAME]
 
 
-@pytest.mark.slow
-def test_a_network_trained_here_described_as_another_of_the_same_names(home: Path) -> None:
-    options = ("--dataset", "digits", "--method", "standard", "--arch", "resnet-18-raw")
-    done("train", *options, "--epochs", "2", "--lr", "0.003", "-o", "theirs")
-    trained = load("theirs", device="cpu")
-    file = written(home, trained.classifier.net.state_dict())
-    described = Foreign("resnet-18-raw", "digits", trained.meta.mean, trained.meta.std)
-    activation = trained.meta.activation
-    right = replace(described, activation=activation)
-    other = next(each for each in ACTIVATIONS if each != activation)
-    for foreign, words in (
-        (right, None),
-        (replace(right, arch="resnet-18"), "--arch resnet-18-raw"),
-        (replace(right, activation=other), f"--activation {activation}"),
-    ):
-        found = flags(load(file, device="cpu", foreign=foreign))
-        assert words in found[NAME] if words else NAME not in found
-
-
-def test_a_wrapped_network_with_another_range(path: Path, cifar10_root: Path) -> None:
+def wrapped(path: Path, **more: Any) -> Model:
+    """Return the public network as a module."""
     net = own_network.resnet20()
     content = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     net.load_state_dict({key.removeprefix("module."): value for key, value in content.items()})
-    wrong = wrap(net, mean=(0.0,), std=(1.0,), dataset="cifar10")
-    assert "--mean 0.4" in flags(wrong, data_dir=cifar10_root)[NAME]
+    return wrap(net, dataset="cifar10", **{"mean": MEAN, "std": STD} | more)
+
+
+def test_a_wrapped_network_with_another_range(path: Path, cifar10: Images) -> None:
+    assert "--mean 0.4" in said(wrapped(path, mean=(0.0,), std=(1.0,)), cifar10)
+    assert not said(wrapped(path), cifar10)
+
+
+@dataclass
+class Trained:
+    """A network of the digits, trained by the code of nobody here, as a file."""
+
+    file: Path
+    described: Foreign
+    images: Images
+
+
+def standardised(x: Tensor) -> Tensor:
+    return (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True)
+
+
+def trained(
+    folder: Path,
+    arch: str,
+    change: Callable[[nn.Module], None] = lambda net: None,
+    before: Callable[[Tensor], Tensor] = lambda x: (x - 0.3) / 0.37,
+    norm_layer: str = "batch",
+) -> Trained:
+    torch.manual_seed(0)
+    images = load_images("digits", "train")
+    x, y = before(to_unit_range(images.x)), images.y
+    net = build(arch, Shape((1, 8, 8), 10, norm_layer))
+    change(net)
+    steps = 60 if arch.startswith("resnet") else 150
+    optimizer = torch.optim.SGD(net.parameters(), 0.05, momentum=0.9, nesterov=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=steps)
+    for step in range(steps):
+        part = torch.arange(64 * step, 64 * step + 64) % len(x)
+        optimizer.zero_grad()
+        F.cross_entropy(net(x[part]), y[part]).backward()
+        optimizer.step()
+        schedule.step()
+    described = Foreign(arch, "digits", (0.3,), (0.37,), norm_layer=norm_layer)
+    return Trained(
+        written(folder, net.state_dict()), described, load_images("digits", "test").first(300)
+    )
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return trained(tmp_path_factory.mktemp("ours"), "resnet-18-raw")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({}, ""),
+        ({"arch": "resnet-18"}, "--arch resnet-18-raw"),
+        ({"activation": "silu"}, "--activation relu"),
+        ({"mean": (0.0,), "std": (1 / 255,)}, "--mean 0.3"),
+        ({"mean": (-1.0,), "std": (1.0,)}, "--mean 0.3"),
+    ],
+    ids=["right", "network", "activation", "0..255", "mean"],
+)
+def test_a_network_trained_here(ours: Trained, wrong: dict[str, Any], words: str) -> None:
+    model = load(ours.file, device="cpu", foreign=replace(ours.described, **wrong))
+    found = said(model, ours.images)
+    assert words in found if words else not found
+
+
+def test_a_network_trained_here_with_exchanged_classes(ours: Trained, tmp_path: Path) -> None:
+    content = torch.load(ours.file, weights_only=True)
+    for key in ("linear.weight", "linear.bias"):
+        content[key] = content[key].roll(1, 0)
+    model = load(written(tmp_path, content), device="cpu", foreign=ours.described)
+    assert "in another order (0 is 9, 1 is 0, 2 is 1, 3 is 2, ...)" in said(model, ours.images)
+
+
+def tanh(net: nn.Module) -> None:
+    for parent in [*net.modules()]:
+        for name, child in [*parent.named_children()]:
+            if isinstance(child, nn.ReLU):
+                setattr(parent, name, nn.Tanh())
+
+
+def grouped(net: nn.Module) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.GroupNorm):
+            module.num_groups = 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"change": tanh}, "Tanh in its layers"),
+        ({"change": grouped, "norm_layer": "group"}, "GroupNorm(1) in its layers"),
+        ({"before": standardised}, "each image standardised by itself"),
+    ],
+    ids=["activation", "groups", "standardised"],
+)
+def test_functions_that_no_option_describes(
+    tmp_path: Path, settings: dict[str, Any], words: str
+) -> None:
+    theirs = trained(tmp_path, "wrn-10-1", **settings)
+    plain = {"mean": (0.0,), "std": (1.0,)} if "before" in settings else {}
+    described = replace(theirs.described, **plain)
+    found = said(load(theirs.file, device="cpu", foreign=described), theirs.images)
+    assert words in found
+    assert "FILE.py:FUNCTION" in found

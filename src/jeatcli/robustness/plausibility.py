@@ -145,8 +145,6 @@ def _others(model: Model) -> Iterator[tuple[str, Function]]:
             (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True).clamp_min(1e-6)
         ),
     )
-    if meta.shape[0] == 3:
-        yield "the channels in the order BGR", lambda x: ours(x.flip(1))
     if not isinstance(ours.net, Wrapped):
         yield from _other_layers(model)
 
