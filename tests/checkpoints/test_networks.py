@@ -158,6 +158,9 @@ def raised(logits: Tensor) -> Tensor:
         (lambda logits: logits[:, :7], "returns 2x7 for 2 images, not 2x10"),
         (lambda logits: logits[:2], "not one of 3: `Net` returns 2x10 for 3 images"),
         (raised, "fails on images 2x1x8x8: ValueError: only on Mondays"),
+        (lambda logits: logits.log(), "gives logits that are NaN or infinite"),
+        (lambda logits: logits.mean(0), "returns 10 for 2 images, not 2x10"),
+        (lambda logits: {"logits": logits}, "returns a dict, not logits"),
     ],
 )
 def test_what_a_network_lacks_is_named(after: Callable[[Tensor], Any], words: str) -> None:
@@ -187,6 +190,69 @@ def test_a_program_for_one_size_of_batches_is_refused(tmp_path: Path) -> None:
     torch.export.save(torch.export.export(Net().eval(), (torch.rand(2, 1, 8, 8),)), path)
     said = here("attack", path, *DESCRIBED)
     refused(said, 1, "takes a batch of 2 images, but not one of 3", "Dim.DYNAMIC")
+
+
+@pytest.mark.parametrize(
+    ("net", "words"),
+    [
+        (lambda x: x, "takes a torch.nn.Module, not <lambda>"),
+        (Net, "takes a torch.nn.Module, not Net"),
+        (nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), "the weight `1.weight` of `Sequential`"),
+        (Net().to("meta"), "the weight `norm.weight` of `Net` has no content"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 10, device="meta")), "has no content"),
+    ],
+    ids=["function", "class", "lazy", "meta", "partly meta"],
+)
+def test_what_is_no_network_with_weights(net: Any, words: str) -> None:
+    with pytest.raises(JeatError, match=words) as caught:
+        wrap(net, dataset="digits", **RAW)
+    assert caught.value.hint
+
+
+def test_a_normalisation_without_running_statistics_is_refused() -> None:
+    net = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten(), Net().linear)
+    with pytest.raises(JeatError, match="depend on the other images") as caught:
+        wrap(net, dataset="digits", **RAW)
+    assert "no running statistics" in str(caught.value.hint)
+
+
+class Idioms(Net):
+    """What public code does: changes its input in place, views features, squeezes logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, 2, 1)
+        self.fc = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.sub_(0.5).div_(0.5)
+        return self.fc(self.conv(x).relu_().view(x.size(0), -1)).squeeze()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("traced", [False, True])
+def test_idioms_of_public_code(traced: bool) -> None:
+    net: nn.Module = Idioms().eval()
+    x = torch.rand(3, 1, 8, 8)
+    expected = net(x.clone())
+    if traced:
+        net = torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+        expected = net(x)
+    model = wrap(net, dataset="digits", **RAW)
+    torch.testing.assert_close(model.classifier(x), expected)
+    torch.testing.assert_close(model.classifier(x[:1]), expected[:1])
+    found = attack(model, images=x, labels=[1, 2, 3], steps=2, device="cpu")
+    assert found.n == 3
+
+
+def test_a_network_without_weights() -> None:
+    class Pixels(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1)[:, :10]
+
+    model = wrap(Pixels(), dataset="digits", **RAW)
+    assert model.device.type == "cpu"
+    assert attack(model, images=torch.rand(3, 1, 8, 8), labels=[1, 2, 3], device="cpu").n == 3
 
 
 class Classify(Net):

@@ -40,7 +40,7 @@ sub = lay.with_more(sub_block)
 FIRST = [
     Row("kuangliu-preactresnet18", FOURTH, kuangliu),
     Row("huyvnphan-resnet18", POOL18, bare),
-    Row("rb-Ding2020MMA", "rb_ding2020", bare),
+    Row("rb-Ding2020MMA", "Ding2020MMA", bare),
     Row("fastat-preactresnet18", FOURTH, bare),
     Row("torchvision-resnet18-stem1", POOL18, bare),
     Row("dat-wrn34-10-plain", W34, data_parallel),
@@ -145,7 +145,7 @@ OWN_CODE = [
         *("timm_resnet18_224stem", "rb_pang2020", "rb_chen2020", "rb_huang2021", "rb_dai2021"),
         *("rb_diffenderfer_lrr", "rb_diffenderfer_binary", "rb_xcit", "jem_energy"),
         *("normalised_mu_sigma", "normalised_mean_std", "normalised_means_sds", "weight_norm"),
-        *("temperature", "timm_vit", "timm_convnext"),
+        *("temperature", "timm_vit", "timm_convnext", "rb_ding2020"),
     )
     for kind, layout in (("bare", bare), ("net", kuangliu))
 ]

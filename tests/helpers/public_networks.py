@@ -126,6 +126,12 @@ def wide_resnet(w: Weights, x: Tensor, depth: int, width: int) -> Tensor:
     return w.linear("fc", mean_over_places(F.relu(w.norm("bn1", x))), 10)
 
 
+def standardised_wide_resnet(w: Weights, x: Tensor, depth: int, width: int) -> Tensor:
+    """Compute the wide network of Ding et al. (2020)."""
+    mean, std = x.mean((1, 2, 3), keepdim=True), x.std((1, 2, 3), keepdim=True)
+    return wide_resnet(w, (x - mean) / std.clamp_min(x[0].numel() ** -0.5), depth, width)
+
+
 def deepmind_wide_resnet(
     w: Weights, x: Tensor, depth: int, width: int, act: Callable[[Tensor], Tensor] = F.relu
 ) -> Tensor:
@@ -235,6 +241,7 @@ PUBLIC: dict[str, tuple[str, Network]] = {
         "wrn-34-1",
         partial(wide_resnet, depth=34, width=1),
     ),
+    "Ding2020MMA": ("mma-wrn-10-2", partial(standardised_wide_resnet, depth=10, width=2)),
     "Gowal2020Uncovering": ("dm-wrn-28-2", partial(deepmind_wide_resnet, depth=28, width=2)),
     "Rade2021Helper": ("dm-resnet-18", deepmind_preact_resnet),
     "JEM": ("jem-wrn-10-2 none", partial(jem, depth=10, width=2, norm=False)),

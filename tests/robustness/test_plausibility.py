@@ -175,18 +175,17 @@ def grouped(net: nn.Module) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"change": tanh}, "Tanh in its layers"),
-        ({"change": grouped, "norm_layer": "group"}, "GroupNorm(1) in its layers"),
-        ({"before": standardised}, "each image standardised by itself"),
+        (
+            {"change": tanh},
+            "Tanh in its layers (write that into your code: `--arch FILE.py:FUNCTION`)",
+        ),
+        ({"change": grouped, "norm_layer": "group"}, "GroupNorm(1) in its layers (write"),
+        ({"before": standardised}, "`--arch mma-wrn-10-1`"),
     ],
     ids=["activation", "groups", "standardised"],
 )
-def test_functions_that_no_option_describes(
-    tmp_path: Path, settings: dict[str, Any], words: str
-) -> None:
+def test_functions_that_are_rare(tmp_path: Path, settings: dict[str, Any], words: str) -> None:
     theirs = trained(tmp_path, "wrn-10-1", **settings)
     plain = {"mean": (0.0,), "std": (1.0,)} if "before" in settings else {}
     described = replace(theirs.described, **plain)
-    found = said(load(theirs.file, device="cpu", foreign=described), theirs.images)
-    assert words in found
-    assert "FILE.py:FUNCTION" in found
+    assert words in said(load(theirs.file, device="cpu", foreign=described), theirs.images)

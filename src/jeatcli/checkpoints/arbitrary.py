@@ -62,6 +62,11 @@ def wrap(
         >>> model.classifier(torch.rand(3, 1, 8, 8)).shape
         torch.Size([3, 2])
     """
+    if not isinstance(net, nn.Module):
+        raise UsageProblem(
+            f"`wrap` takes a torch.nn.Module, not {getattr(net, '__name__', type(net).__name__)}",
+            "call the class of a network, and put a function into the `forward` of a module",
+        )
     facts = None if dataset is None else dataset_facts(dataset)
     if facts is not None:
         shape = facts.shape
@@ -71,7 +76,8 @@ def wrap(
     # Checks the normalisation, too.
     foreign = Foreign(arch=name, dataset=dataset or TENSORS, mean=values[0], std=values[1])
     try:
-        module = copy.deepcopy(net)
+        with torch.no_grad():  # else a copy of TorchScript is a part of a graph
+            module = copy.deepcopy(net)
     except Exception as problem:
         raise JeatError(
             f"`{name}` cannot be copied: {problem}", "keep no tensors of a graph in its attributes"

@@ -211,12 +211,15 @@ def _is_beside(name: str, value: Tensor, expected: Tensors | None = None) -> boo
     return counter or re.match(f"{_UNUSED}|{_BESIDE}", name) is not None
 
 
-def guess(found: Tensors, image: tuple[int, int, int] | None = None) -> list[str]:
+def guess(
+    found: Tensors, image: tuple[int, int, int] | None = None, rare: bool = False
+) -> list[str]:
     """Return, as options, the architectures that a state dict fits.
 
     Args:
         found: The state dict.
         image: Channels, height, width; by default those of CIFAR, with its own channels.
+        rare: Whether those are listed, too, which it hardly ever has.
     """
     layers = [value for value in found.values() if value.ndim == 4]
     heads = [value for value in found.values() if value.ndim == 2]
@@ -225,16 +228,20 @@ def guess(found: Tensors, image: tuple[int, int, int] | None = None) -> list[str
     fitting = []
     for classes in dict.fromkeys(len(head) for head in reversed(heads)):
         like = Shape(image or (layers[0].shape[1], 32, 32), classes)
-        for arch, norm_layer, expected in _candidates(found, like):
+        for arch, norm_layer, expected in _candidates(found, like, rare):
             if match(found, expected).holds:
                 other = f" --norm-layer {norm_layer}" if norm_layer != "batch" else ""
                 fitting.append(f"--arch {arch}{other}")
     return fitting
 
 
-def _candidates(found: Tensors, like: Shape) -> Iterator[tuple[str, str, dict[str, Tensor]]]:
+def _candidates(
+    found: Tensors, like: Shape, rare: bool
+) -> Iterator[tuple[str, str, dict[str, Tensor]]]:
     """Yield each architecture and norm layer with the state dict that it has, without content."""
     for pattern, entry in ARCHITECTURES.items():
+        if entry.rare and not rare:
+            continue
         for shapes in _below_prefixes(found):
             numbers = entry.numbers(shapes)
             if numbers is not None:

@@ -51,8 +51,8 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.classifier.parameters()).device
+        """Where it computes."""
+        return self.classifier.normalize.mean.device
 
     @property
     def name(self) -> str:

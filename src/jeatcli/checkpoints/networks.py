@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ..core.models import build
 from ..core.models.classifier import Network
@@ -139,9 +140,19 @@ def _module(place: str) -> ModuleType:
 
 
 def wrapped(module: nn.Module, about: str = "") -> Wrapped:
-    """Return a module in the place of a network; weights alone do not tell its function."""
-    while isinstance(module, nn.DataParallel):
+    """Return a module in the place of a network; weights alone do not tell its function.
+
+    Raises:
+        JeatError: If some of its weights have no content.
+    """
+    while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         module = module.module
+    for key, value in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(value) or value.is_meta:
+            raise JeatError(
+                f"the weight `{key}` of `{type(module).__name__}` has no content",
+                "load a state dict, or call a module with lazy layers on some images, before",
+            )
     with suppress(OSError, TypeError):
         about += Path(inspect.getfile(type(module))).read_text(encoding="utf-8")
     return Wrapped(module.float(), about=digest(code=about + repr(module)))
@@ -161,6 +172,11 @@ def check(net: Wrapped, shape: Shape, name: str, device: torch.device) -> None:
     """
     like = torch.randn(3, *shape.image, generator=torch.Generator().manual_seed(0)).to(device)
     logits = _logits(net, like[:2], shape, name)
+    if not logits.isfinite().all():
+        raise JeatError(
+            f"`{name}` gives logits that are NaN or infinite on images of noise",
+            "check its weights, and divisions, roots and logarithms in its layers",
+        )
     for part in (like, like[:1]):
         count = len(part)
         try:
@@ -168,23 +184,25 @@ def check(net: Wrapped, shape: Shape, name: str, device: torch.device) -> None:
         except JeatError as problem:
             raise JeatError(
                 f"`{name}` takes a batch of 2 images, but not one of {count}: {problem.message}",
-                "export it for batches of any size: `torch.export.export(net, (x,), "
-                "dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))`, and `dynamic_axes` for ONNX",
+                "leave the size of batches open: in code `x.size(0)`, in `torch.export.export(net, "
+                "(x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))`, in ONNX `dynamic_axes`",
             ) from problem
         size = 1 + logits.abs().max()
         if ((again[:1] - logits[:1]).abs() > _ROUNDING * size).any() and _is_constant(net, like):
             raise JeatError(
                 f"the logits of `{name}` for an image depend on the other images of its batch",
-                "it is in training mode: call `net.eval()` before exporting or returning it",
+                "it is in training mode, so call `net.eval()` before exporting or returning it, or "
+                "its normalisation has no running statistics",
             )
     moved = like[:2].clone().requires_grad_(True)
     try:
-        (gradient,) = torch.autograd.grad(net.call(moved).sum(), moved)
+        # A copy, as the code may change its input in place.
+        (gradient,) = torch.autograd.grad(net.call(moved.clone()).sum(), moved)
     except RuntimeError as problem:
         raise JeatError(
             f"the logits of `{name}` have no gradient with respect to the images: {problem}",
-            "remove `no_grad`, `detach` and `inference_mode` from it; attacks and chains need "
-            "the gradient",
+            "remove `no_grad`, `inference_mode`, `detach`, `numpy` and `argmax` from it, and let "
+            "its logits depend on the images: attacks and chains need the gradient",
         ) from problem
     if not gradient.isfinite().all():
         raise JeatError(f"the gradient of `{name}` is NaN or infinite", "check its layers")
@@ -193,18 +211,18 @@ def check(net: Wrapped, shape: Shape, name: str, device: torch.device) -> None:
 @torch.no_grad()
 def _is_constant(net: Wrapped, x: Tensor) -> bool:
     """Tell whether logits are the same each time; of a randomised network an attack warns."""
-    return torch.equal(net.call(x[:2]), net.call(x[:2]))
+    return torch.equal(net.call(x[:2].clone()), net.call(x[:2].clone()))
 
 
 def _logits(net: Wrapped, x: Tensor, shape: Shape, name: str) -> Tensor:
     size = "x".join(map(str, x.shape))
     try:
-        logits: object = net.probe(x)
+        logits: object = net.probe(x.clone())
     except Exception as problem:
         first = str(problem).strip().partition("\n")[0][:200]
         raise JeatError(
             f"`{name}` fails on images {size}: {type(problem).__name__}: {first}",
-            "it must take normalised images (n, C, H, W) of the data set, in evaluation mode",
+            "it must take one argument: normalised images (n, C, H, W) of the data set, in float32",
         ) from problem
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         raise JeatError(

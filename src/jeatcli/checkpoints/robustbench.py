@@ -138,7 +138,7 @@ Chen2020Adversarial - Chen2020AdversarialNet 86.04 51.56
 Huang2020Self wrn-34-10 plain 83.48 53.34 0.031
 Pang2020Boosting - BoostingWideResNet 85.14 53.74
 Wong2020Fast resnet-18-wong rice 83.34 43.21
-Ding2020MMA - Ding2020MMANet 84.36 41.44
+Ding2020MMA mma-wrn-28-4 plain 84.36 41.44
 Zhang2019You wrn-34-10 plain 87.20 44.83
 Zhang2020Attacks wrn-34-10 plain 84.52 53.51
 Wu2020Adversarial_extra wrn-28-10 plain 88.25 60.04
@@ -208,7 +208,7 @@ Engstrom2019Robustness resnet-50-v1 engstrom 90.83 69.24
 Rice2020Overfitting resnet-18 rice 88.67 67.68
 Rony2019Decoupling wrn-28-10 rony 89.05 66.44
 Standard wrn-28-10 plain 94.78 0.0
-Ding2020MMA - Ding2020MMANet 88.02 66.09
+Ding2020MMA mma-wrn-28-4 plain 88.02 66.09
 Wu2020Adversarial wrn-34-10 plain 88.51 73.66
 Gowal2020Uncovering dm-wrn-70-16 rice 90.90 74.50
 Gowal2020Uncovering_extra dm-wrn-70-16 rice 94.74 80.53

@@ -16,6 +16,7 @@ from ..checkpoints.matching import guess, match
 from ..checkpoints.model import Model, network
 from ..core.models import ACTIVATIONS
 from ..core.models.classifier import Classifier
+from ..core.models.layers import standardised
 from ..core.models.wrapped import Wrapped
 from ..data.facts import dataset_facts
 
@@ -138,21 +139,19 @@ def _others(model: Model) -> Iterator[tuple[str, Function]]:
                 f"`--mean {listed[0]} --std {listed[1]}`",
                 Classifier(ours.net, mean, std).to(model.device).eval(),
             )
-    plain = Classifier(ours.net, (0.0,), (1.0,)).to(model.device).eval()
-    yield (
-        "each image standardised by itself (write that into your code: `--arch FILE.py:FUNCTION`)",
-        lambda x: plain(
-            (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True).clamp_min(1e-6)
-        ),
-    )
     if not isinstance(ours.net, Wrapped):
         yield from _other_layers(model)
+    plain = Classifier(ours.net, (0.0,), (1.0,)).to(model.device).eval()
+    words = (
+        "each image standardised by itself (write that into your code: `--arch FILE.py:FUNCTION`)"
+    )
+    yield words, lambda x: plain(standardised(x))
 
 
 def _other_layers(model: Model) -> Iterator[tuple[str, Function]]:
     """Yield networks of the same names and shapes, and of other activations and groups."""
     meta, net = model.meta, model.classifier.net
-    for option in guess(net.state_dict(), meta.shape):
+    for option in guess(net.state_dict(), meta.shape, rare=True):
         arch = option.split()[1]
         if "--norm-layer" in option or arch == meta.arch:
             continue

@@ -24,9 +24,11 @@ class Architecture(Entry):
     Args:
         reader: Where the function is that reads the numbers of the name off the shapes of a state
             dict, or finds that it is of another network (None); "" where the name has no number.
+        rare: Whether a state dict is hardly ever its: of those of the same names, the others.
     """
 
     reader: str = ""
+    rare: bool = False
 
     def numbers(self, shapes: Shapes) -> tuple[int, ...] | None:
         """Return the numbers in the name of a network with that state dict, None for no such."""
@@ -34,10 +36,10 @@ class Architecture(Entry):
         return numbers
 
 
-def _row(summary: str, target: str, reader: str = "") -> Architecture:
+def _row(summary: str, target: str, reader: str = "", rare: bool = False) -> Architecture:
     module, _, _ = target.partition(":")
     place = f"{__name__}.{target}"
-    return Architecture(summary, place, f"{__name__}.{module}:{reader}" if reader else "")
+    return Architecture(summary, place, f"{__name__}.{module}:{reader}" if reader else "", rare)
 
 
 ARCHITECTURES: Catalogue[Architecture] = Catalogue(
@@ -66,6 +68,12 @@ ARCHITECTURES: Catalogue[Architecture] = Catalogue(
             "Wide residual network from JEM's code (Grathwohl et al. 2020)",
             "jem:make_jem_wrn",
             "read_depth_and_width",
+        ),
+        "mma-wrn-D-W": _row(
+            "`wrn-D-W` that standardises each image by itself (Ding et al. 2020)",
+            "wrn:make_mma_wrn",
+            "read_depth_and_width",
+            rare=True,
         ),
         "resnet-18": _row(
             "Pre-activation residual network with a CIFAR stem (He et al. 2016b)",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from ...errors import UsageProblem, unknown
 from . import ACTIVATIONS, NORM_LAYERS
@@ -55,3 +55,9 @@ def check_range(arch: str, what: str, number: int, least: int, most: int) -> Non
     if not least <= number <= most:
         limits = f"{what} must be at least {least} and at most {most}"
         raise UsageProblem(f"`{arch}` has {what} {number}", limits)
+
+
+def standardised(x: Tensor) -> Tensor:
+    """Shift and scale each image to mean 0 and, unless it is uniform, deviation 1."""
+    mean, variance = x.mean((1, 2, 3), keepdim=True), x.var((1, 2, 3), keepdim=True)
+    return (x - mean) / variance.clamp_min(1 / x[0].numel()).sqrt()

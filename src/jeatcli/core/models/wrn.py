@@ -7,12 +7,13 @@ robust networks use, so that their state dicts load.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .classifier import Network, PixelConv
-from .layers import Shape, check_range
+from .layers import Shape, check_range, standardised
 from .residual import blocks_in_stage, count_blocks, zero_init_residual
 
 
@@ -78,16 +79,30 @@ class WideResNet(Network):
         return logits
 
 
-def make_wrn(shape: Shape, depth: int, width: int) -> Network:
+class StandardisedWideResNet(WideResNet):
+    """The same behind a standardisation of each image by itself."""
+
+    foldable = False
+
+    def features(self, x: Tensor) -> Tensor:
+        return super().features(standardised(x))
+
+
+def make_wrn(
+    shape: Shape, depth: int, width: int, kind: type[WideResNet] = WideResNet, name: str = "wrn"
+) -> Network:
     """Build `wrn-D-W` of depth D = 6n + 4 and width W.
 
     Raises:
         UsageProblem: If the depth is none of these, or the width is 0.
     """
-    arch = f"wrn-{depth}-{width}"
+    arch = f"{name}-{depth}-{width}"
     count = blocks_in_stage(arch, depth, 4)
     check_range(arch, "width", width, 1, 256)
-    return WideResNet(shape, count, width)
+    return kind(shape, count, width)
+
+
+make_mma_wrn = partial(make_wrn, kind=StandardisedWideResNet, name="mma-wrn")
 
 
 def read_depth_and_width(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
