@@ -78,8 +78,9 @@ class Wrapped(Network):
             for hook in hooks:
                 hook.remove()
         for name, (inputs, output) in ends.items():
-            if inputs.ndim == 2 and torch.equal(output, logits):
-                self.layer = name
+            # The same numbers in another tensor, if the code reshapes them.
+            if inputs.ndim == 2 and getattr(logits, "dtype", None) == output.dtype:
+                self.layer = name if torch.equal(output, logits) else self.layer
         return logits
 
 
