@@ -62,11 +62,6 @@ def wrap(
         >>> model.classifier(torch.rand(3, 1, 8, 8)).shape
         torch.Size([3, 2])
     """
-    if not isinstance(net, nn.Module):
-        raise UsageProblem(
-            f"`wrap` takes a torch.nn.Module, not {getattr(net, '__name__', type(net).__name__)}",
-            "call the class of a network, and put a function into the `forward` of a module",
-        )
     facts = None if dataset is None else dataset_facts(dataset)
     if facts is not None:
         shape = facts.shape
@@ -75,15 +70,8 @@ def wrap(
     name = name or type(net).__name__
     # Checks the normalisation, too.
     foreign = Foreign(arch=name, dataset=dataset or TENSORS, mean=values[0], std=values[1])
-    try:
-        with torch.no_grad():  # else a copy of TorchScript is a part of a graph
-            module = copy.deepcopy(net)
-    except Exception as problem:
-        raise JeatError(
-            f"`{name}` cannot be copied: {problem}", "keep no tensors of a graph in its attributes"
-        ) from problem
     meta = description(foreign, values[0], values[1], shape, names)
-    classifier = Classifier(wrapped(module), meta.mean, meta.std)
+    classifier = Classifier(wrapped(_copied(net, name)), meta.mean, meta.std)
     weight = next(net.parameters(), None)
     device = torch.device("cpu") if weight is None else weight.device
     return _checked(placed(classifier, meta, device, Path(name)))
@@ -99,6 +87,21 @@ def _class_names(classes: int | Sequence[str] | None, dataset: str | None) -> tu
     if classes is None:
         raise UsageProblem("the number of classes is missing", "give `classes` or `dataset`")
     return tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
+
+
+def _copied(net: nn.Module, name: str) -> nn.Module:
+    if not isinstance(net, nn.Module):
+        raise UsageProblem(
+            f"`wrap` takes a torch.nn.Module, not {getattr(net, '__name__', type(net).__name__)}",
+            "call the class of a network, and put a function into the `forward` of a module",
+        )
+    try:
+        with torch.no_grad():  # else a copy of TorchScript is a part of a graph
+            return copy.deepcopy(net)
+    except Exception as problem:
+        raise JeatError(
+            f"`{name}` cannot be copied: {problem}", "keep no tensors of a graph in its attributes"
+        ) from problem
 
 
 def load_unknown(path: Path, foreign: Foreign, found: StateDict, device: torch.device) -> Model:
