@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import doctest
 import importlib
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import jeatcli
 from jeatcli import energy, image_scores, wrap
 from jeatcli.checkpoints.model import Model
-from jeatcli.errors import UsageProblem
+from jeatcli.errors import JeatWarning, UsageProblem
 
 X = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(6) % 3
@@ -98,3 +100,29 @@ def wrapped() -> Model:
     """Return a judge of images 8 x 9."""
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(72, 3))
     return wrap(net, mean=0, std=1, classes=3, shape=(1, 8, 9))
+
+
+def test_what_the_caller_has_set_in_torch_changes_nothing(model: Model) -> None:
+    def both() -> tuple[float, list[str | None], torch.Tensor]:
+        found = jeatcli.attack(model, attacks=["pgd"], steps=3, eps=0.3, images=X, labels=Y)
+        drawn = jeatcli.sample(model, init="uniform", num=2, steps=2).images
+        return found.robust, found.samples["broken_by"], drawn
+
+    expected, state = both(), torch.random.get_rng_state()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            inside = both()
+        assert torch.get_default_dtype() is torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert inside[:2] == expected[:2]
+    assert torch.equal(inside[2], expected[2])
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_the_api_warns_by_pythons_warnings(model: Model) -> None:
+    trained = replace(model, classifier=copy.deepcopy(model.classifier).train())
+    with pytest.warns(JeatWarning, match="is in training mode: a copy in evaluation mode"):
+        jeatcli.attack(trained, attacks=["fgsm"], eps=0.1, images=X, labels=Y)
+    assert trained.classifier.training

@@ -30,6 +30,10 @@ class JeatError(Exception):
         self.hint = hint
 
 
+class JeatWarning(UserWarning):
+    """Something that may make a result of the Python API wrong."""
+
+
 class UsageProblem(JeatError):
     """The command or the configuration asks for something that does not exist."""
 

@@ -29,6 +29,8 @@ def archive(folder: Path, **arrays: Any) -> str:
         {"image": PIXELS, "label": LABELS},
         {"images": PIXELS, "labels": LABELS[:, None]},
         {"arr_0": PIXELS, "arr_1": LABELS.astype(np.uint8)},
+        {"arr_0": PIXELS, "arr_1": LABELS.astype(np.uint64)},
+        {"arr_0": PIXELS, "arr_1": LABELS.astype(">i4")},
         {"images": PIXELS[..., 0], "labels": LABELS},
         {"images": PIXELS.transpose(0, 3, 1, 2), "labels": LABELS},
         {"images": (PIXELS / 255).astype(np.float32), "labels": LABELS},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 from helpers.checkpoints import weights, written
-from helpers.cli import LATEST, here, one, refused
+from helpers.cli import LATEST, STANDARD, done, here, one, refused
 from helpers.runs import Listener, load_run, save_run
+from PIL import Image
 from test_checks import Prototypes, classifier, stranger
 from torch import Tensor, nn
 
@@ -157,6 +159,31 @@ def test_a_model_in_training_mode_is_evaluated_in_evaluation_mode() -> None:
     assert model.classifier.training
     assert net.norm.training
     assert net.norm.num_batches_tracked == 0
+
+
+def test_json_holds_the_warnings_that_quiet_hides(home: Path) -> None:
+    """Those of the result and all others, once each."""
+    folder = home / "zoo"
+    for k, split in enumerate(("train", "test") * 20):
+        place = folder / split / ("cat" if k % 4 < 2 else "dog")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 3 * (k // 2)).save(place / f"{k}.png")
+    words = [f"folder:{folder}" if word == "digits" else word for word in STANDARD]
+    trained = json.loads(
+        done(
+            *[word for word in words if word not in ("--limit", "128")],
+            "--arch",
+            "small",
+            "-o",
+            "shared",
+            "-q",
+            "--json",
+        )
+    )
+    assert [flag["name"] for flag in trained["warnings"]] == ["other"]
+    assert "images to evaluate on are training images" in trained["warnings"][0]["text"]
+    found = json.loads(done("attack", "shared", "--attack", "fgsm", "-q", "--json"))
+    assert sum("was trained on 20 of the 20" in flag["text"] for flag in found["warnings"]) == 1
 
 
 def test_a_part_in_training_mode_is_enough() -> None:

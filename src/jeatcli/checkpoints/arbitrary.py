@@ -17,6 +17,7 @@ from ..data.facts import TENSORS, dataset_facts
 from ..data.images import load_images
 from ..errors import JeatError, UsageProblem
 from ..runtime.digests import checksum
+from ..runtime.usual_state import in_usual_state
 from .header import FOREIGN, Meta
 from .matching import KeyMatch, match
 from .model import Model, network
@@ -26,6 +27,7 @@ from .settings import Foreign, per_channel
 from .state_dict import StateDict, check_kinds
 
 
+@in_usual_state
 def wrap(
     net: nn.Module,
     *,

@@ -19,6 +19,7 @@ from ..errors import JeatError, UsageProblem
 from ..runtime import devices
 from ..runtime.files import write_atomic
 from ..runtime.progress import SILENT, Reporter
+from ..runtime.usual_state import in_usual_state
 from . import runs
 from .foreign import load_foreign
 from .header import Meta, NotOurs, read_header
@@ -53,6 +54,7 @@ def save_model(
     write_tensors(path, tensors, asdict(meta))
 
 
+@in_usual_state
 def load(
     run: str | Path | None = None,
     *,

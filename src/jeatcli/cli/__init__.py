@@ -11,13 +11,14 @@ import importlib
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 
-from ..errors import Diverged, Interrupted, JeatError, UsageProblem, no_memory, unknown
+from ..errors import Diverged, Interrupted, JeatError, JeatWarning, UsageProblem, no_memory, unknown
 from ..runtime import launch
 from ..runtime.files import FULL
 from .output import clean, write
@@ -99,7 +100,9 @@ class LazyGroup(click.Group):
 
         Errors are put into words here and not around `main`, so that a test runner sees it too.
         """
-        with _in_words():
+        # A command hands its terminal to whatever is to warn.
+        with _in_words(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", JeatWarning)
             return super().invoke(ctx)
 
 

@@ -26,11 +26,25 @@ _COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2
 _BYTES = re.compile("[\udc80-\udcff]")
 # Of the objects that `--json` prints; docs/files.md lists the keys that all share.
 SCHEMA = 1
+# What the running command has warned of on stderr, where `--quiet` and scripts do not look.
+WARNED: list[str] = []
 
 
 def document(command: str, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a result as the object that `--json` prints, led by its schema and its command."""
-    return {"schema": SCHEMA, "command": command, **result}
+    """Return a result as the object that `--json` prints, led by its schema and its command.
+
+    Its `warnings` are those of the result and whatever else the command has warned of.
+    """
+    own = [
+        flag for part in (result, *result.get("results", ())) for flag in part.get("warnings", ())
+    ]
+    others = [
+        {"name": "other", "text": text}
+        for text in dict.fromkeys(WARNED)
+        if not any(flag["text"] in text for flag in own)
+    ]
+    warnings = {"warnings": [*result.get("warnings", ()), *others]}
+    return {"schema": SCHEMA, "command": command, **result, **warnings}
 
 
 def written(**files: Path | None) -> dict[str, dict[str, str]]:

@@ -151,7 +151,8 @@ class Terminal:
             self.say(text)
 
     def warn(self, text: str) -> None:
-        """Write a line that begins with `Warning:`."""
+        """Write a line that begins with `Warning:`, and keep the text for `--json`."""
+        output.WARNED.append(text)
         self.say(f"Warning: {text}")
 
     def hint(self, command: str) -> None:
@@ -220,6 +221,7 @@ def _bar_width(width: int) -> int:
 def open_terminal(quiet: bool, verbose: bool) -> Terminal:
     """Return the reporter of the running command; a verbose one says who set what."""
     terminal = Terminal(quiet, verbose)
+    output.WARNED.clear()
     ctx = click.get_current_context()
     for name, value in ctx.params.items():
         if source := source_of(ctx, name):

@@ -181,10 +181,11 @@ def indices(y: Tensor, count: int, classes: int | None, where: str = "the labels
     if y.shape != (count,):
         shape = "x".join(map(str, y.shape))
         raise UsageProblem(f"{where} have the shape {shape} for {count:,} images", "give one each")
-    if y.is_floating_point() or y.dtype == torch.bool:
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise UsageProblem(f"{where} are {y.dtype}", "give whole numbers from 0")
+    y = y.long()  # torch finds no minimum of some unsigned types
     low, high = int(y.min()), int(y.max())
     if low < 0 or (classes is not None and high >= classes):
         there = "" if classes is None else f", but there are {classes} classes"
         raise UsageProblem(f"{where} go from {low} to {high}{there}", "count the classes from 0")
-    return y.long()
+    return y

@@ -18,6 +18,7 @@ from ..data.tensors import Own, Pixels, own_images
 from ..errors import UsageProblem
 from ..runtime.files import write_atomic
 from ..runtime.progress import SILENT, Reporter
+from ..runtime.usual_state import in_usual_state
 from . import KINDS, make_settings
 from .settings import LandscapeSettings
 from .view import LandscapeInputs, Result
@@ -50,6 +51,7 @@ class Landscape:
         return json.dumps(summary | {"results": results})
 
 
+@in_usual_state
 def energy_landscape(
     runs: Sequence[str | Path | Model],
     settings: LandscapeSettings | None = None,

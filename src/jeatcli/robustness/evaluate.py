@@ -20,6 +20,7 @@ from ..data.tensors import Own, Pixels, own_images
 from ..runtime import devices
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
+from ..runtime.usual_state import in_usual_state
 from . import certificate, checks, minimum_norm, purification
 from .batch_size import fitting
 from .checks import Flag
@@ -34,6 +35,7 @@ from .subset import spread
 _EXAMINED, _OF_OTHERS = 100, 300
 
 
+@in_usual_state
 def attack(
     run: str | Path | Model | None = None,
     settings: AttackSettings | None = None,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
+
+from ..errors import JeatWarning
 
 
 class Bar(Protocol):
@@ -38,7 +41,7 @@ def ignore(amount: float, **figures: float | str) -> None:
 
 
 class Silent:
-    """Say nothing: the Python API's default listener."""
+    """The Python API's default listener: warn by Python's warnings, and say nothing else."""
 
     @contextmanager
     def _track(self) -> Iterator[Bar]:
@@ -54,7 +57,7 @@ class Silent:
         return None
 
     def warn(self, text: str) -> None:
-        return None
+        warnings.warn(text, JeatWarning, stacklevel=2)
 
 
 class Watched(Silent):

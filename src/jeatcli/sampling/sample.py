@@ -22,6 +22,7 @@ from ..methods import sampling_of
 from ..runtime import devices
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
+from ..runtime.usual_state import in_usual_state
 from . import edits, initializers, samplers
 from .plan import SamplingPlan, Trace
 from .settings import SampleSettings
@@ -57,6 +58,7 @@ class Samples:
         return None if self.origin is None else pgd.l2_norm(self.images - self.origin).flatten()
 
 
+@in_usual_state
 def sample(
     run: str | Path | Model | None = None,
     settings: SampleSettings = DEFAULTS,

@@ -21,6 +21,7 @@ from ..data.tensors import Own, Pixels, own_images
 from ..errors import JeatError
 from ..runtime.files import expand
 from ..runtime.progress import SILENT, Reporter
+from ..runtime.usual_state import in_usual_state
 from .calibration import Calibration, Rescaled, calibrate, rescale
 from .ood import finite, own_scores, separation
 from .settings import ClassifierSettings
@@ -58,6 +59,7 @@ class ClassifierScores:
     version: str
 
 
+@in_usual_state
 def classifier_scores(
     run: str | Path | Model | None = None,
     settings: ClassifierSettings = DEFAULTS,

@@ -21,6 +21,7 @@ from ..runtime import devices
 from ..runtime.distributed import current
 from ..runtime.files import NEIGHBOURS, check_output
 from ..runtime.progress import SILENT, Reporter
+from ..runtime.usual_state import in_usual_state
 from ..sampling.settings import SamplerSettings
 from ..settings import declared
 from . import features, fidelity
@@ -72,6 +73,7 @@ class Scores:
     version: str
 
 
+@in_usual_state
 def image_scores(
     source: str | Path | Model | Own | None = None,
     settings: ScoreSettings = DEFAULTS,

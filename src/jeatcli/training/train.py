@@ -20,6 +20,7 @@ from ..runtime import devices
 from ..runtime.distributed import current, lost, rank_lost
 from ..runtime.files import check_writable
 from ..runtime.progress import SILENT, Reporter, Watched
+from ..runtime.usual_state import in_usual_state
 from . import memory, run_dir, setup
 from .callbacks import DeltaEnergy, Grids, Stop, Validation
 from .divergence import Diverging, gentler
@@ -60,6 +61,7 @@ class TrainResult:
     already_done: bool = False
 
 
+@in_usual_state
 def train(
     config: TrainConfig | Mapping[str, Any],
     out: str | Path | None = None,
