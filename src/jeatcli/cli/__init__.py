@@ -100,7 +100,6 @@ class LazyGroup(click.Group):
 
         Errors are put into words here and not around `main`, so that a test runner sees it too.
         """
-        # A command hands its terminal to whatever is to warn.
         with _in_words(), warnings.catch_warnings():
             warnings.simplefilter("ignore", JeatWarning)
             return super().invoke(ctx)
