@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,16 +40,25 @@ def as_json_object(
 
 def report(found: Comparison, names: Sequence[str], picture: Path | None = None) -> str:
     """Write the accuracies as a table; the names are those of the runs, one a result."""
-    results = found.results
-    text = _one(results[0]) if len(results) == 1 else _several(results, names)
-    each = len(results) // max(1, len(found.unions))
-    for name, union in zip(names[::each], found.unions, strict=False):
-        norms = ", ".join(str(Threat(result.norm, result.eps)) for result in results[:each])
-        text += f"\n{name}: {output.percent(union)} withstand all of {norms}"
+    text = section(found.results, names, found.unions).text()
     return text if picture is None else f"{text}\n{picture}"
 
 
-def _one(result: Robustness) -> str:
+def section(
+    results: Sequence[Robustness], names: Sequence[str], unions: Sequence[float] = ()
+) -> output.Section:
+    """Return the table of one result in full, or of several; `unions` are those of each run."""
+    found = _one(results[0]) if len(results) == 1 else _several(results, names)
+    each = len(results) // max(1, len(unions))
+    norms = ", ".join(str(Threat(result.norm, result.eps)) for result in results[:each])
+    more = [
+        f"{name}: {output.percent(union)} withstand all of {norms}"
+        for name, union in zip(names[::each], unions, strict=False)
+    ]
+    return replace(found, notes=[*found.notes, *more])
+
+
+def _one(result: Robustness) -> output.Section:
     rows = [
         ("clean", output.percent(result.clean)),
         *(
@@ -60,9 +70,9 @@ def _one(result: Robustness) -> str:
     threat = Threat(result.norm, result.eps)
     attacks = sum(outcome["seconds"] for outcome in result.per_attack.values())
     seconds = f"{result.seconds:.1f} s, of which {attacks:.1f} s of attacks"
-    lines = [output.table(rows), f"{threat}, {_about(result)}, {seconds}"]
-    lines += [*_minimum_norm(result), *_certificate(result), *_published(result)]
-    return "\n".join(lines)
+    about = f"{threat}, {_about(result)}, {seconds}"
+    notes = [about, *_minimum_norm(result), *_certificate(result), *_published(result)]
+    return output.Section(rows, notes, header=False)
 
 
 def _minimum_norm(result: Robustness) -> list[str]:
@@ -77,7 +87,7 @@ def _minimum_norm(result: Robustness) -> list[str]:
     )
     counts = result.per_attack.values()
     passes = sum(count["forward"] + count["backward"] for count in counts)
-    attacked = max(1, sum(result.samples["correct"]))
+    attacked = max(1, round(result.clean * result.n))
     return [
         f"smallest radius that breaks an image ({result.norm}): median {median}, quartiles {lower} "
         f"and {upper}, {found['unbroken']:,} unbroken; {passes / attacked:,.0f} passes an image"
@@ -113,7 +123,7 @@ def _published(result: Robustness) -> list[str]:
     return [f"RobustBench's {known['name']}: {', '.join(parts)}"]
 
 
-def _several(results: Sequence[Robustness], names: Sequence[str]) -> str:
+def _several(results: Sequence[Robustness], names: Sequence[str]) -> output.Section:
     attacks = list(dict.fromkeys(name for result in results for name in result.per_attack))
     header = ("run", "eps", "clean", *(f"after {name}" for name in attacks), "robust")
     rows: list[tuple[str, ...]] = [header]
@@ -132,9 +142,9 @@ def _several(results: Sequence[Robustness], names: Sequence[str]) -> str:
     if len({result.dataset for result in results}) > 1:
         notes = [f"{result.dataset}, {note}" for result, note in zip(results, notes, strict=True)]
     if len(set(notes)) == 1:
-        return f"{output.table(rows)}\n{notes[0]}"
+        return output.Section(rows, notes[:1])
     lines = zip(names, radii, notes, strict=True)
-    return "\n".join([output.table(rows), *(f"{run}, {eps}: {note}" for run, eps, note in lines)])
+    return output.Section(rows, [f"{run}, {eps}: {note}" for run, eps, note in lines])
 
 
 def _about(result: Robustness) -> str:

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,6 +29,25 @@ _BYTES = re.compile("[\udc80-\udcff]")
 SCHEMA = 1
 # What the running command has warned of on stderr, where `--quiet` and scripts do not look.
 WARNED: list[str] = []
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of a result and what is said below it: for the terminal, a report, a model card.
+
+    Args:
+        rows: The cells, floats as numbers.
+        notes: Lines below the table.
+        header: Whether the first row is one; else the first column names each row.
+    """
+
+    rows: Sequence[Sequence[object]]
+    notes: Sequence[str] = ()
+    header: bool = True
+
+    def text(self) -> str:
+        """Write it for a terminal."""
+        return "\n".join([table(self.rows), *self.notes])
 
 
 def document(command: str, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,11 +116,7 @@ def plain(value: Any) -> Any:
 
 def table(rows: Sequence[Sequence[object]]) -> str:
     """Lay out rows in columns, those of numbers to the right."""
-
-    def write(cell: object) -> str:
-        return number(cell) if isinstance(cell, float) else str(cell)
-
-    cells = [[write(cell) for cell in row] for row in rows]
+    cells = [[cell_text(cell) for cell in row] for row in rows]
     columns = list(zip(*cells, strict=True))
     widths = [max(map(len, column)) for column in columns]
     # The first row may be a header: the others decide how a column is aligned.
@@ -112,6 +128,11 @@ def table(rows: Sequence[Sequence[object]]) -> str:
         ).rstrip()
         for line in cells
     )
+
+
+def cell_text(cell: object) -> str:
+    """Write a cell of a table."""
+    return number(cell) if isinstance(cell, float) else str(cell)
 
 
 def inline(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..checkpoints.runs import told_apart
 from ..core.threat import fraction
 from . import output
+from .output import Section
 
 if TYPE_CHECKING:
     from ..scoring.classifier_scores import ClassifierScores
@@ -31,16 +32,21 @@ Report = tuple[list[tuple[Any, ...]], str]
 
 def landscape_report(summary: Mapping[str, Any]) -> str:
     """Write a table, what it is of, and where the picture is."""
+    lines = [section.text() for section in landscape_sections(summary)]
+    return "\n".join([*lines, str(summary["outputs"]["picture"])])
+
+
+def landscape_sections(summary: Mapping[str, Any]) -> list[Section]:
+    """Return a table and what it is of."""
     write = {"contour": _contour, "path": _path, "histogram": _histogram, "sharpness": _sharpness}
-    picture = str(summary["outputs"]["picture"])
     # A kind that was added from outside has its numbers in the `.npz` and in `--json`.
     if summary["kind"] not in write:
-        return picture
+        return []
     results = summary["results"]
     names = told_apart([run["run"] for run in results], [Path(run["path"]) for run in results])
     named = [{**run, "run": name} for run, name in zip(results, names, strict=True)]
     rows, about = write[summary["kind"]]({**summary, "results": named})
-    return f"{output.table(rows)}\n{about}\n{picture}"
+    return [Section(rows, [about])]
 
 
 def _contour(summary: Mapping[str, Any]) -> Report:
@@ -116,6 +122,11 @@ SCORE_NAMES = {
 
 def score_report(result: Scores) -> str:
     """Write the scores, what the images are too few for, and the protocol."""
+    return "\n\n".join(section.text() for section in score_sections(result))
+
+
+def score_sections(result: Scores) -> list[Section]:
+    """Return the table of the scores, with what the images are too few for, and the protocol."""
     score, frechet, kernel = SCORE_NAMES[result.protocol["features"]["kind"]]
     rows = [
         (score, _spread(result.inception_score, result.inception_score_std, 3), "inception_score"),
@@ -131,7 +142,7 @@ def score_report(result: Scores) -> str:
         (key.replace("_", " "), "not known" if value is None else output.inline(value))
         for key, value in result.protocol.items()
     ]
-    return f"{output.table(scores)}\n\n{output.table(about)}"
+    return [Section(scores, header=False), Section(about, header=False)]
 
 
 def _spread(mean: float | None, deviation: float | None, digits: int) -> str:
@@ -154,6 +165,11 @@ def _nearest(neighbours: Neighbours | None) -> list[tuple[str, str]]:
 
 def classifier_report(result: ClassifierScores, diagram: Path | None) -> str:
     """Write accuracy, calibration, and a row of areas for each kind of images."""
+    return "\n\n".join(section.text() for section in classifier_sections(result, diagram))
+
+
+def classifier_sections(result: ClassifierScores, diagram: Path | None = None) -> list[Section]:
+    """Return the tables of accuracy and calibration, and of areas for each kind of images."""
     rows = [
         ("test images", f"{result.n:,} of {result.dataset}"),
         ("accuracy", output.percent(result.accuracy)),
@@ -167,8 +183,7 @@ def classifier_report(result: ClassifierScores, diagram: Path | None) -> str:
         rows.append(("temperature", f"{scaled.temperature:.4g} ({about})"))
     if diagram:
         rows.append(("reliability", str(diagram)))
-    tables = [output.table(rows), *map(output.table, _separations(result))]
-    return "\n\n".join(tables)
+    return [Section(rows, header=False), *map(Section, _separations(result))]
 
 
 def _separations(result: ClassifierScores) -> list[list[tuple[str, ...]]]:
