@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +12,25 @@ import click
 
 from ..checkpoints.runs import told_apart
 from ..errors import BelowGate, Interrupted, JeatError, UsageProblem
+from ..plots.settings import PLAIN, PlotSettings
 from ..robustness.attacks import summaries
 from ..robustness.settings import AttackSettings
 from ..runtime import launch
-from ..runtime.files import ATTACK_IMAGES, ATTACK_PLOT, ATTACK_RECORD, cache_dir, check_output
+from ..runtime.files import (
+    ATTACK_IMAGES,
+    ATTACK_PLOT,
+    ATTACK_RECORD,
+    cache_dir,
+    check_output,
+    report_of,
+)
 from . import output
 from . import terminal as ui
-from .attack_report import as_json_object, report
-from .from_settings import foreign_options, options_of, settings_from
+from .attack_report import as_json_object, costs, report, section
+from .from_settings import foreign_options, options_of, settings_from, take
 from .options import Command, option, output_options
-from .record import keep
+from .page import Picture, is_page, write_page
+from .record import keep, typed
 from .types import RUN, SHARE
 
 if TYPE_CHECKING:
@@ -46,9 +56,9 @@ _MACHINE = ("batch_size", "device", "compiled")
     "Output",
     "-o",
     "--out",
-    help="Where the result goes, with a verdict for each image",
+    help="The result with a verdict for each image (.json), or a report with pictures (.html)",
     type=_FILE,
-    metavar="FILE.json",
+    metavar="FILE",
     shown="attack.json of the run",
 )
 @options_of(AttackSettings, only=("images_to",))
@@ -59,6 +69,7 @@ _MACHINE = ("batch_size", "device", "compiled")
     type=_FILE,
     metavar="FILE",
 )
+@options_of(PlotSettings, without=("cmap",), section="Look of the curve")
 @output_options
 def command(
     runs: Sequence[str],
@@ -90,28 +101,26 @@ def command(
       jeat attack runs/jeat --purify 10 -n 100
       jeat attack runs/noise --certify --eps 0.25 --eps 0.5 -n 100
       jeat attack runs/jeat --minimum-norm --norm l2 --plot curve.png
+      jeat attack runs/at runs/jeat --attack autoattack -o report.html
       jeat attack theirs.pt --arch resnet-18-v1 --dataset cifar10
       jeat attack theirs.pt --arch net.py:make --dataset cifar10 --mean 0 --std 1
     """
     terminal = ui.open_terminal(quiet, verbose)
+    look = take(PlotSettings, given)
     settings = settings_from(AttackSettings, given)
     from ..checkpoints.runs import is_foreign, resolve
 
     paths = [resolve(run) for run in runs] or [resolve(reporter=terminal)]
     radii = max(len(norm), len(eps), 1)
-    _check_outputs(len(paths), radii, out, settings.images_to, plot)
-    _check_curve(plot, norm, settings)
+    files = _Files.of(out, plot, settings, look)
+    files.check(len(paths), radii, len(norm))
     kind = "-union" if len(norm) > 1 else "-curve" if len(eps) > 1 else ""
-    subjects = [_subject(path, out, kind, terminal) for path in paths]
+    subjects = [_subject(path, files.record, kind, terminal) for path in paths]
     found = _attack(subjects, norm, eps, settings, foreign, terminal)
     each = [subject for subject in subjects for _ in range(radii)]
     names = told_apart([result.run for result in found.results], [one.path for one in each])
-    failure, picture = found.unwritten, None
-    if plot is not None and launch.first():
-        picture, failure = _drawn(found, names, plot, radii, failure)
-    outputs = {"images": settings.images_to, "plot": picture}
-    document = as_json_object(found, each, outputs)
-    output.emit(document, as_json, lambda: report(found, names, picture))
+    document, failure = files.written(found, each, names, radii)
+    output.emit(document, as_json, lambda: report(found, names, document.get("outputs", {})))
     objects = document.get("results", [document])
     for first in range(0, len(each), radii):
         keep(each[first].path, objects[first : first + radii], terminal)
@@ -120,6 +129,88 @@ def command(
     _check_gate(min([*found.unions, *(result.robust for result in found.results)]), fail_under)
     if not is_foreign(paths[0]):
         terminal.hint(ui.next_command("sample", runs[0] if runs else None))
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What the command writes: where the record, the images, the curve and the page go."""
+
+    record: Path | None
+    page: Path | None
+    images: Path | None
+    plot: Path | None
+    look: PlotSettings
+    minimum_norm: bool
+
+    @classmethod
+    def of(
+        cls, out: Path | None, plot: Path | None, settings: AttackSettings, look: PlotSettings
+    ) -> _Files:
+        page, record = (out, None) if is_page(out) else (None, out)
+        return cls(record, page, settings.images_to, plot, look, settings.minimum_norm)
+
+    def check(self, runs: int, radii: int, norms: int) -> None:
+        """Refuse files that may not be written, or one file for several results.
+
+        Raises:
+            UsageProblem: If there would be more than one of an output, or a look of nothing.
+        """
+        if self.plot is not None and norms > 1 and not self.minimum_norm:
+            raise UsageProblem(
+                "`--plot` draws the accuracy over the radius of one norm", "give one `--norm`"
+            )
+        if self.record is not None and runs > 1:
+            hint = "each run gets its own `attack.json` anyway; a report, `.html`, is for several"
+            raise UsageProblem("`--out` is for one RUN", hint)
+        if self.images is not None and runs * radii > 1:
+            raise UsageProblem("`--save` is for one RUN and one `--eps`", "call it once for each")
+        if self.look != PLAIN:
+            if self.plot is None and self.page is None:
+                raise UsageProblem(
+                    "the look of the picture is that of the curve", "name its file with `--plot`"
+                )
+            from ..plots.figure import check_look
+
+            check_look(self.look)
+        outputs = (
+            (self.record, ATTACK_RECORD, "-o"),
+            (self.page, report_of("attack"), "-o"),
+            (self.images, ATTACK_IMAGES, "--save"),
+            (self.plot, ATTACK_PLOT, "--plot"),
+        )
+        for file, product, name in outputs:
+            if file is not None:
+                check_output(file, product, name)
+
+    def written(
+        self, found: Comparison, each: Sequence[Subject], names: Sequence[str], radii: int
+    ) -> tuple[dict[str, Any], JeatError | None]:
+        """Write curve and page; return what `--json` prints, and what could not be written."""
+        outputs = {"images": self.images, "plot": self.plot, "report": self.page}
+        if not launch.first():
+            return as_json_object(found, each, outputs), found.unwritten
+        from ..plots.robust_accuracy import plot as draw
+
+        def curve(path: Path) -> Path:
+            return draw(found.results, names, path, radii, self.look)
+
+        failure = found.unwritten
+        try:
+            if self.plot is not None:
+                curve(self.plot)
+        except JeatError as problem:
+            failure, outputs["plot"] = failure or problem, None
+        document = as_json_object(found, each, outputs)
+        try:
+            if self.page is not None:
+                one_norm = len({result.norm for result in found.results}) == 1
+                shown = [Picture.drawn(curve, "Accuracy over the radius")] if one_norm else []
+                title = "Robustness of " + ", ".join(dict.fromkeys(names))
+                sections = [section(found.results, names, found.unions), *costs(found, names)]
+                write_page(self.page, title, typed(each[0].path), document, sections, shown)
+        except JeatError as problem:
+            failure = failure or problem
+        return document, failure
 
 
 def _attack(
@@ -150,18 +241,6 @@ def _check_gate(lowest: float, fail_under: float | None) -> None:
         raise missed
 
 
-def _drawn(
-    found: Comparison, names: Sequence[str], plot: Path, radii: int, failure: JeatError | None
-) -> tuple[Path | None, JeatError | None]:
-    """Draw the curve; where that fails, the results are shown all the same."""
-    from ..plots.robust_accuracy import plot as draw
-
-    try:
-        return draw(found.results, names, plot, radii), failure
-    except JeatError as problem:
-        return None, failure or problem
-
-
 def _subject(path: Path, out: Path | None, kind: str, terminal: ui.Terminal) -> Subject:
     """Say where the results of a model go: into its run, if it is one that may be written."""
     from ..checkpoints.runs import MODEL_FILE, is_foreign
@@ -177,32 +256,3 @@ def _subject(path: Path, out: Path | None, kind: str, terminal: ui.Terminal) -> 
     which = "" if path.name == MODEL_FILE else f"-{path.stem}"
     usual = run / f"attack{which}{kind}.json"
     return Subject(path, out or usual, None if out else run / "attacks", run)
-
-
-def _check_curve(plot: Path | None, norms: Sequence[str], settings: AttackSettings) -> None:
-    if plot is not None and len(norms) > 1 and not settings.minimum_norm:
-        raise UsageProblem(
-            "`--plot` draws the accuracy over the radius of one norm", "give one `--norm`"
-        )
-
-
-def _check_outputs(
-    runs: int, radii: int, out: Path | None, images_to: Path | None, plot: Path | None
-) -> None:
-    """Refuse outputs that may not be written, or one file for several results.
-
-    Raises:
-        UsageProblem: If there would be more than one of an output.
-    """
-    if out is not None and runs > 1:
-        raise UsageProblem("`--out` is for one RUN", "each run gets its own `attack.json` anyway")
-    if images_to is not None and runs * radii > 1:
-        raise UsageProblem("`--save` is for one RUN and one `--eps`", "call it once for each")
-    outputs = (
-        (out, ATTACK_RECORD, "-o"),
-        (images_to, ATTACK_IMAGES, "--save"),
-        (plot, ATTACK_PLOT, "--plot"),
-    )
-    for file, product, name in outputs:
-        if file is not None:
-            check_output(file, product, name)

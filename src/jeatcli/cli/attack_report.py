@@ -38,10 +38,10 @@ def as_json_object(
     return output.document("attack", objects[0] | output.written(record=record, **outputs))
 
 
-def report(found: Comparison, names: Sequence[str], picture: Path | None = None) -> str:
+def report(found: Comparison, names: Sequence[str], outputs: Mapping[str, str]) -> str:
     """Write the accuracies as a table; the names are those of the runs, one a result."""
     text = section(found.results, names, found.unions).text()
-    return text if picture is None else f"{text}\n{picture}"
+    return "\n".join([text, *(outputs[key] for key in ("plot", "report") if key in outputs)])
 
 
 def section(
@@ -56,6 +56,18 @@ def section(
         for name, union in zip(names[::each], unions, strict=False)
     ]
     return replace(found, notes=[*found.notes, *more])
+
+
+def costs(found: Comparison, names: Sequence[str]) -> list[output.Section]:
+    """Return the table of what each attack did and took."""
+    rows: list[tuple[object, ...]] = [
+        ("run", "attack", "broke", "forward", "backward", "gradients NaN", "seconds")
+    ]
+    for result, name in zip(found.results, names, strict=True):
+        for attack, outcome in result.per_attack.items():
+            counts = (outcome[key] for key in ("broken", "forward", "backward", "nan", "seconds"))
+            rows.append((name, protocol(attack, outcome), *counts))
+    return [output.Section(rows, ["forward and backward: images that passed through the network"])]
 
 
 def _one(result: Robustness) -> output.Section:

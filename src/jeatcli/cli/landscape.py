@@ -10,14 +10,15 @@ import click
 
 from ..landscapes import KINDS, make_settings
 from ..plots.settings import PlotSettings
-from ..runtime.files import LANDSCAPE_NUMBERS, LANDSCAPE_PICTURE, check_output
+from ..runtime.files import LANDSCAPE_NUMBERS, LANDSCAPE_PICTURE, check_output, report_of
 from ..settings import declared
 from . import output
 from . import terminal as ui
 from .from_settings import foreign_options, options_of, take, used
 from .options import Command, F, combine, option, output_options
-from .record import keep
-from .reports import landscape_report
+from .page import Picture, is_page, write_page
+from .record import keep, typed
+from .reports import landscape_report, landscape_sections
 from .types import KIND, RUN
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_OUT = "Picture to write: .png, .svg or .pdf; the numbers go beside it as .npz"
+_OUT = "Picture (.png, .svg, .pdf) or report (.html); the numbers go beside it as .npz"
 
 
 def kind_options() -> Callable[[F], F]:
@@ -70,6 +71,7 @@ def command(
       jeat landscape standard at prejeat jeat -o fig2.pdf
       jeat landscape jeat --axes adversarial --image 7 --image 8 --absolute
       jeat landscape standard jeat --kind sharpness -n 500 --figsize 5 3.5
+      jeat landscape standard jeat -o report.html
     """
     terminal = ui.open_terminal(quiet, verbose)
     from ..checkpoints.runs import resolve, results_dir
@@ -80,16 +82,23 @@ def command(
     models = [resolve(run) for run in runs] or [resolve(reporter=terminal)]
     path = out or results_dir(models[0]) / f"{'landscape' if kind == 'contour' else kind}.png"
     check_look(look)
-    check_output(path, LANDSCAPE_PICTURE)
+    check_output(path, report_of("landscape") if is_page(path) else LANDSCAPE_PICTURE)
     check_output(path.with_suffix(".npz"), LANDSCAPE_NUMBERS)
     from ..landscapes.landscape import energy_landscape, save_numbers
     from ..plots.landscape import draw
 
     result = energy_landscape(models, settings, reporter=terminal)
-    picture = draw(result, path, look)
     numbers = save_numbers(result, path.with_suffix(".npz"))
-    files = output.written(picture=picture, numbers=numbers)
-    summary = output.document("landscape", result.summary() | files)
+    files = {"report" if is_page(path) else "picture": path, "numbers": numbers}
+    summary = output.document("landscape", result.summary() | output.written(**files))
+    if is_page(path):
+        shown = Picture.drawn(lambda place: draw(result, place, look), result.result.title)
+        names = dict.fromkeys(found["run"] for found in summary["results"])
+        title = f"{result.result.title}: {', '.join(names)}"
+        command = typed(models[0])
+        write_page(path, title, command, summary, landscape_sections(summary), [shown])
+    else:
+        draw(result, path, look)
     output.emit(summary, as_json, lambda: landscape_report(summary))
     shared = {key: summary[key] for key in summary if key != "results"}
     for model in models:

@@ -119,8 +119,7 @@ def table(rows: Sequence[Sequence[object]]) -> str:
     cells = [[cell_text(cell) for cell in row] for row in rows]
     columns = list(zip(*cells, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    # The first row may be a header: the others decide how a column is aligned.
-    right = [all(_is_number(row[i]) for row in rows[1:] or rows) for i in range(len(columns))]
+    right = numeric_columns(rows)
     return "\n".join(
         "  ".join(
             cell.rjust(width) if flush else cell.ljust(width)
@@ -128,6 +127,12 @@ def table(rows: Sequence[Sequence[object]]) -> str:
         ).rstrip()
         for line in cells
     )
+
+
+def numeric_columns(rows: Sequence[Sequence[object]], header: bool = True) -> list[bool]:
+    """Return which columns hold numbers; the first row may be a header, and does not count."""
+    below = rows[1:] if header and len(rows) > 1 else rows
+    return [all(_is_number(row[k]) for row in below) for k in range(len(rows[0]))]
 
 
 def cell_text(cell: object) -> str:

@@ -27,12 +27,19 @@ def keep(model: Path, results: Sequence[Mapping[str, Any]], terminal: Terminal) 
     """Keep what the running command found of a model, if that is a run's that may be written."""
     if not (launch.first() and is_of_run(model) and os.access(model.parent, os.W_OK)):
         return
+    verb = str(click.get_current_context().info_name)
+    try:
+        add_results(model, verb, output.plain(results), typed(model))
+    except JeatError as problem:
+        terminal.warn(f"{problem.message}; the result is only printed")
+
+
+def typed(model: Path) -> str:
+    """Return the running command as it is typed, with the run where none was named."""
     ctx = click.get_current_context()
     verb = str(ctx.info_name)
     unnamed = verb != "train" and not any(ctx.params.get(name) for name in _RUN)
-    begin = next_command(verb, str(model.parent) if unnamed else None)
+    run = model.parent if is_of_run(model) else model
+    begin = next_command(verb, str(run) if unnamed else None)
     words = [word for word in ctx.meta.get(ARGUMENTS, ()) if word not in _SAYING]
-    try:
-        add_results(model, verb, output.plain(results), " ".join([begin, *map(shlex.quote, words)]))
-    except JeatError as problem:
-        terminal.warn(f"{problem.message}; the result is only printed")
+    return " ".join([begin, *map(shlex.quote, words)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -12,16 +12,21 @@ from click.core import ParameterSource
 from ..checkpoints.settings import Foreign
 from ..errors import UsageProblem
 from ..plots.settings import PLAIN, PlotSettings
-from ..runtime.files import RELIABILITY, check_output
+from ..runtime import launch
+from ..runtime.files import RELIABILITY, check_output, report_of
 from ..sampling.settings import SamplerSettings
 from ..scoring.settings import METRICS, ClassifierSettings, ScoreSettings
 from . import output
 from . import terminal as ui
 from .from_settings import foreign_options, options_of, take, used
 from .options import Command, option, output_options
-from .record import keep
-from .reports import classifier_report, score_report
+from .page import Picture, write_page
+from .record import keep, typed
+from .reports import classifier_report, classifier_sections, score_report, score_sections
 from .types import RUN
+
+if TYPE_CHECKING:
+    from ..scoring.classifier_scores import ClassifierScores
 
 # What the scores of the classifier take as well.
 _OF_CLASSIFIER = ("num", "dataset", "data_dir", "batch_size", "device", "foreign")
@@ -59,11 +64,20 @@ class Diagram(click.Path):
 @options_of(PlotSettings, without=("cmap",))
 @options_of(SamplerSettings)
 @foreign_options(dataset=False)
+@option(
+    "Output",
+    "-o",
+    "--out",
+    help="Write the scores, pictures and protocol as a report too",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.html",
+)
 @output_options
 def command(
     source: str | None,
     calibration: str | None,
     ood: tuple[str, ...],
+    out: Path | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -83,18 +97,22 @@ def command(
       jeat score images/ --dataset cifar10 --reference test
       jeat score runs/jeat --calibration bins.png --ood svhn --ood textures/
       jeat score runs/jeat --features their.pt --arch wrn-28-10 --dataset cifar10
+      jeat score runs/jeat --features runs/standard -o report.html
     """
     terminal = ui.open_terminal(quiet, verbose)
     look = take(PlotSettings, options)
-    if look != PLAIN and not calibration:
+    if look != PLAIN and not (calibration or (calibration == "" and out)):
         raise UsageProblem(
             "the look of the picture is that of the reliability diagram",
             "name its file with `--calibration FILE`",
         )
+    if out is not None:
+        check_output(out, report_of("score"))
     explicit = used(options)
     if calibration is not None or ood:
         settings = _classifier_settings(explicit, calibration is not None, ood)
-        _score_classifier(source, settings, calibration, look, terminal, as_json)
+        diagram = Path(calibration) if calibration else None
+        _score_classifier(source, settings, (diagram, out), look, terminal, as_json)
         return
     from ..scoring.image_scores import image_scores
 
@@ -104,9 +122,15 @@ def command(
         {"name": "how-few-images-are-enough", "text": f"{score}: {note}"}
         for score, note in result.notes.items()
     ]
-    files = output.written(neighbours=options["neighbours"])
+    files = output.written(neighbours=options["neighbours"], report=out)
     values = output.plain(result) | {"warnings": warnings} | files
-    output.emit(output.document("score", values), as_json, lambda: score_report(result))
+    document = output.document("score", values)
+    if out is not None and launch.first():
+        near = "Images, each beside the training images nearest to it"
+        shown = [Picture.of(result.neighbours.picture, near)] if result.neighbours else []
+        sections = score_sections(result)[:1]
+        write_page(out, f"Scores of {result.run}", typed(result.path), document, sections, shown)
+    output.emit(document, as_json, lambda: score_report(result))
     keep(result.path, [values], terminal)
 
 
@@ -131,16 +155,17 @@ def _classifier_settings(
 def _score_classifier(
     run: str | None,
     settings: ClassifierSettings,
-    calibration: str | None,
+    files: tuple[Path | None, Path | None],
     look: PlotSettings,
     terminal: ui.Terminal,
     as_json: bool,
 ) -> None:
-    diagram = Path(calibration) if calibration else None
-    if diagram:
+    diagram, page = files
+    if look != PLAIN:
         from ..plots.figure import check_look
 
         check_look(look)
+    if diagram:
         check_output(diagram, RELIABILITY, "--calibration")
     from ..scoring.classifier_scores import classifier_scores
 
@@ -149,7 +174,23 @@ def _score_classifier(
         from ..plots.reliability import save_diagram
 
         save_diagram(result.calibration, diagram, result.run, look)
-    values = output.plain(result) | output.written(diagram=diagram)
+    values = output.plain(result) | output.written(diagram=diagram, report=page)
     document = output.document("score", values)
+    if page is not None and launch.first():
+        title, sections = f"The classifier {result.run}", classifier_sections(result)
+        shown = _diagram(result, look)
+        write_page(page, title, typed(result.path), document, sections, shown)
     output.emit(document, as_json, lambda: classifier_report(result, diagram))
     keep(result.path, [values], terminal)
+
+
+def _diagram(result: ClassifierScores, look: PlotSettings) -> list[Picture]:
+    """Draw the reliability diagram for a report, if the calibration was measured."""
+    if (calibration := result.calibration) is None:
+        return []
+    from ..plots.reliability import save_diagram
+
+    def draw(path: Path) -> Path:
+        return save_diagram(calibration, path, result.run, look)
+
+    return [Picture.drawn(draw, "Reliability: accuracy over confidence, and the share of images")]

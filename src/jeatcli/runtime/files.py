@@ -57,6 +57,12 @@ NEIGHBOURS = Product("jeat score --neighbours", (".png",), (b"the image, then it
 RELIABILITY = Product("jeat score --calibration", _FIGURES, (b"Reliability of ", b"(ECE "))
 
 
+def report_of(verb: str) -> Product:
+    """Return the HTML that a command writes, marked in its head."""
+    mark = f'<meta name="generator" content="jeat-cli, jeat {verb}">'
+    return Product(f"jeat {verb}", (".html",), (mark.encode(),))
+
+
 def _place(variable: str, kind: str, *below: str) -> Path:
     if value := os.environ.get(variable):
         return expand(value)
