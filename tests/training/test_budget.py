@@ -74,6 +74,16 @@ def test_a_long_run_is_announced_once(tmp_path: Path, monkeypatch: pytest.Monkey
         )
 
 
+def test_slow_steps_are_announced_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("_LONG", 0.0), ("_SLOW", 0.0)):
+        monkeypatch.setattr(log, name, value)
+    listener = Listener()
+    train(config(epochs=3), tmp_path / "slow", device="cpu", reporter=listener)
+    announced = [line for line in listener.said if "measured on" in line]
+    assert len(announced) == 1
+    assert "on this CPU (measured on 1 step); `--budget 1m` for less" in announced[0]
+
+
 def test_durations_read_as_people_say_them() -> None:
     said = [log.duration(seconds) for seconds in (45, 150, 11_400, 500_000)]
     assert said == ["45 s", "2 min", "3 h 10 min", "6 days"]

@@ -21,8 +21,8 @@ from .trainer import Callback, Metrics, Trainer, numbers
 _TIMED = 5
 # An epoch of fewer seconds has a line only if it was evaluated.
 _SHORT = 5.0
-# A run that is estimated to take longer is announced.
-_LONG = 120.0
+# A run that is estimated to take longer is announced, after its first step if that took so long.
+_LONG, _SLOW = 120.0, 30.0
 
 
 @dataclass
@@ -39,6 +39,7 @@ class Log(Callback):
     timed_steps: int = 0
     _seen: int = 0
     _first: float = 0.0
+    _announced: bool = False
 
     def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
         self.sums = {
@@ -68,19 +69,22 @@ class Log(Callback):
     def _announce(self, trainer: Trainer) -> None:
         """Say once how long the run will take, if that is long."""
         self._seen += 1
+        now = time.perf_counter()
+        steps, took = _TIMED, now - self._first
         if self._seen == 1:
-            self._first = time.perf_counter()
-        if self._seen != 1 + _TIMED:
+            self._first, steps, took = now, 1, now - self.began
+        # Nobody should wait minutes to hear that it will be months.
+        if self._announced or not (self._seen == 1 + _TIMED or (steps == 1 and took > _SLOW)):
             return
-        left = (time.perf_counter() - self._first) / _TIMED * (trainer.steps - trainer.step)
+        left = took / steps * (trainer.steps - trainer.step)
         if left > _LONG:
+            self._announced = True
             less = "1m" if left < 600 else "10m" if left < 7200 else "1h"
-            # A run that is resumed keeps its epochs.
-            new = trainer.step == 1 + _TIMED
+            new = trainer.step == self._seen
             about = f"about {duration(left)} {'' if new else 'left '}on this"
             hint = f"; `--budget {less}` for less" if new else ""
-            device = trainer.device.type.upper()
-            self.reporter.say(f"{about} {device} (measured on {_TIMED} steps){hint}")
+            device, plural = trainer.device.type.upper(), "s" * (steps > 1)
+            self.reporter.say(f"{about} {device} (measured on {steps} step{plural}){hint}")
 
     @property
     def path(self) -> Path:
