@@ -26,6 +26,7 @@ from helpers.cli import (
     one,
     parsed,
     pixels,
+    refused,
     settings,
 )
 from PIL import Image
@@ -335,3 +336,9 @@ def test_completion(home: Path, words: str, expected: list[str]) -> None:
     asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     said = jeat(**asked, _JEAT_COMPLETE="bash_complete")
     assert said.stdout.split() == [f"plain,{name}" for name in expected]
+
+
+def test_a_class_of_the_packages_network_is_named_with_it(home: Path) -> None:
+    said = here("sample", LATEST, "--class", "dog", "-n", 1)
+    refused(said, 2, "unknown class `dog`", "name a RUN that has it, such as `pretrained`")
+    assert "pretrained" not in here("sample", LATEST, "--class", "unicorn", "-n", 1).stderr

@@ -140,7 +140,7 @@ def spoil(name: str, content: bytes) -> Callable[[Path], object]:
         (
             spoil("dog/3.png", png(0, (12, 11))),
             "pictures of different sizes: `",
-            "resize all pictures to one size first",
+            "resize a copy of them",
         ),
         (shutil.rmtree, "zoo` is not a directory", "write `folder:PATH` with an existing PATH"),
     ],

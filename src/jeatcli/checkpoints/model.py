@@ -20,7 +20,7 @@ from ..runtime import devices
 from ..runtime.digests import digest
 from ..runtime.progress import SILENT, Reporter
 from . import runs
-from .header import FOREIGN, Meta
+from .header import FOREIGN, Meta, read_header
 from .networks import make_network
 from .robustbench import Published
 
@@ -215,4 +215,7 @@ def class_index(name: str | int, classes: Sequence[str]) -> int:
     if not by_name and text.isdecimal() and len(text) < 10 and int(text) < len(classes):
         return int(text)
     by_index = [] if numbered else [f"0..{len(classes) - 1}"]
-    raise unknown("class", text, [*classes, *by_index])
+    problem = unknown("class", text, [*classes, *by_index])
+    if text in read_header(runs.PRETRAINED)["classes"]:
+        problem.hint = f"{problem.hint}; name a RUN that has it, such as `{runs.PRETRAINED.stem}`"
+    raise problem

@@ -188,7 +188,9 @@ class Terminal:
         def advance(amount: float, **figures: float | str) -> None:
             task.advance(amount, figures)
             room = live.console.width - len(task.label) - _bar_width(live.console.width) - 2
-            live.update(number, completed=task.done, detail=task.fitted(room))
+            # A sum of parts may end a little below the whole.
+            done = task.total if task.done >= task.total - 1e-6 else task.done
+            live.update(number, completed=done, detail=task.fitted(room))
 
         try:
             advance(0)

@@ -259,7 +259,7 @@ def _is_grey(files: Sequence[Path]) -> bool:
             raise JeatError(
                 f"pictures of different sizes: `{files[0]}` is {size[0]}x{size[1]}, "
                 f"`{file}` is {this_size[0]}x{this_size[1]}",
-                "resize all pictures to one size first",
+                "resize a copy of them, such as by ImageMagick: `mogrify -resize 64x64! COPY/*/*`",
             )
         grey = grey and this_grey
     return grey
