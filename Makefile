@@ -1,4 +1,6 @@
-.PHONY: test lint docs build smoke mutants
+.PHONY: test lint pages docs build check smoke lowest mutants
+
+PAGES := cli house robustbench python skill
 
 test:
 	python -m pytest
@@ -8,29 +10,34 @@ lint:
 	ruff format --check .
 	mypy
 	lint-imports
-	python docs/generate_cli.py --check
-	python docs/generate_house.py --check
-	python docs/generate_robustbench.py --check
-	python docs/generate_python.py --check
+	for page in $(PAGES); do python docs/generate_$$page.py --check || exit 1; done
 
-# Write the generated pages, and build the site into build/site; a broken link is an error.
-docs:
-	python docs/generate_cli.py
-	python docs/generate_house.py
-	python docs/generate_robustbench.py
-	python docs/generate_python.py
+# Write the generated pages.
+pages:
+	for page in $(PAGES); do python docs/generate_$$page.py || exit 1; done
+
+# And build the site into build/site; a broken link is an error.
+docs: pages
 	mkdocs build --strict --quiet
 
 build:
-	python -m build
+	rm -rf dist && python -m build
 
-# The wheel alone, without any development dependency, does the main job.
+# The files are ready for the package index.
+check: build
+	twine check --strict dist/*
+
+# The wheel alone, in a fresh environment, does a tour of all commands.
 smoke: build
 	rm -rf build/smoke && python -m venv build/smoke
 	build/smoke/bin/pip install dist/*.whl
-	build/smoke/bin/jeat --version
-	JEAT_RUNS_DIR=build/smoke/runs build/smoke/bin/jeat train --dataset digits --limit 128 --epochs 1
-	JEAT_RUNS_DIR=build/smoke/runs build/smoke/bin/jeat sample -n 10 --steps 5
+	PATH="$(CURDIR)/build/smoke/bin:$$PATH" bash .github/tour.sh
+
+# The tests on the lowest versions that pyproject.toml allows.
+lowest:
+	rm -rf build/lowest && uv venv build/lowest
+	uv pip install --python build/lowest/bin/python --resolution lowest-direct -e ".[test]"
+	build/lowest/bin/python -m pytest -m "not slow"
 
 # Changes of single lines in the core, the methods and the attacks that no test notices; hours.
 mutants:

@@ -21,8 +21,8 @@ PAGE = Path(__file__).with_name("python.md")
 INTRODUCTION = """\
 # Python API
 
-`from jeatcli import attack, sample, ...`: the functions behind the commands. Each takes a run by
-name or path, or a model from `load` or `wrap`; images are tensors or arrays (n, C, H, W), floats in
+The functions behind the commands, `from jeatcli import attack, sample`. Each takes a run by name or
+path, or a model from `load` or `wrap`; images are tensors or arrays (n, C, H, W), floats in
 [0, 1] or uint8, or a DataLoader. Every setting of a command is a keyword here: `--batch-size 64` is
 `batch_size=64`. Importing the package does not import torch.
 

@@ -41,8 +41,9 @@ def generator(name: str) -> ModuleType:
     return module
 
 
-def test_the_page_follows_the_docstrings() -> None:
-    assert generator("generate_python").run(check=True) == 0, "run `make docs`"
+@pytest.mark.parametrize("name", ["generate_python", "generate_skill"])
+def test_the_pages_follow_the_code(name: str) -> None:
+    assert generator(name).run(check=True) == 0, "run `make pages`"
 
 
 @pytest.mark.parametrize("name", jeatcli.__all__)
