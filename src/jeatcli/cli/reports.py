@@ -134,7 +134,10 @@ def score_sections(result: Scores) -> list[Section]:
         (kernel, _spread(result.kid, result.kid_std, 5), "kid"),
         ("precision", f"{result.precision:.4f}", "precision"),
         ("recall", f"{result.recall:.4f}", "recall"),
-        *((name, f"{value:.4f}", name) for name, value in result.metrics.items()),
+        *(
+            (name, _between(value, result.intervals.get(name)), name)
+            for name, value in result.metrics.items()
+        ),
         *((name, value, "") for name, value in _nearest(result.neighbours)),
     ]
     scores = [(name, value, result.notes.get(key, "")) for name, value, key in rows]
@@ -150,6 +153,14 @@ def _spread(mean: float | None, deviation: float | None, digits: int) -> str:
         return "-"
     spread = "" if deviation is None else f" ± {deviation:.{digits}f}"
     return f"{mean:.{digits}f}{spread}"
+
+
+def _between(value: float, interval: tuple[float, float] | None) -> str:
+    digits = 4 if abs(value) < 10 else 2
+    if interval is None:
+        return f"{value:.{digits}f}"
+    low, high = interval
+    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def _nearest(neighbours: Neighbours | None) -> list[tuple[str, str]]:

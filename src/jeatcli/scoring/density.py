@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 
 from .features import Features
+from .intervals import Estimate, bootstrapped
 
 _NEIGHBOURS = 5
-_ROWS = 1000
+_ROWS = 200
 # A point on a ball's surface is outside, whatever the rounding of its distance.
 _INSIDE = 1 - 1e-9
 
 
-def density_coverage(images: Features, reference: Features) -> dict[str, float]:
+def density_coverage(images: Features, reference: Features) -> dict[str, Estimate]:
     """Return density and coverage by the balls of the fifth neighbours of the reference.
 
     Density is how many balls of real images a generated one lies in, in units of its expectation
@@ -24,10 +25,12 @@ def density_coverage(images: Features, reference: Features) -> dict[str, float]:
     # The nearest is the image itself.
     nearest = [torch.cdist(rows, real).kthvalue(k + 1, dim=1).values for rows in real.split(_ROWS)]
     radii = torch.cat(nearest) * _INSIDE
-    inside, covered = 0, torch.zeros(len(real), dtype=torch.bool)
+    inside, covered = [], torch.zeros(len(real), dtype=torch.bool)
     for rows in generated.split(_ROWS):
         holds = torch.cdist(rows, real) < radii
-        inside += int(holds.sum())
+        inside.append(holds.sum(1))
         covered |= holds.any(0)
-    density = inside / (k * len(generated))
-    return {"density": density, "coverage": covered.double().mean().item()}
+    return {
+        "density": bootstrapped(torch.cat(inside).double() / k),
+        "coverage": bootstrapped(covered),
+    }

@@ -28,6 +28,7 @@ from . import features, fidelity
 from .features import Features
 from .inception import Inception
 from .inputs import ScoreInputs, class_indices, images_of, of_same_classes, resolve
+from .intervals import Estimate
 from .neighbours import Neighbours, look_up
 from .protocol import Protocol
 from .settings import METRICS, ScoreSettings
@@ -47,6 +48,7 @@ class Scores:
         kid, kid_std: Kernel distance, mean and spread over the subsets.
         precision, recall: Share of the images that lie among the reference's, and the reverse.
         metrics: The further scores that were asked for, by name.
+        intervals: Those of 95 % of the further scores, `[low, high]`, by name.
         notes: For which scores the images are too few, and why.
         neighbours: The training images nearest to the images, if they were asked for.
         protocol: Everything that the numbers depend on, and whether they compare with others'.
@@ -64,6 +66,7 @@ class Scores:
     precision: float
     recall: float
     metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
     notes: dict[str, str]
     neighbours: Neighbours | None
     protocol: dict[str, Any]
@@ -117,7 +120,7 @@ def image_scores(
     numbers, notes = _numbers(ours, theirs, settings, reporter)
     from_main = current().from_main
     values: Any = from_main(lambda: fidelity.compute(ours, theirs, numbers))
-    metrics = from_main(lambda: _metrics(settings.metric, ours, theirs))
+    metrics = from_main(lambda: _metrics(settings.metric, ours, theirs, notes, reporter))
     near = _neighbours(settings, images, ours, reference, theirs)
     classes = class_indices(inputs.reference, origin)
     protocol = Protocol(origin, judge, reference, inputs.split, numbers, notes, classes)
@@ -126,6 +129,11 @@ def image_scores(
         path=inputs.path,
         **values,
         metrics=metrics,
+        intervals={
+            name: (value.low, value.high)
+            for name, value in metrics.items()
+            if isinstance(value, Estimate)
+        },
         notes=notes,
         neighbours=near,
         protocol=protocol.describe(),
@@ -198,10 +206,24 @@ def _numbers(
     return numbers, notes
 
 
-def _metrics(names: tuple[str, ...], images: Features, reference: Features) -> dict[str, float]:
+def _metrics(
+    names: tuple[str, ...],
+    images: Features,
+    reference: Features,
+    notes: dict[str, str],
+    reporter: Reporter,
+) -> dict[str, float]:
+    """Return the further scores; add to the notes for which of them the images are too few."""
     values: dict[str, float] = {}
+    few = min(len(images.values), len(reference.values))
     for name in names:
-        values |= METRICS.load(name)(images, reference)
+        found = METRICS.load(name)(images, reference)
+        needed = getattr(METRICS[name], "needs", 0)
+        if few < needed:
+            note = f"few: {few:,} images, where `{name}` is for {needed:,} or more"
+            notes |= dict.fromkeys(found, note)
+            reporter.warn(note)
+        values |= found
     return values
 
 

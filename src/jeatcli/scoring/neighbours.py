@@ -14,7 +14,7 @@ from ..data.images import Images
 _SHOWN, _NEAREST = 12, 6
 # Training images whose own neighbours are looked up, to compare with.
 _QUERIES = 2000
-_ROWS = 500
+_ROWS = 200
 
 
 @dataclass(frozen=True)

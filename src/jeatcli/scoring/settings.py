@@ -12,13 +12,41 @@ from ..checkpoints.settings import Foreign
 from ..errors import UsageProblem
 from ..settings import Settings, batch_size_setting, data_dir_setting, device_setting, setting
 
+
+@dataclass(frozen=True)
+class MetricEntry(Entry):
+    """A row of the table of scores.
+
+    Args:
+        needs: The images below which a line says that they are few.
+    """
+
+    needs: int = 0
+
+
 # Scores beside the five of torch-fidelity: functions of the features of images and reference.
 METRICS = Catalogue(
     "metric",
     {
-        "density-coverage": Entry(
+        "density-coverage": MetricEntry(
             "Density and coverage (Naeem et al. 2020), fifth neighbours",
             "jeatcli.scoring.density:density_coverage",
+            needs=10_000,
+        ),
+        "mind": MetricEntry(
+            "Monge Inception Distance (Berthet et al. 2026), 1,000 projections",
+            "jeatcli.scoring.mind:mind",
+            needs=5000,
+        ),
+        "vendi": MetricEntry(
+            "Vendi score, the number of different images (Friedman and Dieng 2023)",
+            "jeatcli.scoring.vendi:vendi",
+            needs=5000,
+        ),
+        "authpct": MetricEntry(
+            "Percentage of images that are no near copies (Alaa et al. 2022)",
+            "jeatcli.scoring.authenticity:authpct",
+            needs=1000,
         ),
     },
 )
