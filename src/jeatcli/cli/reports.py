@@ -174,12 +174,17 @@ def _nearest(neighbours: Neighbours | None) -> list[tuple[str, str]]:
     ]
 
 
-def classifier_report(result: ClassifierScores, diagram: Path | None) -> str:
-    """Write accuracy, calibration, and a row of areas for each kind of images."""
-    return "\n\n".join(section.text() for section in classifier_sections(result, diagram))
+def classifier_report(
+    result: ClassifierScores, diagram: Path | None, heat_map: Path | None = None
+) -> str:
+    """Write accuracy, calibration, corruptions, and a row of areas for each kind of images."""
+    sections = classifier_sections(result, diagram, heat_map)
+    return "\n\n".join(section.text() for section in sections)
 
 
-def classifier_sections(result: ClassifierScores, diagram: Path | None = None) -> list[Section]:
+def classifier_sections(
+    result: ClassifierScores, diagram: Path | None = None, heat_map: Path | None = None
+) -> list[Section]:
     """Return the tables of accuracy and calibration, and of areas for each kind of images."""
     rows = [
         ("test images", f"{result.n:,} of {result.dataset}"),
@@ -194,7 +199,24 @@ def classifier_sections(result: ClassifierScores, diagram: Path | None = None) -
         rows.append(("temperature", f"{scaled.temperature:.4g} ({about})"))
     if diagram:
         rows.append(("reliability", str(diagram)))
-    return [Section(rows, header=False), *map(Section, _separations(result))]
+    if found := result.corruptions:
+        kinds = f"{len(found.accuracy)} corruptions, 5 severities, {found.n:,} images each"
+        rows.append(("mean corruption error", f"{output.percent(found.mean_error)} ({kinds})"))
+    if heat_map:
+        rows.append(("heat map", str(heat_map)))
+    tables = [*_corrupted(result), *_separations(result)]
+    return [Section(rows, header=False), *map(Section, tables)]
+
+
+def _corrupted(result: ClassifierScores) -> list[list[tuple[str, ...]]]:
+    """Return the table of accuracies by corruption and severity."""
+    if result.corruptions is None:
+        return []
+    rows = [
+        (kind, *(f"{100 * value:.1f}" for value in row))
+        for kind, row in result.corruptions.accuracy.items()
+    ]
+    return [[("accuracy at severity", "1", "2", "3", "4", "5"), *rows]]
 
 
 def _separations(result: ClassifierScores) -> list[list[tuple[str, ...]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from ..checkpoints.settings import Foreign
 from ..errors import UsageProblem
 from ..plots.settings import PLAIN, PlotSettings
 from ..runtime import launch
-from ..runtime.files import RELIABILITY, check_output, report_of
+from ..runtime.files import CORRUPTED, RELIABILITY, check_output, report_of
 from ..sampling.settings import SamplerSettings
 from ..scoring.settings import METRICS, ClassifierSettings, ScoreSettings
 from . import output
@@ -34,15 +35,19 @@ _ENDINGS = (".png", ".svg", ".pdf")
 
 
 class Diagram(click.Path):
-    """A picture's path; anything else behind `--calibration` is a RUN in the wrong place."""
+    """A picture's path; anything else behind the option is a RUN in the wrong place."""
 
     name = "diagram"
+
+    def __init__(self, flag: str) -> None:
+        super().__init__()
+        self.flag = flag
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return the path, or nothing for the option alone."""
         if value and Path(value).suffix.lower() not in _ENDINGS:
             raise UsageProblem(
-                f"`--calibration` cannot draw into `{value}`",
+                f"`{self.flag}` cannot draw into `{value}`",
                 f"name a file in {', '.join(_ENDINGS)}, and a RUN before the options",
             )
         return value
@@ -55,7 +60,16 @@ class Diagram(click.Path):
     "Classifier (instead of images)",
     "--calibration",
     help="Accuracy, ECE and temperature on the test images; FILE is the reliability diagram",
-    type=Diagram(),
+    type=Diagram("--calibration"),
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+)
+@option(
+    "Classifier (instead of images)",
+    "--corruptions",
+    help="Accuracy on CIFAR-10-C or CIFAR-100-C, and its mean error; FILE is a heat map",
+    type=Diagram("--corruptions"),
     is_flag=False,
     flag_value="",
     metavar="[FILE]",
@@ -76,6 +90,7 @@ class Diagram(click.Path):
 def command(
     source: str | None,
     calibration: str | None,
+    corruptions: str | None,
     ood: tuple[str, ...],
     out: Path | None,
     as_json: bool,
@@ -83,7 +98,7 @@ def command(
     verbose: bool,
     **options: Any,
 ) -> None:
-    """Score images, or with --calibration and --ood the classifier itself.
+    """Score images, or with --calibration, --corruptions and --ood the classifier itself.
 
     The images are drawn from a RUN, in equal numbers for each class, or read from a FOLDER of
     PNGs or an .npz. The protocol is printed with the numbers, which mean nothing without it.
@@ -101,18 +116,20 @@ def command(
     """
     terminal = ui.open_terminal(quiet, verbose)
     look = take(PlotSettings, options)
-    if look != PLAIN and not (calibration or (calibration == "" and out)):
+    pictures = {"calibration": calibration, "corruptions": corruptions}
+    wanted = [file for file in pictures.values() if file is not None]
+    if look != PLAIN and not (any(wanted) or (wanted and out)):
         raise UsageProblem(
-            "the look of the picture is that of the reliability diagram",
-            "name its file with `--calibration FILE`",
+            "the look of the picture is that of the reliability diagram or of the heat map",
+            "name its file with `--calibration FILE` or `--corruptions FILE`",
         )
     if out is not None:
         check_output(out, report_of("score"))
     explicit = used(options)
-    if calibration is not None or ood:
-        settings = _classifier_settings(explicit, calibration is not None, ood)
-        diagram = Path(calibration) if calibration else None
-        _score_classifier(source, settings, (diagram, out), look, terminal, as_json)
+    if wanted or ood:
+        settings = _classifier_settings(explicit, pictures, ood)
+        files = {name: Path(file) for name, file in pictures.items() if file}
+        _score_classifier(source, settings, files, out, look, terminal, as_json)
         return
     from ..scoring.image_scores import image_scores
 
@@ -135,7 +152,7 @@ def command(
 
 
 def _classifier_settings(
-    explicit: dict[str, Any], calibrated: bool, ood: tuple[str, ...]
+    explicit: dict[str, Any], pictures: Mapping[str, str | None], ood: tuple[str, ...]
 ) -> ClassifierSettings:
     """Return the settings of the classifier's scores; refuse those of the scores of images."""
     source_of = click.get_current_context().get_parameter_source
@@ -143,54 +160,70 @@ def _classifier_settings(
     for name in explicit.keys() - own.keys():
         if source_of(name) not in (None, ParameterSource.DEFAULT):
             raise UsageProblem(
-                f"`--{name.replace('_', '-')}` is for the scores of images, and `--calibration` "
-                "and `--ood` score the classifier",
+                f"`--{name.replace('_', '-')}` is for the scores of images, and "
+                "`--calibration`, `--corruptions` and `--ood` score the classifier",
                 "run `jeat score` twice, once for each",
             )
     if (dataset := own.pop("dataset", None)) is not None:
         own["foreign"] = replace(own.get("foreign") or Foreign(), dataset=dataset)
-    return ClassifierSettings.of({**own, "calibrated": calibrated, "ood": ood})
+    calibrated, corrupted = (file is not None for file in pictures.values())
+    return ClassifierSettings.of(
+        {**own, "calibrated": calibrated, "corrupted": corrupted, "ood": ood}
+    )
 
 
 def _score_classifier(
     run: str | None,
     settings: ClassifierSettings,
-    files: tuple[Path | None, Path | None],
+    files: Mapping[str, Path],
+    page: Path | None,
     look: PlotSettings,
     terminal: ui.Terminal,
     as_json: bool,
 ) -> None:
-    diagram, page = files
     if look != PLAIN:
         from ..plots.figure import check_look
 
         check_look(look)
-    if diagram:
-        check_output(diagram, RELIABILITY, "--calibration")
+    for name, file in files.items():
+        check_output(
+            file, {"calibration": RELIABILITY, "corruptions": CORRUPTED}[name], f"--{name}"
+        )
     from ..scoring.classifier_scores import classifier_scores
 
     result = classifier_scores(run, settings, reporter=terminal)
-    if result.calibration and diagram:
-        from ..plots.reliability import save_diagram
-
-        save_diagram(result.calibration, diagram, result.run, look)
-    values = output.plain(result) | output.written(diagram=diagram, report=page)
+    figures = _figures(result, look)
+    for name, file in files.items():
+        figures[name][0](file)
+    diagram, heat_map = files.get("calibration"), files.get("corruptions")
+    written = output.written(diagram=diagram, heat_map=heat_map, report=page)
+    values = output.plain(result) | written
     document = output.document("score", values)
     if page is not None and launch.first():
         title, sections = f"The classifier {result.run}", classifier_sections(result)
-        shown = _diagram(result, look)
+        shown = [Picture.drawn(draw, caption) for draw, caption in figures.values()]
         write_page(page, title, typed(result.path), document, sections, shown)
-    output.emit(document, as_json, lambda: classifier_report(result, diagram))
+    output.emit(document, as_json, lambda: classifier_report(result, diagram, heat_map))
     keep(result.path, [values], terminal)
 
 
-def _diagram(result: ClassifierScores, look: PlotSettings) -> list[Picture]:
-    """Draw the reliability diagram for a report, if the calibration was measured."""
-    if (calibration := result.calibration) is None:
-        return []
+def _figures(
+    result: ClassifierScores, look: PlotSettings
+) -> dict[str, tuple[Callable[[Path], Path], str]]:
+    """Return what draws the figures of what was measured, and their captions."""
+    from ..plots.corruptions import save_heat_map
     from ..plots.reliability import save_diagram
 
-    def draw(path: Path) -> Path:
-        return save_diagram(calibration, path, result.run, look)
-
-    return [Picture.drawn(draw, "Reliability: accuracy over confidence, and the share of images")]
+    figures: dict[str, tuple[Callable[[Path], Path], str]] = {}
+    if (calibration := result.calibration) is not None:
+        caption = "Reliability: accuracy over confidence, and the share of images"
+        figures["calibration"] = (
+            lambda path: save_diagram(calibration, path, result.run, look),
+            caption,
+        )
+    if (corrupted := result.corruptions) is not None:
+        figures["corruptions"] = (
+            lambda path: save_heat_map(corrupted, path, result.run, look),
+            "Accuracy on corrupted images, in per cent",
+        )
+    return figures

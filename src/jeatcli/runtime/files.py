@@ -54,6 +54,7 @@ SAMPLE_ARCHIVE = Product("jeat sample", (".npz",), (b"jeat.npy",))
 LANDSCAPE_PICTURE = Product("jeat landscape", _FIGURES, (b'{"kind": ',))
 LANDSCAPE_NUMBERS = Product("jeat landscape", (".npz",), (b"summary.npy",))
 NEIGHBOURS = Product("jeat score --neighbours", (".png",), (b"the image, then its ",))
+CORRUPTED = Product("jeat score --corruptions", _FIGURES, (b"Corruptions of ",))
 RELIABILITY = Product("jeat score --calibration", _FIGURES, (b"Reliability of ", b"(ECE "))
 
 

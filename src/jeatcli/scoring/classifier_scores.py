@@ -23,6 +23,7 @@ from ..runtime.files import expand
 from ..runtime.progress import SILENT, Reporter
 from ..runtime.usual_state import in_usual_state
 from .calibration import Calibration, Rescaled, calibrate, rescale
+from .corruptions import Corrupted, corrupted_accuracy
 from .ood import finite, own_scores, separation
 from .settings import ClassifierSettings
 
@@ -43,6 +44,7 @@ class ClassifierScores:
             the area under the ROC curve; and under `fpr95` and `aupr` the false positive rate
             at 95 % true positives and the average precision by each of them. The test images
             are the positive ones.
+        corruptions: The accuracy on corrupted images, if it was asked for.
         seconds, device, version: Of the computation.
     """
 
@@ -54,6 +56,7 @@ class ClassifierScores:
     calibration: Calibration | None
     temperature: Rescaled | None
     ood: dict[str, dict[str, Any]]
+    corruptions: Corrupted | None
     seconds: float
     device: str
     version: str
@@ -106,6 +109,15 @@ def classifier_scores(
         for name, images in others.items():
             theirs = own_scores(model, images, settings.batch_size, reporter)
             ood[name] = {"n": len(images), **separation(own, theirs)}
+    corruptions = None
+    if settings.corrupted:
+
+        def logits_of(images: Images) -> Tensor:
+            return _logits(model, images, settings.batch_size)
+
+        corruptions = corrupted_accuracy(
+            model, logits_of, settings.num, settings.data_dir, reporter
+        )
     return ClassifierScores(
         run=model.name,
         path=model.path,
@@ -115,6 +127,7 @@ def classifier_scores(
         calibration=calibrate(highest.values, correct) if settings.calibrated else None,
         temperature=rescale(logits, test.y.cpu()) if settings.calibrated else None,
         ood=ood,
+        corruptions=corruptions,
         seconds=time.perf_counter() - began,
         device=str(model.device),
         version=version("jeat-cli"),

@@ -116,6 +116,7 @@ class ClassifierSettings(Settings):
 
     num: int | None = setting(None, "Images of each set, the first ones", low=1)
     calibrated: bool = setting(True, "Compute the calibration")
+    corrupted: bool = setting(False, "Compute the accuracy on corrupted images")
     ood: tuple[str, ...] = _classifier((), _OOD, metavar="DATASET|FOLDER", multiple=True)
     data_dir: Path | None = data_dir_setting()
     batch_size: int = batch_size_setting(256)

@@ -1,0 +1,72 @@
+"""Accuracy on corrupted images (Hendrycks and Dietterich 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from ..checkpoints.model import Model
+from ..data.facts import CORRUPTIONS
+from ..data.images import Images, load_images
+from ..errors import UsageProblem
+from ..runtime.progress import Reporter
+
+# The other four are for validation.
+KINDS = CORRUPTIONS[:15]
+SEVERITIES = (1, 2, 3, 4, 5)
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """The accuracy on the fifteen corruptions.
+
+    Args:
+        n: Images of each corruption and severity.
+        accuracy: By corruption, at severities 1 to 5.
+        mean_error: The mean corruption error: of all corruptions and severities, not divided by
+            another network's.
+    """
+
+    n: int
+    accuracy: dict[str, list[float]]
+    mean_error: float
+
+
+def corrupted_accuracy(
+    model: Model,
+    logits: Callable[[Images], Tensor],
+    num: int | None,
+    data_dir: Path | None,
+    reporter: Reporter,
+) -> Corrupted:
+    """Classify the first `num` images of each corruption and severity.
+
+    Raises:
+        JeatError: If a file is absent, with the place where it belongs.
+        UsageProblem: If the model is not one of CIFAR.
+    """
+    dataset = model.meta.dataset
+    if dataset not in ("cifar10", "cifar100"):
+        raise UsageProblem(
+            f"corrupted images are published for cifar10 and cifar100, and `{model.name}` is a "
+            f"network for {dataset}",
+            "leave out `--corruptions`",
+        )
+    accuracy: dict[str, list[float]] = {}
+    shown = 0
+    with reporter.track("corruptions", len(KINDS) * len(SEVERITIES)) as bar:
+        for kind in KINDS:
+            accuracy[kind] = []
+            for severity in SEVERITIES:
+                name = f"{dataset}-c:{kind}:{severity}"
+                images = load_images(name, "test", data_dir=data_dir, reporter=reporter)
+                images = images if num is None else images.first(num)
+                right = logits(images).argmax(1) == images.y.cpu()
+                accuracy[kind].append(right.double().mean().item())
+                shown = len(images)
+                bar(1)
+    values = [value for row in accuracy.values() for value in row]
+    return Corrupted(shown, accuracy, 1 - sum(values) / len(values))

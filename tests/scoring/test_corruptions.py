@@ -1,0 +1,76 @@
+"""Accuracy on corrupted images, its mean error and the heat map."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.cli import done, here, one, refused
+from helpers.runs import save_run
+
+from jeatcli.checkpoints.checkpoint import load
+from jeatcli.data.images import load_images
+from jeatcli.scoring import classifier_scores, corruptions
+
+# The whole list takes minutes.
+FEW = ("fog", "glass_blur", "snow")
+NUM = 20
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Sparse files: black images but for the first ones of each severity."""
+    folder = tmp_path / "CIFAR-10-C"
+    folder.mkdir()
+    np.save(folder / "labels.npy", np.tile(np.arange(10_000) % 10, 5))
+    first = folder / f"{FEW[0]}.npy"
+    pixels = np.lib.format.open_memmap(first, "w+", np.uint8, (50_000, 32, 32, 3))
+    random = np.random.default_rng(0)
+    for severity in range(5):
+        pixels[10_000 * severity :][:NUM] = random.integers(256, size=(NUM, 32, 32, 3))
+    pixels.flush()
+    for kind in FEW[1:]:
+        os.link(first, folder / f"{kind}.npy")
+    return tmp_path
+
+
+def test_mean_error_and_heat_map(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(save_run("model", dataset="cifar10"), device="cpu")
+    # The clean images are in no file here.
+    clean = load_images("cifar10-c:fog:1", "test", data_dir=data).first(NUM)
+    monkeypatch.setattr(classifier_scores, "_test_images", lambda *_: clean)
+    monkeypatch.setattr(corruptions, "KINDS", FEW)
+    picture = data / "map.svg"
+    ask = ("score", "model", "--corruptions", "-n", NUM, "--data-dir", data)
+    found = one(*ask)["corruptions"]
+    assert list(found["accuracy"]) == list(FEW)
+    for severity in range(5):
+        images = load_images(f"cifar10-c:fog:{severity + 1}", "test", data_dir=data).first(NUM)
+        right = model.classifier(images.x.float() / 255).argmax(1) == images.y
+        assert found["accuracy"]["fog"][severity] == right.double().mean().item()
+    errors = [1 - value for row in found["accuracy"].values() for value in row]
+    assert found["mean_error"] == pytest.approx(sum(errors) / 15)
+    assert found["n"] == NUM
+    shown = done(*ask[:3], picture, *ask[3:], "--title", "mine")
+    assert f"(3 corruptions, 5 severities, {NUM} images each)" in shown
+    assert "snow" in shown
+    assert "glass blur" in picture.read_text().replace("\xa0", " ")
+    # It is drawn over, and nothing else is.
+    done(*ask[:3], picture, *ask[3:])
+    other = data / "other.svg"
+    other.write_text("mine")
+    refused(here(*ask[:3], other, *ask[3:]), 1, "other.svg")
+    (data / "CIFAR-10-C" / "snow.npy").unlink()
+    refused(here(*ask), 1, "CIFAR-10-C/snow.npy` is absent", "https://zenodo.org/records/2535967")
+
+
+def test_the_benchmark_has_fifteen() -> None:
+    assert len(corruptions.KINDS) == 15
+    assert not {"speckle_noise", "gaussian_blur", "spatter", "saturate"} & set(corruptions.KINDS)
+
+
+def test_a_network_of_other_images_has_no_corruptions() -> None:
+    save_run("model")
+    refused(here("score", "model", "--corruptions"), 2, "published for cifar10 and cifar100")
