@@ -128,8 +128,8 @@ def command(
     explicit = used(options)
     if wanted or ood:
         settings = _classifier_settings(explicit, pictures, ood)
-        files = {name: Path(file) for name, file in pictures.items() if file}
-        _score_classifier(source, settings, files, out, look, terminal, as_json)
+        drawn = {name: Path(file) for name, file in pictures.items() if file}
+        _score_classifier(source, settings, drawn, out, look, terminal, as_json)
         return
     from ..scoring.image_scores import image_scores
 
