@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,11 +118,7 @@ def command(
     look = take(PlotSettings, options)
     pictures = {"calibration": calibration, "corruptions": corruptions}
     wanted = [file for file in pictures.values() if file is not None]
-    if look != PLAIN and not (any(wanted) or (wanted and out)):
-        raise UsageProblem(
-            "the look of the picture is that of the reliability diagram or of the heat map",
-            "name its file with `--calibration FILE` or `--corruptions FILE`",
-        )
+    _check_pictures(look, wanted, out)
     if out is not None:
         check_output(out, report_of("score"))
     explicit = used(options)
@@ -149,6 +145,15 @@ def command(
         write_page(out, f"Scores of {result.run}", typed(result.path), document, sections, shown)
     output.emit(document, as_json, lambda: score_report(result))
     keep(result.path, [values], terminal)
+
+
+def _check_pictures(look: PlotSettings, files: Sequence[str], page: Path | None) -> None:
+    """Refuse the look of a picture that is not drawn, into a file or a report."""
+    if look != PLAIN and not (any(files) or (files and page)):
+        raise UsageProblem(
+            "the look of the picture is that of the reliability diagram or of the heat map",
+            "name its file with `--calibration FILE` or `--corruptions FILE`",
+        )
 
 
 def _classifier_settings(
