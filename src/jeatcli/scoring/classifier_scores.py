@@ -109,15 +109,6 @@ def classifier_scores(
         for name, images in others.items():
             theirs = own_scores(model, images, settings.batch_size, reporter)
             ood[name] = {"n": len(images), **separation(own, theirs)}
-    corruptions = None
-    if settings.corrupted:
-
-        def logits_of(images: Images) -> Tensor:
-            return _logits(model, images, settings.batch_size)
-
-        corruptions = corrupted_accuracy(
-            model, logits_of, settings.num, settings.data_dir, reporter
-        )
     return ClassifierScores(
         run=model.name,
         path=model.path,
@@ -127,11 +118,21 @@ def classifier_scores(
         calibration=calibrate(highest.values, correct) if settings.calibrated else None,
         temperature=rescale(logits, test.y.cpu()) if settings.calibrated else None,
         ood=ood,
-        corruptions=corruptions,
+        corruptions=_corrupted(model, settings, reporter),
         seconds=time.perf_counter() - began,
         device=str(model.device),
         version=version("jeat-cli"),
     )
+
+
+def _corrupted(model: Model, settings: ClassifierSettings, reporter: Reporter) -> Corrupted | None:
+    if not settings.corrupted:
+        return None
+
+    def logits(images: Images) -> Tensor:
+        return _logits(model, images, settings.batch_size)
+
+    return corrupted_accuracy(model, logits, settings.num, settings.data_dir, reporter)
 
 
 def _test_images(

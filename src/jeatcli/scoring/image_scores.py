@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from . import features, fidelity
 from .features import Features
 from .inception import Inception
 from .inputs import ScoreInputs, class_indices, images_of, of_same_classes, resolve
-from .intervals import Estimate
+from .intervals import intervals_of
 from .neighbours import Neighbours, look_up
 from .protocol import Protocol
 from .settings import METRICS, ScoreSettings
@@ -118,9 +119,8 @@ def image_scores(
     device = judge.device if isinstance(judge, Model) else devices.pick(settings.device)
     ours, theirs = _features(inputs, images, reference, settings, device, reporter)
     numbers, notes = _numbers(ours, theirs, settings, reporter)
-    from_main = current().from_main
-    values: Any = from_main(lambda: fidelity.compute(ours, theirs, numbers))
-    metrics = from_main(lambda: _metrics(settings.metric, ours, theirs, notes, reporter))
+    values: Any = current().from_main(lambda: fidelity.compute(ours, theirs, numbers))
+    metrics = _metrics(settings.metric, ours, theirs, notes, reporter)
     near = _neighbours(settings, images, ours, reference, theirs)
     classes = class_indices(inputs.reference, origin)
     protocol = Protocol(origin, judge, reference, inputs.split, numbers, notes, classes)
@@ -129,11 +129,7 @@ def image_scores(
         path=inputs.path,
         **values,
         metrics=metrics,
-        intervals={
-            name: (value.low, value.high)
-            for name, value in metrics.items()
-            if isinstance(value, Estimate)
-        },
+        intervals=intervals_of(metrics),
         notes=notes,
         neighbours=near,
         protocol=protocol.describe(),
@@ -217,7 +213,8 @@ def _metrics(
     values: dict[str, float] = {}
     few = min(len(images.values), len(reference.values))
     for name in names:
-        found = METRICS.load(name)(images, reference)
+        score = METRICS.load(name)
+        found = current().from_main(partial(score, images, reference))
         needed = getattr(METRICS[name], "needs", 0)
         if few < needed:
             note = f"few: {few:,} images, where `{name}` is for {needed:,} or more"

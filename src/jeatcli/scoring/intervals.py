@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -23,6 +23,15 @@ class Estimate(float):
         made = super().__new__(cls, value)
         made.low, made.high = low, high
         return made
+
+
+def intervals_of(values: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Return the intervals of those numbers that have one."""
+    return {
+        name: (value.low, value.high)
+        for name, value in values.items()
+        if isinstance(value, Estimate)
+    }
 
 
 def bootstrapped(values: Tensor) -> Estimate:
