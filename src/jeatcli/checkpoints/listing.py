@@ -17,6 +17,9 @@ from .header import read_header
 from .results import read_results
 from .runs import CONFIG_FILE, LOG_FILE, MODEL_FILE, read_log, size_of
 
+# What makes a robust accuracy another than that of the network itself under untargeted attack.
+_OTHERWISE = ("target", "transfer_from", "purification", "certificate")
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -142,7 +145,7 @@ def _accuracy(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
         for result in read_results(path).get("attack", [])
         if isinstance(result.get("robust"), float)
         and _is_of(result, header.get("epoch"))
-        and result.get("target") is result.get("transfer_from") is None
+        and all(result.get(key) is None for key in _OTHERWISE)
         and result.get("dataset") == header.get("dataset")
     ]
     if not suited:

@@ -17,7 +17,7 @@ from .settings import TrainConfig
 # Steps that are measured, after one that is not.
 _TIMED = 5
 # What is left of the time for evaluations, grids and saves.
-_RESERVE = 0.1
+_RESERVE = 0.15
 
 
 def fit_to_budget(
