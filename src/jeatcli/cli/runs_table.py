@@ -51,7 +51,7 @@ def show(pattern: str | None, key: str, as_json: bool) -> None:
         where = "" if pattern and "/" in pattern else f" in `{runs_dir()}`"
         make = "make one with `jeat train --dataset digits`"
         raise JeatError(f"{what}{where}", "`jeat --runs` lists all" if pattern else make)
-    document = output.document("runs", {"results": runs})
+    document = output.document("runs", {"results": output.plain(runs)})
     output.emit(document, as_json, lambda: table(runs, _width()))
 
 
