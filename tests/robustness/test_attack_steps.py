@@ -11,6 +11,7 @@ from torch import Tensor
 
 from jeatcli.core import pgd
 from jeatcli.core.models.classifier import Classifier
+from jeatcli.core.rng import BatchRng
 from jeatcli.core.threat import Threat
 from jeatcli.robustness.attacks import ATTACKS, fab, square
 from jeatcli.robustness.attacks.attack import make_attack
@@ -125,3 +126,90 @@ def test_an_attack_computes_where_its_images_are(name: str, norm: str) -> None:
     moved = attack(model, images, options)
     with torch.device("meta"):
         assert torch.equal(attack(model, images, options), moved)
+
+
+class Given(BatchRng):
+    """Hands out numbers that are known, and keeps them."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.given: list[Tensor] = []
+
+    def uniform(self, like: Tensor) -> Tensor:
+        self.given.append(super().uniform(like))
+        return self.given[-1]
+
+
+def signs(uniform: Tensor) -> Tensor:
+    return torch.where(uniform < 0.5, -1.0, 1.0)
+
+
+def test_square_in_linf_written_out() -> None:
+    """On images that are higher than wide, or wider than high, some pixels at the border."""
+    for shape in ((2, 3, 13, 8), (2, 3, 8, 13)):
+        x = (torch.rand(*shape, generator=torch.Generator().manual_seed(5)) * 1.4 - 0.2).clamp(0, 1)
+        rng, shapes = Given(), square.LinfSquares(0.1, 3)
+        start = shapes.start(x, rng)
+        assert rng.given[0].shape == (2, 3, 1, shape[3])
+        torch.testing.assert_close(start, (x + 0.1 * signs(rng.given[0])).clamp(0, 1))
+        uniform = rng.uniform(x.new_empty(2, 4, shapes.draws))
+        prepared = shapes.prepare(x, 9, uniform)
+        best = x + 0.03
+        for n in range(2):
+            for k in range(4):
+                length = square.side(9 + k, *shape[2:])
+                rows, columns = (
+                    int(uniform[n, k, place] * (side - length))
+                    for place, side in enumerate(shape[2:])
+                )
+                change = torch.zeros(shape[1:])
+                window = change[:, rows : rows + length, columns : columns + length]
+                window += 0.2 * signs(uniform[n, k, 2:])[:, None, None]
+                expected = (best[n] + change).clamp(x[n] - 0.1, x[n] + 0.1).clamp(0, 1)
+                got = shapes.propose(x, best, 9 + k, prepared[:, k])[n]
+                torch.testing.assert_close(got, expected)
+        torch.testing.assert_close(prepared[:, :, :3], 0.2 * signs(uniform[:, :, 2:]))
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 13, 15), (2, 1, 11, 4), (1, 3, 7, 6)])
+def test_square_in_l2_begins_with_tiles(shape: tuple[int, int, int, int]) -> None:
+    n, channels, height, width = shape
+    x = torch.rand(*shape, generator=torch.Generator().manual_seed(5)).round()
+    rng, shapes = Given(), square.L2Squares(0.9, channels)
+    start = shapes.start(x, rng)
+    length = max(height // 5, 1)
+    begin = (height - 5 * length) // 2
+    tops = [begin + k * length for k in range(height) if 0 <= begin + k * length <= height - length]
+    lefts = [begin + k * length for k in range(width) if 0 <= begin + k * length <= width - length]
+    offset, given = torch.zeros(shape), iter(rng.given)
+    pair = torch.cat([bump(length // 2, length), -bump(length - length // 2, length)])
+    for top in tops:
+        for left in lefts:
+            uniform = next(given)
+            for k in range(n):
+                tile = pair.T if uniform[k, 0] > 0.5 else pair
+                tile = signs(uniform[k, 1:])[:, None, None] * tile / pair.norm()
+                offset[k, :, top : top + length, left : left + length] = tile
+    assert next(given, None) is None
+    scaled = 0.9 * offset / offset.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    torch.testing.assert_close(start, (x + scaled).clamp(0, 1))
+
+
+def test_sides_of_squares_are_odd_in_l2_and_fit_either_side() -> None:
+    assert [square.side(0, 20, 20, least) for least in (1, 3)] == [18, 19]
+    assert square.side(0, 4, 100) == square.side(0, 100, 4) == 4
+
+
+def test_a_tie_that_is_lost_is_broken() -> None:
+    """The first of two equal logits is the prediction."""
+
+    class Even(Linear):
+        def head(self, features: Tensor) -> Tensor:
+            return 0 * super().head(features) + torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0])
+
+    model = Classifier(Even(), (0.0,), (1.0,))
+    x = batch(linear(), 1).x
+    for label, lost in ((1, True), (0, False)):
+        images = Batch(x, torch.tensor([label]), None, torch.arange(1))
+        value, broken = square._query(Surrogate(model), images, x)
+        assert (value.tolist(), broken.tolist()) == ([0.0], [lost])
