@@ -65,6 +65,7 @@ DAMAGES: list[tuple[dict[str, Any], str]] = [
     ({"shape": [1, 8, 0]}, "`shape` cannot be"),
     ({"shape": [1, 10**9, 10**9]}, "`shape` cannot be"),
     ({"classes": []}, "`classes` cannot be"),
+    ({"classes": ["a", " "]}, "`classes` cannot be"),
     ({"classes": [1] * 10}, "`classes` cannot be"),
     ({"mean": ["x"]}, "`mean` cannot be"),
     ({"mean": [0.5, 0.5]}, "`mean` cannot be"),

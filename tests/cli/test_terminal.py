@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,6 +114,24 @@ def test_quiet_says_nothing(capsys):
     terminal.warn("beware")
     terminal.hint("jeat attack x")
     assert capsys.readouterr() == ("", "")
+
+
+class Full(io.StringIO):
+    """A stream on a full device."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("stream", [None, Full()])
+def test_a_stderr_that_cannot_be_written_ends_no_work(stream, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert not ui.is_terminal()
+    terminal = ui.Terminal()
+    with terminal.track("sample", 3) as bar:
+        bar(3)
+    terminal.warn("nobody hears this")
+    assert output.WARNED[-1] == "nobody hears this"
 
 
 def test_bars_on_a_terminal(monkeypatch, capsys):

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers.runs import Listener, load_run
+from safetensors import safe_open
 from safetensors.torch import save_file
 from test_attack_resume import Stopped, stop_after
 
@@ -113,7 +115,18 @@ def images_of_others(folder: Path) -> None:
     save_file({}, next(folder.glob("*.safetensors")))
 
 
+def other_pixels(folder: Path) -> None:
+    """Change an image of a batch, and nothing of its digest."""
+    file = next(folder.glob("*.safetensors"))
+    with safe_open(file, "pt") as handle:
+        tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        about = handle.metadata()
+    tensors["images"] = torch.full_like(tensors["images"], torch.nan)
+    save_file(tensors, file, about)
+
+
 DAMAGES = {
+    "other pixels": other_pixels,
     "cut": cut,
     "empty": empty,
     "brackets": brackets,

@@ -211,7 +211,7 @@ def _impossible(header: Mapping[str, Any]) -> str | None:
     shape, options = header["shape"], header["options"]
     checks = {
         "shape": all(1 <= side <= _LARGEST_SIDE for side in shape),
-        "classes": len(header["classes"]) > 0,
+        "classes": bool(header["classes"]) and all(map(str.strip, header["classes"])),
         "mean": len(header["mean"]) == shape[0],
         "std": len(header["std"]) == shape[0] and min(header["std"], default=0) > 0,
         "norm_layer": header["norm_layer"] in NORM_LAYERS,

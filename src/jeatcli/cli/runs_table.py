@@ -57,7 +57,7 @@ def show(pattern: str | None, key: str, as_json: bool) -> None:
 
 def _width() -> int | None:
     """Return the columns of the terminal, None for a pipe or a file."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else None
 
 
 def table(runs: Sequence[RunSummary], width: int | None = None) -> str:

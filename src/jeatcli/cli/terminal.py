@@ -11,7 +11,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,10 +140,11 @@ class Terminal:
         if self.quiet:
             return
         text = output.clean(text, sys.stderr)
-        if self._live is not None:
-            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        else:
-            click.echo(text, err=True)
+        with suppress(OSError):  # a stderr that cannot be written ends no work
+            if self._live is not None:
+                self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            else:
+                click.echo(text, err=True)
 
     def detail(self, text: str) -> None:
         """Write a line that only `--verbose` shows."""
@@ -248,7 +249,8 @@ def next_command(verb: str, run: str | None) -> str:
 
 def is_terminal() -> bool:
     """Tell whether stderr can show bars."""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    # A closed stream is None.
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def clock(seconds: float) -> str:
@@ -263,7 +265,7 @@ def show(picture: Image) -> None:
 
     It is made smaller if it is wider than the terminal.
     """
-    if not (launch.first() and sys.stdout.isatty() and is_terminal()):
+    if not (launch.first() and sys.stdout and sys.stdout.isatty() and is_terminal()):
         return
     from rich.console import Console
     from rich.style import Style

@@ -185,7 +185,7 @@ class SharpnessSettings(LandscapeSettings):
         multiple=True,
         above=0,
     )
-    directions: int = _other(8, "Random directions for each image (sharpness)", low=2)
+    directions: int = _other(8, "Random directions for each image (sharpness)", low=2, high=1e6)
     unit: float | None = _unit()
     norm: str = _norm("linf")
     eps: float | None = _eps()

@@ -16,16 +16,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from ..runtime.digests import digest
+from ..runtime.digests import digest, tensor_digest
 from ..runtime.files import write_atomic
 
 UNBROKEN = -1
 STATE = "progress.json"
 _COUNTS = ("forward", "backward", "nan")
 _LARGEST = 2**63
+# What the file of a batch holds: the numbers of the images that were broken, and these images.
+_PART = ("places", "images")
 
 
 class Damaged(Exception):
@@ -153,8 +156,12 @@ class StateFiles:
 
     def _read_images(self, parts: int, attacked: Tensor) -> None:
         for part in range(parts):
-            tensors = load_file(self._part(part))
-            attacked[tensors["places"]] = tensors["images"]
+            with safe_open(self._part(part), "pt") as file:
+                tensors, known = [file.get_tensor(name) for name in _PART], file.metadata() or {}
+            if known.get("digest") != tensor_digest(*tensors):
+                raise Damaged("images")
+            places, images = tensors
+            attacked[places] = images
 
     def write(self, state: EvaluationState) -> None:
         """Replace the state on disk."""
@@ -166,9 +173,9 @@ class StateFiles:
     def write_images(self, part: int, outcome: BatchOutcome) -> None:
         """Keep the adversarial images of a batch as part number `part`."""
         assert outcome.images is not None
-        images = outcome.images.contiguous()
-        tensors = {"places": torch.tensor(outcome.broken), "images": images}
-        write_atomic(self._part(part), lambda beside: save_file(tensors, beside))
+        tensors = (torch.tensor(outcome.broken), outcome.images.contiguous())
+        named, about = dict(zip(_PART, tensors, strict=True)), {"digest": tensor_digest(*tensors)}
+        write_atomic(self._part(part), lambda beside: save_file(named, beside, about))
 
     def remove(self) -> None:
         """Remove the directory: the result is written."""
