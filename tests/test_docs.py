@@ -61,9 +61,12 @@ DRY_RUN = ("--preset", "--arch resnet-18", "--arch wrn-16-4", "--method dat --in
 READ = {
     "jeat attack theirs.pt --arch robustbench:": "the network is large",
     "jeat score cifar10-jeat": "Inception is a download",
+    "jeat attack hf-hub:": "tests/checkpoints/test_hub.py",
+    "jeat sample hf-hub:": "tests/checkpoints/test_hub.py",
 }
 # No command of `jeat`: a prefix of the line, and who runs it instead.
 OTHERS = {
+    "hf upload": "the hub",
     "pip install": "CI, and the installation of the tests",
     "python -m pytest": "CI",
     "for method in": "the loop; its body is run",

@@ -97,7 +97,7 @@ def _summary(path: Path) -> RunSummary:
     about = {**settings, **header}
     log = [line for _, line in read_log(path / LOG_FILE) if "epoch" in line]
     epoch = header.get("epoch", 0)
-    measured = _accuracy(path, header) or _in_training(log)
+    measured = accuracy(path, header) or _in_training(log)
     score = _latest(path, "score", epoch, "fid")
     written = (model if model.is_file() else config).stat().st_mtime
     return RunSummary(
@@ -128,7 +128,7 @@ def _settings(config: Path) -> dict[str, Any]:
     return {}
 
 
-def _accuracy(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
+def accuracy(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
     """Return the accuracies by the strongest attack on the last weights.
 
     That is the one within the run's own threat model, then AutoAttack, then that on most images,

@@ -12,6 +12,7 @@ from ..errors import JeatError, nearest, unknown
 from ..runtime.files import expand, runs_dir
 from ..runtime.progress import SILENT, Reporter
 from .header import FOREIGN_ENDINGS, NotOurs, read_header
+from .hub import download, is_downloaded, is_hub
 
 MODEL_FILE = "model.safetensors"
 BEST_FILE = "best.safetensors"
@@ -60,6 +61,8 @@ def resolve(
 ) -> Path:
     """Return the model file of a run, a path, or (None) of the latest finished run.
 
+    `hf-hub:OWNER/NAME` is downloaded.
+
     Where there is no run at all, and where a run is called `pretrained` that is not there, it is
     the package's own network.
 
@@ -73,6 +76,8 @@ def resolve(
     """
     if run is None:
         return _latest(other_than, reporter)
+    if is_hub(run):
+        return download(str(run), reporter)
     path = place(run)
     if run == PRETRAINED.stem and not (path / MODEL_FILE).is_file():
         return PRETRAINED
@@ -101,10 +106,11 @@ def is_foreign(path: Path) -> bool:
 def results_dir(path: Path) -> Path:
     """Return where the results for a model file go: beside it, if it is ours.
 
-    Those of third-party checkpoints and of the package's network go into a directory of that
-    name in the working directory.
+    Those of third-party checkpoints, of models of the hub and of the package's network go into a
+    directory of that name in the working directory.
     """
-    return Path.cwd() / path.stem if path == PRETRAINED or is_foreign(path) else path.parent
+    elsewhere = path == PRETRAINED or is_downloaded(path) or is_foreign(path)
+    return Path.cwd() / path.stem if elsewhere else path.parent
 
 
 def _without_model(path: Path) -> JeatError:

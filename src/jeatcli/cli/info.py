@@ -25,7 +25,7 @@ _NEEDED = [
     "click",
     "rich",
 ]
-_OPTIONAL = ["timm", "onnx2torch", "tensorboard", "wandb", "trackio"]
+_OPTIONAL = ["timm", "onnx2torch", "huggingface_hub", "tensorboard", "wandb", "trackio"]
 
 
 def show(as_json: bool) -> None:

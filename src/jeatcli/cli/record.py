@@ -14,6 +14,7 @@ from ..checkpoints.results import add_results, is_of_run
 from ..errors import JeatError
 from ..runtime import launch
 from . import output
+from .card import write_card
 from .options import ARGUMENTS
 from .terminal import Terminal, next_command
 
@@ -30,6 +31,7 @@ def keep(model: Path, results: Sequence[Mapping[str, Any]], terminal: Terminal) 
     verb = str(click.get_current_context().info_name)
     try:
         add_results(model, verb, output.plain(results), typed(model))
+        write_card(model.parent)
     except JeatError as problem:
         terminal.warn(f"{problem.message}; the result is only printed")
 

@@ -43,7 +43,9 @@ def landscape_sections(summary: Mapping[str, Any]) -> list[Section]:
     if summary["kind"] not in write:
         return []
     results = summary["results"]
-    names = told_apart([run["run"] for run in results], [Path(run["path"]) for run in results])
+    names = told_apart(
+        [run["run"] for run in results], [Path(run.get("path", run["run"])) for run in results]
+    )
     named = [{**run, "run": name} for run, name in zip(results, names, strict=True)]
     rows, about = write[summary["kind"]]({**summary, "results": named})
     return [Section(rows, [about])]

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..checkpoints import runs
 from ..checkpoints.header import read_header
+from ..checkpoints.hub import is_hub
 from ..data.facts import dataset_facts, own_path
 from ..errors import UsageProblem
 from ..runtime.files import expand
@@ -76,7 +77,8 @@ def resolve(settings: Mapping[str, Any]) -> TrainConfig:
     explicit = {key: value for key, value in settings.items() if value is not None}
     if source := str(explicit.get("init_from", "")):
         # In another working directory a relative path would name another network.
-        explicit["init_from"] = source if runs.is_name(source) else str(runs.place(source))
+        named = runs.is_name(source) or is_hub(source)
+        explicit["init_from"] = source if named else str(runs.place(source))
         explicit = _of_source(explicit) | explicit
     if file := str(explicit.get("extra", "")):
         explicit = {"extra_share": _EXTRA_SHARE, **explicit, "extra": str(expand(file).absolute())}

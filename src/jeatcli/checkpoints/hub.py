@@ -1,0 +1,98 @@
+"""Models of the Hugging Face hub, `hf-hub:OWNER/NAME`, by the extra `hub`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import JeatError, UsageProblem
+from ..runtime.files import cache_dir, replacing, safe_name
+from ..runtime.progress import SILENT, Reporter
+
+PREFIX = "hf-hub:"
+_MODEL = "model.safetensors"
+
+
+def is_hub(run: object) -> bool:
+    """Tell whether a RUN is a model of the hub."""
+    return isinstance(run, str) and run.startswith(PREFIX)
+
+
+def is_downloaded(path: Path) -> bool:
+    """Tell whether a file is a model that was taken from the hub."""
+    return path.is_relative_to(cache_dir() / "hub")
+
+
+def download(run: str, reporter: Reporter = SILENT) -> Path:
+    """Return the file of `hf-hub:OWNER/NAME[/FILE][@REVISION]`, downloaded once.
+
+    It is called `NAME.safetensors`, by which tables name it, and lies in the cache, which no
+    command writes results into.
+
+    Raises:
+        UsageProblem: If the name is none.
+        JeatError: If the extra is missing, the hub cannot be reached, or there is no such model.
+    """
+    name, _, revision = run.removeprefix(PREFIX).partition("@")
+    owner, _, rest = name.partition("/")
+    repository, _, file = rest.partition("/")
+    if not (owner and repository):
+        raise UsageProblem(f"`{run}` names no model of the hub", f"write `{PREFIX}OWNER/NAME`")
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as problem:
+        raise JeatError(
+            f"`{run}` needs huggingface_hub", "`pip install 'jeat-cli[hub]'`"
+        ) from problem
+    reporter.say(f"taking `{owner}/{repository}` from the hub")
+    try:
+        found = Path(
+            hf_hub_download(f"{owner}/{repository}", file or _MODEL, revision=revision or None)
+        )
+    except Exception as problem:
+        raise _unreachable(run, file or _MODEL, problem) from problem
+    ending = Path(file or _MODEL).suffix
+    label = safe_name("-".join(part for part in (repository, Path(file).stem, revision) if part))
+    place = cache_dir() / "hub" / safe_name(owner) / f"{label}{ending}"
+    if not (place.is_file() and os.path.samefile(place, found)):
+        with replacing(place) as beside:
+            _link(found.resolve(), beside)
+    return place
+
+
+def _link(source: Path, target: Path) -> None:
+    with suppress(OSError):
+        os.link(source, target)
+        return
+    shutil.copyfile(source, target)
+
+
+# What the errors of huggingface_hub mean, and what helps; `{run}` and `{file}` are filled in.
+_NOT_THERE = ("it has no file `{file}`", "name one: `{run}/FILE`")
+_REASONS = {
+    "RepositoryNotFoundError": (
+        "there is no such model",
+        "check the name; if it is private, `hf auth login`",
+    ),
+    "GatedRepoError": (
+        "its owner decides who gets it",
+        "ask for access on the model's page, then `hf auth login`",
+    ),
+    "RevisionNotFoundError": ("there is no such revision", "leave out what follows `@`"),
+    "EntryNotFoundError": _NOT_THERE,
+    "RemoteEntryNotFoundError": _NOT_THERE,
+    "HFValidationError": ("that is no name of a model", "write `hf-hub:OWNER/NAME`"),
+}
+_NO_NETWORK = (
+    "the hub cannot be reached, and the model is not in its cache",
+    "check the network, or download the model's file elsewhere and name its path",
+)
+
+
+def _unreachable(run: str, file: str, problem: Exception) -> JeatError:
+    """Say in words why a file could not be had."""
+    reason, hint = _REASONS.get(type(problem).__name__, _NO_NETWORK)
+    words = {"run": run, "file": file}
+    return JeatError(f"cannot take `{run}`: {reason.format(**words)}", hint.format(**words))

@@ -1,0 +1,81 @@
+"""The model card of a run: what was measured, with protocol and command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.cli import done
+from helpers.runs import save_run
+
+from jeatcli.checkpoints.results import RESULTS_FILE
+from jeatcli.cli.card import CARD, write_card
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("JEAT_DEVICE", "cpu")
+    save_run("other", seed=1)
+    return save_run("a_run", method="jeat").parent
+
+
+def front_matter(card: str) -> dict[str, object]:
+    lines = card.partition("---\n")[2].partition("\n---")[0].splitlines()
+    return {key: json.loads(value) for key, _, value in (line.partition(": ") for line in lines)}
+
+
+def test_every_command_adds_what_it_measured(run: Path) -> None:
+    few = ("-n", "20", "--steps", "1", "--kid-subset-size", "10", "--kid-subsets", "2")
+    commands = {
+        "Accuracy": ("attack", "a_run", "other", "-n", "4", "--steps", "1", "--eps", "0.15"),
+        "Samples": ("sample", "a_run", "-n", "2", "--steps", "1"),
+        "Energy": ("landscape", "a_run", "other", "--grid", "3", "--image", "0", "--image", "1"),
+        "Scores": ("score", "a_run", "--features", "other", *few, "--splits", "2"),
+    }
+    for words in commands.values():
+        done(*words)
+    done("score", "a_run", "-n", "20", "--calibration")
+    card = (run / CARD).read_text(encoding="utf-8")
+    for title, words in commands.items():
+        section = card.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+        assert f"`jeat {' '.join(words)}`, 20" in section
+        assert "|" in section
+    assert "![" in card.partition("\n## Samples\n")[2].partition("\n## ")[0]
+    assert "| ECE, 15 bins |" in card
+    assert "other |" not in card.partition("\n## Accuracy\n")[2].partition("\n## ")[0]
+    assert str(run) not in card
+    about = front_matter(card)
+    (entry,) = about["model-index"]
+    metrics = entry["results"][0]["metrics"]
+    assert [each["name"] for each in metrics] == [
+        "clean accuracy",
+        "robust accuracy, pgd, linf 0.15, n = 4",
+    ]
+    # The other run has a card of its own.
+    assert "jeat attack a_run other" in (run.parent / "other" / CARD).read_text(encoding="utf-8")
+
+
+def test_the_users_part_and_the_users_file_are_kept(run: Path) -> None:
+    write_card(run)
+    card = run / CARD
+    with card.open("a", encoding="utf-8") as handle:
+        handle.write("\nMy notes.\n")
+    first = card.read_text(encoding="utf-8")
+    write_card(run)
+    assert card.read_text(encoding="utf-8") == first
+    card.write_text("Mine.\n")
+    write_card(run)
+    assert card.read_text() == "Mine.\n"
+
+
+def test_damaged_results_and_foreign_texts_do_no_harm(run: Path) -> None:
+    evil = "<img src=x>|`a`\x1b[31m\n# b"
+    attack = {"command": evil, "run": evil, "model": "model.safetensors", "epoch": 7}
+    results = {"attack": [attack, {"robust": 3.0}], "score": [{"protocol": 3}], "sample": [{}]}
+    (run / RESULTS_FILE).write_text(json.dumps(results))
+    write_card(run)
+    card = (run / CARD).read_text(encoding="utf-8")
+    assert "\x1b" not in card
+    assert "\n# b" not in card
+    assert "<img" not in card.replace(f"``{' '.join(evil.split())}``", "")
