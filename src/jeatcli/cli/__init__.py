@@ -194,8 +194,8 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
 _EPILOG = """\
 RUN is the name of a run (lr0.01), a path to its directory (with a slash), or a
 .safetensors file. The default is the latest finished run or, if there are no runs,
-`pretrained`, the package's own network for CIFAR-10. RUN may also be a third-party
-PyTorch checkpoint, described by --arch and --dataset.
+`pretrained`, the package's own network for CIFAR-10. RUN may also be hf-hub:OWNER/NAME,
+or a third-party PyTorch checkpoint, described by --arch and --dataset.
 
 \b
 Environment:
