@@ -12,9 +12,11 @@ from helpers.figures import cut_off
 from helpers.runs import load_run
 from PIL import Image
 
+from jeatcli.errors import UsageProblem
 from jeatcli.landscapes.landscape import energy_landscape
 from jeatcli.plots import figure, robust_accuracy
 from jeatcli.plots.landscape import FIGURES, draw
+from jeatcli.plots.settings import PlotSettings
 
 VIEWS: dict[str, dict[str, Any]] = {
     "contour": {"grid": 5},
@@ -62,6 +64,42 @@ def test_a_style_and_options_decide_the_look(tmp_path: Path) -> None:
     assert over[0] == (200, 150)
     svg = draw(landscape, tmp_path / "b.svg", title="A title").read_text(encoding="utf-8")
     assert "A title" in svg
+
+
+@pytest.mark.parametrize("view", ["contour", "surface", "histogram", "path", "sharpness"])
+def test_words_and_legend_are_the_user_s(view: str, tmp_path: Path) -> None:
+    models = [load_run("run-a"), load_run("run-b", seed=1)]
+    landscape = energy_landscape(models, **VIEWS[view])
+
+    def words(**changes: Any) -> str:
+        svg = draw(landscape, tmp_path / "a.svg", **changes).read_text(encoding="utf-8")
+        assert "<text" in svg  # text stays text
+        return " ".join(re.findall(r">([^<>]+)</(?:text|tspan)>", svg))
+
+    plain = words()
+    assert "run-a" in plain
+    said = words(label=("run-a=Ours, $5", "run-b=Theirs"))
+    assert "Ours, $5" in said
+    assert "run-a" not in said
+    if view != "surface":  # it has none
+        assert len(words(legend=False)) < len(plain)
+    with pytest.raises(UsageProblem, match="OLD=NEW"):
+        words(label=("run-a",))
+
+
+def test_a_label_is_no_part_of_a_word(tmp_path: Path) -> None:
+    with figure.styled():
+        drawn = figure.new_figure(3, 2)
+        axis = drawn.add_subplot()
+        axis.plot([0, 1], label="at")
+        axis.set_xlabel("data at random")
+        axis.legend()
+        settings = PlotSettings(label=("at=AT",))
+        svg = figure.save(drawn, tmp_path / "a.svg", "t", "d", settings).read_text()
+        gone = figure.save(drawn, tmp_path / "b.svg", "t", "d", PlotSettings(legend=False))
+    assert ">AT<" in svg
+    assert ">data AT random<" in svg
+    assert ">AT<" not in gone.read_text()
 
 
 @pytest.mark.parametrize("cmap", ["viridis", "gray"])

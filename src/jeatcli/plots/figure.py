@@ -6,6 +6,7 @@ Fonts are in points and sizes relative to `font.size`, so that a style file chan
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,13 +153,37 @@ def _read_style(style: str) -> dict[str, Any]:
     return dict(params)
 
 
+def _say_otherwise(figure: Any, settings: PlotSettings) -> None:
+    """Put the title, the labels and the legend of the settings in place of the figure's own."""
+    from matplotlib.text import Text
+
+    if settings.legend is False:
+        for legend in [*figure.legends, *(axis.get_legend() for axis in figure.axes)]:
+            if legend is not None:
+                legend.remove()
+    for words in settings.label:
+        old, _, new = words.partition("=")
+        # Not within another word: `at` is no part of `data`.
+        pattern = rf"(?<![\w-]){re.escape(plain_text(old))}(?![\w-])"
+        written = plain_text(new).replace("\\", r"\\")
+        # A tick's text is set anew by its axis, which has to be told.
+        for part in (part for axis in figure.axes for part in (axis.xaxis, axis.yaxis)):
+            ticks = [text.get_text() for text in part.get_ticklabels()]
+            renamed = [re.sub(pattern, written, text) for text in ticks]
+            if renamed != ticks:
+                part.set_ticks(part.get_ticklocs(), labels=renamed)
+        for text in figure.findobj(Text):
+            text.set_text(re.sub(pattern, written, text.get_text()))
+    if settings.title is not None:
+        figure.suptitle(plain_text(settings.title))
+
+
 def save(
     figure: Any, path: Path, title: str, description: str, settings: PlotSettings = PLAIN
 ) -> Path:
     """Write `figure` as its path's ending says, with title and description in the file itself."""
     kind = check_path(path)
-    if settings.title is not None:
-        figure.suptitle(plain_text(settings.title))
+    _say_otherwise(figure, settings)
     # The time of writing is left out: the same picture is the same file.
     described: dict[str, dict[str, str | None]] = {
         "png": {"Title": title, "jeat": description},

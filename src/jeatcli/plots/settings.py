@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
+from ..errors import UsageProblem
 from ..settings import Settings, setting
 
 _STYLE = "Matplotlib style, by name or .mplstyle file, applied over ours"
-_look = partial(setting, None, section="Look of the picture")
+
+
+def _look(text: str, default: Any = None, **about: Any) -> Any:
+    return setting(default, text, section="Look of the picture", **about)
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,13 @@ class PlotSettings(Settings):
 
     style: str | None = _look(_STYLE, metavar="STYLE")
     title: str | None = _look("Title above the panels")
+    label: tuple[str, ...] = _look(
+        "Write NEW for OLD, a run or any other words of the picture; repeatable",
+        metavar="OLD=NEW",
+        multiple=True,
+        default=(),
+    )
+    legend: bool | None = _look("Draw the legend", shown="yes")
     cmap: str | None = _look(
         "Matplotlib colour map", metavar="NAME", shown="the style's, else magma"
     )
@@ -30,6 +41,12 @@ class PlotSettings(Settings):
     dpi: int | None = _look(
         "Dots per inch of a PNG", shown="the style's, else 200", low=10, high=2400
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for words in self.label:
+            if not words.partition("=")[0] or "=" not in words:
+                raise UsageProblem(f"`{words}` is not of the form OLD=NEW")
 
 
 PLAIN = PlotSettings()
