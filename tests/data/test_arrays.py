@@ -8,9 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from helpers.cli import LATEST, STANDARD, done, here, one, refused
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from jeatcli.data.facts import DATASETS, dataset_facts
+from jeatcli import attack, wrap
+from jeatcli.data import arrays as arrays_module
+from jeatcli.data.facts import CORRUPTIONS, DATASETS, dataset_facts
 from jeatcli.data.images import load_images
 from jeatcli.errors import JeatError, UsageProblem
 
@@ -139,6 +144,48 @@ def test_corrupted_images(tmp_path: Path) -> None:
     assert "CIFAR-10-C.tar" in str(caught.value.hint)
     with pytest.raises(UsageProblem, match="tests alone"):
         load_images("cifar10-c:fog", "train", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(("severity", "each"), [("", 75), (":2", 15)])
+def test_mean_corruption_error(
+    severity: str, each: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published layout with 4 images for 10,000: severities one after the other."""
+    monkeypatch.setattr(arrays_module, "_ONE", 4)
+    folder = tmp_path / "CIFAR-100-C"
+    folder.mkdir()
+    np.save(folder / "labels.npy", np.tile(np.array([3, 1, 4, 1], np.uint8), 5))
+    for number, kind in enumerate(CORRUPTIONS[:15]):
+        pixels = np.zeros((20, 32, 32, 3), np.uint8)
+        pixels[:, 0, 0, 0] = number
+        pixels[:, 0, 0, 1] = np.repeat(np.arange(1, 6), 4)
+        pixels[:, 0, 0, 2] = np.tile(np.arange(4), 5)
+        np.save(folder / f"{kind}.npy", pixels)
+    name = f"cifar100-c:all{severity}"
+    images = load_images(name, "test", data_dir=tmp_path)
+    assert len(images) == 4 * each
+    kinds, severities, numbers = images.x[:, :, 0, 0].T.tolist()
+    assert numbers == [k // each for k in range(4 * each)]
+    assert images.y.tolist() == [[3, 1, 4, 1][number] for number in numbers]
+    assert len(set(zip(kinds, severities, strict=True))) == each
+    assert set(severities) == ({1, 2, 3, 4, 5} if each == 75 else {2})
+
+    class Blind(nn.Module):
+        """Is right where the corruption is none of the first three."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            blurred = (255 * x[:, 0, 0, 0]).round() > 2
+            right = torch.tensor([3, 1, 4, 1])[(255 * x[:, 2, 0, 0]).round().long() % 4]
+            return F.one_hot(torch.where(blurred, right, 7), 100) + 0 * x.flatten(1)[:, :1]
+
+    model = wrap(Blind(), dataset="cifar100", mean=0, std=1)
+    found = attack(model, on=name, eps=0, steps=1, num=4 * each, data_dir=tmp_path, device="cpu")
+    errors = found.corruption_errors
+    assert errors is not None
+    assert errors["mean"] == pytest.approx(0.2)
+    assert errors["shot_noise"] == 1
+    assert errors["fog"] == 0
+    assert found.clean == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,8 @@ def _one(result: Robustness) -> output.Section:
     attacks = sum(outcome["seconds"] for outcome in result.per_attack.values())
     seconds = f"{result.seconds:.1f} s, of which {attacks:.1f} s of attacks"
     about = f"{threat}, {_about(result)}, {seconds}"
-    notes = [about, *_minimum_norm(result), *_certificate(result), *_published(result)]
-    return output.Section(rows, notes, header=False)
+    notes = [about, *_minimum_norm(result), *_certificate(result), *_corruptions(result)]
+    return output.Section(rows, [*notes, *_published(result)], header=False)
 
 
 def _minimum_norm(result: Robustness) -> list[str]:
@@ -123,6 +123,14 @@ def _certificate(result: Robustness) -> list[str]:
     return lines
 
 
+def _corruptions(result: Robustness) -> list[str]:
+    """Say the mean corruption error, and those of which it is the mean."""
+    if (found := result.corruption_errors) is None:
+        return []
+    each = ", ".join(f"{name} {100 * error:.1f}" for name, error in found.items() if name != "mean")
+    return [f"mean corruption error: {output.percent(found['mean'])} ({each})"]
+
+
 def _published(result: Robustness) -> list[str]:
     """Say how far the accuracies are from those that RobustBench has, of all test images."""
     known = result.published
@@ -148,7 +156,9 @@ def _several(results: Sequence[Robustness], names: Sequence[str]) -> output.Sect
         clean, robust = output.percent(result.clean), output.percent(result.robust)
         rows.append((run, radius, clean, *after, robust))
     notes = [
-        "\n".join([_about(result), *_minimum_norm(result), *_certificate(result)])
+        "\n".join(
+            [_about(result), *_minimum_norm(result), *_certificate(result), *_corruptions(result)]
+        )
         for result in results
     ]
     if len({result.dataset for result in results}) > 1:

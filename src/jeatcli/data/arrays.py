@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import JeatError, UsageProblem
-from .facts import DATASETS, corruption
+from .facts import DATASETS, SEVERITIES, corruption
 from .folder import Parts
 
 _PIXELS, _LABELS = ("image", "images", "arr_0"), ("label", "labels", "arr_1")
-_SEVERITIES, _ONE = 5, 10_000
+_ONE = 10_000  # images of one corruption and severity
 _PLACES = {
     "cifar10": ("CIFAR-10-C", "https://zenodo.org/records/2535967"),
     "cifar100": ("CIFAR-100-C", "https://zenodo.org/records/3555552"),
@@ -111,36 +112,48 @@ def _indices(array: NDArray[np.generic], count: int, path: Path) -> Tensor:
 def corrupted(name: str, root: Path) -> Parts:
     """Read `cifar10-c:CORRUPTION[:SEVERITY]` or `cifar100-c:` from the published arrays.
 
-    Without a severity, each image comes at all five, one after the other.
+    An image comes under each corruption at each severity that the name stands for, one after the
+    other, so that the first ones are a sample of all.
 
     Raises:
         JeatError: If a file is absent or another one.
     """
-    clean, kind, severity = corruption(name)
+    clean, kinds, severities = corruption(name)
+    order = np.arange(SEVERITIES * _ONE).reshape(SEVERITIES, _ONE)
+    columns = [(kind, order[severity - 1]) for kind in kinds for severity in severities]
+    x = torch.empty((_ONE, len(columns), 3, 32, 32), dtype=torch.uint8)
+    for place, (kind, rows) in enumerate(columns):
+        part = _published(clean, kind, (SEVERITIES * _ONE, 32, 32, 3), root)[rows]
+        x[:, place] = torch.from_numpy(part).permute(0, 3, 1, 2)
+    labels = _published(clean, "labels", (SEVERITIES * _ONE,), root)
+    y = np.stack([labels[rows] for _, rows in columns], 1).reshape(-1)
+    classes = DATASETS[clean].classes
+    return (
+        x.flatten(0, 1),
+        indices(torch.from_numpy(y), len(y), len(classes), f"labels of {name}"),
+        classes,
+    )
+
+
+def _published(clean: str, kind: str, shape: tuple[int, ...], root: Path) -> NDArray[Any]:
+    """Map one of the published arrays into memory."""
     folder, address = _PLACES[clean]
-    arrays = []
-    for file, shape in ((kind, (_SEVERITIES * _ONE, 32, 32, 3)), ("labels", (_SEVERITIES * _ONE,))):
-        path = root / folder / f"{file}.npy"
-        if not path.is_file():
-            raise JeatError(
-                f"`{path}` is absent",
-                f"download {folder}.tar from {address} and unpack it in `{root}`; `--data-dir` "
-                "or `JEAT_DATA_DIR` names another folder of data sets",
-            )
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except Exception as problem:
-            raise JeatError(f"cannot read `{path}`: {problem}", "download it again") from problem
-        if array.shape != shape or (array.ndim == 4 and array.dtype != np.uint8):
-            raise JeatError(
-                f"`{path}` holds {array.dtype} {array.shape}, not {shape}", "download it again"
-            )
-        arrays.append(array)
-    order = np.arange(_SEVERITIES * _ONE).reshape(_SEVERITIES, _ONE)
-    rows = order.T.reshape(-1) if severity is None else order[severity - 1]
-    x, y = (np.ascontiguousarray(array[rows]) for array in arrays)
-    labels = indices(torch.from_numpy(y), len(x), len(DATASETS[clean].classes), f"labels of {name}")
-    return torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(), labels, DATASETS[clean].classes
+    path = root / folder / f"{kind}.npy"
+    if not path.is_file():
+        raise JeatError(
+            f"`{path}` is absent",
+            f"download {folder}.tar from {address} and unpack it in `{root}`; `--data-dir` "
+            "or `JEAT_DATA_DIR` names another folder of data sets",
+        )
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as problem:
+        raise JeatError(f"cannot read `{path}`: {problem}", "download it again") from problem
+    if array.shape != shape or (array.ndim == 4 and array.dtype != np.uint8):
+        raise JeatError(
+            f"`{path}` holds {array.dtype} {array.shape}, not {shape}", "download it again"
+        )
+    return array
 
 
 def pixels(x: Tensor, where: str = "the images") -> Tensor:

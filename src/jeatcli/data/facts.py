@@ -57,14 +57,17 @@ TENSORS = "tensors"
 OWN = {
     "folder:PATH": "images of your own, one directory per class",
     "npz:FILE": "images and labels of your own, as arrays",
-    "cifar10-c:NAME[:1..5]": "corrupted CIFAR (Hendrycks and Dietterich 2019); also cifar100-c",
+    "cifar10-c:NAME[:1..5]": "corrupted CIFAR (Hendrycks and Dietterich 2019), also cifar100-c; "
+    "NAME is a corruption, or all for the mean corruption error",
 }
+# Those of the mean corruption error, then four for choosing settings.
 CORRUPTIONS = (
     *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur"),
     *("motion_blur", "zoom_blur", "snow", "frost", "fog", "brightness", "contrast"),
     *("elastic_transform", "pixelate", "jpeg_compression"),
     *("speckle_noise", "gaussian_blur", "spatter", "saturate"),
 )
+SEVERITIES = 5
 # The customary radius for photographs, and for what is not known.
 PHOTO_EPS = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0}
 _PHOTOS: dict[str, Any] = {"arch": "wrn-28-10", "val_split": 1000}
@@ -184,8 +187,10 @@ def own_path(name: str) -> str | None:
     return path if kind in ("folder", "npz") and path else None
 
 
-def corruption(name: str) -> tuple[str, str, int | None]:
-    """Take `cifar10-c:fog:3` apart: the clean data set, the corruption, and its severity or None.
+def corruption(name: str) -> tuple[str, tuple[str, ...], tuple[int, ...]]:
+    """Take `cifar10-c:fog:3` apart: the clean data set, the corruptions, and the severities.
+
+    `all` are the 15 corruptions of the mean corruption error.
 
     Raises:
         UsageProblem: If it is no such name.
@@ -194,8 +199,10 @@ def corruption(name: str) -> tuple[str, str, int | None]:
     clean = start.removesuffix("-c")
     if clean not in ("cifar10", "cifar100"):
         raise unknown("data set", name, [*DATASETS, *OWN])
-    if kind not in CORRUPTIONS:
-        raise unknown("corruption", kind, CORRUPTIONS)
-    if severity and (len(severity) > 1 or severity[0] not in ("1", "2", "3", "4", "5")):
+    if kind not in (*CORRUPTIONS, "all"):
+        raise unknown("corruption", kind, [*CORRUPTIONS, "all"])
+    known = tuple(range(1, SEVERITIES + 1))
+    if severity and (len(severity) > 1 or severity[0] not in map(str, known)):
         raise UsageProblem(f"`{name}` has no severity from 1 to 5", f"write `{start}:{kind}:3`")
-    return clean, kind, int(severity[0]) if severity else None
+    kinds = CORRUPTIONS[:15] if kind == "all" else (kind,)
+    return clean, kinds, (int(severity[0]),) if severity else known

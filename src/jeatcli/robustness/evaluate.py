@@ -26,7 +26,7 @@ from .batch_size import fitting
 from .checks import Flag
 from .evaluation import Evaluation, load_models, prepare
 from .evaluator import Evaluator
-from .result import Robustness, beside_published, save_images
+from .result import Robustness, beside_published, corruption_errors, save_images
 from .settings import AttackSettings
 from .state import StateFiles
 from .subset import spread
@@ -125,6 +125,7 @@ def run_evaluation(
         version=version("jeat-cli"),
         purification=settings.purification,
         published=beside_published(entry, evaluation.options.threat, outcome),
+        corruption_errors=corruption_errors(evaluation.test_set.name, outcome["samples"]),
         **outcome,
     )
     if settings.images_to is not None and current().is_main:

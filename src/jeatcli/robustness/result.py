@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..checkpoints.robustbench import Published
 from ..core.threat import Threat
+from ..data.facts import corruption
 from ..runtime.files import write_atomic
 
 
@@ -54,6 +55,8 @@ class Robustness:
             images that are classified correctly, how many stayed `unbroken`, and the `curve` of
             robust accuracy over `eps` down to zero. `samples` then has the `distance` of each
             image, 0 if it is misclassified, and `per_attack` the median of each attack.
+        corruption_errors: On `cifar10-c:all` the error under each corruption, and their `mean`: the
+            mean corruption error; else None.
     """
 
     run: str
@@ -80,6 +83,23 @@ class Robustness:
     minimum_norm: dict[str, Any] | None = None
     purification: dict[str, Any] | None = None
     certificate: dict[str, Any] | None = None
+    corruption_errors: dict[str, float] | None = None
+
+
+def corruption_errors(
+    dataset: str, samples: Mapping[str, Sequence[Any]]
+) -> dict[str, float] | None:
+    """Return the error under each corruption, and their mean, of `cifar10-c:all`; else None."""
+    if "-c:" not in dataset:
+        return None
+    _, kinds, severities = corruption(dataset)
+    right: dict[str, list[bool]] = {}
+    for index, correct in zip(samples["index"], samples["correct"], strict=True):
+        kind = kinds[index // len(severities) % len(kinds)]
+        right.setdefault(kind, []).append(bool(correct))
+    errors = {kind: 1 - sum(each) / len(each) for kind, each in right.items()}
+    complete = len(kinds) > 1 and len(errors) == len(kinds)
+    return {"mean": sum(errors.values()) / len(errors)} | errors if complete else None
 
 
 def beside_published(
