@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parsed = parser.parse_args()
     settings = {"eps": parsed.eps, "num": parsed.n, "data_dir": parsed.data_dir, "exact": True}
-    first: dict[str, list[dict[str, object]]] = {}
+    first: dict[str, list[tuple[object, ...]]] = {}
     names = ("clean", "robust", "differ", "seconds", "processor")
     print(f"{'attack':<10} {'form':<17}" + "".join(f"{name:>10}" for name in names))
     with tempfile.TemporaryDirectory() as folder:
@@ -80,8 +80,9 @@ def main() -> None:
                 began = time.perf_counter(), time.process_time()
                 found = attack(model, attacks=(name,), device="cpu", **settings)
                 seconds = time.perf_counter() - began[0], time.process_time() - began[1]
-                samples = first.setdefault(name, found.samples)
-                differ = sum(a != b for a, b in zip(samples, found.samples, strict=True))
+                verdicts = [*zip(*found.samples.values(), strict=True)]
+                expected = first.setdefault(name, verdicts)
+                differ = sum(a != b for a, b in zip(expected, verdicts, strict=True))
                 print(
                     f"{name:<10} {form:<17}{found.clean:>10.3f}{found.robust:>10.3f}"
                     f"{differ:>10}{seconds[0]:>10.1f}{seconds[1]:>10.1f}",

@@ -45,8 +45,9 @@ class Divergence(Callback):
                 raise Diverging(f"{name} is {value:.3g}")
 
 
-def gentler(options: Mapping[str, Any]) -> str:
+def gentler(options: Mapping[str, Any], precision: str = "fp32") -> str:
     """Say which settings of a method keep it from diverging."""
     lower = ["`--lr`", *(["`--sgld-step-size`"] if "sgld_step_size" in options else [])]
     more = ", or more `-O energy_l2=0.1`" if "energy_l2" in options else ""
-    return f"a lower {' or '.join(lower)}{more}"
+    exact = "" if precision == "fp32" else ", or `--precision fp32`"
+    return f"a lower {' or '.join(lower)}{more}{exact}"

@@ -276,7 +276,8 @@ class TrainingRun:
                 f"training diverged at step {step:,} ({reason})"
                 f"{f', {attempt} times in all' if attempt > 1 else ''}; "
                 f"the last good state is kept in `{self.setup.folder}`",
-                f"start another run with `-o NAME`, and {gentler(self.config.options)}",
+                "start another run with `-o NAME`, and "
+                f"{gentler(self.config.options, self.config.precision)}",
             )
         self.saver.save_again(trainer)
         self.setup.reporter.warn(
