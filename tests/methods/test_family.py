@@ -15,8 +15,10 @@ from jeatcli.core.jeat import AdversarialExamples, LangevinNegatives, Method, Me
 from jeatcli.core.models import build
 from jeatcli.core.models.classifier import Classifier, PixelConv
 from jeatcli.core.models.layers import Shape
-from jeatcli.core.rng import BatchRng
+from jeatcli.core.rng import BatchRng, mix
+from jeatcli.core.worst_weights import at_worst_weights, layerwise
 from jeatcli.methods.eb_jdat import EbJdat
+from jeatcli.methods.fast import Fast
 
 X = torch.rand(24, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 Y = torch.arange(24) % 4
@@ -266,3 +268,65 @@ def test_awp_changes_every_adversarial_method(name: str) -> None:
         quick = {"attack_steps": 2, "awp": awp}
         losses.append(made(name, **quick).loss(network("batch"), X, Y, BatchRng(3))[0].item())
     assert losses[1] > losses[0]
+
+
+def test_the_prior_of_fgsm_pgi_begins_on_the_sphere_and_is_kept() -> None:
+    method = made("fast", eps=0.1, variant="pgi")
+    assert isinstance(method, Fast)
+    grey = torch.full_like(X, 0.5)
+    expected = method.ball.on_sphere(grey, BatchRng(mix(0, 1))) - grey
+    torch.testing.assert_close(method.prior, expected, rtol=0, atol=1e-6)
+    black_and_white = X.round()
+    start = method.start(black_and_white, BatchRng(3))
+    assert torch.equal(start, (black_and_white + method.prior).clamp(0, 1))
+    method.loss(network(), X, Y, BatchRng(3))
+    resumed = made("fast", eps=0.1, variant="pgi")
+    assert isinstance(resumed, Fast)
+    resumed.load_state({name: tensor.clone() for name, tensor in method.state().items()})
+    assert torch.equal(resumed.prior, method.prior)
+    assert not torch.equal(resumed.prior, expected)
+    assert made("fast", eps=0.1, variant="n").state() == {}
+
+
+def test_fast_without_a_prior_draws_its_start_once() -> None:
+    method, model = made("fast", eps=0.1, variant="n"), network()
+    assert isinstance(method, Fast)
+    known = F.cross_entropy(model(method.attack(model, X, Y, BatchRng(3))), Y)
+    torch.testing.assert_close(method.loss(model, X, Y, BatchRng(3))[0], known)
+
+
+def test_worst_weights_of_a_network_with_an_idle_part() -> None:
+    """A weight that the loss does not see stays where it is."""
+    model = network()
+    model.net.register_parameter("idle", torch.nn.Parameter(torch.ones(3, 3)))
+    seen: list[Tensor] = []
+
+    def offsets(weights: Any, gradients: Any) -> list[Tensor]:
+        seen.extend(gradients)
+        return layerwise(0.01)(weights, gradients)
+
+    def loss(net: Any) -> tuple[Tensor, None]:
+        return F.cross_entropy(net(X), Y), None
+
+    value, _ = at_worst_weights(model, loss, offsets)
+    names = [name for name, _ in model.named_parameters()]
+    assert torch.equal(seen[names.index("net.idle")], torch.zeros(3, 3))
+    assert value > loss(model)[0]
+
+
+@pytest.mark.parametrize(("start", "spread"), [("clean", 0.0), ("near", 1e-3)])
+def test_where_the_inner_attack_starts(start: str, spread: float) -> None:
+    method = made("trades", attack_start=start, **ATTACK)
+    assert isinstance(method, AdversarialExamples)
+    expected = X + spread * BatchRng(3).normal(X)
+    assert torch.equal(method.start(X, BatchRng(3)), expected if spread else X)
+
+
+def test_the_noise_of_jempp_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = made("jem++", input_noise=0.2, sgld_steps=1)
+    seen: list[Tensor] = []
+    model = network()
+    model.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    method.loss(model, X, Y, BatchRng(3))
+    expected = X + 0.2 * BatchRng(3).normal(X)
+    assert any(point.shape == X.shape and torch.allclose(point, expected) for point in seen)
