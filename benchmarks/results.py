@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.ticker import LogLocator
 from torch.nn.modules.module import register_module_forward_hook
 
 from jeatcli import (
@@ -77,6 +78,7 @@ class Scale:
     ensemble: str  # `autoattack`, or its part `fast`
     broken: int  # test images under the ensemble
     samples: int  # images to draw, each way
+    reference: str  # images to compare them with; recall needs the distances between all of them
     alike: dict[str, Any]  # how all rows draw
     around: int  # test images around which the energy is measured
     rows: tuple[str, ...]
@@ -88,13 +90,16 @@ class Scale:
         DAT spends half of the images on its first stage.
         """
         method, options = VARIANTS.get(row, (row, {}))
-        size = self.train["batch_size"]
+        size, there = self.train["batch_size"], TRAINING[self.train["dataset"]]
         if method == "dat":
             options = {"first_stage": self.images // size // 2, **options}
-        limits = {"epochs": 1_000_000, "max_steps": self.images // size}
+        steps, limit = self.images // size, min(self.images, there)
+        limits = {
+            "epochs": -(-steps // (limit // size)),
+            "max_steps": steps,
+            "limit": limit % there,
+        }
         every = {"sample_every": 0, "eval_every": 0, "val_split": 0, "save_every": 60}
-        if self.images < TRAINING[self.train["dataset"]]:
-            limits["limit"] = self.images
         options = {**self.options.get(method, {}), **options}
         return {**every, **limits, **self.train, "method": method, "seed": seed, "options": options}
 
@@ -107,21 +112,32 @@ ASCENT = {"sampler": "ascent", "objective": "joint", "init": "gaussian", "steps"
 SCALES = {
     "digits": Scale(
         {"dataset": "digits", "arch": "small", "batch_size": 64},
-        *(20_000, 397, 397, "fast", 200, 300, SGLD | {"init": "uniform", "clip": 1.0}, 100),
+        *(
+            40_320,
+            397,
+            397,
+            "fast",
+            200,
+            300,
+            "train",
+            SGLD | {"init": "uniform", "clip": 1.0},
+            100,
+        ),
         EVERY_ROW,
     ),
     "cifar10-small": Scale(
         {"dataset": "cifar10", "arch": "small", "batch_size": 64},
-        *(50_000, 1000, 500, "fast", 500, 100, ASCENT, 30),
+        *(50_000, 1000, 500, "fast", 500, 100, "test", ASCENT, 30),
         FEWER,
     ),
     "cifar10": Scale(
         {"dataset": "cifar10", "arch": "wrn-16-4", "batch_size": 128},
-        *(1_500_000, 10_000, 10_000, "autoattack", 1000, 5000, ASCENT, 200),
+        *(1_500_000, 10_000, 10_000, "autoattack", 1000, 5000, "test", ASCENT, 200),
         EVERY_ROW,
         {name: {"chain_start": "gaussian"} for name in ("jem", "jeat")},
     ),
 }
+TITLES = {"alike": "All drawn alike", "own": "Drawn as each method does"}
 COLUMNS = {
     "clean": "clean",
     "pgd": "PGD-20",
@@ -250,7 +266,7 @@ def drawn(
     """Return Frechet distance and classifier score of images drawn in a way."""
     # The kernel distance is not reported.
     given = {"num": job.scale.samples, "seed": job.seed, "data_dir": job.data_dir}
-    given |= {"kid_subsets": 1, "precision": "auto"}
+    given |= {"kid_subsets": 1, "precision": "auto", "reference": job.scale.reference}
     found = image_scores(model, features=judge, **given, **way)
     return {f"fd_{name}": found.fid, f"score_{name}": found.inception_score} | {
         "protocol": found.protocol
@@ -308,18 +324,26 @@ def cell(values: Sequence[float]) -> str:
 def tradeoff(found: Mapping[str, list[dict[str, Any]]], scale: Scale, out: Path) -> None:
     """Draw robust accuracy against the distance of samples, both ways of drawing."""
     with figure.styled():
-        drawing = figure.new_figure(9, 4)
+        drawing = figure.new_figure(9, 4.5)
         for axis, way in zip(drawing.subplots(1, 2, sharey=True), ("alike", "own"), strict=True):
-            for row, ones in found.items():
-                points = [(one[f"fd_{way}"], one["pgd"]) for one in ones if f"fd_{way}" in one]
-                if points:
-                    x, y = np.mean(points, 0)
-                    style = "o" if "jeat" in row else "s"
-                    axis.plot(x, y, style, color="#D55E00" if row == "jeat" else "0.25", ms=4)
-                    axis.annotate(row, (x, y), (4, 3), textcoords="offset points", fontsize=7)
+            means = {
+                row: np.mean([(one[f"fd_{way}"], one["pgd"]) for one in ones], 0)
+                for row, ones in found.items()
+                if all(f"fd_{way}" in one for one in ones)
+            }
+            arrow = {"arrowstyle": "-", "linewidth": 0.4, "color": "0.6"}
+            look: dict[str, Any] = {"arrowprops": arrow, "fontsize": 7, "va": "center"}
+            # The names stand in a column beside the points, so that none lies upon another.
+            ordered = sorted(means.items(), key=lambda item: item[1][1])
+            for height, (row, point) in zip(np.linspace(0, 1, len(means)), ordered, strict=True):
+                axis.plot(*point, "o", color="#D55E00" if row == "jeat" else "0.25", markersize=4)
+                axis.annotate(row, point, (1.06, height), textcoords="axes fraction", **look)
             figure.tidy(axis)
-            axis.set(xscale="log", xlabel="Fréchet distance", title=f"samples: {way}")
-        drawing.axes[0].set(ylabel="accuracy under PGD-20")
+            axis.set(xscale="log", xlabel="Fréchet distance", title=TITLES[way])
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter("")
+        drawing.axes[0].set(ylabel=f"accuracy under PGD-20, {scale.train['dataset']}")
         figure.save(drawing, out / "tradeoff.png", "Robustness and samples", "benchmarks/results")
 
 
@@ -328,7 +352,7 @@ def samples(rows: Sequence[str], scale: Scale, out: Path, device: str) -> None:
     runs = [(row, out / "runs" / f"{row}-0") for row in rows]
     runs = [(row, run) for row, run in runs if (run / "model.safetensors").is_file()]
     with figure.styled():
-        drawing = figure.new_figure(7, 0.8 * len(runs))
+        drawing = figure.new_figure(7, 0.62 * len(runs))
         axes = drawing.subplots(len(runs), 2, squeeze=False)
         for pair, (row, run) in zip(axes, runs, strict=True):
             for axis, way in zip(pair, (scale.alike, {}), strict=True):
@@ -338,7 +362,7 @@ def samples(rows: Sequence[str], scale: Scale, out: Path, device: str) -> None:
                 axis.set(xticks=[], yticks=[])
                 axis.spines[:].set_visible(False)
             pair[0].set_ylabel(row, rotation=0, ha="right", va="center", fontsize=8)
-        for axis, title in zip(axes[0], ("alike", "own"), strict=True):
+        for axis, title in zip(axes[0], TITLES.values(), strict=True):
             axis.set_title(title, fontsize=9)
         figure.save(drawing, out / "samples.png", "Samples by method", "benchmarks/results")
 
