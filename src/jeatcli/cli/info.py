@@ -13,7 +13,7 @@ from ..checkpoints.runs import size_of
 from ..runtime.files import cache_dir, data_dir, runs_dir
 from . import output
 
-_NEEDED = [
+_NEEDED: tuple[str, ...] = (
     "torch",
     "torchvision",
     "numpy",
@@ -21,11 +21,10 @@ _NEEDED = [
     "matplotlib",
     "pillow",
     "safetensors",
-    "torch-fidelity",
-    "click",
-    "rich",
-]
-_OPTIONAL = ["timm", "onnx2torch", "huggingface_hub", "tensorboard", "wandb", "trackio"]
+)
+_NEEDED += ("torch-fidelity", "click", "rich")
+_OPTIONAL = ("timm", "onnx2torch", "huggingface_hub", "tensorboard", "wandb", "trackio")
+_ABSENT = "not installed"
 
 
 def show(as_json: bool) -> None:
@@ -39,7 +38,7 @@ def version(distribution: str) -> str:
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return _ABSENT
 
 
 def collect() -> dict[str, Any]:
@@ -112,7 +111,9 @@ def _directory(path: Path) -> dict[str, Any]:
 
 def report(about: dict[str, Any]) -> str:
     """Write it as a table, to be pasted into a report."""
-    packages = [f"{name} {number}" for name, number in about["packages"].items()]
+    versions = about["packages"].items()
+    packages = [f"{name} {number}" for name, number in versions if number != _ABSENT]
+    absent = [name for name, number in versions if number == _ABSENT]
     rows = [
         ("jeat", f"{about['version']}, Python {about['python']}"),
         ("platform", about["platform"]),
@@ -130,5 +131,6 @@ def report(about: dict[str, Any]) -> str:
         ("packages" if not k else "", ", ".join(packages[k : k + 3]))
         for k in range(0, len(packages), 3)
     ]
+    rows += [(_ABSENT, ", ".join(absent))] if absent else []
     rows += [(name, value) for name, value in about["environment"].items()]
     return output.table(rows)

@@ -29,7 +29,7 @@ _COLUMNS = [
     "date",
 ]
 # The columns that a narrow terminal has no room for, the least important first.
-_DISPENSABLE = ("size", "network", "data", "date", "FD", "under")
+_DISPENSABLE = ("size", "network", "data", "date", "FD", "method", "under")
 _LONGEST = 32
 
 
@@ -97,10 +97,10 @@ def _row(run: RunSummary) -> tuple[Any, ...]:
 
 
 def _under(attack: dict[str, Any] | None) -> str:
-    """Write what the accuracy was measured under: `autoattack linf 8/255, n = 1,000`."""
+    """Write what the accuracy was measured under: `autoattack linf 8/255 n=1,000`."""
     if attack is None:
         return "-"
     names = "+".join(attack["attacks"])
     if attack["training"]:
         return f"{names}-10 in training"
-    return f"{names} {attack['norm']} {fraction(attack['eps'])}, n = {attack['n']:,}"
+    return f"{names} {attack['norm']} {fraction(attack['eps'])} n={attack['n']:,}"
