@@ -9,8 +9,10 @@ import tomllib
 import click
 import pytest
 from click.testing import CliRunner
+from helpers.cli import here
 
 from jeatcli.cli import main, terminal, types
+from jeatcli.cli.interrupts import answered_by, interrupt
 from jeatcli.cli.sample import destination
 from jeatcli.cli.train import stop_on_signal
 from jeatcli.errors import UsageProblem
@@ -199,6 +201,26 @@ def test_where_samples_go(tmp_path):
     for name, layout in (("a.jpg", "grid"), ("a.png", "npz"), ("a.png", "png")):
         with pytest.raises(UsageProblem, match="--format"):
             goes(tmp_path / name, layout)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has one signal")
+@pytest.mark.parametrize("kind", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_command_ends_as_by_ctrl_c(kind, home, monkeypatch):
+    number = getattr(signal, kind)
+    before = signal.getsignal(number)
+    monkeypatch.setattr(
+        "jeatcli.sampling.sample.prepare", lambda *_, **__: os.kill(os.getpid(), number)
+    )
+    said = here("sample", "-n", 1, "--steps", 1)
+    assert said.exit_code == 130
+    assert "Error: " in said.stderr
+    assert signal.getsignal(number) is before
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
+    try:
+        with answered_by(interrupt):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])

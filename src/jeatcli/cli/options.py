@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from ..errors import UsageProblem
 from ..runtime import launch
+from .interrupts import answered_by, interrupt
 from .types import RUN
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -101,11 +102,12 @@ class Command(click.Command):
         """Run it, together with the other processes that `torchrun` started, if it did."""
         if not (self.shared and launch.several()):
             # The first process works alone and joins no group: nothing would answer it.
-            return super().invoke(ctx) if launch.first() else None
+            with answered_by(interrupt):
+                return super().invoke(ctx) if launch.first() else None
         from ..runtime.devices import pick
         from ..runtime.distributed import joined
 
-        with joined(pick(ctx.params.get("device") or "auto")):
+        with joined(pick(ctx.params.get("device") or "auto")), answered_by(interrupt):
             return super().invoke(ctx)
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:

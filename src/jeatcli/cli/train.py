@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +35,7 @@ from . import output
 from . import terminal as ui
 from .config_layers import FLAGS, layer_options, method_settings
 from .from_settings import options_of, settings_from
+from .interrupts import answered_by
 from .options import Command, F, combine, output_options
 from .record import keep
 from .types import datasets
@@ -172,7 +172,7 @@ def _check_cpu(ctx: click.Context, config: TrainConfig, call: TrainCall) -> None
 
 @contextmanager
 def stop_on_signal(terminal: ui.Terminal) -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a wish to stop, the second into KeyboardInterrupt.
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a wish to stop, the next into an interrupt.
 
     One of several processes gets each signal twice, from the terminal or the scheduler and from
     `torchrun`, which hands it on: what follows the first at once is no second wish.
@@ -188,10 +188,5 @@ def stop_on_signal(terminal: ui.Terminal) -> Iterator[Callable[[], bool]]:
         elif not launch.several() or now - first > _ECHO:
             raise KeyboardInterrupt
 
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    former = [signal.signal(kind, ask) for kind in kinds]
-    try:
+    with answered_by(ask):
         yield lambda: first is not None
-    finally:
-        for kind, handler in zip(kinds, former, strict=True):
-            signal.signal(kind, handler)

@@ -1,0 +1,37 @@
+"""What ends a command: Ctrl-C, the SIGTERM of a scheduler, the SIGHUP of a terminal that closes."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_ENDING = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+
+
+@contextmanager
+def answered_by(answer: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let a function answer these signals; `nohup` goes on ignoring the last."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {kind: signal.getsignal(kind) for kind in _ENDING}
+    kinds = [
+        kind for kind in _ENDING if kind is signal.SIGINT or former[kind] is not signal.SIG_IGN
+    ]
+    for kind in kinds:
+        signal.signal(kind, answer)
+    try:
+        yield
+    finally:
+        for kind in kinds:
+            signal.signal(kind, former[kind])
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Stop whatever runs, as Ctrl-C does, so that what is finished is kept and tidied."""
+    raise KeyboardInterrupt
