@@ -311,6 +311,39 @@ def test_a_layer_under_two_names(tmp_path: Path, name: str, known: bool) -> None
             load(path)
 
 
+@pytest.mark.parametrize("names", [("fc", "linear"), ("head", "classifier"), ("linear", "fc")])
+def test_two_last_layers_are_not_one(tmp_path: Path, names: tuple[str, str]) -> None:
+    """Neither is taken for the other, in whichever order they stand."""
+    found = renamed(weights(), "fc.", f"{names[0]}.")
+    found |= {f"{names[1]}.{kind}": weights()[f"fc.{kind}"] + 1 for kind in ("weight", "bias")}
+    with pytest.raises(JeatError, match="2 not known to it"):
+        load(written(tmp_path, found))
+
+
+@pytest.mark.parametrize("name", ["avg_pool.p", "normalize.running_mean", "stem.weight"])
+def test_layers_without_a_prefix_are_no_averages(tmp_path: Path, name: str) -> None:
+    with pytest.raises(JeatError, match=f"1 not known to it: {name}"):
+        load(written(tmp_path, weights() | {name: torch.full((1,), 3.0)}))
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"mean": [0.5], "std": [0.2]},
+        {"config": {"data": {"mean": (0.5,), "std": (0.2,)}}},
+        {"normalize": {"mean": torch.tensor([0.5]), "std": torch.tensor([0.2])}},
+    ],
+    ids=["list", "settings", "tensors"],
+)
+def test_a_normalisation_among_settings_is_asked_for(
+    tmp_path: Path, beside: dict[str, Any]
+) -> None:
+    path = written(tmp_path, {"state_dict": weights()} | beside)
+    with pytest.raises(UsageProblem, match=r"notes a normalisation, `--mean 0.5 --std 0.2`"):
+        load(path, replace(PLAIN, mean=None, std=None))
+    is_ours(load(path))
+
+
 @pytest.mark.parametrize("head", ["classifier", "head", "last_linear", "linear"])
 def test_names_of_the_last_layer(tmp_path: Path, head: str) -> None:
     is_ours(load(written(tmp_path, renamed(weights(), "fc.", f"{head}."))))

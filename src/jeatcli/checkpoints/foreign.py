@@ -153,8 +153,8 @@ def _normalisation(
         return foreign.mean, foreign.std
     if own and not found.applied:
         raise UsageProblem(
-            f"`{path}` notes a normalisation, {_words(*own)}, which MAIR's code does not apply",
-            "give `--mean` and `--std`: 0 and 1, or these if training applied them",
+            f"`{path}` notes a normalisation, {_words(*own)}, which its network may not apply",
+            "give `--mean` and `--std`: these, or 0 and 1",
         )
     if own:
         check_normalisation(*own)

@@ -30,7 +30,7 @@ _RENAMINGS = (
 _UNUSED = r"(sub_block1|model_preact_hl1|energy_output|f\.linear)\."
 # What is saved beside a network whose names have no prefix: losses, metrics, copies.
 _BESIDE = (
-    r"(criterion|loss|loss_fn|metrics?|teacher|(\w+_)?(ema|swa|avg|averaged)(_\w+)?"
+    r"(criterion|loss|loss_fn|metrics?|teacher|(\w+_)?(ema|swa|averaged)(_\w+)?|avg_model"
     r"|(train|val|valid|test)_\w+)\."
 )
 # Counts of training steps, which nothing reads in eval mode.
@@ -158,10 +158,12 @@ def _match_at(prefix: str, found: Tensors, expected: Tensors) -> KeyMatch:
         elif name not in expected and _is_beside(name, value, expected):
             ignored.append(key)
         else:
-            tensors[_renamed(name, expected)] = value
+            ours = _renamed(name, expected)
+            # Of two layers, of which the network has one, neither is the other's second name.
+            tensors[name if ours in tensors or prefix + ours in found else ours] = value
     shared = [key for key in tensors if key in expected]
     fitting = [key for key in shared if tensors[key].shape == expected[key].shape]
-    places = {tensors[key].data_ptr() for key in fitting}
+    places = {_place(tensors[key]) for key in fitting}
     return KeyMatch(
         {key: tensors[key] for key in fitting},
         [key for key in expected if key not in tensors and not key.endswith(_COUNTER)],
@@ -169,7 +171,7 @@ def _match_at(prefix: str, found: Tensors, expected: Tensors) -> KeyMatch:
             key
             for key, value in tensors.items()
             if key not in expected
-            and not (value.data_ptr() in places and _leaves_by_name(key, expected))
+            and not (_place(value) in places and _leaves_by_name(key, expected))
         ],
         [
             f"{key} {_shape(tensors[key])} (not {_shape(expected[key])})"
@@ -180,6 +182,11 @@ def _match_at(prefix: str, found: Tensors, expected: Tensors) -> KeyMatch:
         beside,
         prefix,
     )
+
+
+def _place(tensor: Tensor) -> tuple[int, torch.Size]:
+    """Return where a tensor lies in memory, the same for all names of one."""
+    return tensor.data_ptr(), tensor.shape
 
 
 def _after(prefix: str, key: str) -> str:

@@ -43,7 +43,8 @@ class StateDict:
         every: The same with it.
         mean, std: The normalisation that the file holds, or None.
         accuracy: The clean accuracy that the file states, or None.
-        applied: Whether that normalisation is a part of the function; MAIR notes one that is not.
+        applied: Whether that normalisation is a part of the function: MAIR notes one that is not, and
+            of one among settings nobody knows.
     """
 
     tensors: Tensors
@@ -79,7 +80,28 @@ def read(path: Path, entry: str | None = None, reporter: Reporter = SILENT) -> S
             applied = f"{names[0].rpartition('.')[0]}.n_classes".lstrip(".") not in tensors
         if values == [mean, std]:  # another one is none that we know to apply
             tensors = {key: value for key, value in tensors.items() if key not in names}
+    if mean is None and (noted := _noted(content)):
+        (mean, std), applied = noted, False
     return StateDict(tensors, every, mean, std, _accuracy(content), applied)
+
+
+def _noted(content: Any, depth: int = 4) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return a mean and a standard deviation that stand among the settings beside the weights."""
+    if not isinstance(content, Mapping) or not depth:
+        return None
+    mean, std = (_channels(content.get(name)) for name in ("mean", "std"))
+    if mean and std and len(mean) == len(std):
+        return mean, std
+    inner = (_noted(value, depth - 1) for value in content.values())
+    return next((found for found in inner if found), None)
+
+
+def _channels(value: Any) -> tuple[float, ...]:
+    """Return a number for each channel, or nothing if it is something else."""
+    numbers = value.flatten().tolist() if isinstance(value, Tensor) else value
+    if not isinstance(numbers, list | tuple) or not 1 <= len(numbers) <= 4:
+        return ()
+    return tuple(map(float, numbers)) if all(isinstance(n, int | float) for n in numbers) else ()
 
 
 def _normalisations(tensors: Tensors) -> Iterator[tuple[str, str]]:
