@@ -43,8 +43,8 @@ class StateDict:
         every: The same with it.
         mean, std: The normalisation that the file holds, or None.
         accuracy: The clean accuracy that the file states, or None.
-        applied: Whether that normalisation is a part of the function: MAIR notes one that is not, and
-            of one among settings nobody knows.
+        applied: Whether that normalisation is a part of the function. MAIR notes one that is not;
+            nobody knows it of one among settings.
     """
 
     tensors: Tensors
