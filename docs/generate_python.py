@@ -29,6 +29,8 @@ path, or a model from `load` or `wrap`; images are tensors or arrays (n, C, H, W
 This page is written by `docs/generate_python.py` (`make docs`) from signatures and docstrings, and
 a test runs its examples.
 """
+# In the order in which a notebook meets them; the others follow.
+FIRST = ("load", "wrap", "attack", "sample", "energy", "energy_landscape", "image_scores")
 # What the functions return, in the order of the page.
 RESULTS = {
     "Model": "checkpoints/model.py",
@@ -155,7 +157,10 @@ def settings(name: str) -> str:
 
 def page() -> str:
     """Return the text of the page."""
-    parts = [INTRODUCTION, *(entry(file, name) for name, file in homes().items())]
+    files = homes()
+    functions = [name for name in files if name.islower()]
+    order = dict.fromkeys([*FIRST, *functions, *files])
+    parts = [INTRODUCTION, *(entry(files[name], name) for name in order)]
     results = [
         entry(PACKAGE / file, name).replace("## ", "### ", 1) for name, file in RESULTS.items()
     ]

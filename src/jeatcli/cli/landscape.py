@@ -88,7 +88,7 @@ def command(
     from ..plots.landscape import draw
 
     result = energy_landscape(models, settings, reporter=terminal)
-    numbers = save_numbers(result, path.with_suffix(".npz"))
+    numbers = path.with_suffix(".npz")
     files = {"report" if is_page(path) else "picture": path, "numbers": numbers}
     summary = output.document("landscape", result.summary() | output.written(**files))
     if is_page(path):
@@ -99,6 +99,7 @@ def command(
         write_page(path, title, command, summary, landscape_sections(summary), [shown])
     else:
         draw(result, path, look)
+    save_numbers(result, numbers)
     output.emit(summary, as_json, lambda: landscape_report(summary))
     shared = {key: summary[key] for key in summary if key != "results"}
     for model in models:
