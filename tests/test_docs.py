@@ -61,11 +61,13 @@ DRY_RUN = ("--preset", "--arch resnet-18", "--arch wrn-16-4", "--method dat --in
 READ = {
     "jeat attack theirs.pt --arch robustbench:": "the network is large",
     "jeat score cifar10-jeat": "Inception is a download",
+    "jeat attack runs/at --on cifar10-c": "the corrupted images are a download",
     "jeat attack hf-hub:": "tests/checkpoints/test_hub.py",
     "jeat sample hf-hub:": "tests/checkpoints/test_hub.py",
 }
 # No command of `jeat`: a prefix of the line, and who runs it instead.
 OTHERS = {
+    "export ": "where the benchmarks' runs are",
     "hf upload": "the hub",
     "pip install": "CI, and the installation of the tests",
     "python -m pytest": "CI",
