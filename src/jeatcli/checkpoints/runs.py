@@ -154,7 +154,8 @@ def _latest(other_than: Path | None, reporter: Reporter) -> Path:
         return PRETRAINED
     raise JeatError(
         f"there is no finished run in `{runs_dir()}`",
-        "train one with `jeat train --dataset digits`, or name a RUN",
+        "train one with `jeat train --dataset digits`, or name a RUN"
+        + (f", such as `{PRETRAINED.stem}`" if other_than != PRETRAINED else ""),
     )
 
 

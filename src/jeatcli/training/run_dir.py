@@ -51,12 +51,13 @@ def _other_run(folder: Path, values: Mapping[str, tuple[Any, Any]]) -> JeatError
     ours, theirs = (
         ", ".join(f"{key}={_shown(pair[side])}" for key, pair in values.items()) for side in (0, 1)
     )
+    name = folder.name if runs.place(folder.name) == folder else folder
     new = "start a new run with `-o NAME`"
     if "epochs" in values or "max_steps" in values:
-        new += f" (from the weights of this one with `--init-from {folder}`; its schedule is over)"
+        new += f" (from the weights of this one with `--init-from {name}`; its schedule is over)"
     return JeatError(
-        f"`{folder}` is a run with other settings: it has {theirs}, not {ours}",
-        f"{new}, continue this one with `jeat train -c {folder}/config.toml -o {folder}`, "
+        f"`{name}` is a run with other settings: it has {theirs}, not {ours}",
+        f"{new}, continue this one with `jeat train -c {folder}/config.toml -o {name}`, "
         "or start it over with `--force`",
     )
 
