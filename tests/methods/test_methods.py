@@ -139,7 +139,7 @@ def test_chains_start_where_they_are_told(start: str, spread: float) -> None:
         ("jeat", "attack_steps", "0", "at least 1"),
         ("jeat", "attack_steps", "1.5", "whole number"),
         ("jeat", "eps", "8", "8/255"),
-        ("jeat", "norm", "l1", "unknown norm `l1`"),
+        ("jeat", "norm", "l0", "unknown norm `l0`"),
         ("jem", "reinit", "2", "at least 0 and at most 1"),
         ("jem", "buffer_size", "0", "at least 1"),
         ("jem", "buffer_size", "9", "too small for batches of 64"),

@@ -29,7 +29,7 @@ COMMANDS = {
     "attack": "Measure clean and robust accuracy of a RUN on test images.",
     "sample": "Draw images from a RUN and print the path of the file.",
     "landscape": "Draw and measure the energy around test images, for one RUN or several.",
-    "score": "Score images, or with --calibration and --ood the classifier itself.",
+    "score": "Score images, or with --calibration, --corruptions and --ood the classifier itself.",
 }
 F = TypeVar("F", bound=Callable[..., Any])
 # By what `--runs` can be sorted.
