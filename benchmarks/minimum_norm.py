@@ -1,7 +1,7 @@
 """Smallest radii, image by image, against foolbox and adv-lib on the same network and images.
 
     pip install -e ".[reference]" adv-lib
-    python benchmarks/minimum_norm.py RUN [-n 200] [--norm linf l2]
+    python benchmarks/minimum_norm.py RUN [-n 200] [--norm linf l2 l1]
 
 Each attack takes as many steps, every one a forward and a backward pass, of float32 and of bfloat16
 for ours. Printed for each: the median over the images that are classified correctly, its ratio to
