@@ -72,6 +72,7 @@ def test_what_is_certified_is_never_broken() -> None:
         assert sure is not None
         assert sure["certified"] <= found.robust <= found.clean
         assert found.robust <= before
+        assert found.per_attack["pgd"]["robust"] == found.robust
         assert sure["contradicted"] == 0
         radii = [
             r

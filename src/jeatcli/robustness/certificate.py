@@ -171,21 +171,23 @@ def measure(
     ]
     outcome = evaluator.run()
     broken = _confirmed(evaluation, evaluator, sampler, outcome["samples"]["broken_by"])
-    left = [good and not bad for good, bad in zip(right, broken, strict=True)]
+    named = zip(outcome["samples"]["broken_by"], right, broken, strict=True)
+    broken_by = [name if good and bad else None for name, good, bad in named]
     eps = evaluation.options.threat.eps
     sure = [(r or 0.0) if good else -1.0 for r, good in zip(radii, right, strict=True)]
     grid = torch.linspace(0, max([*sure, eps]), _POINTS).tolist()
     n = len(y)
     outcome["samples"] |= {
         "correct": right,
-        "broken_by": [
-            name if good and bad else None
-            for name, good, bad in zip(outcome["samples"]["broken_by"], right, broken, strict=True)
-        ],
+        "broken_by": broken_by,
         "predicted": [None if r is None else top for (top, _), r in zip(rows, radii, strict=True)],
         "radius": radii,
     }
-    outcome |= {"clean": sum(right) / n, "robust": sum(left) / n}
+    left = sum(right)
+    for name, counts in outcome["per_attack"].items():
+        left -= broken_by.count(name)
+        counts |= {"robust": left / n, "broken": broken_by.count(name)}
+    outcome |= {"clean": sum(right) / n, "robust": left / n}
     outcome["certificate"] = {
         "sigma": sampler.sigma,
         "n0": SELECTION,
