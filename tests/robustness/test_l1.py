@@ -20,6 +20,8 @@ from jeatcli.core.threat import Threat
 from jeatcli.robustness.attacks.attack import make_attack
 from jeatcli.robustness.attacks.batch import AttackOptions, Batch
 from jeatcli.robustness.attacks.fab import displacement
+from jeatcli.robustness.attacks.malt import nearest_classes
+from jeatcli.robustness.attacks.surrogate import Surrogate
 
 
 def images(n: int = 6) -> Tensor:
@@ -138,3 +140,17 @@ def test_norms_and_radii_that_do_not_go_together_are_refused() -> None:
     refused(here(*ask[:-1], "linf"), 2, "a norm appears twice")
     refused(here(*ask, "--plot", "a.png"), 2, "the radius of one norm")
     refused(here(*ask, "--attack", "autoattack"), 2, "`square` is for linf, l2", "`--attack fab-t`")
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_malt_tries_the_nearest_boundaries_of_a_linear_model(norm: str) -> None:
+    model = linear(gain=3.0)
+    few = batch(model, 12)
+    weight, logits = model.net.weight, model(few.x)
+    normal = (weight[few.y][:, None] - weight[None]).double()
+    order = {"linf": 1, "l2": 2, "l1": torch.inf}[norm]
+    away = (logits.gather(1, few.y[:, None]) - logits) / torch.linalg.vector_norm(
+        normal, order, dim=2
+    )
+    expected = away.nan_to_num(torch.inf).topk(3, largest=False).indices
+    assert torch.equal(nearest_classes(Surrogate(model), few, norm), expected)

@@ -10,6 +10,8 @@ from ...catalogue import Catalogue, Entry
 
 # The targeted attacks of AutoAttack try the nine most likely classes (Croce and Hein 2020a).
 TARGETS = 9
+# MALT tries so many of the nearest ones.
+NEAR_TARGETS = 3
 # AutoAttack for 2 or 3 classes.
 FEW = "autoattack-few"
 
@@ -120,6 +122,17 @@ ATTACKS = Catalogue(
             {"steps": 100},
             strong=True,
             nearest=True,
+        ),
+        "malt": AttackEntry(
+            "APGD toward the three classes of nearest boundaries (Melamed et al. 2024)",
+            f"{_HERE}.malt:malt",
+            _APGD,
+            rows=NEAR_TARGETS,
+            min_classes=4,
+            min_targeted=4,
+            strong=True,
+            uses_dlr=True,
+            norms=("linf", "l2", "l1"),
         ),
         "pgd": AttackEntry(
             "Projected gradient ascent from random starts (Madry et al. 2018)",

@@ -55,8 +55,21 @@ def apgd_t(
     surrogate: Surrogate, batch: Batch, options: AttackOptions, *, steps: int, restarts: int
 ) -> Tensor:
     """Return adversarial images where APGD toward any of the likeliest classes finds one."""
+    classes = surrogate.likeliest(batch)
+    return toward_classes(surrogate, batch, options, classes, steps, restarts)
+
+
+def toward_classes(
+    surrogate: Surrogate,
+    batch: Batch,
+    options: AttackOptions,
+    classes: Tensor,
+    steps: int,
+    restarts: int,
+) -> Tensor:
+    """Return adversarial images where APGD toward any of the classes (n, T) finds one."""
     ascent = _ascent(surrogate, targeted_dlr, options, steps)
-    return _from_starts(ascent, batch, options.seed, restarts, surrogate.likeliest(batch))
+    return _from_starts(ascent, batch, options.seed, restarts, classes)
 
 
 def _ascent(

@@ -20,12 +20,6 @@ WEIGHT = 0.1
 OVERSHOOT = 1.05
 BACK = 0.9
 
-# How fast the steepest step of a norm raises a function of gradients (n, d), unless it is theirs.
-_DUALS: dict[str, Callable[[Tensor], Tensor]] = {
-    "linf": lambda flat: flat.abs().sum(1),
-    "l1": lambda flat: flat.abs().amax(1),
-}
-
 # The difference of two logits that is to become positive (n,), and its gradient.
 Boundary = Callable[[Surrogate, Batch, Tensor], tuple[Tensor, Tensor]]
 
@@ -82,7 +76,7 @@ def nearest_boundary(
         for k in range(last + 1):
             (slope,) = torch.autograd.grad(leads[:, k].sum(), moved, retain_graph=k < last)
             flat = slope.flatten(1)
-            dual = _DUALS[norm](flat) if norm in _DUALS else flat.norm(dim=1)
+            dual = dual_norm(flat, norm)
             distance = leads[:, k].detach().abs() / (dual + 1e-12)
             nearer = (distance < shortest) & (batch.y != k)
             shortest = torch.where(nearer, distance, shortest)
@@ -107,6 +101,13 @@ def class_boundary(surrogate: Surrogate, batch: Batch, moved: Tensor) -> tuple[T
 
     value, normal, _ = surrogate.gradient(lead, moved)
     return value, normal
+
+
+def dual_norm(gradient: Tensor, norm: str) -> Tensor:
+    """Return how fast the steepest step of a norm raises functions of these gradients (n, d)."""
+    if norm == "linf":
+        return gradient.abs().sum(1)
+    return gradient.abs().amax(1) if norm == "l1" else gradient.norm(dim=1)
 
 
 @dataclass(frozen=True)
