@@ -112,7 +112,7 @@ def test_verbose_tells_who_set_what(toml):
     [
         ("epoch = 1", "unknown key `epoch` in `"),
         ("epoch = 1", "did you mean `epochs`?"),
-        ("epochs = 1.5", "'1.5' is not a valid integer"),
+        ("epochs = 1.5", "'1.5' is not a valid whole number"),
         ("epochs = [1]", "`epochs` in `"),
         ("options = 3", "`options` in `"),
         ("epochs = ", "settings.toml` is not valid TOML"),
