@@ -61,7 +61,8 @@ def test_the_users_part_and_the_users_file_are_kept(run: Path) -> None:
     card = run / CARD
     with card.open("a", encoding="utf-8") as handle:
         handle.write("\nMy notes.\n")
-    first = card.read_text(encoding="utf-8")
+    first = card.read_text(encoding="utf-8").replace("\n---\n", "\nlicense: mit\n---\n", 1)
+    card.write_text(first, encoding="utf-8")
     write_card(run)
     assert card.read_text(encoding="utf-8") == first
     card.write_text("Mine.\n")

@@ -42,22 +42,23 @@ def write_card(folder: Path) -> None:
     Raises:
         JeatError: If it cannot be written.
     """
-    path, rest = folder / CARD, ""
+    path, rest, before = folder / CARD, "", ""
     if path.is_file():
         found = path.read_text(encoding="utf-8", errors="replace")
         if _YOURS not in found:
             return
         rest = found.partition(_YOURS)[2].rstrip()
+        before = found.removeprefix("---\n").partition("\n---\n")[0]
     header, results = read_header(folder / MODEL_FILE), read_results(folder)
-    parts = [_front_matter(folder, header), *_body(folder, header, results), _YOURS]
+    parts = [_front_matter(folder, header, before), *_body(folder, header, results), _YOURS]
     text = output.clean("\n\n".join(parts)) + (rest or "\n")
     content = text.rstrip("\n") + "\n"
     encoded = content.encode("utf-8", "backslashreplace")
     write_atomic(path, lambda beside: beside.write_bytes(encoded))
 
 
-def _front_matter(folder: Path, header: Mapping[str, Any]) -> str:
-    """Return what the hub reads: YAML, of which JSON is a part."""
+def _front_matter(folder: Path, header: Mapping[str, Any], before: str) -> str:
+    """Return what the hub reads: YAML, of which JSON is a part, with the user's own keys."""
     dataset = str(header["dataset"])
     about: dict[str, Any] = {
         "library_name": "jeat-cli",
@@ -80,6 +81,10 @@ def _front_matter(folder: Path, header: Mapping[str, Any]) -> str:
         task = {"task": {"type": "image-classification"}, "dataset": data, "metrics": metrics}
         about["model-index"] = [{"name": folder.name, "results": [task]}]
     lines = [f"{key}: {json.dumps(value, ensure_ascii=True)}" for key, value in about.items()]
+    keys = (*about, "datasets", "model-index")
+    # A key and the lines below it that belong to it.
+    own = re.findall(r"^([\w-]+):(.*(?:\n[ -].*)*)", before, re.M)
+    lines += [f"{key}:{value}" for key, value in own if key not in keys]
     return "\n".join(["---", *lines, "---"])
 
 
