@@ -51,12 +51,19 @@ def test_two_commands_at_once_lose_nothing(model):
     assert {item["n"] for item in read_results(model.parent)["sample"]} == set(range(8))
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"attack": 3}', '{"attack": [4]}', "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "3}", '"attack": 3}', '"attack": [4]}', "[" * 100_000])
 def test_of_a_damaged_file_nothing_is_read_and_the_next_result_replaces_it(model, text):
-    (model.parent / "results.json").write_text(text)
+    (model.parent / "results.json").write_text('{"schema": 1, ' + text if text else "")
     assert not any(read_results(model.parent).values())
     add_results(model, "attack", [{"robust": 0.5}], "jeat attack")
     assert read_results(model.parent)["attack"][0]["robust"] == 0.5
+
+
+def test_a_file_of_the_user_is_no_file_of_ours(model):
+    (model.parent / "results.json").write_text('{"years": "of notes"}')
+    with pytest.raises(JeatError, match="was not written by `jeat`"):
+        add_results(model, "attack", [{"robust": 0.5}], "jeat attack")
+    assert (model.parent / "results.json").read_text() == '{"years": "of notes"}'
 
 
 def test_only_the_models_of_a_run_have_results(model, tmp_path):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..runtime.files import write_atomic
+from ..runtime.files import RUN_RESULTS, check_output, write_atomic
 from .header import read_header
 from .runs import BEST_FILE, MODEL_FILE
 
@@ -64,6 +64,7 @@ def add_results(model: Path, verb: str, results: Sequence[Mapping[str, Any]], co
         "model": model.name,
         "epoch": read_header(model).get("epoch"),
     }
+    check_output(folder / RESULTS_FILE, RUN_RESULTS)  # it may be the user's own
     with _locked(folder):
         known = read_results(folder)
         others = [item for item in known.get(verb, []) if item.get("command") != command]

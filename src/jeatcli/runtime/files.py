@@ -46,6 +46,7 @@ class Product:
 
 _FIGURES = (".png", ".svg", ".pdf")
 ATTACK_RECORD = Product("jeat attack", (".json",), (b'"per_attack": {',))
+RUN_RESULTS = Product("jeat", (".json",), (b'"schema": ',))
 ATTACK_IMAGES = Product("jeat attack --save", (".safetensors",), (rb"\"per_attack\": {",))
 ATTACK_PLOT = Product("jeat attack --plot", _FIGURES, (b"Accuracy under attack",))
 SAMPLE_PICTURE = Product("jeat sample", (".png",), (b'tEXtjeat\0{"sampler": ',))
