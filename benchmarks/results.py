@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.ticker import LogLocator
+from results_figures import samples, tradeoff
 from torch.nn.modules.module import register_module_forward_hook
 
 from jeatcli import (
@@ -43,16 +43,13 @@ from jeatcli import (
     energy_landscape,
     image_scores,
     load,
-    sample,
     train,
 )
 from jeatcli.checkpoints.model import Model
 from jeatcli.core.models.classifier import Classifier
-from jeatcli.data import pictures
 from jeatcli.data.images import load_images
 from jeatcli.errors import Diverged, JeatError
 from jeatcli.methods import METHODS
-from jeatcli.plots import figure
 from jeatcli.runtime.files import write_atomic
 from jeatcli.training.resolve import resolve
 
@@ -137,7 +134,6 @@ SCALES = {
         {name: {"chain_start": "gaussian"} for name in ("jem", "jeat")},
     ),
 }
-TITLES = {"alike": "All drawn alike", "own": "Drawn as each method does"}
 COLUMNS = {
     "clean": "clean",
     "pgd": "PGD-20",
@@ -321,52 +317,6 @@ def cell(values: Sequence[float]) -> str:
     return f"{mean:.{digits}f}{spread}"
 
 
-def tradeoff(found: Mapping[str, list[dict[str, Any]]], scale: Scale, out: Path) -> None:
-    """Draw robust accuracy against the distance of samples, both ways of drawing."""
-    with figure.styled():
-        drawing = figure.new_figure(9, 4.5)
-        for axis, way in zip(drawing.subplots(1, 2, sharey=True), ("alike", "own"), strict=True):
-            means = {
-                row: np.mean([(one[f"fd_{way}"], one["pgd"]) for one in ones], 0)
-                for row, ones in found.items()
-                if all(f"fd_{way}" in one for one in ones)
-            }
-            arrow = {"arrowstyle": "-", "linewidth": 0.4, "color": "0.6"}
-            look: dict[str, Any] = {"arrowprops": arrow, "fontsize": 7, "va": "center"}
-            # The names stand in a column beside the points, so that none lies upon another.
-            ordered = sorted(means.items(), key=lambda item: item[1][1])
-            for height, (row, point) in zip(np.linspace(0, 1, len(means)), ordered, strict=True):
-                axis.plot(*point, "o", color="#D55E00" if row == "jeat" else "0.25", markersize=4)
-                axis.annotate(row, point, (1.06, height), textcoords="axes fraction", **look)
-            figure.tidy(axis)
-            axis.set(xscale="log", xlabel="Fréchet distance", title=TITLES[way])
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.xaxis.set_major_formatter("{x:g}")
-            axis.xaxis.set_minor_formatter("")
-        drawing.axes[0].set(ylabel=f"accuracy under PGD-20, {scale.train['dataset']}")
-        figure.save(drawing, out / "tradeoff.png", "Robustness and samples", "benchmarks/results")
-
-
-def samples(rows: Sequence[str], scale: Scale, out: Path, device: str) -> None:
-    """Draw two of each class by every row of seed 0, alike and in the row's own way."""
-    runs = [(row, out / "runs" / f"{row}-0") for row in rows]
-    runs = [(row, run) for row, run in runs if (run / "model.safetensors").is_file()]
-    with figure.styled():
-        drawing = figure.new_figure(7, 0.62 * len(runs))
-        axes = drawing.subplots(len(runs), 2, squeeze=False)
-        for pair, (row, run) in zip(axes, runs, strict=True):
-            for axis, way in zip(pair, (scale.alike, {}), strict=True):
-                images = sample(run, num=20, device=device, **way).images
-                grid = np.asarray(pictures.grid(images, 10, scale=32 // images.shape[-1]))
-                axis.imshow(grid, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-                axis.set(xticks=[], yticks=[])
-                axis.spines[:].set_visible(False)
-            pair[0].set_ylabel(row, rotation=0, ha="right", va="center", fontsize=8)
-        for axis, title in zip(axes[0], TITLES.values(), strict=True):
-            axis.set_title(title, fontsize=9)
-        figure.save(drawing, out / "samples.png", "Samples by method", "benchmarks/results")
-
-
 def report(rows: Sequence[str], scale: Scale, out: Path) -> dict[str, list[dict[str, Any]]]:
     """Write the table of what is there; return the figures by row."""
     known = [read(path) for row in rows for path in sorted(out.glob(f"{row}-[0-9]*.json"))]
@@ -446,8 +396,8 @@ def main() -> None:
                     done = scale.ensemble if ensemble else "all else"
                     print(f"{job.row}, seed {job.seed}: {done}", flush=True)
     found = report(rows, scale, out)
-    tradeoff(found, scale, out)
-    samples(rows, scale, out, given.device)
+    tradeoff(found, scale.train["dataset"], out)
+    samples(rows, scale.alike, out, given.device)
     print((out / "table.md").read_text())
 
 
