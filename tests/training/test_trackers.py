@@ -147,16 +147,33 @@ def test_the_table_has_a_row_for_each_line_of_the_log(tmp_path):
     assert not [*folder.glob(".*.tmp")]
 
 
+def test_a_run_killed_at_its_end_has_curves_once_it_is_finished(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    folder = tmp_path / "a"
+    with monkeypatch.context() as patched:
+        patched.setattr(curves, "draw", kill)
+        with pytest.raises(Killed):
+            run(folder, epochs=3)
+    assert not (folder / "curves.png").exists()
+    assert not run(folder, epochs=3).already_done
+    assert (folder / "curves.png").exists()
+
+
 def test_curves_are_drawn_no_more_often_than_they_cost(tmp_path, monkeypatch):
     drawn: list[int] = []
     seconds = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: next(seconds))
     monkeypatch.setattr(trackers, "time", clock)
     monkeypatch.setattr(curves, "draw", lambda lines, *_: drawn.append(len(lines)))
-    following = trackers.curves(trackers.Tracked(tmp_path, "", 0, config()))
+    following = trackers.curves(trackers.Tracked(tmp_path, "", 0, 1000, config()))
     with following as sink:
         for epoch in range(200):
-            sink([{"epoch": epoch}] * (epoch + 1))
+            sink([{"step": epoch}] * (epoch + 1))
     # Every look at the clock takes a second here, and a drawing two, the fiftieth of a hundred.
     assert drawn == [27, 126, 200]
 

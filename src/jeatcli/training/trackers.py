@@ -47,13 +47,14 @@ class Tracked:
     Args:
         folder: Its directory.
         identity: What the tracker knows it by, the same after a resume.
-        step: Where it continues.
+        step, steps: Where it continues, and where it ends.
         config: Its settings.
     """
 
     folder: Path
     identity: str
     step: int
+    steps: int
     config: TrainConfig
 
     def settings(self) -> dict[str, Any]:
@@ -93,7 +94,9 @@ def curves(run: Tracked) -> Iterator[Sink]:
     def follow(so_far: Lines) -> None:
         nonlocal lines
         lines = list(so_far)
-        if len(lines) >= _FEWEST and time.monotonic() >= due:
+        # At the end before the run is saved as finished, since then nobody would draw them.
+        ends = bool(lines) and lines[-1]["step"] >= run.steps
+        if len(lines) >= _FEWEST and (ends or time.monotonic() >= due):
             draw()
 
     try:
@@ -190,7 +193,8 @@ class Tracking(Callback):
         trackers = {TABLE: table, CURVES: curves, **{n: TRACKERS.load(n) for n in config.track}}
         with ExitStack() as held:
             for name, tracker in trackers.items():
-                manager = tracker(Tracked(folder, identities.get(name, ""), trainer.step, config))
+                steps = (trainer.step, trainer.steps)
+                manager = tracker(Tracked(folder, identities.get(name, ""), *steps, config))
                 try:
                     with redirect_stdout(sys.stderr):
                         self.sinks[name] = manager.__enter__()

@@ -293,4 +293,4 @@ class TrainingRun:
             grids.reporter = self.validation.reporter = Watched(stop.at_epoch_end)
         begin, log = (self.profile, [self.log]) if self.trainer.ranks.is_main else ([], [])
         between = [saver.divergence, self.validation, self.delta, grids]
-        return [*begin, *between, *log, saver, self.tracking, stop]
+        return [*begin, *between, *log, self.tracking, saver, stop]
