@@ -375,7 +375,7 @@ def test_a_network_that_normalises_inside_keeps_its_numbers(tmp_path: Path) -> N
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_network_of_torchvision_goes_through_train_attack_and_sample(home: Path) -> None:
+def test_a_network_of_torchvision_goes_through_all_verbs(home: Path) -> None:
     from PIL import Image
 
     pictures = home.parent / "pictures"
@@ -393,6 +393,9 @@ def test_a_network_of_torchvision_goes_through_train_attack_and_sample(home: Pat
     assert read_header(home / "theirs" / "model.safetensors")["arch"] == arch
     done("attack", "theirs", "-n", "4", "--steps", "1")
     done("sample", "theirs", "-n", "2", "--steps", "1", "-o", home.parent / "drawn.png")
+    sharpness = ("--kind", "sharpness", "-n", "4")
+    done("landscape", "theirs", *sharpness, "-o", home.parent / "sharp.png")
+    done("score", "theirs", "--calibration")
 
 
 def test_a_header_names_no_code(code: Path, home: Path) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from ..checkpoints.header import Meta
@@ -209,6 +208,8 @@ def _renamed(model: Model, predicted: Tensor, y: Tensor) -> tuple[Tensor, str]:
     count = len(names)
     if len(y) < _PER_CLASS * count:
         return predicted == y, ""
+    from scipy.optimize import linear_sum_assignment  # takes long, and training needs none of it
+
     pairs = (predicted * count + y).bincount(minlength=count * count).view(count, count)
     _, columns = linear_sum_assignment(pairs.cpu().numpy(), maximize=True)
     order = torch.from_numpy(columns).to(y.device)
