@@ -54,6 +54,7 @@ INSTEAD = {
     "--arch resnet-18-v1": "--arch cifar-resnet-8",
     "$method": "jeat",
     "--budget 30m": "--budget 1s",
+    "--certify-draws 10000": "--certify-draws 200",
 }
 # The settings are resolved and printed, and nothing is trained: the networks are large.
 DRY_RUN = ("--preset", "--arch resnet-18", "--arch wrn-16-4", "--method dat --init-from")
@@ -139,7 +140,8 @@ def shortened(line: str, number: int) -> str:
     verb, words = line.split()[1], line.split()
     more = SHORTER.get(verb, "")
     if verb == "train":
-        large = words[2:] == ["--method", "jeat"] or "--batch-size" in words
+        # The network of CIFAR-10, the default, is large.
+        large = not {"--arch", "--dataset"} & {*words}
         if large or any(word in line for word in DRY_RUN):
             return f"{line} --dry-run"
         # Of several commands that make one run, each makes its own.
