@@ -50,6 +50,11 @@ SHORTER_KINDS = {
 INSTEAD = {
     "--compile": "",
     "--attack autoattack": "--attack quick",
+    "--minimum-norm": "--minimum-norm --steps 2",
+    "--purify 10": "--purify 2 --steps 2",
+    "--certify ": "--certify --steps 1 ",
+    "--certify-draws 10000": "--certify-draws 20",
+    "--norm l1": "--norm l1 --steps 4",
     "--arch wrn-28-10": "--arch cifar-resnet-8",
     "--arch resnet-18-v1": "--arch cifar-resnet-8",
     "$method": "jeat",
