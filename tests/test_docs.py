@@ -59,7 +59,6 @@ INSTEAD = {
     "--arch resnet-18-v1": "--arch cifar-resnet-8",
     "$method": "jeat",
     "--budget 30m": "--budget 1s",
-    "--certify-draws 10000": "--certify-draws 200",
 }
 # The settings are resolved and printed, and nothing is trained: the networks are large.
 DRY_RUN = ("--preset", "--arch resnet-18", "--arch wrn-16-4", "--method dat --init-from")
