@@ -8,7 +8,7 @@ from torch import Tensor
 
 from jeatcli.core import objectives, pgd
 from jeatcli.core.rng import BatchRng
-from jeatcli.core.threat import Threat
+from jeatcli.core.threat import Threat, fraction
 from jeatcli.errors import UsageProblem
 
 LINF, L2 = pgd.Linf(0.1), pgd.L2(0.7)
@@ -224,3 +224,50 @@ def test_a_radius_of_8_under_linf_asks_for_a_fraction() -> None:
     assert caught.value.hint == "did you mean 8/255?"
     assert str(Threat("l2", 8)) == "l2 8"
     assert str(Threat("linf", 8 / 255)) == "linf 8/255"
+
+
+def test_the_l1_ball_written_out() -> None:
+    """Laplace's numbers for a start; the hundredth of the pixels that gains most for a step."""
+    x, ball = torch.full((50, 3, 20, 20), 0.5), pgd.L1(3.0)
+    rng = BatchRng(0)
+    uniform, radius = 2 * rng.uniform(x) - 1, 3.0 * rng.uniform(x[:, :1, :1, :1])
+    laplace = -uniform.sign() * torch.log1p(-uniform.abs())
+    expected = x + radius * laplace / laplace.abs().sum((1, 2, 3), keepdim=True)
+    torch.testing.assert_close(ball.start(x, BatchRng(0)), expected)
+    normal = BatchRng(0).normal(x)
+    torch.testing.assert_close(ball.on_sphere(x, BatchRng(0)), ball.project(x + normal, x))
+    torch.testing.assert_close(
+        ball.distance(ball.on_sphere(x, BatchRng(1)), x), x.new_full((50,), 3)
+    )
+    step = ball.step(normal, 0.3)
+    for moved, gradient in zip(step.flatten(1), normal.flatten(1), strict=True):
+        most = gradient.abs().topk(12).indices  # of 1,200 pixels
+        written = torch.zeros(1200)
+        written[most] = 0.3 * gradient[most].sign() / 12
+        torch.testing.assert_close(moved, written)
+    one = ball.step(torch.tensor([[[[0.1, -0.7], [0.2, 0.0]]]]), 0.3)
+    torch.testing.assert_close(one, torch.tensor([[[[0.0, -0.3], [0.0, 0.0]]]]))
+    assert not ball.step(torch.zeros(1, 1, 2, 2), 0.3).any()
+
+
+def test_starts_of_the_l1_ball_near_the_edge_of_the_range() -> None:
+    x = torch.zeros(20, 1, 3, 3)
+    for points in (pgd.L1(2.0).start(x, BatchRng(0)), pgd.L1(2.0).on_sphere(x, BatchRng(0))):
+        assert points.min() == 0
+        assert points.max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (8 / 255, "8/255"),
+        (0.2, "0.2"),
+        (0.0305, "0.0305"),
+        (1.0, "1"),
+        (0.5 / 255, "0.5/255"),
+        (0.125 / 255, "0.000490196"),
+        (0.0001, "0.0001"),
+    ],
+)
+def test_radii_as_they_are_written(value: float, written: str) -> None:
+    assert fraction(value) == written

@@ -16,7 +16,7 @@ from jeatcli.core.jeat import AdversarialExamples, Jeat, LangevinNegatives, Meth
 from jeatcli.core.models import build
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.models.layers import Shape
-from jeatcli.core.options import ChainOptions, InnerAttackOptions
+from jeatcli.core.options import ChainOptions, InnerAttackOptions, redeclared
 from jeatcli.core.rng import BatchRng, mix
 from jeatcli.core.sgld import Chain, ReplayBuffer, langevin
 from jeatcli.methods.jem import Jem
@@ -314,3 +314,9 @@ def test_a_method_computes_where_its_images_are(name: str, chain_start: str) -> 
             )
             losses.append(method.loss(model, X, Y, BatchRng(3))[0])
     assert torch.equal(*losses)
+
+
+def test_a_redeclared_option_keeps_its_declaration() -> None:
+    again = redeclared(InnerAttackOptions, "attack_steps", 5)
+    assert again.default == 5
+    assert again.metadata["setting"] == declared(InnerAttackOptions)["attack_steps"][0]
