@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from jeatcli.core.models import ARCHITECTURES, classifier
 from jeatcli.core.models.classifier import Classifier, Network, PixelConv
-from jeatcli.core.models.layers import Shape
+from jeatcli.core.models.layers import Shape, standardised
 from jeatcli.core.models.wrapped import Program, Wrapped
 
 X = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -170,3 +170,13 @@ def test_rows_name_their_code() -> None:
     assert ARCHITECTURES["small"].reader == ""
     assert ARCHITECTURES["small"].numbers({}) == ()
     assert [name for name, row in ARCHITECTURES.items() if row.rare] == ["mma-wrn-D-W"]
+
+
+def test_an_image_is_standardised_by_itself() -> None:
+    """As Ding et al. (2020): by the sample deviation, at least 1 / sqrt(pixels)."""
+    x = torch.rand(4, 3, 5, 6, generator=torch.Generator().manual_seed(3))
+    x[2] = 0.5
+    x[3] = 0.5 + 0.001 * x[3]
+    for image, moved in zip(x, standardised(x), strict=True):
+        deviation = max(image.std(), torch.tensor(90**-0.5))
+        torch.testing.assert_close(moved, (image - image.mean()) / deviation)

@@ -98,6 +98,8 @@ def stopped_after(steps: int, sent: signal.Signals = signal.SIGINT) -> Iterator[
     """Send this process a signal after so many steps of training."""
     from jeatcli.training.trainer import Trainer
 
+    if signal.getsignal(sent) is signal.SIG_IGN:  # as a shell has it in the background
+        signal.signal(sent, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as monkeypatch:
         update = Trainer.update
 

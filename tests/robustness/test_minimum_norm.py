@@ -84,7 +84,7 @@ def test_what_cannot_be_is_refused() -> None:
     ask = ("attack", "model", "-n", 5, "--minimum-norm")
     refused(here(*ask, "--attack", "pgd"), 2, "does not look for the nearest", "`fmn`")
     refused(here(*ask, "--eps", 0.1, "--eps", 0.2), 2, "at every radius")
-    refused(here(*ask, "--transfer-from", "model"), 2, "on the network itself")
+    refused(here(*ask, "--transfer-from", "model"), 2, "do not go together")
 
 
 def test_a_stopped_one_goes_on_to_the_same_end(

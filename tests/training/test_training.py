@@ -141,7 +141,7 @@ def test_the_run_directory_holds_what_it_should(tmp_path: Path) -> None:
     folder = Path(result.run)
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     expected = {"config.toml", "metrics.jsonl", "model.safetensors", "state.safetensors"}
-    expected.add("state-before.safetensors")
+    expected |= {"state-before.safetensors", "metrics.csv"}
     assert files == expected | {"samples/epoch-001.png", "samples/epoch-002.png", ".lock"}
     with Image.open(folder / "samples" / "epoch-002.png") as grid:
         # Where the chains of digits start, and not where samples do.
