@@ -25,6 +25,7 @@ def results() -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["results"] = module
+    sys.path.insert(0, str(FILE.parent))
     spec.loader.exec_module(module)
     return module
 

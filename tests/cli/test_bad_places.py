@@ -130,7 +130,8 @@ def test_a_full_disk_leaves_the_last_state_whole(home: Path) -> None:
         refused(here(*STANDARD, "-o", "standard"), 1, "cannot write `", "free some space")
     assert (run / "state.safetensors").read_bytes() == state
     assert sorted(path.name for path in run.iterdir()) == [
-        *(".lock", "config.toml", "metrics.jsonl", "state-before.safetensors", "state.safetensors"),
+        *(".lock", "config.toml", "metrics.csv", "metrics.jsonl"),
+        *("state-before.safetensors", "state.safetensors"),
     ]
     assert here(*STANDARD, "-o", "standard").exit_code == 0
     for name, content in straight.items():

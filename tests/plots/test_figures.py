@@ -128,7 +128,14 @@ def test_each_panel_may_have_its_own_scale() -> None:
 def test_the_curve_s_marks_are_whole_and_its_axis_has_symbols(tmp_path: Path) -> None:
     results = [
         SimpleNamespace(
-            run="a", norm="linf", eps=eps, clean=1.0, robust=1 - 10 * eps, attacks=["pgd"]
+            run="a",
+            norm="linf",
+            eps=eps,
+            clean=1.0,
+            robust=1 - 10 * eps,
+            attacks=["pgd"],
+            minimum_norm=None,
+            certificate=None,
         )
         for eps in (4 / 255, 8 / 255)
     ]

@@ -61,7 +61,7 @@ def document(command: str, result: Mapping[str, Any]) -> dict[str, Any]:
     others = [
         {"name": "other", "text": text}
         for text in dict.fromkeys(WARNED)
-        if not any(flag["text"] in text for flag in own)
+        if not any(flag["text"] in text or text in flag["text"] for flag in own)
     ]
     warnings = {"warnings": [*result.get("warnings", ()), *others]}
     return {"schema": SCHEMA, "command": command, **result, **warnings}
