@@ -72,6 +72,7 @@ def test_a_long_run_is_announced_once(tmp_path: Path, monkeypatch: pytest.Monkey
         assert (
             "standard on digits: small (438,090 weights), 3 epochs of 4 steps" in listener.said[0]
         )
+        assert listener.said[1] == "128 training images, not augmented"
 
 
 def test_slow_steps_are_announced_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

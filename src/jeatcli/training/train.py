@@ -191,7 +191,8 @@ class TrainingRun:
     def complete(self) -> None:
         """Train to the end."""
         trainer, reporter, folder = self.trainer, self.setup.reporter, self.setup.folder
-        reporter.say(self._summary())
+        for line in self._summary():
+            reporter.say(line)
         if self.config.val_split and not self.config.eval_every:
             reporter.warn(
                 f"{self.config.val_split:,} training images are held out, but never used with "
@@ -218,16 +219,18 @@ class TrainingRun:
         """Whether the last epoch is without its evaluations, its line in the log and its model."""
         return self.trainer.between_epochs and self.trainer.ranks.any(self.log.steps > 0)
 
-    def _summary(self) -> str:
+    def _summary(self) -> tuple[str, str]:
         """Say what is trained: `jeat on digits: small (95,000 weights), 30 epochs of 22 steps`."""
         trainer, config = self.trainer, self.config
         weights = sum(weight.numel() for weight in trainer.model.parameters())
         device = "CPU" if trainer.device.type == "cpu" else str(trainer.device)
-        augment = "" if config.augment == "none" else f"{config.augment}, "
+        augment = f"augmented by {config.augment}"
         return (
             f"{config.method} on {config.dataset}: {config.arch} ({weights:,} weights), "
             f"{config.epochs} epochs of {len(trainer.loader):,} steps, "
-            f"{augment}{config.precision} on {device}"
+            f"{config.precision} on {device}",
+            f"{len(trainer.loader.images):,} training images, "
+            f"{'not augmented' if config.augment == 'none' else augment}",
         )
 
     def _attempt(self) -> None:
