@@ -115,6 +115,8 @@ def test_verbose_tells_who_set_what(toml):
         ("epochs = 1.5", "'1.5' is not a valid whole number"),
         ("epochs = [1]", "`epochs` in `"),
         ("options = 3", "`options` in `"),
+        ("compile = 'yes'", "must be true or false, not 'yes'"),
+        ("decay-norms = 1", "must be true or false, not 1"),
         ("epochs = ", "settings.toml` is not valid TOML"),
         ("lr = 1\nepochs = x", "at line 2, column 10"),
         ("[options]\nlamda = 1", "did you mean `lambda`?"),

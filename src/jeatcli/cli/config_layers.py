@@ -126,6 +126,8 @@ def _settings(ctx: click.Context, path: Path, name: str) -> tuple[dict[str, Any]
         several = target.multiple or target.type is NUMBERS
         if isinstance(value, dict) or (isinstance(value, list) and not several):
             raise UsageProblem(f"`{key}` in `{path}` must be a single value")
+        if target.is_flag and not isinstance(value, bool):
+            raise UsageProblem(f"`{key}` in `{path}` must be true or false, not {value!r}")
         # As text, so that the option's own type checks it: 3.5 epochs is an error, not 3.
         texts = list(map(str, value if isinstance(value, list) else [value]))
         settings[str(target.name)] = texts if target.multiple else ",".join(texts)
