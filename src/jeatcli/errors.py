@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 # Texts of RuntimeErrors for lack of memory: on a CPU, and of libraries and drivers on CUDA.
@@ -77,6 +76,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     A name may resemble the beginning or the end of a longer one: `digits-jaet` means
     `digits-jeat-small`, though `digits-at` is closer as a whole.
     """
+    import difflib  # a tenth of the time of `jeat --help`, which needs none
 
     def likeness(choice: str) -> tuple[float, float]:
         length = max(len(name), 1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-import platform
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,8 +19,6 @@ import click
 
 from ..errors import Diverged, Interrupted, JeatError, JeatWarning, UsageProblem, no_memory, unknown
 from ..runtime import launch
-from ..runtime.files import FULL
-from .output import clean, write
 
 # The first lines of the commands' docstrings, so that `jeat --help` need not import them.
 COMMANDS = {
@@ -68,7 +65,7 @@ class LazyGroup(click.Group):
         """Find the command, or name the nearest one; `help` is another way to ask for help."""
         if args[0] == "help" and not ctx.resilient_parsing:
             if not args[1:]:
-                write(ctx.get_help())
+                click.echo(ctx.get_help())
                 ctx.exit()
             args = [args[1], "--help"]
         if args[0] in _LISTS:
@@ -111,7 +108,7 @@ def _in_words() -> Iterator[None]:
     try:
         yield
     except click.ClickException as problem:
-        message = clean(problem.format_message(), sys.stderr)
+        message = _clean(problem.format_message())
         if isinstance(problem, click.NoSuchOption) and problem.option_name in _RESUME:
             message = f"No such option '{problem.option_name}': a run resumes by the same command."
         if message == problem.format_message():
@@ -125,19 +122,28 @@ def _in_words() -> Iterator[None]:
         if os.environ.get("JEAT_DEBUG"):
             import traceback
 
-            click.echo(clean(traceback.format_exc(), sys.stderr), err=True, nl=False)
+            click.echo(_clean(traceback.format_exc()), err=True, nl=False)
         failure = translate(problem)
         # Processes of one command meet most errors together: the first one reports them.
         together = isinstance(failure, UsageProblem | Diverged | Interrupted)
         if launch.first() or not (failure.reported or together):
-            click.echo(clean(f"Error: {failure.message}", sys.stderr), err=True)
+            click.echo(_clean(f"Error: {failure.message}"), err=True)
             if failure.hint:
-                click.echo(clean(f"Hint: {failure.hint}", sys.stderr), err=True)
+                click.echo(_clean(f"Hint: {failure.hint}"), err=True)
         raise click.exceptions.Exit(failure.exit_code) from None
+
+
+def _clean(text: str) -> str:
+    # Imported here, as help has no use for it.
+    from .output import clean
+
+    return clean(text, sys.stderr)
 
 
 def translate(problem: BaseException) -> JeatError:
     """Return an exception as an error that names the fix."""
+    from ..runtime.files import FULL
+
     text = str(problem)
     match problem:
         case JeatError():
@@ -183,8 +189,11 @@ def translate(problem: BaseException) -> JeatError:
 
 def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        python = platform.python_version()
+        import platform
+
         from .info import version
+
+        python = platform.python_version()
 
         torch, ours = version("torch"), version("jeat-cli")
         click.echo(f"jeat {ours} (Python {python}, torch {torch})")
