@@ -14,8 +14,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from jeatcli.cli import LazyGroup, main, output, translate
+from jeatcli.cli import LazyGroup, main, output
 from jeatcli.cli import terminal as ui
+from jeatcli.cli.failures import translate
 from jeatcli.errors import Diverged, Interrupted, JeatError, UsageProblem
 from jeatcli.runtime import files
 

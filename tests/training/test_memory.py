@@ -13,7 +13,7 @@ import torch
 from helpers.cli import STANDARD, here, refused
 from helpers.training import config
 
-from jeatcli.cli import translate
+from jeatcli.cli.failures import translate
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.errors import JeatError, no_memory
 from jeatcli.methods.standard import Standard

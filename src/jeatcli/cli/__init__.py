@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..errors import Diverged, Interrupted, JeatError, JeatWarning, UsageProblem, no_memory, unknown
+from ..errors import Diverged, Interrupted, JeatWarning, UsageProblem, unknown
 from ..runtime import launch
 
 # The first lines of the commands' docstrings, so that `jeat --help` need not import them.
@@ -108,7 +107,9 @@ def _in_words() -> Iterator[None]:
     try:
         yield
     except click.ClickException as problem:
-        message = _clean(problem.format_message())
+        from .failures import clean
+
+        message = clean(problem.format_message())
         if isinstance(problem, click.NoSuchOption) and problem.option_name in _RESUME:
             message = f"No such option '{problem.option_name}': a run resumes by the same command."
         if message == problem.format_message():
@@ -119,72 +120,20 @@ def _in_words() -> Iterator[None]:
     except (Exception, KeyboardInterrupt) as problem:
         if isinstance(problem, OSError) and problem.errno == errno.EPIPE:
             raise  # the reader of our pipe has gone: click ends silently
+        from .failures import clean, translate
+
         if os.environ.get("JEAT_DEBUG"):
             import traceback
 
-            click.echo(_clean(traceback.format_exc()), err=True, nl=False)
+            click.echo(clean(traceback.format_exc()), err=True, nl=False)
         failure = translate(problem)
         # Processes of one command meet most errors together: the first one reports them.
         together = isinstance(failure, UsageProblem | Diverged | Interrupted)
         if launch.first() or not (failure.reported or together):
-            click.echo(_clean(f"Error: {failure.message}"), err=True)
+            click.echo(clean(f"Error: {failure.message}"), err=True)
             if failure.hint:
-                click.echo(_clean(f"Hint: {failure.hint}"), err=True)
+                click.echo(clean(f"Hint: {failure.hint}"), err=True)
         raise click.exceptions.Exit(failure.exit_code) from None
-
-
-def _clean(text: str) -> str:
-    # Imported here, as help has no use for it.
-    from .output import clean
-
-    return clean(text, sys.stderr)
-
-
-def translate(problem: BaseException) -> JeatError:
-    """Return an exception as an error that names the fix."""
-    from ..runtime.files import FULL
-
-    text = str(problem)
-    match problem:
-        case JeatError():
-            return problem
-        case KeyboardInterrupt():
-            return Interrupted("interrupted")
-        case OSError() if problem.errno in FULL:
-            where = f" to write `{problem.filename}`" if problem.filename else ""
-            return JeatError(
-                f"no space left on the disk{where}", "free some space and run it again"
-            )
-        case PermissionError():
-            return JeatError(
-                f"no permission to use `{problem.filename}`",
-                "name a place of your own with `-o`, or mend the permissions",
-            )
-        case OSError() if problem.filename is not None:
-            return JeatError(f"{problem.strerror or 'cannot use it'}: `{problem.filename}`")
-        case _ if no_memory(problem):
-            return JeatError(
-                "the device is out of memory", "use a smaller `--batch-size`, or `--device cpu`"
-            )
-        case MemoryError():
-            return JeatError("out of memory", "use a smaller `--batch-size` or fewer images")
-        case ModuleNotFoundError(name=str(name)) if not name.startswith("jeatcli"):
-            return JeatError(f"the package `{name}` is not installed", "run `pip install jeat-cli`")
-        case _ if "C++ compiler found" in text:
-            return JeatError(
-                "`--compile` needs a C++ compiler, and there is none",
-                "install one, such as g++, or leave `--compile` out",
-            )
-        case _ if "torchvision::nms" in text:
-            return JeatError(
-                "torch and torchvision come from different builds",
-                "install the two together: `pip install --force-reinstall torch torchvision`",
-            )
-    line = text.strip().partition("\n")[0]
-    return JeatError(
-        f"internal: {type(problem).__name__}{': ' if line else ''}{line}",
-        "run it again with `JEAT_DEBUG=1` to see the traceback, and report it",
-    )
 
 
 def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:

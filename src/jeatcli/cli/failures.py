@@ -1,0 +1,59 @@
+"""What goes wrong, put into words. Imported only then, as help has no use for it."""
+
+from __future__ import annotations
+
+import sys
+
+from ..errors import Interrupted, JeatError, no_memory
+from ..runtime.files import FULL
+from . import output
+
+
+def clean(text: str) -> str:
+    """Return a text without what a terminal would obey."""
+    return output.clean(text, sys.stderr)
+
+
+def translate(problem: BaseException) -> JeatError:
+    """Return an exception as an error that names the fix."""
+    text = str(problem)
+    match problem:
+        case JeatError():
+            return problem
+        case KeyboardInterrupt():
+            return Interrupted("interrupted")
+        case OSError() if problem.errno in FULL:
+            where = f" to write `{problem.filename}`" if problem.filename else ""
+            return JeatError(
+                f"no space left on the disk{where}", "free some space and run it again"
+            )
+        case PermissionError():
+            return JeatError(
+                f"no permission to use `{problem.filename}`",
+                "name a place of your own with `-o`, or mend the permissions",
+            )
+        case OSError() if problem.filename is not None:
+            return JeatError(f"{problem.strerror or 'cannot use it'}: `{problem.filename}`")
+        case _ if no_memory(problem):
+            return JeatError(
+                "the device is out of memory", "use a smaller `--batch-size`, or `--device cpu`"
+            )
+        case MemoryError():
+            return JeatError("out of memory", "use a smaller `--batch-size` or fewer images")
+        case ModuleNotFoundError(name=str(name)) if not name.startswith("jeatcli"):
+            return JeatError(f"the package `{name}` is not installed", "run `pip install jeat-cli`")
+        case _ if "C++ compiler found" in text:
+            return JeatError(
+                "`--compile` needs a C++ compiler, and there is none",
+                "install one, such as g++, or leave `--compile` out",
+            )
+        case _ if "torchvision::nms" in text:
+            return JeatError(
+                "torch and torchvision come from different builds",
+                "install the two together: `pip install --force-reinstall torch torchvision`",
+            )
+    line = text.strip().partition("\n")[0]
+    return JeatError(
+        f"internal: {type(problem).__name__}{': ' if line else ''}{line}",
+        "run it again with `JEAT_DEBUG=1` to see the traceback, and report it",
+    )
