@@ -243,7 +243,7 @@ def _torchvision(name: str, change: str = "", **options: Any) -> nn.Module:
     return net
 
 
-def _timm(name: str, **options: Any) -> nn.Module:
+def of_timm(name: str, **options: Any) -> nn.Module:
     import timm
 
     return timm.create_model(name, num_classes=10, **options)
@@ -268,8 +268,8 @@ NETWORKS: dict[str, Made] = {
     "kuangliu_densenet121": (partial(_torchvision, "densenet121"), CIFAR),
     "kuangliu_resnext29": (partial(_bottleneck_resnet, groups=4, width_per_group=16), CIFAR),
     "kuangliu_regnetx": (partial(_torchvision, "regnet_x_400mf"), CIFAR),
-    "kuangliu_senet18": (partial(_timm, "seresnet18"), CIFAR),
-    "kuangliu_simpledla": (partial(_timm, "dla46_c"), CIFAR),
+    "kuangliu_senet18": (partial(of_timm, "seresnet18"), CIFAR),
+    "kuangliu_simpledla": (partial(of_timm, "dla46_c"), CIFAR),
     "weiai_resnet18": (Stem, CIFAR),
     "weiai_preactresnet18": (partial(Stem, pre=True), CIFAR),
     "weiai_wideresnet": (partial(Stem, width=32, pre=True), CIFAR),
@@ -281,7 +281,7 @@ NETWORKS: dict[str, Made] = {
     "chenyaofo_repvgg_a0": (RepBranches, CIFAR),
     "chenyaofo_shufflenet": (partial(_torchvision, "shufflenet_v2_x0_5"), CIFAR),
     "torchvision_resnet18_stem0": (partial(_torchvision, "resnet18"), CIFAR),
-    "timm_resnet18_224stem": (partial(_timm, "resnet18"), CIFAR),
+    "timm_resnet18_224stem": (partial(of_timm, "resnet18"), CIFAR),
     "rb_pang2020": (partial(Wide, end="cosine"), CIFAR),
     "rb_chen2020": (partial(_bottleneck_resnet, width_per_group=32), CIFAR),
     "rb_huang2021": (partial(Wide, nn.SiLU, norm=partial(nn.GroupNorm, 4)), CIFAR),
@@ -291,7 +291,7 @@ NETWORKS: dict[str, Made] = {
         CIFAR,
     ),
     "rb_diffenderfer_binary": (partial(Stem, width=48, pre=True), CIFAR),
-    "rb_xcit": (partial(_timm, "xcit_nano_12_p16_224", img_size=32, patch_size=16), CIFAR),
+    "rb_xcit": (partial(of_timm, "xcit_nano_12_p16_224", img_size=32, patch_size=16), CIFAR),
     "rb_ding2020": (partial(Wide, end="standardised"), CIFAR),
     "jem_energy": (Energy, CIFAR),
     "normalised_mu_sigma": (partial(Normalised, ("mu", "sigma")), CIFAR),
@@ -300,10 +300,10 @@ NETWORKS: dict[str, Made] = {
     "weight_norm": (partial(Wide, end="weight norm"), CIFAR),
     "temperature": (partial(Wide, end="temperature"), CIFAR),
     "timm_vit": (
-        partial(_timm, "vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2),
+        partial(of_timm, "vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2),
         CIFAR,
     ),
-    "timm_convnext": (partial(_timm, "convnext_atto"), CIFAR),
+    "timm_convnext": (partial(of_timm, "convnext_atto"), CIFAR),
 }
 
 
