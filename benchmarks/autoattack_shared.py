@@ -21,7 +21,7 @@ from torch import Tensor
 
 from jeatcli.core import pgd
 from jeatcli.robustness.attacks import apgd
-from jeatcli.robustness.attacks.apgd import Ascent, Loss
+from jeatcli.robustness.attacks.ascent import Ascent, Loss
 from jeatcli.robustness.attacks.attack import make_attack
 from jeatcli.robustness.attacks.batch import AttackOptions, Batch
 from jeatcli.robustness.attacks.restarts import Broken

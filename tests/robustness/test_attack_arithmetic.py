@@ -17,7 +17,7 @@ from jeatcli.core.rng import BatchRng
 from jeatcli.core.threat import Threat
 from jeatcli.robustness.attacks import apgd, fab, square
 from jeatcli.robustness.attacks import pgd as projected
-from jeatcli.robustness.attacks.apgd import Ascent, Rows
+from jeatcli.robustness.attacks.ascent import Ascent, Rows
 from jeatcli.robustness.attacks.attack import make_attack
 from jeatcli.robustness.attacks.batch import AttackOptions, Batch
 from jeatcli.robustness.attacks.fab import Walk

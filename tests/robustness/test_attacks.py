@@ -14,7 +14,7 @@ from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.rng import BatchRng
 from jeatcli.core.threat import Threat
 from jeatcli.robustness.attacks import apgd, square
-from jeatcli.robustness.attacks.apgd import Ascent, Rows
+from jeatcli.robustness.attacks.ascent import Ascent, Rows
 from jeatcli.robustness.attacks.attack import make_attack
 from jeatcli.robustness.attacks.batch import AttackOptions, Batch
 from jeatcli.robustness.attacks.fab import displacement, fab_t

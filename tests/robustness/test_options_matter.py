@@ -15,7 +15,7 @@ from jeatcli.core import pgd
 from jeatcli.core.threat import Threat
 from jeatcli.robustness import evaluate
 from jeatcli.robustness.attacks import ATTACKS, fab, square, surrogate
-from jeatcli.robustness.attacks.apgd import Ascent
+from jeatcli.robustness.attacks.ascent import Ascent
 from jeatcli.robustness.attacks.attack import make_attack
 from jeatcli.robustness.attacks.batch import AttackOptions, Batch
 from jeatcli.robustness.attacks.restarts import Broken

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...core.pgd import L1, l1_norm
-from .apgd import Ascent
+from .ascent import Ascent
 from .batch import Batch
 from .restarts import Broken
 

@@ -1,0 +1,168 @@
+"""The ascent of APGD: a step that halves where progress stalls (Croce and Hein 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from ...core import pgd
+from .batch import Batch
+from .restarts import Broken
+from .surrogate import Surrogate
+
+Loss = Callable[[Tensor, Batch], Tensor]
+
+# The paper's constants: the share of a step that is the gradient's (the rest is momentum), the
+# share of rising steps below which the step size is halved, and the intervals between two such
+# checks, as shares of all steps: the first, the decrease, the shortest.
+GRADIENT_SHARE = 0.75
+RISING = 0.75
+FIRST, DECREASE, SHORTEST = 0.22, 0.03, 0.06
+
+
+@dataclass
+class Rows:
+    """The state of the ascent, a row for each pair of an image and a class to try."""
+
+    batch: Batch  # the images, `toward` set where there are classes to try
+    image: Tensor  # each row's image, a position in the batch of the attack (n,)
+    moved: Tensor  # the current iterate; `last` is the one before it
+    last: Tensor
+    gradient: Tensor  # of the loss at `moved`
+    best: Tensor  # the iterate of highest loss; `best_gradient` is the gradient there
+    best_gradient: Tensor
+    highest: Tensor  # the highest loss (n,); `highest_before` is that of the last check
+    highest_before: Tensor
+    value: Tensor  # the loss of the last step (n,)
+    rises: Tensor  # how many steps rose since the last check (n,)
+    halved: Tensor  # whether the last check halved the step size (n,)
+    size: Tensor  # the step size (n, 1, 1, 1), in the [0, 1] pixel scale
+
+    def take(self, keep: Tensor) -> Rows:
+        """Return the rows at the positions `keep` alone."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        batch = parts.pop("batch").take(keep)
+        return Rows(batch, **{name: part[keep] for name, part in parts.items()})
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """APGD on one loss."""
+
+    surrogate: Surrogate
+    loss: Loss  # what is raised, of the logits and the rows
+    ball: pgd.Ball
+    steps: int
+    # How many gradients are averaged at each point, for classifiers that draw at random.
+    draws: int = 1
+
+    def run(self, batch: Batch, image: Tensor, start: Tensor, broken: Broken) -> None:
+        """Ascend from `start`, and add what breaks to `broken`; broken images leave at once."""
+        rows = self._begin(batch, image, start, broken)
+        period = max(int(FIRST * self.steps), 1)
+        since = 0
+        for step in range(self.steps):
+            if not len(rows.image):
+                return
+            self.surrogate.on_step()
+            moved = self._move(rows, 1.0 if step == 0 else GRADIENT_SHARE)
+            last = step == self.steps - 1
+            values, gradient, logits = self._evaluate(rows.batch, moved, gradient=not last)
+            broken.add(rows.image, moved, self.surrogate.broken(rows.batch, moved, logits))
+            rows = self._advance(rows, moved, values, gradient)
+            since += 1
+            if since == period:
+                rows = self._check(rows, period)
+                since, period = 0, max(period - self._share(DECREASE), self._share(SHORTEST))
+            rows = self._without_broken(rows, broken)
+        broken.confirm(self.surrogate, rows.image, rows.batch, rows.best)
+
+    def _share(self, share: float) -> int:
+        return max(int(share * self.steps), 1)
+
+    def _begin(self, batch: Batch, image: Tensor, start: Tensor, broken: Broken) -> Rows:
+        values, gradient, logits = self._evaluate(batch, start)
+        broken.add(image, start, self.surrogate.broken(batch, start, logits))
+        zeros = torch.zeros_like(values)
+        size = torch.full_like(values, 2 * self.ball.eps).view(-1, 1, 1, 1)
+        rows = Rows(
+            batch,
+            image,
+            moved=start,
+            last=start,
+            gradient=gradient,
+            best=start,
+            best_gradient=gradient,
+            highest=values,
+            highest_before=values,
+            # The reference implementation compares the first step's loss with zero, not with
+            # the start's; published numbers are its numbers.
+            value=zeros,
+            rises=zeros,
+            halved=torch.ones_like(values, dtype=torch.bool),
+            size=size,
+        )
+        return self._without_broken(rows, broken)
+
+    def _evaluate(
+        self, batch: Batch, moved: Tensor, gradient: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return losses, their gradient (zeros if it is not wanted) and logits."""
+
+        def loss(logits: Tensor) -> Tensor:
+            return self.loss(logits, batch)
+
+        if not gradient:
+            with torch.no_grad():
+                logits = self.surrogate(moved)
+                return loss(logits), torch.zeros_like(moved), logits
+        total = torch.zeros_like(moved)
+        for _ in range(self.draws):
+            values, drawn, logits = self.surrogate.gradient(loss, moved)
+            total += drawn
+        return values, total / self.draws, logits
+
+    def _move(self, rows: Rows, share: float) -> Tensor:
+        """Step along the gradient, then go `share` of the way and on by the rest as before."""
+        x, moved = rows.batch.x, rows.moved
+        ahead = moved + self.ball.step(rows.gradient, rows.size)
+        ahead = self.ball.project(ahead, x).clamp_(0, 1)
+        mixed = moved + share * (ahead - moved) + (1 - share) * (moved - rows.last)
+        return self.ball.project(mixed, x).clamp_(0, 1)
+
+    def _advance(self, rows: Rows, moved: Tensor, values: Tensor, gradient: Tensor) -> Rows:
+        better = values > rows.highest
+        wide = better.view(-1, 1, 1, 1)
+        return replace(
+            rows,
+            moved=moved,
+            last=rows.moved,
+            gradient=gradient,
+            best=torch.where(wide, moved, rows.best),
+            best_gradient=torch.where(wide, gradient, rows.best_gradient),
+            highest=torch.where(better, values, rows.highest),
+            value=values,
+            rises=rows.rises + (values > rows.value),
+        )
+
+    def _check(self, rows: Rows, period: int) -> Rows:
+        """Halve the steps of rows that do not get on, and send these back to their best point."""
+        stuck = ~rows.halved & (rows.highest_before >= rows.highest)
+        halve = (rows.rises <= RISING * period) | stuck
+        wide = halve.view(-1, 1, 1, 1)
+        return replace(
+            rows,
+            moved=torch.where(wide, rows.best, rows.moved),
+            gradient=torch.where(wide, rows.best_gradient, rows.gradient),
+            size=torch.where(wide, rows.size / 2, rows.size),
+            halved=halve,
+            highest_before=rows.highest,
+            rises=torch.zeros_like(rows.rises),
+        )
+
+    def _without_broken(self, rows: Rows, broken: Broken) -> Rows:
+        gone = broken.mask[rows.image]
+        return rows.take((~gone).nonzero().squeeze(1)) if gone.any() else rows
