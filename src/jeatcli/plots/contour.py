@@ -28,13 +28,6 @@ _LEVELS, _SIDE, _HEADER, _MARGIN = 10, 2.5, 0.3, 1.1
 
 
 def draw_contours(result: ContourResult) -> Any:
-    """Lay out the panels, flat or in three dimensions as the settings say."""
-    from .surface import draw_surfaces
-
-    return draw_surfaces(result) if result.settings.surface else _flat(result)
-
-
-def _flat(result: ContourResult) -> Any:
     """Lay out the panels, one a run; of several images each has a row."""
     from matplotlib.ticker import MaxNLocator
 

@@ -12,7 +12,7 @@ from .settings import PLAIN, PlotSettings
 FIGURES = Catalogue(
     "figure",
     {
-        "contour": Entry("Panels of contours, or surfaces", "jeatcli.plots.contour:draw_contours"),
+        "contour": Entry("Panels of contours, or surfaces", "jeatcli.plots.surface:draw_planes"),
         "histogram": Entry("Histograms", "jeatcli.plots.histogram:draw_histograms"),
         "path": Entry("Energies along two paths", "jeatcli.plots.path:draw_paths"),
         "sharpness": Entry("Rises with intervals", "jeatcli.plots.sharpness:draw_sharpness"),

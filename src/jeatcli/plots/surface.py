@@ -13,6 +13,7 @@ from .contour import (
     axis_labels,
     colour_bars,
     colour_scales,
+    draw_contours,
     name_panel,
     panel_axes,
 )
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from ..landscapes.contour import ContourResult, Panel
 
 _ELEVATION, _AZIMUTH = 45, -58
+
+
+def draw_planes(result: ContourResult) -> Any:
+    """Lay out the panels, flat or in three dimensions as the settings say."""
+    return draw_surfaces(result) if result.settings.surface else draw_contours(result)
 
 
 def draw_surfaces(result: ContourResult) -> Any:
