@@ -1,13 +1,8 @@
-"""Networks that are not ours: own code, a library's, exported programs; nothing else runs."""
+"""Networks that are not ours: own modules, a library's, exported programs."""
 
 from __future__ import annotations
 
-import json
-import os
-import pickle
-import sys
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,29 +10,21 @@ from typing import Any
 import pytest
 import torch
 from helpers import own_network
-from helpers.checkpoints import written
-from helpers.cli import done, here, refused
+from helpers.cli import done
 from helpers.runs import Listener
+from helpers.strangers import RAW, Net, exported
 from torch import Tensor, nn
 
 from jeatcli import Foreign, JeatError, attack, image_scores, load, sample, wrap
 from jeatcli.checkpoints.header import read_header
 from jeatcli.checkpoints.model import Model
 from jeatcli.data.images import Images, load_images
-from jeatcli.errors import UsageProblem
 from jeatcli.robustness.result import Robustness
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
 OWN = f"{own_network.__file__}:resnet20"
-RAW = {"mean": (0.0,), "std": (1.0,)}
-DESCRIBED = ("--dataset", "digits", "--mean", "0", "--std", "1", "--device", "cpu")
-
-
-def exported(net: nn.Module, path: Path, image: tuple[int, ...] = (3, 32, 32)) -> Path:
-    sizes = ({0: torch.export.Dim.DYNAMIC},)
-    program = torch.export.export(net, (torch.rand(2, *image),), dynamic_shapes=sizes)
-    torch.export.save(program, path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -132,19 +119,6 @@ def test_features_are_what_the_last_linear_layer_takes(theirs: nn.Module, tmp_pa
     assert torch.equal(values, logits)
 
 
-class Net(nn.Module):
-    """A linear network of the digits, with whatever is wrong with it."""
-
-    def __init__(self, after: Callable[[Tensor], Any] = lambda logits: logits) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(64)
-        self.linear = nn.Linear(64, 10)
-        self.after = after
-
-    def forward(self, x: Tensor) -> Any:
-        return self.after(self.linear(self.norm(x.flatten(1))))
-
-
 def raised(logits: Tensor) -> Tensor:
     raise ValueError("only on Mondays")
 
@@ -183,13 +157,6 @@ def test_a_network_in_training_mode_is_copied_and_one_that_stays_in_it_refused(
     path = exported(Net().train(), tmp_path / "train.pt2", (1, 8, 8))
     with pytest.raises(JeatError, match="depend on the other images of its batch"):
         load(path, device="cpu", foreign=Foreign(None, "digits", (0.0,), (1.0,)))
-
-
-def test_a_program_for_one_size_of_batches_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "fixed.pt2"
-    torch.export.save(torch.export.export(Net().eval(), (torch.rand(2, 1, 8, 8),)), path)
-    said = here("attack", path, *DESCRIBED)
-    refused(said, 1, "takes a batch of 2 images, but not one of 3", "Dim.DYNAMIC")
 
 
 @pytest.mark.parametrize(
@@ -281,99 +248,6 @@ def test_the_same_weights_in_other_code_are_another_model() -> None:
     assert wrap(first, dataset="digits", **RAW).fingerprint in prints
 
 
-CODE = """
-import torch
-from torch import nn
-from beside import classes
-import os
-os.makedirs({marker!r}, exist_ok=True)
-
-def make():
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
-
-def fails():
-    raise RuntimeError("no weights here")
-
-def nothing():
-    return None
-"""
-
-
-@pytest.fixture
-def code(tmp_path: Path) -> Path:
-    (tmp_path / "beside.py").write_text("classes = 10\n")
-    (tmp_path / "mine.py").write_text(CODE.format(marker=str(tmp_path / "marker")))
-    return tmp_path / "mine.py"
-
-
-def test_code_runs_only_where_it_is_named(code: Path, tmp_path: Path) -> None:
-    weights = {"module.1.weight": torch.randn(10, 64), "module.1.bias": torch.zeros(10)}
-    file = written(tmp_path, weights)
-    refused(here("attack", file, *DESCRIBED), 2, "does not say what it is")
-    assert not (tmp_path / "marker").exists()
-    options = (*DESCRIBED, "-n", "8", "--steps", "1", "--json")
-    found = json.loads(done("attack", file, "--arch", f"{code}:make", *options))
-    assert found["n"] == 8
-    (tmp_path / "marker").rmdir()
-    assert str(tmp_path) not in sys.path
-    for function, words in (
-        ("fails", "failed: RuntimeError: no weights here"),
-        ("nothing", "returned NoneType, not a torch.nn.Module"),
-        ("absent", "has no function `absent`"),
-    ):
-        said = here("attack", file, "--arch", f"{code}:{function}", *DESCRIBED)
-        refused(said, 2 if function == "absent" else 1, words, "Hint: ")
-        (tmp_path / "marker").rmdir()
-    refused(
-        here("attack", file, "--arch", "no:where:x", *DESCRIBED),
-        2,
-        "there is no network `no:where:x`",
-    )
-
-
-def test_weights_that_do_not_fit_the_code_are_named(code: Path, tmp_path: Path) -> None:
-    file = written(tmp_path, {"1.weight": torch.randn(10, 64), "2.weight": torch.zeros(3, 3)})
-    said = here("attack", file, "--arch", f"{code}:make", *DESCRIBED)
-    refused(said, 1, "1 missing: 1.bias", "1 not known to it: 2.weight")
-
-
-def test_a_normalisation_is_asked_for(code: Path, tmp_path: Path) -> None:
-    weights = {"1.weight": torch.randn(10, 64), "1.bias": torch.zeros(10)}
-    given = ("--arch", f"{code}:make", "--dataset", "digits")
-    said = here("attack", written(tmp_path, weights), *given)
-    refused(said, 2, "the normalisation of `", "--mean")
-    found = load(
-        written(tmp_path, weights | {"mean": torch.tensor([0.3]), "std": torch.tensor([0.5])}),
-        device="cpu",
-        foreign=Foreign(f"{code}:make", "digits"),
-    )
-    assert found.meta.mean == pytest.approx((0.3,))
-
-
-def test_a_network_that_normalises_inside_keeps_its_numbers(tmp_path: Path) -> None:
-    (tmp_path / "inside.py").write_text(
-        "import torch\nfrom torch import nn\n"
-        "class Net(nn.Module):\n"
-        "    def __init__(self):\n"
-        "        super().__init__()\n"
-        "        self.fc = nn.Linear(64, 10)\n"
-        "        self.register_buffer('mean', torch.zeros(1))\n"
-        "        self.register_buffer('std', torch.ones(1))\n"
-        "    def forward(self, x):\n"
-        "        return self.fc(((x - self.mean) / self.std).flatten(1))\n"
-    )
-    weights = {"fc.weight": torch.randn(10, 64), "fc.bias": torch.zeros(10)}
-    numbers = {"mean": torch.tensor([0.3]), "std": torch.tensor([0.5])}
-    file = written(tmp_path, weights | numbers)
-    named = f"{tmp_path / 'inside.py'}:Net"
-    model = load(file, device="cpu", foreign=Foreign(named, "digits", (0.0,), (1.0,)))
-    x = torch.rand(2, 1, 8, 8)
-    expected = ((x - 0.3) / 0.5).flatten(1) @ weights["fc.weight"].T
-    torch.testing.assert_close(model.classifier(x), expected)
-    with pytest.raises(UsageProblem, match="the normalisation of `"):
-        load(file, device="cpu", foreign=Foreign(named, "digits"))
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_a_network_of_torchvision_goes_through_all_verbs(home: Path) -> None:
     from PIL import Image
@@ -398,110 +272,18 @@ def test_a_network_of_torchvision_goes_through_all_verbs(home: Path) -> None:
     done("score", "theirs", "--calibration")
 
 
-def test_a_header_names_no_code(code: Path, home: Path) -> None:
-    """A file that says it is of `FILE.py:FUNCTION` does not make it run."""
-    file = home / "standard" / "model.safetensors"
-    content = file.read_bytes()
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    about = json.loads(header["__metadata__"]["jeat"]) | {"arch": f"{code}:make"}
-    header["__metadata__"]["jeat"] = json.dumps(about)
-    raw = json.dumps(header).encode()
-    file.write_bytes(len(raw).to_bytes(8, "little") + raw + content[8 + size :])
-    refused(here("attack", "standard"), 1, "header of", "unknown architecture")
-    assert not (code.parent / "marker").exists()
-
-
-class Bomb:
-    """Writes a marker when it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> Any:
-        return (os.mkdir, (str(self.marker),))
-
-
-def changed(path: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
-    """Write a program with other entries."""
-    with zipfile.ZipFile(path) as archive:
-        entries = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
-    change(entries)
-    bad = path.with_name("bad.pt2")
-    with zipfile.ZipFile(bad, "w") as archive:
-        for name, content in entries.items():
-            archive.writestr(f"bad/{name}", content)
-    return bad
-
-
-def replaced(old: str, new: str) -> Callable[[dict[str, bytes], Path], None]:
-    def change(entries: dict[str, bytes], marker: Path) -> None:
-        text = entries["models/model.json"].decode()
-        assert old in text
-        entries["models/model.json"] = text.replace(old, new % {"marker": marker}).encode()
-
-    return change
-
-
-def pickled(entries: dict[str, bytes], marker: Path) -> None:
-    entries["data/sample_inputs/model.pt"] = pickle.dumps(Bomb(marker))
-
-
-def weights_pickled(entries: dict[str, bytes], marker: Path) -> None:
-    config = entries["data/weights/model_weights_config.json"]
-    entries["data/weights/model_weights_config.json"] = config.replace(
-        b'"use_pickle": false', b'"use_pickle": true'
-    )
-    entries["data/weights/weight_0"] = pickle.dumps(Bomb(marker))
-
-
-def library(entries: dict[str, bytes], marker: Path) -> None:
-    entries["data/aotinductor/model/code.so"] = b"\x7fELF"
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (pickled, "more than tensors in `data/sample_inputs/model.pt`"),
-        (weights_pickled, "pickled weights"),
-        (library, "`data/aotinductor/model/code.so`"),
-        (
-            replaced("Symbol('s", "__import__('os').mkdir('%(marker)s') or Symbol('s"),
-            "the expression",
-        ),
-        (replaced("torch.ops.aten.flatten.using_ints", "torch.os.mkdir"), "the operation"),
-        (replaced("torch.ops.aten.flatten.using_ints", "torch.ops.aten.save.default"), "the op"),
-        (replaced('"x"', "\"x=__import__('os').mkdir('%(marker)s')\""), "the name"),
-        (replaced('"guards_code": []', '"guards": ["print(1)"]'), "the name"),
-    ],
-    ids=["pickle", "weights", "library", "expression", "function", "writes", "name", "guard"],
-)
-def test_a_program_with_code_in_it_is_refused_and_nothing_runs(
-    tmp_path: Path, change: Callable[[dict[str, bytes], Path], None], words: str
-) -> None:
-    good = exported(Net().eval(), tmp_path / "good.pt2", (1, 8, 8))
-    marker = tmp_path / "marker"
-    bad = changed(good, lambda entries: change(entries, marker))
-    said = here("attack", bad, *DESCRIBED)
-    refused(said, 1, f"holds {words}", "could run code", "Hint: ")
-    assert not marker.exists()
-    whole = changed(good, lambda entries: None)
-    assert load(whole, device="cpu", foreign=Foreign(None, "digits", (0.0,), (1.0,)))
-
-
-def test_a_pickled_module_is_refused_and_nothing_runs(tmp_path: Path) -> None:
-    marker = tmp_path / "marker"
-    for content in ({"state_dict": {}, "net": Bomb(marker)}, Bomb(marker), nn.Linear(2, 2)):
-        said = here("attack", written(tmp_path, content), *DESCRIBED, "--arch", "small")
-        refused(said, 1, "holds more than tensors", "save only the weights")
-    assert not marker.exists()
-
-
-def test_a_program_takes_no_other_network(tmp_path: Path) -> None:
-    path = exported(Net().eval(), tmp_path / "net.pt2", (1, 8, 8))
-    refused(here("attack", path, *DESCRIBED, "--arch", "small"), 2, "contains its network")
-    refused(here("attack", path), 2, "does not say what its classes are", "--dataset")
-    refused(here("attack", path, "--dataset", "digits"), 2, "the normalisation of `", "--mean")
+def test_larger_images_come_in_smaller_batches() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 9, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = wrap(net, shape=(3, 64, 64), classes=4, mean=0, std=1)
+    listener = Listener()
+    own = {"images": torch.rand(3, 3, 64, 64), "labels": torch.tensor([0, 1, 2])}
+    attack(model, **own, attacks=("fgsm",), eps=0.1, reporter=listener)
+    drawn = {"init": "uniform", "num": 1, "steps": 1}
+    sample(model, **drawn, reporter=listener)
+    expected = "64 images of 3x64x64 at once; `--batch-size` sets another number"
+    assert listener.said.count(expected) == 2
+    sample(model, **drawn, batch_size=64, reporter=listener)
+    assert listener.said.count(expected) == 2
 
 
 def test_sampling_from_a_network_of_ones_own() -> None:

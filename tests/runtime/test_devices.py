@@ -35,3 +35,9 @@ def test_cuda_computes_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
         assert cudnn.deterministic
         assert not cudnn.benchmark
         assert not cudnn.allow_tf32
+
+
+def test_a_batch_holds_as_many_pixels_as_usual() -> None:
+    sides = {8: 256, 32: 256, 33: 240, 64: 64, 224: 5, 1024: 1}
+    for side, size in sides.items():
+        assert devices.images_at_once((3, side, side), 256) == size

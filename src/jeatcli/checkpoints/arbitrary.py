@@ -26,6 +26,8 @@ from .program import read_program
 from .settings import Foreign, per_channel
 from .state_dict import StateDict, check_kinds
 
+_KINDS = {"exported": "an exported program", "onnx": "an ONNX network"}
+
 
 @in_usual_state
 def wrap(
@@ -135,14 +137,15 @@ def load_unknown(path: Path, foreign: Foreign, found: StateDict, device: torch.d
 
 def load_program(path: Path, kind: str, foreign: Foreign, device: torch.device) -> Model:
     """Load a file that brings its network."""
+    named = f"`{path}`, {_KINDS[kind]},"
     if foreign.arch is not None or (foreign.norm_layer, foreign.activation) != ("batch", "relu"):
         raise UsageProblem(
-            f"`{path}` contains its network",
+            f"{named} contains its network",
             "leave out `--arch`, `--norm-layer` and `--activation`",
         )
     if foreign.dataset is None:
         raise UsageProblem(
-            f"`{path}` does not say what its classes are",
+            f"{named} does not say what its classes are",
             "describe it: `--dataset DATASET --mean R,G,B --std R,G,B`",
         )
     meta = description(replace(foreign, arch=kind), *_stated(path, foreign.mean, foreign.std))

@@ -22,6 +22,7 @@ from .settings import ContourSettings
 from .view import (
     LandscapeInputs,
     RunInfo,
+    at_once,
     attack,
     describe_models,
     energy_of,
@@ -242,7 +243,7 @@ def _panel(
 ) -> Panel:
     plane = Plane(cut.x, cut.directions, span, settings.grid, settings.clip)
     classifier = cut.model.classifier
-    energies = plane.evaluate(classifier, settings.energy, cut.y, settings.batch_size, bar)
+    energies = plane.evaluate(classifier, settings.energy, cut.y, at_once(settings, cut.x), bar)
     cause = "the plane goes too far: try a smaller `--span`"
     with torch.inference_mode():
         logits = classifier(cut.x[None])

@@ -23,7 +23,15 @@ from ..robustness.batch_size import USUAL
 from ..runtime.progress import Bar
 from ..sampling import initializers, sample
 from .settings import HistogramSettings
-from .view import LandscapeInputs, RunInfo, attack, describe_models, image_rng, require_finite
+from .view import (
+    LandscapeInputs,
+    RunInfo,
+    at_once,
+    attack,
+    describe_models,
+    image_rng,
+    require_finite,
+)
 
 SETS = ("test", "adversarial", "targeted", "noisy", "noise", "samples", "against")
 QUANTITIES = ("marginal", "joint")
@@ -95,7 +103,7 @@ def measure_histogram(inputs: LandscapeInputs, settings: HistogramSettings) -> H
             artist = initializers.with_statistics(model, settings.data_dir, inputs.reporter)
             sets = Sets(artist, x, y, threat, other, settings)
             for name in names:
-                energies = _energies(model, getattr(sets, name), len(x), settings.batch_size, bar)
+                energies = _energies(model, getattr(sets, name), len(x), at_once(settings, x), bar)
                 values[name].append(require_finite(run, energies, f"on the set `{name}`"))
     stacked = {name: np.stack(rows) for name, rows in values.items()}
     return HistogramResult(runs, settings, threat, stacked)
@@ -164,7 +172,7 @@ class Sets:
 
     @cached_property
     def _samples(self) -> Tensor:
-        size = min(self.settings.batch_size, USUAL)
+        size = min(at_once(self.settings, self.x), USUAL)
         return sample.draw(self.model, self.y.cpu(), self.settings.seed, size)
 
     def _rng(self, index: Tensor, purpose: int) -> ImageRng:

@@ -19,7 +19,15 @@ from ..core.threat import NORMS, Threat
 from ..runtime.progress import Bar
 from ..sampling.samplers import Sgld
 from .settings import PathSettings
-from .view import LandscapeInputs, RunInfo, describe_models, energy_of, image_rng, require_finite
+from .view import (
+    LandscapeInputs,
+    RunInfo,
+    at_once,
+    describe_models,
+    energy_of,
+    image_rng,
+    require_finite,
+)
 
 PATHS = ("pgd", "sgld")
 QUANTITIES = ("joint", "marginal", "ce", "correct")
@@ -116,7 +124,7 @@ def _follow(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the quantities (quantities,steps,n) and classes (steps,n) along one path."""
     parts = []
-    for index in torch.split(torch.arange(len(x)), settings.batch_size):
+    for index in torch.split(torch.arange(len(x)), at_once(settings, x)):
         images, labels = x[index.to(x.device)], y[index.to(x.device)]
         recorder = Recorder(model, labels, bar)
         if path == "pgd":

@@ -16,7 +16,15 @@ from ..core import energy, pgd
 from ..core.rng import ImageRng
 from ..core.threat import Threat
 from .settings import SharpnessSettings
-from .view import LandscapeInputs, RunInfo, attack, describe_models, image_rng, require_finite
+from .view import (
+    LandscapeInputs,
+    RunInfo,
+    at_once,
+    attack,
+    describe_models,
+    image_rng,
+    require_finite,
+)
 
 # Of the bootstrap (Efron 1979): resamples, and the two ends of the interval.
 _RESAMPLES, _ENDS = 2000, (2.5, 97.5)
@@ -97,7 +105,7 @@ def measure_sharpness(inputs: LandscapeInputs, settings: SharpnessSettings) -> S
     with inputs.reporter.track("sharpness", len(inputs.models) * len(x)) as bar:
         for model, run in zip(inputs.models, runs, strict=True):
             parts = []
-            for index in torch.split(torch.arange(len(x)), settings.batch_size):
+            for index in torch.split(torch.arange(len(x)), at_once(settings, x)):
                 part = index.to(x.device)
                 parts.append(_measure(model, x[part], y[part], index, unit, threat, settings))
                 bar(len(index))

@@ -20,7 +20,9 @@ from ..core.threat import Threat
 from ..data.facts import customary_eps
 from ..data.images import Images, to_unit_range
 from ..errors import JeatError, UsageProblem
+from ..runtime.devices import images_at_once
 from ..runtime.progress import Reporter
+from .settings import LandscapeSettings
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,11 @@ class LandscapeInputs:
             )
         x, y = self.images.x[index], int(self.images.y[index])
         return to_unit_range(x).to(self.device), y
+
+
+def at_once(settings: LandscapeSettings, images: Tensor) -> int:
+    """Return how many of the images (..., H, W) to take at once."""
+    return settings.batch_size or images_at_once(images.shape, 512)
 
 
 def describe_models(models: Sequence[Model], longest: int = 24) -> tuple[RunInfo, ...]:

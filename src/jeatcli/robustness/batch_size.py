@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..core.models.classifier import Classifier, frozen
+from ..runtime.devices import images_at_once
 
 USUAL = 256
 _TRIED = 32
@@ -16,10 +17,10 @@ _SHARE = 0.6
 def fitting(classifier: Classifier, shape: tuple[int, int, int], device: torch.device) -> int:
     """Return how many images fit into a forward and a backward pass, as a power of two.
 
-    Measured on CUDA, where it matters; elsewhere the usual 256.
+    Measured on CUDA; elsewhere by the size of an image.
     """
     if device.type != "cuda":
-        return USUAL
+        return images_at_once(shape, USUAL)
     torch.cuda.synchronize(device)
     # Otherwise the memory that torch keeps from an earlier attack counts as used.
     torch.cuda.empty_cache()

@@ -22,7 +22,7 @@ from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
 from ..runtime.usual_state import in_usual_state
 from . import certificate, checks, minimum_norm, purification
-from .batch_size import fitting
+from .batch_size import USUAL, fitting
 from .checks import Flag
 from .evaluation import Evaluation, load_models, prepare
 from .evaluator import Evaluator
@@ -168,6 +168,8 @@ def _evaluator(evaluation: Evaluation, files: StateFiles | None, reporter: Repor
         return settings.batch_size or min(sizes), searched.autocast_type(precision)
 
     size, dtype = current().from_main(choose)
+    if settings.batch_size is None and size < USUAL:
+        reporter.say(devices.batches_of(size, model.meta.shape))
     victim, seen = model.classifier, source.classifier if source else None
     if settings.certify:
         evaluation.kept["noisy"], victim, seen = certificate.smoothed(evaluation)

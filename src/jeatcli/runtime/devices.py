@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import torch
 
@@ -62,6 +63,22 @@ def _exact(device: torch.device) -> torch.device:
 
 def _mps_count() -> int:
     return int(torch.backends.mps.is_available())
+
+
+def images_at_once(shape: Sequence[int], usual: int) -> int:
+    """Return a default batch size for images (..., H, W): `usual` up to 32x32, fewer above.
+
+    The memory of a network's activations grows with the area of an image, so they hold as many
+    pixels as `usual` images of 32x32; there is one at least.
+    """
+    *_, height, width = shape
+    return max(1, min(usual, usual * 32 * 32 // (height * width)))
+
+
+def batches_of(size: int, shape: Sequence[int]) -> str:
+    """Say that there are fewer images (C, H, W) at once than usual."""
+    dimensions = "x".join(map(str, shape))
+    return f"{size} images of {dimensions} at once; `--batch-size` sets another number"
 
 
 def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:

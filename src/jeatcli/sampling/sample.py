@@ -28,6 +28,7 @@ from .plan import SamplingPlan, Trace
 from .settings import SampleSettings
 
 DEFAULTS = SampleSettings()
+_USUAL = 256
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def _plan(
         seed=settings.seed,
         best_of=settings.best_of,
         guidance=settings.guidance or 0.0,
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size or devices.images_at_once(model.meta.shape, _USUAL),
         twin=accelerate(model.classifier, dtype, settings.compiled),
     )
 
@@ -224,6 +225,8 @@ def _warn(plan: SamplingPlan, settings: SampleSettings, reporter: Reporter) -> N
             f"`{plan.model.name}` was stopped after {meta.epoch} of {meta.epochs} epochs: `jeat "
             "train` with the same options finishes it"
         )
+    if settings.batch_size is None and plan.batch_size < _USUAL:
+        reporter.say(devices.batches_of(plan.batch_size, meta.shape))
     repeated = settings.best_of > 1 or len(set(plan.labels.tolist())) < len(plan.labels)
     if settings.image is not None and not plan.sampler.random and repeated:
         reporter.warn("from one picture without noise, all images of a class are the same")

@@ -1,0 +1,122 @@
+"""Networks by code of the user's own: run only where it is named."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.checkpoints import written
+from helpers.cli import done, here, refused
+from helpers.strangers import DESCRIBED
+
+from jeatcli import Foreign, load
+from jeatcli.errors import UsageProblem
+
+CODE = """
+import torch
+from torch import nn
+from beside import classes
+import os
+os.makedirs({marker!r}, exist_ok=True)
+
+def make():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
+
+def fails():
+    raise RuntimeError("no weights here")
+
+def nothing():
+    return None
+"""
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    (tmp_path / "beside.py").write_text("classes = 10\n")
+    (tmp_path / "mine.py").write_text(CODE.format(marker=str(tmp_path / "marker")))
+    return tmp_path / "mine.py"
+
+
+def test_code_runs_only_where_it_is_named(code: Path, tmp_path: Path) -> None:
+    weights = {"module.1.weight": torch.randn(10, 64), "module.1.bias": torch.zeros(10)}
+    file = written(tmp_path, weights)
+    refused(here("attack", file, *DESCRIBED), 2, "does not say what it is")
+    assert not (tmp_path / "marker").exists()
+    options = (*DESCRIBED, "-n", "8", "--steps", "1", "--json")
+    found = json.loads(done("attack", file, "--arch", f"{code}:make", *options))
+    assert found["n"] == 8
+    (tmp_path / "marker").rmdir()
+    assert str(tmp_path) not in sys.path
+    for function, words in (
+        ("fails", "failed: RuntimeError: no weights here"),
+        ("nothing", "returned NoneType, not a torch.nn.Module"),
+        ("absent", "has no function `absent`"),
+    ):
+        said = here("attack", file, "--arch", f"{code}:{function}", *DESCRIBED)
+        refused(said, 2 if function == "absent" else 1, words, "Hint: ")
+        (tmp_path / "marker").rmdir()
+    refused(
+        here("attack", file, "--arch", "no:where:x", *DESCRIBED),
+        2,
+        "there is no network `no:where:x`",
+    )
+
+
+def test_weights_that_do_not_fit_the_code_are_named(code: Path, tmp_path: Path) -> None:
+    file = written(tmp_path, {"1.weight": torch.randn(10, 64), "2.weight": torch.zeros(3, 3)})
+    said = here("attack", file, "--arch", f"{code}:make", *DESCRIBED)
+    refused(said, 1, "1 missing: 1.bias", "1 not known to it: 2.weight")
+
+
+def test_a_normalisation_is_asked_for(code: Path, tmp_path: Path) -> None:
+    weights = {"1.weight": torch.randn(10, 64), "1.bias": torch.zeros(10)}
+    given = ("--arch", f"{code}:make", "--dataset", "digits")
+    said = here("attack", written(tmp_path, weights), *given)
+    refused(said, 2, "the normalisation of `", "--mean")
+    found = load(
+        written(tmp_path, weights | {"mean": torch.tensor([0.3]), "std": torch.tensor([0.5])}),
+        device="cpu",
+        foreign=Foreign(f"{code}:make", "digits"),
+    )
+    assert found.meta.mean == pytest.approx((0.3,))
+
+
+def test_a_network_that_normalises_inside_keeps_its_numbers(tmp_path: Path) -> None:
+    (tmp_path / "inside.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.fc = nn.Linear(64, 10)\n"
+        "        self.register_buffer('mean', torch.zeros(1))\n"
+        "        self.register_buffer('std', torch.ones(1))\n"
+        "    def forward(self, x):\n"
+        "        return self.fc(((x - self.mean) / self.std).flatten(1))\n"
+    )
+    weights = {"fc.weight": torch.randn(10, 64), "fc.bias": torch.zeros(10)}
+    numbers = {"mean": torch.tensor([0.3]), "std": torch.tensor([0.5])}
+    file = written(tmp_path, weights | numbers)
+    named = f"{tmp_path / 'inside.py'}:Net"
+    model = load(file, device="cpu", foreign=Foreign(named, "digits", (0.0,), (1.0,)))
+    x = torch.rand(2, 1, 8, 8)
+    expected = ((x - 0.3) / 0.5).flatten(1) @ weights["fc.weight"].T
+    torch.testing.assert_close(model.classifier(x), expected)
+    with pytest.raises(UsageProblem, match="the normalisation of `"):
+        load(file, device="cpu", foreign=Foreign(named, "digits"))
+
+
+def test_a_header_names_no_code(code: Path, home: Path) -> None:
+    """A file that says it is of `FILE.py:FUNCTION` does not make it run."""
+    file = home / "standard" / "model.safetensors"
+    content = file.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    about = json.loads(header["__metadata__"]["jeat"]) | {"arch": f"{code}:make"}
+    header["__metadata__"]["jeat"] = json.dumps(about)
+    raw = json.dumps(header).encode()
+    file.write_bytes(len(raw).to_bytes(8, "little") + raw + content[8 + size :])
+    refused(here("attack", "standard"), 1, "header of", "unknown architecture")
+    assert not (code.parent / "marker").exists()

@@ -1,0 +1,122 @@
+"""Files that bring their network; nothing in them runs."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.checkpoints import written
+from helpers.cli import here, refused
+from helpers.strangers import DESCRIBED, Net, exported
+from torch import nn
+
+from jeatcli import Foreign, load
+
+
+def test_a_program_for_one_size_of_batches_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "fixed.pt2"
+    torch.export.save(torch.export.export(Net().eval(), (torch.rand(2, 1, 8, 8),)), path)
+    said = here("attack", path, *DESCRIBED)
+    refused(said, 1, "takes a batch of 2 images, but not one of 3", "Dim.DYNAMIC")
+
+
+class Bomb:
+    """Writes a marker when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return (os.mkdir, (str(self.marker),))
+
+
+def changed(path: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
+    """Write a program with other entries."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
+    change(entries)
+    bad = path.with_name("bad.pt2")
+    with zipfile.ZipFile(bad, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(f"bad/{name}", content)
+    return bad
+
+
+def replaced(old: str, new: str) -> Callable[[dict[str, bytes], Path], None]:
+    def change(entries: dict[str, bytes], marker: Path) -> None:
+        text = entries["models/model.json"].decode()
+        assert old in text
+        entries["models/model.json"] = text.replace(old, new % {"marker": marker}).encode()
+
+    return change
+
+
+def pickled(entries: dict[str, bytes], marker: Path) -> None:
+    entries["data/sample_inputs/model.pt"] = pickle.dumps(Bomb(marker))
+
+
+def weights_pickled(entries: dict[str, bytes], marker: Path) -> None:
+    config = entries["data/weights/model_weights_config.json"]
+    entries["data/weights/model_weights_config.json"] = config.replace(
+        b'"use_pickle": false', b'"use_pickle": true'
+    )
+    entries["data/weights/weight_0"] = pickle.dumps(Bomb(marker))
+
+
+def library(entries: dict[str, bytes], marker: Path) -> None:
+    entries["data/aotinductor/model/code.so"] = b"\x7fELF"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (pickled, "more than tensors in `data/sample_inputs/model.pt`"),
+        (weights_pickled, "pickled weights"),
+        (library, "`data/aotinductor/model/code.so`"),
+        (
+            replaced("Symbol('s", "__import__('os').mkdir('%(marker)s') or Symbol('s"),
+            "the expression",
+        ),
+        (replaced("torch.ops.aten.flatten.using_ints", "torch.os.mkdir"), "the operation"),
+        (replaced("torch.ops.aten.flatten.using_ints", "torch.ops.aten.save.default"), "the op"),
+        (replaced('"x"', "\"x=__import__('os').mkdir('%(marker)s')\""), "the name"),
+        (replaced('"guards_code": []', '"guards": ["print(1)"]'), "the name"),
+    ],
+    ids=["pickle", "weights", "library", "expression", "function", "writes", "name", "guard"],
+)
+def test_a_program_with_code_in_it_is_refused_and_nothing_runs(
+    tmp_path: Path, change: Callable[[dict[str, bytes], Path], None], words: str
+) -> None:
+    good = exported(Net().eval(), tmp_path / "good.pt2", (1, 8, 8))
+    marker = tmp_path / "marker"
+    bad = changed(good, lambda entries: change(entries, marker))
+    said = here("attack", bad, *DESCRIBED)
+    refused(said, 1, f"holds {words}", "could run code", "Hint: ")
+    assert not marker.exists()
+    whole = changed(good, lambda entries: None)
+    assert load(whole, device="cpu", foreign=Foreign(None, "digits", (0.0,), (1.0,)))
+
+
+def test_a_pickled_module_is_refused_and_nothing_runs(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    for content in ({"state_dict": {}, "net": Bomb(marker)}, Bomb(marker), nn.Linear(2, 2)):
+        said = here("attack", written(tmp_path, content), *DESCRIBED, "--arch", "small")
+        refused(said, 1, "holds more than tensors", "save only the weights")
+    assert not marker.exists()
+
+
+def test_a_program_takes_no_other_network(tmp_path: Path) -> None:
+    path = exported(Net().eval(), tmp_path / "net.pt2", (1, 8, 8))
+    refused(
+        here("attack", path, *DESCRIBED, "--arch", "small"),
+        2,
+        "an exported program, contains its network",
+    )
+    refused(here("attack", path), 2, "does not say what its classes are", "--dataset")
+    refused(here("attack", path, "--dataset", "digits"), 2, "the normalisation of `", "--mean")
