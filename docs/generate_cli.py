@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import click
+from generated import update
 
 from jeatcli.cli import COMMANDS, main
 
@@ -35,16 +36,10 @@ def section(title: str, command: click.Command, ctx: click.Context) -> str:
     return f"## {title}\n\n```text\n" + "\n".join(lines) + "\n```\n"
 
 
-def run(check: bool) -> int:
-    """Write the page, or tell by the exit code whether it is as it should be."""
-    if not check:
-        PAGE.write_text(page(), encoding="utf-8")
-        return 0
-    if PAGE.read_text(encoding="utf-8") == page():
-        return 0
-    print("docs/cli.md differs from the help: run `make docs`", file=sys.stderr)
-    return 1
+def pages() -> dict[Path, str]:
+    """Return what is written, by path."""
+    return {PAGE: page()}
 
 
 if __name__ == "__main__":
-    sys.exit(run(check="--check" in sys.argv[1:]))
+    sys.exit(update(pages()))

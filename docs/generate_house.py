@@ -6,6 +6,8 @@ import ast
 import sys
 from pathlib import Path
 
+from generated import update
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "jeatcli"
 PAGE = ROOT / "docs" / "house.md"
@@ -57,16 +59,10 @@ def page() -> str:
     return before + tree() + after
 
 
-def run(check: bool) -> int:
-    """Write the page, or tell by the exit code whether it is as it should be."""
-    if not check:
-        PAGE.write_text(page(), encoding="utf-8")
-        return 0
-    if PAGE.read_text(encoding="utf-8") == page():
-        return 0
-    print("docs/house.md differs from the code: run `make docs`", file=sys.stderr)
-    return 1
+def pages() -> dict[Path, str]:
+    """Return what is written, by path."""
+    return {PAGE: page()}
 
 
 if __name__ == "__main__":
-    sys.exit(run(check="--check" in sys.argv[1:]))
+    sys.exit(update(pages()))

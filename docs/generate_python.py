@@ -7,6 +7,8 @@ import re
 import sys
 from pathlib import Path
 
+from generated import update
+
 from jeatcli.checkpoints.settings import Foreign
 from jeatcli.landscapes import KINDS
 from jeatcli.robustness.settings import AttackSettings
@@ -167,16 +169,10 @@ def page() -> str:
     return "\n".join([*parts, "## What they return\n", *results])
 
 
-def run(check: bool) -> int:
-    """Write the page, or tell by the exit code whether it is as it should be."""
-    if not check:
-        PAGE.write_text(page(), encoding="utf-8")
-        return 0
-    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page():
-        return 0
-    print("docs/python.md differs from the docstrings: run `make docs`", file=sys.stderr)
-    return 1
+def pages() -> dict[Path, str]:
+    """Return what is written, by path."""
+    return {PAGE: page()}
 
 
 if __name__ == "__main__":
-    sys.exit(run(check="--check" in sys.argv[1:]))
+    sys.exit(update(pages()))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from generated import update
+
 from jeatcli.checkpoints.robustbench import Published, entries
 
 PAGE = Path(__file__).with_name("robustbench.md")
@@ -64,16 +66,10 @@ def table(found: list[Published]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def run(check: bool) -> int:
-    """Write the page, or tell by the exit code whether it is as it should be."""
-    if not check:
-        PAGE.write_text(page(), encoding="utf-8")
-        return 0
-    if PAGE.read_text(encoding="utf-8") == page():
-        return 0
-    print("docs/robustbench.md differs from the table: run `make docs`", file=sys.stderr)
-    return 1
+def pages() -> dict[Path, str]:
+    """Return what is written, by path."""
+    return {PAGE: page()}
 
 
 if __name__ == "__main__":
-    sys.exit(run(check="--check" in sys.argv[1:]))
+    sys.exit(update(pages()))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import click
+from generated import update
 
 from jeatcli.cli import COMMANDS, main
 
@@ -81,17 +82,10 @@ def llms() -> str:
     return "\n".join(lines) + "\n"
 
 
-def run(check: bool) -> int:
-    """Write the files, or tell by the exit code whether they are as they should be."""
-    stale = 0
-    for path, text in ((SKILL, skill()), (LLMS, llms())):
-        if not check:
-            path.write_text(text, encoding="utf-8")
-        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
-            print(f"{path.name} differs from the commands: run `make docs`", file=sys.stderr)
-            stale = 1
-    return stale
+def pages() -> dict[Path, str]:
+    """Return what is written, by path."""
+    return {SKILL: skill(), LLMS: llms()}
 
 
 if __name__ == "__main__":
-    sys.exit(run(check="--check" in sys.argv[1:]))
+    sys.exit(update(pages()))

@@ -8,11 +8,9 @@ import importlib
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
-from helpers.documents import ROOT
 from torch.utils.data import DataLoader, TensorDataset
 
 import jeatcli
@@ -29,21 +27,6 @@ def model() -> Model:
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
     return wrap(net, mean=0, std=1, classes=3, shape=(1, 8, 8))
-
-
-def generator(name: str) -> ModuleType:
-    """Return a script of docs/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize("name", ["generate_python", "generate_skill"])
-def test_the_pages_follow_the_code(name: str) -> None:
-    assert generator(name).run(check=True) == 0, "run `make pages`"
 
 
 @pytest.mark.parametrize("name", jeatcli.__all__)

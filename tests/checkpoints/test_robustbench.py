@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -40,15 +39,6 @@ def test_so_many_of_a_dictionary_load(dataset: str, norm: str, loaded: int, coun
     own = [each for each in entries() if (each.dataset, each.threat.norm) == (dataset, norm)]
     assert len(own) == len({each.name for each in own}) == count
     assert sum(each.arch is not None for each in own) >= loaded
-
-
-def test_the_page_is_made_of_the_table() -> None:
-    spec = importlib.util.spec_from_file_location("page", DOCS / "generate_robustbench.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert (DOCS / "robustbench.md").read_text(encoding="utf-8") == module.page()
 
 
 def test_an_id_of_several_dictionaries() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -141,16 +140,6 @@ def test_help_onto_a_full_device_is_an_error_in_words(words):
         said = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert said.returncode == 1
     assert said.stderr.startswith("Error: no space left on the disk\nHint: ")
-
-
-def test_page_is_up_to_date():
-    place = ROOT / "docs" / "generate_cli.py"
-    spec = importlib.util.spec_from_file_location("generate_cli", place)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run `make docs`"
 
 
 def test_names_known_without_torch_are_those_of_the_core():
