@@ -48,7 +48,7 @@ def figures(known: dict[str, Any], images: int) -> dict[str, Any]:
 def table(rows: Sequence[str], found: Mapping[str, list[dict[str, Any]]], scale: Scale) -> str:
     """Write mean and standard deviation over the seeds as Markdown."""
     heads = [title.format(ensemble=f"`{scale.ensemble}`") for title in COLUMNS.values()]
-    lines = [f"| method | {' | '.join(heads)} |", "| --- " * (len(heads) + 1) + "|"]
+    lines = [f"| method | {' | '.join(heads)} |", "| --- " + "| ---: " * len(heads) + "|"]
     for row in rows:
         if row in found:
             cells = [cell([one[key] for one in found[row] if key in one]) for key in COLUMNS]

@@ -52,7 +52,7 @@ def page() -> str:
 
 def table(found: list[Published]) -> str:
     """Return the entries of a dictionary as a table, the most robust first."""
-    rows = ["| ID | network | mean, std | clean | robust |", "| --- | --- | --- | --- | --- |"]
+    rows = ["| ID | network | mean, std | clean | robust |", "| --- | --- | --- | ---: | ---: |"]
     for each in sorted(found, key=lambda entry: -entry.robust):
         network, numbers = each.kind, "-"
         if each.arch is not None:
