@@ -6,6 +6,7 @@ They are the core's two loops, with a hook that holds pixels, stops images and w
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Self
@@ -28,7 +29,7 @@ _SETTINGS = ("steps", "step_size", "noise", "temperature", "momentum", "clip", "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampler:
+class Sampler(ABC):
     """A descent on an energy; its fields are those of `SamplerSettings` that it takes.
 
     `step_size` is a factor of the gradient, or the l2 length of a step, pixels in [0, 1].
@@ -42,10 +43,11 @@ class Sampler:
     objective: ClassVar[str] = "joint"
 
     @classmethod
+    @abstractmethod
     def suited(cls, model: Model) -> Self:
         """Return the sampler with the settings that suit a model."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, energy: PerImage, start: Tensor, rng: Rng, hook: Hook) -> Tensor:
         """Lower `energy` from `start` and return where the images end, detached.
 
@@ -55,7 +57,6 @@ class Sampler:
             rng: Source of noise.
             hook: Called after each step; see `core.energy.Hook`.
         """
-        raise NotImplementedError
 
     @property
     def random(self) -> bool:
