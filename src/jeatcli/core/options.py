@@ -92,7 +92,7 @@ class OutlierOptions(Settings):
 
     ood: str = setting(
         "",
-        "Images of another data set, or pictures, as which the negatives of dat start",
+        "Start the negatives of dat at images of another data set, or at pictures",
         section="Data",
         metavar="DATASET|folder:PATH",
         shown="noise, by -O chain_start",

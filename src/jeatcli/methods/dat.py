@@ -32,7 +32,7 @@ class Dat(OutlierOptions, AdversarialExamples):
     kept = ("counts", "auc")
 
     first_stage: int = _option(0, "Batches of adversarial training alone, before the energies")
-    chain_start: str = _option("gaussian", "Noise as which the negatives start", choices=STARTS)
+    chain_start: str = _option("gaussian", "Noise that the negatives start from", choices=STARTS)
     chain_steps: int = _option(50, "Most steps of their ascent, which begins with none")
     chain_step_size: float = _option(0.1, "Length of a step in l2, pixels in [0, 1]")
     grow_at: float = _option(0.8, "AUC of f(x)[y] at which the ascent starts to grow", high=1)

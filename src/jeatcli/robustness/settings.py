@@ -104,13 +104,13 @@ class AttackSettings(Settings):
     )
     purify_draws: int | None = _attack(
         None,
-        "Noises of the purification that a gradient averages over",
+        "Noise samples over which that gradient is averaged",
         low=1,
         high=10_000,
         shown="8",
     )
     certify: bool = _certify(
-        False, "Smooth the network by Gaussian noise, certify its l2 radius, and attack it"
+        False, "Smooth the network by Gaussian noise, certify an l2 radius, and attack it"
     )
     sigma: float | None = _certify(
         None,
@@ -120,7 +120,11 @@ class AttackSettings(Settings):
         shown="the run's, else 0.25",
     )
     certify_draws: int | None = _certify(
-        None, "Noises by which an image is certified", low=10, high=10_000_000, shown="1000"
+        None,
+        "Noise samples per image that bound the probability",
+        low=10,
+        high=10_000_000,
+        shown="1000",
     )
     alpha: float | None = _certify(
         None, "Probability that a certificate is wrong", above=0, high=0.5, shown="0.001"
