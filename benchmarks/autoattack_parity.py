@@ -31,12 +31,12 @@ from jeatcli.checkpoints.settings import Foreign
 from jeatcli.core.threat import Threat, parse_number
 from jeatcli.data.images import load_images, to_unit_range
 from jeatcli.robustness.attacks import ENSEMBLES
-from jeatcli.robustness.attacks.attack import make_attack
+from jeatcli.robustness.attacks.attack import resolve_attacks
 from jeatcli.robustness.attacks.batch import AttackOptions, Batch
 from jeatcli.robustness.attacks.surrogate import Surrogate
 
 PARTS = tuple(name for name, _ in ENSEMBLES["autoattack"].parts)
-NORMS = {"linf": "Linf", "l2": "L2"}
+NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 SEARCHES = {"fp32": None, "bf16": torch.bfloat16}
 
 
@@ -91,10 +91,11 @@ def ours(case: Case, parts: Sequence[str], dtype: torch.dtype | None, compiled: 
     search = Surrogate(case.model.classifier, dtype, compiled=compiled)
     plan = AttackOptions(case.threat, seed=0)
     robust = torch.ones_like(case.y, dtype=torch.bool)
-    for name in parts:
-        attack = make_attack(name)
+    for attack in resolve_attacks(["autoattack"], plan):
+        if attack.name not in parts:
+            continue
         left = robust.nonzero().squeeze(1)
-        for index in torch.split(left, max(1, case.batch_size // attack.rows)):
+        for index in torch.split(left, max(1, case.batch_size // attack.entry.rows)):
             if not len(index):
                 continue
             batch = Batch(case.x[index], case.y[index], None, index)

@@ -5,7 +5,8 @@
 
 RUN and what describes it are those of autoattack_parity.py, and so are the batches. The parts of
 APGD begin both sides at the same points. Of Square both sides draw from one seed, and all images of
-a batch see the same squares, as the reference has it. FAB draws nothing. So only rounding is left:
+a batch see the same squares, as the reference has it. FAB draws nothing. So only rounding is left
+(under l1 that of the projection too, which is by bisection here and by sorting there):
 the two take different ways through the network, and where two losses are equal to rounding, the
 searches part.
 """
@@ -13,6 +14,7 @@ searches part.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -21,6 +23,7 @@ from torch import Tensor
 
 from jeatcli.core import pgd
 from jeatcli.robustness.attacks import apgd
+from jeatcli.robustness.attacks.apgd_l1 import SparseAscent
 from jeatcli.robustness.attacks.ascent import Ascent, Loss
 from jeatcli.robustness.attacks.attack import make_attack
 from jeatcli.robustness.attacks.batch import AttackOptions, Batch
@@ -53,12 +56,24 @@ class Shared:
         return self._rand((1, *size[1:]), generator=self.generator).expand(*size)
 
 
+def begun(theirs: Any, part: Batch, start: Tensor) -> tuple[Tensor, ...]:
+    """Run one ascent of the reference from a start; under l1 through its three radii."""
+    if theirs.norm != "L1":
+        found = theirs.attack_single_run(part.x, part.y, x_init=start)
+    else:
+        with patch.object(torch, "randn_like", lambda x: start - x):
+            radii = [factor * theirs.eps_orig for factor in (3.0, 2.0, 1.0)]
+            found = theirs.decr_eps_pgd(part.x, part.y, radii, [30, 30, 40])
+    return tuple(found)
+
+
 def ascents(
     case: Case, compiled: bool, name: str, loss: Loss, targets: int
 ) -> tuple[Tensor, Tensor]:
     """Run APGD of both from the same starts; return who withstood ours, and the reference."""
     judge, ball = case.reference(SEED), pgd.ball(case.threat)
     search = Surrogate(case.model.classifier, compiled=compiled)
+    ascent = (SparseAscent if case.threat.norm == "l1" else Ascent)(search, loss, ball, steps=100)
     places = torch.arange(len(case.x), device=case.x.device)
     batch = Batch(case.x, case.y, None, places)
     theirs = judge.apgd_targeted if targets else judge.apgd
@@ -69,13 +84,13 @@ def ascents(
     for rows in torch.split(places, case.batch_size):
         for k in range(targets or 1):
             part = batch.take(rows)
-            start = ball.on_sphere(part.x, part.rng(SEED, k))
+            start = ascent.start(part.x, part.rng(SEED, k))
             if targets:
                 theirs.y_target = classes[rows, k]
                 part = part.toward_each(classes[rows, k : k + 1])
-            _, acc, _, _ = theirs.attack_single_run(part.x, part.y, x_init=start)
+            _, acc, _, _ = begun(theirs, part, start)
             withstood[rows] &= acc.bool()
-            Ascent(search, loss, ball, steps=100).run(part, rows, start, found)
+            ascent.run(part, rows, start, found)
     return case.robust(found.images), withstood
 
 
@@ -99,10 +114,11 @@ def main() -> None:
     """Compare and print."""
     given = options(__doc__).parse_args()
     case = chosen(given)
+    targets = 5 if given.norm == "l1" else 9
     run: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
         "apgd-ce": lambda: ascents(case, given.compile, "ce", apgd.cross_entropy, 0),
         "apgd-dlr": lambda: ascents(case, given.compile, "dlr", apgd.dlr, 0),
-        "apgd-t": lambda: ascents(case, given.compile, "dlr-targeted", apgd.targeted_dlr, 9),
+        "apgd-t": lambda: ascents(case, given.compile, "dlr-targeted", apgd.targeted_dlr, targets),
         "square": lambda: squares(case, given.compile),
     }
     print("| on shared draws | robust, jeat | reference | agree |")

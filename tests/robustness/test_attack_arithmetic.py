@@ -15,7 +15,7 @@ from jeatcli.core import pgd
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.rng import BatchRng
 from jeatcli.core.threat import Threat
-from jeatcli.robustness.attacks import apgd, fab, square
+from jeatcli.robustness.attacks import apgd, fab, square, squares
 from jeatcli.robustness.attacks import pgd as projected
 from jeatcli.robustness.attacks.ascent import Ascent, Rows
 from jeatcli.robustness.attacks.attack import make_attack
@@ -292,7 +292,7 @@ def test_proposals_of_square_start_at_the_best_point_with_numbers_of_their_own(
             return super().__call__(x)
 
     make_attack("square", queries=5)(Watched(model), images, AttackOptions(LINF, seed=4))
-    shapes, rng = square.proposals(pgd.ball(LINF), 1), images.rng(4, 0)
+    shapes, rng = squares.proposals(pgd.ball(LINF), 1), images.rng(4, 0)
     start = shapes.start(x, rng)
     expected = [start]
     for first in (0, 2, 4):

@@ -13,7 +13,7 @@ from jeatcli.core import pgd
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.rng import BatchRng
 from jeatcli.core.threat import Threat
-from jeatcli.robustness.attacks import ATTACKS, fab, square
+from jeatcli.robustness.attacks import ATTACKS, fab, square, squares
 from jeatcli.robustness.attacks.attack import make_attack
 from jeatcli.robustness.attacks.batch import AttackOptions, Batch
 from jeatcli.robustness.attacks.fab import Walk
@@ -38,36 +38,47 @@ def test_fab_keeps_the_nearest_boundary_alone() -> None:
         torch.testing.assert_close(normal.flatten(1), normals[torch.arange(20), k])
 
 
-def bump(height: int, width: int) -> Tensor:
-    """Return the published sum over k of squares around the centre, 1/(k + 1)^2 high, of norm 1."""
+def bump(height: int, width: int, order: int = 2) -> Tensor:
+    """Return the published sum over k of squares around the centre, of norm 1.
+
+    They are 1/(k + 1)^2 high, for l1 1/(k + 1)^4.
+    """
     found = torch.zeros(height, width)
     for k in range(max(height, width) // 2 + 1):
         rows = slice(max(height // 2 - k, 0), height // 2 + k + 1)
-        found[rows, max(width // 2 - k, 0) : width // 2 + k + 1] += 1 / (k + 1) ** 2
-    return found / found.norm()
+        found[rows, max(width // 2 - k, 0) : width // 2 + k + 1] += (k + 1.0) ** (-4 / order)
+    return found / found.norm(order)
 
 
-def test_a_step_of_square_in_l2_is_the_published_one() -> None:
+@pytest.mark.parametrize("order", [2, 1])
+def test_a_step_of_square_is_the_published_one(order: int) -> None:
     """One channel at a time, with the random numbers written out."""
     generator = torch.Generator().manual_seed(3)
     x = 0.3 + 0.4 * torch.rand(1, 2, 9, 9, generator=generator)
     offset = torch.randn(1, 2, 9, 9, generator=generator)
-    offset *= 0.4 / offset.norm()
+    offset *= 0.4 / offset.norm(order)
     # Corners at the whole part of 6 u; turned, since 0.7 > 0.5; signs minus and plus.
     uniform = torch.tensor([[0.3, 0.6, 0.8, 0.1, 0.7, 0.2, 0.9]])
-    shapes = square.L2Squares(0.5, 2)
+    shapes = (squares.L2Squares if order == 2 else squares.L1Squares)(0.5, 2)
     got = shapes.propose(x, x + offset, 300, shapes.prepare(x, 300, uniform[:, None])[:, 0])
     to, origin = (slice(1, 4), slice(3, 6)), (slice(4, 7), slice(0, 3))
-    pair = torch.cat([bump(1, 3), -bump(2, 3)])
-    pair = (pair / pair.norm()).T
+    pair = torch.cat([bump(1, 3, order), -bump(2, 3, order)])
+    pair = (pair / pair.norm(order)).T
     moved = offset[0].clone()
     for channel, sign in ((0, -1), (1, 1)):
         old = offset[0, channel]
-        budget = old[to].square().sum() + old[origin].square().sum() + (0.5**2 - 0.4**2) / 2
-        new = sign * pair + old[to] / old[to].norm()
+        both = old[to].abs().pow(order).sum() + old[origin].abs().pow(order).sum()
+        budget = (both + (0.5**order - 0.4**order) / 2) ** (1 / order)
+        new = sign * pair + old[to] / old[to].norm(order)
         moved[channel][origin] = 0
-        moved[channel][to] = new / new.norm() * budget.sqrt()
-    torch.testing.assert_close(got[0], (x[0] + 0.5 * moved / moved.norm()).clamp(0, 1))
+        # Under l1 that of one channel counts for both, and the projection cuts it down.
+        moved[channel][to] = new / new.norm(order) * budget * (2 if order == 1 else 1)
+    if order == 2:
+        placed = (x[0] + 0.5 * moved / moved.norm()).clamp(0, 1)
+    else:
+        assert moved.abs().sum() > 0.5
+        placed = pgd.L1(0.5).project(x + moved, x)[0]
+    torch.testing.assert_close(got[0], placed)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -148,7 +159,7 @@ def test_square_in_linf_written_out() -> None:
     """On images that are higher than wide, or wider than high, some pixels at the border."""
     for shape in ((2, 3, 13, 8), (2, 3, 8, 13)):
         x = (torch.rand(*shape, generator=torch.Generator().manual_seed(5)) * 1.4 - 0.2).clamp(0, 1)
-        rng, shapes = Given(), square.LinfSquares(0.1, 3)
+        rng, shapes = Given(), squares.LinfSquares(0.1, 3)
         start = shapes.start(x, rng)
         assert rng.given[0].shape == (2, 3, 1, shape[3])
         torch.testing.assert_close(start, (x + 0.1 * signs(rng.given[0])).clamp(0, 1))
@@ -157,7 +168,7 @@ def test_square_in_linf_written_out() -> None:
         best = x + 0.03
         for n in range(2):
             for k in range(4):
-                length = square.side(9 + k, *shape[2:])
+                length = squares.side(9 + k, *shape[2:])
                 rows, columns = (
                     int(uniform[n, k, place] * (side - length))
                     for place, side in enumerate(shape[2:])
@@ -175,7 +186,7 @@ def test_square_in_linf_written_out() -> None:
 def test_square_in_l2_begins_with_tiles(shape: tuple[int, int, int, int]) -> None:
     n, channels, height, width = shape
     x = torch.rand(*shape, generator=torch.Generator().manual_seed(5)).round()
-    rng, shapes = Given(), square.L2Squares(0.9, channels)
+    rng, shapes = Given(), squares.L2Squares(0.9, channels)
     start = shapes.start(x, rng)
     length = max(height // 5, 1)
     begin = (height - 5 * length) // 2
@@ -196,8 +207,8 @@ def test_square_in_l2_begins_with_tiles(shape: tuple[int, int, int, int]) -> Non
 
 
 def test_sides_of_squares_are_odd_in_l2_and_fit_either_side() -> None:
-    assert [square.side(0, 20, 20, least) for least in (1, 3)] == [18, 19]
-    assert square.side(0, 4, 100) == square.side(0, 100, 4) == 4
+    assert [squares.side(0, 20, 20, least) for least in (1, 3)] == [18, 19]
+    assert squares.side(0, 4, 100) == squares.side(0, 100, 4) == 4
 
 
 def test_a_tie_that_is_lost_is_broken() -> None:

@@ -13,7 +13,7 @@ from jeatcli.core import pgd
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.rng import BatchRng
 from jeatcli.core.threat import Threat
-from jeatcli.robustness.attacks import apgd, square
+from jeatcli.robustness.attacks import apgd, squares
 from jeatcli.robustness.attacks.ascent import Ascent, Rows
 from jeatcli.robustness.attacks.attack import make_attack
 from jeatcli.robustness.attacks.batch import AttackOptions, Batch
@@ -165,16 +165,18 @@ def test_fab_ends_at_the_nearest_point_of_the_boundary() -> None:
 
 def test_sides_of_the_squares_follow_the_schedule() -> None:
     queries = (0, 10, 11, 50, 51, 201, 501, 1001, 2001, 4001, 4999)
-    sides = [square.side(query, 32, 32) for query in queries]
+    sides = [squares.side(query, 32, 32) for query in queries]
     assert sides == [29, 29, 20, 20, 14, 10, 7, 5, 4, 3, 3]
-    assert square.side(0, 8, 8, least=3) == 7
-    assert square.side(4999, 8, 8, least=3) == 3
+    assert squares.side(0, 8, 8, least=3) == 7
+    assert squares.side(4999, 8, 8, least=3) == 3
 
 
-@pytest.mark.parametrize("ball", [pgd.Linf(0.2), pgd.L2(0.8)], ids=["linf", "l2"])
+@pytest.mark.parametrize(
+    "ball", [pgd.Linf(0.2), pgd.L2(0.8), pgd.L1(4.0)], ids=["linf", "l2", "l1"]
+)
 def test_proposals_stay_in_the_ball_and_change_a_square(ball: pgd.Ball) -> None:
     x = torch.rand(16, 3, 12, 12, generator=torch.Generator().manual_seed(3))
-    shapes = square.proposals(ball, 3)
+    shapes = squares.proposals(ball, 3)
     rng = BatchRng(0)
     best = shapes.start(x, rng)
     for query in (0, 30, 600, 4500):
@@ -184,19 +186,22 @@ def test_proposals_stay_in_the_ball_and_change_a_square(ball: pgd.Ball) -> None:
         assert ((moved >= 0) & (moved <= 1)).all()
         assert not torch.equal(moved, best)
     if isinstance(ball, pgd.Linf):
-        side = square.side(4500, 12, 12)
+        side = squares.side(4500, 12, 12)
         assert ((moved != best).any(1).flatten(1).sum(1) <= side * side).all()
 
 
 def test_bumps_have_the_published_shape() -> None:
     """A bump of 3 x 3 is 1 + 1/4 in the middle and 1/4 around it, scaled to norm 1."""
-    bump = square._bump(3, 3)
+    bump = squares._bump(3, 3, 2)
     torch.testing.assert_close(bump / bump[0, 0], torch.tensor([[1.0] * 3, [1, 5, 1], [1] * 3]))
-    pair = square._bumps(6, torch.tensor([0.0, 1.0]))
+    pair = squares._bumps(6, torch.tensor([0.0, 1.0]), 2)
     assert torch.equal(pair[0, 0], pair[1, 0].T)
     torch.testing.assert_close(pair.square().sum((1, 2, 3)), torch.ones(2))
     assert (pair[0, 0, :3] > 0).all()
     assert (pair[0, 0, 3:] < 0).all()
+    sharp = squares._bump(3, 3, 1)
+    torch.testing.assert_close(sharp * 25, torch.tensor([[1.0] * 3, [1, 17, 1], [1] * 3]))
+    assert squares._bumps(6, torch.zeros(1), 1).abs().sum() == pytest.approx(1)
 
 
 def test_a_target_is_reached_or_the_image_counts_as_robust() -> None:

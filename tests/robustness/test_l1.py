@@ -17,7 +17,7 @@ from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.pgd import L1
 from jeatcli.core.rng import BatchRng
 from jeatcli.core.threat import Threat
-from jeatcli.robustness.attacks.attack import make_attack
+from jeatcli.robustness.attacks.attack import make_attack, resolve_attacks
 from jeatcli.robustness.attacks.batch import AttackOptions, Batch
 from jeatcli.robustness.attacks.fab import displacement
 from jeatcli.robustness.attacks.malt import nearest_classes
@@ -106,6 +106,20 @@ def test_attacks_break_what_can_be_broken(name: str) -> None:
     assert broken[exact < 0.95 * eps].all()
 
 
+def test_square_breaks_nothing_out_of_reach() -> None:
+    model = linear(gain=3.0)
+    few = batch(model, 12)
+    exact = nearest_boundaries(model, few)
+    found = []
+    for eps in (exact.median().item(), 8 * exact.max().item()):
+        plan = AttackOptions(Threat("l1", eps), queries=200)
+        moved = make_attack("square", plan)(model, few, plan)
+        assert (L1(eps).distance(moved, few.x) <= eps + 1e-6).all()
+        found.append(model(moved).argmax(1) != few.y)
+    assert not found[0][exact > exact.median() + 1e-5].any()
+    assert found[1].sum() > 9
+
+
 def test_fmn_finds_the_least_sum() -> None:
     model = linear(gain=3.0)
     few = batch(model, 12)
@@ -139,7 +153,23 @@ def test_norms_and_radii_that_do_not_go_together_are_refused() -> None:
     refused(here(*ask, "--eps", 0.1), 2, "2 norms and 1 radii")
     refused(here(*ask[:-1], "linf"), 2, "a norm appears twice")
     refused(here(*ask, "--plot", "a.png"), 2, "the radius of one norm")
-    refused(here(*ask, "--attack", "autoattack"), 2, "`square` is for linf, l2", "`--attack fab-t`")
+
+
+def test_autoattack_is_that_of_the_norm() -> None:
+    """The standard version of Croce and Hein (2021): five starts, and five targets of APGD."""
+    for norm, starts, targets in (("l1", 5, 5), ("l2", 1, None)):
+        found = resolve_attacks(["autoattack"], AttackOptions(Threat(norm, 1.0)))
+        assert [each.name for each in found] == ["apgd-ce", "apgd-t", "fab-t", "square"]
+        assert [each.options["restarts"] for each in found] == [starts, 1, 1, 1]
+        assert found[1].options.get("targets") == targets
+        for each in found:
+            each.check(10, targeted=False, norm=norm)
+    model = linear(classes=10)
+    few = batch(model, 3)
+    search, plan = Surrogate(model), AttackOptions(Threat("l1", 1e-7))
+    make_attack("apgd-t", targets=5)(search, few, plan)
+    # A pass to rank the classes; toward each, a pass at the start of each of three balls.
+    assert (search.forward, search.backward) == (3 * (1 + 5 * 103), 3 * 5 * 102)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])

@@ -14,7 +14,7 @@ from torch import Tensor
 from jeatcli.core import pgd
 from jeatcli.core.threat import Threat
 from jeatcli.robustness import evaluate
-from jeatcli.robustness.attacks import ATTACKS, fab, square, surrogate
+from jeatcli.robustness.attacks import ATTACKS, fab, squares, surrogate
 from jeatcli.robustness.attacks.ascent import Ascent
 from jeatcli.robustness.attacks.attack import make_attack
 from jeatcli.robustness.attacks.batch import AttackOptions, Batch
@@ -151,12 +151,12 @@ def test_later_starts_of_fab_are_half_a_radius_away(
 
 def test_a_square_of_linf_goes_from_one_side_of_the_ball_to_the_other() -> None:
     x = torch.full((4, 1, 8, 8), 0.5)
-    shapes = square.LinfSquares(0.1, 1)
+    shapes = squares.LinfSquares(0.1, 1)
     uniform = torch.tensor([0.2, 0.3, 0.9]).expand(4, 1, 3)
     prepared = shapes.prepare(x, 0, uniform)[:, 0]
     moved = shapes.propose(x, x - 0.1, 0, prepared)
     inside = moved > 0.5
-    assert inside.sum() == 4 * square.side(0, 8, 8) ** 2
+    assert inside.sum() == 4 * squares.side(0, 8, 8) ** 2
     torch.testing.assert_close(moved[inside], torch.full_like(moved[inside], 0.6))
     assert (shapes.prepare(x, 0, 1 - uniform)[..., 0] < 0).all()
 

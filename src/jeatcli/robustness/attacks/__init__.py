@@ -51,9 +51,13 @@ class Ensemble:
     # The ensemble in its place where there are fewer than 4 classes; of that one, parts that need
     # more classes than there are do not run.
     few: str | None = None
+    # By norm, the options of parts that differ there.
+    under: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
 
 
 _HERE = "jeatcli.robustness.attacks"
+# Under l1 APGD starts from five points, and toward five classes (Croce and Hein 2021).
+_UNDER = {"l1": {"apgd-ce": {"restarts": 5}, "apgd-t": {"targets": 5}}}
 _PGD = {"steps": 20, "step_size": None, "restarts": 1}
 _APGD = {"steps": 100, "restarts": 1}
 
@@ -144,7 +148,7 @@ ATTACKS = Catalogue(
             f"{_HERE}.square:square",
             {"queries": 5000, "restarts": 1},
             white_box=False,
-            norms=("linf", "l2"),
+            norms=("linf", "l2", "l1"),
         ),
     },
 )
@@ -154,10 +158,12 @@ ENSEMBLES: dict[str, Ensemble] = {
         "The standard AutoAttack: apgd-ce, apgd-t, fab-t, square (Croce and Hein 2020a)",
         (("apgd-ce", {}), ("apgd-t", {}), ("fab-t", {}), ("square", {})),
         few=FEW,
+        under=_UNDER,
     ),
     FEW: Ensemble(
         "AutoAttack for 2 or 3 classes: its parts that exist there; apgd-dlr needs 3",
         (("apgd-ce", {}), ("apgd-dlr", {}), ("fab-t", {}), ("square", {})),
+        under=_UNDER,
     ),
     "autoattack-plus": Ensemble(
         "AutoAttack with all its parts, the untargeted ones from five starts",
@@ -178,11 +184,13 @@ ENSEMBLES: dict[str, Ensemble] = {
         "The first two parts of AutoAttack, apgd-ce and apgd-t: a preview, not AutoAttack",
         (("apgd-ce", {}), ("apgd-t", {})),
         preview=True,
+        under=_UNDER,
     ),
     "quick": Ensemble(
         "The first part of AutoAttack, apgd-ce: a first look, not AutoAttack",
         (("apgd-ce", {}),),
         preview=True,
+        under=_UNDER,
     ),
 }
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ...core import energy, objectives, pgd
+from . import TARGETS
 from .apgd_l1 import SparseAscent
 from .ascent import Ascent, Loss
 from .batch import AttackOptions, Batch
@@ -42,10 +43,16 @@ def apgd_dlr(
 
 
 def apgd_t(
-    surrogate: Surrogate, batch: Batch, options: AttackOptions, *, steps: int, restarts: int
+    surrogate: Surrogate,
+    batch: Batch,
+    options: AttackOptions,
+    *,
+    steps: int,
+    restarts: int,
+    targets: int = TARGETS,
 ) -> Tensor:
     """Return adversarial images where APGD toward any of the likeliest classes finds one."""
-    classes = surrogate.likeliest(batch)
+    classes = surrogate.likeliest(batch, targets)
     return toward_classes(surrogate, batch, options, classes, steps, restarts)
 
 
@@ -97,7 +104,7 @@ def _from_starts(
 
     def search(restart: int, part: Batch, left: Tensor, broken: Broken) -> None:
         rows, rngs = tries(part, seed, restart, None if classes is None else classes[left])
-        start = torch.cat([ascent.ball.on_sphere(part.x, rng) for rng in rngs])
+        start = torch.cat([ascent.start(part.x, rng) for rng in rngs])
         ascent.run(rows, left.repeat(len(rngs)), start, broken)
 
     return from_starts(ascent.surrogate, batch, restarts, search)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...core.pgd import L1, l1_norm
+from ...core.rng import Rng
 from .ascent import Ascent
 from .batch import Batch
 from .restarts import Broken
@@ -48,6 +49,9 @@ class _Rows:
 @dataclass(frozen=True)
 class SparseAscent(Ascent):
     """APGD in the l1 ball; a step changes so many pixels as the best point suggests."""
+
+    def start(self, x: Tensor, rng: Rng) -> Tensor:
+        return L1(_RADII[0][0] * self.ball.eps).on_sphere(x, rng)
 
     def run(self, batch: Batch, image: Tensor, start: Tensor, broken: Broken) -> None:
         left = self.steps
@@ -108,7 +112,7 @@ class SparseAscent(Ascent):
 
     def _sparse_step(self, rows: _Rows) -> Tensor:
         x, flat = rows.batch.x, rows.gradient.flatten(1).abs()
-        count = (rows.pixels / _DIVISOR).long().clamp(1, flat.shape[1])
+        count = (rows.pixels / _DIVISOR).ceil().long().clamp(1, flat.shape[1])
         ordered = flat.sort(dim=1, descending=True).values
         least = ordered.gather(1, count[:, None] - 1).view(-1, 1, 1, 1)
         chosen = rows.gradient.sign() * (rows.gradient.abs() >= least)

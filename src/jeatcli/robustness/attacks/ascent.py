@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...core import pgd
+from ...core.rng import Rng
 from .batch import Batch
 from .restarts import Broken
 from .surrogate import Surrogate
@@ -58,6 +59,10 @@ class Ascent:
     steps: int
     # How many gradients are averaged at each point, for classifiers that draw at random.
     draws: int = 1
+
+    def start(self, x: Tensor, rng: Rng) -> Tensor:
+        """Return a random point around each image."""
+        return self.ball.on_sphere(x, rng)
 
     def run(self, batch: Batch, image: Tensor, start: Tensor, broken: Broken) -> None:
         """Ascend from `start`, and add what breaks to `broken`; broken images leave at once."""

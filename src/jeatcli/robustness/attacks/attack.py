@@ -130,7 +130,11 @@ def resolve_attacks(
     unused = dict.fromkeys(options.chosen)
     for name in names:
         if ensemble := ENSEMBLES.get(name):
-            parts = [make_attack(part, None, **changes) for part, changes in ensemble.parts]
+            here = ensemble.under.get(options.threat.norm, {})
+            parts = [
+                make_attack(part, None, **changes, **here.get(part, {}))
+                for part, changes in ensemble.parts
+            ]
             if name == FEW and classes is not None:
                 parts = [part for part in parts if part.needed(targeted) <= classes]
         else:

@@ -118,8 +118,8 @@ class Surrogate:
         return batch.broken(self.victim(moved)) & _without_nan(moved)
 
     @torch.no_grad()
-    def likeliest(self, batch: Batch) -> Tensor:
-        """Return the nine likeliest wrong classes (n, T), or the one class to reach.
+    def likeliest(self, batch: Batch, count: int = TARGETS) -> Tensor:
+        """Return the `count` likeliest wrong classes (n, T), or the one class to reach.
 
         The exact model ranks them: rounding would swap the last with one that is left out.
         """
@@ -128,7 +128,7 @@ class Surrogate:
         self.forward += len(batch)
         logits: Tensor = self.exact_model(batch.x)
         logits = logits.scatter(1, batch.y[:, None], -torch.inf)
-        return logits.topk(min(TARGETS, logits.shape[1] - 1), dim=1).indices
+        return logits.topk(min(count, logits.shape[1] - 1), dim=1).indices
 
 
 def _without_nan(moved: Tensor) -> Tensor:
