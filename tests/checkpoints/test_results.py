@@ -32,6 +32,17 @@ def test_the_same_command_replaces_its_results_and_another_adds_to_them(model):
     assert {(item["model"], item["epoch"]) for item in kept} == {("model.safetensors", 1)}
 
 
+def test_where_files_lay_is_not_kept(model):
+    judge = {"path": str(model.parent / "inception.pth"), "sha256": "ab"}
+    found = {"path": str(model), "protocol": {"features": judge, "path": None}, "n": [judge, 1]}
+    add_results(model, "score", [found], "jeat score")
+    kept = read_results(model.parent)["score"][0]
+    named = {"path": "inception.pth", "sha256": "ab"}
+    assert kept["protocol"] == {"features": named, "path": None}
+    assert kept["n"] == [named, 1]
+    assert "path" not in kept
+
+
 def test_no_more_than_the_latest_are_kept(model, monkeypatch):
     monkeypatch.setattr(store, "_KEPT", 3)
     for number in range(5):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tomllib
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -185,6 +186,18 @@ def test_completion(monkeypatch):
     assert {"wrn-28-10", "cifar-resnet-20", "resnet-18-v1"} <= set(offered(types.ARCH, ""))
     assert offered(types.DEVICE, "cu") == ["cuda"]
     assert [item.type for item in types.RUN.shell_complete(None, None, "./d")] == ["file"]
+    style, cmap = types.BY_KIND["style"], types.BY_KIND["colour map"]
+    assert offered(style, "gg") == ["ggplot"]
+    assert [item.type for item in style.shell_complete(None, None, "paper.m")] == ["file"]
+    assert {"magma", "viridis"} <= set(offered(cmap, ""))
+
+
+def test_classes_of_the_hub_are_not_downloaded_to_complete_them(monkeypatch):
+    from jeatcli.checkpoints import runs
+
+    monkeypatch.setattr(runs, "download", lambda *_: pytest.fail("a download"))
+    context = SimpleNamespace(params={"run": "hf-hub:someone/net"})
+    assert types.CLASS.shell_complete(context, None, "d") == []
 
 
 def test_where_samples_go(tmp_path):

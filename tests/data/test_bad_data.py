@@ -144,7 +144,7 @@ def spoil(name: str, content: bytes) -> Callable[[Path], object]:
         (
             spoil("dog/3.png", png(0, (12, 11))),
             "pictures of different sizes: `",
-            "resize a copy of them",
+            "`--dataset folder:PATH@64`",
         ),
         (shutil.rmtree, "zoo` is not a directory", "write `folder:PATH` with an existing PATH"),
     ],

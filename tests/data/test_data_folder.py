@@ -19,6 +19,7 @@ from jeatcli.data.images import load_images
 from jeatcli.errors import Interrupted, JeatError
 from jeatcli.robustness import evaluate
 from jeatcli.training.resolve import resolve
+from jeatcli.training.run_dir import run_name
 from jeatcli.training.train import train
 
 
@@ -285,6 +286,50 @@ def test_folder_with_mixed_sizes(zoo: Path) -> None:
         load_images(f"folder:{zoo}", "train")
     assert "odd.png` is 7x7" in str(caught.value)
     assert "is 6x5" in str(caught.value)
+
+
+def test_pictures_of_any_size_are_resized_if_a_size_is_named(zoo: Path) -> None:
+    """To the middle square, in the split that they have without it."""
+    rows = np.arange(80, dtype=np.uint8)[:, None, None]
+    wide = np.broadcast_to(rows, (80, 200, 3)).copy()
+    wide[:, :60] = wide[:, 140:] = 255  # outside the middle square
+    Image.fromarray(wide).save(zoo / "cat" / "wide.png")
+    listener = Listener()
+    sets = [load_images(f"folder:{zoo}@8", split, reporter=listener) for split in ("train", "test")]
+    assert {images.name for images in sets} == {f"folder:{zoo}@8"}
+    assert {images.shape for images in sets} == {(3, 8, 8)}
+    assert "the middle squares of 81 pictures are resized to 8x8 (bicubic)" in listener.said
+    x = torch.cat([images.x for images in sets]).int()
+    odd = x[(x[:, 0] == x[:, 2]).all((1, 2))]
+    assert len(odd) == 1
+    # The filter sees the borders as well, as it does where a picture is cropped after resizing.
+    assert (odd[0, 0, :, 2:6] - (10 * torch.arange(8)[:, None] + 5)).abs().max() <= 1
+    (zoo / "cat" / "wide.png").unlink()
+    for split, images in zip(("train", "test"), sets, strict=True):
+        plain = {int(pixels[1, 0, 0]) for pixels in load_images(f"folder:{zoo}", split).x}
+        assert plain - {int(pixels[1, 0, 0]) for pixels in images.x} == set()
+
+
+def test_a_run_on_resized_pictures(
+    zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The size is part of the data set's name, which the run and its results record."""
+    monkeypatch.chdir(tmp_path)
+    quick = {"method": "standard", "arch": "small", "epochs": 1, "eval_every": 0, "sample_every": 0}
+    config = resolve({"dataset": "folder:zoo@8", "batch_size": 6, **quick})
+    assert (config.dataset, run_name(config)) == (f"folder:{zoo}@8", "zoo-8-standard-small")
+    train(config, tmp_path / "run", device="cpu")
+    model = load(tmp_path / "run", device="cpu")
+    assert (model.meta.shape, model.meta.dataset) == ((3, 8, 8), config.dataset)
+    paint(zoo / "cat" / "odd.png", (0, 0, 0), size=(70, 70))
+    assert len(evaluate.attack(model, attacks=["fgsm"]).samples) > 0
+    (zoo / "cat" / "odd.png").unlink()
+    with pytest.raises(JeatError, match="takes 3x8x8 images") as caught:
+        evaluate.attack(model, attacks=["fgsm"], on=f"folder:{zoo}")
+    assert caught.value.hint == f"`folder:{zoo}@8` resizes them"
+    zoo.rename(tmp_path / "pets@8")
+    assert resolve({"dataset": "folder:pets@8/"}).dataset == f"folder:{tmp_path / 'pets@8'}/"
+    assert load_images(f"folder:{tmp_path / 'pets@8'}/", "train").shape == (3, 5, 6)
 
 
 def test_folder_with_deep_pixels(zoo: Path) -> None:

@@ -13,7 +13,7 @@ from ..core.class_gaussians import ClassGaussians
 from ..core.models.classifier import Classifier
 from ..core.models.layers import Shape
 from ..core.models.wrapped import Wrapped
-from ..data.facts import dataset_facts
+from ..data.facts import dataset_facts, own_path
 from ..data.images import Images, load_images
 from ..errors import JeatError, UsageProblem, unknown
 from ..runtime import devices
@@ -106,9 +106,12 @@ class Model:
         """
         ours, theirs = ("x".join(map(str, shape)) for shape in (self.meta.shape, images.shape))
         if ours != theirs:
+            (channels, height, width), name = self.meta.shape, images.name
+            hint = f"name a data set of {ours} images, or a run for {theirs}"
+            if name.startswith("folder:") and height == width and channels == images.shape[0]:
+                hint = f"`folder:{own_path(name)}@{height}` resizes them"
             raise UsageProblem(
-                f"`{self.name}` takes {ours} images, but those of {images.name} are {theirs}",
-                f"name a data set of {ours} images, or a run for {theirs}",
+                f"`{self.name}` takes {ours} images, but those of {name} are {theirs}", hint
             )
         if any_classes:
             return

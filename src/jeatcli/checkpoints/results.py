@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..runtime.files import RUN_RESULTS, check_output, write_atomic
@@ -80,8 +80,20 @@ def _kept(result: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         for kind, path in result.get("outputs", {}).items()
         if Path(path).absolute().is_relative_to(folder.absolute())
     }
-    kept = {key: value for key, value in result.items() if key not in _LEFT_OUT}
+    kept = {key: _file_names(value) for key, value in result.items() if key not in _LEFT_OUT}
     return kept | {"outputs": outputs}
+
+
+def _file_names(value: object) -> object:
+    """Return a part of a result with the names of files, not where they lay on this machine."""
+    if isinstance(value, Mapping):
+        return {
+            key: PurePath(part).name
+            if key == "path" and isinstance(part, str)
+            else _file_names(part)
+            for key, part in value.items()
+        }
+    return [_file_names(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 @contextmanager

@@ -13,16 +13,18 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from ..core.options import ChainOptions, InnerAttackOptions, LossOptions, OutlierOptions
 from ..core.threat import parse_number
 from ..errors import UsageProblem, unknown
+from ..methods import METHODS
 from ..settings import declared
 from ..training import presets
 from ..training.resolve import read_toml
 from ..training.settings import METHOD
 from .options import ORIGINS, Option, combine, option
-from .types import KEY_VALUE, NUMBERS, PRESET
+from .types import NUMBERS, PRESET, ParamType
 
 # Where the layers of the files wait in the context for those of the environment and the command
 # line.
@@ -56,6 +58,34 @@ class Layer:
     method: str | None = None
 
 
+class KeyValue(ParamType):
+    """`KEY=VALUE`, an option of a method."""
+
+    name = "KEY=VALUE"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
+        """Return the key, with underscores, and the value as it was written."""
+        key, equals, text = str(value).partition("=")
+        if not (equals and key.strip()):
+            self.fail(f"`{value}` is not of the form KEY=VALUE", param, ctx)
+        return key.strip().replace("-", "_"), text.strip()
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        """Offer the options of the method, or the choices of one; this alone imports torch."""
+        method = METHODS.load(ctx.params.get("method") or "jeat")
+        options = {key.rstrip("_"): about for key, (about, _) in declared(method).items()}
+        key, equals, _ = incomplete.partition("=")
+        if equals and key in options:
+            values = {f"{key}={choice}": "" for choice in options[key].choices}
+        else:
+            values = {f"{key}=": about.help for key, about in options.items()}
+        return [
+            CompletionItem(text, help=summary)
+            for text, summary in values.items()
+            if text.startswith(incomplete)
+        ]
+
+
 def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     if path is not None and not ctx.resilient_parsing:
         table, ctx.meta[_CONFIG] = _settings(ctx, path, f"`{path}`")
@@ -79,7 +109,7 @@ layer_options = combine(
         "-O",
         "--option",
         help="An option of the method, such as lambda=0.5; repeatable (--dry-run lists all)",
-        type=KEY_VALUE,
+        type=KeyValue(),
         metavar="KEY=VALUE",
         multiple=True,
     ),

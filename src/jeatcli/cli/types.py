@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,7 +23,7 @@ from ..methods import METHODS
 from ..robustness.attacks import summaries as attacks
 from ..sampling.settings import INITIALIZERS, SAMPLERS
 from ..scoring.settings import METRICS
-from ..settings import Setting, declared
+from ..settings import Setting
 from ..training import presets
 from ..training.settings import TRACKERS
 
@@ -59,6 +61,23 @@ class Name(ParamType):
             for name, summary in self.known().items()
             if name.startswith(incomplete)
         ]
+
+
+class Look(Name):
+    """A name that matplotlib knows, or a file; it is looked up when the figure is drawn."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return the text."""
+        return str(value)
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        """Offer the names, and files where none fits."""
+        names = super().shell_complete(ctx, param, incomplete)
+        return names or [CompletionItem(incomplete, type="file")]
+
+
+def _known_to_plots(names: str) -> dict[str, str]:
+    return dict.fromkeys(getattr(import_module("jeatcli.plots.figure"), names)(), "")
 
 
 def arch_names() -> list[str]:
@@ -195,7 +214,10 @@ class ClassOfRun(ParamType):
     def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
         """Offer the classes of the RUN on the command line, or of the latest one."""
         from ..checkpoints import runs
+        from ..checkpoints.hub import is_hub
 
+        if is_hub(ctx.params.get("run")):
+            return []  # nothing is downloaded on Tab
         try:
             classes = read_header(runs.resolve(ctx.params.get("run"))).get("classes", [])
         except (JeatError, OSError):
@@ -229,35 +251,6 @@ PICTURE = Picture()
 DEVICE = Device()
 
 
-class KeyValue(ParamType):
-    """`KEY=VALUE`, an option of a method."""
-
-    name = "KEY=VALUE"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
-        """Return the key, with underscores, and the value as it was written."""
-        key, equals, text = str(value).partition("=")
-        if not (equals and key.strip()):
-            self.fail(f"`{value}` is not of the form KEY=VALUE", param, ctx)
-        return key.strip().replace("-", "_"), text.strip()
-
-    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
-        """Offer the options of the method, or the choices of one; this alone imports torch."""
-        method = METHODS.load(ctx.params.get("method") or "jeat")
-        options = {key.rstrip("_"): about for key, (about, _) in declared(method).items()}
-        key, equals, _ = incomplete.partition("=")
-        if equals and key in options:
-            values = {f"{key}={choice}": "" for choice in options[key].choices}
-        else:
-            values = {f"{key}=": about.help for key, about in options.items()}
-        return [
-            CompletionItem(text, help=summary)
-            for text, summary in values.items()
-            if text.startswith(incomplete)
-        ]
-
-
-KEY_VALUE = KeyValue()
 DURATION = Duration()
 
 # What reads the text of a setting whose type does not say it.
@@ -272,6 +265,8 @@ BY_KIND: dict[str, ParamType] = {
     "init": START,
     "picture": PICTURE,
     "sampler": SAMPLER,
+    "style": Look("style", partial(_known_to_plots, "styles"), str),
+    "colour map": Look("colour map", partial(_known_to_plots, "colour_maps"), str),
     "existing file": click.Path(exists=True, dir_okay=False, path_type=Path),
     "kind": KIND,
     "method": METHOD,

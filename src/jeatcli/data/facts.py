@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -55,7 +56,7 @@ AUGMENTATIONS = ("none", "crop", "flip", "crop+flip", "crop4+flip")
 TENSORS = "tensors"
 # What else a data set may be called, and what it is.
 OWN = {
-    "folder:PATH": "images of your own, one directory per class",
+    "folder:PATH": "images of your own, one directory per class; folder:PATH@64 resizes them",
     "npz:FILE": "images and labels of your own, as arrays",
     "cifar10-c:NAME[:1..5]": "corrupted CIFAR (Hendrycks and Dietterich 2019), also cifar100-c; "
     "NAME is a corruption, or all for the mean corruption error",
@@ -86,6 +87,7 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+_SIZE = re.compile(r"@([1-9]\d{0,3})$")
 NUMERALS = tuple("0123456789")
 _CIFAR10 = _words("airplane automobile bird cat deer dog frog horse ship truck")
 _CIFAR100 = _words(
@@ -182,9 +184,20 @@ def dataset_facts(name: str) -> DatasetFacts | None:
 
 
 def own_path(name: str) -> str | None:
-    """Return the path in `folder:PATH` and `npz:FILE`, or None for other names."""
+    """Return the path in `folder:PATH[@SIZE]` and `npz:FILE`, or None for other names."""
     kind, _, path = name.partition(":")
+    if kind == "folder":
+        path = _SIZE.sub("", path)
     return path if kind in ("folder", "npz") and path else None
+
+
+def image_size(name: str) -> int | None:
+    """Return the side of the squares to which `folder:PATH@SIZE` resizes its pictures, or None.
+
+    `folder:pets@64/` is a directory of that name.
+    """
+    found = _SIZE.search(name) if name.startswith("folder:") else None
+    return int(found[1]) if found else None
 
 
 def corruption(name: str) -> tuple[str, tuple[str, ...], tuple[int, ...]]:

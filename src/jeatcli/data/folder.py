@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import JeatError
 from ..runtime.progress import Reporter
-from .pictures import ENDINGS, decode, is_grey
+from .pictures import ENDINGS, decode, is_grey, middle_square
 from .stored import Listing, describe_left_out
 
 # A data set without its name: uint8 images (n, C, H, W), int64 labels (n,), classes.
@@ -67,13 +67,14 @@ def fingerprint(pixels: NDArray[np.uint8]) -> str:
     return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
 
 
-def folder(path: Path, split: str, reporter: Reporter) -> Parts:
+def folder(path: Path, split: str, reporter: Reporter, size: int | None = None) -> Parts:
     """Read pictures from one directory per class.
 
     `path/train` and `path/test` are the splits where both exist. Otherwise the content alone
     assigns each picture to the training set or, a tenth of them, to the test set: it stays there
     when it is renamed, stored losslessly in another format, or when others are added or removed.
-    The pictures must have one size; they are grey if all of them are, else RGB.
+    The pictures must have one size, unless their middle squares are resized to `size` pixels a
+    side, which moves none to the other split; they are grey if all of them are, else RGB.
     """
     if not path.is_dir():
         raise JeatError(
@@ -81,10 +82,10 @@ def folder(path: Path, split: str, reporter: Reporter) -> Parts:
             "put the pictures there, or write `folder:PATH` with an existing PATH",
         )
     if (path / "train").is_dir() and (path / "test").is_dir():
-        return _read_split(path, split, reporter)
+        return _read_split(path, split, reporter, size)
     classes = _classes(path)
     listed = _listed(path, classes)
-    images = _Decoded(listed.files, _is_grey(listed.files), reporter)
+    images = _Decoded(listed.files, _is_grey(listed.files, size), reporter, size)
     order = deal(images.fingerprints, listed.labels)
     chosen = [i for i in order if is_test(images.fingerprints[i]) == (split == "test")]
     labels = [listed.labels[index] for index in chosen]
@@ -100,16 +101,16 @@ def folder(path: Path, split: str, reporter: Reporter) -> Parts:
     return images.tensor(chosen), torch.tensor(labels), classes
 
 
-def _read_split(path: Path, split: str, reporter: Reporter) -> Parts:
+def _read_split(path: Path, split: str, reporter: Reporter, size: int | None) -> Parts:
     """Read one split of a folder that has both."""
     classes = _classes(path / "train")
     splits = {name: _listed(path / name, classes, name == "test") for name in ("train", "test")}
     # Both splits decide: a single colour picture in either makes the images of both RGB.
-    grey = _is_grey([file for listed in splits.values() for file in listed.files])
+    grey = _is_grey([file for listed in splits.values() for file in listed.files], size)
     listed = splits[split]
     names = [f"{file.parent.name}/{file.name}" for file in listed.files]
     order = deal(names, listed.labels)
-    images = _Decoded([listed.files[index] for index in order], grey, reporter)
+    images = _Decoded([listed.files[index] for index in order], grey, reporter, size)
     labels = [listed.labels[index] for index in order]
     beside = Listing(path).left_out
     for name in ("train", "test"):
@@ -124,12 +125,15 @@ class _Decoded:
     """Pictures in memory.
 
     Attributes:
-        fingerprints: Of each picture.
+        fingerprints: Of each picture, as it is stored.
     """
 
-    def __init__(self, files: Sequence[Path], grey: bool, reporter: Reporter) -> None:
+    def __init__(
+        self, files: Sequence[Path], grey: bool, reporter: Reporter, size: int | None
+    ) -> None:
         self.fingerprints: list[str] = []
-        self._transparent = self._turned = 0
+        self._size = size
+        self._transparent = self._turned = self._resized = 0
         self._pixels: list[NDArray[np.uint8]] = []
         with reporter.track("reading pictures", len(files)) as bar:
             for file in files:
@@ -137,6 +141,9 @@ class _Decoded:
                 self.fingerprints.append(fingerprint(pixels))
                 self._transparent += transparent
                 self._turned += turned
+                if size is not None and pixels.shape[:2] != (size, size):
+                    pixels = middle_square(pixels, size)
+                    self._resized += 1
                 self._pixels.append(np.ascontiguousarray(pixels[:, :, :1]) if grey else pixels)
                 bar(1)
 
@@ -147,6 +154,11 @@ class _Decoded:
 
     def describe(self, labels: Sequence[int], reporter: Reporter) -> None:
         """Say how the pictures were read, and which of them have more than one label."""
+        if self._resized:
+            reporter.say(
+                f"the middle squares of {self._resized:,} pictures are resized to "
+                f"{self._size}x{self._size} (bicubic)"
+            )
         if self._transparent:
             reporter.say(
                 f"{self._transparent:,} of all pictures have transparent parts, composed on white"
@@ -248,18 +260,18 @@ def _listed(path: Path, classes: tuple[str, ...], may_lack: bool = False) -> _Sp
     return split
 
 
-def _is_grey(files: Sequence[Path]) -> bool:
+def _is_grey(files: Sequence[Path], resized: int | None) -> bool:
     """Return whether all pictures are grey, after checking by their headers that all fit."""
     size: tuple[int, int] | None = None
     grey = True
     for file in files:
         this_grey, this_size = is_grey(file)
         size = size or this_size
-        if this_size != size:
+        if this_size != size and resized is None:
             raise JeatError(
                 f"pictures of different sizes: `{files[0]}` is {size[0]}x{size[1]}, "
                 f"`{file}` is {this_size[0]}x{this_size[1]}",
-                "resize a copy of them, such as by ImageMagick: `mogrify -resize 64x64! COPY/*/*`",
+                "say to which size to bring them: `--dataset folder:PATH@64`",
             )
         grey = grey and this_grey
     return grey

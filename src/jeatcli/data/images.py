@@ -17,7 +17,7 @@ from ..runtime.digests import tensor_digest
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
 from .arrays import corrupted, npz
-from .facts import DATASETS, TENSORS, Request, dataset_facts, own_path
+from .facts import DATASETS, TENSORS, Request, dataset_facts, image_size, own_path
 from .folder import fingerprint, folder
 from .stored import is_picture, read_images
 
@@ -139,7 +139,8 @@ def unlabelled(
         JeatError: If they have another shape.
     """
     path = files.expand(own_path(name) or "")
-    flat = name.startswith("folder:") and path.is_dir() and any(map(is_picture, path.iterdir()))
+    pictures = name.startswith("folder:") and image_size(name) is None
+    flat = pictures and path.is_dir() and any(map(is_picture, path.iterdir()))
     if flat or name.startswith("npz:"):
         return torch.from_numpy(read_images(path, shape)[0])
     images = load_images(name, "train", data_dir=data_dir, reporter=reporter)
@@ -156,8 +157,8 @@ def _read(
 ) -> Images:
     try:
         if name.startswith("folder:"):
-            path = files.expand(name.removeprefix("folder:"))
-            return Images(name, *folder(path, split, reporter))
+            path = files.expand(own_path(name) or "")
+            return Images(name, *folder(path, split, reporter, image_size(name)))
         if name.startswith("npz:"):
             return Images(name, *npz(files.expand(name.removeprefix("npz:")), split))
         if "-c:" in name:

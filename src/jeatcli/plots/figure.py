@@ -134,6 +134,20 @@ def styled(settings: PlotSettings = PLAIN) -> Iterator[None]:
         yield
 
 
+def styles() -> list[str]:
+    """Return the names of matplotlib's styles and of the user's own."""
+    from matplotlib.style import library
+
+    return sorted(name for name in library if not name.startswith("_"))
+
+
+def colour_maps() -> list[str]:
+    """Return the names of matplotlib's colour maps, without the reversed ones."""
+    import matplotlib
+
+    return sorted(name for name in matplotlib.colormaps if not name.endswith("_r"))
+
+
 def _read_style(style: str) -> dict[str, Any]:
     from matplotlib import rc_params_from_file
     from matplotlib.style import library

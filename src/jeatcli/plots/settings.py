@@ -19,7 +19,7 @@ def _look(text: str, default: Any = None, **about: Any) -> Any:
 class PlotSettings(Settings):
     """The look of a figure; a style is laid over ours, and the other settings over the style."""
 
-    style: str | None = _look(_STYLE, metavar="STYLE")
+    style: str | None = _look(_STYLE, metavar="STYLE", kind="style")
     title: str | None = _look("Title above the panels")
     label: tuple[str, ...] = _look(
         "Write NEW for OLD, a run or any other words of the picture; repeatable",
@@ -29,7 +29,10 @@ class PlotSettings(Settings):
     )
     legend: bool | None = _look("Draw the legend", shown="yes")
     cmap: str | None = _look(
-        "Matplotlib colour map", metavar="NAME", shown="the style's, else magma"
+        "Matplotlib colour map",
+        metavar="NAME",
+        kind="colour map",
+        shown="the style's, else magma",
     )
     figsize: tuple[float, float] | None = _look(
         "Width and height in inches",

@@ -12,7 +12,7 @@ from typing import Any
 from ..checkpoints import runs
 from ..checkpoints.header import read_header
 from ..checkpoints.hub import is_hub
-from ..data.facts import dataset_facts, own_path
+from ..data.facts import dataset_facts, image_size, own_path
 from ..errors import UsageProblem
 from ..runtime.files import expand
 from .settings import TrainConfig
@@ -101,7 +101,9 @@ def resolve(settings: Mapping[str, Any]) -> TrainConfig:
 def _absolute(name: str) -> str:
     """Return a data set's name with a path that is the same in another working directory."""
     if own := own_path(name):
-        name = f"{name.partition(':')[0]}:{expand(own).absolute()}"
+        size, name = image_size(name), f"{name.partition(':')[0]}:{expand(own).absolute()}"
+        # A directory may be called `pets@64`: with a slash that is no size.
+        name += f"@{size}" if size else "/" if image_size(name) else ""
     if any("\ud800" <= character <= "\udfff" for character in name):
         raise UsageProblem(
             f"`{name}` is not UTF-8, as a settings file must be", "rename the folder"

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..checkpoints import runs
 from ..checkpoints.header import CutShort, read_header
-from ..data.facts import own_path
+from ..data.facts import image_size, own_path
 from ..errors import JeatError
 from ..runtime.files import expand, write_atomic
 from ..runtime.progress import SILENT, Reporter
@@ -22,7 +22,8 @@ def run_name(config: TrainConfig) -> str:
     """Return the name of a run that was given none."""
     dataset = config.dataset
     if own := own_path(dataset):
-        dataset = expand(own).resolve().name
+        size = image_size(dataset)
+        dataset = expand(own).resolve().name + (f"-{size}" if size else "")
     return f"{dataset}-{config.method}-{config.arch}".replace(".", "_").replace(":", "-")
 
 
