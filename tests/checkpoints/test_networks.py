@@ -88,7 +88,6 @@ def native(path: Path, cifar10_root: Path) -> tuple[Model, Images, list[Robustne
     return model, images, verdicts(model, images)
 
 
-@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
 @pytest.mark.parametrize("way", [as_file, as_module, as_wrapped, as_program, as_onnx])
 def test_the_public_network_has_the_same_verdicts_in_every_form(
     way: Callable[[Path, nn.Module, Path], Model],

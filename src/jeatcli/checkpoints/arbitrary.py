@@ -26,7 +26,7 @@ from .program import read_program
 from .settings import Foreign, per_channel
 from .state_dict import StateDict, check_kinds
 
-_KINDS = {"exported": "an exported program", "onnx": "an ONNX network"}
+_KINDS = {"exported": "an exported program", "onnx": "an ONNX program"}
 
 
 @in_usual_state

@@ -202,4 +202,6 @@ def _onnx(path: Path) -> nn.Module:
             "export it again with a lower opset: `torch.onnx.export(..., opset_version=13, "
             "dynamo=False)`, or take the state dict and `--arch FILE.py:FUNCTION`",
         ) from problem
+    # onnx2torch's slices; torch says so at the first pass, which is long after.
+    warnings.filterwarnings("ignore", "Using a non-tuple sequence", UserWarning)
     return network
