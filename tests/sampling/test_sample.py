@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.model import Model
 from jeatcli.core import energy
 from jeatcli.errors import JeatError, UsageProblem
+from jeatcli.runtime.progress import Bar
 from jeatcli.sampling import initializers, sample
 from jeatcli.sampling import settings as samplers
 
@@ -34,6 +37,32 @@ def test_image_k_is_the_same_in_any_batch(model: Model, sampler: str, batch_size
     torch.testing.assert_close(whole.images, parts.images, atol=1e-4, rtol=0)
     fewer = sample.sample(model, num=5, sampler=sampler, steps=20)
     torch.testing.assert_close(whole.images[:5], fewer.images, atol=1e-4, rtol=0)
+
+
+class Counting(Listener):
+    """Keep what every bar counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[float] = []
+
+    @contextmanager
+    def _track(self) -> Iterator[Bar]:
+        yield lambda amount, **figures: self.parts.append(amount)
+
+
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+@pytest.mark.parametrize(("steps", "best_of"), [(10, 1), (10, 2), (0, 1)])
+def test_each_step_of_a_descent_counts(
+    model: Model, sampler: str, steps: int, best_of: int
+) -> None:
+    settings = {"num": 6, "batch_size": 4, "sampler": sampler, "steps": steps, "best_of": best_of}
+    counting = Counting()
+    sample.sample(model, reporter=counting, **settings)
+    assert sum(counting.parts) == pytest.approx(6)
+    assert min(counting.parts) >= 0
+    if steps:
+        assert max(counting.parts) == pytest.approx(4 * (1 - 1 / best_of) or 4 / steps)
 
 
 LOWERED = [(sampler, "gaussian") for sampler in samplers.SAMPLERS]

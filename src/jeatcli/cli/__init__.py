@@ -192,6 +192,7 @@ def _about(name: str, **settings: Any) -> Callable[[F], F]:
     cls=LazyGroup,
     invoke_without_command=True,
     no_args_is_help=True,
+    subcommand_metavar="[COMMAND] [ARGS]...",
     epilog=_EPILOG,
     context_settings={
         "help_option_names": ["-h", "--help"],

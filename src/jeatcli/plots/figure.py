@@ -180,8 +180,10 @@ def _say_otherwise(figure: Any, settings: PlotSettings) -> None:
         # Not within another word: `at` is no part of `data`.
         pattern = rf"(?<![\w-]){re.escape(plain_text(old))}(?![\w-])"
         written = plain_text(new).replace("\\", r"\\")
-        # A tick's text is set anew by its axis, which has to be told.
-        for part in (part for axis in figure.axes for part in (axis.xaxis, axis.yaxis)):
+        # A tick's text is set anew by its axis, which has to be told. In three dimensions ticks are
+        # numbers, and matplotlib 3.10 finds no layout once they were asked for.
+        flat = (axis for axis in figure.axes if axis.name != "3d")
+        for part in (part for axis in flat for part in (axis.xaxis, axis.yaxis)):
             ticks = [text.get_text() for text in part.get_ticklabels()]
             renamed = [re.sub(pattern, written, text) for text in ticks]
             if renamed != ticks:

@@ -18,7 +18,7 @@ from ..core.energy import PerImage
 from ..core.models.classifier import Classifier
 from ..core.rng import ImageRng, mix
 from ..runtime.distributed import current
-from ..runtime.progress import SILENT, Reporter
+from ..runtime.progress import SILENT, Bar, Reporter
 from .initializers import Initializer
 from .samplers import Hold, Sampler, Watch, descend
 
@@ -80,21 +80,16 @@ class SamplingPlan:
         done = len(self.labels) - sum(map(len, needed))
         with reporter.track("sample", len(self.labels), done=done) as bar:
             for index in needed:
-                seen = trace if index[0] == 0 else None
-
-                def watch(step: int, x: Tensor, seen: Trace | None = seen) -> None:
-                    bar(0)  # of a long descent, too, a listener hears
-                    if seen:
-                        seen(step, x)
-
+                each = len(index) / max(self.sampler.steps * self.best_of, 1)
+                steps = _Steps(bar, each, len(index), trace if index[0] == 0 else None)
                 own = processes.share(index)
-                images = self.draw(own, self.labels[own], watch) if len(own) else None
+                images = self.draw(own, self.labels[own], steps) if len(own) else None
                 if processes.size > 1:
                     shares = processes.collect(None if images is None else images.cpu())
                     images = torch.cat([share for share in shares if share is not None])
                 assert images is not None
                 yield index, images
-                bar(len(index))
+                bar(steps.left)
 
     def draw(self, index: Tensor, y: Tensor, watch: Watch | None = None) -> Tensor:
         """Return the images of the numbers `index` (n,) and classes y (n,), (n, C, H, W).
@@ -151,6 +146,20 @@ class SamplingPlan:
         start = self.start(index, y, rng, candidate)
         name = f"`{self.model.name}`"
         return descend(self.sampler, objective, start, rng, self.hold, watch, name)
+
+
+class _Steps:
+    """Counts the images of a batch by the steps of their descent, and shows them to a trace."""
+
+    def __init__(self, bar: Bar, each: float, left: float, trace: Trace | None) -> None:
+        self.bar, self.each, self.left, self.trace = bar, each, left, trace
+
+    def __call__(self, step: int, x: Tensor) -> None:
+        part = min(self.each, self.left) if step else 0.0
+        self.left -= part
+        self.bar(part)
+        if self.trace:
+            self.trace(step, x)
 
 
 def guided(logits: Tensor, y: Tensor, weight: float) -> Tensor:
