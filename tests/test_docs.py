@@ -49,6 +49,7 @@ SHORTER_KINDS = {
 # Written as they are meant, run as written here: a small network for a large one, no compiler.
 INSTEAD = {
     "--compile": "",
+    "--norm l1 --attack autoattack": "--norm l1 --attack apgd-ce --attack apgd-t",
     "--attack autoattack": "--attack quick",
     "--minimum-norm": "--minimum-norm --steps 2",
     "--purify 10": "--purify 2 --steps 2",

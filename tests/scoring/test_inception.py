@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.extractors import publish
 from numpy.typing import NDArray
 
 from jeatcli.checkpoints.model import Model
@@ -16,9 +17,11 @@ from jeatcli.data.images import Images
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.runtime import digests, download, files
 from jeatcli.scoring import features, inception, inputs
+from jeatcli.scoring.extractors import EXTRACTORS, load_extractor
 from jeatcli.scoring.image_scores import image_scores
 
 Floats = NDArray[np.float64]
+FILE = EXTRACTORS["inception"].file
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +42,7 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for weight in net.parameters():
         if weight.dim() > 1:
             weight.normal_(std=(2 / weight[0].numel()) ** 0.5)
-    path = tmp_path_factory.mktemp("inception") / inception.FILE
+    path = tmp_path_factory.mktemp("inception") / FILE
     torch.save(net.state_dict(), path)
     return path
 
@@ -117,21 +120,21 @@ def test_grey_images_are_repeated_as_the_library_would() -> None:
 
 
 def test_a_file_in_the_cache_is_used(random_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inception, "SHA256", digests.checksum(random_weights))
+    publish(monkeypatch, "inception", sha256=digests.checksum(random_weights))
     folder = files.cache_dir() / "inception"
     folder.mkdir(parents=True)
-    (folder / inception.FILE).symlink_to(random_weights)
-    assert inception.load_inception().path == folder / inception.FILE
+    (folder / FILE).symlink_to(random_weights)
+    assert load_extractor("inception").path == folder / FILE
 
 
 def test_offline_says_which_file_to_put_where(
     artist: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inception, "MIRRORS", ("http://127.0.0.1:9/weights.pth",))
+    publish(monkeypatch, "inception", mirrors=("http://127.0.0.1:9/weights.pth",))
     monkeypatch.setattr(download, "TIMEOUT", 1.0)
     with pytest.raises(JeatError) as problem:
         image_scores(artist)
-    assert inception.FILE in problem.value.message
+    assert FILE in problem.value.message
     hint = problem.value.hint or ""
     assert str(files.cache_dir() / "inception") in hint
     assert "http://127.0.0.1:9/weights.pth" in hint
@@ -156,7 +159,7 @@ def test_what_is_no_weights_file(
         torch.save({"a": torch.zeros(3)}, path)
     with pytest.raises(JeatError, match=r"weights\.pth") as problem:
         image_scores(artist, inception_weights=path)
-    assert inception.FILE in (problem.value.hint or "")
+    assert FILE in (problem.value.hint or "")
     assert "executed" not in capfd.readouterr().out
 
 
@@ -184,10 +187,8 @@ def test_what_was_checked_is_what_is_used(
 ) -> None:
     import shutil
 
-    import torch_fidelity
-
     given: list[object] = []
-    original = torch_fidelity.FeatureExtractorInceptionV3
+    original = inception.FeatureExtractorInceptionV3
 
     def watched(name: str, layers: list[str], **settings: object) -> object:
         given.append(settings["feature_extractor_weights_path"])
@@ -196,7 +197,7 @@ def test_what_was_checked_is_what_is_used(
         return original(name, layers, **settings)
 
     path = Path(shutil.copy(random_weights, tmp_path))
-    monkeypatch.setattr(torch_fidelity, "FeatureExtractorInceptionV3", watched)
-    loaded = inception.load_inception(path)
+    monkeypatch.setattr(inception, "FeatureExtractorInceptionV3", watched)
+    loaded = load_extractor("inception", path)
     assert not isinstance(given[0], str | Path)
     assert loaded.sha256 == digests.checksum(random_weights)

@@ -12,15 +12,14 @@ import torch
 from jeatcli.checkpoints.model import Model
 from jeatcli.data.images import Images
 from jeatcli.data.provenance import Provenance
-from jeatcli.scoring import inception
+from jeatcli.scoring.extractors import EXTRACTORS, Extractor
 from jeatcli.scoring.fidelity import Numbers
-from jeatcli.scoring.inception import Inception
 from jeatcli.scoring.protocol import Protocol
 
 CLASSES = tuple("0123456789")
 TRAINING = Images("cifar10", torch.zeros(10, 3, 2, 2, dtype=torch.uint8), torch.arange(10), CLASSES)
 NUMBERS = Numbers(50_000, 50_000, 2048, 1008, 10, 100, 1000, 3)
-INCEPTION = Inception(Path("weights.pth"), inception.SHA256, None)
+INCEPTION = Extractor("inception", Path("w.pth"), EXTRACTORS["inception"].sha256, None, ())
 SAMPLING = {"sampler": "sgld", "objective": "joint", "init": "uniform", "weights": "w"}
 EVEN = dict.fromkeys(CLASSES, 5000)
 DRAWN = Provenance(SAMPLING, EVEN)
@@ -75,5 +74,7 @@ def test_other_weights_and_other_features(judge: Model) -> None:
     other = replace(INCEPTION, sha256="0" * 64)
     assert said(judge=other) == "no: weights that are not the published Inception file"
     assert said(judge=judge) == "no: features of `judge`, not of Inception"
+    dino = Extractor("dinov2", Path("d.pth"), "0" * 64, None, ())
+    assert said(judge=dino) == "no: features of DINOv2, not of Inception"
     own = replace(DRAWN, sampling={**SAMPLING, "weights": judge.fingerprint})
     assert said(judge=judge, origin=own).endswith("the run judges itself")

@@ -118,6 +118,8 @@ def _interval(interval: Mapping[str, float]) -> str:
 # In the features of another network the same arithmetic goes by other names.
 SCORE_NAMES = {
     "inception": ("Inception Score", "FID", "KID"),
+    "dinov2": ("", "FD, DINOv2", "KD, DINOv2"),
+    "clip": ("", "FD, CLIP", "KD, CLIP"),
     "run": ("classifier score", "Fréchet distance", "kernel distance"),
 }
 
@@ -130,8 +132,10 @@ def score_report(result: Scores) -> str:
 def score_sections(result: Scores) -> list[Section]:
     """Return the table of the scores, with what the images are too few for, and the protocol."""
     score, frechet, kernel = SCORE_NAMES[result.protocol["features"]["kind"]]
+    # Networks without classes have no such score.
+    first = (score, _spread(result.inception_score, result.inception_score_std, 3))
     rows = [
-        (score, _spread(result.inception_score, result.inception_score_std, 3), "inception_score"),
+        *([(*first, "inception_score")] if score else []),
         (frechet, f"{result.fid:.3f}", "fid"),
         (kernel, _spread(result.kid, result.kid_std, 5), "kid"),
         ("precision", f"{result.precision:.4f}", "precision"),

@@ -18,18 +18,21 @@ from ..runtime.digests import digest, tensor_digest
 from ..runtime.distributed import current
 from ..runtime.files import cache_dir, safe_name, write_atomic
 from ..runtime.progress import SILENT, Reporter
-from .inception import LAYERS, Inception
+from .extractors import Extractor
 
 # The features of fewer images are computed sooner than a file is read.
 WORTH_KEEPING = 5000
 
-# What turns images into features: a classifier or Inception.
-Judge = Model | Inception
+# What turns images into features: a classifier or a published network.
+Judge = Model | Extractor
 
 
 @dataclass(frozen=True)
 class Features:
-    """Features (n, d) of n images, which comparisons use, and logits (n, K), on the CPU."""
+    """Features (n, d) of n images, which comparisons use, and logits (n, K), on the CPU.
+
+    K is 0 for a network without classes.
+    """
 
     values: Tensor
     logits: Tensor
@@ -48,15 +51,15 @@ def extract(
 
     Args:
         images: On any device.
-        judge: A classifier, whose penultimate features are taken, or Inception.
+        judge: A classifier, whose penultimate features are taken, or a published network.
         batch_size: Images at a time.
-        device: Where Inception computes; a classifier does where it is.
+        device: Where a published network computes; a classifier does where it is.
         reporter: Listens to the progress.
 
     Raises:
         JeatError: If a feature is not finite.
     """
-    if isinstance(judge, Inception):
+    if isinstance(judge, Extractor):
         judge.net.to(device)
     group = current()
     own = group.share(images)
@@ -96,7 +99,7 @@ def of_reference(
         key = digest(model=judge.fingerprint, **about)
     else:
         library = version("torch-fidelity")
-        key = digest(weights=judge.sha256, library=library, layers=LAYERS, **about)
+        key = digest(weights=judge.sha256, library=library, layers=judge.layers, **about)
     name = safe_name(f"{reference.name}-{split}".replace(":", "-").replace("/", "-"))
     path = cache_dir() / "features" / f"{name}-{key}.safetensors"
     group = current()
@@ -121,9 +124,9 @@ def _stored(path: Path) -> Features | None:
 
 def _outputs(judge: Judge, images: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return features and logits of a batch, on the CPU."""
-    if isinstance(judge, Inception):
-        values, logits = judge.net(coloured(images).to(device))
-        return values.cpu(), logits.cpu()
+    if isinstance(judge, Extractor):
+        parts = [part.cpu() for part in judge.net(coloured(images).to(device))]
+        return parts[0], parts[1] if len(parts) > 1 else parts[0][:, :0]
     values, logits = judge.classifier.penultimate(to_unit_range(images.to(judge.device)))
     # Means in float64: the library averages in the features' own type. On the CPU, for
     # Apple's devices have no float64.
@@ -131,5 +134,5 @@ def _outputs(judge: Judge, images: Tensor, device: torch.device) -> tuple[Tensor
 
 
 def coloured(images: Tensor) -> Tensor:
-    """Repeat grey images in three channels, which is all that Inception reads."""
+    """Repeat grey images in three channels, which is all that published networks read."""
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images

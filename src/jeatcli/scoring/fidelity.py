@@ -64,14 +64,14 @@ class Numbers:
 
     @property
     def splittable(self) -> bool:
-        """Whether each split holds two images; the score of one is 1 by definition."""
-        return self.num >= 2 * self.splits
+        """Whether there are classes, and each split holds two images: the score of one is 1."""
+        return self.classes > 0 and self.num >= 2 * self.splits
 
     def notes(self) -> dict[str, str]:
         """Return the scores that have too few images, each with the reason."""
         notes: dict[str, str] = {}
         part, least = self.num // self.splits, min(self.num, self.references)
-        if not self.splittable:
+        if self.classes and not self.splittable:
             notes["inception_score"] = (
                 f"not measured: {self.num} images in {self.splits} splits, and the score of one "
                 "image is 1 by definition"

@@ -26,15 +26,15 @@ from ..runtime.usual_state import in_usual_state
 from ..sampling.settings import SamplerSettings
 from ..settings import declared
 from . import features, fidelity
+from .extractors import Extractor
 from .features import Features
-from .inception import Inception
 from .inputs import ScoreInputs, class_indices, images_of, of_same_classes, resolve
 from .intervals import intervals_of
 from .neighbours import Neighbours, look_up
 from .protocol import Protocol
 from .settings import METRICS, ScoreSettings
 
-_BATCH_SIZES = {Inception: 64, Model: 512}
+_BATCH_SIZES = {Extractor: 64, Model: 512}
 DEFAULTS = ScoreSettings()
 
 

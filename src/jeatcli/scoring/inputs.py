@@ -26,8 +26,8 @@ from ..errors import JeatError, UsageProblem
 from ..runtime.files import expand
 from ..runtime.progress import Reporter
 from ..sampling.sample import prepare
+from .extractors import load_extractor, named
 from .features import Judge
-from .inception import load_inception
 from .settings import ScoreSettings
 
 _SAMPLE_BATCH = 256
@@ -179,7 +179,7 @@ def _judge_path(features: object) -> Path | None:
     """Return the file of the judge, which is not scored by default."""
     if isinstance(features, Model):
         return features.path
-    return None if features == "inception" else runs.resolve(str(features))
+    return None if named(features) else runs.resolve(str(features))
 
 
 def _stored(source: str | Path | Model) -> Path | None:
@@ -215,14 +215,15 @@ def _open(
 def _judge(settings: ScoreSettings, foreign: Foreign | None, reporter: Reporter) -> Judge:
     """Load what turns images into features, before anything long begins."""
     features: Any = settings.features
-    if features == "inception":
-        return load_inception(settings.inception_weights, reporter)
-    model = _open(features, foreign, settings, reporter)
-    if settings.inception_weights is not None:
+    name, file = named(features) or ("", None)
+    if settings.inception_weights is not None and (name != "inception" or file):
         raise UsageProblem(
-            f"Inception weights cannot be used with the features of `{model.name}`",
+            f"Inception weights cannot be used with the features of `{features}`",
             "leave one of the two out",
         )
+    if name:
+        return load_extractor(name, file or settings.inception_weights, reporter)
+    model = _open(features, foreign, settings, reporter)
     net = model.classifier.net
     if isinstance(net, Wrapped):
         taken = f"what `{net.layer}` takes" if net.layer else "its logits, for no layer gives them"

@@ -11,7 +11,8 @@ from ..checkpoints.model import Model
 from ..data.images import Images
 from ..data.provenance import Provenance
 from ..runtime import digests
-from . import fidelity, inception
+from . import fidelity
+from .extractors import EXTRACTORS
 from .features import Judge
 
 # What the published numbers on CIFAR-10 are taken with.
@@ -76,7 +77,7 @@ class Protocol:
             sha256 = digests.checksum(judge.path) if judge.path.is_file() else None
             return {"kind": "run", "run": judge.name, **about, "sha256": sha256}
         grey = "repeated in three channels" if self.reference.shape[0] == 1 else None
-        return {"kind": "inception", **about, "sha256": judge.sha256, "grey": grey}
+        return {"kind": judge.name, **about, "sha256": judge.sha256, "grey": grey}
 
     def _class_sizes(self) -> str:
         if not self.origin.classes:
@@ -105,7 +106,9 @@ class Protocol:
             reasons.append(f"features of `{self.judge.name}`, not of Inception")
             if (self.origin.sampling or {}).get("weights") == self.judge.fingerprint:
                 reasons.append("the run judges itself")
-        elif checksum != inception.SHA256:
+        elif self.judge.name != "inception":
+            reasons.append(f"features of {EXTRACTORS[self.judge.name].summary}, not of Inception")
+        elif checksum != EXTRACTORS["inception"].sha256:
             reasons.append("weights that are not the published Inception file")
         if self.numbers.splits != PUBLISHED_SPLITS:
             reasons.append(f"{self.numbers.splits} splits instead of {PUBLISHED_SPLITS}")

@@ -53,6 +53,7 @@ METRICS = Catalogue(
 
 _OOD = "AUROC of the test images against another data set, folder or .npz; repeatable"
 _WHOSE = "Data set of the reference, for a FOLDER, an .npz or a third-party checkpoint"
+_FEATURES = "inception, dinov2, clip, one of these with :FILE, or a RUN whose features are used"
 _WEIGHTS = "File of the Inception weights, instead of downloading them"
 _MANY = "all; as many as the reference has"
 _classifier = partial(setting, section="Classifier (instead of images)")
@@ -64,15 +65,14 @@ _data = partial(setting, section="Data")
 class ScoreSettings(Settings):
     """How images are scored.
 
-    `features` is `inception`, or a run by name, path or as a loaded model, whose penultimate
-    features and softmax are used. `foreign` describes the checkpoints among source and features
-    that `jeat train` did not write, all of one kind.
+    `features` is `inception`, `dinov2` or `clip`, with `:FILE` for a file of the weights, or a run
+    by name, path or as a loaded model, whose penultimate features and softmax are used. `foreign`
+    describes the checkpoints among source and features that `jeat train` did not write, all of one
+    kind.
     """
 
     num: int | None = _score(None, "Images to score", flags=("-n", "--num"), shown=_MANY, low=1)
-    features: object = _score(
-        "inception", "inception, or a RUN whose features are used instead", kind="run"
-    )
+    features: object = _score("inception", _FEATURES, kind="run")
     reference: Literal["train", "test"] = _score("train", "Split of the real images")
     reference_classes: Literal["same", "all"] = _score(
         "same", "Classes of the real images: those of the images where they are known, or all"

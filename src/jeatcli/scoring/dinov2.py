@@ -1,0 +1,85 @@
+"""DINOv2 (Oquab et al. 2023), with torch-fidelity's preparation of images and timm's network.
+
+torch-fidelity itself loads the network by running the latest code of its repository.
+"""
+
+from __future__ import annotations
+
+import math
+from io import BytesIO
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
+
+from ..errors import JeatError
+
+_PATCH, _HEAD = 14, 64
+# What the original code adds to a side of the grid before it interpolates.
+_OFFSET = 0.1
+
+
+class Dino(FeatureExtractorDinoV2):  # type: ignore[misc]  # a library without types
+    """torch-fidelity's extractor around a given network."""
+
+    def __init__(self, net: nn.Module) -> None:
+        FeatureExtractorBase.__init__(self, "dinov2", ["dinov2"])
+        self.feature_extractor_internal_dtype = torch.float32
+        self.model = net
+
+
+def build(content: bytes, published: bool) -> nn.Module:
+    """Build the network from a state dict, whose shapes say which of the four it is."""
+    return Dino(_network(torch.load(BytesIO(content), map_location="cpu", weights_only=True)))
+
+
+def _network(weights: dict[str, Tensor]) -> nn.Module:
+    """Return the network, whose output is the normalised class token."""
+    try:
+        from timm.layers.mlp import SwiGLUPacked
+        from timm.models.vision_transformer import VisionTransformer
+    except ImportError as problem:
+        raise JeatError(
+            "the features of DINOv2 need timm", "`pip install 'jeat-cli[timm]'`"
+        ) from problem
+    width = weights["cls_token"].shape[-1]
+    blocks = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
+    gated: dict[str, Any] = {}
+    if "blocks.0.mlp.w12.weight" in weights:  # the largest network's
+        hidden = len(weights["blocks.0.mlp.w12.weight"])
+        # The library takes the whole part of width times ratio.
+        gated = {"mlp_layer": SwiGLUPacked, "mlp_ratio": (hidden + 0.5) / width}
+        gated["act_layer"] = nn.SiLU
+    side = FeatureExtractorDinoV2.INPUT_IMAGE_SIZE
+    net = VisionTransformer(
+        img_size=side,
+        patch_size=_PATCH,
+        embed_dim=width,
+        depth=len(blocks),
+        num_heads=width // _HEAD,
+        init_values=1e-5,
+        num_classes=0,
+        **gated,
+    )
+    renamed = {
+        name.replace("mlp.w12", "mlp.fc1").replace("mlp.w3", "mlp.fc2"): weight
+        for name, weight in weights.items()
+        if name != "mask_token"  # of training alone
+    }
+    renamed["pos_embed"] = _positions(weights["pos_embed"], side // _PATCH)
+    net.load_state_dict(renamed)
+    return net
+
+
+def _positions(embedding: Tensor, side: int) -> Tensor:
+    """Interpolate the embedding of positions (1, 1 + grid^2, d) as the original code does."""
+    token, grid = embedding[:, :1], embedding[:, 1:]
+    old = math.isqrt(grid.shape[1])
+    if old == side:
+        return embedding
+    square = grid.reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    scale = (side + _OFFSET) / old
+    moved = nn.functional.interpolate(square, scale_factor=(scale, scale), mode="bicubic")
+    return torch.cat([token, moved.flatten(2).transpose(1, 2)], 1)

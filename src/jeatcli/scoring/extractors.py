@@ -1,0 +1,134 @@
+"""The published networks whose features torch-fidelity scores by: Inception, DINOv2 and CLIP."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..catalogue import Catalogue, Entry
+from ..errors import JeatError
+from ..runtime import download
+from ..runtime.distributed import current
+from ..runtime.files import cache_dir, expand
+from ..runtime.progress import SILENT, Reporter
+
+
+@dataclass(frozen=True)
+class ExtractorEntry(Entry):
+    """A row of the table of networks; its target builds one from the content of a file.
+
+    Args:
+        file, sha256, mirrors: The published weights and where they are.
+    """
+
+    file: str = ""
+    sha256: str = ""
+    mirrors: tuple[str, ...] = ()
+
+
+_HERE = "jeatcli.scoring"
+_INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
+_DINO, _CLIP = "dinov2_vitl14_pretrain.pth", "ViT-B-32.pt"
+_CLIP_SHA256 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
+
+EXTRACTORS = Catalogue(
+    "extractor",
+    {
+        "inception": ExtractorEntry(
+            "the 2015 Inception network",
+            f"{_HERE}.inception:build",
+            _INCEPTION,
+            "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+            # Two releases of the same file, byte for byte: torch-fidelity's and pytorch-fid's.
+            (
+                f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{_INCEPTION}",
+                "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+                "pt_inception-2015-12-05-6726825d.pth",
+            ),
+        ),
+        "dinov2": ExtractorEntry(
+            "DINOv2",
+            f"{_HERE}.dinov2:build",
+            _DINO,
+            "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
+            (f"https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/{_DINO}",),
+        ),
+        "clip": ExtractorEntry(
+            "CLIP",
+            f"{_HERE}.clip:build",
+            _CLIP,
+            _CLIP_SHA256,
+            (f"https://openaipublic.azureedge.net/clip/models/{_CLIP_SHA256}/{_CLIP}",),
+        ),
+    },
+)
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A network with the weights of a file; it maps uint8 images to what `layers` name.
+
+    Features come first; logits, if the network has them, second.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    net: Any
+    layers: tuple[str, ...]
+
+
+def named(features: object) -> tuple[str, str | None] | None:
+    """Return the network and the file that `NAME` or `NAME:FILE` stands for; None for a run."""
+    name, _, file = str(features).partition(":")
+    return (name, file or None) if isinstance(features, str) and name in EXTRACTORS else None
+
+
+def load_extractor(
+    name: str, explicit: Path | str | None = None, reporter: Reporter = SILENT
+) -> Extractor:
+    """Return a network: of the file `explicit`, or the published one, downloaded once.
+
+    The published file is checked against its SHA-256; an explicit one may be another, and its
+    checksum goes into the protocol.
+
+    Raises:
+        JeatError: If there is no such file, or it holds something else.
+    """
+    entry = EXTRACTORS[name]
+    where = f"`{entry.file}` is at {entry.mirrors[0]}"
+    if explicit is None:
+        path = current().main_first(partial(_fetch, name, reporter))
+    else:
+        path = expand(explicit)
+        if not path.is_file():
+            raise JeatError(f"there is no file `{path}` with the weights of {entry.summary}", where)
+    try:
+        # One read: what is checked is what is used.
+        content = path.read_bytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        net = entry.load()(content, published=sha256 == entry.sha256)
+    except JeatError:
+        raise
+    except Exception as problem:
+        reason = " ".join(str(problem).split())[:160]
+        if isinstance(problem, KeyError):
+            reason = f"it has no {reason}"
+        raise JeatError(
+            f"`{path}` does not hold the weights of {entry.summary}: {reason}", where
+        ) from None
+    return Extractor(name, path, sha256, net.eval().requires_grad_(False), tuple(net.features_list))
+
+
+def _fetch(name: str, reporter: Reporter) -> Path:
+    entry, option = EXTRACTORS[name], "with `--inception-weights`"
+    if name != "inception":
+        option = f"as `--features {name}:FILE`"
+    instead = f", name it {option}, or score with `--features RUN`"
+    folder = cache_dir() / name
+    return download.fetch(
+        entry.file, entry.mirrors, entry.sha256, folder, reporter, instead=instead
+    )
