@@ -51,7 +51,7 @@ def test_a_budget_is_measured(tmp_path: Path) -> None:
     listener = Listener()
     fitted = fit_to_budget(config(), 0.5, tmp_path / "run", device="cpu", reporter=listener)
     assert fitted.epochs >= 1
-    assert "s a step" in listener.said[-1]
+    assert "in the budget, at " in listener.said[-1]
 
 
 @pytest.mark.parametrize("text", ["", "30", "m", "0m", "-5m", "1e3m", "nan", "5 minutes"])

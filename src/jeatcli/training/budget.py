@@ -54,9 +54,11 @@ def fit_to_budget(
     steps = max(1, int((1 - _RESERVE) * seconds / step))
     epochs = steps // len(ready.trainer.loader)
     fitted = replace(config, epochs=max(1, epochs), max_steps=0 if epochs else steps)
-    length = f"{fitted.epochs} epochs" if epochs else f"{steps} steps, less than an epoch"
     if ranks.is_main:
-        reporter.say(f"{length}, at {step:.3g} s a step")
+        length = (
+            f"{epochs} epoch{'s' * (epochs > 1)}" if epochs else f"part of an epoch ({steps} steps)"
+        )
+        reporter.say(f"{length} in the budget, at {step:.3g} s per step")
     return fitted
 
 
