@@ -138,7 +138,7 @@ def test_bad_files(toml, text, words):
         (["--device", "gpu"], "unknown device `gpu` Hint: known: auto, cpu"),
         (["--dataset", "cifar10", "--eps", "8"], "did you mean 8/255?"),
         (["--eps", "8/0"], "no number or fraction"),
-        (["--eps", "nan"], "nan is not a number of at least 0"),
+        (["--eps", "nan"], "nan is not at least 0"),
         (["--reinit", "1.5"], "at most 1"),
         (["--lr", "0"], "above 0"),
         (["--arch", "wrn-10-999999"], "`wrn-10-999999` has width 999999"),

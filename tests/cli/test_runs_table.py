@@ -53,6 +53,23 @@ def test_a_run_says_what_it_is_and_how_robust(home):
     assert cells[7:9] == ["fgsm linf 0.15 n=40", "12.3 (judge)"]
 
 
+def test_a_distance_in_doubt_is_not_shown(home):
+    model = home / LATEST / "model.safetensors"
+
+    def scored(fid: float, n: int, judge: str = "judge", **more: Any) -> None:
+        protocol = {"n": n, "features": {"kind": "run", "run": judge}}
+        found = {"fid": fid, "run": LATEST, "protocol": protocol, **more}
+        add_results(model, "score", [found], f"jeat score {fid}")
+
+    scored(1.0, 5000, judge=LATEST)
+    scored(2.0, 6000, notes={"fid": "too few"})
+    assert listed(LATEST)[0]["frechet_distance"] is None
+    for fid, n in ((3.0, 1000), (4.0, 2000), (5.0, 2000), (6.0, 500)):
+        scored(fid, n, notes={"kid": "few"})
+    assert listed(LATEST)[0]["frechet_distance"] == 5.0
+    assert listed(LATEST)[0]["features"] == "judge"
+
+
 def test_the_strongest_attack_of_the_last_weights_counts(home):
     model = home / LATEST / "model.safetensors"
     attacked(model, 0.6, "pgd", n=1000)

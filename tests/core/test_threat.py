@@ -45,9 +45,9 @@ def test_numbers_and_fractions_are_read() -> None:
     ("norm", "eps", "message", "hint"),
     [
         ("l3", 0.1, "unknown norm `l3`", "did you mean"),
-        ("linf", float("nan"), "eps must be a number of at least 0, not nan", None),
-        ("l2", float("inf"), "eps must be a number of at least 0, not inf", None),
-        ("l2", -0.1, "eps must be a number of at least 0, not -0.1", None),
+        ("linf", float("nan"), "eps must be at least 0, not nan", None),
+        ("l2", float("inf"), "eps must be at least 0, not inf", None),
+        ("l2", -0.1, "eps must be at least 0, not -0.1", None),
         ("linf", 1.5, "eps 1.5 under linf is more than the whole pixel range", "1.5/255"),
         ("linf", 8, "eps 8 under linf is more than the whole pixel range", "8/255"),
     ],

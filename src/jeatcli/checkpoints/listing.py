@@ -33,7 +33,8 @@ class RunSummary:
         clean, robust: Accuracy of the last weights, or None where none was measured.
         attack: What `robust` was measured under: `attacks`, `norm`, `eps`, `n`, and whether that
             was in `training`, which is a quick look.
-        frechet_distance, features: Of the latest `jeat score` of it, and whose features those were.
+        frechet_distance, features: Of the `jeat score` with most images, and whose features those
+            were; None where the run judged itself, or there were too few images.
         bytes: Of all its files.
         date: When its model, or else its configuration, was written: UTC, ISO 8601.
         settings: Its configuration, the method's options among the others.
@@ -98,7 +99,7 @@ def _summary(path: Path) -> RunSummary:
     log = [line for _, line in read_log(path / LOG_FILE) if "epoch" in line]
     epoch = header.get("epoch", 0)
     measured = accuracy(path, header) or _in_training(log)
-    score = _latest(path, "score", epoch, "fid")
+    score = _score(path, epoch)
     written = (model if model.is_file() else config).stat().st_mtime
     return RunSummary(
         run=path.name,
@@ -165,9 +166,19 @@ def _in_training(log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {}
 
 
-def _latest(path: Path, verb: str, epoch: int, key: str) -> dict[str, Any]:
-    results = reversed(read_results(path).get(verb, []))
-    return next((each for each in results if key in each and _is_of(each, epoch)), {})
+def _score(path: Path, epoch: int) -> dict[str, Any]:
+    """Return the score of most images, the latest of those, whose distance is not in doubt."""
+    suited = [
+        result
+        for result in read_results(path).get("score", [])
+        if "fid" in result
+        and _is_of(result, epoch)
+        and "fid" not in result.get("notes", {})
+        and _features(result) != result.get("run")
+    ]
+    return max(
+        reversed(suited), key=lambda result: result.get("protocol", {}).get("n", 0), default={}
+    )
 
 
 def _is_of(result: Mapping[str, Any], epoch: int | None) -> bool:

@@ -132,7 +132,7 @@ class Number(ParamType):
         except ValueError as problem:
             self.fail(str(problem), param, ctx)
         if not self.about.allows(number):
-            self.fail(f"{value} is not a number of {self.about.bounds(number)}", param, ctx)
+            self.fail(f"{value} is not {self.about.bounds(number)}", param, ctx)
         return number
 
 

@@ -31,7 +31,7 @@ class Threat:
         if self.norm not in NORMS:
             raise unknown("norm", self.norm, NORMS)
         if not (math.isfinite(self.eps) and self.eps >= 0):
-            raise UsageProblem(f"eps must be a number of at least 0, not {self.eps}")
+            raise UsageProblem(f"eps must be at least 0, not {self.eps}")
         if self.norm == "linf" and self.eps > 1:
             raise UsageProblem(
                 f"eps {self.eps:g} under linf is more than the whole pixel range [0, 1]",
