@@ -21,6 +21,7 @@ import torch
 from autoattack_parity import Case, agreement, chosen, options
 from torch import Tensor
 
+from jeatcli.acceleration.ways import Way, Wish
 from jeatcli.core import pgd
 from jeatcli.robustness.attacks import apgd
 from jeatcli.robustness.attacks.apgd_l1 import SparseAscent
@@ -67,12 +68,10 @@ def begun(theirs: Any, part: Batch, start: Tensor) -> tuple[Tensor, ...]:
     return tuple(found)
 
 
-def ascents(
-    case: Case, compiled: bool, name: str, loss: Loss, targets: int
-) -> tuple[Tensor, Tensor]:
+def ascents(case: Case, way: Way, name: str, loss: Loss, targets: int) -> tuple[Tensor, Tensor]:
     """Run APGD of both from the same starts; return who withstood ours, and the reference."""
     judge, ball = case.reference(SEED), pgd.ball(case.threat)
-    search = Surrogate(case.model.classifier, compiled=compiled)
+    search = Surrogate(case.model.classifier, way=way)
     ascent = (SparseAscent if case.threat.norm == "l1" else Ascent)(search, loss, ball, steps=100)
     places = torch.arange(len(case.x), device=case.x.device)
     batch = Batch(case.x, case.y, None, places)
@@ -94,10 +93,10 @@ def ascents(
     return case.robust(found.images), withstood
 
 
-def squares(case: Case, compiled: bool) -> tuple[Tensor, Tensor]:
+def squares(case: Case, way: Way) -> tuple[Tensor, Tensor]:
     """Run Square of both on the same draws; return who withstood ours, and the reference."""
     judge = case.reference(SEED)
-    search = Surrogate(case.model.classifier, compiled=compiled)
+    search = Surrogate(case.model.classifier, way=way)
     attack, plan = make_attack("square"), AttackOptions(case.threat)
     places = torch.arange(len(case.x), device=case.x.device)
     mine, theirs = [], []
@@ -114,12 +113,13 @@ def main() -> None:
     """Compare and print."""
     given = options(__doc__).parse_args()
     case = chosen(given)
+    way = Wish(compiled=given.compile).unmeasured
     targets = 5 if given.norm == "l1" else 9
     run: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
-        "apgd-ce": lambda: ascents(case, given.compile, "ce", apgd.cross_entropy, 0),
-        "apgd-dlr": lambda: ascents(case, given.compile, "dlr", apgd.dlr, 0),
-        "apgd-t": lambda: ascents(case, given.compile, "dlr-targeted", apgd.targeted_dlr, targets),
-        "square": lambda: squares(case, given.compile),
+        "apgd-ce": lambda: ascents(case, way, "ce", apgd.cross_entropy, 0),
+        "apgd-dlr": lambda: ascents(case, way, "dlr", apgd.dlr, 0),
+        "apgd-t": lambda: ascents(case, way, "dlr-targeted", apgd.targeted_dlr, targets),
+        "square": lambda: squares(case, way),
     }
     print("| on shared draws | robust, jeat | reference | agree |")
     print("| --- | --- | --- | --- |", flush=True)

@@ -20,8 +20,8 @@ from jeatcli.training.resolve import resolve
 from jeatcli.training.train import train
 
 PRECISIONS: dict[str, dict[str, object]] = {
-    "fp32": {"precision": "fp32"},
-    "bf16": {"precision": "bf16"},
+    "fp32": {"precision": "fp32", "kernel": "library", "compile": False},
+    "bf16": {"precision": "bf16", "kernel": "library", "compile": False},
     "bf16-compiled": {"precision": "bf16", "compile": True},
 }
 

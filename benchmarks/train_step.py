@@ -30,6 +30,7 @@ from published_loops import Published, plain
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from jeatcli.acceleration.ways import Way
 from jeatcli.core.rng import BatchRng, mix
 from jeatcli.errors import Interrupted
 from jeatcli.runtime import devices
@@ -52,7 +53,7 @@ def settings(method: str, arch: str, given: argparse.Namespace) -> TrainConfig:
     if method != "at":
         options["buffer_size"] = 1000
     watch = {"sample_every": 0, "eval_every": 0, "val_split": 0}
-    machine = {"precision": given.precision, "compile": given.compile}
+    machine = {"precision": given.precision, "compile": given.compile, "kernel": given.kernel}
     head = {"method": method, "dataset": "cifar10", "arch": arch, "epochs": 1000}
     # The first images are enough, but for the number of steps between two saves.
     head["limit"] = 5000
@@ -137,6 +138,8 @@ def compare_steps(arch: str, method: str, given: argparse.Namespace) -> None:
         "as published": loop.step,
         "product": product,
     }
+    told = trainer.config
+    print(f"{arch}, {method}: {Way(told.kernel, bool(told.compile))}", flush=True)
     times = alternate(contenders, given.rounds)
     peak = operations / times.pop("product")
     work = flops(trainer, method)
@@ -233,13 +236,14 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--compile", action="store_true", help="our network, as `jeat train` does")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="as `jeat train`")
+    parser.add_argument("--kernel", default="auto", help="as `jeat train`")
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
     device = devices.pick(given.device)
     precision = devices.precision_name(devices.autocast_type(given.precision, device))
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {precision},")
-    print(f"batches of {given.batch_size}{', ours compiled' if given.compile else ''}")
+    print(f"{devices.processor()}, batches of {given.batch_size}")
     if "steps" in given.parts:
         print("\n| network | method | step | images/s | ratio | GFLOP/image | of peak | peak MiB |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")

@@ -16,6 +16,7 @@ from helpers.cli import STANDARD, done, here, one, refused, stopped_after
 from helpers.compare_runs import same
 from helpers.training import config
 
+from jeatcli.acceleration.ways import Way
 from jeatcli.checkpoints import checkpoint
 from jeatcli.errors import Interrupted
 from jeatcli.robustness import batch_size
@@ -103,7 +104,7 @@ def test_a_compiled_search_has_the_same_logits(cuda: torch.device, tmp_path: Pat
     with torch.no_grad():
         plain = model(x)
         for dtype, within in ((None, 1e-4), (torch.bfloat16, 0.05)):
-            found = Surrogate(model, dtype, compiled=True)(x)
+            found = Surrogate(model, dtype, way=Way(compiled=True))(x)
             assert (found - plain).abs().max() < within * plain.abs().max()
 
 

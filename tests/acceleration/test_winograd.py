@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import itertools
 import operator
 import os
 import shutil
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from jeatcli.acceleration.compiled import Compiled
 from jeatcli.acceleration.folding import Rewritten
 from jeatcli.acceleration.twins import accelerate, attach_twin
+from jeatcli.acceleration.ways import KERNELS, Way
 from jeatcli.acceleration.winograd import convolution, kernel
 from jeatcli.acceleration.winograd.convolution import LearningConv, WinogradConv, fits, install
 from jeatcli.core.models.classifier import Network, frozen
@@ -287,10 +289,9 @@ def test_what_others_take_is_not_joined() -> None:
 @needs_compiler
 def test_they_follow_the_weights_of_a_network_that_learns() -> None:
     model = classifier("cifar-resnet-8", "none")
-    model.compiled = True  # what `--compile` sets, without the minutes of torch's compiler
     x = torch.rand(2, 3, 32, 32)
     for _ in range(2):
-        attach_twin(model)
+        attach_twin(model, Way("winograd"))
         with frozen(model) as still:
             assert isinstance(still.net, Rewritten)
             assert still.net.swaps
@@ -301,15 +302,15 @@ def test_they_follow_the_weights_of_a_network_that_learns() -> None:
 
 
 @needs_compiler
-def test_only_what_is_compiled_is_winograds() -> None:
+def test_a_way_is_a_kernel_and_a_compiler() -> None:
     model = classifier("cifar-resnet-8", "batch").eval()
-    whole = accelerate(model, compiled=True)
-    assert isinstance(whole, Compiled)
-    assert isinstance(whole.net, Rewritten)
-    assert whole.net.swaps
-    eager = accelerate(model)
-    assert isinstance(eager.net, Rewritten)
-    assert not eager.net.swaps
+    expected = {"library": 0, "winograd": 6, "winograd-32": 3, "winograd-64": 1}
+    assert expected.keys() == KERNELS.keys()
+    for name, compiled in itertools.product(KERNELS, (False, True)):
+        twin = accelerate(model, None, Way(name, compiled))
+        assert isinstance(twin, Compiled) == compiled
+        assert isinstance(twin.net, Rewritten)
+        assert len(twin.net.swaps) == expected[name]
 
 
 @pytest.mark.parametrize("compiler", ["/nonexistent/g++", "false"])

@@ -11,7 +11,8 @@ from helpers.networks import classifier
 from torch import Tensor, nn
 
 from jeatcli.acceleration.folding import Rewritten
-from jeatcli.acceleration.twins import accelerate, attach_twin
+from jeatcli.acceleration.twins import accelerate, prepare_for_training
+from jeatcli.acceleration.ways import Way
 from jeatcli.acceleration.winograd import convolution, kernel
 from jeatcli.acceleration.winograd.convolution import LearningConv, WinogradConv, fits, install
 from jeatcli.core.models.classifier import frozen
@@ -134,15 +135,14 @@ def test_autocast_does_not_round_the_weights_before_they_are_at_their_points() -
 @needs_bf16
 def test_a_network_that_learns_in_bf16_lends_one_of_them() -> None:
     model = classifier("cifar-resnet-8", "none")
-    model.autocast, model.compiled = HALF, True
-    install(model.net, HALF)
+    model.autocast = HALF
+    prepare_for_training(model, Way("winograd"))
     assert all(
         isinstance(module, LearningConv) == fits(module, HALF)
         for module in model.modules()
         if isinstance(module, nn.Conv2d)
     )
     x = torch.rand(2, 3, 32, 32)
-    attach_twin(model)
     with frozen(model) as still:
         assert isinstance(still.net, Rewritten)
         assert still.net.swaps

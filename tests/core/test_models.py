@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from jeatcli.acceleration.compiled import CPU_SIZES, SIZES, Compiled, pieces
 from jeatcli.acceleration.twins import accelerate, attach_twin
+from jeatcli.acceleration.ways import Way
 from jeatcli.core.models import ARCHITECTURES, build
 from jeatcli.core.models.classifier import Classifier, PixelConv, frozen
 from jeatcli.core.models.layers import Shape
@@ -166,7 +167,7 @@ def test_what_attacks_search_on_has_the_same_logits_and_gradients(arch: str) -> 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_what_is_compiled_has_the_same_logits_and_gradients() -> None:
     model = used("small", (1, 8, 8))
-    fast = accelerate(model, compiled=True)
+    fast = accelerate(model, way=Way("winograd", compiled=True))
     assert isinstance(fast, Compiled)
     for count in (1, 83):
         same(fast, model, torch.rand(count, 1, 8, 8))

@@ -212,9 +212,9 @@ def test_networks_of_18_layers_are_those_blocks() -> None:
                 assert net.linear.in_features == (2048 if depth == "50" else 512)
 
 
-def test_a_new_classifier_is_neither_compiled_nor_twinned() -> None:
+def test_a_new_classifier_has_neither_another_type_nor_a_twin() -> None:
     model = classifier("small")
-    assert (model.autocast, model.compiled, model.twin) == (None, False, None)
+    assert (model.autocast, model.twin) == (None, None)
     shapes = {key: tuple(each.shape) for key, each in model.normalize.named_buffers()}
     assert shapes == {"mean": (1, 3, 1, 1), "std": (1, 3, 1, 1)}
     assert ARCHITECTURES["small"].numbers({}) == ()

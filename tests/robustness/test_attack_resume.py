@@ -18,8 +18,10 @@ from helpers.cli import EXECUTABLE, done, environment, here
 from helpers.runs import load_run, save_run
 from safetensors.torch import load_file
 
+from jeatcli.acceleration.ways import Way, Work
 from jeatcli.checkpoints.runs import MODEL_FILE
 from jeatcli.robustness import evaluate, evaluator, state
+from jeatcli.robustness.attacks import surrogate
 from jeatcli.robustness.attacks.attack import Attack
 from jeatcli.robustness.attacks.batch import Batch
 from jeatcli.robustness.result import Robustness
@@ -138,6 +140,37 @@ def test_stopped_after_any_batch(
     assert torch.equal(parts["images"], all_["images"])
     assert len(runs) == total - batches
     assert not list(tmp_path.glob("attack-*"))
+
+
+def test_an_attack_goes_on_by_the_kernel_that_it_began_with(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model = load_run("model", gain=2.0)
+    settings: dict[str, Any] = {"attacks": ["fgsm", "pgd"], "num": 20, "steps": 3, "eps": 0.3}
+    works: list[Work] = []
+    seen: list[Way] = []
+    accelerate = surrogate.accelerate
+
+    def choose(*asked: Any) -> Way:
+        works.append(asked[2])
+        return Way("winograd-32")
+
+    def watched(classifier: Any, dtype: Any, way: Way) -> Any:
+        seen.append(way)
+        return accelerate(classifier, dtype, way)
+
+    monkeypatch.setattr(surrogate, "accelerate", watched)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluator, "choose", choose)
+        stop_after(patch, 1)
+        with pytest.raises(Stopped):
+            evaluate.attack(model, **settings, batch_size=2, progress=tmp_path)
+    # One step of FGSM, three of PGD, of which about a half are taken.
+    correct = evaluate.attack(model, attacks=["fgsm"], num=20).clean * 20
+    assert works == [((1, 8, 8), 2, pytest.approx(2 * correct), 0)]
+    resumed = evaluate.attack(model, **settings, batch_size=2, progress=tmp_path)
+    assert (resumed.kernel, resumed.compiled) == ("winograd-32", False)
+    assert seen == [Way("winograd-32"), Way(), Way("winograd-32")]
 
 
 def watched(call: Any, runs: list[int]) -> Any:

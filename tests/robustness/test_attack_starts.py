@@ -9,6 +9,7 @@ import torch
 from helpers.linear_model import Linear, batch, linear
 from torch import Tensor
 
+from jeatcli.acceleration.ways import Way
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.robustness.attacks import surrogate
 from jeatcli.robustness.attacks.batch import Batch
@@ -99,9 +100,9 @@ def test_how_the_search_is_made_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setattr(surrogate, "accelerate", lambda *asked_for: asked.append(asked_for))
     model = linear()
-    for dtype, compiled in ((None, False), (torch.bfloat16, True)):
-        Surrogate(model, dtype, compiled=compiled)
-        assert asked.pop() == (model, dtype, compiled)
+    for dtype, way in ((None, Way()), (torch.bfloat16, Way("winograd", compiled=True))):
+        Surrogate(model, dtype, way=way)
+        assert asked.pop() == (model, dtype, way)
 
 
 def test_an_image_of_nan_breaks_nothing() -> None:

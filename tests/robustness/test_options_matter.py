@@ -11,6 +11,7 @@ from helpers.runs import load_run
 from safetensors.torch import load_file
 from torch import Tensor
 
+from jeatcli.acceleration.ways import Way
 from jeatcli.core import pgd
 from jeatcli.core.threat import Threat
 from jeatcli.robustness import evaluate
@@ -172,16 +173,23 @@ def test_exact_searches_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     assert evaluate.attack(model, **few, exact=True).search == "fp32"
 
 
-def test_the_network_is_compiled_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+def test_the_network_is_computed_as_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Way] = []
     accelerate = surrogate.accelerate
 
-    def watched(classifier: Any, dtype: Any, compiled: bool) -> Any:
-        asked.append(compiled)
-        return accelerate(classifier, dtype, False)
+    def watched(classifier: Any, dtype: Any, way: Way) -> Any:
+        asked.append(way)
+        return accelerate(classifier, dtype)
 
     monkeypatch.setattr(surrogate, "accelerate", watched)
     model = load_run("model", gain=2.0)
-    for compiled in (None, False, True):
-        evaluate.attack(model, attacks=["fgsm"], num=5, compiled=compiled)
-    assert asked == [False, False, True]
+    few: dict[str, Any] = {"attacks": ["fgsm"], "num": 5}
+    results = [
+        evaluate.attack(model, **few, compiled=compiled, kernel=kernel)
+        for compiled in (None, False, True)
+        for kernel in ("auto", "winograd-32")
+    ]
+    of_kernel = [Way(), Way("winograd-32")]
+    compiled = [Way("winograd", True), Way("winograd-32", True)]
+    assert asked == [*of_kernel, *of_kernel, *compiled]
+    assert [Way(result.kernel, result.compiled) for result in results] == asked

@@ -14,6 +14,7 @@ import torch
 from helpers.runs import Listener
 from helpers.training import run
 
+from jeatcli.acceleration.ways import Way, Wish, Work
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.model import Model
 from jeatcli.core import energy
@@ -63,6 +64,32 @@ def test_each_step_of_a_descent_counts(
     assert min(counting.parts) >= 0
     if steps:
         assert max(counting.parts) == pytest.approx(4 * (1 - 1 / best_of) or 4 / steps)
+
+
+def test_the_kernel_rounds_the_images_and_does_not_name_them(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works: list[Work] = []
+
+    def choose(*asked: Any) -> Way:
+        works.append(asked[2])
+        return Way("winograd") if asked[3] == Wish() else asked[3].unmeasured
+
+    monkeypatch.setattr(sample, "choose", choose)
+    given: dict[str, Any] = {"num": 6, "steps": 5, "best_of": 2, "batch_size": 4}
+    measured, plain = (
+        sample.prepare(model, **given, **more) for more in ({}, {"kernel": "library"})
+    )
+    assert works == [((1, 8, 8), 4, 60, 0)] * 2
+    assert measured.identity == plain.identity
+    found, usual = (sample.draw_all(plan) for plan in (measured, plain))
+    assert [found.settings[name] for name in ("kernel", "compiled")] == ["winograd", False]
+    assert usual.settings["kernel"] == "library"
+    torch.testing.assert_close(found.images, usual.images, atol=1e-3, rtol=0)
+    assert not torch.equal(found.images, usual.images)
+    # Grids of a run in training, which resumes bit for bit, are drawn by no measurement.
+    sample.draw(model, torch.arange(3), 0)
+    assert len(works) == 2
 
 
 LOWERED = [(sampler, "gaussian") for sampler in samplers.SAMPLERS]

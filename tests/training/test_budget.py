@@ -9,7 +9,8 @@ from helpers.cli import done, here, refused
 from helpers.runs import Listener
 from helpers.training import config
 
-from jeatcli.training import budget, log
+from jeatcli.acceleration.ways import Way
+from jeatcli.training import budget, log, setup
 from jeatcli.training.budget import fit_to_budget
 from jeatcli.training.resolve import read_config
 from jeatcli.training.train import train
@@ -45,6 +46,22 @@ def test_a_budget_is_recorded_as_epochs_and_resumed_with_them(
     again = here(*SHORT, "--eval-every", 0, "--budget", "20s", "-o", "short")
     assert again.stdout == said
     assert "is done" in again.stderr
+
+
+def test_a_budget_counts_on_the_kernel_of_a_run_as_long_as_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few steps take the library's; a run of a hundred epochs is worth a measurement."""
+    monkeypatch.setattr(
+        setup, "choose", lambda *asked: Way("winograd" if asked[2].updates > 5000 else "library")
+    )
+    seconds = {"library": 0.1, "winograd": 0.05}
+    monkeypatch.setattr(
+        budget, "_seconds_per_step", lambda ready: seconds[ready.trainer.config.kernel]
+    )
+    for time, epochs, kernel in ((40.0, 170, "winograd"), (2.0, 4, "library")):
+        fitted = fit_to_budget(config(), time, tmp_path / "run", device="cpu")
+        assert (fitted.epochs, fitted.kernel, fitted.compile) == (epochs, kernel, False)
 
 
 def test_a_budget_is_measured(tmp_path: Path) -> None:

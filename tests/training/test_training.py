@@ -17,6 +17,7 @@ from helpers.training import config, run
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from jeatcli.acceleration.ways import Way, Wish, Work
 from jeatcli.checkpoints import runs
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.header import read_header
@@ -55,6 +56,56 @@ def test_stopped_and_resumed_equals_straight_bit_for_bit(method: str, tmp_path: 
     result = train(settings, tmp_path / "stopped")
     assert 0 < result.images < whole.images
     same(tmp_path / "straight", tmp_path / "stopped")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_run_resumes_by_the_kernel_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The measurement is made once: a clock that says otherwise later is not asked."""
+    settings = config("jeat", arch="wrn-10-1", eval_every=1)
+    library = config("jeat", arch="wrn-10-1", eval_every=1, kernel="library")
+    train(library, tmp_path / "library")
+    monkeypatch.setattr(setup, "choose", lambda *asked: Way("winograd"))
+    assert train(settings, tmp_path / "straight").kernel == "winograd"
+    with pytest.raises(Interrupted):
+        train(settings, tmp_path / "stopped", should_stop=StopAfter(4))
+    monkeypatch.undo()  # now there would be too little to do
+    result = train(settings, tmp_path / "stopped")
+    assert (result.kernel, result.compiled) == ("winograd", False)
+    same(tmp_path / "straight", tmp_path / "stopped")
+    # Another kernel rounds otherwise, so this would have been noticed.
+    weights = [load_file(tmp_path / name / runs.MODEL_FILE) for name in ("straight", "library")]
+    assert any(not torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    with pytest.raises(JeatError, match="has kernel=winograd, not kernel=library"):
+        train(library, tmp_path / "straight")
+
+
+@pytest.mark.parametrize(("compiled", "kernel"), [(False, "library"), (True, "winograd")])
+def test_a_run_of_version_0_1_0_keeps_its_kernel(
+    tmp_path: Path, compiled: bool, kernel: str
+) -> None:
+    text = to_toml(config("at", compile=compiled)).replace('kernel = "auto"\n', "")
+    (tmp_path / runs.CONFIG_FILE).write_text(text)
+    assert "kernel" not in text
+    assert read_config(tmp_path / runs.CONFIG_FILE).kernel == kernel
+
+
+def test_only_a_long_run_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    works: list[Work] = []
+
+    def choose(*asked: Any) -> Way:
+        works.append(asked[2])
+        assert asked[3] == Wish("auto", None)
+        return asked[3].unmeasured
+
+    monkeypatch.setattr(setup, "choose", choose)
+    options = {"attack_steps": 3, "sgld_steps": 2, "buffer_size": 99}
+    for epochs, most in ((2, 0), (2, 3)):
+        settings = config("jeat", limit=64, epochs=epochs, max_steps=most, options=options)
+        setup.build(settings, tmp_path, torch.device("cpu"))
+        images = settings.batch_size * (most or epochs * (64 // settings.batch_size))
+        assert works.pop() == ((1, 8, 8), settings.batch_size, 5 * images, images)
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])

@@ -32,9 +32,10 @@ class Rewritten(Network):
     Args:
         net: The network; not changed.
         winograd: The type of Winograd's convolutions, where they fit; None for none.
+        least: The channels, in and out, that they have at least.
     """
 
-    def __init__(self, net: Network, winograd: torch.dtype | None = None) -> None:
+    def __init__(self, net: Network, winograd: torch.dtype | None = None, least: int = 0) -> None:
         super().__init__()
         self.net = net
         features = _Features(net)
@@ -43,7 +44,7 @@ class Rewritten(Network):
         self.swaps: list[WinogradConv] = []
         self.refresh()
         if winograd is not None:
-            self.swaps = _swap(self.body, winograd)
+            self.swaps = _swap(self.body, winograd, least)
 
     @property
     def differs(self) -> bool:
@@ -116,13 +117,13 @@ def _fold(body: fx.GraphModule, modules: Mapping[str, nn.Module]) -> list[Fold]:
     return folds
 
 
-def _swap(body: fx.GraphModule, dtype: torch.dtype) -> list[WinogradConv]:
+def _swap(body: fx.GraphModule, dtype: torch.dtype, least: int) -> list[WinogradConv]:
     """Replace each convolution by Winograd's where it fits."""
     swaps: list[WinogradConv] = []
     modules = dict(body.named_modules())
     for node in list(body.graph.nodes):
         conv = _module(node, modules)
-        if isinstance(conv, nn.Conv2d) and fits(conv, dtype):
+        if isinstance(conv, nn.Conv2d) and fits(conv, dtype, least):
             swaps.append(WinogradConv(conv, dtype))
             node.target = f"winograd_{len(swaps)}"
             body.add_submodule(node.target, swaps[-1])

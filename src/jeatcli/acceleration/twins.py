@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from ..core.models.classifier import Classifier, Network
 from .compiled import Compiled
 from .folding import Rewritten
+from .ways import KERNELS, LIBRARY, Way
 from .winograd.convolution import install
 
 # The twins of the classifiers in training; None where nothing is gained.
@@ -16,40 +18,44 @@ _twins: WeakKeyDictionary[Classifier, Classifier | None] = WeakKeyDictionary()
 
 
 def accelerate(
-    classifier: Classifier, dtype: torch.dtype | None = None, compiled: bool = False
+    classifier: Classifier, dtype: torch.dtype | None = None, way: Way = LIBRARY
 ) -> Classifier:
     """Return a classifier of the same logits, to rounding, for many passes with frozen weights.
 
     Args:
         classifier: In eval mode; not changed, and returned itself where nothing is gained.
         dtype: The type in which the network computes; None is float32.
-        compiled: Whether torch compiles it, and convolutions on a CPU are Winograd's.
+        way: How.
     """
-    net = _rewritten(classifier, dtype, compiled)
-    if net is classifier.net and dtype is classifier.autocast and not compiled:
+    net = _rewritten(classifier, dtype, way.kernel)
+    if net is classifier.net and dtype is classifier.autocast and not way.compiled:
         return classifier
-    return _around(net, classifier, Compiled if compiled else Classifier, dtype)
+    return _around(net, classifier, Compiled if way.compiled else Classifier, dtype)
 
 
-def compile_for_training(classifier: Classifier) -> None:
-    """Compile a classifier for training; on a CPU its 3x3 convolutions become Winograd's."""
-    install(classifier.net, classifier.autocast or torch.float32)
-    classifier.compile(dynamic=False)
+def prepare_for_training(classifier: Classifier, way: Way) -> None:
+    """Let a classifier learn in that way, its attacks and chains on a faster twin."""
+    least = KERNELS[way.kernel]
+    if least is not None:
+        install(classifier.net, classifier.autocast or torch.float32, least)
+    if way.compiled:
+        classifier.compile(dynamic=False)
+    attach_twin(classifier, way)
 
 
-def attach_twin(classifier: Classifier) -> None:
+def attach_twin(classifier: Classifier, way: Way = LIBRARY) -> None:
     """Let the attacks and chains of training run on a faster twin of the classifier."""
-    classifier.twin = _twin
+    classifier.twin = partial(_twin, way=way)
 
 
-def _twin(classifier: Classifier) -> Classifier:
+def _twin(classifier: Classifier, way: Way) -> Classifier:
     """Return the twin with the current weights, or the classifier if nothing is gained."""
     if classifier not in _twins:
-        dtype, compiled = classifier.autocast, classifier.compiled
-        net = _rewritten(classifier, dtype, compiled)
+        dtype = classifier.autocast
+        net = _rewritten(classifier, dtype, way.kernel)
         gains = net is not classifier.net
         twin = _around(net, classifier, Classifier, dtype) if gains else None
-        if twin and compiled:
+        if twin and way.compiled:
             twin.compile(dynamic=False)
         _twins[classifier] = twin
     kept = _twins[classifier]
@@ -60,12 +66,13 @@ def _twin(classifier: Classifier) -> Classifier:
     return kept
 
 
-def _rewritten(classifier: Classifier, dtype: torch.dtype | None, winograd: bool) -> Network:
+def _rewritten(classifier: Classifier, dtype: torch.dtype | None, kernel: str) -> Network:
     """Return the network in fewer operations, or itself where that is impossible."""
-    net = classifier.net
+    net, least = classifier.net, KERNELS[kernel]
     if classifier.training or not getattr(net, "foldable", False):
         return net
-    rewritten = Rewritten(net, dtype or torch.float32 if winograd else None)
+    winograd = None if least is None else dtype or torch.float32
+    rewritten = Rewritten(net, winograd, least or 0)
     return rewritten if rewritten.differs else net
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ..robustness.compare import Comparison, Subject
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_MACHINE = ("batch_size", "device", "compiled")
+_MACHINE = ("batch_size", "device", "compiled", "kernel")
 
 
 @click.command("attack", cls=Command, lists={"Attacks": summaries})

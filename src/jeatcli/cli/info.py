@@ -61,7 +61,7 @@ def collect() -> dict[str, Any]:
         "version": version("jeat-cli"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": devices.processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         **where,
@@ -93,14 +93,6 @@ def _why(device: Any) -> str:
     if device.type == "cpu":
         return f"{bf16_gain():.1f} times as fast in bf16 as in fp32, measured just now"
     return "the GPU has bf16" if device.type == "cuda" else "bf16 is not used there"
-
-
-def _processor() -> str:
-    """Return the model of the CPU, which Linux says in a file of its own."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
 
 
 def _directory(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..acceleration.ways import NEVER_MEASURED, Wish
 from ..checkpoints.model import Model
 from ..checkpoints.settings import Foreign
 from ..data.facts import dataset_facts
@@ -171,12 +172,14 @@ def _evaluator(evaluation: Evaluation, files: StateFiles | None, reporter: Repor
     if settings.batch_size is None and size < USUAL:
         reporter.say(devices.batches_of(size, model.meta.shape))
     victim, seen = model.classifier, source.classifier if source else None
+    wish = Wish(settings.kernel, settings.compiled)
+    as_it_is = NEVER_MEASURED._replace(compiled=bool(settings.compiled))
     if settings.certify:
         evaluation.kept["noisy"], victim, seen = certificate.smoothed(evaluation)
-        size, dtype = max(1, size // 8), None
+        size, dtype, wish = max(1, size // 8), None, as_it_is
     if (about := settings.purification) is not None:
         victim, seen = purification.defended(model, **about, seed=settings.seed)
-        size, dtype = max(1, size // about["draws"]), None
+        size, dtype, wish = max(1, size // about["draws"]), None, as_it_is
     return Evaluator(
         victim,
         evaluation.images,
@@ -187,7 +190,7 @@ def _evaluator(evaluation: Evaluation, files: StateFiles | None, reporter: Repor
         size,
         settings.batch_size is not None,
         dtype,
-        bool(settings.compiled),
+        wish,
         seen,
         keep=settings.images_to is not None or settings.certify,
         files=files if current().is_main else None,

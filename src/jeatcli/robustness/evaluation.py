@@ -59,6 +59,7 @@ class Evaluation:
             aim=self.target,
             exact=self.settings.exact,
             compiled=bool(self.settings.compiled),
+            **({"kernel": kernel} if (kernel := self.settings.kernel) != "auto" else {}),
             keep=self.settings.images_to is not None,
             device=self.images.x.device.type,
             **({"minimum_norm": True} if self.settings.minimum_norm else {}),

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..acceleration.dispatch import choose
+from ..acceleration.ways import NEVER_MEASURED, Way, Wish, Work
 from ..core.models.classifier import Classifier
 from ..data.images import Images, batches, to_unit_range
 from ..errors import JeatError
@@ -39,7 +41,8 @@ class Evaluator:
     batch_size: int = 256  # rows of the network's batch
     fixed: bool = False  # whether that size was asked for, and holds for a resumed evaluation
     dtype: torch.dtype | None = None  # of the search; None is float32
-    compiled: bool = False
+    # Not measured unless that is wished for: what a training run logs depends on no clock.
+    wish: Wish = NEVER_MEASURED
     source: Classifier | None = None  # what the attacks see, if it is another one
     keep: bool = False  # whether to keep the adversarial images
     files: StateFiles | None = None  # where the state goes
@@ -47,14 +50,14 @@ class Evaluator:
     attacked: Tensor | None = field(init=False, default=None)
 
     def run(self) -> dict[str, Any]:
-        """Attack; return `n`, `clean`, `robust`, `per_attack` and `samples` as in `Robustness`."""
+        """Attack; return the fields of `Robustness` that it finds."""
         if self.keep:
             self.attacked = self.clean()
         self.state = self._resumed() or self._begun()
         self.surrogate = Surrogate(
             self.source or self.classifier,
             self.dtype,
-            compiled=self.compiled,
+            way=Way(self.state.kernel, self.state.compiled),
             victim=self.classifier,
         )
         for number in range(self.state.finished, len(self.attacks)):
@@ -80,6 +83,8 @@ class Evaluator:
             "n": n,
             "clean": correct / n,
             "robust": left / n,
+            "kernel": self.state.kernel,
+            "compiled": self.state.compiled,
             "per_attack": per_attack,
             "samples": {
                 "index": self.indices.tolist(),
@@ -91,9 +96,19 @@ class Evaluator:
     def _begun(self) -> EvaluationState:
         correct = current().from_main(self._correct).tolist()
         unbroken = [UNBROKEN] * len(correct)
-        state = EvaluationState(correct, unbroken, self.batch_size, self.dtype is torch.bfloat16)
+        way = current().from_main(lambda: self._fastest(sum(correct)))
+        bf16 = self.dtype is torch.bfloat16
+        state = EvaluationState(correct, unbroken, self.batch_size, bf16, *way)
         self._save(state)
         return state
+
+    def _fastest(self, images: int) -> Way:
+        """Return how to compute the network in attacks on so many images."""
+        # About half of the passes are for images that an earlier start has broken.
+        passes = images * sum(attack.passes for attack in self.attacks) / 2
+        work = Work(self.images.shape, self.batch_size, passes)
+        seen = self.source or self.classifier
+        return choose(seen, self.dtype, work, self.wish, self.reporter.detail)
 
     @torch.no_grad()
     def _correct(self) -> Tensor:

@@ -34,6 +34,7 @@ class Robustness:
         target: The class that the attacks aim at, or None.
         transfer_from: The model that the attacks saw, or None for the model itself.
         search: What the attacks computed in, `bf16` or `fp32`; the verdict is always fp32.
+        kernel, compiled: How they computed the network, as chosen or measured.
         per_attack: For each attack in turn: `robust` after it, `broken` images, the images that
             went `forward` and `backward` through the network, the gradients that were `nan`,
             `seconds`, and its options. An
@@ -71,6 +72,8 @@ class Robustness:
     target: str | None
     transfer_from: str | None
     search: str
+    kernel: str
+    compiled: bool
     per_attack: dict[str, dict[str, Any]]
     warnings: list[dict[str, str]]
     seconds: float

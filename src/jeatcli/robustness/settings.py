@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..acceleration.ways import compile_setting, kernel_setting
 from ..core.options import OBJECTIVES
 from ..core.threat import NORMS
 from ..errors import UsageProblem
@@ -158,13 +159,8 @@ class AttackSettings(Settings):
         None, "256, fewer above 32x32; on CUDA by its memory", high=1_000_000
     )
     device: str = device_setting()
-    compiled: bool | None = setting(
-        None,
-        "Compile the network with torch: minutes at the start, then faster steps",
-        section="Machine",
-        flags=("--compile",),
-        shown="no",
-    )
+    compiled: bool | None = compile_setting()
+    kernel: str = kernel_setting()
     images_to: Path | None = setting(
         None,
         "Write the attacked images, labels and verdicts",

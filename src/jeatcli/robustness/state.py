@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..acceleration.ways import KERNELS, LIBRARY
 from ..runtime.digests import digest, tensor_digest
 from ..runtime.files import write_atomic
 
@@ -51,8 +52,11 @@ class EvaluationState:
 
     correct: list[bool]  # those that are not are not attacked
     broken_by: list[int]  # the number of the attack that broke it, or `UNBROKEN`
-    batch_size: int  # as `bf16` of the search, which another start might choose otherwise
+    # As the rest of how the search is computed, which another start might choose otherwise.
+    batch_size: int
     bf16: bool
+    kernel: str = LIBRARY.kernel
+    compiled: bool = False
     # Of each attack that has begun: passes in images, gradients of NaN, seconds.
     counts: list[dict[str, Any]] = field(default_factory=list)
     done: int = 0  # images that the running attack has finished
@@ -98,6 +102,8 @@ class EvaluationState:
         _within("parts", self.parts, _LARGEST)
         begun = len(self.counts) if isinstance(self.counts, list) else -1
         running = begun == self.finished + 1
+        if self.kernel not in KERNELS or type(self.compiled) is not bool:
+            raise Damaged("kernel")
         if type(self.bf16) is not bool or begun > attacks or begun - running != self.finished:
             raise Damaged("counts")
         for counts in self.counts:

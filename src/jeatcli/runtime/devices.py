@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -123,3 +125,11 @@ def bf16_gain(size: int = 512, rounds: int = 5) -> float:
 def precision_name(dtype: torch.dtype | None) -> str:
     """Return `bf16` or `fp32`."""
     return "bf16" if dtype is torch.bfloat16 else "fp32"
+
+
+def processor() -> str:
+    """Return the model of the CPU, which Linux says in a file of its own."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()

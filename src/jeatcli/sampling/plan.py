@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..acceleration.ways import LIBRARY, Way
 from ..checkpoints.model import Model
 from ..core import energy, pgd
 from ..core.energy import PerImage
@@ -40,6 +41,7 @@ class SamplingPlan:
         batch_size: Images at a time, on each device.
         hold: Restores, after each step, the pixels that must not change.
         origin: The picture (C, H, W) that is changed, if there is one.
+        way: How the network is computed, which rounds the images and does not decide them.
         twin: A faster twin of the model's classifier; None is its own.
     """
 
@@ -55,6 +57,7 @@ class SamplingPlan:
     batch_size: int = 256
     hold: Hold | None = None
     origin: Tensor | None = None
+    way: Way = LIBRARY
     twin: Classifier | None = None
 
     @property

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..acceleration.dispatch import choose
 from ..acceleration.twins import accelerate
+from ..acceleration.ways import Way, Wish, Work
 from ..checkpoints import runs
 from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model, class_index
@@ -130,7 +132,19 @@ def prepare(
         "run": model.name,
         "n": len(plan.labels),
     }
-    return replace(plan, settings=record)
+    # Not a part of the record, which is what decides the images: this rounds them.
+    wish = Wish(settings.kernel, settings.compiled)
+    way = current().from_main(lambda: _fastest(plan, dtype, wish, reporter))
+    twin = accelerate(model.classifier, dtype, way)
+    return replace(plan, settings=record, way=way, twin=twin)
+
+
+def _fastest(plan: SamplingPlan, dtype: torch.dtype | None, wish: Wish, reporter: Reporter) -> Way:
+    """Return how to compute the network for the images of a plan."""
+    images = len(plan.labels)
+    passes = images * plan.sampler.steps * plan.best_of
+    work = Work(plan.model.meta.shape, min(images, plan.batch_size), passes)
+    return choose(plan.model.classifier, dtype, work, wish, reporter.detail)
 
 
 def draw_all(plan: SamplingPlan, frames: int = 0, reporter: Reporter = SILENT) -> Samples:
@@ -144,7 +158,7 @@ def draw_all(plan: SamplingPlan, frames: int = 0, reporter: Reporter = SILENT) -
         images.cpu(),
         plan.labels,
         plan.model.meta.classes,
-        plan.settings,
+        plan.settings | plan.way._asdict(),
         time.perf_counter() - began,
         str(plan.model.device),
         trace.gathered() if trace else None,
@@ -187,7 +201,7 @@ def _plan(
         best_of=settings.best_of,
         guidance=settings.guidance or 0.0,
         batch_size=settings.batch_size or devices.images_at_once(model.meta.shape, _USUAL),
-        twin=accelerate(model.classifier, dtype, settings.compiled),
+        twin=accelerate(model.classifier, dtype),
     )
 
 

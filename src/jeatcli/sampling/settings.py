@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ..acceleration.ways import compile_setting, kernel_setting
 from ..catalogue import Catalogue, Entry
 from ..errors import UsageProblem
 from ..settings import Settings, batch_size_setting, data_dir_setting, device_setting, setting
@@ -58,7 +59,6 @@ _SECTION = "Sampler (an option that the sampler does not have is refused)"
 _PRECISION = (
     "Compute precision of the network: auto takes bf16 where faster, which gives other images"
 )
-_COMPILE = "Compile the network with torch: minutes at the start, then faster steps"
 _FROM = "Start at a picture, or at test image N: what would turn it into --class"
 _IMAGES = "eight of each of 2 to 20 classes, else 64; one of each from a picture"
 _image = partial(setting, section="Images")
@@ -122,7 +122,8 @@ class SamplerSettings(Settings):
         high=1e6,
     )
     precision: str = _machine("fp32", _PRECISION, choices=PRECISIONS)
-    compiled: bool = _machine(False, _COMPILE, flags=("--compile",), shown="no")
+    compiled: bool | None = compile_setting()
+    kernel: str = kernel_setting()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ..checkpoints import runs
@@ -48,18 +49,30 @@ def fit_to_budget(
     chosen = devices.pick(device)
     dtype = devices.autocast_type(config.precision, chosen)
     exact = replace(config, epochs=_TIMED + 1, precision=devices.precision_name(dtype))
-    ready = setup.build(exact, folder, chosen, data_dir=data_dir, reporter=reporter, ranks=ranks)
-    measured = _seconds_per_step(ready)
-    step = ranks.from_main(lambda: measured)
-    steps = max(1, int((1 - _RESERVE) * seconds / step))
-    epochs = steps // len(ready.trainer.loader)
-    fitted = replace(config, epochs=max(1, epochs), max_steps=0 if epochs else steps)
+    fitted, step = config, 0.0
+    way: tuple[str, bool | None] = ("", None)
+    # The second time, the way of computing the network is that of a run as long as the first says.
+    for _ in range(2):
+        ready = setup.build(
+            exact, folder, chosen, data_dir=data_dir, reporter=reporter, ranks=ranks
+        )
+        before, way = way, (ready.trainer.config.kernel, ready.trainer.config.compile)
+        if way == before:
+            break
+        measured = _seconds_per_step(ready)
+        step = ranks.from_main(partial(float, measured))
+        steps = max(1, int((1 - _RESERVE) * seconds / step))
+        epochs = steps // len(ready.trainer.loader)
+        fitted = replace(config, epochs=max(1, epochs), max_steps=0 if epochs else steps)
+        exact = replace(fitted, precision=exact.precision)
+        if config.kernel != "auto" and config.compile is not None:
+            break
     if ranks.is_main:
         length = (
             f"{epochs} epoch{'s' * (epochs > 1)}" if epochs else f"part of an epoch ({steps} steps)"
         )
         reporter.say(f"{length} in the budget, at {step:.3g} s per step")
-    return fitted
+    return replace(fitted, kernel=way[0], compile=way[1])
 
 
 def _seconds_per_step(ready: setup.Setup) -> float:

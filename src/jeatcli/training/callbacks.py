@@ -173,6 +173,8 @@ class Grids(Callback):
             classes=tuple(range(columns)),
             init=model.meta.options.get("chain_start"),
             batch_size=min(USUAL, trainer.loader.share),
+            kernel=trainer.config.kernel,
+            compiled=False,
             reporter=self.reporter,
         )
         if trainer.ranks.is_main:

@@ -38,7 +38,7 @@ _SMALL: dict[str, Any] = {
 # Of a batch (Wang et al. 2023).
 _EXTRA_SHARE = 0.7
 # Settings that are newer than version 0.1.0.
-_NEW = {"augment", "init_from", "extra", "extra_share", "track"}
+_NEW = {"augment", "init_from", "extra", "extra_share", "track", "kernel"}
 # What the network that a run starts from decides.
 _DECIDED = ("dataset", "arch", "norm_layer", "activation")
 # SGLD needs the same function as training, hence no batch statistics, and a smooth one
@@ -143,7 +143,9 @@ def to_toml(config: TrainConfig) -> str:
     settings = asdict(config)
     options = settings.pop("options")
     top, table = (
-        "".join(f"{key} = {_toml_value(value)}\n" for key, value in part.items())
+        "".join(
+            f"{key} = {_toml_value(value)}\n" for key, value in part.items() if value is not None
+        )
         for part in (settings, options)
     )
     return f"{top}\n[options]\n{table}"
@@ -185,6 +187,8 @@ def _upgraded(table: dict[str, Any]) -> dict[str, Any]:
 def read_config(path: Path) -> TrainConfig:
     """Read the `config.toml` of a run."""
     settings = read_toml(path)
+    if "kernel" not in settings:  # Up to version 0.1.0 only what was compiled was Winograd's.
+        settings["kernel"] = "winograd" if settings.get("compile") else "library"
     try:
         return resolve(settings)
     except UsageProblem as problem:

@@ -39,7 +39,7 @@ def compare(folder: Path, config: TrainConfig) -> TrainConfig:
     theirs = read_config(folder / runs.CONFIG_FILE)
     if values := differing(config, theirs):
         raise _other_run(folder, values)
-    return replace(config, precision=theirs.precision)
+    return replace(config, precision=theirs.precision, kernel=theirs.kernel, compile=theirs.compile)
 
 
 def _anything_in(folder: Path) -> bool:

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ..acceleration.ways import compile_setting, kernel_setting
 from ..catalogue import Catalogue, Entry
 from ..core.models import ACTIVATIONS, NORM_LAYERS
 from ..data.facts import AUGMENTATIONS
@@ -183,12 +184,8 @@ class TrainConfig(Settings):
         "Compute precision of the network; energies and losses stay in fp32",
         choices=PRECISIONS,
     )
-    compile: bool = _machine(
-        False,
-        "Compile the network: a slow start, then faster steps",
-        flags=_switch("compile"),
-        shown="no",
-    )
+    compile: bool | None = compile_setting()
+    kernel: str = kernel_setting()
     seed: int = _optimise(0, "Seed of all random numbers", low=0)
     limit: int = _data(0, "Train on the first N images only (0: all)", low=0, high=1e12)
     val_split: int = _data(
@@ -272,6 +269,8 @@ def differing(ours: TrainConfig, theirs: TrainConfig) -> dict[str, tuple[Any, An
     values = {name: (getattr(ours, name), getattr(theirs, name)) for name in names}
     for key in {**ours.options, **theirs.options}:
         values[key] = ours.options.get(key), theirs.options.get(key)
-    if ours.precision == "auto":
-        del values["precision"]
+    # What is measured holds for a run from its start.
+    for name, unset in (("precision", "auto"), ("kernel", "auto"), ("compile", None)):
+        if getattr(ours, name) == unset:
+            del values[name]
     return {key: values[key] for key in sorted(values) if values[key][0] != values[key][1]}

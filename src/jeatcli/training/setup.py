@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from .. import methods
-from ..acceleration.twins import attach_twin, compile_for_training
+from ..acceleration.dispatch import choose
+from ..acceleration.twins import prepare_for_training
+from ..acceleration.ways import Way, Wish, Work
 from ..checkpoints import checkpoint, runs
 from ..checkpoints.header import Meta
 from ..checkpoints.model import Model, network
@@ -33,6 +35,8 @@ from .trainer import Trainer
 
 # The settings that describe a network to start from that `jeat train` did not write.
 _DESCRIBED = ("arch", "dataset", "norm_layer", "activation")
+# The options of methods that say how often an image goes through the network with frozen weights.
+_INNER_STEPS = ("attack_steps", "sgld_steps", "chain_steps")
 # Test images that a run without a held-out split is evaluated on.
 EVALUATED = 500
 
@@ -143,11 +147,11 @@ def build(
         loader.others = tensor_digest(outliers)
     context = MethodContext(train.x, gaussians, loader.share, config.seed, outliers)
     method = _method(config, context, ranks)
+    way = ranks.from_main(lambda: _fastest(config, classifier, loader, reporter))
+    config = replace(config, kernel=way.kernel, compile=way.compiled)
     trainer = Trainer(config, classifier, method, loader, ranks)
-    if config.compile:
-        # Not the average, which has been copied by now: it is used rarely, in many shapes.
-        compile_for_training(classifier)
-    attach_twin(classifier)
+    # Not the average, which has been copied by now: it is used rarely, in many shapes.
+    prepare_for_training(classifier, way)
     return Setup(folder, trainer, evaluated, gaussians, meta, reporter)
 
 
@@ -209,6 +213,18 @@ def _classifier(config: TrainConfig, meta: Meta, device: torch.device) -> Classi
         classifier = network(meta).to(device)
     classifier.autocast = devices.autocast_type(config.precision, device)
     return classifier
+
+
+def _fastest(
+    config: TrainConfig, classifier: Classifier, loader: Loader, reporter: Reporter
+) -> Way:
+    """Return how to compute the network, by the steps of the whole run."""
+    steps = config.epochs * len(loader)
+    images = min(steps, config.max_steps or steps) * loader.share
+    inner = sum(config.options.get(name, 0) for name in _INNER_STEPS)
+    work = Work(loader.images.shape, loader.share, images * inner, images)
+    wish = Wish(config.kernel, config.compile)
+    return choose(classifier, classifier.autocast, work, wish, reporter.detail)
 
 
 def _method(config: TrainConfig, context: MethodContext, ranks: ProcessGroup) -> Method:

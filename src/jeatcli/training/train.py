@@ -45,7 +45,7 @@ class TrainResult:
         images: That the network has seen, all attempts of this call counted.
         seconds: Of this call.
         metrics: The last line of `metrics.jsonl`.
-        device, precision, seed, version: Of the computation.
+        device, precision, kernel, compiled, seed, version: Of the computation.
         already_done: Whether there was nothing left to do.
     """
 
@@ -56,6 +56,8 @@ class TrainResult:
     metrics: dict[str, Any]
     device: str
     precision: str
+    kernel: str
+    compiled: bool
     seed: int
     version: str
     already_done: bool = False
@@ -109,7 +111,7 @@ def train(
             ranks.from_main(partial(_hold, held, ready, force))
             run = TrainingRun(ready, should_stop, profile)
             run.complete()
-        seen, epochs = run.seen, ready.trainer.epoch
+        config, seen, epochs = run.config, run.seen, ready.trainer.epoch
     return TrainResult(
         run=str(folder),
         epochs=epochs or 0,
@@ -118,6 +120,8 @@ def train(
         metrics=run_dir.last_line(folder),
         device=str(place),
         precision=config.precision,
+        kernel=config.kernel,
+        compiled=bool(config.compile),
         seed=config.seed,
         version=version("jeat-cli"),
         already_done=already_done,

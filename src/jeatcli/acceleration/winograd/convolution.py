@@ -74,19 +74,23 @@ class LearningConv(nn.Conv2d):
         return out if self.bias is None else out + self.bias.to(self.dtype)[:, None, None]
 
 
-def install(net: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+def install(net: nn.Module, dtype: torch.dtype = torch.float32, least: int = 0) -> None:
     """Make each fitting convolution of a network a `LearningConv`; weights and names stay."""
     for module in net.modules():
-        if type(module) is nn.Conv2d and fits(module, dtype):
+        if type(module) is nn.Conv2d and fits(module, dtype, least):
             # As torch's parametrisations do: references to the module stay valid.
             module.__class__ = LearningConv
             cast(LearningConv, module).dtype = dtype
 
 
-def fits(conv: nn.Module, dtype: torch.dtype = torch.float32) -> bool:
-    """Return whether the kernel can replace this module here; tries to build it once."""
+def fits(conv: nn.Module, dtype: torch.dtype = torch.float32, least: int = 0) -> bool:
+    """Return whether the kernel can replace this module here; tries to build it once.
+
+    Of fewer than `least` channels, in or out, none is replaced.
+    """
     return (
         isinstance(conv, nn.Conv2d)
+        and min(conv.in_channels, conv.out_channels) >= least
         and (conv.kernel_size, conv.dilation) == ((3, 3), (1, 1))
         and conv.stride[0] == conv.stride[1]
         and conv.stride[0] in PRODUCTS.get(dtype, ())

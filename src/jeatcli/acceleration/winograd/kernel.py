@@ -11,7 +11,6 @@ import hashlib
 import os
 import shlex
 import shutil
-import stat
 import subprocess
 import tempfile
 from contextlib import suppress
@@ -19,7 +18,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from ...errors import JeatError, UsageProblem
-from ...runtime import files
+from ...runtime import files, own_files
 from ...runtime.digests import checksum
 
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
@@ -33,16 +32,9 @@ def kernel() -> ctypes.CDLL | None:
     Raises:
         UsageProblem: If the environment variable `CXX` is no command.
     """
-    command = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
-    if command is None:
+    compiler = _compiler()
+    if compiler is None:
         return None
-    try:
-        compiler = shlex.split(command)
-    except ValueError as problem:
-        raise UsageProblem(
-            f"the environment variable CXX, `{command}`, is not a command: {problem}",
-            "set it to a C++ compiler such as g++, or unset it",
-        ) from None
     try:
         library = _load(compiler)
     except (OSError, JeatError, subprocess.CalledProcessError):
@@ -57,18 +49,46 @@ def kernel() -> ctypes.CDLL | None:
     return library
 
 
-def _load(compiler: list[str]) -> ctypes.CDLL:
-    """Load the library made of the source for this processor, compiled if it is not in the cache.
+def is_built() -> bool:
+    """Tell whether the library is in the cache, so that it can be had at once."""
+    try:
+        compiler = _compiler()
+        return compiler is not None and _find(*_place(compiler)) is not None
+    except (OSError, JeatError, subprocess.CalledProcessError):
+        return False
 
-    Where others can write to the cache, it is compiled anew, in a directory of this process.
-    """
+
+def _compiler() -> list[str] | None:
+    """Return the command of the C++ compiler, or None if there is none."""
+    command = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
+    if command is None:
+        return None
+    try:
+        return shlex.split(command)
+    except ValueError as problem:
+        raise UsageProblem(
+            f"the environment variable CXX, `{command}`, is not a command: {problem}",
+            "set it to a C++ compiler such as g++, or unset it",
+        ) from None
+
+
+def _place(compiler: list[str]) -> tuple[Path, str]:
+    """Return the directory of the library, and its name without the digest of its content."""
     # The macros that a compiler defines tell its version and what the processor can do.
     probe = [*compiler, "-march=native", "-fopenmp", "-E", "-dM", "-x", "c++", os.devnull]
     macros = subprocess.run(probe, check=True, capture_output=True).stdout
     made_of = (macros, _SOURCE.read_bytes(), _HEADER.read_bytes(), " ".join(_FLAGS).encode())
     name = "winograd-" + hashlib.sha256(b"\0".join(made_of)).hexdigest()[:16]
-    folder = files.cache_dir() / "kernels"
-    private = _make_private(folder)
+    return files.cache_dir() / "kernels", name
+
+
+def _load(compiler: list[str]) -> ctypes.CDLL:
+    """Load the library made of the source for this processor, compiled if it is not in the cache.
+
+    Where others can write to the cache, it is compiled anew, in a directory of this process.
+    """
+    folder, name = _place(compiler)
+    private = own_files.make_private(folder)
     if private and (library := _find(folder, name)):
         return ctypes.CDLL(str(library))
     with tempfile.TemporaryDirectory(prefix="jeat-kernel-") as temporary:
@@ -88,23 +108,10 @@ def _compile(compiler: list[str], to: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def _make_private(folder: Path) -> bool:
-    """Make a directory that this user alone may write to; return whether it is one."""
-    if os.name != "posix":
-        return True
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        return folder.stat().st_uid == os.getuid()
-    return False
-
-
 def _find(folder: Path, name: str) -> Path | None:
     """Return the whole library of that name that this user wrote; remove those cut short."""
     for path in folder.glob(f"{name}-*.so"):
-        status = path.lstat()
-        ours = os.name != "posix" or (status.st_uid == os.getuid() and not status.st_mode & 0o022)
-        if not (ours and stat.S_ISREG(status.st_mode)):
+        if not own_files.is_own(path):
             continue
         if checksum(path).startswith(path.stem.rpartition("-")[2]):
             return path

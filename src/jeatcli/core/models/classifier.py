@@ -90,7 +90,6 @@ class Classifier(nn.Module):
         self.normalize = Normalize(mean, std)
         self.net = net
         self.autocast: torch.dtype | None = None
-        self.compiled = False
         # Returns a faster classifier of the same weights; set by the training's setup.
         self.twin: Callable[[Classifier], Classifier] | None = None
 
@@ -98,7 +97,6 @@ class Classifier(nn.Module):
         """Let torch compile the forward pass (`torch.nn.Module.compile`)."""
         quieten()
         super().compile(*args, **kwargs)
-        self.compiled = True
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net.head(self.features(x))

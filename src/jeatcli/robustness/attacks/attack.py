@@ -39,6 +39,11 @@ class Attack:
         steps: int = self.options.get("steps", self.options.get("queries", 1))
         return steps * int(self.options.get("restarts", 1))
 
+    @property
+    def passes(self) -> int:
+        """How often it takes an image through the network at most."""
+        return self.steps * self.entry.rows
+
     def __call__(
         self, surrogate: Surrogate | Classifier, batch: Batch, options: AttackOptions
     ) -> Tensor:

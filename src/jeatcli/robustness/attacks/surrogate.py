@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...acceleration.twins import accelerate
+from ...acceleration.ways import LIBRARY, Way
 from ...core.models.classifier import Classifier
 from . import TARGETS
 from .batch import Batch
@@ -25,7 +26,7 @@ class Surrogate:
         classifier: In eval mode, float32.
         dtype: What the search computes in; None is float32.
         on_step: Called before each inner step.
-        compiled: Whether torch compiles the network.
+        way: How the network is computed.
         victim: The classifier whose prediction counts; None for the classifier itself.
 
     Attributes:
@@ -39,7 +40,7 @@ class Surrogate:
         classifier: Classifier,
         dtype: torch.dtype | None = None,
         on_step: Callable[[], None] = _ignore,
-        compiled: bool = False,
+        way: Way = LIBRARY,
         victim: Classifier | None = None,
     ) -> None:
         self.exact_model = classifier
@@ -47,7 +48,7 @@ class Surrogate:
         self.on_step = on_step
         self.forward = self.backward = 0
         self._nan: Tensor | int = 0
-        self._fast_model = accelerate(classifier, dtype, compiled)
+        self._fast_model = accelerate(classifier, dtype, way)
         self.is_exact = self._fast_model is classifier
 
     @property

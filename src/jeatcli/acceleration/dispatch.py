@@ -1,0 +1,214 @@
+"""Which way of computing a network is the fastest here: measured on the shapes at hand.
+
+Speeds are kept in the cache (`choices`). What is kept is measured once more, briefly, before it is
+believed, so a wrong entry costs a moment and is corrected. A measurement takes a few per cent of
+the work at most; with less to do, the usual way is taken unmeasured.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+
+import torch
+from torch import nn
+
+from ..core.models.classifier import Classifier, frozen
+from ..errors import JeatError
+from .choices import Place, Speeds
+from .twins import accelerate
+from .ways import KERNELS, Way, Wish, Work
+from .winograd.convolution import fits, install
+from .winograd.kernel import is_built
+
+# The share of the work that finding its fastest way may take.
+_SHARE = 0.03
+_ROUNDS = 3
+# Larger batches take no longer for each image, beside one another.
+_BATCH = 64
+# Kept speeds stand until another way is faster by more than the clock's noise.
+_NOISE = 1.1
+# Seconds, with margin: of the C++ compiler on the kernel, of torch's on a network.
+_BUILDING, _COMPILING = 10.0, 90.0
+
+
+def choose(
+    classifier: Classifier,
+    dtype: torch.dtype | None,
+    work: Work,
+    wish: Wish,
+    tell: Callable[[str], None],
+) -> Way:
+    """Return the fastest way of those that are wished for; on a CPU it is measured.
+
+    Args:
+        classifier: As it is before anything is accelerated; not changed.
+        dtype: The type in which the network computes; None is float32.
+        work: What is to be computed.
+        wish: What the user has decided.
+        tell: Hears what was chosen and why.
+    """
+    usual, device = wish.unmeasured, classifier.normalize.mean.device
+    if device.type != "cpu" or (wish.kernel != "auto" and wish.compiled is not None):
+        return usual
+    total = work.passes + work.updates
+    work = work._replace(batch=min(work.batch, _BATCH))
+    each = (_ROUNDS + 1) * work.batch * (bool(work.passes) + bool(work.updates))
+    if each * len(KERNELS) > _SHARE * total:
+        return usual
+    with ExitStack() as held:
+        bench = _Bench(classifier, dtype, work, held)
+        ways = [Way(kernel) for kernel in _kernels(bench, wish, total)]
+        if len(ways) == 1 and wish.compiled is not None:
+            return Way(ways[0].kernel, wish.compiled)
+        place = Place(classifier, dtype, work)
+        speeds, kept = _measured(bench, ways, place.read())
+        best = min(ways, key=lambda way: speeds.seconds[str(way)])
+        if wish.compiled:
+            chosen = Way(best.kernel, compiled=True)
+        elif wish.compiled is False:
+            chosen = best
+        else:
+            kernels = dict.fromkeys([best.kernel, *(way.kernel for way in ways[:1])])
+            chosen = _compiled(bench, best, kernels, speeds, total)
+        place.write(speeds)
+    tell(_told(chosen, speeds, "kept, and checked" if kept else "measured"))
+    return chosen
+
+
+def _kernels(bench: _Bench, wish: Wish, total: float) -> list[str]:
+    """Return the kernels that differ on this network, the usual one first."""
+    if wish.kernel != "auto":
+        return [wish.kernel]
+    if not getattr(bench.classifier.net, "foldable", False):
+        return ["library"]
+    if not is_built() and _SHARE * total * bench.seconds(Way(), 1) < _BUILDING:
+        return ["library"]
+    distinct = {bench.swapped(kernel): kernel for kernel in reversed(KERNELS)}
+    return list(reversed(distinct.values()))
+
+
+def _measured(bench: _Bench, ways: list[Way], known: Speeds | None) -> tuple[Speeds, bool]:
+    """Return the seconds of the ways, and whether those that were known are still true."""
+    names = [str(way) for way in ways]
+    if known is None or not set(names) <= known.seconds.keys():
+        return Speeds(bench.alternate(ways, _ROUNDS)), False
+    now, best = bench.alternate(ways, 1), min(names, key=known.seconds.__getitem__)
+    if now[best] > _NOISE * min(now.values()):
+        again = bench.alternate(ways, _ROUNDS)
+        return Speeds({name: min(now[name], again[name]) for name in names}), False
+    # At today's speed of the machine.
+    scale = now[best] / max(known.seconds[best], 1e-12)
+    return Speeds(
+        {key: scale * value for key, value in known.seconds.items()}, known.compiling
+    ), True
+
+
+def _compiled(
+    bench: _Bench, best: Way, kernels: Iterable[str], speeds: Speeds, total: float
+) -> Way:
+    """Return the best way, or a compiled one where the work repays the compiler's time."""
+    chosen, least = best, speeds.seconds[str(best)]
+    for way in (Way(kernel, compiled=True) for kernel in kernels):
+        known, cost = speeds.seconds.get(str(way)), speeds.compiling or _COMPILING
+        gain = total * (least - known) if known is not None else _SHARE * total * least
+        if gain <= cost:
+            continue
+        began = time.perf_counter()
+        try:
+            bench.seconds(way, 0)
+        except Exception:  # torch's compiler, or that of C++, in many ways of its own
+            break
+        speeds.compiling = time.perf_counter() - began
+        speeds.seconds[str(way)] = seconds = bench.seconds(way, _ROUNDS)
+        if seconds < least:
+            chosen, least = way, seconds
+    return chosen
+
+
+def _told(way: Way, speeds: Speeds, how: str) -> str:
+    """Say what was chosen: `winograd-32, of library 452, winograd 588 images/s (measured)`."""
+    rates = [f"{name} {1 / max(value, 1e-12):,.0f}" for name, value in speeds.seconds.items()]
+    return f"convolutions: {way}; images/s: {', '.join(rates)} ({how})"
+
+
+class _Bench:
+    """A network that computes in any of the ways, and a clock.
+
+    The clock is that of the processor in this thread, which other processes do not advance.
+    """
+
+    def __init__(
+        self, classifier: Classifier, dtype: torch.dtype | None, work: Work, held: ExitStack
+    ) -> None:
+        self.learner = copy.deepcopy(classifier) if work.updates else None
+        self.classifier = held.enter_context(frozen(classifier))
+        self.dtype, self.work = dtype, work
+        self.x = torch.rand(work.batch, *work.shape, generator=torch.Generator().manual_seed(0))
+        self._runs: dict[Way, tuple[Callable[[], None] | None, Callable[[], None] | None]] = {}
+
+    def swapped(self, kernel: str) -> int:
+        """Return how many convolutions of the network that kernel computes."""
+        least, dtype = KERNELS[kernel], self.dtype or torch.float32
+        try:
+            return sum(
+                least is not None and isinstance(module, nn.Conv2d) and fits(module, dtype, least)
+                for module in self.classifier.modules()
+            )
+        except JeatError:  # `CXX` is no command
+            return 0
+
+    def alternate(self, ways: list[Way], rounds: int) -> dict[str, float]:
+        """Return the least seconds of an image in each way, all ways taken in turn."""
+        for way in ways:
+            self.seconds(way, 0)
+        turns = [[self.seconds(way, 1) for way in ways] for _ in range(rounds)]
+        return {
+            str(way): min(each) for way, each in zip(ways, zip(*turns, strict=True), strict=True)
+        }
+
+    def seconds(self, way: Way, rounds: int) -> float:
+        """Return the least seconds of an image in so many rounds; the first call warms up."""
+        if way not in self._runs:
+            self._runs[way] = self._pass(way), self._update(way)
+            self._weighed(way)
+        return min((self._weighed(way) for _ in range(rounds)), default=0.0)
+
+    def _weighed(self, way: Way) -> float:
+        seconds = []
+        for run in self._runs[way]:
+            began = time.thread_time()
+            if run is not None:
+                run()
+            seconds.append(time.thread_time() - began)
+        work = self.work
+        spent = work.passes * seconds[0] + work.updates * seconds[1]
+        return spent / (work.passes + work.updates) / work.batch
+
+    def _pass(self, way: Way) -> Callable[[], None] | None:
+        if not self.work.passes:
+            return None
+        twin = accelerate(self.classifier, self.dtype, way)
+
+        def run() -> None:
+            x = self.x.clone().requires_grad_(True)
+            torch.autograd.grad(twin(x).logsumexp(1).sum(), x)
+
+        return run
+
+    def _update(self, way: Way) -> Callable[[], None] | None:
+        if self.learner is None:
+            return None
+        learner, least = copy.deepcopy(self.learner).train(), KERNELS[way.kernel]
+        if least is not None:
+            install(learner.net, self.dtype or torch.float32, least)
+        if way.compiled:
+            learner.compile(dynamic=False)
+
+        def run() -> None:
+            learner.zero_grad()
+            learner(self.x).logsumexp(1).sum().backward()
+
+        return run

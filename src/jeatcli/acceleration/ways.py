@@ -1,0 +1,90 @@
+"""The ways of computing a network, by name, without torch."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..settings import setting
+
+# Least channels, in and out, of a convolution that is Winograd's; None where all are the library's.
+KERNELS: dict[str, int | None] = {
+    "library": None,
+    "winograd": 0,
+    "winograd-32": 32,
+    "winograd-64": 64,
+}
+
+
+class Way(NamedTuple):
+    """A way of computing a network: the same function, to rounding.
+
+    Attributes:
+        kernel: Of its 3x3 convolutions on a CPU, a key of `KERNELS`.
+        compiled: Whether torch compiles its graph.
+    """
+
+    kernel: str = "library"
+    compiled: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.kernel}, compiled" if self.compiled else self.kernel
+
+
+LIBRARY = Way()
+
+
+class Wish(NamedTuple):
+    """What the user says of the way: `auto` and None leave it to a measurement."""
+
+    kernel: str = "auto"
+    compiled: bool | None = None
+
+    @property
+    def unmeasured(self) -> Way:
+        """The way where there is too little to compute for a measurement to pay."""
+        kernel = self.kernel
+        if kernel == "auto":
+            kernel = "winograd" if self.compiled else LIBRARY.kernel
+        return Way(kernel, bool(self.compiled))
+
+
+NEVER_MEASURED = Wish(LIBRARY.kernel, LIBRARY.compiled)
+
+
+class Work(NamedTuple):
+    """What is to be computed in that way.
+
+    Attributes:
+        shape: Of an image, (C, H, W).
+        batch: Images at a time.
+        passes: Forward and backward passes of an image with frozen weights, in all.
+        updates: Those that give the weights their gradients.
+    """
+
+    shape: tuple[int, ...]
+    batch: int
+    passes: float
+    updates: float = 0
+
+
+def compile_setting() -> Any:
+    """Declare whether torch compiles the network, which every command calls `--compile`."""
+    return setting(
+        None,
+        "Compile the network with torch: minutes at the start; unset, only where it pays",
+        section="Machine",
+        flags=("--compile/--no-compile",),
+        shown="measured",
+    )
+
+
+def kernel_setting() -> Any:
+    """Declare what computes the convolutions, which every command calls `--kernel`."""
+    return setting(
+        "auto",
+        "3x3 convolutions on a CPU: the library's, winograd's, or winograd's from N channels; "
+        "auto measures",
+        section="Machine",
+        choices=("auto", *KERNELS),
+        metavar="KERNEL",
+    )

@@ -1,0 +1,303 @@
+"""What decides how a network is computed: a measurement that pays, and is kept, and checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.networks import classifier
+from torch import Tensor
+
+from jeatcli.acceleration import dispatch
+from jeatcli.acceleration.choices import Place, Speeds
+from jeatcli.acceleration.dispatch import choose
+from jeatcli.acceleration.ways import KERNELS, NEVER_MEASURED, Way, Wish, Work
+from jeatcli.acceleration.winograd.kernel import kernel
+
+SHAPE = (3, 32, 32)
+MUCH, LITTLE = Work(SHAPE, 8, 1e5), Work(SHAPE, 8, 1000)
+AUTO = Wish()
+EAGER = Wish(compiled=False)
+# Seconds of an image by way, on an imagined processor.
+Clock = dict[str, float]
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+
+
+@pytest.fixture
+def model():
+    return classifier("cifar-resnet-8", "batch").eval()
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("JEAT_CACHE_DIR", str(tmp_path))
+    return tmp_path / "speeds"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Clock:
+    """The speeds of a processor on which the kernel is there and wins from 32 channels."""
+    speeds = {"library": 2e-3, "winograd": 3e-3, "winograd-32": 1e-3, "winograd-64": 1.5e-3}
+    monkeypatch.setattr(dispatch, "is_built", lambda: True)
+    monkeypatch.setattr(
+        dispatch._Bench, "swapped", lambda _, kernel: list(reversed(KERNELS)).index(kernel)
+    )
+    asked.clear()
+
+    def seconds(_: object, way: Way, rounds: int) -> float:
+        asked.extend([str(way)] * (rounds or 1))
+        if str(way) not in speeds:
+            raise RuntimeError("no compiler")
+        return speeds[str(way)]
+
+    monkeypatch.setattr(dispatch._Bench, "seconds", seconds)
+    return speeds
+
+
+asked: list[str] = []
+
+
+def chosen(model, work: Work = MUCH, wish: Wish = EAGER) -> tuple[Way, str]:
+    """Return the choice and what was told of it."""
+    told: list[str] = []
+    asked.clear()
+    way = choose(model, None, work, wish, told.append)
+    return way, "".join(told)
+
+
+def test_the_fastest_is_taken_and_told(model, clock: Clock) -> None:
+    way, told = chosen(model)
+    assert way == Way("winograd-32")
+    assert "winograd-32" in told
+    assert "library 500, winograd 333, winograd-32 1,000" in told
+    clock |= {"library": 5e-4}
+    assert choose(model, torch.bfloat16, MUCH, EAGER, print) == Way()  # of another precision
+
+
+def test_with_little_to_do_nothing_is_measured(model, clock: Clock, cache: Path) -> None:
+    assert chosen(model, LITTLE, AUTO) == (Way(), "")
+    assert not asked
+    assert not cache.exists()
+    # A measurement goes through the network this often, and must be a few per cent.
+    images = 8 * 4 * len(KERNELS)
+    assert chosen(model, MUCH._replace(passes=images / 0.031))[1] == ""
+    assert chosen(model, MUCH._replace(passes=images / 0.029))[1]
+
+
+@pytest.mark.parametrize("work", [LITTLE, MUCH])
+def test_what_is_wished_for_is_not_measured(model, clock: Clock, work: Work) -> None:
+    for way in (Way(name, compiled) for name in KERNELS for compiled in (False, True)):
+        assert chosen(model, work, Wish(*way))[0] == way
+    assert chosen(model, work, NEVER_MEASURED)[0] == Way()
+    assert not asked
+
+
+def test_one_wish_leaves_the_other_to_the_clock(model, clock: Clock) -> None:
+    assert chosen(model, LITTLE, Wish(compiled=True))[0] == Way("winograd", True)
+    assert chosen(model, MUCH, Wish(compiled=True))[0] == Way("winograd-32", True)
+    assert chosen(model, LITTLE, Wish("winograd"))[0] == Way("winograd")
+    clock |= {"winograd, compiled": 1e-3}
+    longer = MUCH._replace(passes=5e6)
+    assert chosen(model, longer, Wish("winograd"))[0] == Way("winograd", True)
+
+
+def test_a_graph_is_compiled_where_the_work_repays_it(model, clock: Clock) -> None:
+    clock |= {"winograd-32, compiled": 8e-4, "library, compiled": 9e-4}
+    # Whether it pays is not known yet: 3 % of 2,900 s are less than the compiler may take.
+    assert chosen(model, MUCH._replace(passes=2.9e6), AUTO)[0] == Way("winograd-32")
+    assert "winograd-32, compiled" not in asked
+    longer = MUCH._replace(passes=3.1e6)
+    assert chosen(model, longer, AUTO)[0] == Way("winograd-32", True)
+    # Now it is known: a second of compiling is repaid by 5,000 images, at 0.2 ms each.
+    place = Place(model, None, MUCH)
+    place.write(Speeds(place.read().seconds, compiling=19.0))
+    assert chosen(model, MUCH._replace(passes=9e4), AUTO)[0] == Way("winograd-32")
+    assert chosen(model, MUCH._replace(passes=1e5), AUTO)[0] == Way("winograd-32", True)
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_what_torch_cannot_compile_or_only_slower_is_left(model, clock: Clock, slow: bool) -> None:
+    if slow:
+        clock |= {"winograd-32, compiled": 2e-3, "library, compiled": 3e-3}
+    longer = MUCH._replace(passes=1e7)
+    assert chosen(model, longer, AUTO)[0] == Way("winograd-32")
+    assert "winograd-32, compiled" in asked
+    chosen(model, longer, AUTO)
+    assert ("winograd-32, compiled" in asked) == (not slow)
+
+
+def test_a_kept_choice_is_checked_and_not_measured_again(model, clock: Clock) -> None:
+    chosen(model)
+    first = len(asked)
+    way, told = chosen(model)
+    assert (way, "checked" in told) == (Way("winograd-32"), True)
+    assert len(asked) <= first / 2
+
+
+def test_a_wrong_choice_planted_in_the_cache_is_corrected(model, clock: Clock) -> None:
+    chosen(model)
+    place = Place(model, None, MUCH)
+    right = place.read()
+    for planted in ("library", "winograd"):
+        place.write(Speeds({**right.seconds, planted: 1e-5}))
+        way, told = chosen(model)
+        assert (way, "measured" in told) == (Way("winograd-32"), True)
+        assert place.read() == right
+
+
+def test_a_wrong_compiled_choice_is_corrected(model, clock: Clock) -> None:
+    clock |= {"winograd-32, compiled": 4e-3, "library, compiled": 4e-3}
+    chosen(model)
+    place = Place(model, None, MUCH)
+    place.write(Speeds({**place.read().seconds, "winograd-32, compiled": 1e-6}, compiling=1.0))
+    assert chosen(model, MUCH, AUTO)[0] == Way("winograd-32")
+    assert place.read().seconds["winograd-32, compiled"] == 4e-3
+
+
+def test_on_another_day_the_whole_machine_may_be_slower(model, clock: Clock) -> None:
+    chosen(model)
+    clock |= {key: 3 * value for key, value in clock.items()}
+    way, told = chosen(model)
+    assert (way, "checked" in told) == (Way("winograd-32"), True)
+
+
+DAMAGES: dict[str, Callable[[str], str | bytes]] = {
+    "cut": lambda text: text[: len(text) // 2],
+    "bytes": lambda text: b"\xff\xfe\x00" + text.encode(),
+    "list": lambda text: "[]",
+    "deep": lambda text: "[" * 100_000,
+    "negative": lambda text: text.replace("0.002", "-1.0"),
+    "infinite": lambda text: text.replace("0.002", "Infinity"),
+    "nan": lambda text: text.replace("0.002", "NaN"),
+    "text": lambda text: text.replace("0.002", '"fast"'),
+    "of another machine": lambda text: text.replace('"processor": "', '"processor": "Other '),
+    "of no way": lambda text: text.replace('"library"', '"nothing"'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_does_not_matter(model, clock: Clock, cache: Path, damage: str) -> None:
+    chosen(model)
+    (kept,) = cache.iterdir()
+    whole = kept.read_text()
+    changed = DAMAGES[damage](whole)
+    kept.write_bytes(changed if isinstance(changed, bytes) else changed.encode())
+    way, told = chosen(model)
+    assert (way, "measured" in told) == (Way("winograd-32"), True)
+    assert json.loads(kept.read_text()) == json.loads(whole)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files have owners on POSIX systems")
+@pytest.mark.parametrize("foreign", ["writable", "link", "directory", "owner"])
+def test_what_another_user_may_have_written_is_not_read(
+    model, clock: Clock, cache: Path, monkeypatch: pytest.MonkeyPatch, foreign: str
+) -> None:
+    chosen(model)
+    (kept,) = cache.iterdir()
+    assert (kept.stat().st_mode & 0o777, cache.stat().st_mode & 0o777) == (0o600, 0o700)
+    if foreign == "writable":
+        kept.chmod(0o666)
+    elif foreign == "link":
+        kept.rename(cache.with_name("elsewhere"))
+        kept.symlink_to(cache.with_name("elsewhere"))
+    elif foreign == "directory":
+        kept.unlink()
+        kept.mkdir()
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: kept.stat().st_uid + 1)
+    way, told = chosen(model)
+    assert (way, "measured" in told) == (Way("winograd-32"), True)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() == 0, reason="root may write anywhere")
+def test_where_nothing_can_be_kept_it_is_measured_each_time(
+    model, clock: Clock, cache: Path
+) -> None:
+    cache.write_text("a file")
+    assert "measured" in chosen(model)[1]
+    assert "measured" in chosen(model)[1]
+
+
+def test_a_place_is_of_one_machine_and_one_work(model, cache: Path, monkeypatch) -> None:
+    same = Place(classifier("cifar-resnet-8", "batch"), None, MUCH).path
+    others = [
+        Place(model, torch.bfloat16, MUCH),
+        Place(model, None, MUCH._replace(batch=16)),
+        Place(model, None, MUCH._replace(shape=(3, 16, 16))),
+        Place(model, None, MUCH._replace(updates=1e4)),
+        Place(classifier("cifar-resnet-8", "none"), None, MUCH),
+        Place(classifier("cifar-resnet-14", "batch"), None, MUCH),
+    ]
+    for name, function in (("get_num_threads", lambda: 77), ("__version__", "0")):
+        monkeypatch.setattr(torch, name, function)
+        others.append(Place(model, None, MUCH))
+    assert Place(model, None, MUCH).path not in [other.path for other in others[:-1]]
+    monkeypatch.undo()
+    monkeypatch.setenv("JEAT_CACHE_DIR", str(cache.parent))
+    # Whatever its weights, and however often it is used.
+    assert Place(model, None, MUCH._replace(passes=9e9)).path == same
+    assert len({same, *(other.path for other in others)}) == len(others) + 1
+
+
+def test_without_a_compiler_of_cpp_the_library_is_taken(
+    model, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in ("/nonexistent/g++", "false", "'"):
+        monkeypatch.setenv("CXX", command)
+        assert chosen(model)[0] == Way()
+
+
+@needs_compiler
+def test_it_leaves_the_network_and_the_random_numbers_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kernel()  # from the cache of all tests
+    monkeypatch.setenv("JEAT_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(dispatch, "is_built", lambda: True)
+    model = classifier("cifar-resnet-8", "batch").train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    work = Work((3, 16, 16), 4, 6e3, 6e3)
+    way, told = chosen(model, work)
+    assert "winograd " in told
+    assert way.kernel in KERNELS
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training
+    assert all(weight.requires_grad and weight.grad is None for weight in model.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert {type(module) for module in model.modules()} == {
+        type(module) for module in classifier("cifar-resnet-8", "batch").modules()
+    }
+
+
+def test_a_slow_kernel_is_not_chosen_by_the_real_clock(
+    model, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library's way is slowed down, then that of the kernel, in the network itself."""
+    real = dispatch.accelerate
+    slow = ""
+
+    def slowed(seen, dtype, way: Way):
+        twin = real(seen, dtype)
+
+        def forward(x: Tensor) -> Tensor:
+            out = twin(x)
+            for _ in range(4 if way.kernel == slow else 0):
+                out = out + 0 * twin(x)
+            return out
+
+        return forward
+
+    monkeypatch.setattr(dispatch, "accelerate", slowed)
+    monkeypatch.setattr(dispatch, "is_built", lambda: True)
+    monkeypatch.setattr(
+        dispatch._Bench, "swapped", lambda _, kernel: int(KERNELS[kernel] is not None)
+    )
+    for slow in ("library", "winograd-64"):
+        assert chosen(model, Work((3, 16, 16), 4, 3e4))[0].kernel != slow
+        shutil.rmtree(cache)
