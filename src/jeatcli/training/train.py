@@ -169,9 +169,8 @@ class TrainingRun:
         self, ready: setup.Setup, should_stop: Callable[[], bool], profile: bool = False
     ) -> None:
         self.setup, self.trainer, self.should_stop = ready, ready.trainer, should_stop
-        self.config = ready.trainer.config
+        self.config, self.seen = ready.trainer.config, 0
         self.profile = [Profile(ready.folder, ready.reporter)] if profile else []
-        self.seen = 0
         self.log = Log(ready.folder, ready.reporter)
         held_out = self.config.val_split > 0
         self.validation = Validation(
@@ -227,14 +226,12 @@ class TrainingRun:
         """Say what is trained: `jeat on digits: small (95,000 weights), 30 epochs of 22 steps`."""
         trainer, config = self.trainer, self.config
         weights = sum(weight.numel() for weight in trainer.model.parameters())
-        device = "CPU" if trainer.device.type == "cpu" else str(trainer.device)
-        augment = f"augmented by {config.augment}"
+        augment = "not augmented" if config.augment == "none" else f"augmented by {config.augment}"
         return (
             f"{config.method} on {config.dataset}: {config.arch} ({weights:,} weights), "
             f"{config.epochs} epochs of {len(trainer.loader):,} steps, "
-            f"{config.precision} on {device}",
-            f"{len(trainer.loader.images):,} training images, "
-            f"{'not augmented' if config.augment == 'none' else augment}",
+            f"{config.precision} on {str(trainer.device).replace('cpu', 'CPU')}",
+            f"{len(trainer.loader.images):,} training images, {augment}",
         )
 
     def _attempt(self) -> None:
