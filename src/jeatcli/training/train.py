@@ -97,16 +97,14 @@ def train(
     began = time.perf_counter()
     config = config if isinstance(config, TrainConfig) else resolve(config)
     check_trackers(config.track)
-    place, ranks = devices.pick(device), current()
+    here, ranks = devices.pick(device), current()
     reporter = reporter if ranks.is_main else SILENT
-    folder, config, epochs = ranks.from_main(partial(_find, config, out, place, force))
+    folder, config, epochs = ranks.from_main(partial(_find, config, out, here, force))
     seen, already_done = 0, epochs is not None
     if already_done:
         reporter.say(f"`{folder}` is done; `--force` starts it over")
     else:
-        ready = setup.build(
-            config, folder, place, data_dir=data_dir, reporter=reporter, ranks=ranks
-        )
+        ready = setup.build(config, folder, here, data_dir=data_dir, reporter=reporter, ranks=ranks)
         with ExitStack() as held:
             ranks.from_main(partial(_hold, held, ready, force))
             run = TrainingRun(ready, should_stop, profile)
@@ -118,7 +116,7 @@ def train(
         images=seen,
         seconds=time.perf_counter() - began,
         metrics=run_dir.last_line(folder),
-        device=str(place),
+        device=str(here),
         precision=config.precision,
         kernel=config.kernel,
         compiled=bool(config.compile),
