@@ -14,6 +14,7 @@ from helpers.cli import EXECUTABLE, LATEST, done, environment, here, one, refuse
 
 from jeatcli.checkpoints.listing import list_runs
 from jeatcli.checkpoints.results import add_results
+from jeatcli.checkpoints.runs import MODEL_FILE
 from jeatcli.cli.runs_table import table
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +69,41 @@ def test_a_distance_in_doubt_is_not_shown(home):
         scored(fid, n, notes={"kid": "few"})
     assert listed(LATEST)[0]["frechet_distance"] == 5.0
     assert listed(LATEST)[0]["features"] == "judge"
+
+
+def test_runs_that_differ_in_their_seed_alone_are_summed_up(home):
+    for number, robust in enumerate((0.4, 0.5, 0.6)):
+        folder = home / f"again-{number}"
+        shutil.copytree(home / LATEST, folder)
+        config = (folder / "config.toml").read_text().replace("seed = 0", f"seed = {number}")
+        (folder / "config.toml").write_text(config)
+        found = {**THREAT, "attacks": ["pgd"], "robust": robust, "clean": 0.9 + number / 100}
+        add_results(folder / MODEL_FILE, "attack", [found], f"jeat attack again-{number}")
+    attacked(home / LATEST / "model.safetensors", 0.1, "fgsm")  # another attack is no seed
+    assert one("--runs")["seeds"] == [
+        {
+            "runs": ["again-0", "again-1", "again-2"],
+            "attack": {
+                "attacks": ["pgd"],
+                "norm": "linf",
+                "eps": 0.15,
+                "n": 100,
+                "training": False,
+            },
+            **{"clean": pytest.approx(0.91), "clean_sd": pytest.approx(0.01)},
+            **{"robust": pytest.approx(0.5), "robust_sd": pytest.approx(0.1)},
+        }
+    ]
+    assert (
+        "again-*, 3 seeds: 91.00 ± 1.00 % clean, 50.00 ± 10.00 % under pgd linf 0.15 n=100"
+        in done("--runs").splitlines()
+    )
+    found |= {"robust": 0.2}
+    add_results(home / "again-2" / MODEL_FILE, "attack", [found], "jeat attack again-2 --steps 99")
+    assert one("--runs")["seeds"][0]["runs"] == ["again-0", "again-1"]
+    config = (home / "again-1" / "config.toml").read_text()
+    (home / "again-1" / "config.toml").write_text(config.replace("epochs = 1", "epochs = 2"))
+    assert one("--runs")["seeds"] == []
 
 
 def test_the_strongest_attack_of_the_last_weights_counts(home):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from ..errors import JeatError
@@ -60,6 +62,50 @@ class RunSummary:
     date: str
     settings: dict[str, Any]
     problem: str | None = None
+
+
+@dataclass(frozen=True)
+class SeedSummary:
+    """The accuracies of runs that differ in their seed alone, under one attack.
+
+    Args:
+        runs: Their names.
+        attack: As that of each, without the command.
+        clean, robust: The means.
+        clean_sd, robust_sd: The standard deviations (n - 1).
+    """
+
+    runs: tuple[str, ...]
+    attack: dict[str, Any]
+    clean: float
+    clean_sd: float
+    robust: float
+    robust_sd: float
+
+
+def over_seeds(runs: Sequence[RunSummary]) -> list[SeedSummary]:
+    """Summarise the finished runs that differ in their seed alone, attacked by one command."""
+    groups: dict[str, list[RunSummary]] = {}
+    for run in sorted(runs, key=lambda run: run.run):
+        if run.finished and run.settings and run.attack and None not in (run.clean, run.robust):
+            same = {key: value for key, value in run.settings.items() if key != "seed"}
+            command = str(run.attack.get("command", "")).replace(run.run, "RUN")
+            key = json.dumps([same, run.attack | {"command": command}], sort_keys=True)
+            groups.setdefault(key, []).append(run)
+    return [
+        SeedSummary(
+            tuple(run.run for run in group),
+            {key: value for key, value in (group[0].attack or {}).items() if key != "command"},
+            *_mean_and_sd([run.clean or 0.0 for run in group]),
+            *_mean_and_sd([run.robust or 0.0 for run in group]),
+        )
+        for group in groups.values()
+        if len({run.settings.get("seed") for run in group}) == len(group) > 1
+    ]
+
+
+def _mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
+    return mean(values), stdev(values)
 
 
 def list_runs(pattern: str | None = None) -> list[RunSummary]:

@@ -6,9 +6,10 @@ import shutil
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
-from ..checkpoints.listing import RunSummary, list_runs
+from ..checkpoints.listing import RunSummary, SeedSummary, list_runs, over_seeds
 from ..checkpoints.runs import shortened
 from ..core.threat import fraction
 from ..errors import JeatError
@@ -51,7 +52,8 @@ def show(pattern: str | None, key: str, as_json: bool) -> None:
         where = "" if pattern and "/" in pattern else f" in `{runs_dir()}`"
         make = "make one with `jeat train --dataset digits`"
         raise JeatError(f"{what}{where}", "`jeat --runs` lists all" if pattern else make)
-    document = output.document("runs", {"results": output.plain(runs)})
+    seeds = output.plain(over_seeds(runs))
+    document = output.document("runs", {"results": output.plain(runs), "seeds": seeds})
     output.emit(document, as_json, lambda: table(runs, _width()))
 
 
@@ -77,7 +79,19 @@ def table(runs: Sequence[RunSummary], width: int | None = None) -> str:
     unfinished = [run for run in runs if not run.finished]
     notes = ["* not finished: the command that began it resumes it"] if unfinished else []
     notes += [f"{run.run}: {run.problem}" for run in runs if run.problem]
-    return "\n".join([text, *notes])
+    return "\n".join([text, *map(_of_seeds, over_seeds(runs)), *notes])
+
+
+def _of_seeds(group: SeedSummary) -> str:
+    """Write the means of runs that differ in their seed: `at-seed*, 3 seeds: clean ...`."""
+    alike = takewhile(lambda characters: len({*characters}) == 1, zip(*group.runs, strict=False))
+    prefix = "".join(first for first, *_ in alike)
+    names = f"{prefix}*" if prefix else ", ".join(group.runs)
+    clean, robust = (
+        f"{100 * value:.2f} ± {100 * sd:.2f} %"
+        for value, sd in ((group.clean, group.clean_sd), (group.robust, group.robust_sd))
+    )
+    return f"{names}, {len(group.runs)} seeds: {clean} clean, {robust} under {_under(group.attack)}"
 
 
 def _row(run: RunSummary) -> tuple[Any, ...]:
