@@ -108,7 +108,7 @@ def test_what_is_left_out_is_said(zoo: Path) -> None:
     listener = Listener()
     images = load_images(f"folder:{zoo}", "train", reporter=listener)
     assert listener.said == [
-        f"`{zoo}`: {len(images)} train pictures of 2 classes; left out: 1 `.csv`, 1 `.txt`, "
+        f"`{zoo}`: {len(images)} training pictures of 2 classes; left out: 1 `.csv`, 1 `.txt`, "
         "40 in `cat/more/`, 1 without an ending"
     ]
 

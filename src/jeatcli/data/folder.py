@@ -183,7 +183,7 @@ def _describe(
     reporter: Reporter,
 ) -> None:
     reporter.say(
-        f"`{path}`: {len(labels):,} {split} pictures of {len(set(labels)):,} classes"
+        f"`{path}`: {len(labels):,} {'training' if split == 'train' else split} pictures of {len(set(labels)):,} classes"
         f"{describe_left_out(left_out)}"
     )
     absent = [name for label, name in enumerate(classes) if label not in set(labels)]

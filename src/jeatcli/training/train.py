@@ -225,9 +225,10 @@ class TrainingRun:
         trainer, config = self.trainer, self.config
         weights = sum(weight.numel() for weight in trainer.model.parameters())
         augment = "not augmented" if config.augment == "none" else f"augmented by {config.augment}"
+        epochs, steps = config.epochs, len(trainer.loader)
         return (
             f"{config.method} on {config.dataset}: {config.arch} ({weights:,} weights), "
-            f"{config.epochs} epochs of {len(trainer.loader):,} steps, "
+            f"{epochs} epoch{'s' * (epochs > 1)} of {steps:,} step{'s' * (steps > 1)}, "
             f"{config.precision} on {str(trainer.device).replace('cpu', 'CPU')}",
             f"{len(trainer.loader.images):,} training images, {augment}",
         )
