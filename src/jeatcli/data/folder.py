@@ -182,8 +182,9 @@ def _describe(
     left_out: Counter[str],
     reporter: Reporter,
 ) -> None:
+    kind = "training" if split == "train" else split
     reporter.say(
-        f"`{path}`: {len(labels):,} {'training' if split == 'train' else split} pictures of {len(set(labels)):,} classes"
+        f"`{path}`: {len(labels):,} {kind} pictures of {len(set(labels)):,} classes"
         f"{describe_left_out(left_out)}"
     )
     absent = [name for label, name in enumerate(classes) if label not in set(labels)]
