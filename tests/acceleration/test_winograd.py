@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from jeatcli.acceleration.compiled import Compiled
 from jeatcli.acceleration.folding import Rewritten
+from jeatcli.acceleration.fused import FusedConv
 from jeatcli.acceleration.twins import accelerate, attach_twin
 from jeatcli.acceleration.ways import KERNELS, Way
 from jeatcli.acceleration.winograd import convolution, kernel
@@ -304,13 +305,21 @@ def test_they_follow_the_weights_of_a_network_that_learns() -> None:
 @needs_compiler
 def test_a_way_is_a_kernel_and_a_compiler() -> None:
     model = classifier("cifar-resnet-8", "batch").eval()
-    expected = {"library": 0, "winograd": 6, "winograd-32": 3, "winograd-64": 1}
+    expected = {"library": 0, "fused": 0, "winograd": 6, "winograd-32": 3, "winograd-64": 1}
     assert expected.keys() == KERNELS.keys()
     for name, compiled in itertools.product(KERNELS, (False, True)):
         twin = accelerate(model, None, Way(name, compiled))
         assert isinstance(twin, Compiled) == compiled
         assert isinstance(twin.net, Rewritten)
-        assert len(twin.net.swaps) == expected[name]
+        swaps = twin.net.swaps
+        assert sum(isinstance(swap, WinogradConv) for swap in swaps) == expected[name]
+        # The first convolution of all is in float32 whatever the rest is in.
+        fused = sum(isinstance(swap, FusedConv) for swap in swaps)
+        assert fused == (6 if name == "fused" and not compiled else 0)
+    half = accelerate(model, torch.bfloat16, Way("winograd-32")).net
+    assert isinstance(half, Rewritten)
+    assert len(half.swaps) == 6
+    assert sum(isinstance(swap, FusedConv) for swap in half.swaps) >= 4
 
 
 @pytest.mark.parametrize("compiler", ["/nonexistent/g++", "false"])

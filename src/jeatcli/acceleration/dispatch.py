@@ -18,6 +18,7 @@ from torch import nn
 from ..core.models.classifier import Classifier, frozen
 from ..errors import JeatError
 from .choices import Place, Speeds
+from .fused import fusible
 from .twins import accelerate
 from .ways import KERNELS, Way, Wish, Work
 from .winograd.convolution import fits, install
@@ -67,11 +68,12 @@ def choose(
         speeds, kept = _measured(bench, ways, place.read())
         best = min(ways, key=lambda way: speeds.seconds[str(way)])
         if wish.compiled:
-            chosen = Way(best.kernel, compiled=True)
+            chosen = Way(best.kernel.replace("fused", "library"), compiled=True)
         elif wish.compiled is False:
             chosen = best
         else:
-            kernels = dict.fromkeys([best.kernel, *(way.kernel for way in ways[:1])])
+            # Torch's compiler fuses by itself.
+            kernels = dict.fromkeys([best.kernel.replace("fused", "library"), "library"])
             chosen = _compiled(bench, best, kernels, speeds, total)
         place.write(speeds)
     tell(_told(chosen, speeds, "kept, and checked" if kept else "measured"))
@@ -85,7 +87,7 @@ def _kernels(bench: _Bench, wish: Wish, total: float) -> list[str]:
     if not getattr(bench.classifier.net, "foldable", False):
         return ["library"]
     if not is_built() and _SHARE * total * bench.seconds(Way(), 1) < _BUILDING:
-        return ["library"]
+        return ["library", "fused"]
     distinct = {bench.swapped(kernel): kernel for kernel in reversed(KERNELS)}
     return list(reversed(distinct.values()))
 
@@ -150,7 +152,9 @@ class _Bench:
         self._runs: dict[Way, tuple[Callable[[], None] | None, Callable[[], None] | None]] = {}
 
     def swapped(self, kernel: str) -> int:
-        """Return how many convolutions of the network that kernel computes."""
+        """Return how many convolutions of the network that kernel computes; -1 if all, fused."""
+        if kernel == "fused":
+            return -any(fusible(module) for module in self.classifier.modules())
         least, dtype = KERNELS[kernel], self.dtype or torch.float32
         try:
             return sum(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -12,7 +12,10 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..core.models.classifier import Network
+from .fused import FusedConv, fusible
 from .winograd.convolution import WinogradConv, fits
+
+Swap = WinogradConv | FusedConv
 
 
 class Fold(NamedTuple):
@@ -33,18 +36,32 @@ class Rewritten(Network):
         net: The network; not changed.
         winograd: The type of Winograd's convolutions, where they fit; None for none.
         least: The channels, in and out, that they have at least.
+        fused: The type of the other convolutions, the sums and ReLUs after them in the same pass;
+            None where these stay apart.
     """
 
-    def __init__(self, net: Network, winograd: torch.dtype | None = None, least: int = 0) -> None:
+    def __init__(
+        self,
+        net: Network,
+        winograd: torch.dtype | None = None,
+        least: int = 0,
+        fused: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.net = net
         features = _Features(net)
         self.body = fx.GraphModule(features, _Tracer().trace(features))
         self.folds = _fold(self.body, dict(features.named_modules()))
-        self.swaps: list[WinogradConv] = []
+        self.swaps: list[Swap] = []
         self.refresh()
-        if winograd is not None:
-            self.swaps = _swap(self.body, winograd, least)
+
+        def make(conv: nn.Conv2d) -> Swap | None:
+            if winograd is not None and fits(conv, winograd, least):
+                return WinogradConv(conv, winograd)
+            return FusedConv(conv, fused) if fused is not None and fusible(conv) else None
+
+        if winograd is not None or fused is not None:
+            self.swaps = _swap(self.body, make)
 
     @property
     def differs(self) -> bool:
@@ -117,24 +134,25 @@ def _fold(body: fx.GraphModule, modules: Mapping[str, nn.Module]) -> list[Fold]:
     return folds
 
 
-def _swap(body: fx.GraphModule, dtype: torch.dtype, least: int) -> list[WinogradConv]:
-    """Replace each convolution by Winograd's where it fits."""
-    swaps: list[WinogradConv] = []
+def _swap(body: fx.GraphModule, make: Callable[[nn.Conv2d], Swap | None]) -> list[Swap]:
+    """Replace each convolution by the one that `make` returns, if any, with what follows it."""
+    swaps: list[Swap] = []
     modules = dict(body.named_modules())
     for node in list(body.graph.nodes):
         conv = _module(node, modules)
-        if isinstance(conv, nn.Conv2d) and fits(conv, dtype, least):
-            swaps.append(WinogradConv(conv, dtype))
-            node.target = f"winograd_{len(swaps)}"
-            body.add_submodule(node.target, swaps[-1])
-            modules[node.target] = swaps[-1]
-            _join(node, swaps[-1], modules)
+        swap = make(conv) if isinstance(conv, nn.Conv2d) else None
+        if swap is not None:
+            swaps.append(swap)
+            node.target = f"swap_{len(swaps)}"
+            body.add_submodule(node.target, swap)
+            modules[node.target] = swap
+            _join(node, swap, modules)
     body.delete_all_unused_submodules()
     body.recompile()
     return swaps
 
 
-def _join(node: fx.Node, swap: WinogradConv, modules: Mapping[str, nn.Module]) -> None:
+def _join(node: fx.Node, swap: Swap, modules: Mapping[str, nn.Module]) -> None:
     """Fuse the sum and the activation that alone use its output into a convolution.
 
     They are computed while its output is in registers, and not in passes over memory.

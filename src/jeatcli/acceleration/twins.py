@@ -27,7 +27,7 @@ def accelerate(
         dtype: The type in which the network computes; None is float32.
         way: How.
     """
-    net = _rewritten(classifier, dtype, way.kernel)
+    net = _rewritten(classifier, dtype, way)
     if net is classifier.net and dtype is classifier.autocast and not way.compiled:
         return classifier
     return _around(net, classifier, Compiled if way.compiled else Classifier, dtype)
@@ -52,7 +52,7 @@ def _twin(classifier: Classifier, way: Way) -> Classifier:
     """Return the twin with the current weights, or the classifier if nothing is gained."""
     if classifier not in _twins:
         dtype = classifier.autocast
-        net = _rewritten(classifier, dtype, way.kernel)
+        net = _rewritten(classifier, dtype, way)
         gains = net is not classifier.net
         twin = _around(net, classifier, Classifier, dtype) if gains else None
         if twin and way.compiled:
@@ -66,13 +66,15 @@ def _twin(classifier: Classifier, way: Way) -> Classifier:
     return kept
 
 
-def _rewritten(classifier: Classifier, dtype: torch.dtype | None, kernel: str) -> Network:
+def _rewritten(classifier: Classifier, dtype: torch.dtype | None, way: Way) -> Network:
     """Return the network in fewer operations, or itself where that is impossible."""
-    net, least = classifier.net, KERNELS[kernel]
+    net, least, kind = classifier.net, KERNELS[way.kernel], dtype or torch.float32
     if classifier.training or not getattr(net, "foldable", False):
         return net
-    winograd = None if least is None else dtype or torch.float32
-    rewritten = Rewritten(net, winograd, least or 0)
+    # Beside Winograd's, fusing the others gains in bfloat16 alone; torch's compiler does it itself.
+    alone = least is not None and kind is torch.bfloat16
+    fuse = (way.kernel == "fused" or alone) and not way.compiled
+    rewritten = Rewritten(net, None if least is None else kind, least or 0, kind if fuse else None)
     return rewritten if rewritten.differs else net
 
 

@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 from ..settings import setting
 
-# Least channels, in and out, of a convolution that is Winograd's; None where all are the library's.
+# Least channels, in and out, of a convolution that is Winograd's; None where all are the library's,
+# with the sums and ReLUs after them in the same pass where they are `fused`.
 KERNELS: dict[str, int | None] = {
     "library": None,
+    "fused": None,
     "winograd": 0,
     "winograd-32": 32,
     "winograd-64": 64,
@@ -82,8 +84,8 @@ def kernel_setting() -> Any:
     """Declare what computes the convolutions, which every command calls `--kernel`."""
     return setting(
         "auto",
-        "3x3 convolutions on a CPU: the library's, winograd's, or winograd's from N channels; "
-        "auto measures",
+        "Convolutions on a CPU: library, fused, winograd, winograd-32 (those of 32 channels and "
+        "more) or winograd-64; auto measures",
         section="Machine",
         choices=("auto", *KERNELS),
         metavar="KERNEL",
