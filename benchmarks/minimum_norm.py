@@ -1,7 +1,7 @@
 """Smallest radii, image by image, against foolbox and adv-lib on the same network and images.
 
     pip install -e ".[reference]" adv-lib
-    python benchmarks/minimum_norm.py RUN [-n 200] [--norm linf l2 l1]
+    python benchmarks/minimum_norm.py RUN [-n 200] [--norm linf l2 l1] [--only adv-lib]
 
 Each attack takes as many steps, every one a forward and a backward pass, of float32 and of bfloat16
 for ours. Printed for each: the median over the images that are classified correctly, its ratio to
@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=200)
     parser.add_argument("--norm", nargs="+", default=["linf", "l2"])
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--only", nargs="+", default=[""], help="how names of others begin")
     parser.add_argument("--public", action="store_true", help="RUN is the public ResNet-20")
     args = parser.parse_args()
     statistics = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -96,7 +97,9 @@ def main() -> None:
             strict=True,
         )
         first = 0.0
-        for name, attack in (*own, *theirs(model.classifier, x, y, norm, args.steps)):
+        others = theirs(model.classifier, x, y, norm, args.steps)
+        wanted = (each for each in others if each[0].startswith(tuple(args.only)))
+        for name, attack in (*own, *wanted):
             began = time.process_time()
             moved = attack()
             seconds = time.process_time() - began

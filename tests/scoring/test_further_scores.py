@@ -60,15 +60,20 @@ def test_known_sets() -> None:
     noise = of("noise")
     assert noise["mind"] > 1000
     assert noise["coverage"] < 0.05
+    assert noise["density"] < 0.05
     assert noise["authpct"] > 95
     half = of("one class")
     assert half["coverage"] == pytest.approx(0.5, abs=0.06)
     assert half["vendi"] < half["vendi_reference"]
     assert 0 < half["mind"] < noise["mind"]
+    # All near real images, none of them one, and a class of as many again is missing.
+    assert half["density"] == pytest.approx(1, abs=0.2)
+    assert half["authpct"] > 30
     copies = of("copies of one")
     assert copies["vendi"] == pytest.approx(1)
     assert copies["authpct"] == 0
     assert copies["coverage"] < 0.05
+    assert copies["mind"] > half["mind"] / 2
 
 
 def test_mind_is_its_formula() -> None:
