@@ -85,8 +85,11 @@ def test_the_fastest_is_taken_and_told(model, clock: Clock) -> None:
     assert choose(model, torch.bfloat16, MUCH, EAGER, print) == Way()  # of another precision
 
 
-def test_with_little_to_do_nothing_is_measured(model, clock: Clock, cache: Path) -> None:
-    assert chosen(model, LITTLE, AUTO) == (Way(), "")
+@pytest.mark.parametrize("work", [LITTLE, Work(SHAPE, 8, 0)], ids=["little", "none"])
+def test_with_little_to_do_nothing_is_measured(
+    model, clock: Clock, cache: Path, work: Work
+) -> None:
+    assert chosen(model, work, AUTO) == (Way(), "")
     assert not asked
     assert not cache.exists()
     # A measurement goes through the network this often, and must be a few per cent.

@@ -57,7 +57,7 @@ def choose(
     total = work.passes + work.updates
     work = work._replace(batch=min(work.batch, _BATCH))
     each = (_ROUNDS + 1) * work.batch * (bool(work.passes) + bool(work.updates))
-    if each * len(KERNELS) > _SHARE * total:
+    if each * len(KERNELS) >= _SHARE * total:  # also of no work at all
         return usual
     with ExitStack() as held:
         bench = _Bench(classifier, dtype, work, held)
