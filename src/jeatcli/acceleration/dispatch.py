@@ -8,6 +8,7 @@ the work at most; with less to do, the usual way is taken unmeasured.
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -26,7 +27,9 @@ from .winograd.kernel import is_built
 
 # The share of the work that finding its fastest way may take.
 _SHARE = 0.03
-_ROUNDS = 3
+_ROUNDS = 5
+# What is slower than the fastest by this factor after a round is not timed again.
+_LOST = 1.25
 # Larger batches take no longer for each image, beside one another.
 _BATCH = 64
 # Kept speeds stand until another way is faster by more than the clock's noise.
@@ -168,10 +171,12 @@ class _Bench:
         """Return the least seconds of an image in each way, all ways taken in turn."""
         for way in ways:
             self.seconds(way, 0)
-        turns = [[self.seconds(way, 1) for way in ways] for _ in range(rounds)]
-        return {
-            str(way): min(each) for way, each in zip(ways, zip(*turns, strict=True), strict=True)
-        }
+        least = dict.fromkeys(ways, math.inf)
+        for _ in range(rounds):
+            limit = _LOST * min(least.values())
+            for way in [way for way in ways if least[way] <= limit]:
+                least[way] = min(least[way], self.seconds(way, 1))
+        return {str(way): seconds for way, seconds in least.items()}
 
     def seconds(self, way: Way, rounds: int) -> float:
         """Return the least seconds of an image in so many rounds; the first call warms up."""
