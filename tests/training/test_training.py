@@ -195,8 +195,11 @@ def test_the_run_directory_holds_what_it_should(tmp_path: Path) -> None:
     expected |= {"state-before.safetensors", "metrics.csv"}
     assert files == expected | {"samples/epoch-001.png", "samples/epoch-002.png", ".lock"}
     with Image.open(folder / "samples" / "epoch-002.png") as grid:
-        # Where the chains of digits start, and not where samples do.
-        assert json.loads(grid.info["settings"])["init"] == "uniform"
+        about = json.loads(grid.info["settings"])
+    # Where the chains of digits start, and not where samples do.
+    assert about["init"] == "uniform"
+    # A row of ten for each 60 images that the network has seen, as a trial is to be short.
+    assert about["n"] == 10 * (2 * 128 // 60)
     assert [line["epoch"] for line in lines(folder)] == [1, 2]
     assert {"loss", "energy_gap", "test_clean", "test_robust", "lr"} <= set(lines(folder)[-1])
     model = load(folder)

@@ -39,6 +39,14 @@ def test_the_split_is_disjoint_random_and_the_same_for_every_seed(tmp_path: Path
     assert int(places[0]) != 0
 
 
+@pytest.mark.parametrize(("limit", "evaluated"), [(16, 32), (0, 397)])
+def test_a_run_on_few_images_is_evaluated_on_few(
+    tmp_path: Path, limit: int, evaluated: int
+) -> None:
+    ready = setup.build(config(limit=limit), tmp_path, torch.device("cpu"))
+    assert torch.equal(ready.evaluated.x, load_images("digits", "test").x[:evaluated])
+
+
 def test_images_of_the_split_are_not_among_the_first_ones_that_a_limit_keeps() -> None:
     rest, held = hold_out(load_images("digits", "train"), 200)
     seen = {image.numpy().tobytes() for image in held.x}

@@ -24,6 +24,7 @@ from ..runtime.files import (
     check_output,
     report_of,
 )
+from ..runtime.quick_start import import_torch
 from . import output
 from . import terminal as ui
 from .attack_report import as_json_object, costs, report, section
@@ -115,6 +116,7 @@ def command(
     files = _Files.of(out, plot, settings, look)
     files.check(len(paths), radii, len(norm))
     kind = "-union" if len(norm) > 1 else "-curve" if len(eps) > 1 else ""
+    import_torch()
     subjects = [_subject(path, files.record, kind, terminal) for path in paths]
     found = _attack(subjects, norm, eps, settings, foreign, terminal)
     each = [subject for subject in subjects for _ in range(radii)]

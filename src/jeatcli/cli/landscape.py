@@ -11,6 +11,7 @@ import click
 from ..landscapes import KINDS, make_settings
 from ..plots.settings import PlotSettings
 from ..runtime.files import LANDSCAPE_NUMBERS, LANDSCAPE_PICTURE, check_output, report_of
+from ..runtime.quick_start import import_torch
 from ..settings import declared
 from . import output
 from . import terminal as ui
@@ -84,6 +85,7 @@ def command(
     check_look(look)
     check_output(path, report_of("landscape") if is_page(path) else LANDSCAPE_PICTURE)
     check_output(path.with_suffix(".npz"), LANDSCAPE_NUMBERS)
+    import_torch()
     from ..landscapes.landscape import energy_landscape, save_numbers
     from ..plots.landscape import draw
 

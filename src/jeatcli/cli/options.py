@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from ..errors import UsageProblem
 from ..runtime import launch
+from ..runtime.quick_start import import_torch
 from .interrupts import answered_by, interrupt
 from .types import RUN
 
@@ -104,6 +105,7 @@ class Command(click.Command):
             # The first process works alone and joins no group: nothing would answer it.
             with answered_by(interrupt):
                 return super().invoke(ctx) if launch.first() else None
+        import_torch()
         from ..runtime.devices import pick
         from ..runtime.distributed import joined
 

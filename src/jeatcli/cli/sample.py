@@ -19,6 +19,7 @@ from ..runtime.files import (
     check_writable,
     safe_name,
 )
+from ..runtime.quick_start import import_torch
 from ..sampling.settings import (
     ENDINGS,
     INITIALIZERS,
@@ -93,6 +94,7 @@ def command(run: str | None, as_json: bool, quiet: bool, verbose: bool, **option
         if files.trace.absolute() == target.absolute():
             raise UsageProblem("`--trace` and `-o` name the same file", "choose two")
         check_output(files.trace, SAMPLE_TRACE, "--trace")
+    import_torch()
     from ..sampling import writers
     from ..sampling.sample import prepare
 

@@ -15,6 +15,7 @@ from ..errors import UsageProblem
 from ..plots.settings import PLAIN, PlotSettings
 from ..runtime import launch
 from ..runtime.files import CORRUPTED, RELIABILITY, check_output, report_of
+from ..runtime.quick_start import import_torch
 from ..sampling.settings import SamplerSettings
 from ..scoring.settings import METRICS, ClassifierSettings, ScoreSettings
 from . import output
@@ -121,6 +122,7 @@ def command(
     _check_pictures(look, wanted, out)
     if out is not None:
         check_output(out, report_of("score"))
+    import_torch()
     explicit = used(options)
     if wanted or ood:
         settings = _classifier_settings(explicit, pictures, ood)

@@ -18,6 +18,7 @@ from ..core.options import ChainOptions, InnerAttackOptions, LossOptions, Outlie
 from ..errors import UsageProblem
 from ..methods import METHODS
 from ..runtime import launch
+from ..runtime.quick_start import import_torch
 from ..settings import Settings, declared
 from ..training import presets
 from ..training.resolve import check_network, resolve, to_toml
@@ -102,6 +103,7 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, verbose: bool, **
     """
     terminal = ui.Terminal(quiet, verbose)
     settings = {name: given[name] for name in declared(TrainConfig)}
+    import_torch()
     config = resolve(settings | {"options": method_settings(ctx, terminal.say)})
     call = settings_from(TrainCall, {name: given[name] for name in declared(TrainCall)})
     if call.budget and ui.source_of(ctx, "epochs"):

@@ -27,6 +27,9 @@ from .setup import Setup
 from .state import Saver
 from .trainer import Callback, Metrics, Trainer, due, numbers
 
+# A sample takes as many passes as PGD-10 training on so many images.
+_SEEN_PER_SAMPLE = 6
+
 
 @dataclass
 class Validation(Callback):
@@ -151,9 +154,10 @@ def runs_away(delta: float, earlier: Sequence[float]) -> bool:
 
 @dataclass
 class Grids(Callback):
-    """Draw a grid of samples every few epochs, ten rows of one column per class.
+    """Draw a grid of samples every few epochs, up to ten rows of one column per class.
 
-    They start where the method's chains do, if it has any: from class Gaussians everything looks
+    After few images there are fewer rows: the grid is not to take longer than the training. They
+    start where the method's chains do, if it has any: from class Gaussians everything looks
     like something. Several processes draw a part each, and the first writes the picture.
     """
 
@@ -167,9 +171,11 @@ class Grids(Callback):
             return
         model = self.setup.model()
         columns = min(len(model.meta.classes), 10)
+        seen = trainer.step * trainer.loader.batch_size
+        rows = max(1, min(self.rows, seen // (_SEEN_PER_SAMPLE * columns)))
         drawn = sample.sample(
             model,
-            num=self.rows * columns,
+            num=rows * columns,
             classes=tuple(range(columns)),
             init=model.meta.options.get("chain_start"),
             batch_size=min(USUAL, trainer.loader.share),

@@ -37,8 +37,9 @@ from .trainer import Trainer
 _DESCRIBED = ("arch", "dataset", "norm_layer", "activation")
 # The options of methods that say how often an image goes through the network with frozen weights.
 _INNER_STEPS = ("attack_steps", "sgld_steps", "chain_steps")
-# Test images that a run without a held-out split is evaluated on.
-EVALUATED = 500
+# Test images that a run without a held-out split is evaluated on: at most so many, and so many for
+# each training image, as a trial on few images is not to spend its time on evaluations.
+EVALUATED, EVALUATED_SHARE = 500, 2
 
 
 @dataclass(frozen=True)
@@ -163,10 +164,10 @@ def _images(
     train = read("train")
     if config.val_split:
         train, evaluated = hold_out(train, config.val_split)
-    else:
-        test = read("test")
-        evaluated = test.first(min(EVALUATED, len(test)))
     train = train.first(config.limit) if config.limit else train
+    if not config.val_split:
+        test = read("test")
+        evaluated = test.first(min(EVALUATED, EVALUATED_SHARE * len(train), len(test)))
     present = set(train.y.tolist())
     absent = [f"`{name}`" for label, name in enumerate(train.classes) if label not in present]
     if absent and (config.limit or config.val_split):

@@ -1,0 +1,63 @@
+"""Torch is imported without the garbage collector, and by every command in that way."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from jeatcli.cli import COMMANDS
+
+LOADED = """
+import gc, json
+from jeatcli.runtime.quick_start import import_torch
+phases = []
+gc.callbacks.append(lambda phase, info: phases.append(phase))
+import_torch()
+collections = len(phases)
+import torch
+import_torch()
+print(json.dumps([collections, gc.get_freeze_count(), gc.isenabled()]))
+"""
+
+# Torch is not imported at all, but refused: what counts is how it is asked for.
+ASKED = """
+import gc, json, sys
+from click.testing import CliRunner
+from jeatcli.cli import main
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            collecting.append(gc.isenabled())
+            raise ImportError("refused")
+
+sys.meta_path.insert(0, Refuse())
+first = {}
+for command in sys.argv[1:]:
+    collecting = []
+    arguments = ["--dataset", "digits"] if command == "train" else ["pretrained"]
+    CliRunner(env={"JEAT_RUNS_DIR": "."}).invoke(main, [command, *arguments])
+    first[command] = collecting[0]
+print(json.dumps([first, gc.isenabled()]))
+"""
+
+
+def told(code, *arguments, cwd=None):
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_torch_is_imported_without_a_collection():
+    collections, frozen, collecting = told(LOADED)
+    assert collections == 0
+    assert frozen > 100_000
+    assert collecting
+
+
+def test_every_command_imports_torch_this_way(tmp_path):
+    first, collecting = told(ASKED, *COMMANDS, cwd=tmp_path)
+    assert first == dict.fromkeys(COMMANDS, False)
+    assert collecting
