@@ -42,6 +42,17 @@ for command in sys.argv[1:]:
 print(json.dumps([first, gc.isenabled()]))
 """
 
+# What a small attack or a grid of samples of a run imports: neither a compiler nor statistics.
+LIGHT = """
+import json, sys
+from jeatcli import attack, sample, train
+run = train({"method": "at", "dataset": "digits", "limit": 8, "epochs": 1, "sample_every": 0,
+             "eval_every": 0}, sys.argv[1])
+attack(sys.argv[1], attacks="fgsm", num=2)
+sample(sys.argv[1], num=1, steps=1)
+print(json.dumps(sorted({"scipy", "sympy", "torch._dynamo", "matplotlib"} & set(sys.modules))))
+"""
+
 
 def told(code, *arguments, cwd=None):
     command = [sys.executable, "-c", code, *arguments]
@@ -61,3 +72,7 @@ def test_every_command_imports_torch_this_way(tmp_path):
     first, collecting = told(ASKED, *COMMANDS, cwd=tmp_path)
     assert first == dict.fromkeys(COMMANDS, False)
     assert collecting
+
+
+def test_small_commands_import_no_compiler_and_no_statistics(tmp_path):
+    assert told(LIGHT, f"{tmp_path}/run") == []

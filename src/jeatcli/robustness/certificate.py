@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy.stats import beta, binomtest, norm
 from torch import Tensor
 
 from ..acceleration.twins import accelerate
@@ -42,11 +41,15 @@ _FILE = "certificate.json"
 
 def lower_bound(hits: int, draws: int, alpha: float) -> float:
     """Return the one-sided bound of Clopper and Pearson (1934) on a probability."""
+    from scipy.stats import beta  # takes a second, and other attacks have no use for it
+
     return float(beta.ppf(alpha, hits, draws - hits + 1)) if hits else 0.0
 
 
 def radius(hits: int, draws: int, alpha: float, sigma: float) -> float | None:
     """Return the certified radius, or None for an abstention."""
+    from scipy.stats import norm
+
     bound = lower_bound(hits, draws, alpha)
     return sigma * float(norm.ppf(bound)) if bound > 0.5 else None
 
@@ -209,6 +212,8 @@ def _confirmed(
     broken_by: Sequence[str | None],
 ) -> list[bool]:
     """Return which images the smoothed classifier, by all draws, assigns another class for sure."""
+    from scipy.stats import binomtest
+
     settings, y = evaluation.settings, evaluation.images.y.tolist()
     assert evaluator.attacked is not None
     broken = []

@@ -48,7 +48,8 @@ class Small(Network):
         layers, and attacks and chains find no gradient.
         """
         for layer in (*self.convs, self.hidden):
-            if isinstance(layer, nn.Conv2d | nn.Linear):
+            # To draw nothing on the meta device, torch would import its compiler.
+            if isinstance(layer, nn.Conv2d | nn.Linear) and not layer.weight.is_meta:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
