@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from functools import partial
+
 import pytest
 import torch
 
@@ -41,3 +45,24 @@ def test_a_batch_holds_as_many_pixels_as_usual() -> None:
     sides = {8: 256, 32: 256, 33: 240, 64: 64, 224: 5, 1024: 1}
     for side, size in sides.items():
         assert devices.images_at_once((3, side, side), 256) == size
+
+
+def test_bf16_is_measured_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, seen = torch.get_num_threads(), []
+
+    def seconds(operand: torch.Tensor) -> float:
+        seen.append((operand.dtype, torch.get_num_threads()))
+        return (8.0 if len(seen) < 3 else 2.0) if operand.dtype is torch.float32 else 0.5
+
+    monkeypatch.setattr(devices, "_seconds", seconds)
+    monkeypatch.setattr(torch, "ones", partial(torch.zeros, device="meta"))
+    assert devices.bf16_gain(size=8, rounds=3) == 4.0
+    assert seen == [(torch.float32, 1), (torch.bfloat16, 1)] * 3
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="threads have no fine clock there")
+def test_the_clock_does_not_count_what_others_do() -> None:
+    began = devices.thread_clock()
+    time.sleep(0.1)
+    assert 0 <= devices.thread_clock() - began < 0.05

@@ -18,6 +18,7 @@ from torch import nn
 
 from ..core.models.classifier import Classifier, frozen
 from ..errors import JeatError
+from ..runtime.devices import thread_clock
 from .choices import Place, Speeds
 from .fused import fusible
 from .twins import accelerate
@@ -188,10 +189,10 @@ class _Bench:
     def _weighed(self, way: Way) -> float:
         seconds = []
         for run in self._runs[way]:
-            began = time.thread_time()
+            began = thread_clock()
             if run is not None:
                 run()
-            seconds.append(time.thread_time() - began)
+            seconds.append(thread_clock() - began)
         work = self.work
         spent = work.passes * seconds[0] + work.updates * seconds[1]
         return spent / (work.passes + work.updates) / work.batch
