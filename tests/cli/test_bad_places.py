@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -146,6 +147,9 @@ def test_a_full_disk_while_writing_the_log(home: Path) -> None:
     (run / "config.toml").write_text(here(*STANDARD, "--dry-run").stdout)
     (run / "metrics.jsonl").symlink_to("/dev/full")
     refused(here(*STANDARD, "-o", "new"), 1, "metrics.jsonl`: No space left", "free some space")
+    # What the settings left open is measured, and holds from then on.
+    measured = tomllib.loads((run / "config.toml").read_text())
+    assert (measured["kernel"], measured["compile"]) == ("library", False)
     (run / "metrics.jsonl").unlink()
     (run / "metrics.jsonl").write_text('{"epoch": 1, "st')
     assert here(*STANDARD, "-o", "new").exit_code == 0

@@ -396,16 +396,17 @@ def test_pictures_of_two_splits_or_two_classes_are_counted(zoo: Path, tmp_path: 
     for split in ("train", "test"):
         shutil.copytree(zoo, tmp_path / "both" / split)
     shutil.copy(zoo / "cat" / "3.png", tmp_path / "both" / "train" / "dog" / "cat.png")
-    config = resolve(
-        {"dataset": f"folder:{tmp_path / 'both'}", "method": "standard", "arch": "small"}
-        | {"epochs": 1, "batch_size": 8, "eval_every": 0, "sample_every": 0, "limit": 1}
-    )
-    listener = Listener()
-    train(config, tmp_path / "run", device="cpu", reporter=listener)
-    said = "\n".join(listener.said)
-    assert "1 pictures are in more than one class" in said
-    assert "1 of the 80 images to evaluate on are training images, too" in said
-    assert "`limit` and `val_split` leave no training image of" in said
+    said = []
+    for limit in (40, 1):
+        settings = {"epochs": 1, "batch_size": 8, "eval_every": 0, "sample_every": 0}
+        source = {"dataset": f"folder:{tmp_path / 'both'}", "method": "standard", "arch": "small"}
+        listener = Listener()
+        config = resolve({**source, **settings, "limit": limit})
+        train(config, tmp_path / f"run-{limit}", device="cpu", reporter=listener)
+        said.append("\n".join(listener.said))
+    assert "1 pictures are in more than one class" in said[0]
+    assert "40 of the 80 images to evaluate on are training images, too" in said[0]
+    assert "`limit` and `val_split` leave no training image of" in said[1]
 
 
 def test_an_orientation_is_ignored_and_said(zoo: Path) -> None:

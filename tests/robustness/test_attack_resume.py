@@ -31,7 +31,7 @@ from jeatcli.robustness.state import BatchOutcome, StateFiles
 # a tenth of a second do not come to its end on a machine that has other things to do.
 ARGUMENTS = {
     "linf": "--attack fgsm --attack apgd-ce --attack square --queries 800 --eps 0.08 -n 150",
-    "l2": "--attack apgd-t --attack fab-t --eps 0.5 -n 100",
+    "l2": "--attack apgd-t --attack fab-t --eps 0.5 -n 250",
 }
 
 

@@ -67,7 +67,7 @@ def sparse_ascent(model: Classifier, x: Tensor, start: Tensor, eps: float, steps
         best, best_gradient, highest = moved, gradient, value
         size, pixels = ball.eps, int((moved != x).sum())
         for step in range(1, count + 1):
-            chosen = max(int(pixels / 1.5), 1)
+            chosen = max(math.ceil(pixels / 1.5), 1)
             least = gradient.abs().flatten().sort(descending=True).values[chosen - 1]
             signs = gradient.sign() * (gradient.abs() >= least)
             moved = ball.project(moved + size * signs / max(signs.abs().sum().item(), 1), x)

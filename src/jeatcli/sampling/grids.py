@@ -99,7 +99,8 @@ def save_trace(samples: Samples, path: Path, scale: int | None = None) -> None:
     assert samples.trace is not None
     frames, steps = samples.trace
     scale = scale or _scale(frames)
-    settings = samples.settings | {"trace": steps}
+    # First, as the comments of a GIF are cut into pieces, and this tells what the file is.
+    settings = {"trace": steps, **samples.settings}
     if path.suffix.lower() == ".png":
         pictures.save_png(pictures.strip(frames, scale), path, {TEXT: json.dumps(settings)})
     else:

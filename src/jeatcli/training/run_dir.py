@@ -15,7 +15,7 @@ from ..errors import JeatError
 from ..runtime.files import expand, write_atomic
 from ..runtime.progress import SILENT, Reporter
 from .resolve import read_config, to_toml
-from .settings import TrainConfig, differing
+from .settings import TrainConfig, differing, unmeasured
 
 
 def run_name(config: TrainConfig) -> str:
@@ -77,9 +77,9 @@ def set_aside(folder: Path) -> None:
 
 
 def create(folder: Path, config: TrainConfig) -> None:
-    """Make the run's directory with its configuration, if it is not there."""
+    """Make the run's directory with its configuration, if it is not there or not all measured."""
     path = folder / runs.CONFIG_FILE
-    if not path.is_file():
+    if not path.is_file() or unmeasured(read_config(path)):
         text = to_toml(config)
         write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 

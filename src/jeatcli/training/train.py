@@ -27,7 +27,7 @@ from .divergence import Diverging, gentler
 from .log import Log
 from .profiling import Profile
 from .resolve import resolve
-from .settings import TrainConfig
+from .settings import UNMEASURED, TrainConfig
 from .state import Part, Saver
 from .trackers import Tracking, check_trackers
 from .trainer import Callback
@@ -151,7 +151,7 @@ def _hold(held: ExitStack, ready: setup.Setup, force: bool) -> None:
     run_dir.create(folder, ready.trainer.config)
     held.enter_context(run_dir.locked(folder, ready.reporter))
     # Another process may have made a run of other settings there since the first look.
-    run_dir.compare(folder, replace(ready.trainer.config, precision="auto"))
+    run_dir.compare(folder, replace(ready.trainer.config, **UNMEASURED))
 
 
 class TrainingRun:
