@@ -164,6 +164,7 @@ def change(path: Path, name: str, tensor: torch.Tensor | None) -> None:
         ("statistics.factor", torch.zeros(10, 1, 8, 8), "class statistics"),
         ("statistics.factor", torch.zeros(10, 1, 1, 8, 9), "class statistics"),
         ("statistics.ridge", torch.zeros(()), "class statistics"),
+        ("statistics.ridge", torch.full((10,), -1.0), "class statistics"),
         ("statistics.ridge", torch.zeros(10, dtype=torch.int64), "class statistics"),
         ("statistics.ridge", None, "class statistics"),
         ("classifier.net.head.bias", None, "is missing"),

@@ -191,6 +191,7 @@ def _statistics(tensors: Mapping[str, Tensor], meta: Meta) -> ClassGaussians | N
         and factor.shape == (classes, factor.shape[1], *meta.shape)
         and ridge.shape == (classes,)
         and all(part.is_floating_point() for part in (mean, factor, ridge))
+        and bool((ridge >= 0).all())  # a variance
     )
     return ClassGaussians(mean.float(), factor.float(), ridge.float()) if fit else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar, Protocol
@@ -80,7 +81,7 @@ class LinfSquares:
 
 
 @dataclass(frozen=True)
-class BumpSquares:
+class BumpSquares(ABC):
     """Tiles of opposed bumps at first; then one square takes over what another one had."""
 
     eps: float
@@ -130,16 +131,16 @@ class BumpSquares:
         size: Tensor = torch.linalg.vector_norm(flat, self.order, dim=2, keepdim=True)
         return flat / (size + 1e-12)
 
+    @abstractmethod
     def budget(self, offset: Tensor, windows: Tensor) -> Tensor:
         """Return the size that the square gets in each channel, (n, C, 1).
 
         It is that of both squares, `windows` (n, C, pixels), and a share of what the ball leaves.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def placed(self, x: Tensor, offset: Tensor) -> Tensor:
         """Return the image at this offset, brought into the ball and [0, 1]."""
-        raise NotImplementedError
 
 
 class L2Squares(BumpSquares):
