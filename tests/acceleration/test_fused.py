@@ -7,8 +7,9 @@ import operator
 
 import pytest
 import torch
+from helpers.joined import pairs
 from helpers.networks import classifier
-from torch import Tensor, nn
+from torch import nn
 
 from jeatcli.acceleration.folding import Rewritten
 from jeatcli.acceleration.fused import FusedConv, fusible
@@ -41,21 +42,8 @@ def test_it_is_the_same_function_with_the_same_gradients(
     x = torch.randn(3, 6, 7, 9)
     added = torch.randn_like(plain(x))
 
-    def ways(function, x: Tensor, added: Tensor) -> tuple[Tensor, ...]:
-        x = x.clone().requires_grad_(True)
-        added = added.clone().requires_grad_(residual == "wants a gradient")
-        out = function(x, None if residual == "none" else added)
-        weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
-        wanted = [x, added] if added.requires_grad else [x]
-        return out, *torch.autograd.grad((out * weights).sum(), wanted)
-
-    def exact(x: Tensor, added: Tensor | None) -> Tensor:
-        out = plain.double()(x) if added is None else plain.double()(x) + added
-        return out.relu() if relu else out
-
-    mine = ways(fast, x, added)
-    assert mine[0].dtype is dtype
-    for ours, theirs in zip(mine, ways(exact, x.double(), added.double()), strict=True):
+    assert fast(x).dtype is dtype
+    for ours, theirs in pairs(fast, plain, x, added, relu, residual):
         error = (ours.double() - theirs).square().mean().sqrt() / theirs.square().mean().sqrt()
         # Where a sum is near zero its sign may be rounded away, and the gradient with it.
         assert error < ROUNDING[dtype] * (8 if relu and dtype is HALF else 1)

@@ -1,0 +1,105 @@
+"""The kernel is built once, kept in the cache, and loaded only where it is ours."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+
+import pytest
+import torch
+from torch import nn
+
+from jeatcli.acceleration.winograd import kernel
+from jeatcli.acceleration.winograd.convolution import fits
+from jeatcli.errors import UsageProblem
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+
+
+@pytest.fixture
+def anew(monkeypatch, tmp_path):
+    """Let a test build a kernel of its own, in an empty cache."""
+    monkeypatch.setenv("JEAT_CACHE_DIR", str(tmp_path))
+    kernel.kernel.cache_clear()
+    yield
+    kernel.kernel.cache_clear()
+
+
+def conv(inputs: int, outputs: int, bias: bool = True, stride: int = 1) -> nn.Conv2d:
+    torch.manual_seed(0)
+    return nn.Conv2d(inputs, outputs, 3, stride, 1, bias=bias).requires_grad_(False)
+
+
+@pytest.mark.parametrize("compiler", ["/nonexistent/g++", "false"])
+def test_without_a_compiler_nothing_is_rewritten(
+    monkeypatch, anew, tmp_path, compiler: str
+) -> None:
+    monkeypatch.setenv("CXX", compiler)
+    assert not fits(conv(16, 16))
+    assert not list(tmp_path.rglob("*.so"))
+
+
+@needs_compiler
+def test_the_kernel_is_built_once(anew, tmp_path) -> None:
+    assert fits(conv(16, 16))
+    (built,) = tmp_path.rglob("*.so")
+    before = built.stat().st_mtime_ns
+    kernel.kernel.cache_clear()
+    assert fits(conv(16, 16))
+    assert built.stat().st_mtime_ns == before
+
+
+@needs_compiler
+def test_a_broken_file_in_the_cache_is_no_error(monkeypatch, anew) -> None:
+    monkeypatch.setattr(kernel, "_compile", lambda compiler, to: to.write_bytes(b"broken"))
+    assert not fits(conv(16, 16))
+
+
+@needs_compiler
+@pytest.mark.parametrize("damage", ["cut", "changed", "writable", "link"])
+def test_a_library_that_may_not_be_ours_is_not_loaded(anew, tmp_path, damage: str) -> None:
+    """A cut library ends the process by SIGBUS, another user's runs whatever is in it."""
+    assert fits(conv(16, 16))
+    (built,) = tmp_path.rglob("*.so")
+    whole = built.read_bytes()
+    if damage in ("cut", "changed"):
+        built.unlink()  # this process has the file mapped
+        built.write_bytes(whole[: len(whole) // 2] if damage == "cut" else whole + b"0")
+        built.chmod(0o600)
+    elif damage == "writable":
+        built.chmod(0o666)
+    else:
+        elsewhere = tmp_path / "elsewhere.bin"
+        built.rename(elsewhere)
+        built.symlink_to(elsewhere)
+    kernel.kernel.cache_clear()
+    assert fits(conv(16, 16))
+    (built,) = tmp_path.rglob("*.so")
+    assert built.read_bytes() == whole
+    assert not built.is_symlink()
+    assert built.stat().st_mode & 0o777 == 0o600
+    assert built.parent.stat().st_mode & 0o777 == 0o700
+
+
+@needs_compiler
+def test_where_another_user_owns_the_cache_the_kernel_is_built_elsewhere(
+    monkeypatch, anew, tmp_path
+) -> None:
+    loaded: list[str] = []
+    load = ctypes.CDLL
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: loaded.append(path) or load(path))
+    assert fits(conv(16, 16))
+    (kept,) = tmp_path.rglob("*.so")
+    assert loaded == [str(kept)]
+    monkeypatch.setattr(os, "getuid", lambda: kept.stat().st_uid + 1)
+    kernel.kernel.cache_clear()
+    assert fits(conv(16, 16))
+    assert not loaded[1].startswith(str(tmp_path))
+    assert not os.path.exists(loaded[1])
+
+
+def test_a_compiler_that_is_no_command_is_an_error(monkeypatch, anew) -> None:
+    monkeypatch.setenv("CXX", "'")
+    with pytest.raises(UsageProblem, match="environment variable CXX, `'`, is not a command"):
+        fits(conv(16, 16))

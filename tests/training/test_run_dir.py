@@ -1,0 +1,145 @@
+"""The directory of a run: what it holds, whose it is, and what is left alone."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.cli import everything
+from helpers.compare_runs import lines, same, tensors
+from helpers.runs import Listener
+from helpers.training import config, run
+from PIL import Image
+
+from jeatcli.checkpoints import runs
+from jeatcli.checkpoints.checkpoint import load
+from jeatcli.errors import Interrupted, JeatError, UsageProblem
+from jeatcli.training import setup
+from jeatcli.training.resolve import read_config, resolve, to_toml
+from jeatcli.training.train import train
+
+
+def test_the_run_directory_holds_what_it_should(tmp_path: Path) -> None:
+    result = run(tmp_path / "run", "jeat", sample_every=1, eval_every=1)
+    folder = Path(result.run)
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    expected = {"config.toml", "metrics.jsonl", "model.safetensors", "state.safetensors"}
+    expected |= {"state-before.safetensors", "metrics.csv"}
+    assert files == expected | {"samples/epoch-001.png", "samples/epoch-002.png", ".lock"}
+    with Image.open(folder / "samples" / "epoch-002.png") as grid:
+        about = json.loads(grid.info["settings"])
+    # Where the chains of digits start, and not where samples do.
+    assert about["init"] == "uniform"
+    # A row of ten for each 60 images that the network has seen, as a trial is to be short.
+    assert about["n"] == 10 * (2 * 128 // 60)
+    assert [line["epoch"] for line in lines(folder)] == [1, 2]
+    assert {"loss", "energy_gap", "test_clean", "test_robust", "lr"} <= set(lines(folder)[-1])
+    model = load(folder)
+    assert model.meta.method == "jeat"
+    assert model.meta.finished
+    assert model.meta.threat.eps == 0.15
+
+
+def test_config_toml_repeats_the_run(tmp_path: Path) -> None:
+    run(tmp_path / "first", "jeat")
+    again = read_config(tmp_path / "first" / "config.toml")
+    assert to_toml(again) == (tmp_path / "first" / "config.toml").read_text()
+    train(again, tmp_path / "second")
+    same(tmp_path / "first", tmp_path / "second")
+
+
+def test_a_finished_run_says_so_and_is_left_alone(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    before = (tmp_path / "run" / runs.MODEL_FILE).stat().st_mtime_ns
+    again = run(tmp_path / "run")
+    assert again.already_done
+    assert again.images == 0
+    assert (tmp_path / "run" / runs.MODEL_FILE).stat().st_mtime_ns == before
+
+
+def test_another_configuration_is_refused_by_name_unless_forced(tmp_path: Path) -> None:
+    run(tmp_path / "run", "at")
+    before = tensors(tmp_path / "run")
+    with pytest.raises(
+        JeatError, match=r"it has .*eps=0.15, lr=0.003, not .*eps=0.1, lr=0.5"
+    ) as caught:
+        run(tmp_path / "run", "at", lr=0.5, options={"eps": 0.1, "attack_step_size": 0.1875})
+    assert "--force" in (caught.value.hint or "")
+    assert tensors(tmp_path / "run").keys() == before.keys()
+    train(config("at", epochs=1), tmp_path / "run", force=True)
+    assert load(tmp_path / "run").meta.epochs == 1
+    assert load(tmp_path / "run~1").meta.epochs == 2
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("...")
+    with pytest.raises(JeatError, match=r"no `config\.toml`"):
+        run(tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "..."
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "escape\x1b[31m", 'q"\\', "\x7f\u3000é😀"])
+def test_whatever_a_folder_is_called_its_settings_are_read_back(name: str, tmp_path: Path) -> None:
+    settings = resolve({"dataset": f"folder:{tmp_path / name}", "method": "standard"})
+    (tmp_path / "config.toml").write_text(to_toml(settings), encoding="utf-8")
+    assert read_config(tmp_path / "config.toml") == settings
+
+
+def test_a_folder_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageProblem, match="not UTF-8"):
+        resolve({"dataset": f"folder:{tmp_path}/bad\udcff"})
+
+
+def test_bad_data_leaves_no_run_behind(tmp_path: Path) -> None:
+    with pytest.raises(UsageProblem):
+        run(tmp_path / "run", limit=10**6)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_another_process_made_meanwhile_is_not_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both found the place empty; the other is done when this one has the lock."""
+    build = setup.build
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        ready = build(*args, **kwargs)
+        monkeypatch.setattr(setup, "build", build)
+        train(config(lr=0.5), tmp_path / "run")
+        return ready
+
+    monkeypatch.setattr(setup, "build", slow)
+    with pytest.raises(JeatError, match=r"a run with other settings: it has lr=0\.5"):
+        train(config(), tmp_path / "run")
+
+
+def test_a_second_process_is_kept_off(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    with pytest.raises(Interrupted):
+        train(config(), tmp_path / "run", should_stop=lambda: True)
+    with (tmp_path / "run" / ".lock").open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(JeatError, match="another process is training"):
+            run(tmp_path / "run")
+        before = everything(tmp_path)
+        with pytest.raises(JeatError, match="another process is training"):
+            train(config(epochs=1), tmp_path / "run", force=True)
+        assert everything(tmp_path) == before
+
+
+def test_a_file_system_without_locks_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    listener = Listener()
+    assert train(config(epochs=1), tmp_path / "run", reporter=listener).epochs == 1
+    assert any("cannot be locked (No locks available)" in line for line in listener.said)
