@@ -155,7 +155,7 @@ def _checked(name: str, value: Any, about: Setting, kinds: Sequence[Any]) -> Any
     literals = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
     choices = about.choices or tuple(literals)
     if choices:
-        if value not in choices:
+        if value not in list(choices):  # in which a table of TOML can be looked for, too
             raise unknown(name.replace("_", " "), str(value), choices)
         return value
     sequences = [kind for kind in kinds if get_origin(kind) in (tuple, Sequence)]

@@ -123,6 +123,8 @@ def test_verbose_tells_who_set_what(toml):
         ("[options]\nlamda = 1", "did you mean `lambda`?"),
         ("eps = 0.1\n[options]\neps = 0.1", "`eps` is given twice"),
         ("method = 'jaet'", "did you mean `jeat`?"),
+        ("[options]\nnorm = {a = 1}", "unknown norm `{'a': 1}`"),
+        ("[options]\nnorm = [['l2']]", "unknown norm `[['l2']]`"),
     ],
 )
 def test_bad_files(toml, text, words):
