@@ -53,7 +53,7 @@ def _network(weights: dict[str, Tensor]) -> nn.Module:
         gated = {"mlp_layer": SwiGLUPacked, "mlp_ratio": (hidden + 0.5) / width}
         gated["act_layer"] = nn.SiLU
     side = FeatureExtractorDinoV2.INPUT_IMAGE_SIZE
-    net = VisionTransformer(
+    net: nn.Module = VisionTransformer(
         img_size=side,
         patch_size=_PATCH,
         embed_dim=width,
