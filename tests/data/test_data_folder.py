@@ -94,6 +94,13 @@ def test_folder_that_is_not_there(tmp_path: Path) -> None:
         load_images(f"folder:{tmp_path / 'nowhere'}", "train")
 
 
+@pytest.mark.parametrize("size", ["0", "-3", "64px", "99999"])
+def test_a_size_that_is_none(size: str, zoo: Path) -> None:
+    with pytest.raises(JeatError, match="is not a directory") as caught:
+        load_images(f"folder:{zoo}@{size}", "train")
+    assert "from 1 to 9999: `folder:PATH@64`" in str(caught.value.hint)
+
+
 def test_folder_of_one_class(zoo: Path) -> None:
     shutil.rmtree(zoo / "dog")
     with pytest.raises(JeatError, match=r"at least two directories.* only `cat`"):

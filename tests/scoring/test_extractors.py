@@ -199,7 +199,7 @@ def test_clip_is_the_library_s(
         ("dinov2", "cut", ""),
         ("dinov2", "clip", "it has no 'cls_token'"),
         ("dinov2", "registers", "register_tokens"),
-        ("dinov2", "text", ""),
+        ("dinov2", "text", ": it is no file of tensors alone"),
     ],
 )
 def test_what_is_no_weights_file(

@@ -77,10 +77,11 @@ def folder(path: Path, split: str, reporter: Reporter, size: int | None = None) 
     side, which moves none to the other split; they are grey if all of them are, else RGB.
     """
     if not path.is_dir():
-        raise JeatError(
-            f"`{path}` is not a directory",
-            "put the pictures there, or write `folder:PATH` with an existing PATH",
-        )
+        fix = "put the pictures there, or write `folder:PATH` with an existing PATH"
+        named, sign, _ = str(path).rpartition("@")
+        if sign and Path(named).is_dir():
+            fix = "write the side of the pictures in pixels, from 1 to 9999: `folder:PATH@64`"
+        raise JeatError(f"`{path}` is not a directory", fix)
     if (path / "train").is_dir() and (path / "test").is_dir():
         return _read_split(path, split, reporter, size)
     classes = _classes(path)

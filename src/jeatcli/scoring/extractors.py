@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from ..catalogue import Catalogue, Entry
@@ -117,6 +118,8 @@ def load_extractor(
         reason = " ".join(str(problem).split())[:160]
         if isinstance(problem, KeyError):
             reason = f"it has no {reason}"
+        if isinstance(problem, UnpicklingError):  # which recommends to run what is in the file
+            reason = "it is no file of tensors alone"
         raise JeatError(
             f"`{path}` does not hold the weights of {entry.summary}: {reason}", where
         ) from None
