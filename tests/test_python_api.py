@@ -6,9 +6,13 @@ import copy
 import doctest
 import importlib
 import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -60,8 +64,6 @@ def test_the_energy_of_tensors_arrays_and_loaders(model: Model) -> None:
 
 
 def test_own_images_are_scored_as_a_folder_of_them(model: Model, tmp_path: Path) -> None:
-    import numpy as np
-
     drawn, real = torch.rand(40, 1, 8, 8), torch.rand(50, 1, 8, 8)
     settings = {"features": model, "kid_subset_size": 10, "kid_subsets": 2, "splits": 2}
     own = image_scores(drawn, real=real, **settings)
@@ -86,23 +88,173 @@ def wrapped() -> Model:
     return wrap(net, mean=0, std=1, classes=3, shape=(1, 8, 9))
 
 
-def test_what_the_caller_has_set_in_torch_changes_nothing(model: Model) -> None:
-    def both() -> tuple[float, list[str | None], torch.Tensor]:
-        found = jeatcli.attack(model, attacks=["pgd"], steps=3, eps=0.3, images=X, labels=Y)
-        drawn = jeatcli.sample(model, init="uniform", num=2, steps=2).images
-        return found.robust, found.samples["broken_by"], drawn
-
-    expected, state = both(), torch.random.get_rng_state()
+@contextmanager
+def other_defaults() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
+    torch.set_float32_matmul_precision("medium")
+    torch.backends.cudnn.benchmark = True
     try:
-        with torch.inference_mode():
-            inside = both()
+        with torch.device("meta"):
+            yield
         assert torch.get_default_dtype() is torch.float64
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.backends.cudnn.benchmark
     finally:
         torch.set_default_dtype(torch.float32)
-    assert inside[:2] == expected[:2]
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.benchmark = False
+
+
+def rounded() -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+@pytest.mark.parametrize("state", [torch.inference_mode, torch.no_grad, rounded, other_defaults])
+def test_what_the_caller_has_set_in_torch_changes_nothing(
+    model: Model, state: Callable[[], AbstractContextManager[object]]
+) -> None:
+    def each() -> tuple[list[str | None], torch.Tensor, torch.Tensor]:
+        found = jeatcli.attack(model, attacks=["pgd"], steps=3, eps=0.3, images=X, labels=Y)
+        drawn = jeatcli.sample(network, init="uniform", num=2, steps=2, precision="fp32").images
+        return found.samples["broken_by"], drawn, energy(network, drawn)
+
+    network = jeatcli.load("pretrained", device="cpu")
+    expected, random = each(), torch.random.get_rng_state()
+    with state():
+        inside = each()
+    assert inside[0] == expected[0]
+    assert torch.equal(inside[1], expected[1])
     assert torch.equal(inside[2], expected[2])
-    assert torch.equal(state, torch.random.get_rng_state())
+    assert torch.equal(random, torch.random.get_rng_state())
+
+
+PAIRS = list(zip(X, Y.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        (X[:, :, ::1].numpy().astype(np.longdouble), Y, "images cannot be read as numbers"),
+        (X.numpy().astype(object), Y, r"read as numbers \(object\)"),
+        (X.where(X > 0.5, torch.nan), Y, "pixels that are NaN"),
+        (X, ["a"] * 6, "labels cannot be read as numbers"),
+        (X, [2**70] * 6, "labels cannot be read as numbers"),
+        (PAIRS, None, "single images with a label"),
+        (list(X), Y, "a batch is a Tensor, not images and their labels"),
+        (DataLoader([{"image": x} for x in X], 3), None, "a batch is a dict, not images"),
+        (DataLoader(TensorDataset(X), 3), None, "a batch is a list, not images"),
+        ([(X, Y), (X[:, :, 1:], Y)], None, "batches differ: torch.float32 of 1x7x8, torch.float32"),
+        ([(X, Y), ((255 * X).byte(), Y)], None, "batches differ"),
+        (7, Y, "images cannot be of the type int"),
+    ],
+)
+def test_what_are_no_images_and_labels(model: Model, images: Any, labels: Any, words: str) -> None:
+    with pytest.raises(UsageProblem, match=words):
+        energy(model, images, labels)
+
+
+def test_arrays_of_any_layout_are_the_same_images(model: Model) -> None:
+    expected = energy(model, X, Y)
+    read_only = X.numpy().copy()
+    read_only.flags.writeable = False
+    for images in (
+        np.asfortranarray(X.numpy()),
+        X.numpy()[::-1].copy()[::-1],
+        X.numpy().astype(">f8"),
+        read_only,
+        X * 2 / 3 * 1.5,  # rounded to a little above 1
+        X.clone().requires_grad_(),
+    ):
+        assert torch.allclose(energy(model, images, Y.numpy().astype(">i8")), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"mean": None}, "`mean` cannot be None"),
+        ({"std": 1e-46}, "must be above 0"),
+        ({"mean": (), "std": ()}, "has 0 values"),
+        ({"classes": 1}, "`classes` cannot be 1"),
+        ({"classes": "abc"}, "`classes` cannot be 'abc'"),
+        ({"classes": {"a", "b", "c"}}, "`classes` cannot be {"),
+        ({"classes": {0: "a", 1: "b", 2: "c"}}, "`classes` cannot be {"),
+        ({"classes": ["a", "b", "a"]}, "`classes` cannot be"),
+        ({"shape": (8, 8)}, r"`shape` cannot be \(8, 8\)"),
+        ({"shape": (1, 8.0, 8)}, "`shape` cannot be"),
+        ({"shape": 8}, "`shape` cannot be 8"),
+        ({"dataset": "digits", "shape": (3, 32, 32)}, "images of the data set are 1x8x8"),
+        ({"dataset": "digits", "shape": None, "classes": [*"9876543210"]}, "are 0, 1, 2"),
+    ],
+)
+def test_descriptions_of_a_network_that_cannot_be(given: dict[str, Any], words: str) -> None:
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    with pytest.raises(UsageProblem, match=words):
+        wrap(net, **{"mean": 0, "std": 1, "classes": 3, "shape": (1, 8, 8)} | given)
+
+
+def test_descriptions_of_a_network_by_the_numbers_of_libraries() -> None:
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    numbers = {"mean": np.float32(0.5), "std": torch.tensor([0.5]), "classes": np.int64(3)}
+    meta = wrap(net, **numbers, shape=torch.Size([1, 8, 8])).meta
+    assert (meta.mean, meta.std, meta.classes) == ((0.5,), (0.5,), ("0", "1", "2"))
+    model = wrap(
+        net, mean=0, std=1, classes=np.array(["a", "b", "c"]), shape=(1, 8, 8), name="v1.5"
+    )
+    assert (model.meta.classes, model.name) == (("a", "b", "c"), "v1.5")
+    found = jeatcli.attack(model, images=X, labels=Y, eps=np.float32(0.5), steps=np.int64(2))
+    assert (found.eps, found.per_attack["pgd"]["steps"]) == (0.5, 2)
+
+
+class BlindInTheDark(torch.nn.Module):
+    """A root of the brightest pixel: NaN for a black image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(64, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x.flatten(1)
+        logits: torch.Tensor = self.linear(rows) * (rows.amax(1, keepdim=True) - 0.1).sqrt()
+        return logits
+
+
+def test_no_class_is_predicted_by_nan() -> None:
+    model = wrap(BlindInTheDark(), mean=0, std=1, classes=3, shape=(1, 8, 8))
+    images = X.repeat(100, 1, 1, 1)
+    images[1] = 0  # not among those that are looked at before
+    labels = model.classifier(images).argmax(1)  # the first class for NaN
+    found = jeatcli.attack(model, images=images, labels=labels, eps=0.01, attacks=["fgsm"])
+    assert found.clean == 1 - 1 / len(images)
+    assert found.samples["broken_by"][1] is None
+
+
+def test_of_log_probabilities_no_energy_is_believed(model: Model) -> None:
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3), torch.nn.LogSoftmax(1))
+    with pytest.warns(JeatWarning, match="are log-probabilities, not logits"):
+        energy(wrap(net, mean=0, std=1, classes=3, shape=(1, 8, 8)), X)
+
+
+@pytest.mark.parametrize("call", [energy, jeatcli.attack, jeatcli.image_scores])
+def test_a_network_that_is_not_wrapped(call: Callable[..., object]) -> None:
+    with pytest.raises(UsageProblem, match="or a loaded model, not of the type Linear") as caught:
+        call(torch.nn.Linear(1, 1), images=X) if call is not jeatcli.image_scores else call(
+            X, real=X, features=torch.nn.Linear(1, 1)
+        )
+    assert "wrap(net" in str(caught.value.hint)
+
+
+def test_other_numbers_of_the_api(model: Model) -> None:
+    with pytest.raises(UsageProblem, match="`batch_size` must be"):
+        energy(model, X, batch_size=0)
+    with pytest.raises(UsageProblem, match="`frames` must be"):
+        jeatcli.sample(model, num=1, steps=1, frames=-1)
+    drawn = jeatcli.sample(model, num=1, steps=2, frames=10**12)
+    assert drawn.trace is not None
+    assert drawn.trace[1] == [0, 1, 2]
+    ten = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    other = wrap(ten, mean=0, std=1, classes=10, shape=(1, 8, 8))
+    with pytest.raises(UsageProblem, match="with 3 classes, `Sequential` on tensors with 10"):
+        jeatcli.energy_landscape([model, other], images=X, labels=Y, grid=3)
 
 
 def test_the_api_warns_by_pythons_warnings(model: Model) -> None:

@@ -9,6 +9,7 @@ import math
 import types
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
@@ -166,6 +167,8 @@ def _checked(name: str, value: Any, about: Setting, kinds: Sequence[Any]) -> Any
         if get_origin(sequences[0]) is tuple and ... not in items and len(items) != len(value):
             raise UsageProblem(f"`{name}` cannot be {value!r}", f"give {len(items)} of them")
         return tuple(_checked(name, item, about, alternatives(items[0])) for item in value)
+    if isinstance(value, Real) and not isinstance(value, bool | int | float):  # numpy's
+        value = int(value) if isinstance(value, Integral) else float(value)
     whole = isinstance(value, int) and not isinstance(value, bool)
     if whole and float in kinds and abs(value) <= _LARGEST_INT:
         value = float(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.cli import LATEST, STANDARD, done, here, one, refused
+from helpers.runs import Listener
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jeatcli import attack, wrap
+from jeatcli import attack, load, train, wrap
 from jeatcli.data import arrays as arrays_module
 from jeatcli.data.facts import CORRUPTIONS, DATASETS, dataset_facts
 from jeatcli.data.images import load_images
@@ -74,6 +76,19 @@ def test_floats_that_are_no_bytes_stay_as_they_are(tmp_path: Path) -> None:
             "torch.float64",
         ),
         ({"images": np.array([{}]), "labels": LABELS}, "cannot read images"),
+        ({"images": np.array(3), "labels": np.array(3)}, "have the shape "),
+        ({"images": PIXELS[:0], "labels": LABELS[:0]}, "have the shape 0x8x8x1"),
+        ({"images": PIXELS.repeat(4, 3), "labels": LABELS}, "have the shape 60x8x8x4"),
+        ({"images": PIXELS.repeat(2, 3).transpose(0, 3, 1, 2), "labels": LABELS}, "60x2x8x8"),
+        ({"images": PIXELS / np.longdouble(255), "labels": LABELS}, "read as numbers (float128)"),
+        ({"images": PIXELS, "labels": LABELS.astype(np.longdouble)}, "read as numbers (float128)"),
+        ({"images": PIXELS, "labels": LABELS + 2**40}, "go up to 1,099,511,627,785"),
+        ({"images": PIXELS, "labels": 0 * LABELS}, "go up to 0"),
+        (
+            {"images": PIXELS, "labels": LABELS, "train_images": PIXELS[:, 1:]}
+            | {"train_labels": LABELS},
+            "have images of 1x7x8 and 1x8x8",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
@@ -87,6 +102,29 @@ def test_an_archive_without_training_images(tmp_path: Path) -> None:
     name = archive(tmp_path, images=PIXELS, labels=LABELS)
     with pytest.raises(UsageProblem, match="no training images"):
         load_images(name, "train")
+
+
+def test_names_and_absent_classes_of_an_archive(tmp_path: Path) -> None:
+    names = np.array([b"zero", *map(str.encode, "123456789")])
+    kept = LABELS != 3
+    listener = Listener()
+    path = archive(tmp_path, images=PIXELS[kept], labels=LABELS[kept], classes=names)
+    assert load_images(path, "test", reporter=listener).classes[:2] == ("zero", "1")
+    assert listener.said == ["no test picture of `3`: their accuracy is not measured"]
+
+
+def test_floats_are_trained_on_as_bytes(tmp_path: Path) -> None:
+    """The statistics of pixels and of classes, and starts of chains, are those of the images."""
+    noise = np.random.default_rng(0).random((80, 8, 8, 1))
+    split = {"images": noise, "labels": np.arange(80) % 2}
+    name = archive(tmp_path, **{f"{s}_{k}": v for s in ("train", "test") for k, v in split.items()})
+    options = {"method": "sada-jem", "arch": "small", "epochs": 1, "options": {"sgld_steps": 1}}
+    train({"dataset": name, "limit": 64, **options}, tmp_path / "run")
+    model = load(tmp_path / "run")
+    assert model.meta.mean[0] == pytest.approx(0.5, abs=0.05)
+    assert model.meta.std[0] == pytest.approx(1 / math.sqrt(12), abs=0.02)
+    assert model.statistics is not None
+    assert model.statistics.mean.mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_a_run_is_tested_on_an_archive(home: Path, tmp_path: Path) -> None:

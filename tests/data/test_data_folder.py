@@ -54,13 +54,14 @@ def test_folder(zoo: Path) -> None:
 
 def test_what_is_left_out_is_said(zoo: Path) -> None:
     shutil.copytree(zoo / "cat", zoo / "cat" / "more")
+    shutil.copytree(zoo / "dog", zoo / "_dog")
     for name in ("cat/notes.txt", "labels.csv", "README"):
         (zoo / name).touch()
     listener = Listener()
     images = load_images(f"folder:{zoo}", "train", reporter=listener)
     assert listener.said == [
         f"`{zoo}`: {len(images)} training pictures of 2 classes; left out: 1 `.csv`, 1 `.txt`, "
-        "40 in `cat/more/`, 1 without an ending"
+        "40 in `_dog/`, 40 in `cat/more/`, 1 without an ending"
     ]
 
 

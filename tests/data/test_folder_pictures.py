@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image
 
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.data.images import load_images
+from jeatcli.data.pictures import read_exact
 from jeatcli.errors import JeatError
 from jeatcli.robustness import evaluate
 from jeatcli.training.resolve import resolve
@@ -162,6 +165,31 @@ def test_folder_with_deep_pixels(zoo: Path) -> None:
     paint(zoo / "cat" / "deep.png", 40_000, mode="I;16")
     with pytest.raises(JeatError, match=r"deep.png` has pixels of mode I;16"):
         load_images(f"folder:{zoo}", "train")
+    (zoo / "cat" / "deep.png").unlink()
+    deep = zoo / "cat" / "deep.ppm"  # of which Pillow keeps the upper halves
+    deep.write_bytes(b"P6 6 5 65535\n" + bytes(range(180)))
+    with pytest.raises(JeatError, match=r"deep.ppm` has pixels of mode 16-bit RGB"):
+        load_images(f"folder:{zoo}", "train")
+    with pytest.raises(JeatError, match=r"deep.ppm` has pixels of mode 16-bit RGB"):
+        read_exact(deep, (3, 5, 6))
+    deep.rename(deep := deep.with_suffix(".png"))
+    deep.write_bytes(deep_png(bytes(range(180))))
+    with pytest.raises(JeatError, match=r"deep.png` has pixels of mode 16-bit RGB"):
+        load_images(f"folder:{zoo}", "train")
+
+
+def deep_png(pixels: bytes) -> bytes:
+    """Return a PNG of 6x5 pixels with 16 bits a channel, which Pillow cannot write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checked = kind + data
+        return struct.pack(">I", len(data)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    header = struct.pack(">IIBBBBB", 6, 5, 16, 2, 0, 0, 0)
+    rows = b"".join(b"\0" + pixels[start : start + 36] for start in range(0, 180, 36))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        chunk(*part) for part in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    )
 
 
 def test_an_orientation_is_ignored_and_said(zoo: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +15,7 @@ from torch import nn
 from ..core.models.classifier import Classifier
 from ..core.models.layers import Shape
 from ..core.models.wrapped import Wrapped
-from ..data.facts import TENSORS, dataset_facts
+from ..data.facts import TENSORS, DatasetFacts, dataset_facts
 from ..data.images import load_images
 from ..errors import JeatError, UsageProblem
 from ..runtime.digests import checksum
@@ -36,7 +38,7 @@ def wrap(
     mean: float | Sequence[float],
     std: float | Sequence[float],
     classes: int | Sequence[str] | None = None,
-    shape: tuple[int, int, int] = (3, 32, 32),
+    shape: Sequence[int] | None = None,
     dataset: str | None = None,
     name: str | None = None,
 ) -> Model:
@@ -49,8 +51,10 @@ def wrap(
         net: Maps normalised images (n, C, H, W) to logits (n, K).
         mean, std: The normalisation of pixels in [0, 1], by channel or one for all; 0 and 1 where
             the network does it itself.
-        classes: Their number or their names; those of the data set if there is one.
-        shape: Channels, height and width of the images; those of the data set if there is one.
+        classes: Their number, or their names in the order of the logits; by default those of the
+            data set.
+        shape: Channels, height and width of the images; by default those of the data set, or
+            3x32x32.
         dataset: Whose test images and customary radius are meant where none are given, if any.
         name: What it is called in tables and figures; by default as its class.
 
@@ -67,30 +71,75 @@ def wrap(
         torch.Size([3, 2])
     """
     facts = None if dataset is None else dataset_facts(dataset)
-    if facts is not None:
-        shape = facts.shape
-    names = _class_names(classes, dataset)
-    values = [(each,) if isinstance(each, int | float) else tuple(each) for each in (mean, std)]
+    size = _size(shape, facts)
+    names = _class_names(classes, facts)
     name = name or type(net).__name__
     # Checks the normalisation, too.
-    foreign = Foreign(arch=name, dataset=dataset or TENSORS, mean=values[0], std=values[1])
-    meta = description(foreign, values[0], values[1], shape, names)
+    foreign = Foreign(name, dataset or TENSORS, _listed(mean), _listed(std))
+    assert foreign.mean is not None
+    assert foreign.std is not None
+    meta = description(foreign, foreign.mean, foreign.std, size, names)
     classifier = Classifier(wrapped(_copied(net, name)), meta.mean, meta.std)
     weight = next(net.parameters(), None)
     device = torch.device("cpu") if weight is None else weight.device
-    return _checked(placed(classifier, meta, device, Path(name)))
+    return _checked(placed(classifier, meta, device, Path(name.replace("/", "_"))))
 
 
-def _class_names(classes: int | Sequence[str] | None, dataset: str | None) -> tuple[str, ...]:
-    """Return the names of the classes, by default those of the data set."""
-    facts = None if dataset is None else dataset_facts(dataset)
-    if facts is not None:
-        if classes not in (None, len(facts.classes), facts.classes):
-            raise UsageProblem(f"{dataset} has {len(facts.classes)} classes", "leave out `classes`")
+def _plain(value: object) -> object:
+    """Return what an array, a tensor or a number of a library holds."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _listed(values: float | Sequence[float]) -> tuple[float, ...]:
+    plain: Any = _plain(values)
+    return tuple(plain) if isinstance(plain, list | tuple) else (plain,)
+
+
+def _size(shape: Sequence[int] | None, facts: DatasetFacts | None) -> tuple[int, int, int]:
+    """Return channels, height and width of the images."""
+    if shape is None:
+        return facts.shape if facts else (3, 32, 32)
+    listed = _plain(shape)
+    if not isinstance(listed, list | tuple) or len(listed) != 3 or not all(map(_is_count, listed)):
+        raise UsageProblem(
+            f"`shape` cannot be {shape!r}", "give channels, height and width, such as (3, 32, 32)"
+        )
+    channels, height, width = map(int, listed)
+    if facts and facts.shape != (channels, height, width):
+        raise UsageProblem(
+            f"the images of the data set are {'x'.join(map(str, facts.shape))}",
+            "leave out `shape` or `dataset`",
+        )
+    return channels, height, width
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+def _class_names(
+    classes: int | Sequence[str] | None, facts: DatasetFacts | None
+) -> tuple[str, ...]:
+    """Return the names of the classes in the order of the logits."""
+    listed: Any = _plain(classes)
+    if facts is not None and listed in (None, len(facts.classes)):
         return facts.classes
-    if classes is None:
+    if listed is None:
         raise UsageProblem("the number of classes is missing", "give `classes` or `dataset`")
-    return tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
+    if _is_count(listed):
+        listed = range(listed)
+    names = tuple(map(str, listed)) if isinstance(listed, list | tuple | range) else ()
+    if len(set(names)) < max(2, len(names)) or not all(map(str.strip, names)):
+        raise UsageProblem(
+            f"`classes` cannot be {classes!r}",
+            "give the number of the logits, two at least, or a list of different names",
+        )
+    if facts is not None and names != facts.classes:
+        raise UsageProblem(
+            f"the classes of the data set are {', '.join(facts.classes[:10])}",
+            "leave out `classes`, and let the logits be in this order",
+        )
+    return names
 
 
 def _copied(net: nn.Module, name: str) -> nn.Module:

@@ -24,6 +24,9 @@ from .header import FOREIGN, Meta, read_header
 from .networks import make_network
 from .robustbench import Published
 
+# As near to zero is E(x) of log-probabilities.
+_ZERO = 1e-5
+
 
 @dataclass(frozen=True)
 class Model:
@@ -60,6 +63,8 @@ class Model:
         run = self.path.resolve().parent
         if self.path.name == runs.MODEL_FILE:
             return run.name
+        if self.foreign and not self.path.is_absolute():
+            return str(self.path)  # of a network that was wrapped, in which a dot is a dot
         inside = not self.foreign and (run / runs.MODEL_FILE).is_file()
         return f"{run.name}/{self.path.stem}" if inside else self.path.stem
 
@@ -186,11 +191,16 @@ def ready(model: Model, reporter: Reporter = SILENT) -> Model:
     probe = torch.rand(2, *model.meta.shape, generator=generator)
     probe[0] = 0.5
     with torch.no_grad():
-        finite = bool(model.classifier(probe.to(model.device)).isfinite().all())
-    if not finite:
+        logits = model.classifier(probe.to(model.device))
+    if not logits.isfinite().all():
         raise JeatError(
             f"`{model.name}` gives logits that are NaN or infinite",
             "the run may have diverged: use an earlier one, or check the checkpoint",
+        )
+    if (logits.logsumexp(1).abs() < _ZERO).all():
+        reporter.warn(
+            f"the outputs of `{model.name}` are log-probabilities, not logits: E(x) is zero "
+            "everywhere, and so is its gradient; remove the log-softmax from the network"
         )
     return model
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import JeatError, nearest, unknown
+from ..errors import JeatError, UsageProblem, nearest, unknown
 from ..runtime.files import expand, runs_dir
 from ..runtime.progress import SILENT, Reporter
 from .header import FOREIGN_ENDINGS, NotOurs, read_header
@@ -42,6 +42,11 @@ def place(name: str | Path) -> Path:
     dot is part of the name, as in `lr0.01`. A path is made absolute: without its `./` it would read
     as a name.
     """
+    if not isinstance(name, str | Path):
+        raise UsageProblem(
+            f"a run is a name, a path or a loaded model, not of the type {type(name).__name__}",
+            "make a model of a network of your own: `jeatcli.wrap(net, ...)`",
+        )
     path = expand(name)
     if isinstance(name, str) and is_name(name):
         return runs_dir() / name

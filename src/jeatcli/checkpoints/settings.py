@@ -100,8 +100,9 @@ def check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
                 f"a normalisation with {value:g} is not of pixels in [0, 1]",
                 "divide the mean and the standard deviation of pixels 0..255 by 255",
             )
-    if not min(std) > 0:
-        raise UsageProblem(f"a standard deviation must be above 0, not {min(std):g}")
+    # Below that it is zero in float32.
+    if (least := min(std, default=1.0)) < 1e-30:
+        raise UsageProblem(f"a standard deviation must be above 0, not {least:g}")
 
 
 def per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import JeatError, UsageProblem
+from ..runtime.progress import SILENT, Reporter
 from .facts import DATASETS, SEVERITIES, corruption
-from .folder import Parts
+from .folder import Parts, warn_of_absent
+from .pictures import to_uint8
 
+# Of a normalisation that was taken back, and of floats that were bytes.
+_ROUNDING = 1e-5
+_MOST_CLASSES = 100_000
 _PIXELS, _LABELS = ("image", "images", "arr_0"), ("label", "labels", "arr_1")
 _ONE = 10_000  # images of one corruption and severity
 _PLACES = {
@@ -23,15 +29,16 @@ _PLACES = {
 }
 
 
-def npz(path: Path, split: str) -> Parts:
+def npz(path: Path, split: str, reporter: Reporter = SILENT) -> Parts:
     """Read images and labels, (n, H, W, C) or (n, C, H, W), uint8 or in [0, 1].
 
     `image`, `images` or `arr_0` with `label`, `labels` or `arr_1` are all test images; with
     `train_` and `test_` before the names there are two splits. `classes` may hold their names.
+    Images to train on are rounded to bytes, which all that is learned of them takes.
 
     Raises:
         JeatError: If it cannot be read, or holds something else.
-        UsageProblem: If it has no training images.
+        UsageProblem: If it has no training images, or images and labels do not fit together.
     """
     arrays = _read_npz(path)
     found = _pair(arrays, f"{split}_") or (None if split == "train" else _pair(arrays, ""))
@@ -48,15 +55,35 @@ def npz(path: Path, split: str) -> Parts:
         )
     # The labels of all splits count the classes.
     pairs = [pair for prefix in ("", "train_", "test_") if (pair := _pair(arrays, prefix))]
+    shapes = {"x".join(map(str, _planes(images, path).shape[1:])) for images, _ in pairs}
+    if len(shapes) > 1:
+        raise UsageProblem(
+            f"the splits of `{path}` have images of {' and '.join(sorted(shapes))}",
+            "give both the same size and channels",
+        )
     most = max(int(_indices(labels, len(images), path).max()) for images, labels in pairs)
+    if not 1 <= most < _MOST_CLASSES:
+        raise UsageProblem(
+            f"the labels of `{path}` go up to {most:,}", "number two or more classes from 0"
+        )
     x, y = _images(found[0], path), _indices(found[1], len(found[0]), path)
-    names = tuple(map(str, arrays["classes"].reshape(-1))) if "classes" in arrays else ()
+    if split == "train" and x.is_floating_point():
+        reporter.say(f"`{path}`: training images are rounded to 8 bits")
+        x = torch.from_numpy(to_uint8(x))
+    names = _names(arrays["classes"]) if "classes" in arrays else ()
     if names and (len(names) <= most or len(set(names)) < len(names)):
         raise JeatError(
             f"`{path}` has the label {most}, and as classes {', '.join(names[:10])}",
             "give each class a name of its own",
         )
-    return x, y, names or tuple(map(str, range(most + 1)))
+    names = names or tuple(map(str, range(most + 1)))
+    warn_of_absent(split, names, y.tolist(), reporter)
+    return x, y, names
+
+
+def _names(array: NDArray[np.generic]) -> tuple[str, ...]:
+    texts = array.reshape(-1).tolist()
+    return tuple(t.decode(errors="replace") if isinstance(t, bytes) else str(t) for t in texts)
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
@@ -84,29 +111,33 @@ def _pair(
     return None
 
 
+def _planes(array: NDArray[np.generic], path: Path) -> NDArray[np.generic]:
+    """Return grey or RGB images with the channels first, (n, C, H, W)."""
+    planes = array[..., None] if array.ndim == 3 else array
+    if planes.ndim == 4 and planes.shape[3] in (1, 3):
+        planes = planes.transpose(0, 3, 1, 2)
+    if planes.ndim != 4 or not planes.size or planes.shape[1] not in (1, 3):
+        raise UsageProblem(
+            f"the images of `{path}` have the shape {'x'.join(map(str, array.shape))}",
+            "give them as (n, H, W, C) or (n, C, H, W), grey or RGB",
+        )
+    return planes
+
+
 def _images(array: NDArray[np.generic], path: Path) -> Tensor:
     where = f"the images of `{path}`"
-    if array.ndim == 3:
-        array = array[..., None]
-    if array.ndim == 4 and array.shape[3] in (1, 3):
-        array = array.transpose(0, 3, 1, 2)
-    if array.dtype.kind not in "iufb":
-        raise UsageProblem(f"{where} are {array.dtype}", "give uint8, or floats in [0, 1]")
-    native = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("=")))
-    x = pixels(torch.from_numpy(native), where)
+    x = pixels(numbers(_planes(array, path), where), where)
     if x.dtype == torch.uint8:
         return x
     rounded = (255 * x).round()
     # Most floats were made of bytes; what was not is kept as it is.
-    return rounded.byte() if ((rounded / 255 - x).abs() < 1e-5).all() else x
+    return rounded.byte() if ((rounded / 255 - x).abs() < _ROUNDING).all() else x
 
 
 def _indices(array: NDArray[np.generic], count: int, path: Path) -> Tensor:
-    if array.dtype.kind not in "iufb":
-        raise UsageProblem(f"the labels of `{path}` are {array.dtype}", "give whole numbers from 0")
-    y = torch.from_numpy(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))))
-    y = y.squeeze(1) if y.ndim == 2 and y.shape[1] == 1 else y
-    return indices(y, count, None, f"the labels of `{path}`")
+    where = f"the labels of `{path}`"
+    y = numbers(array, where)
+    return indices(y.squeeze(1) if y.ndim == 2 and y.shape[1] == 1 else y, count, None, where)
 
 
 def corrupted(name: str, root: Path) -> Parts:
@@ -156,6 +187,25 @@ def _published(clean: str, kind: str, shape: tuple[int, ...], root: Path) -> NDA
     return array
 
 
+def numbers(values: object, where: str) -> Tensor:
+    """Return numbers of the caller's as a tensor on the CPU, whatever they are stored as.
+
+    Raises:
+        UsageProblem: If they are no numbers, or of a type that torch does not have.
+    """
+    kind = getattr(values, "dtype", type(values).__name__)
+    try:
+        if isinstance(values, np.ndarray):
+            # Neither another byte order nor negative strides nor read-only memory is for torch.
+            native, writeable = values.dtype.newbyteorder("="), values.flags.writeable
+            values = np.array(values, native, copy=None if writeable else True, order="C")
+        return torch.as_tensor(values).detach().cpu()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise UsageProblem(
+            f"{where} cannot be read as numbers ({kind})", "give a tensor or an array of numbers"
+        ) from None
+
+
 def pixels(x: Tensor, where: str = "the images") -> Tensor:
     """Return images as a data set has them, uint8 or float32 in [0, 1].
 
@@ -177,12 +227,14 @@ def pixels(x: Tensor, where: str = "the images") -> Tensor:
     if not x.is_floating_point():
         raise UsageProblem(f"{where} are {x.dtype}", "give uint8, or floats in [0, 1]")
     low, high = x.min().item(), x.max().item()
-    if not (low >= 0 and high <= 1):  # False for NaN, too
+    if math.isnan(low):
+        raise UsageProblem(f"{where} have pixels that are NaN", "leave these images out")
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
         raise UsageProblem(
             f"{where} have pixels from {low:g} to {high:g}, not in [0, 1]",
             "divide pixels 0..255 by 255; take a normalisation back, and say it by mean and std",
         )
-    return x.float()
+    return x.float().clamp(0, 1)
 
 
 def indices(y: Tensor, count: int, classes: int | None, where: str = "the labels") -> Tensor:

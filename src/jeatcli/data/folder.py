@@ -188,7 +188,15 @@ def _describe(
         f"`{path}`: {len(labels):,} {kind} pictures of {len(set(labels)):,} classes"
         f"{describe_left_out(left_out)}"
     )
-    absent = [name for label, name in enumerate(classes) if label not in set(labels)]
+    warn_of_absent(split, classes, labels, reporter)
+
+
+def warn_of_absent(
+    split: str, classes: Sequence[str], labels: Sequence[int], reporter: Reporter
+) -> None:
+    """Say which classes have no image in a split."""
+    present = set(labels)
+    absent = [name for label, name in enumerate(classes) if label not in present]
     if absent:
         reporter.warn(
             f"no {split} picture of {', '.join(f'`{name}`' for name in absent)}: "
@@ -239,9 +247,8 @@ def _listed(path: Path, classes: tuple[str, ...], may_lack: bool = False) -> _Sp
             f"the classes are {', '.join(classes)}",
         )
     split = _Split([], [], Counter())
-    split.left_out.update(
-        {name: n for name, n in Listing(path).left_out.items() if not name.endswith(f"{os.sep}`")}
-    )
+    known = {f"`{name}{os.sep}`" for name in classes}
+    split.left_out.update({k: n for k, n in Listing(path).left_out.items() if k not in known})
     for label, name in enumerate(classes):
         listing = Listing(path / name) if (path / name).is_dir() else None
         pictures = listing.pictures if listing else []

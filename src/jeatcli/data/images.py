@@ -160,7 +160,7 @@ def _read(
             path = files.expand(own_path(name) or "")
             return Images(name, *folder(path, split, reporter, image_size(name)))
         if name.startswith("npz:"):
-            return Images(name, *npz(files.expand(name.removeprefix("npz:")), split))
+            return Images(name, *npz(files.expand(name.removeprefix("npz:")), split, reporter))
         if "-c:" in name:
             if split == "train":
                 raise UsageProblem(f"{name} is for tests alone", "train on the clean data set")

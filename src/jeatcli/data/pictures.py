@@ -68,15 +68,25 @@ def opened(path: Path) -> Iterator[Image.Image]:
 def is_grey(path: Path) -> tuple[bool, tuple[int, int]]:
     """Return whether a picture is grey, and its width and height."""
     with opened(path) as image:
-        if image.mode not in (*_GREY_MODES, *_COLOUR_MODES):
-            raise JeatError(
-                f"`{path}` has pixels of mode {image.mode}, not 8 bits per channel",
-                "save it as greyscale or RGB with 8 bits per channel",
-            )
+        _check_depth(path, image, (*_GREY_MODES, *_COLOUR_MODES))
         if image.mode in ("P", "PA"):
             colours = np.asarray(image.convert("RGB"))
             return bool((colours == colours[:, :, :1]).all()), image.size
         return image.mode in _GREY_MODES, image.size
+
+
+def _check_depth(path: Path, image: Image.Image, modes: Sequence[str]) -> None:
+    """Refuse a picture that is not of 8 bits; of deep colours Pillow drops half unsaid."""
+    deep = any(
+        ";16" in str(tile[3]) or (tile[0].startswith("ppm") and tile[3][1] > 255)
+        for tile in getattr(image, "tile", ())
+    )
+    if deep or image.mode not in modes:
+        kind = f"16-bit {image.mode}" if deep and ";" not in image.mode else image.mode
+        raise JeatError(
+            f"`{path}` has pixels of mode {kind}, not 8 bits per channel",
+            "save it as greyscale or RGB with 8 bits per channel",
+        )
 
 
 def decode(path: Path) -> tuple[NDArray[np.uint8], bool, bool]:
@@ -120,6 +130,8 @@ def read_exact(
     channels, height, width = shape
     with opened(path) as image:
         mode, size = image.mode, image.size
+        if mode in _MODES.values():
+            _check_depth(path, image, (mode,))
         if (mode, size) == (_MODES.get(channels), (width, height)):
             pixels = np.array(image, dtype=np.uint8).reshape(height, width, channels)
             return pixels.transpose(2, 0, 1)

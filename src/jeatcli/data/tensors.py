@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import UsageProblem
-from .arrays import indices, pixels
+from .arrays import indices, numbers, pixels
 from .facts import TENSORS
 from .images import Images
 
 Pixels = Tensor | NDArray[np.generic]
 # Images, or batches of images and labels, such as a DataLoader's.
 Own = Pixels | Iterable[Sequence[Pixels]]
+_GIVE = "give a tensor, an array, or a DataLoader whose batches are (images, labels)"
 
 
 def own_images(
@@ -37,8 +38,8 @@ def own_images(
         raise UsageProblem("batches have their labels with them", "leave out `labels`")
     if given is None and labels is None:
         raise UsageProblem("images without labels", "give `labels` too")
-    y = torch.as_tensor(labels) if given is None else given
-    return Images(TENSORS, x, indices(y.detach().cpu(), len(x), len(classes)), classes)
+    y = numbers(labels, "the labels") if given is None else given
+    return Images(TENSORS, x, indices(y, len(x), len(classes)), classes)
 
 
 def own_pixels(images: Own) -> tuple[Tensor, Tensor | None]:
@@ -48,9 +49,25 @@ def own_pixels(images: Own) -> tuple[Tensor, Tensor | None]:
         UsageProblem: Naming what does not fit.
     """
     if isinstance(images, Tensor | np.ndarray):
-        return pixels(torch.as_tensor(images).detach().cpu()), None
-    parts = [tuple(torch.as_tensor(each) for each in batch[:2]) for batch in images]
-    if not parts or min(map(len, parts)) < 2:
+        return pixels(numbers(images, "the images")), None
+    if not isinstance(images, Iterable):
+        raise UsageProblem(f"images cannot be of the type {type(images).__name__}", _GIVE)
+    parts = [_batch(batch) for batch in images]
+    if not parts:
         raise UsageProblem("there are no batches of images and labels", "give a DataLoader")
+    kinds = {f"{x.dtype} of {'x'.join(map(str, x.shape[1:]))}" for x, _ in parts}
+    if len(kinds) > 1:
+        raise UsageProblem(f"the batches differ: {', '.join(sorted(kinds))}", "make them alike")
     x, y = (torch.cat(each) for each in zip(*parts, strict=True))
-    return pixels(x.detach().cpu()), y
+    return pixels(x), y
+
+
+def _batch(batch: object) -> tuple[Tensor, Tensor]:
+    """Return the images and labels of a batch; others may follow them, such as indices."""
+    if not isinstance(batch, tuple | list) or len(batch) < 2:
+        kind = type(batch).__name__
+        raise UsageProblem(f"a batch is a {kind}, not images and their labels", _GIVE)
+    x, y = numbers(batch[0], "the images"), numbers(batch[1], "the labels")
+    if y.ndim < 1:
+        raise UsageProblem("these are single images with a label, not batches", _GIVE)
+    return x, y

@@ -16,8 +16,11 @@ from ..core import energy as energies
 from ..data.facts import TENSORS
 from ..data.images import Images, batches
 from ..data.tensors import Own, Pixels, own_images, own_pixels
+from ..errors import UsageProblem
+from ..runtime.usual_state import in_usual_state
 
 
+@in_usual_state
 def energy(
     run: str | Path | Model | None,
     images: Own,
@@ -55,6 +58,8 @@ def energy(
         >>> torch.allclose(energy(model, x, y) - energy(model, x), ce, atol=1e-5)
         True
     """
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise UsageProblem(f"`batch_size` must be a whole number from 1, not {batch_size!r}")
     (model,) = load_each([run], device=device, foreign=foreign)
     if isinstance(images, Tensor | np.ndarray) and labels is None:
         x, _ = own_pixels(images)

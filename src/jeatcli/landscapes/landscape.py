@@ -53,7 +53,7 @@ class Landscape:
 
 @in_usual_state
 def energy_landscape(
-    runs: Sequence[str | Path | Model],
+    runs: str | Path | Model | Sequence[str | Path | Model],
     settings: LandscapeSettings | None = None,
     *,
     kind: str = "contour",
@@ -65,7 +65,7 @@ def energy_landscape(
     """Measure the energy of several runs around the test images of their data set.
 
     Args:
-        runs: Names, paths or loaded models, all of one data set.
+        runs: One name, path or loaded model, or several of one data set.
         settings: Of one kind of landscape, such as `ContourSettings`.
         kind: Whose default settings to take where there are no `settings`: `contour`, `path`,
             `histogram` or `sharpness`.
@@ -92,6 +92,7 @@ def energy_landscape(
     """
     started = time.perf_counter()
     settings = settings.with_changes(changes) if settings else make_settings(kind, changes)
+    runs = [runs] if isinstance(runs, str | Path | Model) else runs
     if not runs:
         raise UsageProblem("a landscape needs at least one run")
     measure = KINDS.load(settings.kind)
@@ -133,9 +134,13 @@ def save_numbers(landscape: Landscape, path: Path | str) -> Path:
 def _check_dataset(models: Sequence[Model]) -> None:
     first = models[0]
     for other in models[1:]:
-        if (other.meta.dataset, other.meta.shape) != (first.meta.dataset, first.meta.shape):
+        ours, theirs = (
+            (meta.dataset, meta.shape, meta.classes) for meta in (first.meta, other.meta)
+        )
+        if ours != theirs:
             raise UsageProblem(
                 f"the runs were trained on different data sets: `{first.path}` on "
-                f"{first.meta.dataset}, `{other.path}` on {other.meta.dataset}",
+                f"{first.meta.dataset} with {len(first.meta.classes)} classes, `{other.path}` on "
+                f"{other.meta.dataset} with {len(other.meta.classes)}",
                 "draw them one data set at a time",
             )

@@ -44,7 +44,7 @@ def attack(
     images: Own | None = None,
     labels: Pixels | Sequence[int] | None = None,
     foreign: Foreign | None = None,
-    progress: Path | None = None,
+    progress: str | Path | None = None,
     reporter: Reporter = SILENT,
     **changes: object,
 ) -> Robustness:
@@ -80,7 +80,7 @@ def attack(
     (model,), source = load_models([run], settings, foreign, reporter)
     own = own_images(images, labels, model.meta.classes) if images is not None else None
     evaluation = prepare(model, source, settings, reporter, own)
-    files = StateFiles(progress, evaluation.key) if progress else None
+    files = StateFiles(Path(progress), evaluation.key) if progress else None
     result = run_evaluation(evaluation, files, reporter, began)
     if files is not None and current().is_main:
         files.remove()

@@ -19,7 +19,7 @@ from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Bar, Reporter
 from . import checks
 from .attacks.attack import Attack, for_classes, resolve_attacks
-from .attacks.batch import AttackOptions, Batch
+from .attacks.batch import AttackOptions, Batch, predictions
 from .attacks.surrogate import Surrogate
 from .state import UNBROKEN, BatchOutcome, Damaged, EvaluationState, StateFiles
 
@@ -116,7 +116,7 @@ class Evaluator:
         correct = []
         with self.reporter.track("clean accuracy", len(self.images)) as bar:
             for x, y in batches(self.images, self.batch_size):
-                correct.append(self.classifier(x).argmax(1) == y)
+                correct.append(predictions(self.classifier(x)) == y)
                 bar(len(x))
         return torch.cat(correct).cpu()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -11,9 +12,16 @@ import torch
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_DEVICES = ("cpu", "cuda", "mps")
+_CUDNN = ("deterministic", "benchmark", "allow_tf32")
+
 
 def in_usual_state(function: Callable[P, R]) -> Callable[P, R]:
-    """Run a function with gradients, float32 as the default type, and random numbers put back."""
+    """Run a function with gradients, in float32 and on the CPU by default, and put all of it back.
+
+    Neither autocast nor rounded products reach into it; random numbers and flags, which a function
+    may set for a device, are put back.
+    """
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -24,9 +32,42 @@ def in_usual_state(function: Callable[P, R]) -> Callable[P, R]:
                 torch.inference_mode(False),
                 torch.enable_grad(),
                 torch.random.fork_rng(devices=[]),
+                _unrounded(),
+                _own_device(),
             ):
                 return function(*args, **kwargs)
         finally:
             torch.set_default_dtype(usual)
 
     return run
+
+
+@contextmanager
+def _unrounded() -> Iterator[None]:
+    """Compute as float32 says, and put back what the caller has set."""
+    with ExitStack() as stack:
+        for kind in _DEVICES:
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        # torch refuses to tell a precision that was set partly by its old names, partly by the new.
+        with suppress(RuntimeError):
+            if (usual := torch.get_float32_matmul_precision()) != "highest":
+                stack.callback(torch.set_float32_matmul_precision, usual)
+                torch.set_float32_matmul_precision("highest")
+        for name in _CUDNN:
+            with suppress(RuntimeError):
+                usual = getattr(torch.backends.cudnn, name)
+                stack.callback(setattr, torch.backends.cudnn, name, usual)
+        yield
+
+
+@contextmanager
+def _own_device() -> Iterator[None]:
+    """Make tensors on the CPU unless a device is named.
+
+    The context costs time at each of torch's functions: it is entered only where it is needed.
+    """
+    with ExitStack() as stack:
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        yield

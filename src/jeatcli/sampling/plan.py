@@ -177,6 +177,7 @@ class Trace:
 
     def __init__(self, steps: int, frames: int, most: int = 10) -> None:
         self.most = most
+        frames = min(frames, steps + 1)
         self.wanted = {round(k * steps / max(frames - 1, 1)) for k in range(frames)}
         self.steps: list[int] = []
         self.states: list[Tensor] = []

@@ -20,6 +20,7 @@ from ..checkpoints.model import Model, class_index
 from ..checkpoints.settings import Foreign
 from ..core import pgd
 from ..data.facts import TENSORS
+from ..errors import UsageProblem
 from ..methods import sampling_of
 from ..runtime import devices
 from ..runtime.distributed import current
@@ -92,6 +93,8 @@ def sample(
         >>> dogs.labels.tolist(), dogs.settings["sampler"]
         ([5, 5], 'ascent')
     """
+    if not isinstance(frames, int) or frames < 0:
+        raise UsageProblem(f"`frames` must be a whole number from 0, not {frames!r}")
     plan = prepare(run, settings, foreign=foreign, reporter=reporter, **changes)
     return draw_all(plan, frames, reporter)
 

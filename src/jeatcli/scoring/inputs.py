@@ -119,7 +119,8 @@ def _reference(
             "name it with `--dataset`, such as `--dataset cifar10`",
         )
     split, data_dir = settings.reference, settings.data_dir
-    return load_images(dataset, split, data_dir=data_dir, reporter=reporter)
+    found = load_images(dataset, split, data_dir=data_dir, reporter=reporter)
+    return replace(found, x=torch.from_numpy(to_uint8(found.x)))
 
 
 def _as_bytes(images: Own) -> Tensor:

@@ -64,5 +64,10 @@ class Batch:
 
     def broken(self, logits: Tensor) -> Tensor:
         """Return which images, by these logits, are classified as the target, or wrongly."""
-        predicted = logits.argmax(1)
+        predicted = predictions(logits)
         return predicted != self.y if self.target is None else predicted == self.target
+
+
+def predictions(logits: Tensor) -> Tensor:
+    """Return the classes (n,) of logits (n, K), -1 for NaN, which `argmax` takes for largest."""
+    return logits.argmax(1).masked_fill(logits.isnan().any(1), -1)
