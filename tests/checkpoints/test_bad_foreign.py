@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -60,13 +61,44 @@ def test_a_pickle_that_would_run_code(
         (b"", "is damaged"),
         (b"PK\x03\x04" + bytes(99), "is damaged"),
         (b"\x80\x02}q\x00.", "is damaged"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "is damaged"),
+        (gzip.compress(b"x"), "is compressed by gzip"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
     ],
 )
 def test_what_is_no_checkpoint(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "theirs.pt"
     path.write_bytes(content)
-    refused(here("attack", path, *DESCRIBED), 1, f"`{path}` {words}", "download")
+    way = {"is a poi": "git lfs pull", "is compr": "gunzip"}.get(words[:8], "download")
+    refused(here("attack", path, *DESCRIBED), 1, f"`{path}` {words}", way)
+    if words.endswith("LFS"):  # a run that was cloned without its files
+        path.rename(path := path.with_suffix(".safetensors"))
+        refused(here("attack", path), 1, f"`{path}` {words}", way)
+
+
+def test_an_index_of_several_files(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text('{"weight_map": {}}')
+    refused(here("attack", path, *DESCRIBED), 1, f"`{path}` is JSON", "as one state dict")
+
+
+def test_what_is_beside_a_network_without_a_prefix(tmp_path: Path) -> None:
+    path = written(tmp_path, weights() | {"projector.0.weight": torch.zeros(3, 3)})
+    hint = "if these are no part of its function, save a state dict without them"
+    refused(here("attack", path, *DESCRIBED), 1, "1 not known to it: projector.0.weight", hint)
+
+
+@pytest.mark.parametrize("name", ["{}_orig", "{}_g", "parametrizations.{}.original0"])
+def test_weights_that_are_computed_from_others(tmp_path: Path, name: str) -> None:
+    found = weights()
+    found[f"conv1.{name.format('weight')}"] = found.pop("conv1.weight")
+    refused(here("attack", written(tmp_path, found), *DESCRIBED), 1, "`prune.remove`")
+
+
+def test_a_name_of_many_lines_is_shown_on_one(tmp_path: Path) -> None:
+    path = written(tmp_path, weights() | {"a\nHint: " + 999 * "x": torch.zeros(3)})
+    said = here("attack", path, *DESCRIBED).stderr
+    assert "1 not known to it: a Hint: xxx" in said
+    assert 200 * "x" not in said
 
 
 def test_a_checkpoint_cut_short(tmp_path: Path) -> None:

@@ -70,8 +70,9 @@ def test_prefixes(tmp_path: Path, prefix: str) -> None:
     is_ours(load(written(tmp_path, weights(prefix=prefix))))
 
 
-def test_a_part_that_was_compiled(tmp_path: Path) -> None:
-    found = renamed(weights(), "block1.", "block1._orig_mod.")
+@pytest.mark.parametrize("by", ["orig_mod", "fsdp_wrapped_module", "checkpoint_wrapped_module"])
+def test_a_part_that_was_wrapped(tmp_path: Path, by: str) -> None:
+    found = renamed(weights(), "block1.", f"block1._{by}.")
     is_ours(load(written(tmp_path, found)))
 
 
@@ -85,6 +86,13 @@ def test_formats(tmp_path: Path, name: str, legacy: bool) -> None:
 def test_safetensors(tmp_path: Path) -> None:
     save_file(weights(prefix="model."), tmp_path / "model.safetensors", {"format": "pt"})
     is_ours(load(tmp_path / "model.safetensors"))
+
+
+def test_the_content_of_a_file_counts_and_not_its_ending(tmp_path: Path) -> None:
+    torch.save(weights(), tmp_path / "pickled.safetensors")
+    is_ours(load(tmp_path / "pickled.safetensors"))
+    save_file(weights(), tmp_path / "safe.bin")
+    is_ours(load((tmp_path / "safe.bin").rename(tmp_path / "safe.pt")))
 
 
 def test_half_precision_becomes_float32(tmp_path: Path) -> None:

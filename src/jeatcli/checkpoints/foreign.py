@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,13 +16,16 @@ from ..errors import JeatError, UsageProblem
 from ..runtime.progress import Reporter
 from .arbitrary import description, load_program, load_unknown, only_under, placed
 from .header import Meta
-from .matching import guess, list_names, match
+from .matching import KeyMatch, guess, list_names, match
 from .model import Model, network
 from .naming import is_code, is_library
 from .program import kind_of
 from .robustbench import PREFIX, find
 from .settings import Foreign, check_normalisation
 from .state_dict import StateDict, check_kinds, read
+
+# Names of what torch's `parametrize`, `weight_norm` and `prune` compute weights from.
+_COMPUTED = r"(^|\.)(parametrizations\.|\w+_(g|v|orig|mask)$)"
 
 
 def load_foreign(
@@ -94,7 +98,7 @@ def _fitted(
     classifier = network(meta)
     keys = match(found.tensors, classifier.net.state_dict())
     if not keys.fits:
-        hint = only_under(keys) if keys.holds else _what_fits(meta, fitting)
+        hint = only_under(keys) if keys.holds else _what_fits(meta, fitting) or _fix(keys)
         raise JeatError(
             f"`{path}` does not fit `{meta.arch}`: of its names\n{keys.describe()}", hint
         )
@@ -118,7 +122,7 @@ def _undescribed(path: Path, foreign: Foreign, found: StateDict) -> UsageProblem
     )
 
 
-def _what_fits(meta: Meta, fitting: list[str]) -> str:
+def _what_fits(meta: Meta, fitting: list[str]) -> str | None:
     other = f" --norm-layer {meta.norm_layer}" if meta.norm_layer != "batch" else ""
     if f"--arch {meta.arch}{other}" in fitting:
         classes = len(meta.classes)
@@ -126,7 +130,19 @@ def _what_fits(meta: Meta, fitting: list[str]) -> str:
             f"it fits {_either(fitting)} of another number of classes than the {classes} of "
             f"{meta.dataset}, or of another size: check `--dataset`"
         )
-    return f"it fits {_either(fitting)}" if fitting else _none_fits()
+    return f"it fits {_either(fitting)}" if fitting else None
+
+
+def _fix(keys: KeyMatch) -> str:
+    """Say what makes a state dict fit that fits no other network, either."""
+    if any(re.search(_COMPUTED, name) for name in keys.unexpected):
+        return (
+            "weights are computed from others: call torch's `remove_weight_norm`, `prune.remove` "
+            "or `parametrize.remove_parametrizations`, and save it again"
+        )
+    if keys.missing or keys.mismatched:
+        return _none_fits()
+    return "if these are no part of its function, save a state dict without them"
 
 
 def _none_fits() -> str:

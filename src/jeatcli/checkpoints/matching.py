@@ -17,7 +17,7 @@ from ..errors import UsageProblem
 Tensors = Mapping[str, Tensor]
 
 # So many names of each kind are listed: more hide the hint.
-_LISTED = 20
+_LISTED, _LONGEST = 20, 100
 # Names that other implementations give to the same layers.
 _RENAMINGS = (
     (r"\bconv_shortcut\b", "convShortcut"),
@@ -36,6 +36,8 @@ _BESIDE = (
 # Counts of training steps, which nothing reads in eval mode.
 _COUNTER = "num_batches_tracked"
 _DEEPEST_PREFIX = 4
+# What torch puts into the names of modules that it compiles, shards or recomputes.
+_WRAPPERS = r"(^|\.)_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)(?=\.)"
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,9 @@ class KeyMatch:
 
 
 def list_names(names: list[str]) -> str:
-    """List the first names, and say how many more there are."""
+    """List the first names, each on one line, and say how many more there are."""
     rest = f", and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + rest
+    return ", ".join(" ".join(name.split())[:_LONGEST] for name in names[:_LISTED]) + rest
 
 
 def match(found: Tensors, expected: Tensors) -> KeyMatch:
@@ -100,9 +102,8 @@ def match(found: Tensors, expected: Tensors) -> KeyMatch:
     Raises:
         UsageProblem: If the network is there under several prefixes, with different weights.
     """
-    tensors = {re.sub(r"(^|\.)_orig_mod(?=\.)", "", key).lstrip("."): found[key] for key in found}
-    if len(tensors) < len(found):  # two names became one
-        tensors = dict(found)
+    tensors: Tensors = {re.sub(_WRAPPERS, "", key).lstrip("."): found[key] for key in found}
+    tensors = tensors if len(tensors) == len(found) else found  # where two names became one
     matches = {
         prefix: _match_at(prefix, tensors, expected) for prefix in _prefixes(tensors, expected)
     }

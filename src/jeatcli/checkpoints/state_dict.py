@@ -131,14 +131,15 @@ def _content(path: Path) -> Any:
     Raises:
         JeatError: If it cannot be read without running what is in it.
     """
-    _check_format(path)
+    start = _check_format(path)
     try:
-        if path.suffix.lower() == ".safetensors":
+        if start[8:9] == b"{":  # whatever its name: the header of safetensors
             return load_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of formats that are refused below anyway
             try:
-                return torch.load(path, map_location="cpu", weights_only=True)
+                with path.open("rb") as file:  # by its path, torch would go by the ending, too
+                    return torch.load(file, map_location="cpu", weights_only=True)
             except pickle.UnpicklingError:
                 return read_tensors_alone(path)
     except Refused as problem:
@@ -155,8 +156,11 @@ def _content(path: Path) -> Any:
         ) from problem
 
 
-def _check_format(path: Path) -> None:
-    """Refuse what is whole but something else, and say how the weights come out of it."""
+def _check_format(path: Path) -> bytes:
+    """Refuse what is whole but something else, and say how the weights come out of it.
+
+    Return the beginning of the file.
+    """
     with path.open("rb") as handle:
         start = handle.read(64)
     # A file of safetensors may begin with that sign, too: with the length of its header.
@@ -179,11 +183,14 @@ def _check_format(path: Path) -> None:
     elif start.startswith(b"\x89HDF"):
         kind = "an HDF5 file, as Keras writes it"
         way = "save a dictionary of tensors by name with `torch.save` or safetensors"
+    elif start.startswith(b"\x1f\x8b"):
+        kind, way = "compressed by gzip", "save a file that `gunzip` has unpacked"
     if kind:
         raise JeatError(
             f"`{path}` is {kind}, not a state dict",
             way if way.startswith("save") else f"save only its weights: {way}",
         )
+    return start
 
 
 def _state_dicts(content: Any) -> dict[str, Tensors]:
@@ -218,7 +225,10 @@ def _choose(
     path: Path, found: Mapping[str, Tensors], entry: str | None, reporter: Reporter
 ) -> Tensors:
     if not found:
-        raise JeatError(f"`{path}` holds no tensors by name", "name the file of a state dict")
+        raise JeatError(
+            f"`{path}` holds no tensors by name",
+            "name the file of a state dict: tensors by name, neither a list nor arrays of numpy",
+        )
     names = [name for name in found if name]
     if entry in names:
         return found[entry]
