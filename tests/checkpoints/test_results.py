@@ -64,7 +64,7 @@ def test_two_commands_at_once_lose_nothing(model):
 
 @pytest.mark.parametrize("text", ["", "3}", '"attack": 3}', '"attack": [4]}', "[" * 100_000])
 def test_of_a_damaged_file_nothing_is_read_and_the_next_result_replaces_it(model, text):
-    (model.parent / "results.json").write_text('{"schema": 1, ' + text if text else "")
+    (model.parent / "results.json").write_text('{\n "schema": 1, ' + text if text else "")
     assert not any(read_results(model.parent).values())
     add_results(model, "attack", [{"robust": 0.5}], "jeat attack")
     assert read_results(model.parent)["attack"][0]["robust"] == 0.5

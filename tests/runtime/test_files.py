@@ -11,7 +11,15 @@ import pytest
 
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.runtime import files
-from jeatcli.runtime.files import SAMPLE_PICTURE, check_output, expand, safe_name, write_atomic
+from jeatcli.runtime.files import (
+    ATTACK_RECORD,
+    RUN_RESULTS,
+    SAMPLE_PICTURE,
+    check_output,
+    expand,
+    safe_name,
+    write_atomic,
+)
 
 OURS = b'\x89PNG tEXtjeat\x00{"sampler": "sgld"}'
 
@@ -34,23 +42,33 @@ def test_an_output_is_not_somebody_elses_file(tmp_path: Path) -> None:
         JeatError, match=r"holiday.png` exists and was not written by `jeat sample`"
     ):
         check_output(path, SAMPLE_PICTURE)
-    (tmp_path / "link.png").symlink_to(path)
-    with pytest.raises(JeatError, match="was not written by"):
-        check_output(tmp_path / "link.png", SAMPLE_PICTURE)
+
+
+def test_the_results_of_a_run_are_no_record_of_an_attack(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text('{\n "schema": 1,\n "attack": [\n  {\n   "per_attack": {}}]}')
+    with pytest.raises(JeatError, match="was not written by `jeat attack`"):
+        check_output(path, ATTACK_RECORD)
+    check_output(path, RUN_RESULTS)
+    path.write_text('{"schema": "mine"}')
+    with pytest.raises(JeatError, match="was not written by `jeat`"):
+        check_output(path, RUN_RESULTS)
 
 
 def test_an_output_is_a_regular_file(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "fifo.png")
     (tmp_path / "device.png").symlink_to("/dev/null")
+    (tmp_path / "dangling.png").symlink_to("nowhere")
     for name, reason in {
         "folder.png": "it is a directory",
         "fifo.png": "it is no regular file",
-        "device.png": "it is no regular file",
+        "device.png": "it is a link",
+        "dangling.png": "it is a link",
     }.items():
         with pytest.raises(JeatError, match=f"{name}`: {reason}") as caught:
             check_output(tmp_path / name, SAMPLE_PICTURE, "--trace")
-        assert caught.value.hint == "name another place with `--trace`"
+        assert str(caught.value.hint).endswith("name another place with `--trace`")
 
 
 def test_an_output_has_the_ending_of_what_is_written(tmp_path: Path) -> None:

@@ -94,6 +94,32 @@ def test_a_folder_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
         resolve({"dataset": f"folder:{tmp_path}/bad\udcff"})
 
 
+def test_a_home_that_holds_hidden_files_alone_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".profile").write_text("mine")
+    with pytest.raises(JeatError, match="exists but is not a run"):
+        run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".profile"]
+
+
+@pytest.mark.parametrize("name", ["", " ", "-n", "lr~1", "a\nb", "\x1b[31m", "sub/\u202ex"])
+def test_names_by_which_no_run_is_found_again(name: str, tmp_path: Path) -> None:
+    where = tmp_path / name if "/" in name else name
+    with pytest.raises(UsageProblem, match="the name of a run"):
+        train(config(), where)
+
+
+@pytest.mark.parametrize("place", [".", "..", "~", "/", "runs"])
+def test_no_place_that_holds_more_than_the_run_is_moved_aside(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs" / "inner").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("JEAT_RUNS_DIR", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path / "runs" / "inner")
+    with pytest.raises(UsageProblem, match="`--force` would move"):
+        train(config(), tmp_path / place if place == "runs" else place, force=True)
+
+
 def test_bad_data_leaves_no_run_behind(tmp_path: Path) -> None:
     with pytest.raises(UsageProblem):
         run(tmp_path / "run", limit=10**6)

@@ -47,6 +47,8 @@ def place(name: str | Path) -> Path:
             f"a run is a name, a path or a loaded model, not of the type {type(name).__name__}",
             "make a model of a network of your own: `jeatcli.wrap(net, ...)`",
         )
+    if not str(name).strip():
+        raise UsageProblem("the name of a run is empty", "is a variable of the shell not set?")
     path = expand(name)
     if isinstance(name, str) and is_name(name):
         return runs_dir() / name

@@ -23,7 +23,7 @@ from ..errors import JeatError, UsageProblem
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # A temporary file of another machine as old as this belongs to a process that is gone.
 _STALE_SECONDS = 24 * 3600.0
-_TEMPORARY = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{16}\.tmp")
+TEMPORARY = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{16}\.tmp")
 # How much of each end of a file is searched for a product's marks.
 _SEARCHED = 1 << 18
 _LONGEST_NAME = 80
@@ -34,19 +34,21 @@ class Product:
     """A kind of file that a command writes, and may therefore write over.
 
     Args:
-        command: The command that writes it.
-        endings: Its endings, in lower case.
+        command, endings: What writes it, and its endings, in lower case.
         marks: Byte strings, one of which every such file has near its beginning or end.
+        others: What other files with such a mark begin with.
     """
 
     command: str
     endings: tuple[str, ...]
     marks: tuple[bytes, ...]
+    others: tuple[bytes, ...] = ()
 
 
 _FIGURES = (".png", ".svg", ".pdf")
-ATTACK_RECORD = Product("jeat attack", (".json",), (b'"per_attack": {',))
-RUN_RESULTS = Product("jeat", (".json",), (b'"schema": ',))
+_RESULTS = b'{\n "schema": 1'
+ATTACK_RECORD = Product("jeat attack", (".json",), (b'"per_attack": {',), (_RESULTS,))
+RUN_RESULTS = Product("jeat", (".json",), (_RESULTS,))
 ATTACK_IMAGES = Product("jeat attack --save", (".safetensors",), (rb"\"per_attack\": {",))
 ATTACK_PLOT = Product("jeat attack --plot", _FIGURES, (b"Accuracy under attack",))
 SAMPLE_PICTURE = Product("jeat sample", (".png",), (b'tEXtjeat\0{"sampler": ',))
@@ -119,8 +121,7 @@ def safe_name(text: str) -> str:
 def check_output(path: Path, product: Product, option: str = "-o") -> None:
     """Refuse an output that cannot or must not be written, before the work for it begins.
 
-    Only empty files and those that the same command wrote are written over; `option` names the
-    file on the command line.
+    Only empty files and those that the same command wrote are written over.
     """
     if path.suffix.lower() not in product.endings:
         endings = " or ".join(f"`{ending}`" for ending in product.endings)
@@ -136,10 +137,12 @@ def check_output(path: Path, product: Product, option: str = "-o") -> None:
     check_writable(path, option)
     elsewhere = f"name another place with `{option}`"
     try:
+        if path.is_symlink():  # which would be replaced, not followed
+            raise _unwritable(path, "it is a link", f"name the file itself, or {elsewhere}")
         mode, size = path.stat().st_mode, path.stat().st_size
         if not stat.S_ISREG(mode):
             raise _unwritable(path, "it is no regular file", elsewhere)
-        ours = size == 0 or _is_marked(path, product.marks)
+        ours = size == 0 or _is_marked(path, product)
     except FileNotFoundError:
         return
     except OSError as problem:
@@ -151,19 +154,18 @@ def check_output(path: Path, product: Product, option: str = "-o") -> None:
         )
 
 
-def _is_marked(path: Path, marks: tuple[bytes, ...]) -> bool:
+def _is_marked(path: Path, product: Product) -> bool:
     with path.open("rb") as handle:
         content = handle.read(_SEARCHED)
         handle.seek(max(len(content), path.stat().st_size - _SEARCHED))
         content += handle.read()
-    return any(mark in content for mark in marks)
+    return not content.startswith(product.others) and any(mark in content for mark in product.marks)
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
     """Let `write` fill a new file beside `path`, then rename it over `path`.
 
-    The new file has an unguessable name, so that two processes do not meet in it and no
-    link can be laid in its way.
+    Its unguessable name keeps two processes from meeting in it, and links out of its way.
     """
     check_writable(path)
     with replacing(path) as temporary:
@@ -172,8 +174,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
         usual = os.fstat(descriptor).st_mode
         os.close(descriptor)
         write(temporary)
-        # safetensors makes files that their owner alone can read; those of a run are for all
-        # whom the umask lets read the rest of it.
+        # safetensors makes files that their owner alone can read, whatever the umask lets others.
         if temporary.stat().st_mode != usual:
             temporary.chmod(usual)
         with temporary.open("rb+") as handle:
@@ -185,9 +186,8 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
 def replacing(path: Path, elsewhere: str = "name another place") -> Iterator[Path]:
     """Give a path beside `path` to fill with a file or a directory, then rename it to `path`.
 
-    A reader sees the old file or the new one, never a part of either, and a full disk leaves the
-    old one as it was. What killed processes left is removed. Where another process has put a
-    directory at `path` meanwhile, that one is kept. `elsewhere` is the hint of errors.
+    A reader sees the old file or the new one, even where the disk is full. What killed processes
+    left is removed; a directory that another process has put at `path` meanwhile is kept.
     """
     temporary = temporary_beside(path)
     try:
@@ -236,7 +236,7 @@ def sweep(folder: Path) -> None:
     """Remove the temporary files of killed processes from a directory, once a process."""
     with suppress(OSError):
         for entry in os.scandir(folder):
-            if (match := _TEMPORARY.fullmatch(entry.name)) and _is_stale(entry, match):
+            if (match := TEMPORARY.fullmatch(entry.name)) and _is_stale(entry, match):
                 _remove(entry.path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,11 +12,13 @@ from typing import Any
 from ..checkpoints import runs
 from ..checkpoints.header import CutShort, read_header
 from ..data.facts import image_size, own_path
-from ..errors import JeatError
-from ..runtime.files import expand, write_atomic
+from ..errors import JeatError, UsageProblem
+from ..runtime.files import TEMPORARY, expand, runs_dir, write_atomic
 from ..runtime.progress import SILENT, Reporter
 from .resolve import read_config, to_toml
 from .settings import TrainConfig, differing, unmeasured
+
+_LOCK = ".lock"
 
 
 def run_name(config: TrainConfig) -> str:
@@ -25,6 +28,30 @@ def run_name(config: TrainConfig) -> str:
         size = image_size(dataset)
         dataset = expand(own).resolve().name + (f"-{size}" if size else "")
     return f"{dataset}-{config.method}-{config.arch}".replace(".", "_").replace(":", "-")
+
+
+def new_place(name: str | Path, force: bool) -> Path:
+    """Return where to train a run, of a name or path by which it can be found again.
+
+    Raises:
+        UsageProblem: If it cannot, or `force` would move aside more than the run.
+    """
+    folder = runs.place(name)
+    printable = folder.name.replace("\u3000", " ").isprintable()
+    if not printable or folder.name.startswith("-") or "~" in folder.name:
+        raise UsageProblem(
+            f"`{folder.name}` cannot be the name of a run",
+            "choose another with `-o`: without `-` at its beginning, `~` (which marks runs that "
+            "were moved aside) and control characters",
+        )
+    home = Path(os.path.expanduser("~"))
+    held = (Path.cwd(), home, runs_dir().resolve())
+    if force and any(place.is_relative_to(folder.resolve()) for place in held):
+        raise UsageProblem(
+            f"`--force` would move `{folder}` aside, with all that is in it",
+            "name a directory of the run's own with `-o`",
+        )
+    return folder
 
 
 def compare(folder: Path, config: TrainConfig) -> TrainConfig:
@@ -44,7 +71,9 @@ def compare(folder: Path, config: TrainConfig) -> TrainConfig:
 
 def _anything_in(folder: Path) -> bool:
     """Tell whether a directory holds more than a lock and temporary files."""
-    return folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir())
+    return folder.exists() and any(
+        not (path.name == _LOCK or TEMPORARY.fullmatch(path.name)) for path in folder.iterdir()
+    )
 
 
 def _other_run(folder: Path, values: Mapping[str, tuple[Any, Any]]) -> JeatError:
@@ -116,7 +145,7 @@ def locked(folder: Path, reporter: Reporter = SILENT) -> Iterator[None]:
     except ImportError:  # Windows has no such locks
         yield
         return
-    with (folder / ".lock").open("a") as handle:
+    with (folder / _LOCK).open("a") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
