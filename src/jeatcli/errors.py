@@ -79,9 +79,9 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     import difflib  # a tenth of the time of `jeat --help`, which needs none
 
     def likeness(choice: str) -> tuple[float, float]:
-        length = max(len(name), 1)
-        parts = (choice, choice[:length], choice[-length:])
-        ratios = [difflib.SequenceMatcher(None, name, part).ratio() for part in parts]
+        length, small = max(len(name), 1), choice.lower()
+        parts = (small, small[:length], small[-length:])
+        ratios = [difflib.SequenceMatcher(None, name.lower(), part).ratio() for part in parts]
         return max(ratios), ratios[0]
 
     best = max(known, key=likeness, default=None)

@@ -82,12 +82,25 @@ def test_what_is_no_run(
 
 @pytest.mark.parametrize(
     ("name", "meant"),
-    [("standart", "standard"), ("digits-jaet", LATEST), ("small", LATEST)],
+    [
+        ("standart", "standard"),
+        ("digits-jaet", LATEST),
+        ("small", LATEST),
+        ("STANDARD", "standard"),
+    ],
 )
 def test_a_misspelt_run(home: Path, name: str, meant: str) -> None:
     for verb in ("attack", "sample", "landscape", "score"):
         said = here(verb, name)
         refused(said, 1, f"there is no run `{name}` in `{home}`", f"did you mean `{meant}`?")
+
+
+def test_what_else_a_run_is_taken_for(home: Path) -> None:
+    refused(here("attack", "https://a.org/net.pt"), 1, "no run or checkpoint", "download the file")
+    refused(here("attack", ""), 2, "the name of a run is empty")
+    said = here("score", LATEST, "--features", "inceptoin")
+    refused(said, 1, "no run `inceptoin`", "did you mean the features `inception`?")
+    refused(here("train", "digits"), 2, "extra argument (digits): settings are options")
 
 
 def test_no_finished_run(home: Path) -> None:

@@ -47,6 +47,10 @@ def test_config_toml_repeats_the_run(tmp_path: Path) -> None:
     run(tmp_path / "first", "jeat")
     again = read_config(tmp_path / "first" / "config.toml")
     assert to_toml(again) == (tmp_path / "first" / "config.toml").read_text()
+    # Editors of Windows lead UTF-8 by a mark.
+    text = (tmp_path / "first" / "config.toml").read_text()
+    (tmp_path / "marked.toml").write_text(text, encoding="utf-8-sig")
+    assert read_config(tmp_path / "marked.toml") == again
     train(again, tmp_path / "second")
     same(tmp_path / "first", tmp_path / "second")
 

@@ -169,7 +169,7 @@ def _summary(path: Path) -> RunSummary:
 
 def _settings(config: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError, RecursionError):
-        table = tomllib.loads(config.read_text(encoding="utf-8"))
+        table = tomllib.loads(config.read_text(encoding="utf-8-sig"))
         options = table.pop("options", {})
         return {**(options if isinstance(options, dict) else {}), **table}
     return {}

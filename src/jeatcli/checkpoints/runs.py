@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -134,7 +135,9 @@ def _without_model(path: Path) -> JeatError:
 def _missing(path: Path) -> JeatError:
     """Say which runs there are where this one is not."""
     hint: str | None
-    if path.parent == runs_dir() and Path(path.name).exists():
+    if re.search(r"/https?:/", path.as_posix()):
+        hint = "download the file, or name a model of the hub by `hf-hub:OWNER/NAME`"
+    elif path.parent == runs_dir() and Path(path.name).exists():
         hint = f"did you mean the path `./{path.name}`?"
     elif siblings := _runs(path.parent):
         hint = unknown("run", path.name, [each.name for each in siblings]).hint

@@ -112,6 +112,9 @@ def _in_words() -> Iterator[None]:
         message = clean(problem.format_message())
         if isinstance(problem, click.NoSuchOption) and problem.option_name in _RESUME:
             message = f"No such option '{problem.option_name}': a run resumes by the same command."
+        command = getattr(getattr(problem, "ctx", None), "info_name", None)
+        if "unexpected extra argument" in message and command == "train":
+            message += ": settings are options, such as `--dataset digits --method at`."
         if message == problem.format_message():
             raise
         raise click.UsageError(message, getattr(problem, "ctx", None)) from None

@@ -22,11 +22,11 @@ from ..data.pictures import to_uint8
 from ..data.provenance import Provenance
 from ..data.stored import holds_pictures, read_images
 from ..data.tensors import Own, own_pixels
-from ..errors import JeatError, UsageProblem
+from ..errors import JeatError, UsageProblem, nearest
 from ..runtime.files import expand
 from ..runtime.progress import Reporter
 from ..sampling.sample import prepare
-from .extractors import load_extractor, named
+from .extractors import EXTRACTORS, load_extractor, named
 from .features import Judge
 from .settings import ScoreSettings
 
@@ -224,7 +224,13 @@ def _judge(settings: ScoreSettings, foreign: Foreign | None, reporter: Reporter)
         )
     if name:
         return load_extractor(name, file or settings.inception_weights, reporter)
-    model = _open(features, foreign, settings, reporter)
+    near = nearest(str(features), EXTRACTORS)
+    try:
+        model = _open(features, foreign, settings, reporter)
+    except JeatError as problem:
+        if near and isinstance(features, str) and runs.is_name(features):
+            problem.hint = f"did you mean the features `{near}`? {problem.hint or ''}".rstrip()
+        raise
     net = model.classifier.net
     if isinstance(net, Wrapped):
         taken = f"what `{net.layer}` takes" if net.layer else "its logits, for no layer gives them"

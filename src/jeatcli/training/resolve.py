@@ -164,7 +164,7 @@ def _toml_value(value: object) -> str:
 def read_toml(path: Path) -> dict[str, Any]:
     """Read the settings in a TOML file."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as problem:
         raise UsageProblem(f"cannot read `{path}`: {problem}", "check the path") from problem
     # Nesting and digits without end are errors of other kinds than TOML's own.
