@@ -16,8 +16,7 @@ from ..errors import UsageProblem
 
 Tensors = Mapping[str, Tensor]
 
-# So many names of each kind are listed: more hide the hint.
-_LISTED, _LONGEST = 20, 100
+_LISTED, _LONGEST = 20, 100  # names of each kind, and characters of one: more hide the hint
 # Names that other implementations give to the same layers.
 _RENAMINGS = (
     (r"\bconv_shortcut\b", "convShortcut"),
@@ -102,8 +101,8 @@ def match(found: Tensors, expected: Tensors) -> KeyMatch:
     Raises:
         UsageProblem: If the network is there under several prefixes, with different weights.
     """
-    tensors: Tensors = {re.sub(_WRAPPERS, "", key).lstrip("."): found[key] for key in found}
-    tensors = tensors if len(tensors) == len(found) else found  # where two names became one
+    named: Tensors = {re.sub(_WRAPPERS, "", key).lstrip("."): found[key] for key in found}
+    tensors = found if len(named) < len(found) else named  # two names became one
     matches = {
         prefix: _match_at(prefix, tensors, expected) for prefix in _prefixes(tensors, expected)
     }
