@@ -128,31 +128,6 @@ def test_what_the_caller_has_set_in_torch_changes_nothing(
     assert torch.equal(random, torch.random.get_rng_state())
 
 
-PAIRS = list(zip(X, Y.tolist(), strict=True))
-
-
-@pytest.mark.parametrize(
-    ("images", "labels", "words"),
-    [
-        (X[:, :, ::1].numpy().astype(np.longdouble), Y, "images cannot be read as numbers"),
-        (X.numpy().astype(object), Y, r"read as numbers \(object\)"),
-        (X.where(X > 0.5, torch.nan), Y, "pixels that are NaN"),
-        (X, ["a"] * 6, "labels cannot be read as numbers"),
-        (X, [2**70] * 6, "labels cannot be read as numbers"),
-        (PAIRS, None, "single images with a label"),
-        (list(X), Y, "a batch is a Tensor, not images and their labels"),
-        (DataLoader([{"image": x} for x in X], 3), None, "a batch is a dict, not images"),
-        (DataLoader(TensorDataset(X), 3), None, "a batch is a list, not images"),
-        ([(X, Y), (X[:, :, 1:], Y)], None, "batches differ: torch.float32 of 1x7x8, torch.float32"),
-        ([(X, Y), ((255 * X).byte(), Y)], None, "batches differ"),
-        (7, Y, "images cannot be of the type int"),
-    ],
-)
-def test_what_are_no_images_and_labels(model: Model, images: Any, labels: Any, words: str) -> None:
-    with pytest.raises(UsageProblem, match=words):
-        energy(model, images, labels)
-
-
 def test_arrays_of_any_layout_are_the_same_images(model: Model) -> None:
     expected = energy(model, X, Y)
     read_only = X.numpy().copy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -56,6 +57,9 @@ def test_bytes_are_the_images_of_the_data_set(model: Model) -> None:
         assert own.samples == theirs.samples
 
 
+PAIRS = list(zip(X, Y.tolist(), strict=True))
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "words"),
     [
@@ -71,7 +75,18 @@ def test_bytes_are_the_images_of_the_data_set(model: Model) -> None:
         (X, None, "images without labels"),
         ([(X, Y)], Y, "have their labels"),
         ([], None, "no batches"),
-        ([(X,)], None, "no batches"),
+        (X.numpy().astype(np.longdouble), Y, "images cannot be read as numbers"),
+        (X.numpy().astype(object), Y, "read as numbers (object)"),
+        (X.where(X > 0.5, torch.nan), Y, "pixels that are NaN"),
+        (X, ["a"] * 6, "labels cannot be read as numbers"),
+        (X, [2**70] * 6, "labels cannot be read as numbers"),
+        (PAIRS, None, "single images with a label"),
+        (list(X), Y, "a batch is a Tensor, not images and their labels"),
+        (DataLoader([{"image": x} for x in X], 3), None, "a batch is a dict, not images"),
+        (DataLoader(TensorDataset(X), 3), None, "a batch is a list, not images"),
+        ([(X, Y), (X[:, :, 1:], Y)], None, "batches differ: torch.float32 of 1x7x8, torch.float32"),
+        ([(X, Y), ((255 * X).byte(), Y)], None, "batches differ"),
+        (7, Y, "images cannot be of the type int"),
     ],
 )
 def test_what_does_not_fit_is_named(images: Any, labels: Any, words: str) -> None:
