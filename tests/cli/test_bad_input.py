@@ -108,6 +108,14 @@ def test_a_value_of_the_environment_is_named_by_its_variable(
         refused(here(verb), 2, f"(in the environment: `{name}`)")
 
 
+def test_a_variable_that_is_no_option_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JEAT_ATTACK_NUMM", "5")
+    hint = "did you mean `JEAT_ATTACK_NUM`?"
+    refused(here("attack"), 2, "`JEAT_ATTACK_NUMM` in the environment is no option", hint)
+
+
 def test_a_value_of_a_file_is_named_by_it(home: Path, tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text("epochs = true")
     said = here("train", "-c", tmp_path / "settings.toml", "--preset", "rice2020")

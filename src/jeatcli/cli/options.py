@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from ..errors import UsageProblem
+from ..errors import UsageProblem, nearest
 from ..runtime import launch
 from ..runtime.quick_start import import_torch
 from .interrupts import answered_by, interrupt
@@ -23,6 +23,12 @@ ARGUMENTS = "jeatcli.arguments"
 # Where the context keeps what each setting of a file comes from, by parameter.
 ORIGINS = f"{__name__}.origins"
 _VERBOSE = "More lines of progress, and the settings with their sources"
+
+
+def _variables(param: click.Parameter) -> tuple[str, str]:
+    """Return how a variable of the environment ends: as the flag, or as it is called in code."""
+    flag = max(param.opts, key=len).lstrip("-").replace("-", "_")
+    return flag.upper(), str(param.name).upper()
 
 
 class Option(click.Option):
@@ -45,7 +51,7 @@ class Option(click.Option):
 
         By itself click asks for the parameter's name in the code, and for the latter first.
         """
-        flag = max(self.opts, key=len).lstrip("-").replace("-", "_").upper()
+        flag = _variables(self)[0]
         own = ctx.auto_envvar_prefix and os.environ.get(f"{ctx.auto_envvar_prefix}_{flag}")
         return own or super().resolve_envvar_value(ctx)
 
@@ -65,8 +71,7 @@ class Option(click.Option):
             return f" (in {ctx.meta.get(ORIGINS, {}).get(name, 'a file')})"
         if source is not ParameterSource.ENVIRONMENT:
             return ""
-        flag = max(self.opts, key=len).lstrip("-").replace("-", "_")
-        own = [f"{ctx.auto_envvar_prefix}_{each.upper()}" for each in (flag, name)]
+        own = [f"{ctx.auto_envvar_prefix}_{each}" for each in _variables(self)]
         known = [each for each in (own[0], str(self.envvar), own[1]) if os.environ.get(each)]
         return f" (in the environment: `{known[0]}`)" if known else ""
 
@@ -97,7 +102,22 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments, and remember how they were typed."""
         ctx.meta[ARGUMENTS] = tuple(args)
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:
+            self._check_environment(ctx)
+        return rest
+
+    def _check_environment(self, ctx: click.Context) -> None:
+        """Refuse a variable that looks like an option of this command and is none."""
+        prefix = f"{ctx.auto_envvar_prefix}_"
+        known = {f"{prefix}{name}" for each in self.params for name in _variables(each)}
+        for name in os.environ:
+            if name.startswith(prefix) and name not in known:
+                near = nearest(name, known)
+                raise UsageProblem(
+                    f"`{name}` in the environment is no option of `jeat {ctx.info_name}`",
+                    f"did you mean `{near}`?" if near else "remove it",
+                )
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it, together with the other processes that `torchrun` started, if it did."""
