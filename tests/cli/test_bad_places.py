@@ -72,6 +72,15 @@ def test_a_place_without_permission(
     refused(said, 1, "Error: cannot write `", "no permission in `", "Hint: name another place")
 
 
+def test_a_working_directory_that_is_gone(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    refused(here("attack"), 2, "the working directory is gone", "change to")
+
+
 def test_a_directory_in_the_place_of_a_picture(home: Path, tmp_path: Path) -> None:
     (tmp_path / "grid.png").mkdir()
     (home / LATEST / "landscape.png").mkdir()

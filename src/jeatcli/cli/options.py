@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -121,6 +122,11 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it, together with the other processes that `torchrun` started, if it did."""
+        try:
+            Path.cwd()
+        except OSError as problem:  # torch's libraries would end the process
+            hint = "change to a directory that exists"
+            raise UsageProblem("the working directory is gone", hint) from problem
         if not (self.shared and launch.several()):
             # The first process works alone and joins no group: nothing would answer it.
             with answered_by(interrupt):
