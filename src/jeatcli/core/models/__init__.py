@@ -57,7 +57,7 @@ ARCHITECTURES: Catalogue[Architecture] = Catalogue(
         ),
         "dm-resnet-18": _row(
             "Pre-activation residual network from DeepMind's code (Gowal et al. 2020)",
-            "deepmind:make_dm_resnet18",
+            "deepmind:DeepMindPreActResNet",
         ),
         "dm-wrn-D-W": _row(
             "Wide residual network from DeepMind's code (Gowal et al. 2020)",
@@ -77,7 +77,7 @@ ARCHITECTURES: Catalogue[Architecture] = Catalogue(
         ),
         "resnet-18": _row(
             "Pre-activation residual network with a CIFAR stem (He et al. 2016b)",
-            "preact_resnet:make_resnet18",
+            "preact_resnet:PreActResNet",
         ),
         "resnet-18-kuangliu": _row(
             "`resnet-18` without the last normalisation and activation",

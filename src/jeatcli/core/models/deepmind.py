@@ -8,15 +8,15 @@ weights are of `--activation silu`.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections import OrderedDict
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .classifier import Network, PixelConv
-from .layers import Shape, check_range
-from .residual import blocks_in_stage
+from .layers import Shape
+from .residual import make_wide, read_wide, stages, wide_stages
 
 
 def pad_same(x: Tensor, stride: int) -> Tensor:
@@ -48,20 +48,6 @@ class WideBlock(nn.Module):
         return residual
 
 
-class WideStage(nn.Module):
-    """Blocks of one width, the first of which may halve the resolution."""
-
-    def __init__(self, shape: Shape, count: int, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        blocks = [WideBlock(shape, inputs, outputs, stride)]
-        blocks += [WideBlock(shape, outputs, outputs, 1) for _ in range(count - 1)]
-        self.block = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.block(x)
-        return out
-
-
 class DeepMindWideResNet(Network):
     """Three stages of `count` blocks, of 16, 32 and 64 times `width` channels."""
 
@@ -70,14 +56,11 @@ class DeepMindWideResNet(Network):
     def __init__(self, shape: Shape, count: int, width: int) -> None:
         super().__init__()
         self.init_conv = PixelConv(shape.image[0], 16, 3, 1, 1, bias=False)
-        stages, inputs = [], 16
-        for outputs, stride in ((16 * width, 1), (32 * width, 2), (64 * width, 2)):
-            stages.append(WideStage(shape, count, inputs, outputs, stride))
-            inputs = outputs
-        self.layer = nn.Sequential(*stages)
-        self.batchnorm = shape.norm(inputs)
+        all_blocks = wide_stages(WideBlock, shape, count, width)
+        self.layer = nn.Sequential(*(nn.Sequential(OrderedDict(block=each)) for each in all_blocks))
+        self.batchnorm = shape.norm(64 * width)
         self.act = shape.act()
-        self.logits = nn.Linear(inputs, shape.classes)
+        self.logits = nn.Linear(64 * width, shape.classes)
 
     def features(self, x: Tensor) -> Tensor:
         x = self.act(self.batchnorm(self.layer(self.init_conv(x))))
@@ -119,17 +102,12 @@ class DeepMindPreActResNet(Network):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.conv_2d = PixelConv(shape.image[0], 64, 3, 1, 1, bias=False)
-        inputs = 64
-        for number, outputs in enumerate((64, 128, 256, 512)):
-            stride = 1 if number == 0 else 2
-            blocks = [PreActBlock(shape, inputs, outputs, stride)]
-            self.add_module(
-                f"layer_{number}", nn.Sequential(*blocks, PreActBlock(shape, outputs, outputs, 1))
-            )
-            inputs = outputs
-        self.batchnorm = shape.norm(inputs)
+        widths = (64, 128, 256, 512)
+        for number, blocks in enumerate(stages(PreActBlock, shape, (2, 2, 2, 2), widths, 64)):
+            self.add_module(f"layer_{number}", blocks)
+        self.batchnorm = shape.norm(512)
         self.act = shape.act()
-        self.logits = nn.Linear(inputs, shape.classes)
+        self.logits = nn.Linear(512, shape.classes)
 
     def features(self, x: Tensor) -> Tensor:
         x = self.conv_2d(x)
@@ -142,25 +120,5 @@ class DeepMindPreActResNet(Network):
         return logits
 
 
-def make_dm_wrn(shape: Shape, depth: int, width: int) -> Network:
-    """Build `dm-wrn-D-W` of depth D = 6n + 4 and width W.
-
-    Raises:
-        UsageProblem: If the depth is none of these, or the width is 0.
-    """
-    arch = f"dm-wrn-{depth}-{width}"
-    count = blocks_in_stage(arch, depth, 4)
-    check_range(arch, "width", width, 1, 256)
-    return DeepMindWideResNet(shape, count, width)
-
-
-def make_dm_resnet18(shape: Shape) -> Network:
-    """Build `dm-resnet-18`."""
-    return DeepMindPreActResNet(shape)
-
-
-def read_depth_and_width(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
-    """Return depth and width of a `dm-wrn-D-W` with a state dict of those shapes."""
-    count = sum(bool(re.fullmatch(r"layer\.0\.block\.\d+\.conv_0\.weight", key)) for key in shapes)
-    first = shapes.get("layer.0.block.0.conv_0.weight")
-    return (6 * count + 4, first[0] // 16) if first else None
+make_dm_wrn = partial(make_wide, "dm-wrn", DeepMindWideResNet)
+read_depth_and_width = partial(read_wide, "layer.0.block", conv="conv_0")

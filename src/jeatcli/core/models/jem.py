@@ -8,14 +8,14 @@ input as it is, and the activation is a leaky ReLU. JEM's own weights are withou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .classifier import Network, PixelConv
-from .layers import Shape, check_range
-from .residual import blocks_in_stage, count_blocks, zero_init_residual
+from .layers import Shape
+from .residual import make_wide, read_wide, wide_stages, zero_init_residual
 
 _LEAK = 0.2
 
@@ -51,14 +51,9 @@ class JemFeatures(nn.Module):
     def __init__(self, shape: Shape, count: int, width: int) -> None:
         super().__init__()
         self.conv1 = PixelConv(shape.image[0], 16, 3, 1, 1)
-        inputs = 16
-        for number, outputs in enumerate((16 * width, 32 * width, 64 * width), 1):
-            stride = 1 if number == 1 else 2
-            blocks = [JemBlock(shape, inputs, outputs, stride)]
-            blocks += [JemBlock(shape, outputs, outputs, 1) for _ in range(count - 1)]
-            self.add_module(f"layer{number}", nn.Sequential(*blocks))
-            inputs = outputs
-        self.bn1 = shape.norm(inputs)
+        for number, blocks in enumerate(wide_stages(JemBlock, shape, count, width), 1):
+            self.add_module(f"layer{number}", blocks)
+        self.bn1 = shape.norm(64 * width)
         self.act = activation(shape)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,20 +83,5 @@ class JemWideResNet(Network):
         return logits
 
 
-def make_jem_wrn(shape: Shape, depth: int, width: int) -> Network:
-    """Build `jem-wrn-D-W` of depth D = 6n + 4 and width W.
-
-    Raises:
-        UsageProblem: If the depth is none of these, or the width is 0.
-    """
-    arch = f"jem-wrn-{depth}-{width}"
-    count = blocks_in_stage(arch, depth, 4)
-    check_range(arch, "width", width, 1, 256)
-    return JemWideResNet(shape, count, width)
-
-
-def read_depth_and_width(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
-    """Return depth and width of a `jem-wrn-D-W` with a state dict of those shapes."""
-    count = count_blocks("f.layer1", shapes)
-    first = shapes.get("f.layer1.0.conv1.weight")
-    return (6 * count + 4, first[0] // 16) if first else None
+make_jem_wrn = partial(make_wide, "jem-wrn", JemWideResNet)
+read_depth_and_width = partial(read_wide, "f.layer1")

@@ -11,11 +11,10 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from .classifier import Network
 from .layers import Shape
 from .residual import ResidualNet
 
-WIDTHS = (64, 128, 256, 512)
+WIDTHS, COUNTS = (64, 128, 256, 512), (2, 2, 2, 2)
 
 
 class PreActBlock(nn.Module):
@@ -49,7 +48,7 @@ class PreActResNet(ResidualNet):
     """Four stages of pre-activation blocks, then the activation that the last one still needs."""
 
     def __init__(self, shape: Shape, raw: bool = False) -> None:
-        super().__init__(shape, partial(PreActBlock, raw=raw), WIDTHS, 2)
+        super().__init__(shape, partial(PreActBlock, raw=raw), WIDTHS, COUNTS)
         self.bn = shape.norm(WIDTHS[-1])
         self.act = shape.act()
 
@@ -58,32 +57,9 @@ class PreActResNet(ResidualNet):
         return out
 
 
-def make_resnet18(shape: Shape) -> Network:
-    """Build `resnet-18`."""
-    return PreActResNet(shape)
-
-
-def make_resnet18_kuangliu(shape: Shape) -> Network:
-    """Build `resnet-18-kuangliu`: `resnet-18` without the last normalisation and activation.
-
-    Such is the PreActResNet18 of pytorch-cifar, MAIR and FastAT_Benchmark. Its names are those of
-    `resnet-18-wong`, whose projections take a block's input before its activation.
-    """
-    return ResidualNet(shape, PreActBlock, WIDTHS, 2)
-
-
-def make_resnet18_raw(shape: Shape) -> Network:
-    """Build `resnet-18-raw`, whose projections take a block's input before its activation.
-
-    Such is the PreActResNet-18 of the code of Wong et al. (2020).
-    """
-    return PreActResNet(shape, raw=True)
-
-
-def make_resnet18_wong(shape: Shape) -> Network:
-    """Build `resnet-18-wong`: `resnet-18-raw` without the last normalisation and activation.
-
-    Such are those of Wong et al. (2020) and of Andriushchenko and Flammarion (2020) in RobustBench;
-    the state dict of the latter has its first layer twice.
-    """
-    return ResidualNet(shape, partial(PreActBlock, raw=True), WIDTHS, 2)
+make_resnet18_raw = partial(PreActResNet, raw=True)  # the code of Wong et al. (2020)
+# Without the last normalisation and activation: the PreActResNet18 of pytorch-cifar, MAIR and
+# FastAT_Benchmark, and those of Wong et al. (2020) and of Andriushchenko and Flammarion (2020) in
+# RobustBench, whose state dict has its first layer twice.
+make_resnet18_kuangliu = partial(ResidualNet, block=PreActBlock, widths=WIDTHS, counts=COUNTS)
+make_resnet18_wong = partial(make_resnet18_kuangliu, block=partial(PreActBlock, raw=True))

@@ -1,19 +1,32 @@
-"""What the residual networks share: stages of blocks."""
+"""What the residual networks share: stages of blocks, and the numbers in a name."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import UsageProblem
+from . import Shapes
 from .classifier import Network, PixelConv
 from .layers import Shape, check_range
 
 # Builds a layer for that many input and output channels, and that stride.
 Maker = Callable[[Shape, int, int, int], nn.Module]
+
+
+def stages(
+    block: Maker, shape: Shape, counts: Sequence[int], widths: Sequence[int], inputs: int
+) -> Iterator[nn.Sequential]:
+    """Yield a stage of so many blocks for each width; all but the first halve the resolution."""
+    stride = 1
+    for count, outputs in zip(counts, widths, strict=True):
+        blocks = [block(shape, inputs, outputs, stride)]
+        blocks += [block(shape, outputs, outputs, 1) for _ in range(count - 1)]
+        yield nn.Sequential(*blocks)
+        inputs, stride = outputs, 2
 
 
 class ResidualNet(Network):
@@ -22,10 +35,9 @@ class ResidualNet(Network):
     The stages are called `layer1`, `layer2`, ...; each but the first halves the resolution.
 
     Args:
-        shape: Its input and output.
-        block: Builds a block.
+        shape, block: Its input and output; builds a block.
         widths: Channels of each stage.
-        count: Blocks in a stage, or in each.
+        counts: Blocks of each stage.
         stem: Channels of the first convolution; those of the first stage if None.
     """
 
@@ -36,21 +48,17 @@ class ResidualNet(Network):
         shape: Shape,
         block: Maker,
         widths: tuple[int, ...],
-        count: int | tuple[int, ...],
+        counts: tuple[int, ...],
         stem: int | None = None,
     ) -> None:
         super().__init__()
         inputs = stem or widths[0]
-        counts = (count,) * len(widths) if isinstance(count, int) else count
         self.conv1 = PixelConv(shape.image[0], inputs, 3, 1, 1, bias=False)
-        self.stages = [f"layer{number}" for number, _ in enumerate(widths, 1)]
-        for name, outputs, number in zip(self.stages, widths, counts, strict=True):
-            stride = 1 if name == "layer1" else 2
-            blocks = [block(shape, inputs, outputs, stride)]
-            blocks += [block(shape, outputs, outputs, 1) for _ in range(number - 1)]
-            self.add_module(name, nn.Sequential(*blocks))
-            inputs = outputs
-        self.linear = nn.Linear(inputs, shape.classes)
+        self.stages: list[str] = []
+        for number, blocks in enumerate(stages(block, shape, counts, widths, inputs), 1):
+            self.stages.append(f"layer{number}")
+            self.add_module(self.stages[-1], blocks)
+        self.linear = nn.Linear(widths[-1], shape.classes)
         zero_init_residual(self, shape)
 
     def stem(self, x: Tensor) -> Tensor:
@@ -100,7 +108,32 @@ def blocks_in_stage(arch: str, depth: int, rest: int) -> int:
     return count
 
 
-def count_blocks(stage: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
+def count_blocks(stage: str, shapes: Shapes, conv: str = "conv1") -> int:
     """Return how many blocks the stage of that name has in a state dict of those shapes."""
-    pattern = re.escape(stage) + r"\.\d+\.conv1\.weight"
+    pattern = rf"{re.escape(stage)}\.\d+\.{conv}\.weight"
     return sum(re.fullmatch(pattern, key) is not None for key in shapes)
+
+
+def wide_stages(block: Maker, shape: Shape, count: int, width: int) -> Iterator[nn.Sequential]:
+    """Yield three stages of `count` blocks, of 16, 32 and 64 times `width` channels."""
+    return stages(block, shape, (count,) * 3, (16 * width, 32 * width, 64 * width), 16)
+
+
+def make_wide(
+    name: str, build: Callable[[Shape, int, int], Network], shape: Shape, depth: int, width: int
+) -> Network:
+    """Build the network `NAME-D-W` of depth D = 6n + 4, which has n blocks a stage, and width W.
+
+    Raises:
+        UsageProblem: If the depth is none of these, or the width is 0.
+    """
+    arch = f"{name}-{depth}-{width}"
+    count = blocks_in_stage(arch, depth, 4)
+    check_range(arch, "width", width, 1, 256)
+    return build(shape, count, width)
+
+
+def read_wide(stage: str, shapes: Shapes, conv: str = "conv1") -> tuple[int, ...] | None:
+    """Return depth and width of a wide network, by the name of its first stage; None for others."""
+    count, first = count_blocks(stage, shapes, conv), shapes.get(f"{stage}.0.{conv}.weight")
+    return (6 * count + 4, first[0] // 16) if first else None

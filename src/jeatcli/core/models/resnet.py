@@ -8,12 +8,12 @@ to 1.7 million weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import Shapes
 from .classifier import Network
 from .layers import Shape
 from .residual import Maker, ResidualNet, blocks_in_stage, count_blocks
@@ -68,10 +68,7 @@ class OriginalResNet(ResidualNet):
     """Stages of blocks that end in an activation, as the stem does (He et al. 2016a).
 
     Args:
-        shape: Its input and output.
-        block: Builds a block.
-        widths: Channels of each stage.
-        count: Blocks in a stage, or in each.
+        shape, block, widths, counts: As of a `ResidualNet`.
         pool: Whether a max-pool behind the stem halves the resolution.
     """
 
@@ -80,12 +77,12 @@ class OriginalResNet(ResidualNet):
         shape: Shape,
         block: Maker,
         widths: tuple[int, ...],
-        count: int | tuple[int, ...],
+        counts: tuple[int, ...],
         pool: bool = False,
     ) -> None:
         # Bottlenecks give four times the channels that the stem has.
         stem = widths[0] // 4 if block is Bottleneck else widths[0]
-        super().__init__(shape, block, widths, count, stem)
+        super().__init__(shape, block, widths, counts, stem)
         self.bn1 = shape.norm(stem)
         self.act = shape.act()
         self.pool = nn.MaxPool2d(3, 2, 1) if pool else nn.Identity()
@@ -120,53 +117,41 @@ def projection(shape: Shape, inputs: int, outputs: int, stride: int) -> nn.Modul
     return nn.Sequential(convolution, shape.norm(outputs))
 
 
-_WIDTHS, _COUNTS = (64, 128, 256, 512), (3, 4, 6, 3)
+_COUNTS = (3, 4, 6, 3)  # of 34 and of 50 layers
 _with_projection = partial(BasicBlock, shortcut=projection)
 _with_padding = partial(BasicBlock, shortcut=padding)
 
 
-def make_resnet18_v1(shape: Shape, pool: bool = False) -> Network:
-    """Build `resnet-18-v1`."""
-    return OriginalResNet(shape, _with_projection, _WIDTHS, 2, pool)
-
-
-def make_resnet34_v1(shape: Shape, pool: bool = False) -> Network:
-    """Build `resnet-34-v1`."""
-    return OriginalResNet(shape, _with_projection, _WIDTHS, _COUNTS, pool)
-
-
-def make_resnet50_v1(shape: Shape, pool: bool = False) -> Network:
-    """Build `resnet-50-v1`, of bottlenecks."""
-    return OriginalResNet(shape, Bottleneck, (256, 512, 1024, 2048), _COUNTS, pool)
-
-
+make_resnet18_v1 = partial(
+    OriginalResNet, block=_with_projection, widths=(64, 128, 256, 512), counts=(2, 2, 2, 2)
+)
+make_resnet34_v1 = partial(make_resnet18_v1, counts=_COUNTS)
+make_resnet50_v1 = partial(
+    OriginalResNet, block=Bottleneck, widths=(256, 512, 1024, 2048), counts=_COUNTS
+)
 # Those of PyTorch_CIFAR10, and of torchvision with a 3x3 convolution in the place of its stem.
 make_resnet18_v1_pool = partial(make_resnet18_v1, pool=True)
 make_resnet34_v1_pool = partial(make_resnet34_v1, pool=True)
 make_resnet50_v1_pool = partial(make_resnet50_v1, pool=True)
 
 
-def make_cifar_resnet(shape: Shape, depth: int) -> Network:
+def make_cifar_resnet(
+    shape: Shape, depth: int, block: Maker = _with_padding, name: str = "cifar-resnet"
+) -> Network:
     """Build `cifar-resnet-N` of depth N = 6n + 2.
 
     Raises:
         UsageProblem: If the depth is none of these.
     """
-    count = blocks_in_stage(f"cifar-resnet-{depth}", depth, 2)
-    return OriginalResNet(shape, _with_padding, (16, 32, 64), count)
+    count = blocks_in_stage(f"{name}-{depth}", depth, 2)
+    return OriginalResNet(shape, block, (16, 32, 64), (count, count, count))
 
 
-def make_cifar_resnet_b(shape: Shape, depth: int) -> Network:
-    """Build `cifar-resnet-b-N`, whose shortcuts are projections (pytorch-cifar-models).
-
-    Raises:
-        UsageProblem: If the depth is not 6n + 2.
-    """
-    count = blocks_in_stage(f"cifar-resnet-b-{depth}", depth, 2)
-    return OriginalResNet(shape, _with_projection, (16, 32, 64), count)
+# The networks of pytorch-cifar-models.
+make_cifar_resnet_b = partial(make_cifar_resnet, block=_with_projection, name="cifar-resnet-b")
 
 
-def read_depth(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
+def read_depth(shapes: Shapes) -> tuple[int, ...] | None:
     """Return the depth of a `cifar-resnet-N` with a state dict of those shapes."""
     count = count_blocks("layer1", shapes)
     return (6 * count + 2,) if count else None

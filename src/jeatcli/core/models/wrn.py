@@ -6,15 +6,15 @@ robust networks use, so that their state dicts load.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict
 from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .classifier import Network, PixelConv
-from .layers import Shape, check_range, standardised
-from .residual import blocks_in_stage, count_blocks, zero_init_residual
+from .layers import Shape, standardised
+from .residual import make_wide, read_wide, wide_stages, zero_init_residual
 
 
 class BasicBlock(nn.Module):
@@ -39,20 +39,6 @@ class BasicBlock(nn.Module):
         return residual
 
 
-class NetworkBlock(nn.Module):
-    """A stage: blocks of one width, the first of which may halve the resolution."""
-
-    def __init__(self, shape: Shape, count: int, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        blocks = [BasicBlock(shape, inputs, outputs, stride)]
-        blocks += [BasicBlock(shape, outputs, outputs, 1) for _ in range(count - 1)]
-        self.layer = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.layer(x)
-        return out
-
-
 class WideResNet(Network):
     """Three stages of `count` blocks, of 16, 32 and 64 times `width` channels."""
 
@@ -60,18 +46,18 @@ class WideResNet(Network):
 
     def __init__(self, shape: Shape, count: int, width: int) -> None:
         super().__init__()
-        channels = [16, 16 * width, 32 * width, 64 * width]
-        self.conv1 = PixelConv(shape.image[0], channels[0], 3, 1, 1, bias=False)
-        self.block1 = NetworkBlock(shape, count, channels[0], channels[1], 1)
-        self.block2 = NetworkBlock(shape, count, channels[1], channels[2], 2)
-        self.block3 = NetworkBlock(shape, count, channels[2], channels[3], 2)
-        self.bn1 = shape.norm(channels[3])
+        self.conv1 = PixelConv(shape.image[0], 16, 3, 1, 1, bias=False)
+        for number, blocks in enumerate(wide_stages(BasicBlock, shape, count, width), 1):
+            self.add_module(f"block{number}", nn.Sequential(OrderedDict(layer=blocks)))
+        self.bn1 = shape.norm(64 * width)
         self.relu = shape.act()
-        self.fc = nn.Linear(channels[3], shape.classes)
+        self.fc = nn.Linear(64 * width, shape.classes)
         zero_init_residual(self, shape)
 
     def features(self, x: Tensor) -> Tensor:
-        x = self.block3(self.block2(self.block1(self.conv1(x))))
+        x = self.conv1(x)
+        for name in ("block1", "block2", "block3"):
+            x = self.get_submodule(name)(x)
         return F.adaptive_avg_pool2d(self.relu(self.bn1(x)), 1).flatten(1)
 
     def head(self, features: Tensor) -> Tensor:
@@ -88,25 +74,6 @@ class StandardisedWideResNet(WideResNet):
         return super().features(standardised(x))
 
 
-def make_wrn(
-    shape: Shape, depth: int, width: int, kind: type[WideResNet] = WideResNet, name: str = "wrn"
-) -> Network:
-    """Build `wrn-D-W` of depth D = 6n + 4 and width W.
-
-    Raises:
-        UsageProblem: If the depth is none of these, or the width is 0.
-    """
-    arch = f"{name}-{depth}-{width}"
-    count = blocks_in_stage(arch, depth, 4)
-    check_range(arch, "width", width, 1, 256)
-    return kind(shape, count, width)
-
-
-make_mma_wrn = partial(make_wrn, kind=StandardisedWideResNet, name="mma-wrn")
-
-
-def read_depth_and_width(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
-    """Return depth and width of a `wrn-D-W` with a state dict of those shapes."""
-    count = count_blocks("block1.layer", shapes)
-    first = shapes.get("block1.layer.0.conv1.weight")
-    return (6 * count + 4, first[0] // 16) if first else None
+make_wrn = partial(make_wide, "wrn", WideResNet)
+make_mma_wrn = partial(make_wide, "mma-wrn", StandardisedWideResNet)
+read_depth_and_width = partial(read_wide, "block1.layer")
