@@ -12,14 +12,13 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from ..errors import UsageProblem
-from ..settings import setting
 from . import energy, objectives, pgd
 from .class_gaussians import ClassGaussians
 from .energy import Logits, PerImage
 from .models.classifier import Classifier, frozen
-from .options import ChainOptions, InnerAttackOptions, LossOptions, attack_objective
+from .options import ChainOptions, InnerAttackOptions, LossOptions, attack_objective, option
 from .rng import BatchRng, mix
-from .sgld import Chain, ReplayBuffer, langevin, uniform_start
+from .sgld import Chain, ReplayBuffer, langevin
 from .threat import Threat
 from .worst_weights import at_worst_weights, layerwise
 
@@ -125,12 +124,8 @@ class AdversarialExamples(InnerAttackOptions, Method):
         latest: The last images attacked, and their adversarial examples.
     """
 
-    awp: float = setting(
-        0.0,
-        "Size of the weight perturbation, relative to each layer's norm (AWP)",
-        section="",
-        low=0,
-        high=10,
+    awp: float = option(
+        0.0, "Size of the weight perturbation, relative to each layer's norm (AWP)", low=0, high=10
     )
 
     def __post_init__(self) -> None:
@@ -204,7 +199,7 @@ class LangevinNegatives(ChainOptions, Method):
     def initial_states(self, like: Tensor, rng: BatchRng) -> Tensor:
         """Return new starting points of chains, shaped as `like`."""
         if self.chain_start == "uniform":
-            return uniform_start(like, rng)
+            return rng.uniform(like)
         labels = rng.integers(len(self.statistics.mean), len(like))
         return self.statistics.draw(labels, like, rng)
 
@@ -246,10 +241,9 @@ class Jeat(AdversarialExamples, LangevinNegatives):
     """Joint energy adversarial training; at lambda = 1 the loss is E(x^, y) - E(x_K)."""
 
     attack_objective: str = attack_objective("joint")
-    positive: str = setting(
+    positive: str = option(
         "adversarial",
         "Image whose E(x) is minimised: the adversarial example or the clean image",
-        section="",
         choices=("adversarial", "clean"),
     )
 

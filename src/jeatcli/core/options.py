@@ -15,14 +15,20 @@ from .threat import NORMS
 OBJECTIVES = ("ce", "joint", "marginal", "margin", "dlr", "kl")
 
 OPTIMISATION = "Optimisation"
-_option = partial(setting, section="")
+option = partial(setting, section="")
 _attack = partial(setting, section="Attack (methods with an inner attack)")
 _sgld = partial(setting, section="SGLD (methods with a chain)")
 
 
 def attack_objective(default: str) -> Any:
     """Declare the objective of a method's attack; its default distinguishes the methods."""
-    return _option(default, "Objective that the attack maximises", choices=OBJECTIVES)
+    return option(default, "Objective that the attack maximises", choices=OBJECTIVES)
+
+
+def input_noise() -> Any:
+    """Declare the noise on the training images of JEM's family: 0.03 in [-1, 1] as published."""
+    text = "Standard deviation of the noise on training images, pixels in [0, 1]"
+    return option(0.015, text, low=0, high=1e3)
 
 
 def redeclared(options: type[Settings], name: str, default: Any) -> Any:
@@ -63,7 +69,6 @@ class InnerAttackOptions(Settings):
         "Gradient steps; 1 is the single-step attack with a random start",
         low=1,
         high=1e6,
-        metavar="N",
         shown="by architecture",
     )
     # By default 1.25 eps at most (Wong et al. 2020).
@@ -75,13 +80,13 @@ class InnerAttackOptions(Settings):
         metavar="FRACTION",
         shown="2.5 eps / steps",
     )
-    attack_start: str = _option(
+    attack_start: str = option(
         "random",
         "Start in the ball (random), at the image (clean) or 0.001 of noise beside it (near)",
         choices=("random", "clean", "near"),
     )
     # In eval mode as TRADES, in train mode as Rice et al. (2020).
-    attack_mode: str = _option(
+    attack_mode: str = option(
         "eval", "Mode of batch normalisation during the attack", choices=("eval", "train")
     )
 
@@ -103,39 +108,30 @@ class OutlierOptions(Settings):
 class ChainOptions(Settings):
     """The negatives of a persistent chain on E(x)."""
 
-    sgld_steps: int = _sgld(
-        20, "SGLD steps per batch", low=0, high=1e6, metavar="N", shown="by architecture"
-    )
+    sgld_steps: int = _sgld(20, "SGLD steps per batch", low=0, high=1e6, shown="by architecture")
     sgld_step_size: float = _sgld(
         0.25,
         "Factor of the energy's gradient, pixels in [0, 1]; JEM's 1 in [-1, 1] is 0.25 here",
         low=0,
         high=1e6,
-        metavar="FLOAT",
     )
     sgld_noise: float = _sgld(
         0.005,
         "Standard deviation of the noise of a step; JEM's 0.01 is 0.005 here",
         low=0,
         high=1e3,
-        metavar="FLOAT",
     )
-    sgld_clip: float = _option(
+    sgld_clip: float = option(
         1.0, "Largest absolute component of the energy's gradient (0: no limit)", low=0, high=1e6
     )
     buffer_size: int = _sgld(
-        10_000,
-        "Images in the replay buffer",
-        low=1,
-        high=1e9,
-        metavar="N",
-        shown="by data set",
+        10_000, "Images in the replay buffer", low=1, high=1e9, shown="by data set"
     )
     reinit: float = _sgld(0.05, "Probability of restarting a chain", low=0, high=1, metavar="SHARE")
-    chain_start: str = _option(
+    chain_start: str = option(
         "uniform",
         "Where chains start: uniform noise (JEM) or a Gaussian per class (JEM++)",
         choices=("uniform", "gaussian"),
     )
-    lambda_: float = _option(1.0, "Weight of E(x+) - E(x_K)", low=0, high=1e6)
-    energy_l2: float = _option(0.01, "Weight of the mean square of both energies", low=0, high=1e6)
+    lambda_: float = option(1.0, "Weight of E(x+) - E(x_K)", low=0, high=1e6)
+    energy_l2: float = option(0.01, "Weight of the mean square of both energies", low=0, high=1e6)

@@ -7,7 +7,7 @@ any batch (Karras et al. 2022 have one seed per image for the same reason).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -103,9 +103,6 @@ class ImageRng:
     def normal(self, like: Tensor) -> Tensor:
         return self._stack(torch.randn, like)
 
-    def _stack(self, draw: object, like: Tensor) -> Tensor:
-        assert callable(draw)
-        rows = [
-            draw(like.shape[1:], generator=generator, device="cpu") for generator in self.generators
-        ]
+    def _stack(self, draw: Callable[..., Tensor], like: Tensor) -> Tensor:
+        rows = [draw(like.shape[1:], generator=each, device="cpu") for each in self.generators]
         return torch.stack(rows).to(device=like.device, dtype=like.dtype)

@@ -85,8 +85,3 @@ class ReplayBuffer:
     def put(self, x: Tensor, indices: Tensor) -> None:
         """Replace the images of these indices by x."""
         self.images[indices] = x.detach()
-
-
-def uniform_start(like: Tensor, rng: Rng) -> Tensor:
-    """Return images of uniform noise in [0, 1] (Grathwohl et al. 2020)."""
-    return rng.uniform(like)

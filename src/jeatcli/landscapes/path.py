@@ -14,7 +14,7 @@ from torch import Tensor
 from ..checkpoints.model import Model
 from ..core import energy, objectives, pgd
 from ..core.rng import ImageRng
-from ..core.sgld import Chain, langevin, uniform_start
+from ..core.sgld import Chain, langevin
 from ..core.threat import NORMS, Threat
 from ..runtime.progress import Bar
 from ..sampling.samplers import Sgld
@@ -152,7 +152,7 @@ def _descend(x: Tensor, rng: ImageRng, steps: int, recorder: Recorder) -> None:
     """Record the states of the run's sampler, its start first."""
     sampler = Sgld.suited(recorder.model)
     chain = Chain(steps, sampler.step_size, sampler.noise, sampler.clip)
-    start = uniform_start(x, rng)
+    start = rng.uniform(x)
     recorder.record(start)
 
     def joint(images: Tensor) -> Tensor:

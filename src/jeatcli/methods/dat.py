@@ -16,12 +16,11 @@ from ..core.curriculum import Curriculum
 from ..core.energy import Logits
 from ..core.jeat import AdversarialExamples, Loss, MethodContext, Metrics
 from ..core.models.classifier import Classifier, evaluating, frozen
-from ..core.options import OutlierOptions
+from ..core.options import OutlierOptions, option
 from ..core.rng import BatchRng
 from ..runtime.distributed import current
-from ..settings import setting
 
-_option = partial(setting, section="", low=0)
+_option = partial(option, low=0)
 
 
 @dataclass

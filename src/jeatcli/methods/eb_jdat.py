@@ -10,9 +10,8 @@ from ..core import energy
 from ..core.energy import Logits
 from ..core.jeat import AdversarialExamples, LangevinNegatives, Loss
 from ..core.models.classifier import Classifier
-from ..core.options import ChainOptions, InnerAttackOptions, attack_objective, redeclared
+from ..core.options import ChainOptions, InnerAttackOptions, attack_objective, option, redeclared
 from ..core.rng import BatchRng
-from ..settings import setting
 
 
 @dataclass
@@ -24,11 +23,11 @@ class EbJdat(AdversarialExamples, LangevinNegatives):
     attack_objective: str = attack_objective("joint")
     attack_steps: int = redeclared(InnerAttackOptions, "attack_steps", 5)
     chain_start: str = redeclared(ChainOptions, "chain_start", "gaussian")
-    ball_weight: float = setting(
-        1.0, "Weight of E(x^) - E(x); 1 in the paper, 0.1 in its code", section="", low=0, high=1e6
+    ball_weight: float = option(
+        1.0, "Weight of E(x^) - E(x); 1 in the paper, 0.1 in its code", low=0, high=1e6
     )
-    clean_weight: float = setting(
-        0.0, "Weight of CE(x); 0 in the paper, 1 in its code", section="", low=0, high=1e6
+    clean_weight: float = option(
+        0.0, "Weight of CE(x); 0 in the paper, 1 in its code", low=0, high=1e6
     )
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:

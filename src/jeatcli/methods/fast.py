@@ -11,11 +11,10 @@ from torch import Tensor
 from ..core.energy import Logits
 from ..core.jeat import AdversarialExamples, Loss, MethodContext
 from ..core.models.classifier import Classifier
-from ..core.options import InnerAttackOptions, redeclared
+from ..core.options import InnerAttackOptions, option, redeclared
 from ..core.pgd import Ball
 from ..core.rng import BatchRng, mix
 from ..core.threat import NORMS
-from ..settings import setting
 
 
 @dataclass
@@ -26,14 +25,13 @@ class Fast(AdversarialExamples):
     own = ("attack_steps",)
 
     attack_steps: int = redeclared(InnerAttackOptions, "attack_steps", 1)
-    variant: str = setting(
+    variant: str = option(
         "n",
         "Start: rs in the ball, n within 2 eps and never projected, pgi where the last batch ended",
-        section="",
         choices=("rs", "n", "pgi"),
     )
-    smoothness: float = setting(
-        10.0, "Weight of the mean of (f(x^) - f(start))^2 (pgi)", section="", low=0, high=1e6
+    smoothness: float = option(
+        10.0, "Weight of the mean of (f(x^) - f(start))^2 (pgi)", low=0, high=1e6
     )
 
     def __post_init__(self) -> None:

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from ..core.jeat import LangevinNegatives, Loss
 from ..core.models.classifier import Classifier
-from ..core.options import ChainOptions, redeclared
+from ..core.options import ChainOptions, input_noise, option, redeclared
 from ..core.rng import BatchRng
-from ..settings import setting
 
 
 @dataclass
@@ -29,17 +28,8 @@ class JemPlusPlus(LangevinNegatives):
     sgld_clip: float = redeclared(ChainOptions, "sgld_clip", 2.0)
     sgld_noise: float = redeclared(ChainOptions, "sgld_noise", 0.0)
     chain_start: str = redeclared(ChainOptions, "chain_start", "gaussian")
-    inner_steps: int = setting(
-        5, "Steps of the chain for a pass through the network", section="", low=1, high=1e6
-    )
-    # The published 0.03 of [-1, 1].
-    input_noise: float = setting(
-        0.015,
-        "Standard deviation of the noise on training images, pixels in [0, 1]",
-        section="",
-        low=0,
-        high=1e3,
-    )
+    inner_steps: int = option(5, "Steps of the chain per pass through the network", low=1, high=1e6)
+    input_noise: float = input_noise()
 
     def __post_init__(self) -> None:
         super().__post_init__()

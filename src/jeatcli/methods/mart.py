@@ -11,9 +11,8 @@ from ..core import energy, objectives
 from ..core.energy import Logits
 from ..core.jeat import AdversarialExamples, Loss
 from ..core.models.classifier import Classifier
-from ..core.options import InnerAttackOptions, redeclared
+from ..core.options import InnerAttackOptions, option, redeclared
 from ..core.rng import BatchRng
-from ..settings import setting
 
 
 @dataclass
@@ -21,7 +20,7 @@ class Mart(AdversarialExamples):
     """BCE(x^) + beta KL(p(.|x) || p(.|x^)) (1 - p(y|x))."""
 
     attack_start: str = redeclared(InnerAttackOptions, "attack_start", "near")
-    beta: float = setting(5.0, "Weight of the divergence", section="", low=0, high=1e6)
+    beta: float = option(5.0, "Weight of the divergence", low=0, high=1e6)
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:
         attacked = self.attack(model, x, y, rng)

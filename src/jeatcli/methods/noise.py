@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ..core.jeat import Loss, Method
 from ..core.models.classifier import Classifier
+from ..core.options import option
 from ..core.rng import BatchRng
-from ..settings import setting
 
 
 @dataclass
@@ -21,15 +21,9 @@ class Noise(Method):
 
     sampling = ("sgld", "ce")
 
-    noise: str = setting(
-        "gaussian", "Distribution of the noise", section="", choices=("gaussian", "uniform")
-    )
-    sigma: float = setting(
-        0.25,
-        "Standard deviation of a pixel's noise, pixels in [0, 1]",
-        section="",
-        low=0,
-        high=1e3,
+    noise: str = option("gaussian", "Distribution of the noise", choices=("gaussian", "uniform"))
+    sigma: float = option(
+        0.25, "Standard deviation of a pixel's noise, pixels in [0, 1]", low=0, high=1e3
     )
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:

@@ -10,10 +10,9 @@ from torch.profiler import record_function
 
 from ..core.jeat import LangevinNegatives, Loss, MethodContext
 from ..core.models.classifier import Classifier
-from ..core.options import ChainOptions, redeclared
+from ..core.options import ChainOptions, option, redeclared
 from ..core.rng import BatchRng
 from ..core.worst_weights import adaptive, at_worst_weights
-from ..settings import setting
 
 
 @dataclass
@@ -27,8 +26,8 @@ class SadaJem(LangevinNegatives):
     sgld_clip: float = redeclared(ChainOptions, "sgld_clip", 2.0)
     sgld_noise: float = redeclared(ChainOptions, "sgld_noise", 0.0)
     chain_start: str = redeclared(ChainOptions, "chain_start", "gaussian")
-    rho: float = setting(
-        2.0, "Radius within which weights are worst, adaptive to them", section="", low=0, high=1e3
+    rho: float = option(
+        2.0, "Radius within which weights are worst, adaptive to them", low=0, high=1e3
     )
 
     def setup(self, context: MethodContext) -> None:

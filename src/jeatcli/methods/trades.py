@@ -10,9 +10,8 @@ from ..core import objectives
 from ..core.energy import Logits
 from ..core.jeat import AdversarialExamples, Loss
 from ..core.models.classifier import Classifier
-from ..core.options import InnerAttackOptions, attack_objective, redeclared
+from ..core.options import InnerAttackOptions, attack_objective, option, redeclared
 from ..core.rng import BatchRng
-from ..settings import setting
 
 
 @dataclass
@@ -21,7 +20,7 @@ class Trades(AdversarialExamples):
 
     attack_objective: str = attack_objective("kl")
     attack_start: str = redeclared(InnerAttackOptions, "attack_start", "near")
-    beta: float = setting(6.0, "Weight of the divergence", section="", low=0, high=1e6)
+    beta: float = option(6.0, "Weight of the divergence", low=0, high=1e6)
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:
         attacked = self.attack(model, x, y, rng)

@@ -11,9 +11,8 @@ from ..core import energy, objectives
 from ..core.energy import Logits
 from ..core.jeat import AdversarialExamples, Loss
 from ..core.models.classifier import Classifier
-from ..core.options import InnerAttackOptions, attack_objective, redeclared
+from ..core.options import InnerAttackOptions, attack_objective, option, redeclared
 from ..core.rng import BatchRng
-from ..settings import setting
 
 
 @dataclass
@@ -22,14 +21,13 @@ class Weat(AdversarialExamples):
 
     attack_objective: str = attack_objective("kl")
     attack_start: str = redeclared(InnerAttackOptions, "attack_start", "near")
-    classified: str = setting(
+    classified: str = option(
         "clean",
         "Image whose cross-entropy is minimised: clean (WEAT_nat) or adversarial (WEAT_adv)",
-        section="",
         choices=("clean", "adversarial"),
     )
-    beta: float = setting(
-        6.0, "Weight of the divergence; published are 6, and 7 for WEAT_adv", section="", low=0
+    beta: float = option(
+        6.0, "Weight of the divergence; published are 6, and 7 for WEAT_adv", low=0
     )
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:

@@ -15,7 +15,6 @@ from ..checkpoints import runs
 from ..checkpoints.model import Model
 from ..core.class_gaussians import PCA_COMPONENTS, ClassGaussians
 from ..core.rng import Rng
-from ..core.sgld import uniform_start
 from ..data.images import load_images, to_unit_range
 from ..errors import JeatError
 from ..runtime.progress import SILENT, Reporter
@@ -42,7 +41,7 @@ def resolve(
 
 def uniform(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Initializer:
     """U(0, 1) in each pixel (Grathwohl et al. 2020)."""
-    return lambda y, like, rng: uniform_start(like, rng)
+    return lambda y, like, rng: rng.uniform(like)
 
 
 def noise(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Initializer:
