@@ -32,126 +32,111 @@ _BELONG = {
     "certify": ("sigma", "certify_draws", "alpha"),
 }
 _MODES = ("purify", "certify", "minimum_norm", "transfer_from")
-_attack = partial(setting, section="Attack")
-_certify = partial(setting, section="Certificate")
-_data = partial(setting, section="Data")
+_choice = partial(setting, None, section="Attack")
+_count = partial(_choice, low=1, high=1_000_000)
+_radius = partial(_choice, high=_WIDEST, metavar="FRACTION")
+_certify = partial(setting, None, section="Certificate")
+_data = partial(setting, None, section="Data")
 
 
 @dataclass(frozen=True)
 class AttackSettings(Settings):
     """What to attack with, on which images, and on which device."""
 
-    attacks: tuple[str, ...] = _attack(
+    attacks: tuple[str, ...] = setting(
         (),
         "Attack, listed below; repeatable: an image is robust if it withstands all",
+        section="Attack",
         flags=("--attack",),
         kind="attack",
         multiple=True,
         shown="pgd, fmn with --minimum-norm",
     )
-    objective: str | None = _attack(
-        None,
+    objective: str | None = _choice(
         "What pgd and fgsm maximise: ce, joint E(x,y), marginal E(x), margin, dlr or kl",
         metavar="OBJECTIVE",
         choices=OBJECTIVES,
         shown="ce",
     )
     # Repeatable on the command line, where several have a union.
-    norm: str | None = _attack(
-        None,
+    norm: str | None = _choice(
         "Norm of the ball around an image; repeatable, for the union of balls",
         choices=NORMS,
         multiple=True,
         shown="the run's",
     )
     # Repeatable on the command line, where several make a curve.
-    eps: float | None = _attack(
-        None,
+    eps: float | None = _radius(
         "Radius of the ball in the [0, 1] pixel scale: 8/255 or 0.03; repeatable, for a curve",
-        metavar="FRACTION",
         low=0,
-        high=_WIDEST,
         multiple=True,
         shown="the run's, else by data set",
     )
-    steps: int | None = _attack(None, "Gradient steps", low=1, high=1_000_000, shown="by attack")
-    step_size: float | None = _attack(
-        None,
-        "Step size of pgd and cw in the [0, 1] pixel scale",
-        metavar="FRACTION",
-        above=0,
-        high=_WIDEST,
-        shown="2.5 eps / steps",
+    steps: int | None = _count("Gradient steps", shown="by attack")
+    step_size: float | None = _radius(
+        "Step size of pgd and cw in the [0, 1] pixel scale", above=0, shown="2.5 eps / steps"
     )
-    restarts: int | None = _attack(
-        None, "Random starts; the worst for each image counts", low=1, high=1_000_000, shown="1"
+    restarts: int | None = _count("Random starts; the worst for each image counts", shown="1")
+    queries: int | None = _count("Queries of square", high=100_000_000, shown="5000")
+    minimum_norm: bool = setting(
+        False,
+        "Find the smallest radius that breaks each image: fmn, fab or fab-t",
+        section="Attack",
     )
-    queries: int | None = _attack(None, "Queries of square", low=1, high=100_000_000, shown="5000")
-    minimum_norm: bool = _attack(
-        False, "Find the smallest radius that breaks each image: fmn, fab or fab-t"
+    purify: int | None = _count(
+        "Purify images by N Langevin steps on E(x) before they are classified, and attack that"
     )
-    purify: int | None = _attack(
-        None,
-        "Purify images by N Langevin steps on E(x) before they are classified, and attack that",
-        low=1,
-        high=1_000_000,
-    )
-    purify_gradient: str | None = _attack(
-        None,
+    purify_gradient: str | None = _choice(
         "Gradient of the purification: exact, straight-through, or none",
         metavar="WAY",
         choices=PURIFY_GRADIENTS,
         shown="exact",
     )
-    purify_draws: int | None = _attack(
-        None,
-        "Noise samples over which that gradient is averaged",
-        low=1,
-        high=10_000,
-        shown="8",
+    purify_draws: int | None = _count(
+        "Noise samples over which that gradient is averaged", high=10_000, shown="8"
     )
-    certify: bool = _certify(
-        False, "Smooth the network by Gaussian noise, certify an l2 radius, and attack it"
+    certify: bool = setting(
+        False,
+        "Smooth the network by Gaussian noise, certify an l2 radius, and attack it",
+        section="Certificate",
     )
     sigma: float | None = _certify(
-        None,
         "Standard deviation of the noise, pixels in [0, 1]",
         above=0,
         high=1000,
         shown="the run's, else 0.25",
     )
     certify_draws: int | None = _certify(
-        None,
         "Noise samples per image that bound the probability",
         low=10,
         high=10_000_000,
         shown="1000",
     )
     alpha: float | None = _certify(
-        None, "Probability that a certificate is wrong", above=0, high=0.5, shown="0.001"
+        "Probability that a certificate is wrong", above=0, high=0.5, shown="0.001"
     )
-    target: str | int | None = _attack(
-        None,
+    target: str | int | None = _choice(
         "Drive every image toward this class, by name or index",
         metavar="CLASS",
         shown="untargeted",
     )
-    transfer_from: object = _attack(
-        None, "Craft the examples on this RUN and evaluate them on the other", kind="run"
+    transfer_from: object = _choice(
+        "Craft the examples on this RUN and evaluate them on the other", kind="run"
     )
-    exact: bool = _attack(False, "Search in float32 even if the processor supports bfloat16")
-    seed: int = _attack(0, "Seed of all random numbers", low=0, high=2**63 - 1)
+    exact: bool = setting(
+        False, "Search in float32 even if the processor supports bfloat16", section="Attack"
+    )
+    seed: int = setting(0, "Seed of all random numbers", section="Attack", low=0)
     num: int | None = _data(
-        None,
         "Use the first N test images",
         flags=("-n", "--num"),
         low=1,
         high=1_000_000_000,
         shown="all, 1,000 on a CPU",
     )
-    indices: Path | None = _data(None, "Use the test images whose indices are in this file")
+    indices: Path | None = _data("Use the test images whose indices are in this file")
     only: str | int | None = _data(
-        None, "Use the images of this class, by name or index", flags=("--class",), metavar="CLASS"
+        "Use the images of this class, by name or index", flags=("--class",), metavar="CLASS"
     )
     on: str | None = on_setting()
     data_dir: Path | None = data_dir_setting()
