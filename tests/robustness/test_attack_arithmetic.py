@@ -17,7 +17,7 @@ from jeatcli.core.rng import BatchRng
 from jeatcli.core.threat import Threat
 from jeatcli.robustness.attacks import apgd, fab, square, squares
 from jeatcli.robustness.attacks import pgd as projected
-from jeatcli.robustness.attacks.ascent import Ascent, Rows
+from jeatcli.robustness.attacks.ascent import Ascent, Halving
 from jeatcli.robustness.attacks.attack import make_attack
 from jeatcli.robustness.attacks.batch import AttackOptions, Batch
 from jeatcli.robustness.attacks.fab import Walk
@@ -68,8 +68,8 @@ def test_the_nearest_boundary_is_that_of_the_norm(
     seen: list[tuple[Tensor, Tensor]] = []
     nearest = fab.nearest_boundary
 
-    def watched(*given: Any) -> tuple[Tensor, Tensor]:
-        seen.append(nearest(*given))
+    def watched(*given: Any, norm: str) -> tuple[Tensor, Tensor]:
+        seen.append(nearest(*given, norm))
         return seen[-1]
 
     monkeypatch.setattr(fab, "nearest_boundary", watched)
@@ -126,21 +126,18 @@ def test_a_walk_on_a_coarse_network_ends_where_the_exact_one_falls(
     assert images.broken(model(broken.images)).tolist() == broken.mask.tolist()
 
 
-def rows_of(x: Tensor, moved: Tensor, last: Tensor, gradient: Tensor) -> Rows:
+def rows_of(x: Tensor, moved: Tensor, last: Tensor, gradient: Tensor) -> Halving:
     n = len(x)
     nothing = torch.zeros(n)
     images = Batch(x, nothing.long(), None, torch.arange(n))
-    return Rows(
-        images,
-        images.index,
-        moved,
-        last,
-        gradient,
-        moved,
-        gradient,
-        *[nothing] * 4,
+    size = nothing.view(-1, 1, 1, 1) + 0.5
+    return Halving(
+        *(images, images.index, moved, gradient, moved, gradient, nothing, size),
+        last=last,
+        highest_before=nothing,
+        value=nothing,
+        rises=nothing,
         halved=nothing.bool(),
-        size=nothing.view(-1, 1, 1, 1) + 0.5,
     )
 
 
@@ -178,7 +175,7 @@ def test_the_first_step_of_apgd_has_no_momentum_and_the_last_point_no_gradient()
     checks: list[int] = []
 
     class Checked(Ascent):
-        def _check(self, rows: Rows, period: int) -> Rows:
+        def _check(self, rows: Halving, period: int) -> Halving:
             checks.append(period)
             return super()._check(rows, period)
 

@@ -14,7 +14,7 @@ from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.rng import BatchRng
 from jeatcli.core.threat import Threat
 from jeatcli.robustness.attacks import apgd, squares
-from jeatcli.robustness.attacks.ascent import Ascent, Rows
+from jeatcli.robustness.attacks.ascent import Ascent, Halving
 from jeatcli.robustness.attacks.attack import make_attack
 from jeatcli.robustness.attacks.batch import AttackOptions, Batch
 from jeatcli.robustness.attacks.fab import displacement, fab_t
@@ -105,7 +105,7 @@ def test_apgd_halves_its_steps_at_the_published_points() -> None:
     sizes: list[float] = []
 
     class Watched(Ascent):
-        def _check(self, rows: Rows, period: int) -> Rows:
+        def _check(self, rows: Halving, period: int) -> Halving:
             after = super()._check(rows, period)
             steps.append(period)
             sizes.append(after.size.flatten()[0].item())
@@ -126,20 +126,20 @@ def test_apgd_goes_back_to_the_best_point_when_it_halves() -> None:
     ascent = Ascent(Surrogate(model), apgd.cross_entropy, pgd.Linf(0.01), 100)
     best = torch.rand(4, *SHAPE)
     four = torch.zeros(4)
-    rows = Rows(
+    rows = Halving(
         images,
         torch.arange(4),
-        images.x,
-        images.x,
-        images.x,
-        best,
-        2 * best,
+        moved=images.x,
+        gradient=images.x,
+        best=best,
+        best_gradient=2 * best,
         highest=four + 1,
+        size=torch.ones(4, 1, 1, 1),
+        last=images.x,
         highest_before=torch.tensor([0.0, 0.0, 1.0, 1.0]),
         value=four,
         rises=torch.tensor([16.0, 17.0, 17.0, 17.0]),
         halved=torch.tensor([False, False, False, True]),
-        size=torch.ones(4, 1, 1, 1),
     )
     after = ascent._check(rows, 22)
     # 16 of 22 rises are too few; no better point than before halves, but not twice in a row.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -14,31 +16,18 @@ from .restarts import Broken, from_starts, tries
 from .surrogate import Surrogate
 
 
-def apgd_ce(
+def apgd(
     surrogate: Surrogate,
     batch: Batch,
     options: AttackOptions,
     *,
+    loss: Loss,
     steps: int,
     restarts: int,
     draws: int,
 ) -> Tensor:
-    """Return adversarial images where APGD on the cross-entropy finds any."""
-    ascent = _ascent(surrogate, cross_entropy, options, steps, draws)
-    return _from_starts(ascent, batch, options.seed, restarts)
-
-
-def apgd_dlr(
-    surrogate: Surrogate,
-    batch: Batch,
-    options: AttackOptions,
-    *,
-    steps: int,
-    restarts: int,
-    draws: int,
-) -> Tensor:
-    """Return adversarial images where APGD on the difference of logits ratio finds any."""
-    ascent = _ascent(surrogate, dlr, options, steps, draws)
+    """Return adversarial images where APGD on the loss finds any."""
+    ascent = _ascent(surrogate, loss, options, steps, draws)
     return _from_starts(ascent, batch, options.seed, restarts)
 
 
@@ -72,9 +61,8 @@ def toward_classes(
 def _ascent(
     surrogate: Surrogate, loss: Loss, options: AttackOptions, steps: int, draws: int = 1
 ) -> Ascent:
-    if options.threat.norm != "l1":
-        return Ascent(surrogate, loss, pgd.ball(options.threat), steps, draws)
-    return SparseAscent(surrogate, loss, pgd.ball(options.threat), steps, draws)
+    kind = SparseAscent if options.threat.norm == "l1" else Ascent
+    return kind(surrogate, loss, pgd.ball(options.threat), steps, draws)
 
 
 def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
@@ -89,6 +77,9 @@ def dlr(logits: Tensor, batch: Batch) -> Tensor:
     if batch.target is None:
         return objectives.dlr(logits, batch.y)
     return objectives.targeted_dlr(logits, batch.y, batch.target)
+
+
+apgd_ce, apgd_dlr = partial(apgd, loss=cross_entropy), partial(apgd, loss=dlr)
 
 
 def targeted_dlr(logits: Tensor, batch: Batch) -> Tensor:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ...core.pgd import L1, l1_norm
 from ...core.rng import Rng
-from .ascent import Ascent
+from .ascent import Ascent, Climb
 from .batch import Batch
 from .restarts import Broken
 
@@ -23,27 +23,8 @@ _PERIOD, _DIVISOR, _SMALLEST, _SPARSER = 0.04, 1.5, 0.1, 0.95
 
 
 @dataclass
-class _Rows:
-    """The state of the ascent, a row for each pair of an image and a class to try."""
-
-    batch: Batch
-    image: Tensor  # each row's image, a position in the batch of the attack (n,)
-    moved: Tensor
-    gradient: Tensor
-    best: Tensor  # the iterate of highest loss, and the gradient there
-    best_gradient: Tensor
-    highest: Tensor
-    size: Tensor  # the step size (n, 1, 1, 1)
+class _Sparse(Climb):
     pixels: Tensor  # how many pixels the best point of the last check had changed (n,)
-
-    def take(self, keep: Tensor) -> _Rows:
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return _Rows(
-            **{
-                name: part.take(keep) if name == "batch" else part[keep]
-                for name, part in parts.items()
-            }
-        )
 
 
 @dataclass(frozen=True)
@@ -70,9 +51,8 @@ class SparseAscent(Ascent):
         """Ascend in one ball; add what breaks to `broken`, if it counts."""
         values, gradient, logits = self._evaluate(batch, start)
         size = torch.full_like(values, self.ball.eps).view(-1, 1, 1, 1)
-        rows = _Rows(
-            batch, image, start, gradient, start, gradient, values, size, _changed(start, batch.x)
-        )
+        pixels = _changed(start, batch.x)
+        rows = _Sparse(batch, image, start, gradient, start, gradient, values, size, pixels)
         rows = self._judged(rows, logits, broken)
         period = max(int(_PERIOD * self.steps), 1)
         for step in range(self.steps):
@@ -82,16 +62,7 @@ class SparseAscent(Ascent):
             last = broken is not None and step == self.steps - 1
             moved = self._sparse_step(rows)
             values, gradient, logits = self._evaluate(rows.batch, moved, gradient=not last)
-            better = values > rows.highest
-            wide = better.view(-1, 1, 1, 1)
-            rows = replace(
-                rows,
-                moved=moved,
-                gradient=gradient,
-                best=torch.where(wide, moved, rows.best),
-                best_gradient=torch.where(wide, gradient, rows.best_gradient),
-                highest=torch.where(better, values, rows.highest),
-            )
+            rows = rows.after(moved, values, gradient)
             if (step + 1) % period == 0:
                 rows = self._adapted(rows)
             rows = self._judged(rows, logits, broken, moved)
@@ -100,17 +71,16 @@ class SparseAscent(Ascent):
         return rows.best
 
     def _judged(
-        self, rows: _Rows, logits: Tensor, broken: Broken | None, moved: Tensor | None = None
-    ) -> _Rows:
+        self, rows: _Sparse, logits: Tensor, broken: Broken | None, moved: Tensor | None = None
+    ) -> _Sparse:
         """Return the rows without those of images that are broken now."""
         if broken is None:
             return rows
         moved = rows.moved if moved is None else moved
         broken.add(rows.image, moved, self.surrogate.broken(rows.batch, moved, logits))
-        gone = broken.mask[rows.image]
-        return rows.take((~gone).nonzero().squeeze(1)) if gone.any() else rows
+        return rows.without(broken.mask[rows.image])
 
-    def _sparse_step(self, rows: _Rows) -> Tensor:
+    def _sparse_step(self, rows: _Sparse) -> Tensor:
         x, flat = rows.batch.x, rows.gradient.flatten(1).abs()
         count = (rows.pixels / _DIVISOR).ceil().long().clamp(1, flat.shape[1])
         ordered = flat.sort(dim=1, descending=True).values
@@ -119,18 +89,13 @@ class SparseAscent(Ascent):
         ahead = rows.moved + rows.size * chosen / l1_norm(chosen).clamp_min(1)
         return self.ball.project(ahead, x).clamp_(0, 1)
 
-    def _adapted(self, rows: _Rows) -> _Rows:
+    def _adapted(self, rows: _Sparse) -> _Sparse:
         pixels, eps = _changed(rows.best, rows.batch.x), self.ball.eps
         sparser = pixels < _SPARSER * rows.pixels
         wide = sparser.view(-1, 1, 1, 1)
         slower = (rows.size / _DIVISOR).clamp_min(_SMALLEST * eps)
-        return replace(
-            rows,
-            size=torch.where(wide, torch.full_like(rows.size, eps), slower),
-            pixels=pixels,
-            moved=torch.where(wide, rows.best, rows.moved),
-            gradient=torch.where(wide, rows.best_gradient, rows.gradient),
-        )
+        size = torch.where(wide, torch.full_like(rows.size, eps), slower)
+        return replace(rows.sent_back(wide), size=size, pixels=pixels)
 
 
 def _changed(moved: Tensor, x: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from ...core import pgd
 from ...core.rng import Rng
 from .batch import Batch
-from .restarts import Broken
+from .restarts import Broken, Rows
 from .surrogate import Surrogate
 
 Loss = Callable[[Tensor, Batch], Tensor]
@@ -25,28 +26,45 @@ FIRST, DECREASE, SHORTEST = 0.22, 0.03, 0.06
 
 
 @dataclass
-class Rows:
-    """The state of the ascent, a row for each pair of an image and a class to try."""
+class Climb(Rows):
+    """Rows that climb a loss, and the best point of each so far."""
 
-    batch: Batch  # the images, `toward` set where there are classes to try
-    image: Tensor  # each row's image, a position in the batch of the attack (n,)
-    moved: Tensor  # the current iterate; `last` is the one before it
-    last: Tensor
+    moved: Tensor  # the current iterate
     gradient: Tensor  # of the loss at `moved`
     best: Tensor  # the iterate of highest loss; `best_gradient` is the gradient there
     best_gradient: Tensor
-    highest: Tensor  # the highest loss (n,); `highest_before` is that of the last check
-    highest_before: Tensor
+    highest: Tensor  # the highest loss (n,)
+    size: Tensor  # the step size (n, 1, 1, 1), in the [0, 1] pixel scale
+
+    def after(self, moved: Tensor, values: Tensor, gradient: Tensor) -> Self:
+        """Return the rows after the step to `moved`, of these losses and this gradient."""
+        better = values > self.highest
+        wide = better.view(-1, 1, 1, 1)
+        return replace(
+            self,
+            moved=moved,
+            gradient=gradient,
+            best=torch.where(wide, moved, self.best),
+            best_gradient=torch.where(wide, gradient, self.best_gradient),
+            highest=torch.where(better, values, self.highest),
+        )
+
+    def sent_back(self, wide: Tensor) -> Self:
+        """Return the rows with those of a mask (n, 1, 1, 1) at their best points."""
+        moved = torch.where(wide, self.best, self.moved)
+        gradient = torch.where(wide, self.best_gradient, self.gradient)
+        return replace(self, moved=moved, gradient=gradient)
+
+
+@dataclass
+class Halving(Climb):
+    """Rows whose step sizes halve where progress stalls."""
+
+    last: Tensor  # the iterate before the current one
+    highest_before: Tensor  # the highest loss at the last check (n,)
     value: Tensor  # the loss of the last step (n,)
     rises: Tensor  # how many steps rose since the last check (n,)
     halved: Tensor  # whether the last check halved the step size (n,)
-    size: Tensor  # the step size (n, 1, 1, 1), in the [0, 1] pixel scale
-
-    def take(self, keep: Tensor) -> Rows:
-        """Return the rows at the positions `keep` alone."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        batch = parts.pop("batch").take(keep)
-        return Rows(batch, **{name: part[keep] for name, part in parts.items()})
 
 
 @dataclass(frozen=True)
@@ -82,35 +100,28 @@ class Ascent:
             if since == period:
                 rows = self._check(rows, period)
                 since, period = 0, max(period - self._share(DECREASE), self._share(SHORTEST))
-            rows = self._without_broken(rows, broken)
+            rows = rows.without(broken.mask[rows.image])
         broken.confirm(self.surrogate, rows.image, rows.batch, rows.best)
 
     def _share(self, share: float) -> int:
         return max(int(share * self.steps), 1)
 
-    def _begin(self, batch: Batch, image: Tensor, start: Tensor, broken: Broken) -> Rows:
+    def _begin(self, batch: Batch, image: Tensor, start: Tensor, broken: Broken) -> Halving:
         values, gradient, logits = self._evaluate(batch, start)
         broken.add(image, start, self.surrogate.broken(batch, start, logits))
         zeros = torch.zeros_like(values)
         size = torch.full_like(values, 2 * self.ball.eps).view(-1, 1, 1, 1)
-        rows = Rows(
-            batch,
-            image,
-            moved=start,
+        rows = Halving(
+            *(batch, image, start, gradient, start, gradient, values, size),
             last=start,
-            gradient=gradient,
-            best=start,
-            best_gradient=gradient,
-            highest=values,
             highest_before=values,
             # The reference implementation compares the first step's loss with zero, not with
             # the start's; published numbers are its numbers.
             value=zeros,
             rises=zeros,
             halved=torch.ones_like(values, dtype=torch.bool),
-            size=size,
         )
-        return self._without_broken(rows, broken)
+        return rows.without(broken.mask[image])
 
     def _evaluate(
         self, batch: Batch, moved: Tensor, gradient: bool = True
@@ -130,7 +141,7 @@ class Ascent:
             total += drawn
         return values, total / self.draws, logits
 
-    def _move(self, rows: Rows, share: float) -> Tensor:
+    def _move(self, rows: Halving, share: float) -> Tensor:
         """Step along the gradient, then go `share` of the way and on by the rest as before."""
         x, moved = rows.batch.x, rows.moved
         ahead = moved + self.ball.step(rows.gradient, rows.size)
@@ -138,36 +149,20 @@ class Ascent:
         mixed = moved + share * (ahead - moved) + (1 - share) * (moved - rows.last)
         return self.ball.project(mixed, x).clamp_(0, 1)
 
-    def _advance(self, rows: Rows, moved: Tensor, values: Tensor, gradient: Tensor) -> Rows:
-        better = values > rows.highest
-        wide = better.view(-1, 1, 1, 1)
-        return replace(
-            rows,
-            moved=moved,
-            last=rows.moved,
-            gradient=gradient,
-            best=torch.where(wide, moved, rows.best),
-            best_gradient=torch.where(wide, gradient, rows.best_gradient),
-            highest=torch.where(better, values, rows.highest),
-            value=values,
-            rises=rows.rises + (values > rows.value),
-        )
+    def _advance(self, rows: Halving, moved: Tensor, values: Tensor, gradient: Tensor) -> Halving:
+        after = rows.after(moved, values, gradient)
+        rises = rows.rises + (values > rows.value)
+        return replace(after, last=rows.moved, value=values, rises=rises)
 
-    def _check(self, rows: Rows, period: int) -> Rows:
+    def _check(self, rows: Halving, period: int) -> Halving:
         """Halve the steps of rows that do not get on, and send these back to their best point."""
         stuck = ~rows.halved & (rows.highest_before >= rows.highest)
         halve = (rows.rises <= RISING * period) | stuck
         wide = halve.view(-1, 1, 1, 1)
         return replace(
-            rows,
-            moved=torch.where(wide, rows.best, rows.moved),
-            gradient=torch.where(wide, rows.best_gradient, rows.gradient),
+            rows.sent_back(wide),
             size=torch.where(wide, rows.size / 2, rows.size),
             halved=halve,
             highest_before=rows.highest,
             rises=torch.zeros_like(rows.rises),
         )
-
-    def _without_broken(self, rows: Rows, broken: Broken) -> Rows:
-        gone = broken.mask[rows.image]
-        return rows.take((~gone).nonzero().squeeze(1)) if gone.any() else rows

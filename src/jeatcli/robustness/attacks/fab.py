@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -32,57 +33,54 @@ def fab(
     steps: int,
     restarts: int,
     nearest: bool = False,
+    each_class: bool = False,
 ) -> Tensor:
     """Return adversarial images where FAB toward the nearest boundary finds one in the ball.
 
-    With `nearest` the search goes on for the nearest one.
+    With `nearest` the search goes on for the nearest one, with `each_class` toward the boundary
+    of each of the likeliest classes.
     """
-
-    def boundary(surrogate: Surrogate, batch: Batch, moved: Tensor) -> tuple[Tensor, Tensor]:
-        return nearest_boundary(surrogate, batch, moved, options.threat.norm)
-
+    if each_class:
+        walk = Walk(surrogate, class_boundary, options, steps, nearest)
+        return _from_starts(walk, batch, restarts, surrogate.likeliest(batch))
+    boundary = partial(nearest_boundary, norm=options.threat.norm)
     return _from_starts(Walk(surrogate, boundary, options, steps, nearest), batch, restarts)
 
 
-def fab_t(
-    surrogate: Surrogate,
-    batch: Batch,
-    options: AttackOptions,
-    *,
-    steps: int,
-    restarts: int,
-    nearest: bool = False,
-) -> Tensor:
-    """Return adversarial images where FAB toward any of the likeliest classes finds one."""
-    walk = Walk(surrogate, class_boundary, options, steps, nearest)
-    return _from_starts(walk, batch, restarts, surrogate.likeliest(batch))
+fab_t = partial(fab, each_class=True)
 
 
-def nearest_boundary(
+def boundaries(
     surrogate: Surrogate, batch: Batch, moved: Tensor, norm: str
-) -> tuple[Tensor, Tensor]:
-    """Linearise f[k] - f[y] for the class k whose boundary is nearest in the norm.
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield f[k] - f[y] (n,), its gradient, and the gradient's dual norm (n,), for each class k.
 
-    The gradients of all classes are needed: one forward pass, K backward passes.
+    One forward pass, K backward passes. One gradient is there at a time: all K of a large batch
+    would be much memory.
     """
     with torch.enable_grad():
         moved = moved.detach().requires_grad_(True)
         logits = surrogate(moved)
         leads = logits - logits.gather(1, batch.y[:, None])
-        last = logits.shape[1] - 1
-        value, shortest = leads.new_zeros(len(moved)), leads.new_full((len(moved),), torch.inf)
-        normal = torch.zeros_like(moved)
-        # The nearest so far alone is kept: all K gradients of a large batch are much memory.
-        for k in range(last + 1):
-            (slope,) = torch.autograd.grad(leads[:, k].sum(), moved, retain_graph=k < last)
-            flat = slope.flatten(1)
-            dual = dual_norm(flat, norm)
-            distance = leads[:, k].detach().abs() / (dual + 1e-12)
-            nearer = (distance < shortest) & (batch.y != k)
-            shortest = torch.where(nearer, distance, shortest)
-            value = torch.where(nearer, leads[:, k].detach(), value)
-            normal = torch.where(nearer.view(-1, 1, 1, 1), slope, normal)
-    surrogate.backward += len(moved) * (last + 1)
+        totals = leads.sum(0).unbind()
+    surrogate.backward += len(moved) * len(totals)
+    for k, total in enumerate(totals):
+        (slope,) = torch.autograd.grad(total, moved, retain_graph=k < len(totals) - 1)
+        yield leads[:, k].detach(), slope, dual_norm(slope.flatten(1), norm) + 1e-12
+
+
+def nearest_boundary(
+    surrogate: Surrogate, batch: Batch, moved: Tensor, norm: str
+) -> tuple[Tensor, Tensor]:
+    """Linearise f[k] - f[y] for the class k whose boundary is nearest in the norm."""
+    value, shortest = moved.new_zeros(len(moved)), moved.new_full((len(moved),), torch.inf)
+    normal = torch.zeros_like(moved)
+    for k, (lead, slope, dual) in enumerate(boundaries(surrogate, batch, moved, norm)):
+        distance = lead.abs() / dual
+        nearer = (distance < shortest) & (batch.y != k)
+        shortest = torch.where(nearer, distance, shortest)
+        value = torch.where(nearer, lead, value)
+        normal = torch.where(nearer.view(-1, 1, 1, 1), slope, normal)
     return value, normal
 
 
@@ -134,10 +132,7 @@ class Walk:
             with torch.no_grad():
                 beyond = batch.broken(self.surrogate(moved))
             near = beyond & (ball.distance(moved, batch.x) <= broken.limit(image, threat.eps))
-            rows = near.nonzero().squeeze(1)
-            if len(rows) and not self.surrogate.is_exact:
-                near[rows] = self.surrogate.breaks_exact_model(batch.take(rows), moved[rows])
-            broken.add(image, moved, near)
+            broken.add(image, moved, self.surrogate.confirmed(batch, moved, near))
             drawn_back = batch.x + BACK * (moved - batch.x)
             moved = torch.where(beyond.view(-1, 1, 1, 1), drawn_back, moved)
             if (gone := broken.mask[image]).any():

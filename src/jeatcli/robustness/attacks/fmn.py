@@ -38,7 +38,7 @@ def fmn(surrogate: Surrogate, batch: Batch, options: AttackOptions, *, steps: in
         values, gradient, logits = surrogate.gradient(loss, moved)
         beyond, away = batch.broken(logits), distance(moved, x)
         nearer = beyond & (away < nearest)
-        found = _confirmed(surrogate, batch, moved, nearer)
+        found = surrogate.confirmed(batch, moved, nearer)
         beyond = beyond & (found | ~nearer)
         best = torch.where(found.view(-1, 1, 1, 1), moved, best)
         nearest = torch.where(found, away, nearest)
@@ -57,12 +57,3 @@ def fmn(surrogate: Surrogate, batch: Batch, options: AttackOptions, *, steps: in
 def _annealed(ends: tuple[float, float], share: float) -> float:
     first, last = ends
     return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
-
-
-def _confirmed(surrogate: Surrogate, batch: Batch, moved: Tensor, broken: Tensor) -> Tensor:
-    """Return which of the broken images break the exact model, too."""
-    rows = broken.nonzero().squeeze(1)
-    if len(rows) and not surrogate.is_exact:
-        broken = broken.clone()
-        broken[rows] = surrogate.breaks_exact_model(batch.take(rows), moved[rows])
-    return broken

@@ -8,7 +8,7 @@ from torch import Tensor
 from . import NEAR_TARGETS
 from .apgd import toward_classes
 from .batch import AttackOptions, Batch
-from .fab import dual_norm
+from .fab import boundaries
 from .surrogate import Surrogate
 
 
@@ -23,19 +23,13 @@ def malt(
 def nearest_classes(surrogate: Surrogate, batch: Batch, norm: str) -> Tensor:
     """Return the three classes (n, T) of least (f[y] - f[k]) / |d(f[y] - f[k])/dx|, or the target.
 
-    The norm of the gradient is the dual one. One forward pass, K backward passes.
+    The norm of the gradient is the dual one.
     """
     if batch.target is not None:
         return batch.target[:, None]
-    with torch.enable_grad():
-        x = batch.x.detach().requires_grad_(True)
-        logits = surrogate(x)
-        leads = logits.gather(1, batch.y[:, None]) - logits
-        last = logits.shape[1] - 1
-        away = torch.full_like(leads, torch.inf)
-        for k in range(last + 1):
-            (slope,) = torch.autograd.grad(leads[:, k].sum(), x, retain_graph=k < last)
-            distance = leads[:, k].detach() / (dual_norm(slope.flatten(1), norm) + 1e-12)
-            away[:, k] = torch.where(batch.y == k, torch.inf, distance)
-    surrogate.backward += len(x) * (last + 1)
-    return away.detach().topk(min(NEAR_TARGETS, last), dim=1, largest=False).indices
+    away = [
+        torch.where(batch.y == k, torch.inf, -lead / dual)
+        for k, (lead, _, dual) in enumerate(boundaries(surrogate, batch, batch.x, norm))
+    ]
+    nearest = torch.stack(away, 1).topk(min(NEAR_TARGETS, len(away) - 1), dim=1, largest=False)
+    return nearest.indices

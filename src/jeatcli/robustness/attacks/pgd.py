@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -18,27 +20,6 @@ def fgsm(surrogate: Surrogate, batch: Batch, options: AttackOptions, *, objectiv
     value = objectives.objective(objective, surrogate, batch.x, batch.y, batch.target)
     surrogate.backward += len(batch)
     return core.ascend(value, batch.x, ball, steps=1, step_size=options.threat.eps)
-
-
-def cw(
-    surrogate: Surrogate,
-    batch: Batch,
-    options: AttackOptions,
-    *,
-    steps: int,
-    step_size: float | None,
-    restarts: int,
-) -> Tensor:
-    """Return what PGD on max_{k != y} f[k] - f[y] reaches."""
-    return pgd(
-        surrogate,
-        batch,
-        options,
-        objective="margin",
-        steps=steps,
-        step_size=step_size,
-        restarts=restarts,
-    )
 
 
 def pgd(
@@ -85,3 +66,6 @@ def pgd(
         if not len(left):
             break
     return best
+
+
+cw = partial(pgd, objective="margin")  # the loss of Carlini and Wagner (2017)

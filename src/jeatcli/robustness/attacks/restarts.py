@@ -1,8 +1,10 @@
-"""What an attack has broken so far, and who is left for the next start."""
+"""What an attack has broken so far, and which images are left for the next start."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -15,6 +17,28 @@ from .surrogate import Surrogate
 # Takes the number of the start, the images that are left, their positions in the attack's batch,
 # and what is broken so far.
 Search = Callable[[int, Batch, Tensor, "Broken"], None]
+
+
+@dataclass
+class Rows:
+    """The state of a search, a row for each pair of an image and a class to try.
+
+    Subclasses add tensors, or whatever else has a method `take`.
+    """
+
+    batch: Batch  # the images, `toward` set where there are classes to try
+    image: Tensor  # each row's image, a position in the batch of the attack (n,)
+
+    def take(self, keep: Tensor) -> Self:
+        """Return the rows at the positions `keep` alone."""
+        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, part in parts.items():
+            parts[name] = part[keep] if isinstance(part, Tensor) else part.take(keep)
+        return type(self)(**parts)
+
+    def without(self, gone: Tensor) -> Self:
+        """Return the rows that are not gone, by a mask (n,)."""
+        return self.take((~gone).nonzero().squeeze(1)) if gone.any() else self
 
 
 class Broken:

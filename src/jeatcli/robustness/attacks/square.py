@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from ...core import objectives, pgd
 from ...core.rng import ImageRng
 from .batch import AttackOptions, Batch
-from .restarts import Broken, from_starts
+from .restarts import Broken, Rows, from_starts
 from .squares import Proposals, proposals
 from .surrogate import Surrogate
 
@@ -32,21 +32,11 @@ def square(
 
 
 @dataclass
-class Rows:
-    """The images that are left: their positions, best points, values there, and what comes next."""
-
-    batch: Batch
-    image: Tensor
+class _Rows(Rows):
     best: Tensor
-    value: Tensor
+    value: Tensor  # the margin at `best` (n,)
     rng: ImageRng
-    prepared: Tensor
-
-    def take(self, keep: Tensor) -> Rows:
-        """Return the rows at the positions `keep` alone."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        batch, rng = parts.pop("batch").take(keep), parts.pop("rng").take(keep)
-        return Rows(batch, rng=rng, **{name: part[keep] for name, part in parts.items()})
+    prepared: Tensor  # what the proposals of the next queries take
 
 
 def _climb(
@@ -61,8 +51,8 @@ def _climb(
     start = shapes.start(batch.x, rng)
     value, broken = _query(surrogate, batch, start)
     broken_so_far.add(image, start, broken)
-    rows = Rows(batch, image, start, value, rng, batch.x.new_empty(len(batch), 0, 0))
-    rows = _without(rows, broken)
+    rows = _Rows(batch, image, start, value, rng, batch.x.new_empty(len(batch), 0, 0))
+    rows = rows.without(broken)
     for query in range(queries):
         if not len(rows.image):
             return
@@ -78,20 +68,13 @@ def _climb(
         rows.value = torch.where(better, value, rows.value)
         if broken.any():
             broken_so_far.add(rows.image, moved, broken)
-            rows = _without(rows, broken)
+            rows = rows.without(broken)
     broken_so_far.confirm(surrogate, rows.image, rows.batch, rows.best)
-
-
-def _without(rows: Rows, broken: Tensor) -> Rows:
-    return rows.take((~broken).nonzero().squeeze(1)) if broken.any() else rows
 
 
 def _query(surrogate: Surrogate, batch: Batch, moved: Tensor) -> tuple[Tensor, Tensor]:
     """Return the margin that is to be raised, and which images are broken."""
     logits = surrogate(moved)
-    if batch.target is None:
-        value = objectives.margin(logits, batch.y)
-    else:
-        value = -objectives.margin(logits, batch.target)
+    value = objectives.loss("margin", surrogate, batch.x, batch.y, batch.target)(logits)
     broken = value >= 0
     return value, surrogate.broken(batch, moved, logits) if broken.any() else broken

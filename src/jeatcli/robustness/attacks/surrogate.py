@@ -98,12 +98,14 @@ class Surrogate:
     @torch.no_grad()
     def broken(self, batch: Batch, moved: Tensor, logits: Tensor) -> Tensor:
         """Return which of the moved images are broken by their logits, and in the exact model."""
-        broken = batch.broken(logits) & _without_nan(moved)
-        if self.is_exact:
+        return self.confirmed(batch, moved, batch.broken(logits) & _without_nan(moved))
+
+    def confirmed(self, batch: Batch, moved: Tensor, broken: Tensor) -> Tensor:
+        """Return which of the moved images, broken by a mask (n,), break the exact model, too."""
+        if self.is_exact or not len(rows := broken.nonzero().squeeze(1)):
             return broken
-        rows = broken.nonzero().squeeze(1)
-        if len(rows):
-            broken[rows] = self.breaks_exact_model(batch.take(rows), moved[rows])
+        broken = broken.clone()
+        broken[rows] = self.breaks_exact_model(batch.take(rows), moved[rows])
         return broken
 
     @torch.no_grad()
