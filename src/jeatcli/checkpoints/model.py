@@ -88,13 +88,21 @@ class Model:
         """Whether it is a third-party checkpoint."""
         return self.meta.method == FOREIGN
 
+    @property
+    def unfinished(self) -> str:
+        """A warning that the run of the last weights did not come to its end; else empty."""
+        # Only the last weights of a run tell whether it did.
+        if self.meta.finished or self.path.name != runs.MODEL_FILE:
+            return ""
+        return (
+            f"`{self.name}` was stopped after {self.meta.epoch} of {self.meta.epochs} epochs: "
+            "`jeat train` with the same options finishes it"
+        )
+
     def warn_if_unfinished(self, reporter: Reporter) -> None:
         """Say that the training of the last weights of a run did not come to its end."""
-        if not self.meta.finished and self.path.name == runs.MODEL_FILE:
-            reporter.warn(
-                f"`{self.name}` was stopped after {self.meta.epoch} of {self.meta.epochs} epochs: "
-                "its results are those of an unfinished run"
-            )
+        if warning := self.unfinished:
+            reporter.warn(warning)
 
     def accepts(
         self, images: Images, reporter: Reporter = SILENT, *, any_classes: bool = False

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.model import Model
-from ..checkpoints.runs import MODEL_FILE
 from ..core import energy, objectives, pgd
 from ..core.models.classifier import Classifier, Normalize, frozen
 from ..core.threat import Threat
@@ -23,16 +22,8 @@ from ..errors import JeatError
 from .attacks import ATTACKS
 from .attacks.attack import Attack
 from .attacks.batch import Batch
-from .plausibility import likelier, low_accuracy
+from .plausibility import PIXEL_RANGES, Statistics, described, likelier, low_accuracy
 
-Statistics = tuple[Sequence[float], Sequence[float]]
-# Networks take pixels in [0, 1], [-1, 1], [-0.5, 0.5], [0, 255] or as their data set has them.
-_NORMALISATIONS: tuple[Statistics, ...] = (
-    ((0.0,), (1.0,)),
-    ((0.5,), (0.5,)),
-    ((0.5,), (1.0,)),
-    ((0.0,), (1 / 255,)),
-)
 _PASSES = 5
 _RANDOM = 1e-4
 _PROBABLE = 1e-5
@@ -88,12 +79,14 @@ def before(
             "the run may have diverged: use an earlier one, or check the checkpoint",
         )
     return _raised(
-        None if averaged else _randomised(classifier, x),
-        _probabilities(logits),
-        _zero_gradients(classifier, x, y),
-        _few_classes(logits.shape[1], attacks),
-        _scale(threat, x[0].numel()),
-        _normalisation(classifier, x, y, normalisation),
+        {
+            "randomised-outputs": None if averaged else _randomised(classifier, x),
+            "outputs-that-are-probabilities": _probabilities(logits),
+            "zero-gradients": _zero_gradients(classifier, x, y),
+            "fewer-than-4-classes": _few_classes(logits.shape[1], attacks),
+            "eps-of-another-scale": _scale(threat, x[0].numel()),
+            "inputs-of-another-range": _normalisation(classifier, x, y, normalisation),
+        }
     )
 
 
@@ -104,63 +97,56 @@ def of_model(model: Model, x: Tensor, y: Tensor, batch_size: int) -> list[Flag]:
     low = low_accuracy(predicted, y, len(model.meta.classes), model.stated_accuracy)
     other = likelier(model, predicted, x, y, batch_size) if model.foreign else None
     return _raised(
-        _unfinished(model),
-        None if low is None else Flag("low-clean-accuracy", low),
-        None if other is None else Flag("another-function-is-likelier", other),
+        {
+            "a-run-that-is-not-finished": model.unfinished,
+            "low-clean-accuracy": low,
+            "another-function-is-likelier": other,
+        }
     )
 
 
 def after(per_attack: Mapping[str, Mapping[str, Any]], transferred: bool = False) -> list[Flag]:
     """Return what is odd about `per_attack`; the gradients of another network are its own fault."""
-    return _raised(None if transferred else _square_ahead(per_attack), _no_numbers(per_attack))
-
-
-def _raised(*flags: Flag | None) -> list[Flag]:
-    return [flag for flag in flags if flag is not None]
-
-
-def _unfinished(model: Model) -> Flag | None:
-    """Only the last weights of a run tell whether it went to its end."""
-    meta = model.meta
-    if meta.finished or model.path.name != MODEL_FILE:
-        return None
-    return Flag(
-        "a-run-that-is-not-finished",
-        f"`{model.name}` was stopped after {meta.epoch} of {meta.epochs} epochs: `jeat train` with "
-        "the same options finishes it",
+    return _raised(
+        {
+            "square-beats-the-gradients": None if transferred else _square_ahead(per_attack),
+            "gradients-that-are-no-numbers": _no_numbers(per_attack),
+        }
     )
 
 
-def _square_ahead(per_attack: Mapping[str, Mapping[str, Any]]) -> Flag | None:
+def _raised(texts: Mapping[str, str | None]) -> list[Flag]:
+    return [Flag(name, text) for name, text in texts.items() if text]
+
+
+def _square_ahead(per_attack: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Compare Square with what was left by attacks of which one at least is strong."""
     left, strong = 1.0, False
     for label, outcome in per_attack.items():
         entry = ATTACKS[label.partition("#")[0]]
         if strong and not entry.white_box and outcome["robust"] < left - _SQUARE:
-            return Flag(
-                "square-beats-the-gradients",
+            return (
                 f"Square Attack broke {100 * (left - outcome['robust']):.1f} points of images "
                 "that the gradient attacks could not: the gradients are masked, and the "
-                "true robustness is probably lower",
+                "true robustness is probably lower"
             )
         left, strong = outcome["robust"], strong or entry.strong
     return None
 
 
-def _no_numbers(per_attack: Mapping[str, Mapping[str, Any]]) -> Flag | None:
+def _no_numbers(per_attack: Mapping[str, Mapping[str, Any]]) -> str | None:
     counts = {label: outcome["nan"] for label, outcome in per_attack.items() if outcome.get("nan")}
     if not counts:
         return None
     listed = ", ".join(f"{count:,} of `{label}`" for label, count in counts.items())
-    return Flag(
-        "gradients-that-are-no-numbers",
+    return (
         f"gradients were NaN ({listed}), so attacks could not use them: fix the gradient, or trust "
-        "only attacks without gradients",
+        "only attacks without gradients"
     )
 
 
 @torch.no_grad()
-def _randomised(classifier: Classifier, x: Tensor) -> Flag | None:
+def _randomised(classifier: Classifier, x: Tensor) -> str | None:
     """Compare several passes, each image's logits scaled to norm 1."""
     passes = []
     for _ in range(_PASSES):
@@ -169,25 +155,23 @@ def _randomised(classifier: Classifier, x: Tensor) -> Flag | None:
     apart = max((other - passes[0]).norm(dim=1).max().item() for other in passes[1:])
     if apart <= _RANDOM:
         return None
-    return Flag(
-        "randomised-outputs",
+    return (
         f"the logits of the same images differ by {apart:.2g} from pass to pass: use "
-        "`--attack autoattack-rand`",
+        "`--attack autoattack-rand`"
     )
 
 
-def _probabilities(logits: Tensor) -> Flag | None:
+def _probabilities(logits: Tensor) -> str | None:
     sums = (logits.sum(1) - 1).abs().max().item()
     if logits.min() < -_PROBABLE or logits.max() > 1 + _PROBABLE or sums > _PROBABLE:
         return None
-    return Flag(
-        "outputs-that-are-probabilities",
+    return (
         "the outputs are probabilities, not logits, so cross-entropy and energies are wrong; "
-        "remove the softmax from the network",
+        "remove the softmax from the network"
     )
 
 
-def _zero_gradients(classifier: Classifier, x: Tensor, y: Tensor) -> Flag | None:
+def _zero_gradients(classifier: Classifier, x: Tensor, y: Tensor) -> str | None:
     """Count the correct images at which the cross-entropy or the margin has no gradient."""
     with frozen(classifier):
         moved = x.detach().requires_grad_(True)
@@ -206,27 +190,25 @@ def _zero_gradients(classifier: Classifier, x: Tensor, y: Tensor) -> Flag | None
     name = max(flat, key=lambda loss: flat[loss])
     if not flat[name]:
         return None
-    return Flag(
-        "zero-gradients",
+    return (
         f"the gradient of the {name} is zero at {flat[name]} of {int(correct.sum())} images that "
-        "are classified correctly: attacks on it start blind; trust DLR and Square more",
+        "are classified correctly: attacks on it start blind; trust DLR and Square more"
     )
 
 
-def _few_classes(classes: int, attacks: Sequence[Attack]) -> Flag | None:
+def _few_classes(classes: int, attacks: Sequence[Attack]) -> str | None:
     uses_dlr = any(
         attack.entry.uses_dlr or attack.options.get("objective") == "dlr" for attack in attacks
     )
     if classes >= 4 or not uses_dlr:
         return None
-    return Flag(
-        "fewer-than-4-classes",
+    return (
         f"there are {classes} classes: the DLR loss needs 3 and its targeted form 4, so that "
-        "`autoattack-few` is not AutoAttack as published",
+        "`autoattack-few` is not AutoAttack as published"
     )
 
 
-def _scale(threat: Threat, pixels: int) -> Flag | None:
+def _scale(threat: Threat, pixels: int) -> str | None:
     # The mean change of a pixel under l1.
     shared = {"linf": 1.0, "l1": float(pixels)}.get(threat.norm, math.sqrt(pixels))
     rms = threat.eps / shared
@@ -234,32 +216,29 @@ def _scale(threat: Threat, pixels: int) -> Flag | None:
     if threat.eps == 0 or not (small or rms > _LARGE):
         return None
     size = "small" if small else "large"
-    return Flag(
-        "eps-of-another-scale",
+    return (
         f"eps {threat} is {size}: {rms * 255:.3g}/255 per pixel; jeat's pixels are in [0, 1], "
-        "before any normalisation",
+        "before any normalisation"
     )
 
 
 @torch.no_grad()
 def _normalisation(
     classifier: Classifier, x: Tensor, y: Tensor, usual: Statistics | None
-) -> Flag | None:
+) -> str | None:
     """Look for a customary normalisation with which the classifier is far better."""
     ours, here, there = classifier.normalize, _accuracy(classifier, x, y), {}
-    for mean, std in (*_NORMALISATIONS, *([usual] if usual else [])):
+    for mean, std in (*PIXEL_RANGES, *([usual] if usual else [])):
         theirs = Normalize(mean, std).to(x.device)
         # Pixels that the classifier's own normalisation turns into those of this one.
-        listed = [",".join(f"{value:.4g}" for value in values) for values in (mean, std)]
-        words = f"--mean {listed[0]} --std {listed[1]}"
-        there[words] = _accuracy(classifier, theirs(x) * ours.std + ours.mean, y)
+        moved = theirs(x) * ours.std + ours.mean
+        there[described(mean, std)] = _accuracy(classifier, moved, y)
     best = max(there, key=lambda words: there[words])
     if there[best] < max(0.5, here + 4 * math.sqrt(0.25 / len(x))):
         return None
-    return Flag(
-        "inputs-of-another-range",
+    return (
         f"{100 * here:.0f} % of the images are classified correctly, but {100 * there[best]:.0f} % "
-        f"with `{best}`: the normalisation is wrong, and so is every number",
+        f"with `{best}`: the normalisation is wrong, and so is every number"
     )
 
 

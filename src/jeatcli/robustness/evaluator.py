@@ -233,19 +233,18 @@ def worst_case(
     images: Images,
     names: Sequence[str],
     options: AttackOptions,
-    target: int | None = None,
     batch_size: int = 256,
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
     """Run attacks in turn, in float32, and return what `Evaluator.run` does."""
     classes = len(images.classes)
-    attacks = resolve_attacks(for_classes(names, classes), options, classes, target is not None)
+    attacks = resolve_attacks(for_classes(names, classes), options, classes)
     for attack in attacks:
-        attack.check(classes, target is not None, options.threat.norm)
+        attack.check(classes, False, options.threat.norm)
     indices = torch.arange(len(images))
-    found = Evaluator(classifier, images, indices, attacks, options, target, batch_size)
-    found.reporter = reporter
-    return found.run()
+    return Evaluator(
+        classifier, images, indices, attacks, options, batch_size=batch_size, reporter=reporter
+    ).run()
 
 
 def labels_of(attacks: Sequence[Attack]) -> list[str]:

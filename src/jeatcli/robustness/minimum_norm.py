@@ -30,17 +30,17 @@ def nearest_attacks(attacks: Sequence[Attack], transferred: bool) -> list[Attack
             "the nearest adversarial image is looked for on the network itself",
             "leave out `--transfer-from` or `--minimum-norm`",
         )
-    able = [name for name, entry in ATTACKS.items() if entry.nearest]
+    able = {name: entry.when_nearest for name, entry in ATTACKS.items()}
+    found = []
     for attack in attacks:
-        if attack.name not in able:
+        if (more := able[attack.name]) is None:
+            names = ", ".join(f"`{name}`" for name, options in able.items() if options is not None)
             raise UsageProblem(
                 f"attack `{attack.name}` does not look for the nearest adversarial image",
-                f"with `--minimum-norm` use {', '.join(f'`{name}`' for name in able)}",
+                f"with `--minimum-norm` use {names}",
             )
-    return [
-        replace(attack, options={**attack.options, **attack.entry.when_nearest})
-        for attack in attacks
-    ]
+        found.append(replace(attack, options={**attack.options, **more}))
+    return found
 
 
 def everywhere(norm: str, shape: Sequence[int]) -> Threat:

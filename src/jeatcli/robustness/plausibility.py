@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -19,15 +19,16 @@ from ..core.models.layers import standardised
 from ..core.models.wrapped import Wrapped
 from ..data.facts import dataset_facts
 
-# What networks are trained with: pixels as they are, in [-1, 1], ImageNet's statistics, and pixels
-# in [-0.5, 0.5] and in 0..255.
-_NORMALISATIONS = (
+Statistics = tuple[Sequence[float], Sequence[float]]
+# Networks are trained on pixels in [0, 1], [-1, 1], [-0.5, 0.5], [0, 255], or normalised by the
+# statistics of their data set or of ImageNet.
+PIXEL_RANGES: tuple[Statistics, ...] = (
     ((0.0,), (1.0,)),
     ((0.5,), (0.5,)),
-    ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     ((0.5,), (1.0,)),
     ((0.0,), (1 / 255,)),
 )
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Activations in the place of ours, which weights do not tell; only the first two have an option.
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "ReLU": nn.ReLU,
@@ -77,6 +78,12 @@ def low_accuracy(predicted: Tensor, y: Tensor, classes: int, stated: float | Non
         f"the clean accuracy is {100 * clean:.0f} % on {n:,} images ({beside}): either it "
         f"was trained badly, or {cause}"
     )
+
+
+def described(mean: Sequence[float], std: Sequence[float]) -> str:
+    """Write a normalisation as the options that describe it."""
+    parts = [",".join(f"{value:.4g}" for value in values) for values in (mean, std)]
+    return f"--mean {parts[0]} --std {parts[1]}"
 
 
 @torch.no_grad()
@@ -131,13 +138,10 @@ def _others(model: Model) -> Iterator[tuple[str, Function]]:
     meta, ours = model.meta, model.classifier
     facts = dataset_facts(meta.dataset)
     own = ((facts.mean, facts.std),) if facts else ()
-    for mean, std in (*_NORMALISATIONS, *own):
+    for mean, std in (*PIXEL_RANGES, _IMAGENET, *own):
         if len(mean) in (1, meta.shape[0]) and (mean, std) != (meta.mean, meta.std):
-            listed = [",".join(f"{value:.4g}" for value in part) for part in (mean, std)]
-            yield (
-                f"`--mean {listed[0]} --std {listed[1]}`",
-                Classifier(ours.net, mean, std).to(model.device).eval(),
-            )
+            other = Classifier(ours.net, mean, std).to(model.device).eval()
+            yield f"`{described(mean, std)}`", other
     if not isinstance(ours.net, Wrapped):
         yield from _other_layers(model)
     plain = Classifier(ours.net, (0.0,), (1.0,)).to(model.device).eval()

@@ -14,7 +14,6 @@ from torch import Tensor
 from ..acceleration.dispatch import choose
 from ..acceleration.twins import accelerate
 from ..acceleration.ways import Way, Wish, Work
-from ..checkpoints import runs
 from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model, class_index
 from ..checkpoints.settings import Foreign
@@ -235,15 +234,9 @@ def _labels(classes: Sequence[int], settings: SampleSettings) -> Tensor:
 
 
 def _warn(plan: SamplingPlan, settings: SampleSettings, reporter: Reporter) -> None:
-    meta = plan.model.meta
-    # Only the last weights of a run tell whether it is finished.
-    if not meta.finished and plan.model.path.name == runs.MODEL_FILE:
-        reporter.warn(
-            f"`{plan.model.name}` was stopped after {meta.epoch} of {meta.epochs} epochs: `jeat "
-            "train` with the same options finishes it"
-        )
+    plan.model.warn_if_unfinished(reporter)
     if settings.batch_size is None and plan.batch_size < _USUAL:
-        reporter.say(devices.batches_of(plan.batch_size, meta.shape))
+        reporter.say(devices.batches_of(plan.batch_size, plan.model.meta.shape))
     repeated = settings.best_of > 1 or len(set(plan.labels.tolist())) < len(plan.labels)
     if settings.image is not None and not plan.sampler.random and repeated:
         reporter.warn("from one picture without noise, all images of a class are the same")

@@ -34,9 +34,9 @@ class AttackEntry(Entry):
     # Whether it starts at the image, where some objectives have no gradient.
     from_image: bool = False
     norms: tuple[str, ...] = ()  # of which it knows the projections; empty for any
-    nearest: bool = False  # whether it can look for the adversarial image nearest to an image
-    # The options with which it does, beside its own.
-    when_nearest: Mapping[str, Any] = field(default_factory=dict)
+    # The options with which it looks for the adversarial image nearest to an image, beside its own;
+    # None if it cannot.
+    when_nearest: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,6 @@ ATTACKS = Catalogue(
             targets=False,
             strong=True,
             norms=("linf", "l2", "l1"),
-            nearest=True,
             when_nearest={"nearest": True},
         ),
         "fab-t": AttackEntry(
@@ -111,7 +110,6 @@ ATTACKS = Catalogue(
             rows=TARGETS,
             strong=True,
             norms=("linf", "l2", "l1"),
-            nearest=True,
             when_nearest={"nearest": True},
         ),
         "fgsm": AttackEntry(
@@ -125,7 +123,7 @@ ATTACKS = Catalogue(
             f"{_HERE}.fmn:fmn",
             {"steps": 100},
             strong=True,
-            nearest=True,
+            when_nearest={},
         ),
         "malt": AttackEntry(
             "APGD toward the three classes of nearest boundaries (Melamed et al. 2024)",

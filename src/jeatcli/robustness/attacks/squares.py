@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,13 +28,19 @@ def side(query: int, height: int, width: int, least: int = 1) -> int:
     return min(length, height, width)
 
 
-class Proposals(Protocol):
-    """What is particular to a norm."""
+@dataclass(frozen=True)
+class Proposals(ABC):
+    """What is particular to a norm: squares in the ball of radius `eps`."""
+
+    eps: float
+    channels: int
 
     @property
+    @abstractmethod
     def draws(self) -> int:
         """How many uniform numbers of an image a proposal takes."""
 
+    @abstractmethod
     def start(self, x: Tensor, rng: Rng) -> Tensor:
         """Return the first point around each image."""
 
@@ -43,17 +49,15 @@ class Proposals(Protocol):
 
         `query` is the number of the first one, from 0.
         """
+        return uniform
 
+    @abstractmethod
     def propose(self, x: Tensor, best: Tensor, query: int, prepared: Tensor) -> Tensor:
         """Return a change of each best point inside a random square."""
 
 
-@dataclass(frozen=True)
-class LinfSquares:
+class LinfSquares(Proposals):
     """Vertical stripes at first, then squares of one sign in each channel."""
-
-    eps: float
-    channels: int
 
     @property
     def draws(self) -> int:
@@ -80,12 +84,9 @@ class LinfSquares:
         return torch.clamp(best + change, x - self.eps, x + self.eps).clamp_(0, 1)
 
 
-@dataclass(frozen=True)
-class BumpSquares(ABC):
+class BumpSquares(Proposals):
     """Tiles of opposed bumps at first; then one square takes over what another one had."""
 
-    eps: float
-    channels: int
     order: ClassVar[int]  # of the norm
 
     @property
@@ -105,23 +106,19 @@ class BumpSquares(ABC):
                 tile += _bumps(length, uniform[:, 0], self.order) * signs
         return self.placed(x, offset)
 
-    def prepare(self, x: Tensor, query: int, uniform: Tensor) -> Tensor:
-        return uniform
-
     def propose(self, x: Tensor, best: Tensor, query: int, prepared: Tensor) -> Tensor:
-        uniform = prepared
         height, width = x.shape[2:]
         length = side(query, height, width, least=3)
         offset = best - x
         flat = offset.flatten(2)
         to, origin = (
-            _window(uniform[:, k : k + 2], height, width, length).expand(-1, self.channels, -1)
+            _window(prepared[:, k : k + 2], height, width, length).expand(-1, self.channels, -1)
             for k in (0, 2)
         )
         either = torch.zeros_like(flat).scatter_(2, to, 1.0).scatter_(2, origin, 1.0)
         old = self._unit(flat.gather(2, to))
-        signs = _signs(uniform[:, 5:])[:, :, None]
-        bumps = _bumps(length, uniform[:, 4], self.order).flatten(2) * signs
+        signs = _signs(prepared[:, 5:])[:, :, None]
+        bumps = _bumps(length, prepared[:, 4], self.order).flatten(2) * signs
         new = self._unit(bumps + old) * self.budget(offset, flat * either)
         moved = flat.scatter(2, origin, 0.0).scatter(2, to, new).view_as(x)
         return self.placed(x, moved)
@@ -183,7 +180,7 @@ def _signs(uniform: Tensor) -> Tensor:
     return torch.where(uniform < 0.5, -1.0, 1.0)
 
 
-def _corner(uniform: Tensor, side: int, length: int) -> Tensor:
+def _corner(uniform: Tensor, side: int, length: int | Tensor) -> Tensor:
     """Return where a square begins; like the reference implementation, never at the very end."""
     return (uniform * (side - length)).long()
 
@@ -191,7 +188,7 @@ def _corner(uniform: Tensor, side: int, length: int) -> Tensor:
 def _inside(uniform: Tensor, side: int, lengths: Tensor) -> Tensor:
     """Return which places lie in random windows of these lengths, (n, q, side) of 0 and 1."""
     place = torch.arange(side, device=uniform.device)
-    first = (uniform * (side - lengths)).long()[:, :, None]
+    first = _corner(uniform, side, lengths)[:, :, None]
     return ((place >= first) & (place < first + lengths[:, None])).float()
 
 

@@ -15,21 +15,17 @@ from . import TARGETS
 from .batch import Batch
 
 
-def _ignore() -> None:
-    """Do nothing at a step."""
-
-
 class Surrogate:
     """A classifier to search on, whose successes the exact float32 classifier confirms.
 
     Args:
         classifier: In eval mode, float32.
         dtype: What the search computes in; None is float32.
-        on_step: Called before each inner step.
         way: How the network is computed.
         victim: The classifier whose prediction counts; None for the classifier itself.
 
     Attributes:
+        on_step: Called before each inner step.
         exact_model: The classifier as it is, which confirms what was found.
         is_exact: Whether the search runs on the exact model itself: nothing is left to confirm.
         forward, backward: Images that went through the network so far, either way.
@@ -39,13 +35,12 @@ class Surrogate:
         self,
         classifier: Classifier,
         dtype: torch.dtype | None = None,
-        on_step: Callable[[], None] = _ignore,
         way: Way = LIBRARY,
         victim: Classifier | None = None,
     ) -> None:
         self.exact_model = classifier
         self.victim = victim or classifier
-        self.on_step = on_step
+        self.on_step: Callable[[], None] = lambda: None
         self.forward = self.backward = 0
         self._nan: Tensor | int = 0
         self._fast_model = accelerate(classifier, dtype, way)
