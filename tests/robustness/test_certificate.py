@@ -115,9 +115,11 @@ def test_what_does_not_go_together_is_refused() -> None:
         refused(here(*ask, "--certify", *other), 2, "do not go together", other[0])
 
 
+@pytest.mark.parametrize("damage", ["", "[]", '{"rows": [[3, 50]], "digest": "0"}'])
 def test_a_stopped_one_goes_on_to_the_same_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Or begins again, where what it has kept is damaged."""
     model = load_run("model", gain=2.0)
     whole = evaluate.attack(model, **few())
     counted, calls = Sampler.counts, []
@@ -133,6 +135,8 @@ def test_a_stopped_one_goes_on_to_the_same_end(
         evaluate.attack(model, progress=tmp_path, **few())
     (file,) = tmp_path.rglob("certificate.json")
     assert len(json.loads(file.read_text())["rows"]) == 16
+    if damage:
+        file.write_text(damage)
     calls.clear()
     monkeypatch.setattr(certificate.Sampler, "counts", counted)
     resumed = evaluate.attack(model, progress=tmp_path, reporter=Listener(), **few())

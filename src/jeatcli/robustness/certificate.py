@@ -10,7 +10,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -88,27 +91,22 @@ def certified(
     draws = evaluation.settings.certified_draws
     images, path = evaluation.images, files and files.folder / _FILE
     rows: list[tuple[int, int]] = []
-    if path and path.is_file():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        rows = (
-            [tuple(row) for row in kept["rows"]]
-            if kept["digest"] == digest(rows=kept["rows"])
-            else []
-        )
-
-    def save() -> None:
-        text = json.dumps({"rows": rows, "digest": digest(rows=rows)})
-        if path:
-            write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
-
+    if path:
+        with suppress(
+            OSError, ValueError, TypeError, KeyError
+        ):  # there is none yet, or no whole one
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            if kept["digest"] == digest(rows=kept["rows"]):
+                rows = [(top, hits) for top, hits in kept["rows"]]
     with reporter.track("certificate", len(images), done=len(rows)) as bar:
         for k in range(len(rows), len(images)):
             x, index = to_unit_range(images.x[k]), int(evaluation.indices[k])
             top = int(sampler.counts(x, SELECTION, _SELECT, index).argmax())
             rows.append((top, int(sampler.counts(x, draws, _BOUND, index)[top])))
             bar(1)
-            if len(rows) % 16 == 0 or len(rows) == len(images):
-                save()
+            if path and (len(rows) % 16 == 0 or len(rows) == len(images)):
+                text = json.dumps({"rows": rows, "digest": digest(rows=rows)})
+                write_atomic(path, partial(Path.write_text, data=text, encoding="utf-8"))
     return rows
 
 

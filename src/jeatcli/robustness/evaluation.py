@@ -20,7 +20,7 @@ from ..runtime.digests import digest, tensor_digest
 from ..runtime.progress import SILENT, Reporter
 from . import minimum_norm
 from .attacks.attack import Attack, for_classes, resolve_attacks
-from .attacks.batch import AttackOptions
+from .attacks.batch import OPTIONS, AttackOptions
 from .settings import AttackSettings
 from .subset import CPU_IMAGES, subset
 
@@ -92,15 +92,8 @@ def prepare(
 
     The predictions of `model` count; the attacks see `source` in its place, if there is one.
     """
-    options = AttackOptions(
-        _threat(model, settings),
-        settings.objective,
-        settings.steps,
-        settings.step_size,
-        settings.restarts,
-        settings.queries,
-        settings.seed,
-    )
+    given = {name: getattr(settings, name) for name in (*OPTIONS, "seed")}
+    options = AttackOptions(_threat(model, settings), **given)
     classes = model.meta.classes
     names = settings.attacks or (("fmn",) if settings.minimum_norm else ("pgd",))
     settings = replace(settings, attacks=for_classes(names, len(classes)))
