@@ -202,10 +202,10 @@ def descend_in(
 def resolve(name: str, model: Model, settings: SamplerSettings) -> Sampler:
     """Return the sampler of that name with the given settings, the rest suited to a model."""
     kind: type[Sampler] = SAMPLERS.load(name)
-    explicit = {key: getattr(settings, key) for key in _SETTINGS}
-    explicit = {key: value for key, value in explicit.items() if value is not None}
+    explicit = {key: value for key in _SETTINGS if (value := getattr(settings, key)) is not None}
     for key in sorted(explicit.keys() - kind.takes()):
-        others = " or ".join(f"`{other}`" for other in SAMPLERS if key in _takes(other))
+        able = [other for other in SAMPLERS if key in SAMPLERS.load(other).takes()]
+        others = " or ".join(f"`{other}`" for other in able)
         raise UsageProblem(
             f"`{key}` belongs to the sampler {others}, and this one is `{name}`",
             "leave it out, or choose the other sampler",
@@ -261,11 +261,6 @@ def descend(
         for step in range(watched, sampler.steps + 1):
             watch(step, last)
     return end
-
-
-def _takes(name: str) -> set[str]:
-    kind: type[Sampler] = SAMPLERS.load(name)
-    return kind.takes()
 
 
 def relative_length(model: Model) -> float:

@@ -60,10 +60,11 @@ _PRECISION = (
     "Compute precision of the network: auto takes bf16 where faster, which gives other images"
 )
 _FROM = "Start at a picture, or at test image N: what would turn it into --class"
+_ONE = "leave one of the two out"
 _IMAGES = "eight of each of 2 to 20 classes, else 64; one of each from a picture"
-_image = partial(setting, section="Images")
-_machine = partial(setting, section="Machine")
+_image = partial(setting, None, section="Images")
 _sampler = partial(setting, None, section=_SECTION)
+_output = partial(setting, None)
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class SamplerSettings(Settings):
         low=1,
         high=1e6,
     )
-    precision: str = _machine("fp32", _PRECISION, choices=PRECISIONS)
+    precision: str = setting("fp32", _PRECISION, section="Machine", choices=PRECISIONS)
     compiled: bool | None = compile_setting()
     kernel: str = kernel_setting()
 
@@ -133,8 +134,7 @@ class SamplerSettings(Settings):
             INITIALIZERS.match(self.init)
         if self.guidance is not None and self.objective not in (None, "joint"):
             raise UsageProblem(
-                f"`guidance` is for the objective `joint`, not `{self.objective}`",
-                "leave one of the two out",
+                f"`guidance` is for the objective `joint`, not `{self.objective}`", _ONE
             )
 
 
@@ -142,27 +142,28 @@ class SamplerSettings(Settings):
 class SampleSettings(SamplerSettings):
     """Everything that `jeat sample` takes but the model and the files to write."""
 
-    classes: tuple[str | int, ...] = _image(
+    classes: tuple[str | int, ...] = setting(
         (),
         "Class, by name or index; repeatable; several are taken in turn",
+        section="Images",
         flags=("--class",),
         kind="class",
         multiple=True,
         shown="all",
     )
     num: int | None = _image(
-        None, "Images to draw", flags=("-n", "--num"), low=1, high=1e7, shown=_IMAGES
+        "Images to draw", flags=("-n", "--num"), low=1, high=1e7, shown=_IMAGES
     )
-    seed: int = _image(0, "Seed of all random numbers", low=0)
+    seed: int = setting(0, "Seed of all random numbers", section="Images", low=0)
     interpolate: tuple[str | int, str | int] | None = _image(
-        None, "Interpolate between two classes with shared noise", kind="class", metavar="A B"
+        "Interpolate between two classes with shared noise", kind="class", metavar="A B"
     )
-    image: Path | int | None = _image(None, _FROM, flags=("--from",), kind="picture")
+    image: Path | int | None = _image(_FROM, flags=("--from",), kind="picture")
     inpaint: Path | int | None = _image(
-        None, "Draw a part of a picture, or of test image N", kind="picture"
+        "Draw a part of a picture, or of test image N", kind="picture"
     )
     mask: Path | None = _image(
-        None, "Picture whose light pixels are that part", kind="existing file", metavar="IMAGE"
+        "Picture whose light pixels are that part", kind="existing file", metavar="IMAGE"
     )
     data_dir: Path | None = data_dir_setting()
     batch_size: int | None = batch_size_setting(None, "256, fewer above 32x32", high=1e6)
@@ -170,7 +171,7 @@ class SampleSettings(SamplerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if sum(value is not None for value in (self.image, self.inpaint, self.interpolate)) > 1:
+        if self.edits > 1:
             raise UsageProblem(
                 "images start at a picture, fill a hole in one, or lead from class to class",
                 "choose one of `--from`, `--inpaint` and `--interpolate`",
@@ -180,54 +181,46 @@ class SampleSettings(SamplerSettings):
         if self.image is not None and self.init is not None:
             raise UsageProblem(
                 "with `--from` the images start at that image, so `--init` would change nothing",
-                "leave one of the two out",
+                _ONE,
             )
         if self.interpolate is not None and self.classes not in ((), ("all",)):
             raise UsageProblem(
-                "`--interpolate` names its classes itself, so `--class` would change nothing",
-                "leave one of the two out",
+                "`--interpolate` names its classes itself, so `--class` would change nothing", _ONE
             )
 
     @property
-    def edits(self) -> bool:
-        """Whether images are made of a picture, or lead from class to class."""
-        return any(value is not None for value in (self.image, self.inpaint, self.interpolate))
+    def edits(self) -> int:
+        """In how many ways images are made of a picture, or lead from class to class: 0 or 1."""
+        return sum(value is not None for value in (self.image, self.inpaint, self.interpolate))
 
 
 @dataclass(frozen=True)
 class SampleOutput(Settings):
     """What `jeat sample` writes, and how a grid looks."""
 
-    layout: str | None = setting(
-        None,
+    layout: str | None = _output(
         "One grid, a directory of PNGs, or an .npz of arrays",
         flags=("--format",),
         choices=tuple(ENDINGS),
         shown="by the ending of -o, else grid",
     )
-    out: Path | None = setting(
-        None,
+    out: Path | None = _output(
         "File to write, or directory",
         flags=("-o", "--out"),
         kind="path",
         shown="samples/ of the run",
     )
-    columns: int | None = setting(
-        None, "Images in a row of a grid", low=1, high=1000, shown="one, or several, of each class"
+    columns: int | None = _output(
+        "Images in a row of a grid", low=1, high=1000, shown="one, or several, of each class"
     )
-    scale: int | None = setting(
-        None,
-        "Enlargement of each pixel in a grid",
-        low=1,
-        high=1000,
-        shown="to 64 pixels per image",
+    scale: int | None = _output(
+        "Enlargement of each pixel in a grid", low=1, high=1000, shown="to 64 pixels per image"
     )
     headings: bool = setting(
         True, "Write the classes above the columns of a grid", shown="headings"
     )
-    trace: Path | None = setting(
-        None,
-        "Draw the first ten images along their descent: a strip (.png) or animation (.gif, .webp)",
+    trace: Path | None = _output(
+        "Draw the first ten images along their descent: a strip (.png) or animation (.gif, .webp)"
     )
     preview: bool = setting(False, "Show the grid in the terminal, if there is one")
 
@@ -236,8 +229,7 @@ class SampleOutput(Settings):
         for name in ("scale", "columns", "trace", "preview"):
             if getattr(self, name) and self.format != "grid":
                 raise UsageProblem(
-                    f"`--{name}` goes with a grid, not `--format {self.format}`",
-                    "leave one of the two out",
+                    f"`--{name}` goes with a grid, not `--format {self.format}`", _ONE
                 )
 
     @property
