@@ -18,15 +18,10 @@ KERNELS: dict[str, int | None] = {
 
 
 class Way(NamedTuple):
-    """A way of computing a network: the same function, to rounding.
+    """A way of computing a network: the same function, to rounding."""
 
-    Attributes:
-        kernel: Of its 3x3 convolutions on a CPU, a key of `KERNELS`.
-        compiled: Whether torch compiles its graph.
-    """
-
-    kernel: str = "library"
-    compiled: bool = False
+    kernel: str = "library"  # of its 3x3 convolutions on a CPU, a key of `KERNELS`
+    compiled: bool = False  # whether torch compiles its graph
 
     def __str__(self) -> str:
         return f"{self.kernel}, compiled" if self.compiled else self.kernel
@@ -54,19 +49,12 @@ NEVER_MEASURED = Wish(LIBRARY.kernel, LIBRARY.compiled)
 
 
 class Work(NamedTuple):
-    """What is to be computed in that way.
+    """What is to be computed in that way."""
 
-    Attributes:
-        shape: Of an image, (C, H, W).
-        batch: Images at a time.
-        passes: Forward and backward passes of an image with frozen weights, in all.
-        updates: Those that give the weights their gradients.
-    """
-
-    shape: tuple[int, ...]
-    batch: int
-    passes: float
-    updates: float = 0
+    shape: tuple[int, ...]  # of an image, (C, H, W)
+    batch: int  # images at a time
+    passes: float  # forward and backward passes of an image with frozen weights, in all
+    updates: float = 0  # those that give the weights their gradients
 
 
 def compile_setting() -> Any:

@@ -10,19 +10,12 @@ from torch import Tensor
 
 @dataclass
 class Curriculum:
-    """The steps of a chain: one more for each AUC, measured over so many images, of `at` or more.
+    """The steps of a chain: one more for each AUC, measured over so many images, of `at` or more."""
 
-    Args:
-        at: The AUC from which on the chain grows.
-        over: Images over which it is averaged; measurements do not overlap.
-        most: The largest number of steps.
-        counts: Batches since the last measurement, and steps of the chain; changed in place.
-        auc: The sum over those batches, likewise.
-    """
-
-    at: float
-    over: int
-    most: int
+    at: float  # the AUC from which on the chain grows
+    over: int  # images over which it is averaged; measurements do not overlap
+    most: int  # the largest number of steps
+    # Changed in place: batches since the last measurement and steps of the chain, the sum of AUCs.
     counts: Tensor
     auc: Tensor
 

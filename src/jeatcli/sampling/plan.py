@@ -26,39 +26,22 @@ from .samplers import Hold, Sampler, Watch, descend
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """Images to draw, and everything that decides them.
+    """Images to draw, and everything that decides them."""
 
-    Args:
-        model: Whose energies are minimised.
-        sampler: How they are.
-        objective: `joint` E(x, y), `ce` or `marginal` E(x).
-        initializer: Where images start.
-        labels: Classes of the images (n,).
-        settings: Every setting, for the record.
-        seed: Of everything random.
-        best_of: Candidates for each image; the one with the lowest objective is kept.
-        guidance: w; the joint energy becomes (1 + w) E(x, y) - w E(x).
-        batch_size: Images at a time, on each device.
-        hold: Restores, after each step, the pixels that must not change.
-        origin: The picture (C, H, W) that is changed, if there is one.
-        way: How the network is computed, which rounds the images and does not decide them.
-        twin: A faster twin of the model's classifier; None is its own.
-    """
-
-    model: Model
+    model: Model  # whose energies are minimised
     sampler: Sampler
-    objective: str
-    initializer: Initializer
-    labels: Tensor
-    settings: dict[str, Any]
+    objective: str  # `joint` E(x, y), `ce` or `marginal` E(x)
+    initializer: Initializer  # where images start
+    labels: Tensor  # classes of the images (n,)
+    settings: dict[str, Any]  # every setting, for the record
     seed: int = 0
-    best_of: int = 1
-    guidance: float = 0.0
-    batch_size: int = 256
-    hold: Hold | None = None
-    origin: Tensor | None = None
-    way: Way = LIBRARY
-    twin: Classifier | None = None
+    best_of: int = 1  # candidates for each image; the one with the lowest objective is kept
+    guidance: float = 0.0  # w: the joint energy becomes (1 + w) E(x, y) - w E(x)
+    batch_size: int = 256  # images at a time, on each device
+    hold: Hold | None = None  # restores, after each step, the pixels that must not change
+    origin: Tensor | None = None  # the picture (C, H, W) that is changed, if there is one
+    way: Way = LIBRARY  # of computing the network, which rounds the images but does not decide them
+    twin: Classifier | None = None  # a faster one of the model's classifier; None is its own
 
     @property
     def identity(self) -> dict[str, Any]:

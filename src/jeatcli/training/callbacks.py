@@ -38,24 +38,15 @@ class Validation(Callback):
     Adversarial training overfits: its robust accuracy falls long before the end (Rice et al.
     2020), so the weights that are most robust on images held out of training are kept beside
     the last ones. On test images nothing is kept: that would be choosing by the test set.
-
-    Args:
-        name: Of the images in the log, `val` (held out) or `test`.
-        images: On the training device.
-        options: The threat model and the options of PGD.
-        every: Epochs between two evaluations; 0 for none.
-        log: Takes `NAME_clean`, `NAME_robust` and `best_epoch`.
-        keep: Saves the weights as the best so far; None keeps none.
-        reporter: Hears of each step, and may stop the evaluation.
     """
 
-    name: str
-    images: Images
-    options: AttackOptions
-    every: int
-    log: Log
-    keep: Callable[[], object] | None = None
-    reporter: Reporter = SILENT
+    name: str  # of the images in the log, `val` (held out) or `test`
+    images: Images  # on the training device
+    options: AttackOptions  # of PGD
+    every: int  # epochs between two evaluations; 0 for none
+    log: Log  # takes `NAME_clean`, `NAME_robust` and `best_epoch`
+    keep: Callable[[], object] | None = None  # saves the weights as the best so far
+    reporter: Reporter = SILENT  # hears of each step, and may stop the evaluation
     best: float = -1.0
     best_epoch: int = 0
 
@@ -94,13 +85,9 @@ class DeltaEnergy(Callback):
 
     Of the last batch of an epoch, in eval mode, by two more passes. The difference diverges where
     adversarial training overfits, catastrophically or robustly (arXiv 2505.22486).
-
-    Args:
-        log: Takes `energy_clean`, `energy_attacked` and `energy_delta`.
-        reporter: Hears the warning.
     """
 
-    log: Log
+    log: Log  # takes `energy_clean`, `energy_attacked` and `energy_delta`
     reporter: Reporter
     warned: bool = False
     found: dict[str, float] = field(default_factory=dict)

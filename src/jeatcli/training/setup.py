@@ -44,22 +44,13 @@ EVALUATED, EVALUATED_SHARE = 500, 2
 
 @dataclass(frozen=True)
 class Setup:
-    """A run ready to train.
-
-    Args:
-        folder: The run's directory.
-        trainer: At step 0.
-        evaluated: Images to evaluate on, held out or of the test set.
-        gaussians: Of the training images.
-        meta: The header of the model before the first step.
-        reporter: Hears of the progress.
-    """
+    """A run ready to train."""
 
     folder: Path
-    trainer: Trainer
-    evaluated: Images
-    gaussians: ClassGaussians
-    meta: Meta
+    trainer: Trainer  # at step 0
+    evaluated: Images  # to evaluate on, held out or of the test set
+    gaussians: ClassGaussians  # of the training images
+    meta: Meta  # the header of the model before the first step
     reporter: Reporter = SILENT
 
     def model(self) -> Model:

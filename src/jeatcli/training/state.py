@@ -24,22 +24,22 @@ from .divergence import Divergence
 from .trainer import Callback, Metrics, Trainer, load_optimizer_tensors, optimizer_tensors
 
 
-def save_state(path: Path, trainer: Trainer, extra: Mapping[str, Tensor]) -> None:
-    """Write what an exact resume needs: the trainer between two steps, `extra` of the callbacks.
+def save_state(path: Path, trainer: Trainer, parts: Mapping[str, Part]) -> None:
+    """Write what an exact resume needs: the trainer between two steps, the callbacks by name.
 
     Where there are ranks, the first writes.
     """
-    parts: dict[str, Mapping[str, Tensor]] = {
+    states: dict[str, Mapping[str, Tensor]] = {
         "model": trainer.model.state_dict(),
         "average": trainer.average.model.state_dict(),
         "optimizer": dict(optimizer_tensors(trainer.optimizer)),
         "method": _whole(trainer),
-        "extra": extra,
+        **{f"extra.{name}": part.state() for name, part in parts.items()},
     }
     if not trainer.ranks.is_main:
         return
     tensors = {
-        f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()
+        f"{name}.{key}": each for name, state in states.items() for key, each in state.items()
     }
     images = trainer.loader.digest
     header = {"step": trainer.step, "attempt": trainer.attempt, "images": images}
@@ -127,24 +127,16 @@ class Saver(Callback):
     done, and the model is written then. An epoch that ends within `rare` times the duration of
     the last save is not saved, so that short epochs are not spent on saving. The state before
     the last is kept too, because the last may be of a run that was diverging already.
-
-    Args:
-        folder: The run's.
-        save_model: Writes `model.safetensors`.
-        parts: What belongs to the state besides the trainer, by name.
-        seconds: Between two saves within an epoch.
-        divergence: Checks the metrics before a save.
-        overdue: Whether the next end of an epoch is saved in any case.
     """
 
     rare: ClassVar[float] = 50
 
-    folder: Path
-    save_model: Callable[[], object]
-    parts: Mapping[str, Part]
-    seconds: float
-    divergence: Divergence = field(default_factory=Divergence)
-    overdue: bool = False
+    folder: Path  # the run's
+    save_model: Callable[[], object]  # writes `model.safetensors`
+    parts: Mapping[str, Part]  # what belongs to the state besides the trainer, by name
+    seconds: float  # between two saves within an epoch
+    divergence: Divergence = field(default_factory=Divergence)  # checks metrics before a save
+    overdue: bool = False  # whether the next end of an epoch is saved in any case
     saved: float = field(default_factory=time.monotonic)
     took: float = 0.0
     saved_step: int = -1
@@ -180,12 +172,7 @@ class Saver(Callback):
     def save_again(self, trainer: Trainer) -> None:
         """Write `state.safetensors` after a roll-back; the state before stays."""
         began = time.monotonic()
-        extra = {
-            f"{name}.{key}": value
-            for name, part in self.parts.items()
-            for key, value in part.state().items()
-        }
-        save_state(self.folder / runs.STATE_FILE, trainer, extra)
+        save_state(self.folder / runs.STATE_FILE, trainer, self.parts)
         trainer.ranks.wait()
         self._clock(began)
         self.saved_step = trainer.step
