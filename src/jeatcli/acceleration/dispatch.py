@@ -48,12 +48,8 @@ def choose(
 ) -> Way:
     """Return the fastest way of those that are wished for; on a CPU it is measured.
 
-    Args:
-        classifier: As it is before anything is accelerated; not changed.
-        dtype: The type in which the network computes; None is float32.
-        work: What is to be computed.
-        wish: What the user has decided.
-        tell: Hears what was chosen and why.
+    The classifier is as it is before anything is accelerated, and not changed; a `dtype` of None is
+    float32; `tell` hears what was chosen and why.
     """
     usual, device = wish.unmeasured, classifier.normalize.mean.device
     if device.type != "cpu" or (wish.kernel != "auto" and wish.compiled is not None):

@@ -22,10 +22,8 @@ def accelerate(
 ) -> Classifier:
     """Return a classifier of the same logits, to rounding, for many passes with frozen weights.
 
-    Args:
-        classifier: In eval mode; not changed, and returned itself where nothing is gained.
-        dtype: The type in which the network computes; None is float32.
-        way: How.
+    `classifier`, in eval mode, is not changed, and returned itself where nothing is gained. A
+    `dtype` of None is float32.
     """
     net = _rewritten(classifier, dtype, way)
     if net is classifier.net and dtype is classifier.autocast and not way.compiled:

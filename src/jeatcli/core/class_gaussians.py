@@ -24,16 +24,11 @@ class ClassGaussians:
     Santurkar et al. (2019) start class-conditional generation at such samples, Yang and Ji (2021)
     their chains. The covariance is truncated to `rank` directions to fit into a checkpoint;
     `ridge` is the mean variance of the others, plus Yang and Ji's 1e-4.
-
-    Args:
-        mean: (K, C, H, W).
-        factor: (K, rank, C, H, W); rows are principal directions times standard deviations.
-        ridge: (K,).
     """
 
-    mean: Tensor
-    factor: Tensor
-    ridge: Tensor
+    mean: Tensor  # (K, C, H, W)
+    factor: Tensor  # (K, rank, C, H, W): principal directions times standard deviations
+    ridge: Tensor  # (K,)
 
     @classmethod
     def fit(cls, x: Tensor, y: Tensor, num_classes: int, rank: int | None = None) -> ClassGaussians:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass
 class Curriculum:
-    """The steps of a chain: one more for each AUC, measured over so many images, of `at` or more."""
+    """The steps of a chain: one more for each AUC over so many images that is `at` or more."""
 
     at: float  # the AUC from which on the chain grows
     over: int  # images over which it is averaged; measurements do not overlap

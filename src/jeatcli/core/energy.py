@@ -33,9 +33,7 @@ def cross_entropy(logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
 def binary_cross_entropy(above: Tensor, below: Tensor) -> Tensor:
     """Return the mean cross-entropy of sigmoid(-E(x)) with 1 and sigmoid(-E(x-)) with 0.
 
-    Args:
-        above: E(x) of the images to tell apart (n,).
-        below: E(x-) of the images to tell them from (n,).
+    `above` is E(x) of the images to tell apart (n,), `below` E(x-) of those to tell them from.
     """
     return (F.softplus(above).mean() + F.softplus(-below).mean()) / 2
 

@@ -32,21 +32,13 @@ _NEAR = 0.001
 
 @dataclass(frozen=True)
 class MethodContext:
-    """What a method may know of the run before it starts.
+    """What a method may know of the run before it starts."""
 
-    Args:
-        images: The training images as they are, uint8 (n, C, H, W), on the training device.
-        statistics: Their Gaussians, where chains may start.
-        batch: How many of them a step of this process has.
-        seed: The seed of the run.
-        outliers: Images of `OutlierOptions.ood`, likewise, if it names some.
-    """
-
-    images: Tensor
-    statistics: ClassGaussians
-    batch: int
-    seed: int
-    outliers: Tensor | None = None
+    images: Tensor  # for training, as they are, uint8 (n, C, H, W), on the training device
+    statistics: ClassGaussians  # of these images, where chains may start
+    batch: int  # how many of them a step of this process has
+    seed: int  # of the run
+    outliers: Tensor | None = None  # images of `OutlierOptions.ood`, likewise, if it names some
 
     @property
     def device(self) -> torch.device:

@@ -18,21 +18,14 @@ from .rng import BatchRng, Rng
 
 @dataclass(frozen=True)
 class Chain:
-    """The settings of a Langevin chain.
-
-    Args:
-        steps: How many.
-        step_size: a, the factor of the gradient.
-        noise: s, the standard deviation of a step's noise, in the [0, 1] pixel scale.
-        clip: Largest absolute component of the gradient (Yang and Ji 2021 use 1); 0 for no limit.
-        momentum: Share of the last step's gradient that is added to this one's.
-    """
+    """The settings of a Langevin chain."""
 
     steps: int
-    step_size: float
-    noise: float
+    step_size: float  # a, the factor of the gradient
+    noise: float  # s, the standard deviation of a step's noise, in the [0, 1] pixel scale
+    # Largest absolute component of the gradient (Yang and Ji 2021 use 1); 0 for no limit.
     clip: float = 0.0
-    momentum: float = 0.0
+    momentum: float = 0.0  # share of the last step's gradient that is added to this one's
 
 
 def langevin(
@@ -65,8 +58,7 @@ def langevin(
 class ReplayBuffer:
     """The ends of earlier chains, which later chains continue (Tieleman 2008).
 
-    Args:
-        images: The first content, (size, C, H, W) in [0, 1], on the training device.
+    At first it holds `images`, (size, C, H, W) in [0, 1], on the training device.
     """
 
     def __init__(self, images: Tensor) -> None:

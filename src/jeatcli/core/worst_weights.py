@@ -23,12 +23,8 @@ def at_worst_weights(
     """Return the loss at w + v, with v of the gradient at w; its own gradient lands on w.
 
     The weights themselves are left alone, so there is nothing to restore. Running statistics are
-    moved once, at w: the network that is used has those weights. Processes share one v.
-
-    Args:
-        model: The network.
-        loss: Computes the loss, and what else is wanted of it, by the network that it is given.
-        offsets: Says how far to go.
+    moved once, at w: the network that is used has those weights. Processes share one v. `loss`
+    returns the loss of the network that it is given, and what else is wanted of it.
     """
     weights = dict(model.named_parameters())
     value, _ = loss(model)

@@ -54,10 +54,8 @@ def measure(
 ) -> tuple[dict[str, Any], Tensor]:
     """Run each attack on all images; return what `Evaluator.run` does, and the nearest images.
 
-    Args:
-        evaluators: Returns the evaluator of the attack of that number alone, which keeps images.
-        attacks: All of them.
-        eps: The radius at which `robust` is reported.
+    `evaluators` returns the evaluator of the attack of that number alone, which keeps images; eps
+    is the radius at which `robust` is reported.
     """
     smallest, nearest, per_attack, by = torch.empty(0), torch.empty(0), {}, torch.empty(0)
     labels = labels_of(attacks)

@@ -90,12 +90,8 @@ def described(mean: Sequence[float], std: Sequence[float]) -> str:
 def likelier(model: Model, predicted: Tensor, x: Tensor, y: Tensor, size: int) -> str | None:
     """Say which function of the same weights classifies images far better, None for none.
 
-    Args:
-        model: Somebody else's.
-        predicted: The classes that it predicts for the images (n,).
-        x: Images (n, C, H, W) in [0, 1].
-        y: Their classes (n,).
-        size: Images at a time.
+    `predicted` are the model's classes of the images x (n, C, H, W) in [0, 1], and y the true ones;
+    `size` images are computed at a time.
     """
     right = predicted == y
     best, words = right, None

@@ -33,11 +33,10 @@ def save_grid(
     columns: int | None = None,
     headings: bool = True,
 ) -> Image:
-    """Write one picture of all images, the one they were made of first; return the picture.
+    """Write a .png of all images, the one they were made of first; return the picture.
 
     Args:
-        samples: The images.
-        path: The .png to write.
+        samples, path: The images, and where they go.
         text: What is known of the images, to be kept in the file.
         scale: Side of the square that a pixel becomes; None for small images of 64 pixels.
         columns: Images in a row; None for a column, or several, of each class.

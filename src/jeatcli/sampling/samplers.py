@@ -225,10 +225,7 @@ def descend(
     """Lower `energy` from `start` by a sampler and return where the images end, detached.
 
     Args:
-        sampler: How.
-        energy: Maps images (n, C, H, W) to (n,); images do not influence one another.
-        start: Images (n, C, H, W) in [0, 1].
-        rng: Source of noise.
+        sampler, energy, start, rng: See `Sampler.run`.
         hold: Restores, after each step, the pixels that must not change.
         watch: Called with the number of the step and the images, the start being 0.
         name: Whose energy it is, for the error.

@@ -32,15 +32,8 @@ def fit_to_budget(
 ) -> TrainConfig:
     """Return the configuration with the epochs, or steps, that fit into the time.
 
-    A run that exists keeps its epochs, so that the same command resumes it.
-
-    Args:
-        config: The run's settings.
-        seconds: The time that the training may take.
-        out: The run's name or path, as `train` takes it.
-        data_dir: Where the data sets are.
-        device: Where to compute.
-        reporter: Hears of downloads.
+    A run that exists keeps its epochs, so that the same command resumes it. `out`, `data_dir` and
+    `device` are those of `train`.
     """
     ranks, folder = current(), runs.place(out or run_dir.run_name(config))
     if ranks.from_main((folder / runs.CONFIG_FILE).is_file):

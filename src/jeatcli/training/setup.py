@@ -107,15 +107,9 @@ def build(
     reporter: Reporter = SILENT,
     ranks: ProcessGroup = SINGLE,
 ) -> Setup:
-    """Read the images and build everything else from them.
+    """Read the images and build everything else from them; nothing is written into `folder`.
 
-    Args:
-        config: Every setting, the precision resolved.
-        folder: The run's directory; nothing is written here.
-        device: Where to compute.
-        data_dir: Where the data sets are.
-        reporter: Hears of downloads.
-        ranks: This process among those of the run.
+    The precision of `config` is resolved.
     """
     train, evaluated = _images(config, data_dir, reporter)
     extra = _extra(config, train)

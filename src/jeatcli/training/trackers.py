@@ -42,19 +42,12 @@ Sink = Callable[[Lines], object]
 
 @dataclass(frozen=True)
 class Tracked:
-    """A run as a tracker sees it.
-
-    Args:
-        folder: Its directory.
-        identity: What the tracker knows it by, the same after a resume.
-        step, steps: Where it continues, and where it ends.
-        config: Its settings.
-    """
+    """A run as a tracker sees it."""
 
     folder: Path
-    identity: str
-    step: int
-    steps: int
+    identity: str  # what the tracker knows it by, the same after a resume
+    step: int  # where it continues
+    steps: int  # where it ends
     config: TrainConfig
 
     def settings(self) -> dict[str, Any]:

@@ -157,10 +157,7 @@ def _hold(held: ExitStack, ready: setup.Setup, force: bool) -> None:
 class TrainingRun:
     """One call of `train`: it resumes, trains, saves, and rolls back where the run diverged.
 
-    Args:
-        ready: What the run is made of.
-        should_stop: True saves and raises `Interrupted`.
-        profile: Whether to measure where the time of some steps goes.
+    Where `should_stop` returns True, it saves and raises `Interrupted`.
     """
 
     def __init__(

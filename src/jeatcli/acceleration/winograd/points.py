@@ -59,13 +59,9 @@ def backward_weights(weight: Tensor, stride: int, dtype: torch.dtype) -> Tensor:
 
 
 def _transformed(weight: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return weights (K, C, 3, 3) at the points where they are not all zero.
+    """Return weights (K, C, 3, 3) at the points where they are not all zero, rounded to `dtype`.
 
-    Args:
-        weight: The weights.
-        down: A matrix (points, 3) for each kind of row.
-        across: A matrix (points, 3) for each kind of column.
-        dtype: The type to which they are rounded in the end.
+    `down` has a matrix (points, 3) for each kind of row, `across` for each kind of column.
     """
     library = kernel()
     assert library is not None

@@ -19,16 +19,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Architecture(Entry):
-    """A row of the table of networks.
+    """A row of the table of networks."""
 
-    Args:
-        reader: Where the function is that reads the numbers of the name off the shapes of a state
-            dict, or finds that it is of another network (None); "" where the name has no number.
-        rare: Whether a state dict is hardly ever its: of those of the same names, the others.
-    """
-
+    # Where the function is that reads the numbers of the name off the shapes of a state dict, or
+    # finds that it is of another network (None); "" where the name has no number.
     reader: str = ""
-    rare: bool = False
+    rare: bool = False  # whether others of the same state dict are likelier
 
     def numbers(self, shapes: Shapes) -> tuple[int, ...] | None:
         """Return the numbers in the name of a network with that state dict, None for no such."""

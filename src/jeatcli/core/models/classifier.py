@@ -45,11 +45,7 @@ class Network(nn.Module, ABC):
 
 
 class Normalize(nn.Module):
-    """Shift and scale each channel: images in [0, 1] in, normalised images out.
-
-    Args:
-        mean, std: Per-channel statistics of pixels in [0, 1].
-    """
+    """Shift and scale each channel by its mean and standard deviation, pixels in [0, 1]."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -79,10 +75,6 @@ class Classifier(nn.Module):
 
     The head is computed in float32 whatever the precision of the network, as are energies, losses
     and reported numbers: differences of logits are smaller than bfloat16's steps.
-
-    Args:
-        net: The network.
-        mean, std: Per-channel statistics for the normalisation.
     """
 
     def __init__(self, net: Network, mean: Sequence[float], std: Sequence[float]) -> None:

@@ -12,19 +12,12 @@ from . import ACTIVATIONS, NORM_LAYERS
 
 @dataclass(frozen=True)
 class Shape:
-    """The input and output of a network, and its choice of layers.
+    """The input and output of a network, and its choice of layers."""
 
-    Args:
-        image: Channels, height, width of the images.
-        classes: Number of logits.
-        norm_layer: `batch`, `group` (Wu and He 2018) or `none`.
-        activation: `relu` or `silu`.
-    """
-
-    image: tuple[int, int, int]
-    classes: int
-    norm_layer: str = "batch"
-    activation: str = "relu"
+    image: tuple[int, int, int]  # channels, height and width
+    classes: int  # the number of logits
+    norm_layer: str = "batch"  # `batch`, `group` (Wu and He 2018) or `none`
+    activation: str = "relu"  # or `silu`
 
     def __post_init__(self) -> None:
         if self.norm_layer not in NORM_LAYERS:

@@ -20,8 +20,7 @@ WIDTHS, COUNTS = (64, 128, 256, 512), (2, 2, 2, 2)
 class PreActBlock(nn.Module):
     """Two 3x3 convolutions, each behind its normalisation and activation.
 
-    Args:
-        raw: Whether the projection takes the block's input before its activation.
+    If `raw`, the projection takes the block's input before its activation.
     """
 
     def __init__(

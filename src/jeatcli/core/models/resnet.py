@@ -20,11 +20,7 @@ from .residual import Maker, ResidualNet, blocks_in_stage, count_blocks
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, each before its normalisation, the sum, and an activation.
-
-    Args:
-        shortcut: Builds the shortcut around the convolutions.
-    """
+    """Two 3x3 convolutions, each before its normalisation, the sum, and an activation."""
 
     def __init__(
         self, shape: Shape, inputs: int, outputs: int, stride: int, shortcut: Maker
@@ -67,9 +63,7 @@ class Bottleneck(nn.Module):
 class OriginalResNet(ResidualNet):
     """Stages of blocks that end in an activation, as the stem does (He et al. 2016a).
 
-    Args:
-        shape, block, widths, counts: As of a `ResidualNet`.
-        pool: Whether a max-pool behind the stem halves the resolution.
+    With `pool` a max-pool behind the stem halves the resolution.
     """
 
     def __init__(

@@ -85,11 +85,7 @@ class Wrapped(Network):
 
 
 class Program(nn.Module):
-    """An exported program: of one mode, and perhaps of no batch of one image.
-
-    Args:
-        graph: What `torch.export` made of a network in evaluation mode.
-    """
+    """What `torch.export` made of a network in evaluation mode; perhaps not for a single image."""
 
     def __init__(self, graph: nn.Module) -> None:
         super().__init__()
