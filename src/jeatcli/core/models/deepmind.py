@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from functools import partial
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,23 +30,37 @@ def pad_same(x: Tensor, stride: int) -> Tensor:
 class WideBlock(nn.Module):
     """Two 3x3 convolutions, each behind its normalisation and activation."""
 
+    names: ClassVar[tuple[str, str]] = ("conv_0", "conv_1")
+    # Whether the projection is 3x3 and takes the input as it is, or 1x1 and takes it activated.
+    raw: ClassVar[bool] = False
+
     def __init__(self, shape: Shape, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
+        first, second = self.names
         self.batchnorm_0 = shape.norm(inputs)
-        self.conv_0 = nn.Conv2d(inputs, outputs, 3, stride, bias=False)
+        self.add_module(first, nn.Conv2d(inputs, outputs, 3, stride, bias=False))
         self.batchnorm_1 = shape.norm(outputs)
-        self.conv_1 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.add_module(second, nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False))
         self.act = shape.act()
         if inputs != outputs:
-            self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.shortcut = nn.Conv2d(inputs, outputs, 3 if self.raw else 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.act(self.batchnorm_0(x))
-        shortcut = self.shortcut(out) if hasattr(self, "shortcut") else x
-        out = self.conv_0(pad_same(out, self.stride))
-        residual: Tensor = self.conv_1(self.act(self.batchnorm_1(out))) + shortcut
+        first, second = map(self.get_submodule, self.names)
+        out, shortcut = self.act(self.batchnorm_0(x)), x
+        if hasattr(self, "shortcut"):
+            shortcut = self.shortcut(pad_same(x, self.stride) if self.raw else out)
+        out = first(pad_same(out, self.stride))
+        residual: Tensor = second(self.act(self.batchnorm_1(out))) + shortcut
         return residual
+
+
+class PreActBlock(WideBlock):
+    """The same, with the names and the projection of `dm-resnet-18`."""
+
+    names = ("conv_2d_1", "conv_2d_2")
+    raw = True
 
 
 class DeepMindWideResNet(Network):
@@ -69,29 +84,6 @@ class DeepMindWideResNet(Network):
     def head(self, features: Tensor) -> Tensor:
         logits: Tensor = self.logits(features)
         return logits
-
-
-class PreActBlock(nn.Module):
-    """Two 3x3 convolutions behind normalisation and activation, and a 3x3 projection."""
-
-    def __init__(self, shape: Shape, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-        self.batchnorm_0 = shape.norm(inputs)
-        self.conv_2d_1 = nn.Conv2d(inputs, outputs, 3, stride, bias=False)
-        self.batchnorm_1 = shape.norm(outputs)
-        self.conv_2d_2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.act = shape.act()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Conv2d(inputs, outputs, 3, stride, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut = x
-        if hasattr(self, "shortcut"):
-            shortcut = self.shortcut(pad_same(x, self.stride))
-        out = self.conv_2d_1(pad_same(self.act(self.batchnorm_0(x)), self.stride))
-        residual: Tensor = self.conv_2d_2(self.act(self.batchnorm_1(out))) + shortcut
-        return residual
 
 
 class DeepMindPreActResNet(Network):
