@@ -43,13 +43,15 @@ class Place:
     """Where the speeds of some work with a network are kept."""
 
     def __init__(self, classifier: Classifier, dtype: torch.dtype | None, work: Work) -> None:
+        shapes = {name: list(weight.shape) for name, weight in classifier.state_dict().items()}
         self.key: dict[str, Any] = {
             "version": version("jeat-cli"),
             "torch": torch.__version__,
             "processor": devices.processor(),
             "capability": torch.backends.cpu.get_cpu_capability(),
             "threads": torch.get_num_threads(),
-            "network": _architecture(classifier),
+            # Its layers and shapes, whatever its weights.
+            "network": digest(layers=repr(classifier.net), shapes=shapes),
             "shape": list(work.shape),
             "batch": work.batch,
             "precision": devices.precision_name(dtype),
@@ -78,9 +80,3 @@ class Place:
                 self.path.chmod(0o600)
         except (OSError, JeatError):
             return
-
-
-def _architecture(classifier: Classifier) -> str:
-    """Return a digest of a network's layers and shapes, whatever its weights."""
-    shapes = {name: list(weight.shape) for name, weight in classifier.state_dict().items()}
-    return digest(layers=repr(classifier.net), shapes=shapes)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 _UNARY = "_convolution_pointwise"
 _ONES = [1, 1]
+_LAST = torch.channels_last
 
 
 class FusedConv(nn.Module):
@@ -31,7 +32,7 @@ class FusedConv(nn.Module):
         self.relu = False
         self.weight: Tensor
         self.bias: Tensor | None
-        weight = conv.weight.detach().to(dtype, memory_format=torch.channels_last, copy=True)
+        weight = conv.weight.detach().to(dtype, memory_format=_LAST, copy=True)
         bias = None if conv.bias is None else conv.bias.detach().to(dtype, copy=True)
         self.register_buffer("weight", weight, persistent=False)
         self.register_buffer("bias", bias, persistent=False)
@@ -46,7 +47,10 @@ class FusedConv(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Return the convolution of x, plus the residual of the same shape, if any."""
-        arrays = [None if each is None else _laid_out(each, self.dtype) for each in (x, residual)]
+        arrays = [
+            each if each is None else each.to(self.dtype).contiguous(memory_format=_LAST)
+            for each in (x, residual)
+        ]
         shape = list(self.conv.stride), [int(side) for side in self.conv.padding]
         out: Tensor = _Convolution.apply(*arrays, self.weight, self.bias, *shape, self.relu)
         return out
@@ -63,10 +67,6 @@ def fusible(conv: nn.Module) -> bool:
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, _UNARY)
     )
-
-
-def _laid_out(x: Tensor, dtype: torch.dtype) -> Tensor:
-    return x.to(dtype).contiguous(memory_format=torch.channels_last)
 
 
 class _Convolution(torch.autograd.Function):

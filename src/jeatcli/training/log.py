@@ -127,7 +127,8 @@ class Log(Callback):
 
 def _shown(trainer: Trainer, means: Mapping[str, float]) -> dict[str, float | str]:
     """Return the figures that stand beside the bar."""
-    shown: dict[str, float | str] = {"epoch": f"{_epoch(trainer)}/{trainer.config.epochs}"}
+    epoch = (max(trainer.step, 1) - 1) // len(trainer.loader) + 1  # of the last step
+    shown: dict[str, float | str] = {"epoch": f"{epoch}/{trainer.config.epochs}"}
     if "loss" in means:
         shown["loss"] = means["loss"]
     if "accuracy" in means:
@@ -136,11 +137,6 @@ def _shown(trainer: Trainer, means: Mapping[str, float]) -> dict[str, float | st
     if "energy_gap" in means:
         shown["energy gap"] = means["energy_gap"]
     return shown
-
-
-def _epoch(trainer: Trainer) -> int:
-    """Return the number of the epoch that the last step belongs to."""
-    return (max(trainer.step, 1) - 1) // len(trainer.loader) + 1
 
 
 def _epoch_line(trainer: Trainer, line: Mapping[str, Any]) -> str:

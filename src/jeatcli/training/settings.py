@@ -67,10 +67,6 @@ _method, _model, _data, _optimise, _machine, _output = (
 _every = partial(_output, low=0, high=1e6, metavar="EPOCHS")
 
 
-def _switch(name: str) -> tuple[str]:
-    return (f"--{name}/--no-{name}",)
-
-
 @dataclass(frozen=True)
 class TrainConfig(Settings):
     """Every setting of a training run; `options` holds the method's own.
@@ -164,7 +160,10 @@ class TrainConfig(Settings):
     )
     weight_decay: float = _optimise(5e-4, "Weight decay", low=0, high=1e3, shown="by method")
     decay_norms: bool = _optimise(
-        False, "Decay biases and normalisation layers too", flags=_switch("decay-norms"), shown="no"
+        False,
+        "Decay biases and normalisation layers too",
+        flags=("--decay-norms/--no-decay-norms",),
+        shown="no",
     )
     momentum: float = _optimise(
         0.9, "Momentum of SGD, or the first beta of AdamW", low=0, high=0.9999

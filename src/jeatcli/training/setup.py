@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from .. import methods
 from ..acceleration.dispatch import choose
@@ -90,10 +89,8 @@ class Setup:
         """Write the averaged model into the run's directory, in the first process."""
         if self.trainer.ranks.is_main:
             model, loader = self.model(), self.trainer.loader
-            own = [loader.extra] if loader.extra else []
-            # Nobody mixes the training images of published data sets with their test images.
-            own += [loader.images] if dataset_facts(loader.images.name) is None else []
-            trained_on = torch.cat([images.fingerprints for images in own]) if own else None
+            own = [images.fingerprints for images in _own(loader.images, loader.extra)]
+            trained_on = torch.cat(own) if own else None
             path = self.folder / name
             checkpoint.save_model(path, model.classifier, model.meta, self.gaussians, trained_on)
 
@@ -112,9 +109,16 @@ def build(
     The precision of `config` is resolved.
     """
     train, evaluated = _images(config, data_dir, reporter)
-    extra = _extra(config, train)
-    for images in (extra, train if dataset_facts(train.name) is None else None):
-        _warn_of_shared(images, evaluated, reporter)
+    extra = None
+    if config.extra:
+        x, y = labelled_archive(Path(config.extra), train.shape, len(train.classes))
+        extra = replace(train, x=torch.from_numpy(x), y=torch.from_numpy(y))
+    for images in _own(train, extra):
+        if count := int(torch.isin(evaluated.fingerprints, images.fingerprints).sum()):
+            reporter.warn(
+                f"{count:,} of the {len(evaluated):,} images to evaluate on are training images, "
+                "too: results on them are too optimistic"
+            )
     gaussians = ClassGaussians.fit(train.x, train.y, len(train.classes))
     meta = _meta(config, train, extra)
     train, evaluated = train.to(device), evaluated.to(device)
@@ -128,8 +132,9 @@ def build(
         extra=extra.to(device) if extra else None,
         extra_share=config.extra_share,
     )
-    outliers = _outliers(config, train, data_dir, reporter)
-    if outliers is not None:
+    outliers = None
+    if name := config.options.get("ood"):
+        outliers = unlabelled(name, train.shape, data_dir=data_dir, reporter=reporter).to(device)
         loader.others = tensor_digest(outliers)
     context = MethodContext(train.x, gaussians, loader.share, config.seed, outliers)
     method = _method(config, context, ranks)
@@ -163,32 +168,13 @@ def _images(
     return train, evaluated
 
 
-def _warn_of_shared(images: Images | None, evaluated: Images, reporter: Reporter) -> None:
-    """Say how many images are both trained and evaluated on."""
-    if images and (count := int(torch.isin(evaluated.fingerprints, images.fingerprints).sum())):
-        reporter.warn(
-            f"{count:,} of the {len(evaluated):,} images to evaluate on are training images, too: "
-            "results on them are too optimistic"
-        )
+def _own(images: Images, extra: Images | None) -> list[Images]:
+    """Return the training images that may be among those that a run is evaluated on.
 
-
-def _extra(config: TrainConfig, images: Images) -> Images | None:
-    """Return the images that are trained on beside those of the data set."""
-    if not config.extra:
-        return None
-    x, y = labelled_archive(Path(config.extra), images.shape, len(images.classes))
-    return replace(images, x=torch.from_numpy(x), y=torch.from_numpy(y))
-
-
-def _outliers(
-    config: TrainConfig, images: Images, data_dir: str | Path | None, reporter: Reporter
-) -> Tensor | None:
-    """Return the images as which a method's negatives start, if the settings name some."""
-    name = config.options.get("ood")
-    if not name:
-        return None
-    x = unlabelled(name, images.shape, data_dir=data_dir, reporter=reporter)
-    return x.to(images.x.device)
+    Nobody mixes the training images of published data sets with their test images.
+    """
+    published = dataset_facts(images.name) is not None
+    return [each for each in (extra, None if published else images) if each]
 
 
 def _classifier(config: TrainConfig, meta: Meta, device: torch.device) -> Classifier:

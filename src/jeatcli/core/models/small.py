@@ -39,14 +39,9 @@ class Small(Network):
         self.hidden = nn.Linear(outputs * height * breadth, 256)
         self.act = shape.act()
         self.linear = nn.Linear(256, shape.classes)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """Preserve the scale of the signal from layer to layer (He et al. 2015).
-
-        Without normalisation layers torch's default initialisation shrinks it to nothing in seven
-        layers, and attacks and chains find no gradient.
-        """
+        # Preserve the scale of the signal from layer to layer (He et al. 2015): without
+        # normalisation torch's default initialisation shrinks it to nothing in seven layers, and
+        # attacks and chains find no gradient.
         for layer in (*self.convs, self.hidden):
             # To draw nothing on the meta device, torch would import its compiler.
             if isinstance(layer, nn.Conv2d | nn.Linear) and not layer.weight.is_meta:
