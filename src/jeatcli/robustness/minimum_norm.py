@@ -17,6 +17,7 @@ from .evaluator import Evaluator, labels_of
 
 # Of the curve down to zero that the result has.
 _POINTS = 41
+_NONE = torch.full((2,), torch.nan)
 
 
 def nearest_attacks(attacks: Sequence[Attack], transferred: bool) -> list[Attack]:
@@ -57,39 +58,34 @@ def measure(
     `evaluators` returns the evaluator of the attack of that number alone, which keeps images; eps
     is the radius at which `robust` is reported.
     """
-    smallest, nearest, per_attack, by = torch.empty(0), torch.empty(0), {}, torch.empty(0)
-    labels = labels_of(attacks)
+    labels, per_attack = labels_of(attacks), {}
     for number, label in enumerate(labels):
         evaluator = evaluators(number)
         outcome = evaluator.run()
-        correct, found = (
-            torch.tensor(mask)
-            for mask in (
-                outcome["samples"]["correct"],
-                [name is not None for name in outcome["samples"]["broken_by"]],
-            )
-        )
-        assert evaluator.attacked is not None
+        moved = evaluator.attacked
+        assert moved is not None
+        correct = torch.tensor(outcome["samples"]["correct"])
+        found = torch.tensor([name is not None for name in outcome["samples"]["broken_by"]])
         radii = _distances(evaluator).masked_fill(~found, torch.inf).masked_fill(~correct, 0)
         if number == 0:
-            smallest, nearest = torch.full_like(radii, torch.inf), evaluator.attacked.clone()
-            by = torch.full(radii.shape, -1)
+            smallest, by = torch.full_like(radii, torch.inf), torch.full(radii.shape, -1)
+            nearest = moved.clone()
         nearer = radii < smallest
         smallest = torch.where(nearer, radii, smallest)
-        nearest[nearer], by[nearer] = evaluator.attacked[nearer], number
+        nearest[nearer], by[nearer] = moved[nearer], number
+        robust = (smallest > eps).double().mean().item()
         (counts,) = outcome["per_attack"].values()
         per_attack[label] = counts | {
-            "robust": (smallest > eps).double().mean().item(),
+            "robust": robust,
             "broken": int((nearer & correct).sum()),
             "median": _quantiles(radii[correct])["median"],
         }
     broken = correct & (smallest <= eps)
-    samples = outcome["samples"] | {
+    outcome["samples"] |= {
         "broken_by": [labels[by[k]] if broken[k] else None for k in range(len(by))],
         "distance": smallest.tolist(),
     }
-    robust = (smallest > eps).double().mean().item()
-    outcome |= {"robust": robust, "per_attack": per_attack, "samples": samples}
+    outcome |= {"robust": robust, "per_attack": per_attack}
     return outcome | {"minimum_norm": _summary(smallest, correct)}, nearest
 
 
@@ -105,17 +101,12 @@ def _distances(evaluator: Evaluator) -> Tensor:
 def _quantiles(radii: Tensor) -> dict[str, float]:
     """Return median and quartiles, infinite where so many images are not broken."""
     ordered, last = radii.double().sort().values, len(radii) - 1
-    shares = {"median": 0.5, "lower_quartile": 0.25, "upper_quartile": 0.75}
-    if last < 0:
-        return dict.fromkeys(shares, float("nan"))
-    between = {
-        name: (ordered[int(share * last)], ordered[min(int(share * last) + 1, last)])
-        for name, share in shares.items()
-    }
-    return {
-        name: float(torch.lerp(low, high, share * last % 1) if high.isfinite() else low)
-        for (name, share), (low, high) in zip(shares.items(), between.values(), strict=True)
-    }
+    quantiles = {}
+    for name, share in (("median", 0.5), ("lower_quartile", 0.25), ("upper_quartile", 0.75)):
+        place, part = divmod(share * last, 1)
+        low, high = ordered[[int(place), min(int(place) + 1, last)]] if last >= 0 else _NONE
+        quantiles[name] = float(torch.lerp(low, high, part) if high.isfinite() else low)
+    return quantiles
 
 
 def _summary(smallest: Tensor, correct: Tensor) -> dict[str, Any]:
