@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..checkpoints.settings import Foreign
@@ -63,44 +63,45 @@ def attack_each(
     threats = _threats(norms, eps, settings)
     paths = [subject.path for subject in subjects]
     _check_once([path.resolve() for path in paths], "model")
-    _check_once([" ".join(f"{part}" for part in each if part) for each in threats], "threat")
+    given = [" ".join(str(part) for part in each if part is not None) for each in threats]
+    _check_once(given, "threat")
     models, source = load_models(paths, settings, foreign, reporter)
     test_sets: dict[str, Images] = {}
-    evaluations: list[tuple[Subject, Evaluation]] = []
+    prepared: list[tuple[Subject, list[Evaluation]]] = []
     for subject, model in zip(subjects, models, strict=True):
         known = test_sets.get(model.meta.dataset)
         first = prepare(model, source, settings, reporter, known)
         test_sets[model.meta.dataset] = first.test_set
-        evaluations += [(subject, first.at(norm, radius)) for norm, radius in threats]
+        prepared.append((subject, [first.at(norm, radius) for norm, radius in threats]))
     if len(test_sets) > 1:
         reporter.warn(
             f"the runs are on different data sets ({', '.join(test_sets)}): their accuracies are "
             "not comparable"
         )
-    found, state_files, unwritten = Comparison([], None), [], None
-    results, each = found.results, len(threats)
-    for number, (subject, evaluation) in enumerate(evaluations):
-        if len(evaluations) > 1:
-            threat = evaluation.options.threat
-            about = str(threat) if len(norms) > 1 else f"eps {fraction(threat.eps)}"
-            reporter.say(f"{evaluation.model.name}, {about}")
-        files = StateFiles(subject.progress, evaluation.key) if subject.progress else None
-        state_files.append(files)
-        results.append(run_evaluation(evaluation, files, reporter))
-        last = (number + 1) % each == 0
-        if last and len(norms) > 1:
-            found.unions.append(_union(results[-each:]))
-        if not current().is_main:
-            continue
-        if subject.archive is not None:
-            unwritten = unwritten or _write(results[-1:], subject.archive / _named(results[-1]))
-        if subject.record is not None and last:
-            beside = {"union": found.unions[-1]} if len(norms) > 1 else {}
-            unwritten = unwritten or _write(results[-each:], subject.record, beside)
-    for files in state_files if current().is_main and unwritten is None else ():
-        if files is not None:
+    results: list[Robustness] = []
+    unions: list[float] = []
+    state_files, unwritten, is_main = [], None, current().is_main
+    for subject, evaluations in prepared:
+        own = []
+        for evaluation in evaluations:
+            if len(models) * len(threats) > 1:
+                threat = evaluation.options.threat
+                about = str(threat) if len(norms) > 1 else f"eps {fraction(threat.eps)}"
+                reporter.say(f"{evaluation.model.name}, {about}")
+            files = StateFiles(subject.progress, evaluation.key) if subject.progress else None
+            state_files.append(files)
+            own.append(run_evaluation(evaluation, files, reporter))
+            if subject.archive is not None and is_main:
+                unwritten = unwritten or _write(own[-1:], subject.archive / _named(own[-1]))
+        union = {"union": _union(own)} if len(norms) > 1 else {}
+        if subject.record is not None and is_main:
+            unwritten = unwritten or _write(own, subject.record, union)
+        results += own
+        unions += union.values()
+    for files in state_files:
+        if files is not None and is_main and unwritten is None:
             files.remove()
-    return replace(found, unwritten=unwritten)
+    return Comparison(results, unwritten, unions)
 
 
 def _threats(
@@ -144,13 +145,12 @@ def _named(result: Robustness) -> str:
 
 
 def _write(
-    results: Sequence[Robustness], path: Path, beside: Mapping[str, float] | None = None
+    results: Sequence[Robustness], path: Path, more: Mapping[str, float] | None = None
 ) -> JeatError | None:
     """Write a record; where that fails, return why: the results are still to be shown."""
     records = [asdict(result) for result in results]
-    text = json.dumps(
-        records[0] if len(records) == 1 else {"results": records, **(beside or {})}, indent=1
-    )
+    record = records[0] if len(records) == 1 else {"results": records, **(more or {})}
+    text = json.dumps(record, indent=1)
     try:
         write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
     except JeatError as problem:

@@ -110,13 +110,12 @@ def train(
             run = TrainingRun(ready, should_stop, profile)
             run.complete()
         config, seen, epochs = run.config, run.seen, ready.trainer.epoch
-    log = runs.read_log(folder / runs.LOG_FILE)
     return TrainResult(
         run=str(folder),
         epochs=epochs or 0,
         images=seen,
         seconds=time.perf_counter() - began,
-        metrics=log[-1][1] if log else {},
+        metrics=run_dir.last_line(folder),
         device=str(here),
         precision=config.precision,
         kernel=config.kernel,
