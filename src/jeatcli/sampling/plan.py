@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -156,10 +156,11 @@ def guided(logits: Tensor, y: Tensor, weight: float) -> Tensor:
 
 
 class Trace:
-    """The first `most` images at `frames` steps of their descent, the two ends included."""
+    """The first ten images at `frames` steps of their descent, the two ends included."""
 
-    def __init__(self, steps: int, frames: int, most: int = 10) -> None:
-        self.most = most
+    images: ClassVar = 10
+
+    def __init__(self, steps: int, frames: int) -> None:
         frames = min(frames, steps + 1)
         self.wanted = {round(k * steps / max(frames - 1, 1)) for k in range(frames)}
         self.steps: list[int] = []
@@ -168,10 +169,10 @@ class Trace:
     def __call__(self, step: int, x: Tensor) -> None:
         if step in self.wanted:
             self.steps.append(step)
-            self.states.append(x[: self.most].detach().cpu().clone())
+            self.states.append(x[: self.images].detach().cpu().clone())
 
     def gathered(self) -> tuple[Tensor, list[int]]:
         """Return the states, (frames, n, C, H, W), and their steps, from all processes."""
         parts = [part for part in current().collect((self.steps, self.states)) if part[1]]
         frames = zip(*(states for _, states in parts), strict=True)
-        return torch.stack([torch.cat(frame)[: self.most] for frame in frames]), parts[0][0]
+        return torch.stack([torch.cat(frame)[: self.images] for frame in frames]), parts[0][0]

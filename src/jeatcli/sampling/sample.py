@@ -154,7 +154,7 @@ def draw_all(plan: SamplingPlan, frames: int = 0, reporter: Reporter = SILENT) -
     began = time.perf_counter()
     trace = Trace(plan.sampler.steps, frames) if frames else None
     if trace:  # those ten come in one batch
-        plan = replace(plan, batch_size=max(plan.batch_size, trace.most))
+        plan = replace(plan, batch_size=max(plan.batch_size, trace.images))
     images = torch.cat([images for _, images in plan.batches(reporter, trace=trace)])
     return Samples(
         images.cpu(),

@@ -150,7 +150,6 @@ class Grids(Callback):
 
     setup: Setup
     every: int
-    rows: int = 10
     reporter: Reporter = SILENT
 
     def on_epoch(self, trainer: Trainer) -> None:
@@ -159,7 +158,7 @@ class Grids(Callback):
         model = self.setup.model()
         columns = min(len(model.meta.classes), 10)
         seen = trainer.step * trainer.loader.batch_size
-        rows = max(1, min(self.rows, seen // (_SEEN_PER_SAMPLE * columns)))
+        rows = max(1, min(10, seen // (_SEEN_PER_SAMPLE * columns)))
         drawn = sample.sample(
             model,
             num=rows * columns,
