@@ -11,7 +11,7 @@ from helpers.networks import classifier
 from torch import Tensor, nn
 
 from jeatcli.acceleration.folding import Rewritten
-from jeatcli.acceleration.twins import accelerate, prepare_for_training
+from jeatcli.acceleration.twins import accelerate, attach_twin, learn_by
 from jeatcli.acceleration.ways import Way
 from jeatcli.acceleration.winograd import convolution, kernel
 from jeatcli.acceleration.winograd.convolution import LearningConv, WinogradConv, fits, install
@@ -136,7 +136,8 @@ def test_autocast_does_not_round_the_weights_before_they_are_at_their_points() -
 def test_a_network_that_learns_in_bf16_lends_one_of_them() -> None:
     model = classifier("cifar-resnet-8", "none")
     model.autocast = HALF
-    prepare_for_training(model, Way("winograd"))
+    learn_by(model, Way("winograd"))
+    attach_twin(model, Way("winograd"))
     assert all(
         isinstance(module, LearningConv) == fits(module, HALF)
         for module in model.modules()

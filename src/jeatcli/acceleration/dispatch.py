@@ -21,9 +21,9 @@ from ..errors import JeatError
 from ..runtime.devices import thread_clock
 from .choices import Place, Speeds
 from .fused import fusible
-from .twins import accelerate
+from .twins import accelerate, learn_by
 from .ways import KERNELS, Way, Wish, Work
-from .winograd.convolution import fits, install
+from .winograd.convolution import fits
 from .winograd.kernel import is_built
 
 # The share of the work that finding its fastest way may take.
@@ -207,11 +207,9 @@ class _Bench:
     def _update(self, way: Way) -> Callable[[], None] | None:
         if self.learner is None:
             return None
-        learner, least = copy.deepcopy(self.learner).train(), KERNELS[way.kernel]
-        if least is not None:
-            install(learner.net, self.dtype or torch.float32, least)
-        if way.compiled:
-            learner.compile(dynamic=False)
+        learner = copy.deepcopy(self.learner).train()
+        learner.autocast = self.dtype
+        learn_by(learner, way)
 
         def run() -> None:
             learner.zero_grad()

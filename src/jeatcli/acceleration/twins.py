@@ -31,14 +31,13 @@ def accelerate(
     return _around(net, classifier, Compiled if way.compiled else Classifier, dtype)
 
 
-def prepare_for_training(classifier: Classifier, way: Way) -> None:
-    """Let a classifier learn in that way, its attacks and chains on a faster twin."""
+def learn_by(classifier: Classifier, way: Way) -> None:
+    """Let a classifier learn in that way."""
     least = KERNELS[way.kernel]
     if least is not None:
         install(classifier.net, classifier.autocast or torch.float32, least)
     if way.compiled:
         classifier.compile(dynamic=False)
-    attach_twin(classifier, way)
 
 
 def attach_twin(classifier: Classifier, way: Way = LIBRARY) -> None:

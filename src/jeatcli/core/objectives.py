@@ -22,7 +22,7 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the difference of logits ratio (Croce and Hein 2020).
+    """Return the difference of logits ratio (Croce and Hein 2020a).
 
     (max_{k != y} f[k] - f[y]) / (f_(1) - f_(3)), with f_(i) the i-th largest logit.
     """
@@ -31,7 +31,7 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """Return (f[t] - f[y]) / (f_(1) - (f_(3) + f_(4)) / 2) (Croce and Hein 2020)."""
+    """Return (f[t] - f[y]) / (f_(1) - (f_(3) + f_(4)) / 2) (Croce and Hein 2020a)."""
     ranked = logits.topk(4, dim=1).values
     gap = energy.joint(logits, y) - energy.joint(logits, target)
     return gap / (ranked[:, 0] - (ranked[:, 2] + ranked[:, 3]) / 2 + 1e-12)

@@ -7,6 +7,7 @@ The chain is x <- clip(x - a * dE/dx + s * N(0, I), 0, 1) (Welling and Teh 2011;
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +27,15 @@ class Chain:
     # Largest absolute component of the gradient (Yang and Ji 2021 use 1); 0 for no limit.
     clip: float = 0.0
     momentum: float = 0.0  # share of the last step's gradient that is added to this one's
+
+
+def trained_chain(options: Mapping[str, float], steps: int) -> Chain:
+    """Return the chain of a method with these options; where it had none, that of the JEM family.
+
+    Gradients are clipped at 1 there (Yang and Ji 2021).
+    """
+    sizes = {"sgld_step_size": 0.25, "sgld_noise": 0.005, "sgld_clip": 1.0}
+    return Chain(steps, *(options.get(name, usual) for name, usual in sizes.items()))
 
 
 def langevin(

@@ -19,7 +19,7 @@ from ..checkpoints.model import Model
 from ..core import energy
 from ..core.models.classifier import Classifier, Network
 from ..core.rng import ImageRng, mix
-from ..core.sgld import Chain
+from ..core.sgld import Chain, trained_chain
 
 # The noise of the verdict is not that on which the gradients were taken.
 _OF_VERDICT, _OF_GRADIENT = 1, 2
@@ -38,9 +38,7 @@ def defended(
         draws: Chains over which a gradient is averaged.
         seed: Of the chains' noise.
     """
-    options = model.meta.options
-    sizes = {"sgld_step_size": 0.25, "sgld_noise": 0.005, "sgld_clip": 1.0}
-    chain = Chain(steps, *(options.get(name, usual) for name, usual in sizes.items()))
+    chain = trained_chain(model.meta.options, steps)
     victim = Purification(model.classifier, chain, mix(seed, _OF_VERDICT))
     if gradient == "none":
         return _classifier(victim), model.classifier

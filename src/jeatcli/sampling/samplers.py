@@ -18,7 +18,7 @@ from ..checkpoints.model import Model
 from ..core import pgd
 from ..core.energy import Hook, PerImage
 from ..core.rng import Rng
-from ..core.sgld import Chain, langevin
+from ..core.sgld import Chain, langevin, trained_chain
 from ..errors import JeatError, UsageProblem
 from .settings import SAMPLERS, SamplerSettings
 
@@ -93,13 +93,7 @@ class Sgld(Sampler):
 
     @classmethod
     def suited(cls, model: Model) -> Self:
-        options = model.meta.options
-        return cls(
-            steps=100,
-            step_size=options.get("sgld_step_size", 0.25),
-            noise=options.get("sgld_noise", 0.005),
-            clip=options.get("sgld_clip", 1.0),
-        )
+        return cls(**asdict(trained_chain(model.meta.options, 100)))
 
     @property
     def random(self) -> bool:

@@ -10,7 +10,7 @@ import torch
 
 from .. import methods
 from ..acceleration.dispatch import choose
-from ..acceleration.twins import prepare_for_training
+from ..acceleration.twins import attach_twin, learn_by
 from ..acceleration.ways import Way, Wish, Work
 from ..checkpoints import checkpoint, runs
 from ..checkpoints.header import Meta
@@ -142,7 +142,8 @@ def build(
     config = replace(config, kernel=way.kernel, compile=way.compiled)
     trainer = Trainer(config, classifier, method, loader, ranks)
     # Not the average, which has been copied by now: it is used rarely, in many shapes.
-    prepare_for_training(classifier, way)
+    learn_by(classifier, way)
+    attach_twin(classifier, way)
     return Setup(folder, trainer, evaluated, gaussians, meta, reporter)
 
 

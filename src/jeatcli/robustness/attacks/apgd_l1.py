@@ -48,7 +48,7 @@ class SparseAscent(Ascent):
     def best_point(
         self, batch: Batch, image: Tensor, start: Tensor, broken: Broken | None
     ) -> Tensor:
-        """Ascend in one ball; add what breaks to `broken`, if it counts."""
+        """Ascend in one ball, and return the best points; add what breaks to `broken`, if any."""
         values, gradient, logits = self._evaluate(batch, start)
         size = torch.full_like(values, self.ball.eps).view(-1, 1, 1, 1)
         pixels = _changed(start, batch.x)
@@ -62,22 +62,18 @@ class SparseAscent(Ascent):
             last = broken is not None and step == self.steps - 1
             moved = self._sparse_step(rows)
             values, gradient, logits = self._evaluate(rows.batch, moved, gradient=not last)
-            rows = rows.after(moved, values, gradient)
+            rows = self._judged(rows.after(moved, values, gradient), logits, broken)
             if (step + 1) % period == 0:
                 rows = self._adapted(rows)
-            rows = self._judged(rows, logits, broken, moved)
         if broken is not None:
             broken.confirm(self.surrogate, rows.image, rows.batch, rows.best)
         return rows.best
 
-    def _judged(
-        self, rows: _Sparse, logits: Tensor, broken: Broken | None, moved: Tensor | None = None
-    ) -> _Sparse:
+    def _judged(self, rows: _Sparse, logits: Tensor, broken: Broken | None) -> _Sparse:
         """Return the rows without those of images that are broken now."""
         if broken is None:
             return rows
-        moved = rows.moved if moved is None else moved
-        broken.add(rows.image, moved, self.surrogate.broken(rows.batch, moved, logits))
+        broken.add(rows.image, rows.moved, self.surrogate.broken(rows.batch, rows.moved, logits))
         return rows.without(broken.mask[rows.image])
 
     def _sparse_step(self, rows: _Sparse) -> Tensor:

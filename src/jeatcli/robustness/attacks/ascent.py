@@ -1,4 +1,4 @@
-"""The ascent of APGD: a step that halves where progress stalls (Croce and Hein 2020)."""
+"""The ascent of APGD: a step that halves where progress stalls (Croce and Hein 2020a)."""
 
 from __future__ import annotations
 
