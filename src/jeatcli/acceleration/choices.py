@@ -55,7 +55,7 @@ class Place:
             "shape": list(work.shape),
             "batch": work.batch,
             "precision": devices.precision_name(dtype),
-            # Of so many passes each update is one.
+            # One update comes with this many passes.
             "passes": round(work.passes / work.updates) if work.updates else None,
         }
         self.folder = files.cache_dir() / "speeds"

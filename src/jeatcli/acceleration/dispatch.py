@@ -176,7 +176,7 @@ class _Bench:
         return {str(way): seconds for way, seconds in least.items()}
 
     def seconds(self, way: Way, rounds: int) -> float:
-        """Return the least seconds of an image in so many rounds; the first call warms up."""
+        """Return the least seconds per image of some rounds; the first call warms up."""
         if way not in self._runs:
             self._runs[way] = self._pass(way), self._update(way)
             self._weighed(way)

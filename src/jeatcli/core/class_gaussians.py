@@ -56,7 +56,7 @@ class ClassGaussians:
         return (self.mean[y] + spread + rest).clamp_(0, 1)
 
     def sample_pca(self, y: Tensor, like: Tensor, rng: Rng, components: int) -> Tensor:
-        """Return normal combinations of at most so many leading directions, clipped to [0, 1].
+        """Return normal combinations of the leading directions, clipped to [0, 1].
 
         Without the directions of little variance the images are as smooth as those of the class.
         """

@@ -10,10 +10,10 @@ from torch import Tensor
 
 @dataclass
 class Curriculum:
-    """The steps of a chain: one more for each AUC over so many images that is `at` or more."""
+    """The steps of a chain: one more each time that the AUC over `over` images is at least `at`."""
 
     at: float  # the AUC from which on the chain grows
-    over: int  # images over which it is averaged; measurements do not overlap
+    over: int  # images that the AUC is averaged over; measurements do not overlap
     most: int  # the largest number of steps
     # Changed in place: batches since the last measurement and steps of the chain, the sum of AUCs.
     counts: Tensor

@@ -27,7 +27,7 @@ from .plausibility import PIXEL_RANGES, Statistics, described, likelier, low_acc
 _PASSES = 5
 _RANDOM = 1e-4
 _PROBABLE = 1e-5
-# Square may break so many more images than the others before it is suspicious: 0.2 points.
+# Square may break this many more images than the others before it is suspicious: 0.2 points.
 _SQUARE = 0.002
 # Radii beyond these are probably of another pixel scale: as the RMS change of a pixel, and for l2,
 # whose published radii begin at 36/255, as they are: 8/255 is meant for linf.

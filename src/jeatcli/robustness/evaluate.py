@@ -32,7 +32,8 @@ from .settings import AttackSettings
 from .state import StateFiles
 from .subset import spread
 
-# So many images show what is wrong with a network; with that of others, if as many are attacked.
+# This many images show what is wrong with a network; with a third-party one, if as many are
+# attacked.
 _EXAMINED, _OF_OTHERS = 100, 300
 
 

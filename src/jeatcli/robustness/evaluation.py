@@ -49,7 +49,7 @@ class Evaluation:
 
     @property
     def key(self) -> str:
-        """A digest of everything that the verdicts depend on, but for rounding."""
+        """A digest of everything that the verdicts depend on, except rounding."""
         models = [self.model] if self.source is None else [self.model, self.source]
         return digest(
             models=[model.fingerprint for model in models],

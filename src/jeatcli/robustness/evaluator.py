@@ -103,7 +103,7 @@ class Evaluator:
         return state
 
     def _fastest(self, images: int) -> Way:
-        """Return how to compute the network in attacks on so many images."""
+        """Return how to compute the network in attacks on that many images."""
         # About half of the passes are for images that an earlier start has broken.
         passes = images * sum(attack.passes for attack in self.attacks) / 2
         work = Work(self.images.shape, self.batch_size, passes)

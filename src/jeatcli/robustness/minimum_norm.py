@@ -99,7 +99,7 @@ def _distances(evaluator: Evaluator) -> Tensor:
 
 
 def _quantiles(radii: Tensor) -> dict[str, float]:
-    """Return median and quartiles, infinite where so many images are not broken."""
+    """Return median and quartiles, infinite where too many images are not broken."""
     ordered, last = radii.double().sort().values, len(radii) - 1
     quantiles = {}
     for name, share in (("median", 0.5), ("lower_quartile", 0.25), ("upper_quartile", 0.75)):

@@ -1,4 +1,4 @@
-"""Whether the weights of others are likelier another function's: its clean accuracy says so."""
+"""Whether third-party weights likelier belong to another function: its clean accuracy tells."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PIXEL_RANGES: tuple[Statistics, ...] = (
     ((0.0,), (1 / 255,)),
 )
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Activations in the place of ours, which weights do not tell; only the first two have an option.
+# Activations in place of ours, which weights do not tell; only the first two have an option.
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "ReLU": nn.ReLU,
     "SiLU": nn.SiLU,
@@ -42,13 +42,14 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 _REPLACED = (nn.ReLU, nn.SiLU, nn.LeakyReLU)
 Function = Callable[[Tensor], Tensor]
-# So many standard errors, and at least this share of the images, make another function likelier.
+# Another function is likelier if it is better by this many standard errors and by at least this
+# share of the images.
 _ERRORS, _LEAST = 3, 0.03
-# A clean accuracy so far below what the file says of it is not chance.
+# A clean accuracy this far below what the file says of it is not chance.
 _BELOW = 0.05
-# So many images a class tell the order of the classes.
+# It takes this many images per class to tell the order of the classes.
 _PER_CLASS = 5
-# A function that is no better on the first so many images is not tried on the others.
+# A function that is worse on the first images, this many, is not tried on the others.
 _FIRST = 60
 
 

@@ -92,7 +92,7 @@ class EvaluationState:
         return left / len(self.correct)
 
     def check(self, images: int, attacks: int) -> None:
-        """Refuse a state that does not belong to so many images and attacks."""
+        """Refuse a state that does not belong to that many images and attacks."""
         for name, kind in (("correct", bool), ("broken_by", int)):
             values = getattr(self, name)
             if not isinstance(values, list) or any(type(value) is not kind for value in values):

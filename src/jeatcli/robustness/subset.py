@@ -46,7 +46,7 @@ def subset(
 
 
 def spread(images: Images, count: int) -> Images:
-    """Return at most so many images from all over a set, which may be in the order of classes."""
+    """Return at most `count` images from all over a set, which may be in the order of classes."""
     indices = torch.linspace(0, len(images) - 1, min(count, len(images))).long()
     return replace(images, x=images.x[indices], y=images.y[indices])
 

@@ -33,7 +33,7 @@ def resolve(
 ) -> Initializer:
     """Return the function of `INITIALIZERS` that draws where a model's images start, in [0, 1].
 
-    `data_dir` is for `data`, and for checkpoints of others, which have no class statistics.
+    `data_dir` is for `data`, and for third-party checkpoints, which have no class statistics.
     """
     make: Callable[[Model, str | Path | None, Reporter], Initializer] = INITIALIZERS.load(name)
     return make(model, data_dir, reporter)

@@ -81,7 +81,7 @@ def _resumable(path: Path, count: int, done: set[int]) -> Iterator[None]:
 
 
 def _check_folder(folder: Path, count: int, identity: Mapping[str, Any]) -> None:
-    """Refuse a folder with pictures of others, or with ours beyond `count` of other settings."""
+    """Refuse a folder with other pictures, or with ours beyond `count` of other settings."""
     existing = [path for path in folder.glob("*.png") if path.stem.isdecimal()]
     for path in sorted({_numbered(folder, 0), *existing}):
         check_output(path, SAMPLE_PICTURE)

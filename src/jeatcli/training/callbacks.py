@@ -27,7 +27,7 @@ from .setup import Setup
 from .state import Saver
 from .trainer import Callback, Metrics, Trainer, due, numbers
 
-# A sample takes as many passes as PGD-10 training on so many images.
+# A sample takes as many passes as PGD-10 training on this many images.
 _SEEN_PER_SAMPLE = 6
 
 
@@ -46,7 +46,7 @@ class Validation(Callback):
     every: int  # epochs between two evaluations; 0 for none
     log: Log  # takes `NAME_clean`, `NAME_robust` and `best_epoch`
     keep: Callable[[], object] | None = None  # saves the weights as the best so far
-    reporter: Reporter = SILENT  # hears of each step, and may stop the evaluation
+    reporter: Reporter = SILENT  # is told of each step, and may stop the evaluation
     best: float = -1.0
     best_epoch: int = 0
 

@@ -29,8 +29,8 @@ def too_large(trainer: Trainer) -> JeatError:
 def largest_batch(trainer: Trainer) -> int:
     """Return a size at which a step fits, within an eighth of the largest; 0 if none does.
 
-    Where there are ranks, each tries its part of a batch by itself. The trainer is of no use
-    afterwards but for its state on disk.
+    Where there are ranks, each tries its part of a batch by itself. Afterwards only the
+    trainer's state on disk is of use.
     """
     parts = trainer.loader.parts
     # Its gradients would still be exchanged, with ranks that do not try.

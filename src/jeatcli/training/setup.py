@@ -36,8 +36,8 @@ from .trainer import Trainer
 _DESCRIBED = ("arch", "dataset", "norm_layer", "activation")
 # The options of methods that say how often an image goes through the network with frozen weights.
 _INNER_STEPS = ("attack_steps", "sgld_steps", "chain_steps")
-# Test images that a run without a held-out split is evaluated on: at most so many, and so many for
-# each training image, as a trial on few images is not to spend its time on evaluations.
+# The most test images that a run without a held-out split is evaluated on, and the most for each
+# training image: a trial on few images should not spend its time on evaluations.
 EVALUATED, EVALUATED_SHARE = 500, 2
 
 

@@ -121,7 +121,7 @@ class Part(Protocol):
 
 @dataclass
 class Saver(Callback):
-    """Write state and model at the end of epochs, and the state every so many seconds within one.
+    """Write state and model at the end of epochs, and the state every few minutes within one.
 
     The state comes first: a run that is killed between the two is known by its state to be
     done, and the model is written then. An epoch that ends within `rare` times the duration of

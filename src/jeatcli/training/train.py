@@ -83,7 +83,7 @@ def train(
         data_dir, device: Where the data sets are, and where to compute.
         force, profile: Start over, the old run kept as `NAME~1`; measure where the time goes.
         should_stop: Asked between steps, also of attacks and chains; True saves and stops.
-        reporter: Hears of the progress.
+        reporter: Is told of the progress.
 
     Raises:
         JeatError: If the run is there with other settings, or data or device are at fault.

@@ -156,7 +156,7 @@ def numbers(metrics: Metrics) -> dict[str, float]:
 
 
 def due(trainer: Trainer, every: int) -> bool:
-    """Return whether something done every so many epochs is due; at the end it always is."""
+    """Return whether something done every few epochs is due; at the end it always is."""
     return bool(every) and (trainer.epoch % every == 0 or trainer.finished)
 
 

@@ -189,7 +189,7 @@ def _channels_last(x: Tensor) -> Tensor:
 
 
 def _empty(x: Tensor, channels: int, stride: int = 1) -> Tensor:
-    """Return an uninitialised output of so many channels, channels last."""
+    """Return an uninitialised output with that many channels, channels last."""
     sides = ((side + stride - 1) // stride for side in x.shape[2:])
     return x.new_empty(len(x), *sides, channels).permute(0, 3, 1, 2)
 

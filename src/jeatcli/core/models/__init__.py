@@ -27,7 +27,7 @@ class Architecture(Entry):
     rare: bool = False  # whether others of the same state dict are likelier
 
     def numbers(self, shapes: Shapes) -> tuple[int, ...] | None:
-        """Return the numbers in the name of a network with that state dict, None for no such."""
+        """Return the numbers in the name of a network with that state dict; None if it has none."""
         numbers: tuple[int, ...] | None = load(self.reader)(shapes) if self.reader else ()
         return numbers
 

@@ -20,7 +20,7 @@ Maker = Callable[[Shape, int, int, int], nn.Module]
 def stages(
     block: Maker, shape: Shape, counts: Sequence[int], widths: Sequence[int], inputs: int
 ) -> Iterator[nn.Sequential]:
-    """Yield a stage of so many blocks for each width; all but the first halve the resolution."""
+    """Yield a stage for each count and width; all but the first halve the resolution."""
     stride = 1
     for count, outputs in zip(counts, widths, strict=True):
         blocks = [block(shape, inputs, outputs, stride)]

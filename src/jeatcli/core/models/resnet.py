@@ -123,7 +123,7 @@ make_resnet34_v1 = partial(make_resnet18_v1, counts=_COUNTS)
 make_resnet50_v1 = partial(
     OriginalResNet, block=Bottleneck, widths=(256, 512, 1024, 2048), counts=_COUNTS
 )
-# Those of PyTorch_CIFAR10, and of torchvision with a 3x3 convolution in the place of its stem.
+# Those of PyTorch_CIFAR10, and of torchvision with a 3x3 convolution in place of its stem.
 make_resnet18_v1_pool = partial(make_resnet18_v1, pool=True)
 make_resnet34_v1_pool = partial(make_resnet34_v1, pool=True)
 make_resnet50_v1_pool = partial(make_resnet50_v1, pool=True)

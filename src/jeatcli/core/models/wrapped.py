@@ -1,4 +1,4 @@
-"""Any module that maps normalised images to logits, in the place of a network of ours."""
+"""Any module that maps normalised images to logits, in place of a network of ours."""
 
 from __future__ import annotations
 

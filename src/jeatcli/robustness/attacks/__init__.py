@@ -10,7 +10,7 @@ from ...catalogue import Catalogue, Entry
 
 # The targeted attacks of AutoAttack try the nine most likely classes (Croce and Hein 2020a).
 TARGETS = 9
-# MALT tries so many of the nearest ones.
+# MALT tries this many of the nearest ones.
 NEAR_TARGETS = 3
 # AutoAttack for 2 or 3 classes.
 FEW = "autoattack-few"

@@ -29,7 +29,7 @@ class _Sparse(Climb):
 
 @dataclass(frozen=True)
 class SparseAscent(Ascent):
-    """APGD in the l1 ball; a step changes so many pixels as the best point suggests."""
+    """APGD in the l1 ball; a step changes as many pixels as the best point suggests."""
 
     def start(self, x: Tensor, rng: Rng) -> Tensor:
         return L1(_RADII[0][0] * self.ball.eps).on_sphere(x, rng)
