@@ -139,7 +139,9 @@ def test_a_stopped_one_goes_on_to_the_same_end(
         file.write_text(damage)
     calls.clear()
     monkeypatch.setattr(certificate.Sampler, "counts", counted)
-    resumed = evaluate.attack(model, progress=tmp_path, reporter=Listener(), **few())
+    listener = Listener()
+    resumed = evaluate.attack(model, progress=tmp_path, reporter=listener, **few())
+    assert any(f"`{file}` is damaged" in text for text in listener.said) == bool(damage)
     assert resumed.samples == whole.samples
     assert replace(resumed, seconds=0, per_attack={}) == replace(whole, seconds=0, per_attack={})
     assert not list(tmp_path.rglob("*.json"))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -91,13 +90,14 @@ def certified(
     draws = evaluation.settings.certified_draws
     images, path = evaluation.images, files and files.folder / _FILE
     rows: list[tuple[int, int]] = []
-    if path:
-        with suppress(
-            OSError, ValueError, TypeError, KeyError
-        ):  # there is none yet, or no whole one
+    if path and path.is_file():
+        try:
             kept = json.loads(path.read_text(encoding="utf-8"))
-            if kept["digest"] == digest(rows=kept["rows"]):
-                rows = [(top, hits) for top, hits in kept["rows"]]
+            if kept["digest"] != digest(rows=kept["rows"]):
+                raise ValueError
+            rows = [(top, hits) for top, hits in kept["rows"]]
+        except (OSError, ValueError, TypeError, KeyError):
+            reporter.warn(f"the saved state `{path}` is damaged: starting over")
     with reporter.track("certificate", len(images), done=len(rows)) as bar:
         for k in range(len(rows), len(images)):
             x, index = to_unit_range(images.x[k]), int(evaluation.indices[k])
