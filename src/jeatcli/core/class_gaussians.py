@@ -13,7 +13,7 @@ from .rng import BatchRng, Rng
 _GATHERED = 2**26
 # Of the leading directions of a class, as many as OmnAI-Lab (2024) take at most.
 PCA_COMPONENTS = 30
-# Starts that need no other images.
+# Starts that need no images but the statistics of a class.
 STARTS = ("uniform", "gaussian", "pca")
 
 
@@ -75,10 +75,17 @@ class ClassGaussians:
         return ClassGaussians(self.mean.to(device), self.factor.to(device), self.ridge.to(device))
 
 
-def start_at(name: str, gaussians: ClassGaussians, y: Tensor, like: Tensor, rng: Rng) -> Tensor:
-    """Return images in [0, 1] for the labels y (n,), shaped as `like`, by a name of `STARTS`."""
+def start_at(
+    name: str, gaussians: ClassGaussians | None, y: Tensor, like: Tensor, rng: Rng
+) -> Tensor:
+    """Return images in [0, 1] for the labels y (n,), shaped as `like`, by a name of `STARTS`.
+
+    These are uniform noise (Grathwohl et al. 2020), the Gaussian of the class (Santurkar et al.
+    2019), and its mean with a combination of its leading directions (OmnAI-Lab 2024).
+    """
     if name == "uniform":
         return rng.uniform(like)
+    assert gaussians is not None
     if name == "gaussian":
         return gaussians.draw(y, like, rng)
     return gaussians.sample_pca(y, like, rng, PCA_COMPONENTS)

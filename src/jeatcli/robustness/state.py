@@ -92,36 +92,27 @@ class EvaluationState:
         return left / len(self.correct)
 
     def check(self, images: int, attacks: int) -> None:
-        """Refuse a state that does not belong to that many images and attacks."""
-        for name, kind in (("correct", bool), ("broken_by", int)):
-            values = getattr(self, name)
-            if not isinstance(values, list) or any(type(value) is not kind for value in values):
-                raise Damaged(name)
-        _within("finished", self.finished, attacks)
-        _within("batch_size", self.batch_size - 1, _LARGEST)
-        _within("parts", self.parts, _LARGEST)
-        begun = len(self.counts) if isinstance(self.counts, list) else -1
+        """Refuse a state that no evaluation of that many images and attacks can have written."""
+        begun = len(self.counts)
         running = begun == self.finished + 1
-        if self.kernel not in KERNELS or type(self.compiled) is not bool:
-            raise Damaged("kernel")
-        if type(self.bf16) is not bool or begun > attacks or begun - running != self.finished:
-            raise Damaged("counts")
-        for counts in self.counts:
-            for key in _COUNTS:
-                _within(key, counts.get(key), _LARGEST)
-            if not 0 <= float(counts["seconds"]) < _LARGEST:
-                raise Damaged("seconds")
-        if len(self.correct) != images or len(self.broken_by) != images:
-            raise Damaged("images")
-        for correct, number in zip(self.correct, self.broken_by, strict=True):
-            if not (UNBROKEN <= number < begun) or (number != UNBROKEN and not correct):
-                raise Damaged("broken_by")
-        _within("done", self.done, len(self.waiting(self.finished)) if running else 0)
-
-
-def _within(name: str, value: object, most: int) -> None:
-    if type(value) is not int or not 0 <= value <= most:
-        raise Damaged(name)
+        whole = [
+            *((counts[key], _LARGEST) for counts in self.counts for key in _COUNTS),
+            *((self.finished, attacks), (self.batch_size - 1, _LARGEST), (self.parts, _LARGEST)),
+            (self.done, len(self.waiting(self.finished)) if running else 0),
+        ]
+        possible = (
+            all(type(number) is int and 0 <= number <= most for number, most in whole)
+            and all(type(each) is bool for each in (*self.correct, self.bf16, self.compiled))
+            and all(type(each) is int and UNBROKEN <= each < begun for each in self.broken_by)
+            and len(self.correct) == len(self.broken_by) == images
+            and begun <= attacks
+            and begun - running == self.finished
+            and self.kernel in KERNELS
+            and all(0 <= float(counts["seconds"]) < _LARGEST for counts in self.counts)
+        )
+        broken = zip(self.correct, self.broken_by, strict=True)
+        if not possible or any(number != UNBROKEN and not correct for correct, number in broken):
+            raise Damaged(STATE)
 
 
 class StateFiles:

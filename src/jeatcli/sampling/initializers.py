@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..checkpoints import runs
 from ..checkpoints.model import Model
-from ..core.class_gaussians import PCA_COMPONENTS, ClassGaussians
+from ..core.class_gaussians import STARTS, ClassGaussians, start_at
 from ..core.rng import Rng
 from ..data.images import load_images, to_unit_range
 from ..errors import JeatError
@@ -39,25 +39,21 @@ def resolve(
     return make(model, data_dir, reporter)
 
 
-def uniform(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Initializer:
-    """U(0, 1) in each pixel (Grathwohl et al. 2020)."""
-    return lambda y, like, rng: rng.uniform(like)
-
-
 def noise(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Initializer:
     """N(0.5, 0.1^2) in each pixel, clipped."""
     return lambda y, like, rng: (0.5 + NOISE * rng.normal(like)).clamp_(0, 1)
 
 
-def gaussian(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Initializer:
-    """The Gaussian of the class (Santurkar et al. 2019)."""
-    return _gaussians(model, data_dir, reporter).draw
+def of_class(
+    name: str, model: Model, data_dir: str | Path | None, reporter: Reporter
+) -> Initializer:
+    """A start of `core.class_gaussians.STARTS`, by the statistics of the class if it needs them."""
+    if name != "uniform":
+        model = with_statistics(model, data_dir, reporter)
+    return lambda y, like, rng: start_at(name, model.statistics, y, like, rng)
 
 
-def pca(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Initializer:
-    """The mean of the class and a normal combination of its leading directions (OmnAI-Lab 2024)."""
-    gaussians = _gaussians(model, data_dir, reporter)
-    return lambda y, like, rng: gaussians.sample_pca(y, like, rng, PCA_COMPONENTS)
+uniform, gaussian, pca = (partial(of_class, name) for name in STARTS)
 
 
 def buffer(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Initializer:
@@ -85,12 +81,6 @@ def with_statistics(
     images = load_images(model.meta.dataset, "train", data_dir=data_dir, reporter=reporter)
     measured = ClassGaussians.fit(images.x, images.y, len(images.classes))
     return replace(model, statistics=measured.to(model.device))
-
-
-def _gaussians(model: Model, data_dir: str | Path | None, reporter: Reporter) -> ClassGaussians:
-    statistics = with_statistics(model, data_dir, reporter).statistics
-    assert statistics is not None
-    return statistics
 
 
 def draw_from(pool: Tensor, classes: Tensor, y: Tensor, like: Tensor, rng: Rng) -> Tensor:
