@@ -1,4 +1,4 @@
-"""Whether third-party weights likelier belong to another function: its clean accuracy tells."""
+"""Whether third-party weights more likely belong to another function: clean accuracy tells."""
 
 from __future__ import annotations
 
