@@ -111,8 +111,9 @@ class Ascent:
         broken.add(image, start, self.surrogate.broken(batch, start, logits))
         zeros = torch.zeros_like(values)
         size = torch.full_like(values, 2 * self.ball.eps).view(-1, 1, 1, 1)
+        climb = batch, image, start, gradient, start, gradient, values, size
         rows = Halving(
-            *(batch, image, start, gradient, start, gradient, values, size),
+            *climb,
             last=start,
             highest_before=values,
             # The reference implementation compares the first step's loss with zero, not with
