@@ -237,7 +237,7 @@ class TrainingRun:
             self.trainer.fit(self.callbacks(), self.epoch_ends)
         except Diverging as problem:
             reason = str(problem)
-        except (torch.OutOfMemoryError, RuntimeError) as problem:
+        except RuntimeError as problem:  # torch.OutOfMemoryError is one
             if lost(problem):
                 raise rank_lost() from problem
             if not no_memory(problem):
