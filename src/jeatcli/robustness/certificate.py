@@ -87,7 +87,7 @@ def certified(
 
     What is known is kept in `files`, so that a killed certification goes on.
     """
-    draws = evaluation.settings.certified_draws
+    draws = evaluation.settings.certification["n"]
     images, path = evaluation.images, files and files.folder / _FILE
     rows: list[tuple[int, int]] = []
     if path and path.is_file():
@@ -160,7 +160,7 @@ def measure(
 ) -> tuple[dict[str, Any], Tensor | None]:
     """Certify, attack the smoothed classifier, and return the fields of the result that follow."""
     settings, y = evaluation.settings, evaluation.images.y.tolist()
-    draws, alpha = settings.certified_draws, settings.certified_alpha
+    _, draws, alpha = settings.certification.values()
     if "certificate" not in evaluation.kept:
         evaluation.kept["certificate"] = current().from_main(
             lambda: certified(evaluation, sampler, files, reporter)
@@ -212,7 +212,8 @@ def _confirmed(
     """Return which images the smoothed classifier, by all draws, assigns another class for sure."""
     from scipy.stats import binomtest
 
-    settings, y = evaluation.settings, evaluation.images.y.tolist()
+    _, draws, alpha = evaluation.settings.certification.values()
+    y = evaluation.images.y.tolist()
     assert evaluator.attacked is not None
     broken = []
     for k, name in enumerate(broken_by):
@@ -221,8 +222,8 @@ def _confirmed(
             continue
         x = evaluator.attacked[k].to(evaluation.images.x.device)
         index = int(evaluation.indices[k])
-        votes, classes = sampler.counts(x, settings.certified_draws, _CONFIRM, index).topk(2)
+        votes, classes = sampler.counts(x, draws, _CONFIRM, index).topk(2)
         first, second = votes.tolist()
         chance = float(binomtest(first, first + second, 0.5).pvalue)
-        broken.append(int(classes[0]) != y[k] and chance <= settings.certified_alpha)
+        broken.append(int(classes[0]) != y[k] and chance <= alpha)
     return broken

@@ -167,24 +167,15 @@ class AttackSettings(Settings):
             flags = " and ".join(f"`--{name.replace('_', '-')}`" for name in modes[:2])
             raise UsageProblem(f"{flags} do not go together", "leave one of the two out")
 
-    @property
-    def certified_draws(self) -> int:
-        """How many noises bound the probability of a class."""
-        return self.certify_draws or 1000
-
-    @property
-    def certified_alpha(self) -> float:
-        """The probability that a certificate is wrong."""
-        return self.alpha or 0.001
-
     def smoothing(self, options: Mapping[str, Any]) -> float:
         """Return sigma: what is given, else that of a run trained by noise, else 0.25."""
         return float(self.sigma or options.get("sigma", 0.25))
 
     @property
     def certification(self) -> dict[str, Any]:
-        """What a certificate depends on."""
-        return {"sigma": self.sigma, "n": self.certified_draws, "alpha": self.certified_alpha}
+        """What a certificate depends on: the noises that bound a probability, and how surely."""
+        draws, alpha = self.certify_draws or 1000, self.alpha or 0.001
+        return {"sigma": self.sigma, "n": draws, "alpha": alpha}
 
     @property
     def purification(self) -> dict[str, Any] | None:
