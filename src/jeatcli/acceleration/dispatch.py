@@ -145,11 +145,12 @@ class _Bench:
     def __init__(
         self, classifier: Classifier, dtype: torch.dtype | None, work: Work, held: ExitStack
     ) -> None:
-        self.learner = copy.deepcopy(classifier) if work.updates else None
+        self.learner = copy.deepcopy(classifier) if work.updates else classifier
         self.classifier = held.enter_context(frozen(classifier))
         self.dtype, self.work = dtype, work
         self.x = torch.rand(work.batch, *work.shape, generator=torch.Generator().manual_seed(0))
-        self._runs: dict[Way, tuple[Callable[[], None] | None, Callable[[], None] | None]] = {}
+        # How often an image goes through the network in a way, and the function that does it once.
+        self._runs: dict[Way, list[tuple[float, Callable[[], None]]]] = {}
 
     def swapped(self, kernel: str) -> int:
         """Return how many convolutions of the network that kernel computes; -1 if all, fused."""
@@ -178,24 +179,20 @@ class _Bench:
     def seconds(self, way: Way, rounds: int) -> float:
         """Return the least seconds per image of some rounds; the first call warms up."""
         if way not in self._runs:
-            self._runs[way] = self._pass(way), self._update(way)
+            kinds = ((self.work.passes, self._pass), (self.work.updates, self._update))
+            self._runs[way] = [(times, make(way)) for times, make in kinds if times]
             self._weighed(way)
         return min((self._weighed(way) for _ in range(rounds)), default=0.0)
 
     def _weighed(self, way: Way) -> float:
-        seconds = []
-        for run in self._runs[way]:
+        spent = 0.0
+        for times, run in self._runs[way]:
             began = thread_clock()
-            if run is not None:
-                run()
-            seconds.append(thread_clock() - began)
-        work = self.work
-        spent = work.passes * seconds[0] + work.updates * seconds[1]
-        return spent / (work.passes + work.updates) / work.batch
+            run()
+            spent += times * (thread_clock() - began)
+        return spent / (self.work.passes + self.work.updates) / self.work.batch
 
-    def _pass(self, way: Way) -> Callable[[], None] | None:
-        if not self.work.passes:
-            return None
+    def _pass(self, way: Way) -> Callable[[], None]:
         twin = accelerate(self.classifier, self.dtype, way)
 
         def run() -> None:
@@ -204,9 +201,7 @@ class _Bench:
 
         return run
 
-    def _update(self, way: Way) -> Callable[[], None] | None:
-        if self.learner is None:
-            return None
+    def _update(self, way: Way) -> Callable[[], None]:
         learner = copy.deepcopy(self.learner).train()
         learner.autocast = self.dtype
         learn_by(learner, way)
