@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from jeatcli.acceleration import dispatch
 from jeatcli.acceleration.choices import Place, Speeds
 from jeatcli.acceleration.dispatch import choose
 from jeatcli.acceleration.ways import KERNELS, NEVER_MEASURED, Way, Wish, Work
+from jeatcli.acceleration.winograd import convolution
 from jeatcli.acceleration.winograd.kernel import kernel
 
 SHAPE = (3, 32, 32)
@@ -253,9 +255,13 @@ def test_a_place_is_of_one_machine_and_one_work(model, cache: Path, monkeypatch)
     assert len({same, *(other.path for other in others)}) == len(others) + 1
 
 
+@pytest.mark.parametrize("patient", [False, True])
 def test_without_a_compiler_of_cpp_there_is_no_kernel(
-    model, cache: Path, monkeypatch: pytest.MonkeyPatch
+    model, cache: Path, monkeypatch: pytest.MonkeyPatch, patient: bool
 ) -> None:
+    # Not the kernel of all tests, nor for them that there is none.
+    monkeypatch.setattr(convolution, "kernel", kernel.__wrapped__)
+    monkeypatch.setattr(dispatch, "_BUILDING", 0 if patient else math.inf)
     for command in ("/nonexistent/g++", "false", "'"):
         monkeypatch.setenv("CXX", command)
         assert chosen(model)[0] in (Way(), Way("fused"))
