@@ -40,7 +40,7 @@ def block(run: Path, judge: Model, seed: int, kept: Path) -> Features:
     if not kept.is_file():
         plan = prepare(load(run, device="cpu"), num=BLOCK, seed=seed, batch_size=BLOCK, **WAY)
         drawn = [torch.from_numpy(to_uint8(images)) for _, images in plan.batches()]
-        found = extract(torch.cat(drawn), judge, BLOCK, torch.device("cpu"))
+        found = extract(torch.cat(drawn), judge, BLOCK)
         write_atomic(kept, lambda beside: save_file(vars(found), beside))
     return Features(**load_file(kept))
 
@@ -100,7 +100,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     judge = load(given.judge, device="cpu")
     real: Images = load_images("digits", "train")
-    train = extract(real.x, judge, BLOCK, torch.device("cpu"))
+    train = extract(real.x, judge, BLOCK)
     names = sorted(path.name for path in given.runs.glob(f"*-{given.seed}"))
     rows: dict[str, list[Features]] = {name: [] for name in names}
     for seed in range(given.n // BLOCK):

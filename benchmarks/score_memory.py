@@ -46,7 +46,7 @@ def main() -> None:
     sets: list[Features] = []
 
     def features(x: Tensor) -> None:
-        sets.append(extract(x, model, 512, torch.device("cpu")))
+        sets.append(extract(x, model, 512))
 
     alone = peak(lambda: [features(x) for x in images])
     print(f"{'features':18} {alone:6.0f} MiB", flush=True)

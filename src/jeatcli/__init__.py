@@ -6,19 +6,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .checkpoints.arbitrary import wrap
-    from .checkpoints.checkpoint import load
-    from .checkpoints.settings import Foreign
-    from .core.threat import Threat
-    from .errors import JeatError
-    from .landscapes.energies import energy
-    from .landscapes.landscape import energy_landscape
-    from .robustness.evaluate import attack
-    from .sampling.sample import sample
-    from .scoring.classifier_scores import classifier_scores
-    from .scoring.image_scores import image_scores
-    from .training.settings import TrainConfig
-    from .training.train import train
+    from .checkpoints.arbitrary import wrap as wrap
+    from .checkpoints.checkpoint import load as load
+    from .checkpoints.settings import Foreign as Foreign
+    from .core.threat import Threat as Threat
+    from .errors import JeatError as JeatError
+    from .landscapes.energies import energy as energy
+    from .landscapes.landscape import energy_landscape as energy_landscape
+    from .robustness.evaluate import attack as attack
+    from .sampling.sample import sample as sample
+    from .scoring.classifier_scores import classifier_scores as classifier_scores
+    from .scoring.image_scores import image_scores as image_scores
+    from .training.settings import TrainConfig as TrainConfig
+    from .training.train import train as train
 
     __version__: str
 
@@ -40,21 +40,7 @@ _HOMES = {
     "wrap": "checkpoints.arbitrary",
 }
 
-__all__ = [
-    "Foreign",
-    "JeatError",
-    "Threat",
-    "TrainConfig",
-    "attack",
-    "classifier_scores",
-    "energy",
-    "energy_landscape",
-    "image_scores",
-    "load",
-    "sample",
-    "train",
-    "wrap",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 # Texts of RuntimeErrors for lack of memory: on a CPU, and of libraries and drivers on CUDA.
 _NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -59,6 +60,16 @@ class Interrupted(JeatError):
 
 class RankLost(JeatError):
     """Another process of the run has died, and this one cannot go on without it."""
+
+
+@contextmanager
+def needs(package: str, extra: str, what: str) -> Iterator[None]:
+    """Say what to install where the import of a package of an extra fails; `what` needs it."""
+    try:
+        yield
+    except ImportError as problem:
+        hint = f"`pip install 'jeat-cli[{extra}]'`"
+        raise JeatError(f"{what} needs {package}", hint) from problem
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageProblem:

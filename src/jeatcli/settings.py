@@ -124,7 +124,7 @@ def parse_number(text: str) -> float:
     try:
         return float(numerator) / float(denominator) if slash else float(numerator)
     except (ValueError, ZeroDivisionError):
-        raise ValueError(f"`{text}` is no number or fraction such as 8/255") from None
+        raise ValueError(f"`{text}` is not a number or a fraction such as 8/255") from None
 
 
 def read_value(name: str, value: object, about: Setting, kinds: tuple[Any, ...]) -> Any:
@@ -165,7 +165,7 @@ def _checked(name: str, value: Any, about: Setting, kinds: Sequence[Any]) -> Any
     if sequences and isinstance(value, list | tuple):
         items = get_args(sequences[0])
         if get_origin(sequences[0]) is tuple and ... not in items and len(items) != len(value):
-            raise UsageProblem(f"`{name}` cannot be {value!r}", f"give {len(items)} of them")
+            raise UsageProblem(f"`{name}` cannot be {value!r}", f"give {len(items)} values")
         return tuple(_checked(name, item, about, alternatives(items[0])) for item in value)
     if isinstance(value, Real) and not isinstance(value, bool | int | float):  # numpy's
         value = int(value) if isinstance(value, Integral) else float(value)

@@ -126,7 +126,7 @@ def test_a_header_whose_length_looks_like_a_web_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [torch.zeros(3), [torch.zeros(3)], {"epoch": 3}, {3: 4}, "hm"])
 def test_no_state_dict(tmp_path: Path, content: object) -> None:
     path = written(tmp_path, content)
-    refused(here("attack", path, *DESCRIBED), 1, f"`{path}` holds no tensors by name")
+    refused(here("attack", path, *DESCRIBED), 1, f"`{path}` holds no named tensors")
 
 
 def test_without_a_description_the_network_is_guessed(tmp_path: Path) -> None:

@@ -347,7 +347,7 @@ def test_a_normalisation_among_settings_is_asked_for(
     tmp_path: Path, beside: dict[str, Any]
 ) -> None:
     path = written(tmp_path, {"state_dict": weights()} | beside)
-    with pytest.raises(UsageProblem, match=r"notes a normalisation, `--mean 0.5 --std 0.2`"):
+    with pytest.raises(UsageProblem, match=r"records a normalisation, `--mean 0.5 --std 0.2`"):
         load(path, replace(PLAIN, mean=None, std=None))
     is_ours(load(path))
 

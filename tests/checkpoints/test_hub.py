@@ -104,7 +104,7 @@ def test_a_model_is_downloaded_once_and_named_by_its_page(
     assert path == tmp_path / "jeat-cache" / "hub" / "someone" / "digits.safetensors"
     assert path.read_bytes() == Hub.content
     assert Path(str(found[1])).name == "digits-main.safetensors"
-    assert found[2][0] == "cannot take `hf-hub:someone/other`: there is no such model"
+    assert found[2][0] == "cannot fetch `hf-hub:someone/other`: there is no such model"
     assert "has no file `best.safetensors`" in found[3][0]
     assert found[4][1] == "write `hf-hub:OWNER/NAME`"
     # Without the server the model is still there, and another one is not.

@@ -61,8 +61,7 @@ def test_its_features_and_softmax_judge_images(model: Model, cifar10_root: Path)
     reference = load_images("cifar10", "test", data_dir=cifar10_root).x[:200]
     noise = torch.randint(256, real.shape, generator=torch.Generator().manual_seed(0))
     seen, truth, static = (
-        features.extract(x, model, 100, torch.device("cpu"))
-        for x in (real, reference, noise.to(torch.uint8))
+        features.extract(x, model, 100) for x in (real, reference, noise.to(torch.uint8))
     )
     numbers = fidelity.Numbers.of(seen, truth, 1, 2, 100)
     photographs, nothing = (fidelity.compute(x, truth, numbers) for x in (seen, static))

@@ -52,8 +52,8 @@ def test_an_id_of_several_dictionaries() -> None:
     assert find("robustbench:Zhang2019Theoretically", None, 10).threat.eps == 0.031
     for bad, words in (
         (("robustbench:Wang2032Better", None, None), "unknown entry of RobustBench"),
-        (("robustbench:Kang2021Stable", None, None), "none of ours"),
-        (("robustbench:Rony2019Decoupling", None, 100), "of something else"),
+        (("robustbench:Kang2021Stable", None, None), "not implemented here"),
+        (("robustbench:Rony2019Decoupling", None, 100), "for something else"),
     ):
         with pytest.raises(UsageProblem, match=words):
             find(*bad)

@@ -12,10 +12,11 @@ import pytest
 from click.testing import CliRunner
 from helpers.cli import here
 
-from jeatcli.cli import main, terminal, types
+from jeatcli.cli import main, terminal
 from jeatcli.cli.interrupts import answered_by, interrupt
 from jeatcli.cli.sample import destination
 from jeatcli.cli.train import stop_on_signal
+from jeatcli.cli.types import BY_KIND, RUN
 from jeatcli.errors import UsageProblem
 from jeatcli.sampling.settings import SampleOutput
 
@@ -139,7 +140,7 @@ def test_bad_files(toml, text, words):
         (["--arch", "wrn28-10"], "unknown architecture `wrn28-10`"),
         (["--device", "gpu"], "unknown device `gpu` Hint: known: auto, cpu"),
         (["--dataset", "cifar10", "--eps", "8"], "did you mean 8/255?"),
-        (["--eps", "8/0"], "no number or fraction"),
+        (["--eps", "8/0"], "not a number or a fraction"),
         (["--eps", "nan"], "nan is not at least 0"),
         (["--reinit", "1.5"], "at most 1"),
         (["--lr", "0"], "above 0"),
@@ -169,9 +170,9 @@ def test_a_mistyped_command_has_a_near_one():
 
 def test_names_are_taken_in_any_case():
     assert resolved("--method", "JEAT", "--norm", "Linf")["method"] == "jeat"
-    assert types.DATASET.convert("folder:My/Pictures", None, None) == "folder:My/Pictures"
-    assert types.ARCH.convert("WRN-16-4", None, None) == "wrn-16-4"
-    assert types.DEVICE.convert("CUDA:1", None, None) == "cuda:1"
+    assert BY_KIND["dataset"].convert("folder:My/Pictures", None, None) == "folder:My/Pictures"
+    assert BY_KIND["arch"].convert("WRN-16-4", None, None) == "wrn-16-4"
+    assert BY_KIND["device"].convert("CUDA:1", None, None) == "cuda:1"
 
 
 def test_completion(monkeypatch):
@@ -182,13 +183,13 @@ def test_completion(monkeypatch):
     def offered(kind, text):
         return [item.value for item in kind.shell_complete(None, None, text)]
 
-    assert offered(types.RUN, "digits-j") == ["digits-jeat"]
-    assert offered(types.METHOD, "je") == ["jeat", "jem", "jem++"]
-    assert offered(types.DATASET, "fo") == ["folder:PATH"]
-    assert {"wrn-28-10", "cifar-resnet-20", "resnet-18-v1"} <= set(offered(types.ARCH, ""))
-    assert offered(types.DEVICE, "cu") == ["cuda"]
-    assert [item.type for item in types.RUN.shell_complete(None, None, "./d")] == ["file"]
-    style, cmap = types.BY_KIND["style"], types.BY_KIND["colour map"]
+    assert offered(RUN, "digits-j") == ["digits-jeat"]
+    assert offered(BY_KIND["method"], "je") == ["jeat", "jem", "jem++"]
+    assert offered(BY_KIND["dataset"], "fo") == ["folder:PATH"]
+    assert {"wrn-28-10", "cifar-resnet-20", "resnet-18-v1"} <= set(offered(BY_KIND["arch"], ""))
+    assert offered(BY_KIND["device"], "cu") == ["cuda"]
+    assert [item.type for item in RUN.shell_complete(None, None, "./d")] == ["file"]
+    style, cmap = BY_KIND["style"], BY_KIND["colour map"]
     assert offered(style, "gg") == ["ggplot"]
     assert [item.type for item in style.shell_complete(None, None, "paper.m")] == ["file"]
     assert {"magma", "viridis"} <= set(offered(cmap, ""))
@@ -199,7 +200,7 @@ def test_classes_of_the_hub_are_not_downloaded_to_complete_them(monkeypatch):
 
     monkeypatch.setattr(runs, "download", lambda *_: pytest.fail("a download"))
     context = SimpleNamespace(params={"run": "hf-hub:someone/net"})
-    assert types.CLASS.shell_complete(context, None, "d") == []
+    assert BY_KIND["class"].shell_complete(context, None, "d") == []
 
 
 def test_where_samples_go(tmp_path):

@@ -12,7 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from jeatcli.cli import COMMANDS, main, types
+from jeatcli.cli import COMMANDS, main
 from jeatcli.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
@@ -140,13 +140,6 @@ def test_help_onto_a_full_device_is_an_error_in_words(words):
         said = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert said.returncode == 1
     assert said.stderr.startswith("Error: no space left on the disk\nHint: ")
-
-
-def test_names_known_without_torch_are_those_of_the_core():
-    from jeatcli.training import settings
-
-    assert settings.NORM_LAYERS == types.NORM_LAYERS
-    assert settings.ACTIVATIONS == types.ACTIVATIONS
 
 
 def test_public_names_are_no_files():

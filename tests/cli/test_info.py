@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from helpers.cli import done, one
 
-from jeatcli.cli import info
+from jeatcli.cli import info, output
 
 
 @pytest.fixture
@@ -45,3 +45,8 @@ def test_a_device_that_is_not_there_is_said(cache, monkeypatch):
 
 def test_what_is_not_installed_is_said():
     assert info.version("jeat-absent") == "not installed"
+
+
+def test_sizes_are_written_without_exponents():
+    sizes = {0: "0 B", 1500: "1.5 kB", 999_999: "1000 kB", 2.5e12: "2500 GB"}
+    assert {count: output.size(count) for count in sizes} == sizes

@@ -37,7 +37,9 @@ def test_numbers_and_fractions_are_read() -> None:
     assert parse_number("-1e-3") == -0.001
     assert parse_number(" 1 / 4 ") == 0.25
     for text in ("eight", "1/0", "1/", "/3", "1/2/3", ""):
-        with pytest.raises(ValueError, match=f"`{text}` is no number or fraction such as 8/255"):
+        with pytest.raises(
+            ValueError, match=f"`{text}` is not a number or a fraction such as 8/255"
+        ):
             parse_number(text)
 
 

@@ -177,7 +177,7 @@ def test_corrupted_images(tmp_path: Path) -> None:
     assert every.x[:6, 1, 0, 0].tolist() == [0, 0, 0, 0, 0, 1]
     assert every.y[:6].tolist() == [0, 0, 0, 0, 0, 1]
     assert third.classes == DATASETS["cifar10"].classes
-    with pytest.raises(JeatError, match=r"snow\.npy` is absent") as caught:
+    with pytest.raises(JeatError, match=r"snow\.npy` is missing") as caught:
         load_images("cifar10-c:snow:1", "test", data_dir=tmp_path)
     assert "CIFAR-10-C.tar" in str(caught.value.hint)
     with pytest.raises(UsageProblem, match="tests alone"):

@@ -54,7 +54,7 @@ def test_a_data_set_that_is_absent_offline(
 ) -> None:
     said = here("train", "--dataset", name, "--arch", "small", "--epochs", 1)
     place = (offline / file).parent
-    refused(said, 1, f"Error: `{offline / file}` is absent", f"into `{place}`, from ", address)
+    refused(said, 1, f"Error: `{offline / file}` is missing", f"into `{place}`, from ", address)
     assert "Hint: put the file with MD5 " in said.stderr
     assert everything(tmp_path) == {}
 
@@ -93,7 +93,7 @@ def test_damaged_files_of_mnist(offline: Path, tmp_path: Path, packed: bool) -> 
 def test_inception_weights_that_are_absent_offline(home: Path, offline: Path) -> None:
     with untouched(home):
         said = here("score", LATEST, "-n", 4)
-    refused(said, 1, "weights-inception", "is absent", "put the file with SHA-256", "--features")
+    refused(said, 1, "weights-inception", "is missing", "put the file with SHA-256", "--features")
 
 
 def png(number: int, size: tuple[int, int] = (12, 10)) -> bytes:
@@ -162,7 +162,9 @@ def test_a_folder_that_cannot_be_used(
 def test_images_that_cannot_be_scored(home: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "images.npz").write_bytes(content)
     said = here("score", tmp_path / "images.npz", "--features", LATEST)
-    refused(said, 1, "cannot read images from `", "no .npz archive", "Hint: it must hold `arr_0`")
+    refused(
+        said, 1, "cannot read images from `", "not an .npz archive", "Hint: it must hold `arr_0`"
+    )
     absent = here("score", tmp_path / "absent.npz", "--features", LATEST)
     refused(absent, 1, "absent.npz`: there is no such file")
 

@@ -132,7 +132,7 @@ def test_a_damaged_raw_file(small_fashion: Path, tmp_path: Path, file: str, whol
 def test_an_absent_set_offline_says_what_to_put_where(name: str, file: str, tmp_path: Path) -> None:
     with pytest.raises(JeatError) as caught:
         load_images(name, "test", data_dir=tmp_path / "sets", download=False)
-    assert f"{file}` is absent" in str(caught.value)
+    assert f"{file}` is missing" in str(caught.value)
     for part in ("MD5", str(tmp_path / "sets"), "http", "--data-dir", "JEAT_DATA_DIR"):
         assert part in str(caught.value.hint)
     if name.startswith("cifar"):
@@ -219,7 +219,7 @@ def test_a_damaged_extracted_file_is_named(file: str, little_cifar: Path, tmp_pa
     assert str(path) in str(caught.value)
     assert f"delete `{path.parent}`" in str(caught.value.hint)
     path.unlink()
-    with pytest.raises(JeatError, match=f"{file}` is absent"):
+    with pytest.raises(JeatError, match=f"{file}` is missing"):
         load_images("cifar100", "train", data_dir=root)
 
 

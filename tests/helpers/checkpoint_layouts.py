@@ -88,7 +88,7 @@ def madry(w: Weights) -> Any:
 
 
 def mair(w: Weights, prefix: str = "model.", normalised: bool = False) -> Any:
-    """Lay weights out as MAIR's RobModel, which notes a normalisation that it does not apply."""
+    """Lay weights out as MAIR's RobModel, which records a normalisation that it does not apply."""
     inside = {"n_classes": torch.tensor(10)}
     if normalised:
         inside |= numbers("model.0.mean", "model.0.std")

@@ -109,7 +109,7 @@ FIRST = [
     Row("imrahulr-resnet50", R50, placed("module.0.", "model_state_dict")),
     Row("dmat-wrn28-10-swish", DM, lay.dmat),
     Row("mair-wrn28-10", W28, lay.mair),
-    Row("mair-wrn28-10-not-asked", W28, lay.mair, verdict="notes a normalisation", asked=False),
+    Row("mair-wrn28-10-not-asked", W28, lay.mair, verdict="records a normalisation", asked=False),
     Row("mair-prn18", FOURTH, lay.mair),
     Row("mair-r18-normalized", R18, partial(lay.mair, prefix="model.1.", normalised=True)),
     Row(

@@ -140,7 +140,7 @@ def test_offline_error_says_which_file_to_put_where(tmp_path: Path) -> None:
     with pytest.raises(JeatError) as caught:
         fetch("set.bin", mirrors, MD5, tmp_path / "here", instead=", or its extracted folder")
     assert caught.value.exit_code == 1
-    assert "set.bin` is absent, and could not be downloaded (127.0.0.1:9: " in str(caught.value)
+    assert "set.bin` is missing, and could not be downloaded (127.0.0.1:9: " in str(caught.value)
     for part in (MD5, f"`{tmp_path / 'here'}`", *mirrors, "or its extracted folder"):
         assert part in str(caught.value.hint)
 

@@ -62,7 +62,7 @@ def test_an_output_is_a_regular_file(tmp_path: Path) -> None:
     (tmp_path / "dangling.png").symlink_to("nowhere")
     for name, reason in {
         "folder.png": "it is a directory",
-        "fifo.png": "it is no regular file",
+        "fifo.png": "it is not a regular file",
         "device.png": "it is a link",
         "dangling.png": "it is a link",
     }.items():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.cli import done, here, refused
+from helpers.pictures import save_images
 from helpers.runs import save_run
 from PIL import Image
 
@@ -89,7 +90,7 @@ def test_scores_are_those_of_the_logits(judge: Model) -> None:
 def test_against_a_folder_by_pairs(judge: Model, tmp_path: Path) -> None:
     test = load_images("digits", "test")
     other = torch.rand(30, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    pictures.save_images(other, tmp_path / "noise")
+    save_images(other, tmp_path / "noise")
     found = classifier_scores(judge, ood=[str(tmp_path / "noise")])
     assert found.n == 397
     correct = judge.classifier(test.x.float() / 255).argmax(1) == test.y
@@ -117,7 +118,7 @@ def test_other_kinds_must_have_the_shape(judge: Model, tmp_path: Path, mnist_roo
 
 def test_the_command_prints_and_draws(tmp_path: Path) -> None:
     save_run("judge")
-    pictures.save_images(torch.rand(5, 1, 8, 8), tmp_path / "noise")
+    save_images(torch.rand(5, 1, 8, 8), tmp_path / "noise")
     picture = tmp_path / "reliability.png"
     ask = ("score", "judge", "--device", "cpu")
     shown = done(*ask, "--calibration", picture, "--ood", tmp_path / "noise")
@@ -141,7 +142,7 @@ def test_the_command_prints_and_draws(tmp_path: Path) -> None:
         (["--calibration", "--steps", 3], "`--steps` is for the scores of images"),
         (["--ood", "digits", "--features", "judge"], "`--features` is for the scores of images"),
         (["--calibration", "judge"], "cannot draw into `judge`"),
-        (["--calibration", "--dpi", 50], "the look of the picture is that of the reliability"),
+        (["--calibration", "--dpi", 50], "the look of the picture are for the diagram"),
         (["--calibration", "x.png", "--style", "none"], "unknown style `none`"),
     ],
 )

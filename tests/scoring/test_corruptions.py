@@ -11,8 +11,9 @@ from helpers.cli import done, here, one, refused
 from helpers.runs import save_run
 
 from jeatcli.checkpoints.checkpoint import load
+from jeatcli.checkpoints.model import Model
 from jeatcli.data.images import load_images
-from jeatcli.scoring import classifier_scores, corruptions
+from jeatcli.scoring import corruptions
 
 # The whole list takes minutes.
 FEW = ("fog", "glass_blur", "snow")
@@ -40,7 +41,7 @@ def test_mean_error_and_heat_map(data: Path, monkeypatch: pytest.MonkeyPatch) ->
     model = load(save_run("model", dataset="cifar10"), device="cpu")
     # The clean images are in no file here.
     clean = load_images("cifar10-c:fog:1", "test", data_dir=data).first(NUM)
-    monkeypatch.setattr(classifier_scores, "_test_images", lambda *_: clean)
+    monkeypatch.setattr(Model, "test_images", lambda *_: clean)
     monkeypatch.setattr(corruptions, "KINDS", FEW)
     picture = data / "map.svg"
     ask = ("score", "model", "--corruptions", "-n", NUM, "--data-dir", data)
@@ -63,7 +64,7 @@ def test_mean_error_and_heat_map(data: Path, monkeypatch: pytest.MonkeyPatch) ->
     other.write_text("mine")
     refused(here(*ask[:3], other, *ask[3:]), 1, "other.svg")
     (data / "CIFAR-10-C" / "snow.npy").unlink()
-    refused(here(*ask), 1, "CIFAR-10-C/snow.npy` is absent", "https://zenodo.org/records/2535967")
+    refused(here(*ask), 1, "CIFAR-10-C/snow.npy` is missing", "https://zenodo.org/records/2535967")
 
 
 def test_the_benchmark_has_fifteen() -> None:

@@ -164,9 +164,9 @@ needs_timm = pytest.mark.skipif(find_spec("timm") is None, reason="timm is not i
 def test_dinov2_is_its_formulas(gated: bool, tmp_path: Path) -> None:
     weights = dino(gated=gated)
     torch.save(weights, tmp_path / "dino.pth")
-    loaded = load_extractor("dinov2", tmp_path / "dino.pth")
+    loaded = load_extractor("dinov2", tmp_path / "dino.pth", "cpu")
     assert loaded.sha256 == checksum(tmp_path / "dino.pth")
-    found = features.extract(PHOTOGRAPHS, loaded, 2, torch.device("cpu"))
+    found = features.extract(PHOTOGRAPHS, loaded, 2)
     torch.testing.assert_close(
         found.values, dino_output(weights, PHOTOGRAPHS), rtol=1e-4, atol=1e-4
     )
@@ -186,7 +186,7 @@ def test_clip_is_the_library_s(
         )
     publish(monkeypatch, "clip", sha256=checksum(script))
     for path in (states, script):
-        found = features.extract(PHOTOGRAPHS, load_extractor("clip", path), 2, torch.device("cpu"))
+        found = features.extract(PHOTOGRAPHS, load_extractor("clip", path, "cpu"), 2)
         torch.testing.assert_close(found.values, theirs(PHOTOGRAPHS)[0])
 
 
@@ -199,7 +199,7 @@ def test_clip_is_the_library_s(
         ("dinov2", "cut", ""),
         ("dinov2", "clip", "it has no 'cls_token'"),
         ("dinov2", "registers", "register_tokens"),
-        ("dinov2", "text", ": it is no file of tensors alone"),
+        ("dinov2", "text", ": it holds more than tensors"),
     ],
 )
 def test_what_is_no_weights_file(

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.cli import done, here, refused
+from helpers.pictures import save_images
 from helpers.runs import Listener, load_run, save_run
 
 from jeatcli.checkpoints.model import Model
-from jeatcli.data import pictures, stored
+from jeatcli.data import stored
 from jeatcli.data.images import load_images
 from jeatcli.errors import JeatError
 from jeatcli.runtime.files import runs_dir
@@ -123,7 +124,7 @@ def test_names_of_files_do_not_matter(
     if drawn:
         writers.save_folder(prepare(artist, num=24, steps=1), folder)
     else:
-        pictures.save_images(torch.rand(24, 1, 8, 8), folder)
+        save_images(torch.rand(24, 1, 8, 8), folder)
     settings = {"features": judge, "splits": 3, "kid_subset_size": 10}
     before = image_scores(folder, **settings)
     names = sorted(folder.glob("*.png"))
@@ -174,10 +175,10 @@ def test_a_folder_of_class_folders_and_what_is_left_out(tmp_path: Path) -> None:
     save_run("judge")
     ask = ("--features", "judge", "--device", "cpu")
     for name in ("cats", "dogs"):
-        pictures.save_images(torch.rand(5, 1, 8, 8), tmp_path / "classes" / name)
+        save_images(torch.rand(5, 1, 8, 8), tmp_path / "classes" / name)
     said = here("score", tmp_path / "classes", *ask)
     refused(said, 1, "itself holds no pictures; left out: 5 in `cats/`, 5 in `dogs/`")
-    pictures.save_images(torch.rand(2, 1, 8, 8), tmp_path / "classes")
+    save_images(torch.rand(2, 1, 8, 8), tmp_path / "classes")
     (tmp_path / "classes" / "notes.txt").write_text("x")
     (tmp_path / "classes" / "._000000.png").write_bytes(b"of macOS")
     shown = here("score", tmp_path / "classes", *ask)

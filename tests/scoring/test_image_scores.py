@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.pictures import save_images
 from helpers.runs import Listener, save_run
 from numpy.typing import NDArray
 from PIL import Image
@@ -258,7 +259,7 @@ def test_leaves_no_trace_and_says_nothing(
     ],
 )
 def test_bad_settings(settings: dict[str, Any], message: str, judge: Model, tmp_path: Path) -> None:
-    pictures.save_images(torch.rand(4, 1, 8, 8), tmp_path / "p")
+    save_images(torch.rand(4, 1, 8, 8), tmp_path / "p")
     with pytest.raises(UsageProblem, match=message):
         image_scores(tmp_path / "p", features=judge, **settings)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.extractors import publish
+from helpers.pictures import save_images
 from numpy.typing import NDArray
 
 from jeatcli.checkpoints.model import Model
@@ -73,8 +74,8 @@ def test_inception_scores_are_the_library_s(
     # The library goes by names, and we by digests of the pixels.
     rounded = list(pictures.to_uint8(images))
     rounded.sort(key=lambda image: hashlib.sha256(image.tobytes()).digest())
-    pictures.save_images(np.stack(rounded), tmp_path / "ours")
-    pictures.save_images(pixels.float() / 255, tmp_path / "theirs")
+    save_images(np.stack(rounded), tmp_path / "ours")
+    save_images(pixels.float() / 255, tmp_path / "theirs")
 
     found = image_scores(
         tmp_path / "ours",
@@ -167,7 +168,7 @@ def test_what_is_no_weights_file(
 
 
 def test_pictures_need_a_reference(random_weights: Path, tmp_path: Path) -> None:
-    pictures.save_images(torch.rand(4, 1, 8, 8), tmp_path / "p")
+    save_images(torch.rand(4, 1, 8, 8), tmp_path / "p")
     with pytest.raises(UsageProblem, match="no reference data set") as problem:
         image_scores(tmp_path / "p", inception_weights=random_weights)
     assert "--dataset" in (problem.value.hint or "")

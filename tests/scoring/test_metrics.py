@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -14,13 +15,14 @@ from helpers.runs import save_run
 
 from jeatcli.catalogue import Entry
 from jeatcli.checkpoints.model import Model
-from jeatcli.data.images import load_images
+from jeatcli.data.images import Images, load_images
 from jeatcli.scoring.calibration import calibrate, fit_temperature, rescale
 from jeatcli.scoring.classifier_scores import classifier_scores
 from jeatcli.scoring.density import density_coverage
 from jeatcli.scoring.features import Features
 from jeatcli.scoring.image_scores import image_scores
-from jeatcli.scoring.ood import SCORES, average_precision, fpr_at, own_scores
+from jeatcli.scoring.neighbours import look_up
+from jeatcli.scoring.ood import SCORES, average_precision, fpr95, own_scores
 from jeatcli.scoring.settings import METRICS
 
 
@@ -49,6 +51,13 @@ def test_density_and_coverage_of_known_sets() -> None:
     assert far == {"density": 0.0, "coverage": 0.0}
     copies = density_coverage(features(real[:1].repeat(80, 1)), features(real))
     assert copies["coverage"] < 0.2
+
+
+def test_the_median_distance_lies_between_the_two_in_the_middle(tmp_path: Path) -> None:
+    images = Images("digits", torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.arange(3), ())
+    drawn, real = torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [100.0], [300.0]])
+    found = look_up(images.x[:2], drawn, images, real, tmp_path / "near.png")
+    assert (found.median, found.median_train) == (2.0, 100.0)
 
 
 def test_a_temperature_is_found_again() -> None:
@@ -89,18 +98,18 @@ def test_fpr_and_aupr_by_a_loop_over_thresholds() -> None:
             rates.append(false / 47)
         area += (hits / 61 - before) * hits / (hits + false)
         before = hits / 61
-    assert fpr_at(own, other) == pytest.approx(min(rates))
+    assert fpr95(own, other) == pytest.approx(min(rates))
     assert average_precision(own, other) == pytest.approx(area)
 
 
 def test_fpr_and_aupr_of_known_scores() -> None:
     own, other = torch.arange(100.0) + 1000, torch.arange(50.0)
-    assert (fpr_at(own, other), average_precision(own, other)) == (0.0, 1.0)
-    assert fpr_at(own - 2000, other) == 1.0
+    assert (fpr95(own, other), average_precision(own, other)) == (0.0, 1.0)
+    assert fpr95(own - 2000, other) == 1.0
     # Of a constant score it is the share of the positive images, and not more.
     assert average_precision(torch.ones(90), torch.ones(10)) == pytest.approx(0.9)
     # At 95 % of 100 images the five lowest are not accepted.
-    assert fpr_at(torch.arange(100.0), torch.tensor([4.5, 5.0, 5.5, 99.5])) == 0.75
+    assert fpr95(torch.arange(100.0), torch.tensor([4.5, 5.0, 5.5, 99.5])) == 0.75
 
 
 def test_they_are_those_of_the_classifier(judge: Model) -> None:
@@ -108,7 +117,7 @@ def test_they_are_those_of_the_classifier(judge: Model) -> None:
     scores = own_scores(judge, load_images("digits", "test").x[:50])
     areas = found.ood["digits"]
     for name in SCORES:
-        assert areas["fpr95"][name] == fpr_at(scores[name], scores[name])
+        assert areas["fpr95"][name] == fpr95(scores[name], scores[name])
         assert areas["aupr"][name] == average_precision(scores[name], scores[name])
     assert found.temperature is not None
     logits = judge.classifier(load_images("digits", "test").x[:50].float() / 255)

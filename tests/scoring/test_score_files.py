@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.pictures import save_images
 from helpers.runs import Listener, load_run
 from PIL import Image
 
 from jeatcli.checkpoints.model import Model
-from jeatcli.data import pictures, stored
+from jeatcli.data import stored
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.sampling import writers
 from jeatcli.sampling.sample import prepare
@@ -39,7 +40,7 @@ def score_folder(path: Path, judge: Model, **settings: Any) -> Scores:
 def test_pictures_of_another_kind(
     mode: str, size: tuple[int, int], found: str, judge: Model, tmp_path: Path
 ) -> None:
-    pictures.save_images(torch.rand(2, 1, 8, 8), tmp_path / "p")
+    save_images(torch.rand(2, 1, 8, 8), tmp_path / "p")
     Image.new(mode, size).save(tmp_path / "p" / "odd.png")
     with pytest.raises(JeatError, match=rf"odd\.png.*{found}"):
         score_folder(tmp_path / "p", judge)
@@ -48,7 +49,7 @@ def test_pictures_of_another_kind(
 @pytest.mark.parametrize("mode", ["RGBA", "P", "L", "CMYK"])
 def test_colour_pictures_of_another_kind(mode: str, tmp_path: Path) -> None:
     colour = load_run("colour", dataset="cifar10")
-    pictures.save_images(torch.rand(2, 3, 32, 32), tmp_path / "p")
+    save_images(torch.rand(2, 3, 32, 32), tmp_path / "p")
     ending = ".jpg" if mode == "CMYK" else ".png"
     Image.new(mode, (32, 32)).save(tmp_path / "p" / f"odd{ending}")
     with pytest.raises(JeatError, match=rf"odd\{ending}` is 32x32 in mode {mode}, .* mode RGB"):
@@ -100,9 +101,9 @@ def test_names_go_before_folders(
     judge: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    pictures.save_images(torch.rand(4, 1, 8, 8), tmp_path / "judge")
+    save_images(torch.rand(4, 1, 8, 8), tmp_path / "judge")
     assert image_scores("judge", features=judge, num=10, steps=1).protocol["n"] == 10
-    pictures.save_images(torch.rand(4, 1, 8, 8), tmp_path / "pictures")
+    save_images(torch.rand(4, 1, 8, 8), tmp_path / "pictures")
     assert image_scores("pictures", features=judge).protocol["n"] == 4
 
 
@@ -185,7 +186,7 @@ def test_an_archive_that_was_thinned_out_is_told(
 
 
 def test_a_seed_draws_nothing_of_images_that_are_there(judge: Model, tmp_path: Path) -> None:
-    pictures.save_images(torch.rand(4, 1, 8, 8), tmp_path / "set")
+    save_images(torch.rand(4, 1, 8, 8), tmp_path / "set")
     assert image_scores(tmp_path / "set", features=judge).seed is None
     with pytest.raises(UsageProblem, match="`seed` would change nothing"):
         image_scores(tmp_path / "set", features=judge, seed=0)

@@ -73,7 +73,7 @@ def test_a_budget_is_measured(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "30", "m", "0m", "-5m", "1e3m", "nan", "5 minutes"])
 def test_what_is_no_time_is_refused(text: str) -> None:
-    refused(here("train", "--budget", text, "--dry-run"), 2, "no time such as 90s, 30m")
+    refused(here("train", "--budget", text, "--dry-run"), 2, "not a time such as 90s, 30m")
 
 
 def test_a_budget_and_epochs_exclude_each_other() -> None:

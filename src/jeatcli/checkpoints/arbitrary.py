@@ -171,15 +171,9 @@ def load_unknown(path: Path, foreign: Foreign, found: StateDict, device: torch.d
         keys = match(found.tensors, expected)
         if found.applied:
             mean, std = mean or found.mean, std or found.std
-    if not keys.fits:
-        exactly = "name the function that makes exactly the network of these weights"
-        raise JeatError(
-            f"`{path}` does not fit `{draft.arch}`: of its names\n{keys.describe()}",
-            only_under(keys) if keys.holds else f"{exactly}, without arguments",
-        )
-    check_kinds(path, keys.weights, module.state_dict())
-    module.load_state_dict(keys.weights, strict=False)
-    meta = description(foreign, *_stated(path, mean, std))
+    exactly = "name the function that makes exactly the network of these weights"
+    fill(module, keys, path, draft.arch, f"{exactly}, without arguments")
+    meta = description(foreign, *stated(path, mean, std))
     whole = Classifier(classifier.net, meta.mean, meta.std)
     return _checked(placed(whole, meta, device, path, found.accuracy))
 
@@ -189,26 +183,32 @@ def load_program(path: Path, kind: str, foreign: Foreign, device: torch.device) 
     named = f"`{path}`, {_KINDS[kind]},"
     if foreign.arch is not None or (foreign.norm_layer, foreign.activation) != ("batch", "relu"):
         raise UsageProblem(
-            f"{named} contains its network",
-            "leave out `--arch`, `--norm-layer` and `--activation`",
+            f"{named} contains its network", "leave out `--arch`, `--norm-layer` and `--activation`"
         )
     if foreign.dataset is None:
         raise UsageProblem(
             f"{named} does not say what its classes are",
             "describe it: `--dataset DATASET --mean R,G,B --std R,G,B`",
         )
-    meta = description(replace(foreign, arch=kind), *_stated(path, foreign.mean, foreign.std))
+    meta = description(replace(foreign, arch=kind), *stated(path, foreign.mean, foreign.std))
     net = Wrapped(read_program(path, kind, device), about=checksum(path))
     classifier = Classifier(net, meta.mean, meta.std)
     return _checked(placed(classifier, meta, device, path))
 
 
-def only_under(keys: KeyMatch) -> str:
-    """Return how to load a network alone, of what lies in a file beside it."""
-    return (
-        "if these are no part of its function, load the network alone with "
-        f"`--entry {keys.prefix.rstrip('.')}`"
-    )
+def fill(net: nn.Module, keys: KeyMatch, path: Path, arch: str, hint: str) -> None:
+    """Load the weights of a file into a network.
+
+    Raises:
+        JeatError: If they are not exactly its weights; `hint` says what else they may be.
+    """
+    if keys.holds:
+        alone = "if these are no part of its function, load the network alone with"
+        hint = f"{alone} `--entry {keys.prefix.rstrip('.')}`"
+    if not keys.fits:
+        raise JeatError(f"`{path}` does not fit `{arch}`: of its names\n{keys.describe()}", hint)
+    check_kinds(path, keys.weights, net.state_dict())
+    net.load_state_dict(keys.weights, strict=False)
 
 
 def _checked(model: Model) -> Model:
@@ -240,13 +240,9 @@ def description(
     """Return what the user's description says of a checkpoint."""
     assert foreign.arch is not None
     assert foreign.dataset is not None
-    if shape is not None:
-        pass
-    elif facts := dataset_facts(foreign.dataset):
-        shape, classes = facts.shape, facts.classes
-    else:
-        images = load_images(foreign.dataset, "test")
-        shape, classes = images.shape, images.classes
+    if shape is None:
+        known = dataset_facts(foreign.dataset) or load_images(foreign.dataset, "test")
+        shape, classes = known.shape, known.classes
     return Meta(
         arch=foreign.arch,
         norm_layer=foreign.norm_layer,
@@ -265,7 +261,7 @@ def description(
     )
 
 
-def _stated(
+def stated(
     path: Path, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[Sequence[float], Sequence[float]]:
     """Return a normalisation; it is asked for where a network may have one inside, or not."""

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..core.class_gaussians import ClassGaussians
@@ -37,12 +36,7 @@ def save_model(
     statistics: ClassGaussians,
     trained_on: Tensor | None = None,
 ) -> None:
-    """Write weights, class statistics and header as one safetensors file, atomically.
-
-    Args:
-        path: The file.
-        classifier, meta, statistics, trained_on: As `Model` has them.
-    """
+    """Write what a `Model` has as one safetensors file, atomically."""
     tensors = {f"classifier.{key}": value for key, value in classifier.state_dict().items()}
     tensors |= {
         "statistics.mean": statistics.mean.half(),
@@ -104,12 +98,18 @@ def load_each(
         JeatError: As `load`.
     """
     place = devices.pick(device)
-    models = [
-        each
-        if isinstance(each, Model)
-        else _load(runs.resolve(each, reporter=reporter), place, foreign, reporter)
-        for each in chosen
-    ]
+    models = []
+    for each in chosen:
+        if isinstance(each, Model):
+            models.append(each)
+            continue
+        path = runs.resolve(each, reporter=reporter)
+        try:
+            header = read_header(path)
+        except NotOurs:
+            models.append(load_foreign(path, foreign, place, reporter))
+        else:
+            models.append(_ours(path, header, place))
     refuse_unused(foreign, *models)
     return [ready(model, reporter) for model in models]
 
@@ -127,14 +127,6 @@ def refuse_unused(foreign: Foreign | None, *models: Model) -> None:
         ours if models else "there is no third-party checkpoint to describe",
         "leave out the options that describe one, such as `--arch`",
     )
-
-
-def _load(path: Path, device: torch.device, foreign: Foreign | None, reporter: Reporter) -> Model:
-    try:
-        header = read_header(path)
-    except NotOurs:
-        return load_foreign(path, foreign, device, reporter)
-    return _ours(path, header, device)
 
 
 def _ours(path: Path, header: dict[str, Any], device: torch.device) -> Model:
@@ -203,15 +195,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
     write_atomic(path, lambda beside: save_file(plain, beside, metadata))
 
 
-def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file.
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file, on the CPU.
 
     Raises:
         JeatError: If it is damaged.
     """
     try:
-        with safe_open(path, framework="pt", device=str(device)) as handle:
-            return {key: handle.get_tensor(key) for key in sorted(handle.keys())}
+        return dict(sorted(load_file(path).items()))
     except Exception as problem:
         raise JeatError(
             f"cannot read `{path}`: {problem}", "the file is damaged: copy it again"

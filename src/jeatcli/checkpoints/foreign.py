@@ -12,9 +12,9 @@ import torch
 from ..core.models import ARCHITECTURES
 from ..core.models.classifier import Classifier
 from ..data.facts import dataset_facts
-from ..errors import JeatError, UsageProblem
+from ..errors import UsageProblem
 from ..runtime.progress import Reporter
-from .arbitrary import description, load_program, load_unknown, only_under, placed
+from .arbitrary import description, fill, load_program, load_unknown, placed, stated
 from .header import Meta
 from .matching import KeyMatch, guess, list_names, match
 from .model import Model, network
@@ -22,7 +22,7 @@ from .naming import is_code, is_library
 from .program import kind_of
 from .robustbench import PREFIX, find
 from .settings import Foreign, check_normalisation
-from .state_dict import StateDict, check_kinds, read
+from .state_dict import StateDict, read
 
 # Names of what torch's `parametrize`, `weight_norm` and `prune` compute weights from.
 _COMPUTED = r"(^|\.)(parametrizations\.|\w+_(g|v|orig|mask)$)"
@@ -31,13 +31,7 @@ _COMPUTED = r"(^|\.)(parametrizations\.|\w+_(g|v|orig|mask)$)"
 def load_foreign(
     path: Path, foreign: Foreign | None, device: torch.device, reporter: Reporter
 ) -> Model:
-    """Load a state dict that `jeat train` did not write.
-
-    Args:
-        path: A file of PyTorch's or of safetensors.
-        foreign: What it is.
-        device: Where to put the weights.
-        reporter: Hears what was decided.
+    """Load a file that `jeat train` did not write, and say what was decided about it.
 
     Raises:
         JeatError: If the file cannot be read, would run code, or does not fit its network.
@@ -97,16 +91,10 @@ def _fitted(
     """Return the network of a description with the weights of a file."""
     classifier = network(meta)
     keys = match(found.tensors, classifier.net.state_dict())
-    if not keys.fits:
-        hint = only_under(keys) if keys.holds else _what_fits(meta, fitting) or _fix(keys)
-        raise JeatError(
-            f"`{path}` does not fit `{meta.arch}`: of its names\n{keys.describe()}", hint
-        )
-    check_kinds(path, keys.weights, classifier.net.state_dict())
+    fill(classifier.net, keys, path, meta.arch, _what_fits(meta, fitting) or _fix(keys))
     if keys.ignored:
         names = list_names(keys.ignored)
         reporter.say(f"`{path.name}`: ignored, beside the network: {names}")
-    classifier.net.load_state_dict(keys.weights, strict=False)
     return classifier
 
 
@@ -169,7 +157,7 @@ def _normalisation(
         return foreign.mean, foreign.std
     if own and not found.applied:
         raise UsageProblem(
-            f"`{path}` notes a normalisation, {_words(*own)}, which its network may not apply",
+            f"`{path}` records a normalisation, {_words(*own)}, which its network may not apply",
             "give `--mean` and `--std`: these, or 0 and 1",
         )
     if own:
@@ -182,10 +170,7 @@ def _normalisation(
             f"{_words(facts.mean, facts.std)}"
         )
         return facts.mean, facts.std
-    raise UsageProblem(
-        f"the normalisation of `{path}` is unknown",
-        "give `--mean` and `--std`; 0 and 1 for unnormalised pixels in [0, 1]",
-    )
+    return stated(path, None, None)
 
 
 def _near(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> bool:

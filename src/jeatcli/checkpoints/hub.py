@@ -7,7 +7,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import JeatError, UsageProblem
+from ..errors import JeatError, UsageProblem, needs
 from ..runtime.files import cache_dir, replacing, safe_name
 from ..runtime.progress import SILENT, Reporter
 
@@ -21,7 +21,7 @@ def is_hub(run: object) -> bool:
 
 
 def is_downloaded(path: Path) -> bool:
-    """Tell whether a file is a model that was taken from the hub."""
+    """Tell whether a file is a model that came from the hub."""
     return path.is_relative_to(cache_dir() / "hub")
 
 
@@ -39,23 +39,23 @@ def download(run: str, reporter: Reporter = SILENT) -> Path:
     owner, _, rest = name.partition("/")
     repository, _, file = rest.partition("/")
     if not (owner and repository):
-        raise UsageProblem(f"`{run}` names no model of the hub", f"write `{PREFIX}OWNER/NAME`")
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError as problem:
-        raise JeatError(
-            f"`{run}` needs huggingface_hub", "`pip install 'jeat-cli[hub]'`"
-        ) from problem
-    reporter.say(f"taking `{owner}/{repository}` from the hub")
-    try:
-        found = Path(
-            hf_hub_download(f"{owner}/{repository}", file or _MODEL, revision=revision or None)
+        raise UsageProblem(
+            f"`{run}` is not the name of a model on the hub", f"write `{PREFIX}OWNER/NAME`"
         )
+    with needs("huggingface_hub", "hub", f"`{run}`"):
+        from huggingface_hub import hf_hub_download
+    model, wanted = f"{owner}/{repository}", file or _MODEL
+    reporter.say(f"fetching `{model}` from the hub")
+    try:
+        found = Path(hf_hub_download(model, wanted, revision=revision or None))
     except Exception as problem:
-        raise _unreachable(run, file or _MODEL, problem) from problem
-    ending = Path(file or _MODEL).suffix
+        reason, hint = _REASONS.get(type(problem).__name__, _NO_NETWORK)
+        words = {"run": run, "file": wanted}
+        raise JeatError(
+            f"cannot fetch `{run}`: {reason.format(**words)}", hint.format(**words)
+        ) from problem
     label = safe_name("-".join(part for part in (repository, Path(file).stem, revision) if part))
-    place = cache_dir() / "hub" / safe_name(owner) / f"{label}{ending}"
+    place = cache_dir() / "hub" / safe_name(owner) / f"{label}{Path(wanted).suffix}"
     if not (place.is_file() and os.path.samefile(place, found)):
         with replacing(place) as beside:
             _link(found.resolve(), beside)
@@ -77,22 +77,15 @@ _REASONS = {
         "check the name; if it is private, `hf auth login`",
     ),
     "GatedRepoError": (
-        "its owner decides who gets it",
+        "its owner restricts who may download it",
         "ask for access on the model's page, then `hf auth login`",
     ),
     "RevisionNotFoundError": ("there is no such revision", "leave out what follows `@`"),
     "EntryNotFoundError": _NOT_THERE,
     "RemoteEntryNotFoundError": _NOT_THERE,
-    "HFValidationError": ("that is no name of a model", "write `hf-hub:OWNER/NAME`"),
+    "HFValidationError": ("that is not the name of a model", "write `hf-hub:OWNER/NAME`"),
 }
 _NO_NETWORK = (
     "the hub cannot be reached, and the model is not in its cache",
     "check the network, or download the model's file elsewhere and name its path",
 )
-
-
-def _unreachable(run: str, file: str, problem: Exception) -> JeatError:
-    """Say in words why a file could not be had."""
-    reason, hint = _REASONS.get(type(problem).__name__, _NO_NETWORK)
-    words = {"run": run, "file": file}
-    return JeatError(f"cannot take `{run}`: {reason.format(**words)}", hint.format(**words))

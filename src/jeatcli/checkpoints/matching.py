@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -57,9 +57,9 @@ class KeyMatch:
     missing: list[str]
     unexpected: list[str]
     mismatched: list[str]
-    ignored: list[str] = field(default_factory=list)
-    beside: list[str] = field(default_factory=list)
-    prefix: str = ""
+    ignored: list[str]
+    beside: list[str]
+    prefix: str
 
     @property
     def holds(self) -> bool:
@@ -224,7 +224,6 @@ def guess(
     """Return, as options, the architectures that a state dict fits.
 
     Args:
-        found: The state dict.
         image: Channels, height, width; by default those of CIFAR, with its own channels.
         rare: Whether those are listed, too, which it hardly ever has.
     """

@@ -8,9 +8,9 @@ import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from ..core.models import build
 from ..core.models.classifier import Network
 from ..core.models.layers import Shape
 from ..core.models.wrapped import Wrapped
-from ..errors import JeatError, UsageProblem, unknown
+from ..errors import JeatError, UsageProblem, needs, unknown
 from ..runtime.digests import digest
 from ..runtime.files import expand
 from .naming import is_code, is_library
@@ -51,19 +51,16 @@ def make_network(arch: str, shape: Shape) -> Network:
 
 
 def _timm(name: str, shape: Shape) -> nn.Module:
-    try:
+    with needs("timm", "timm", f"`timm:{name}`"):
         import timm
-    except ImportError as problem:
-        raise JeatError(f"`timm:{name}` needs timm", "`pip install 'jeat-cli[timm]'`") from problem
     if not timm.is_model(name):
         raise unknown("timm network", name, timm.list_models())
-    options: dict[str, Any] = {"num_classes": shape.classes, "in_chans": shape.image[0]}
+    make = partial(timm.create_model, name, num_classes=shape.classes, in_chans=shape.image[0])
     try:
-        network = timm.create_model(name, pretrained=False, img_size=shape.image[1:], **options)
+        network: nn.Module = make(img_size=shape.image[1:])
     except TypeError:  # most networks take images of any size, and no such argument
-        network = timm.create_model(name, pretrained=False, **options)
-    module: nn.Module = network
-    return module
+        network = make()
+    return network
 
 
 def _torchvision(name: str, shape: Shape) -> nn.Module:
@@ -139,7 +136,7 @@ def _module(place: str) -> ModuleType:
     return module
 
 
-def wrapped(module: nn.Module, about: str = "") -> Wrapped:
+def wrapped(module: nn.Module) -> Wrapped:
     """Return a module in the place of a network; weights alone do not tell its function.
 
     Raises:
@@ -151,21 +148,16 @@ def wrapped(module: nn.Module, about: str = "") -> Wrapped:
         if is_lazy(value) or value.is_meta:
             raise JeatError(
                 f"the weight `{key}` of `{type(module).__name__}` has no content",
-                "load a state dict, or call a module with lazy layers on some images, before",
+                "load a state dict, or call a module with lazy layers on some images first",
             )
+    about = ""
     with suppress(OSError, TypeError):
-        about += Path(inspect.getfile(type(module))).read_text(encoding="utf-8")
+        about = Path(inspect.getfile(type(module))).read_text(encoding="utf-8")
     return Wrapped(module.float(), about=digest(code=about + repr(module)))
 
 
 def check(net: Wrapped, shape: Shape, name: str, device: torch.device) -> None:
-    """Refuse a network that lacks what attacks, chains and scores need.
-
-    Args:
-        net: In evaluation mode, its weights frozen.
-        shape: Of the images and classes that it must fit.
-        name: In errors.
-        device: Where it is.
+    """Refuse a network, frozen and in evaluation mode, without what attacks and chains need.
 
     Raises:
         JeatError: Naming what it lacks.

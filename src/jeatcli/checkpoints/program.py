@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from ..core.models.wrapped import Program
-from ..errors import JeatError
+from ..errors import JeatError, needs
 
 _NEEDED = re.compile(
     r"archive_(format|version)|byteorder|\.data/(version|serialization_id)|models/model\.json"
@@ -105,7 +105,7 @@ def _rewritten(archive: zipfile.ZipFile) -> io.BytesIO:
     """Return an archive of what is needed of another one, its program checked."""
     names = archive.namelist()
     if len(set(names)) < len(names):
-        raise _NotAllowed("two entries of one name")
+        raise _NotAllowed("two entries of the same name")
     if "serialized_exported_program.json" in names:
         raise ValueError("it has the format of torch before 2.8")
     plain = io.BytesIO()
@@ -185,13 +185,8 @@ def _strings(value: object) -> Iterator[str]:
 
 
 def _onnx(path: Path) -> nn.Module:
-    try:
+    with needs("onnx2torch", "onnx", f"the ONNX program `{path}`"):
         import onnx2torch
-    except ImportError as problem:
-        raise JeatError(
-            f"`{path}` is an ONNX program, which needs onnx2torch to read",
-            "`pip install 'jeat-cli[onnx]'`",
-        ) from problem
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -63,9 +63,7 @@ def is_name(text: str) -> bool:
 
 
 def resolve(
-    run: str | Path | None = None,
-    other_than: Path | None = None,
-    reporter: Reporter = SILENT,
+    run: str | Path | None = None, other_than: Path | None = None, reporter: Reporter = SILENT
 ) -> Path:
     """Return the model file of a run, a path, or (None) of the latest finished run.
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ..core.models import ACTIVATIONS, NORM_LAYERS
 from ..data.facts import dataset_facts
 from ..errors import UsageProblem
 from ..settings import Settings, setting
 
-_OTHERS = "Third-party checkpoints (RUN is a state dict that jeat did not write)"
+_other = partial(
+    setting, section="Third-party checkpoints (RUN is a state dict that jeat did not write)"
+)
 _NORMALISATION = "the file's, else the data set's"
 
 
@@ -35,42 +38,29 @@ class Foreign(Settings):
         'theirs'
     """
 
-    arch: str | None = setting(
+    arch: str | None = _other(
         None,
         "Its network: of `jeat train --help`, robustbench:ID, or your own FILE.py:FUNCTION",
-        section=_OTHERS,
         kind="network",
         metavar="ARCH",
     )
-    dataset: str | None = setting(
-        None, "What it was trained on", section=_OTHERS, kind="dataset", metavar="DATASET"
-    )
-    mean: tuple[float, ...] | None = setting(
+    dataset: str | None = _other(None, "What it was trained on", kind="dataset", metavar="DATASET")
+    mean: tuple[float, ...] | None = _other(
         None,
         "Its normalisation, by channel; --mean 0 --std 1 for unnormalised pixels",
-        section=_OTHERS,
         metavar="R,G,B",
         shown=_NORMALISATION,
     )
-    std: tuple[float, ...] | None = setting(
-        None,
-        "Its standard deviation, by channel",
-        section=_OTHERS,
-        metavar="R,G,B",
-        shown=_NORMALISATION,
+    std: tuple[float, ...] | None = _other(
+        None, "Its standard deviation, by channel", metavar="R,G,B", shown=_NORMALISATION
     )
-    norm_layer: str = setting(
-        "batch",
-        "Its normalisation layers",
-        section=_OTHERS,
-        choices=NORM_LAYERS,
-        metavar="LAYER",
+    norm_layer: str = _other(
+        "batch", "Its normalisation layers", choices=NORM_LAYERS, metavar="LAYER"
     )
-    activation: str = setting("relu", "Its nonlinearity", section=_OTHERS, choices=ACTIVATIONS)
-    entry: str | None = setting(
+    activation: str = _other("relu", "Its nonlinearity", choices=ACTIVATIONS)
+    entry: str | None = _other(
         None,
         "Where in the file the weights are, such as ema or last",
-        section=_OTHERS,
         metavar="NAME",
         shown="state_dict, model, ...",
     )

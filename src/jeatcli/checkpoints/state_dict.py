@@ -58,17 +58,14 @@ class StateDict:
 def read(path: Path, entry: str | None = None, reporter: Reporter = SILENT) -> StateDict:
     """Read a state dict that PyTorch or safetensors wrote, on the CPU.
 
-    Args:
-        path: The file.
-        entry: Which of its dictionaries holds the weights, or the prefix of their names.
-        reporter: Hears which one was taken.
+    `entry` is the one of its dictionaries that holds the weights, or the prefix of their names.
 
     Raises:
         JeatError: If the file is damaged, would run code, or holds no tensors that can be used.
         UsageProblem: If it has no such entry.
     """
     content = _content(path)
-    tensors = dict(_choose(path, _state_dicts(content), entry, reporter))
+    tensors = dict(_choose(path, _state_dicts(content, "", set()), entry, reporter))
     _check_tensors(path, tensors)
     every = dict(tensors)
     mean = std = None
@@ -173,52 +170,33 @@ def _check_format(path: Path) -> bytes:
     if start.startswith(b"PK"):
         with suppress(zipfile.BadZipFile, OSError, ValueError), zipfile.ZipFile(path) as archive:
             names = [name.partition("/")[2] or name for name in archive.namelist()]
-    kind = way = ""
+    fix = "save a dictionary of tensors by name with `torch.save` or safetensors"
     if any(name == "constants.pkl" or name.startswith("code/") for name in names):
-        kind = "a TorchScript program"
-        way = f'`torch.save(torch.jit.load("{path}").state_dict(), "weights.pt")`'
+        kind, load = "a TorchScript program", f'torch.jit.load("{path}")'
+        fix = f'save only its weights: `torch.save({load}.state_dict(), "weights.pt")`'
     elif start.startswith(b"\x93NUMPY") or any(name.endswith(".npy") for name in names):
         kind = "a file of numpy's"
-        way = "save a dictionary of tensors by name with `torch.save` or safetensors"
     elif start.startswith(b"\x89HDF"):
         kind = "an HDF5 file, as Keras writes it"
-        way = "save a dictionary of tensors by name with `torch.save` or safetensors"
     elif start.startswith(b"\x1f\x8b"):
-        kind, way = "compressed by gzip", "save a file that `gunzip` has unpacked"
-    if kind:
-        raise JeatError(
-            f"`{path}` is {kind}, not a state dict",
-            way if way.startswith("save") else f"save only its weights: {way}",
-        )
-    return start
+        kind, fix = "compressed by gzip", "save a file that `gunzip` has unpacked"
+    else:
+        return start
+    raise JeatError(f"`{path}` is {kind}, not a state dict", fix)
 
 
-def _state_dicts(content: Any) -> dict[str, Tensors]:
+def _state_dicts(value: Any, name: str, visited: set[int]) -> dict[str, Tensors]:
     """Return the innermost dictionaries of tensors, by the keys that lead to them."""
+    if not isinstance(value, Mapping) or id(value) in visited:
+        return {}
+    visited.add(id(value))
+    named = {key: item for key, item in value.items() if isinstance(key, str)}
     found: dict[str, Tensors] = {}
-    visited: set[int] = set()
-
-    def visit(value: Any, name: str) -> bool:
-        """Add the dictionaries in `value`; tell whether there are any."""
-        if not isinstance(value, Mapping) or id(value) in visited:
-            return False
-        visited.add(id(value))
-        inner = [
-            visit(item, f"{name}.{key}" if name else key)
-            for key, item in value.items()
-            if isinstance(key, str) and not key.startswith("optim")
-        ]
-        tensors = {
-            key: item
-            for key, item in value.items()
-            if isinstance(key, str) and isinstance(item, Tensor)
-        }
-        if tensors and not any(inner):
-            found[name] = tensors
-        return any(inner) or bool(tensors)
-
-    visit(content, "")
-    return found
+    for key, item in named.items():
+        if not key.startswith("optim"):
+            found |= _state_dicts(item, f"{name}.{key}" if name else key, visited)
+    tensors = {key: item for key, item in named.items() if isinstance(item, Tensor)}
+    return found or ({name: tensors} if tensors else {})
 
 
 def _choose(
@@ -226,7 +204,7 @@ def _choose(
 ) -> Tensors:
     if not found:
         raise JeatError(
-            f"`{path}` holds no tensors by name",
+            f"`{path}` holds no named tensors",
             "name the file of a state dict: tensors by name, neither a list nor arrays of numpy",
         )
     names = [name for name in found if name]

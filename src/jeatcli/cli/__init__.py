@@ -145,10 +145,8 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
 
         from .info import version
 
-        python = platform.python_version()
-
-        torch, ours = version("torch"), version("jeat-cli")
-        click.echo(f"jeat {ours} (Python {python}, torch {torch})")
+        python, torch = platform.python_version(), version("torch")
+        click.echo(f"jeat {version('jeat-cli')} (Python {python}, torch {torch})")
         ctx.exit()
 
 
@@ -247,8 +245,8 @@ def main(ctx: click.Context, runs: str | None, sort: str | None, info: bool, jso
     if ctx.invoked_subcommand is not None:
         if runs is not None or sort or info or json:
             raise UsageProblem(
-                "`--runs`, `--sort`, `--info` and `--json` before a command go without one",
-                f"write options of `jeat {ctx.invoked_subcommand}` behind its name",
+                "`--runs`, `--sort`, `--info` and `--json` cannot be followed by a command",
+                f"put the options of `jeat {ctx.invoked_subcommand}` after its name",
             )
     elif runs is not None:
         from .runs_table import show
@@ -259,4 +257,4 @@ def main(ctx: click.Context, runs: str | None, sort: str | None, info: bool, jso
 
         show_info(json)
     else:
-        raise UsageProblem("there is no command", "`jeat --help` lists them")
+        raise UsageProblem("no command was given", "`jeat --help` lists them")

@@ -29,7 +29,7 @@ from . import output
 from . import terminal as ui
 from .attack_report import as_json_object, costs, report, section
 from .from_settings import foreign_options, options_of, settings_from, take
-from .options import Command, option, output_options
+from .options import Command, file_option, option, output_options
 from .page import Picture, is_page, write_page
 from .record import keep, typed
 from .types import RUN, SHARE
@@ -37,7 +37,6 @@ from .types import RUN, SHARE
 if TYPE_CHECKING:
     from ..robustness.compare import Comparison, Subject
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
 _MACHINE = ("batch_size", "device", "compiled", "kernel")
 
 
@@ -53,23 +52,14 @@ _MACHINE = ("batch_size", "device", "compiled", "kernel")
     type=SHARE,
     metavar="SHARE",
 )
-@option(
-    "Output",
+@file_option(
     "-o",
     "--out",
     help="The result with a verdict for each image (.json), or a report with pictures (.html)",
-    type=_FILE,
-    metavar="FILE",
     shown="attack.json of the run",
 )
 @options_of(AttackSettings, only=("images_to",))
-@option(
-    "Output",
-    "--plot",
-    help="Draw the accuracy over eps: .png, .svg or .pdf",
-    type=_FILE,
-    metavar="FILE",
-)
+@file_option("--plot", help="Draw the accuracy over eps: .png, .svg or .pdf")
 @options_of(PlotSettings, without=("cmap",), section="Look of the curve")
 @output_options
 def command(
@@ -113,7 +103,8 @@ def command(
 
     paths = [resolve(run) for run in runs] or [resolve(reporter=terminal)]
     radii = max(len(norm), len(eps), 1)
-    files = _Files.of(out, plot, settings, look)
+    page, record = (out, None) if is_page(out) else (None, out)
+    files = _Files(record, page, settings.images_to, plot, look, settings.minimum_norm)
     files.check(len(paths), radii, len(norm))
     kind = "-union" if len(norm) > 1 else "-curve" if len(eps) > 1 else ""
     import_torch()
@@ -144,13 +135,6 @@ class _Files:
     look: PlotSettings
     minimum_norm: bool
 
-    @classmethod
-    def of(
-        cls, out: Path | None, plot: Path | None, settings: AttackSettings, look: PlotSettings
-    ) -> _Files:
-        page, record = (out, None) if is_page(out) else (None, out)
-        return cls(record, page, settings.images_to, plot, look, settings.minimum_norm)
-
     def check(self, runs: int, radii: int, norms: int) -> None:
         """Refuse files that may not be written, or one file for several results.
 
@@ -169,7 +153,8 @@ class _Files:
         if self.look != PLAIN:
             if self.plot is None and self.page is None:
                 raise UsageProblem(
-                    "the look of the picture is that of the curve", "name its file with `--plot`"
+                    "the options for the look of the picture are for the curve",
+                    "name its file with `--plot`",
                 )
             from ..plots.figure import check_look
 

@@ -83,8 +83,12 @@ def _one(result: Robustness) -> output.Section:
     attacks = sum(outcome["seconds"] for outcome in result.per_attack.values())
     seconds = f"{result.seconds:.1f} s, of which {attacks:.1f} s of attacks"
     about = f"{threat}, {_about(result)}, {seconds}"
-    notes = [about, *_minimum_norm(result), *_certificate(result), *_corruptions(result)]
-    return output.Section(rows, [*notes, *_published(result)], header=False)
+    return output.Section(rows, [about, *_measured(result), *_published(result)], header=False)
+
+
+def _measured(result: Robustness) -> list[str]:
+    """Say what was measured besides the accuracies."""
+    return [*_minimum_norm(result), *_certificate(result), *_corruptions(result)]
 
 
 def _minimum_norm(result: Robustness) -> list[str]:
@@ -155,12 +159,7 @@ def _several(results: Sequence[Robustness], names: Sequence[str]) -> output.Sect
         )
         clean, robust = output.percent(result.clean), output.percent(result.robust)
         rows.append((run, radius, clean, *after, robust))
-    notes = [
-        "\n".join(
-            [_about(result), *_minimum_norm(result), *_certificate(result), *_corruptions(result)]
-        )
-        for result in results
-    ]
+    notes = ["\n".join([_about(result), *_measured(result)]) for result in results]
     if len({result.dataset for result in results}) > 1:
         notes = [f"{result.dataset}, {note}" for result, note in zip(results, notes, strict=True)]
     if len(set(notes)) == 1:

@@ -30,7 +30,7 @@ def translate(problem: BaseException) -> JeatError:
         case PermissionError():
             return JeatError(
                 f"no permission to use `{problem.filename}`",
-                "name a place of your own with `-o`, or mend the permissions",
+                "name a place of your own with `-o`, or fix the permissions",
             )
         case OSError() if problem.filename is not None:
             return JeatError(f"{problem.strerror or 'cannot use it'}: `{problem.filename}`")

@@ -13,17 +13,11 @@ from ..checkpoints.runs import size_of
 from ..runtime.files import cache_dir, data_dir, runs_dir
 from . import output
 
-_NEEDED: tuple[str, ...] = (
-    "torch",
-    "torchvision",
-    "numpy",
-    "scipy",
-    "matplotlib",
-    "pillow",
-    "safetensors",
+_PACKAGES = (
+    *("torch", "torchvision", "numpy", "scipy", "matplotlib", "pillow", "safetensors"),
+    *("torch-fidelity", "click", "rich"),
+    *("timm", "onnx2torch", "huggingface_hub", "tensorboard", "wandb", "trackio"),
 )
-_NEEDED += ("torch-fidelity", "click", "rich")
-_OPTIONAL = ("timm", "onnx2torch", "huggingface_hub", "tensorboard", "wandb", "trackio")
 _ABSENT = "not installed"
 
 
@@ -68,7 +62,7 @@ def collect() -> dict[str, Any]:
         "compiler": os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++"),
         "directories": {name: _directory(path) for name, path in places.items()},
         "caches": {path.name: size_of(path) for path in caches},
-        "packages": {name: version(name) for name in (*_NEEDED, *_OPTIONAL)},
+        "packages": {name: version(name) for name in _PACKAGES},
         "environment": {
             name: value
             for name, value in sorted(os.environ.items())
@@ -109,7 +103,7 @@ def report(about: dict[str, Any]) -> str:
     rows = [
         ("jeat", f"{about['version']}, Python {about['python']}"),
         ("platform", about["platform"]),
-        ("processor", f"{about['processor']}, {about['cores']} cores"),
+        ("processor", f"{about['processor']}, {about['cores']} logical CPUs"),
         ("device", about["device"]),
         ("precision", f"{about['precision']} ({about['why']})"),
         ("threads", f"{about['threads']}"),

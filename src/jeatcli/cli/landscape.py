@@ -16,17 +16,16 @@ from ..settings import declared
 from . import output
 from . import terminal as ui
 from .from_settings import foreign_options, options_of, take, used
-from .options import Command, F, combine, option, output_options
+from .options import Command, F, combine, file_option, option, output_options
 from .page import Picture, is_page, write_page
 from .record import keep, typed
 from .reports import landscape_report, landscape_sections
-from .types import KIND, RUN
+from .types import BY_KIND, RUN
 
 if TYPE_CHECKING:
     from ..checkpoints.settings import Foreign
 
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
 _OUT = "Picture (.png, .svg, .pdf) or report (.html); the numbers go beside it as .npz"
 
 
@@ -44,11 +43,17 @@ def kind_options() -> Callable[[F], F]:
 
 @click.command("landscape", cls=Command, lists={"Kinds": KINDS.summaries}, shared=False)
 @click.argument("runs", nargs=-1, type=RUN, metavar="[RUN]...")
-@option("Picture", "--kind", help="Kind of landscape, listed below", type=KIND, default="contour")
+@option(
+    "Picture",
+    "--kind",
+    help="Kind of landscape, listed below",
+    type=BY_KIND["kind"],
+    default="contour",
+)
 @kind_options()
 @foreign_options()
 @options_of(PlotSettings)
-@option("Output", "-o", "--out", help=_OUT, type=_FILE, metavar="FILE", shown="KIND.png of the run")
+@file_option("-o", "--out", help=_OUT, shown="KIND.png of the run")
 @output_options
 def command(
     runs: Sequence[str],

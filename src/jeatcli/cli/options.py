@@ -14,7 +14,6 @@ from ..errors import UsageProblem, nearest
 from ..runtime import launch
 from ..runtime.quick_start import import_torch
 from .interrupts import answered_by, interrupt
-from .types import RUN
 
 F = TypeVar("F", bound=Callable[..., Any])
 Lists = Mapping[str, Callable[[], dict[str, str]]]
@@ -170,6 +169,12 @@ def option(section: str, *names: str, **settings: Any) -> Callable[[F], F]:
     return click.option(*names, cls=Option, section=section, **settings)
 
 
+def file_option(*names: str, metavar: str = "FILE", **settings: Any) -> Callable[[F], F]:
+    """Declare an option for a file to write, with the arguments of `option`."""
+    kind = click.Path(dir_okay=False, path_type=Path)
+    return option("Output", *names, type=kind, metavar=metavar, **settings)
+
+
 def combine(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     """Make one decorator of several, the first one uppermost."""
 
@@ -179,11 +184,6 @@ def combine(*decorators: Callable[[F], F]) -> Callable[[F], F]:
         return function
 
     return decorate
-
-
-def run_argument(function: F) -> F:
-    """Take a RUN that may be left out."""
-    return click.argument("run", required=False, type=RUN)(function)
 
 
 output_options = combine(

@@ -12,7 +12,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -114,6 +114,11 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in JSON")
 
 
+def lay_out(sections: Iterable[Section]) -> str:
+    """Write tables for a terminal."""
+    return "\n\n".join(section.text() for section in sections)
+
+
 def table(rows: Sequence[Sequence[object]]) -> str:
     """Lay out rows in columns, those of numbers to the right."""
     cells = [[cell_text(cell) for cell in row] for row in rows]
@@ -160,7 +165,10 @@ def percent(share: float) -> str:
 def size(count: float) -> str:
     """Write a number of bytes as `1.2 GB`."""
     power = min(3, int(math.log10(count) / 3)) if count >= 1 else 0
-    return f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"
+    value = count / 1000**power
+    # Not `.3g` alone, by which 999,999 bytes would be 1e+03 kB.
+    digits = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{digits} {('B', 'kB', 'MB', 'GB')[power]}"
 
 
 def _is_number(cell: object) -> bool:

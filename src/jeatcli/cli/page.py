@@ -12,51 +12,14 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..runtime.files import Product, report_of, write_atomic
+from ..runtime.files import report_of, write_atomic
 from . import output
 from .output import Section
 
 _KINDS = {".svg": "image/svg+xml", ".png": "image/png"}
 # So much of the numbers is listed; the whole is below the list.
 _LONGEST = 60
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1c2430; --paper: #fff; --soft: #5b6675; --line: #dde2e8;
-  --shade: #f5f7f9; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e8ee; --paper: #14181e; --soft: #9aa5b4; --line: #313a45; --shade: #1c222a; }
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-main { max-width: 60rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
-h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .25rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.15rem; margin: 2.25rem 0 .6rem; }
-.lead, .note, figcaption, footer { color: var(--soft); }
-.lead { margin: 0 0 1rem; }
-.note { margin: .5rem 0 0; font-size: .92rem; overflow-wrap: anywhere; }
-code, pre { font: .88em/1.5 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
-pre { background: var(--shade); border: 1px solid var(--line); border-radius: 6px;
-  padding: .7rem .9rem; overflow-x: auto; white-space: pre; margin: 0; }
-.wide { overflow-x: auto; margin-top: 1rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .35rem 1.1rem .35rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top; }
-th { font-weight: 600; }
-thead th { color: var(--soft); font-weight: 500; white-space: nowrap; }
-.number { text-align: right; white-space: nowrap; }
-dl { display: grid; grid-template-columns: minmax(8rem, max-content) 1fr; gap: .25rem 1.25rem;
-  margin: 0; font-size: .92rem; }
-dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-figure { margin: 1.5rem 0 0; } img { max-width: 100%; height: auto; background: #fff;
-  border: 1px solid var(--line); border-radius: 6px; padding: .5rem; }
-figcaption { font-size: .92rem; margin-top: .4rem; }
-.doubt { border-left: 4px solid #c77700; background: var(--shade); padding: .6rem .9rem;
-  margin: 1rem 0 0; border-radius: 0 6px 6px 0; overflow-wrap: anywhere; }
-summary { cursor: pointer; color: var(--soft); margin: 1rem 0 .5rem; }
-footer { margin-top: 3rem; font-size: .85rem; }
-@media (max-width: 34rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .5rem; } }
-@media print { main { max-width: none; padding: 0; } details { display: none; } }
-"""
+_STYLE = Path(__file__).with_name("assets") / "report.css"
 
 
 @dataclass(frozen=True)
@@ -92,28 +55,20 @@ def write_page(
     command: str,
     document: Mapping[str, Any],
     sections: Sequence[Section],
-    pictures: Sequence[Picture] = (),
+    pictures: Sequence[Picture],
 ) -> Path:
-    """Write a report.
+    """Write a report: the command as it is typed, tables, pictures, and how it was measured.
 
-    Args:
-        path: The file, `.html`.
-        title: What was measured, of what.
-        command: The command as it is typed.
-        document: What it prints with `--json`.
-        sections: The tables.
-        pictures: What is shown between the tables and the protocol.
+    `document` is what the command prints with `--json`.
 
     Raises:
         JeatError: If the file cannot be written.
     """
-    product = report_of(str(document["command"]))
-    page = "\n".join(_page(product, title, command, output.plain(document), sections, pictures))
+    page = "\n".join(_page(title, command, output.plain(document), sections, pictures))
     return write_atomic(path, lambda beside: beside.write_text(page, encoding="utf-8"))
 
 
 def _page(
-    product: Product,
     title: str,
     command: str,
     document: Mapping[str, Any],
@@ -121,14 +76,15 @@ def _page(
     pictures: Sequence[Picture],
 ) -> Iterator[str]:
     yield '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
-    yield product.marks[0].decode()
+    yield report_of(str(document["command"])).marks[0].decode()
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-    yield f"<title>{_text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>"
+    style = _STYLE.read_text(encoding="utf-8")
+    yield f"<title>{_text(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>"
     now = datetime.now(UTC)
     yield f"<h1>{_text(title)}</h1>"
-    yield f'<p class="lead">{now:%-d %B %Y, %H:%M} UTC</p>\n<pre>{_text(command)}</pre>'
+    yield f'<p class="lead">{now.day} {now:%B %Y, %H:%M} UTC</p>\n<pre>{_text(command)}</pre>'
     for flag in _warnings(document):
         yield f'<p class="doubt">{_text(flag)}</p>'
     for section in sections:
@@ -145,7 +101,8 @@ def _page(
     yield from (f"<dt>{_text(key)}</dt><dd>{_text(value)}</dd>" for key, value in facts.items())
     yield "</dl>\n<details><summary>All numbers, as JSON</summary>"
     yield f"<pre>{_text(json.dumps(document, indent=1, ensure_ascii=False))}</pre></details>"
-    yield f"<footer>Written by jeat-cli {_text(_version(document))}.</footer>"
+    version = document.get("version") or _objects(document)[0].get("version", "")
+    yield f"<footer>Written by jeat-cli {_text(version)}.</footer>"
     yield "</main>\n</body>\n</html>\n"
 
 
@@ -185,10 +142,6 @@ def _objects(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _warnings(document: Mapping[str, Any]) -> list[str]:
     flags = [flag for result in _objects(document) for flag in result.get("warnings", ())]
     return list(dict.fromkeys(str(flag["text"]) for flag in flags))
-
-
-def _version(document: Mapping[str, Any]) -> str:
-    return str(document.get("version") or _objects(document)[0].get("version", ""))
 
 
 def _facts(document: Mapping[str, Any]) -> dict[str, str]:

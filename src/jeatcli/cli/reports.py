@@ -124,11 +124,6 @@ SCORE_NAMES = {
 }
 
 
-def score_report(result: Scores) -> str:
-    """Write the scores, what the images are too few for, and the protocol."""
-    return "\n\n".join(section.text() for section in score_sections(result))
-
-
 def score_sections(result: Scores) -> list[Section]:
     """Return the table of the scores, with what the images are too few for, and the protocol."""
     score, frechet, kernel = SCORE_NAMES[result.protocol["features"]["kind"]]
@@ -178,14 +173,6 @@ def _nearest(neighbours: Neighbours | None) -> list[tuple[str, str]]:
         ("training images among them", output.percent(neighbours.identical)),
         ("nearest neighbours", str(neighbours.picture)),
     ]
-
-
-def classifier_report(
-    result: ClassifierScores, diagram: Path | None, heat_map: Path | None = None
-) -> str:
-    """Write accuracy, calibration, corruptions, and a row of areas for each kind of images."""
-    sections = classifier_sections(result, diagram, heat_map)
-    return "\n\n".join(section.text() for section in sections)
 
 
 def classifier_sections(

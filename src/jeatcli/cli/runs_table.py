@@ -16,19 +16,10 @@ from ..errors import JeatError
 from ..runtime.files import runs_dir
 from . import output
 
-_COLUMNS = [
-    "run",
-    "method",
-    "data",
-    "network",
-    "epochs",
-    "clean",
-    "robust",
-    "under",
-    "FD",
-    "size",
-    "date",
-]
+_COLUMNS = (
+    *("run", "method", "data", "network", "epochs"),
+    *("clean", "robust", "under", "FD", "size", "date"),
+)
 # The columns that a narrow terminal has no room for, the least important first.
 _DISPENSABLE = ("size", "network", "data", "date", "FD", "method", "under")
 _LONGEST = 32
@@ -43,10 +34,8 @@ def show(pattern: str | None, key: str, as_json: bool) -> None:
     runs = list_runs(pattern)
     known = [run for run in runs if getattr(run, key) is not None]
     # Those without the figure come first, as the latest and the best are at the end.
-    runs = [
-        *(run for run in runs if run not in known),
-        *sorted(known, key=lambda r: getattr(r, key)),
-    ]
+    unknown = [run for run in runs if run not in known]
+    runs = unknown + sorted(known, key=lambda run: getattr(run, key))
     if not runs and not as_json:
         what = f"no run fits `{pattern}`" if pattern else "there are no runs"
         where = "" if pattern and "/" in pattern else f" in `{runs_dir()}`"
@@ -54,12 +43,9 @@ def show(pattern: str | None, key: str, as_json: bool) -> None:
         raise JeatError(f"{what}{where}", "`jeat --runs` lists all" if pattern else make)
     seeds = output.plain(over_seeds(runs))
     document = output.document("runs", {"results": output.plain(runs), "seeds": seeds})
-    output.emit(document, as_json, lambda: table(runs, _width()))
-
-
-def _width() -> int | None:
-    """Return the columns of the terminal, None for a pipe or a file."""
-    return shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else None
+    terminal = sys.stdout and sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else None
+    output.emit(document, as_json, lambda: table(runs, width))
 
 
 def table(runs: Sequence[RunSummary], width: int | None = None) -> str:
@@ -103,11 +89,9 @@ def _row(run: RunSummary) -> tuple[Any, ...]:
         "-" if run.frechet_distance is None else f"{run.frechet_distance:.1f} ({run.features})"
     )
     about = (run.method or "?", run.dataset or "?", run.arch or "?")
-    size, date = (
-        output.size(run.bytes),
-        f"{datetime.fromisoformat(run.date).astimezone():%Y-%m-%d %H:%M}",
-    )
-    return (*about, epochs, *accuracies, _under(run.attack), distance, size, date)
+    date = f"{datetime.fromisoformat(run.date).astimezone():%Y-%m-%d %H:%M}"
+    under = _under(run.attack)
+    return (*about, epochs, *accuracies, under, distance, output.size(run.bytes), date)
 
 
 def _under(attack: dict[str, Any] | None) -> str:

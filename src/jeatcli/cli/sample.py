@@ -32,8 +32,9 @@ from ..settings import declared
 from . import output
 from . import terminal as ui
 from .from_settings import foreign_options, options_of, take
-from .options import Command, output_options, run_argument
+from .options import Command, output_options
 from .record import keep
+from .types import RUN
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,11 +47,9 @@ _NPZ_AND_PNG = "`--format png` and `--format npz` write batch by batch, and resu
 
 
 @click.command(
-    "sample",
-    cls=Command,
-    lists={"Samplers": SAMPLERS.summaries, "Starts": INITIALIZERS.summaries},
+    "sample", cls=Command, lists={"Samplers": SAMPLERS.summaries, "Starts": INITIALIZERS.summaries}
 )
-@run_argument
+@click.argument("run", required=False, type=RUN)
 @options_of(SampleSettings, without=(*_SHARED, *_LAST))
 @options_of(SamplerSettings)
 @foreign_options()

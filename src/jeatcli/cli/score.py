@@ -21,10 +21,10 @@ from ..scoring.settings import METRICS, ClassifierSettings, ScoreSettings
 from . import output
 from . import terminal as ui
 from .from_settings import foreign_options, options_of, take, used
-from .options import Command, option, output_options
+from .options import Command, F, file_option, option, output_options
 from .page import Picture, write_page
 from .record import keep, typed
-from .reports import classifier_report, classifier_sections, score_report, score_sections
+from .reports import classifier_sections, score_sections
 from .types import RUN
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # What the scores of the classifier take as well.
 _OF_CLASSIFIER = ("num", "dataset", "data_dir", "batch_size", "device", "foreign")
 _ENDINGS = (".png", ".svg", ".pdf")
+_PRODUCTS = {"calibration": RELIABILITY, "corruptions": CORRUPTED}
 
 
 class Diagram(click.Path):
@@ -54,37 +55,31 @@ class Diagram(click.Path):
         return value
 
 
+def _measurement(flag: str, help: str) -> Callable[[F], F]:
+    """Declare an option that measures the classifier, and draws the result if it names a file."""
+    heading = "Classifier (instead of images)"
+    kind = {"type": Diagram(flag), "is_flag": False, "flag_value": "", "metavar": "[FILE]"}
+    return option(heading, flag, help=help, **kind)
+
+
 @click.command("score", cls=Command, lists={"Metrics": METRICS.summaries})
 @click.argument("source", required=False, type=RUN, metavar="[RUN|FOLDER|FILE.npz]")
 @options_of(ScoreSettings)
-@option(
-    "Classifier (instead of images)",
+@_measurement(
     "--calibration",
-    help="Accuracy, ECE and temperature on the test images; FILE is the reliability diagram",
-    type=Diagram("--calibration"),
-    is_flag=False,
-    flag_value="",
-    metavar="[FILE]",
+    "Accuracy, ECE and temperature on the test images; FILE is the reliability diagram",
 )
-@option(
-    "Classifier (instead of images)",
-    "--corruptions",
-    help="Accuracy on CIFAR-10-C or CIFAR-100-C, and its mean error; FILE is a heat map",
-    type=Diagram("--corruptions"),
-    is_flag=False,
-    flag_value="",
-    metavar="[FILE]",
+@_measurement(
+    "--corruptions", "Accuracy on CIFAR-10-C or CIFAR-100-C, and its mean error; FILE is a heat map"
 )
 @options_of(ClassifierSettings, only=("ood",))
 @options_of(PlotSettings, without=("cmap",))
 @options_of(SamplerSettings)
 @foreign_options(dataset=False)
-@option(
-    "Output",
+@file_option(
     "-o",
     "--out",
     help="Write the scores, pictures and protocol as a report too",
-    type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.html",
 )
 @output_options
@@ -145,7 +140,7 @@ def command(
         shown = [Picture.of(result.neighbours.picture, near)] if result.neighbours else []
         sections = score_sections(result)[:1]
         write_page(out, f"Scores of {result.run}", typed(result.path), document, sections, shown)
-    output.emit(document, as_json, lambda: score_report(result))
+    output.emit(document, as_json, lambda: output.lay_out(score_sections(result)))
     keep(result.path, [values], terminal)
 
 
@@ -153,7 +148,7 @@ def _check_pictures(look: PlotSettings, files: Sequence[str], page: Path | None)
     """Refuse the look of a picture that is not drawn, into a file or a report."""
     if look != PLAIN and not (any(files) or (files and page)):
         raise UsageProblem(
-            "the look of the picture is that of the reliability diagram or of the heat map",
+            "the options for the look of the picture are for the diagram and the heat map",
             "name its file with `--calibration FILE` or `--corruptions FILE`",
         )
 
@@ -193,24 +188,24 @@ def _score_classifier(
 
         check_look(look)
     for name, file in files.items():
-        check_output(
-            file, {"calibration": RELIABILITY, "corruptions": CORRUPTED}[name], f"--{name}"
-        )
+        check_output(file, _PRODUCTS[name], f"--{name}")
     from ..scoring.classifier_scores import classifier_scores
 
     result = classifier_scores(run, settings, reporter=terminal)
-    figures = _figures(result, look)
-    for name, file in files.items():
-        figures[name][0](file)
+    figures = _figures(result, look) if launch.first() else {}
+    for name, (draw, _) in figures.items():
+        if name in files:
+            draw(files[name])
     diagram, heat_map = files.get("calibration"), files.get("corruptions")
     written = output.written(diagram=diagram, heat_map=heat_map, report=page)
     values = output.plain(result) | written
     document = output.document("score", values)
     if page is not None and launch.first():
-        title, sections = f"The classifier {result.run}", classifier_sections(result)
+        title, tables = f"The classifier {result.run}", classifier_sections(result)
         shown = [Picture.drawn(draw, caption) for draw, caption in figures.values()]
-        write_page(page, title, typed(result.path), document, sections, shown)
-    output.emit(document, as_json, lambda: classifier_report(result, diagram, heat_map))
+        write_page(page, title, typed(result.path), document, tables, shown)
+    sections = classifier_sections(result, diagram, heat_map)
+    output.emit(document, as_json, lambda: output.lay_out(sections))
     keep(result.path, [values], terminal)
 
 

@@ -86,7 +86,8 @@ class Task:
     def parts(self) -> list[str]:
         """Write everything but the label and the count, the most important first."""
         figures = [
-            f"{name.replace('_', ' ')} {_figure(value)}" for name, value in self.figures.items()
+            f"{name.replace('_', ' ')} {output.cell_text(value)}"
+            for name, value in self.figures.items()
         ]
         epoch = [text for text in figures if text.startswith("epoch ")]
         others = [text for text in figures if text not in epoch]
@@ -106,10 +107,6 @@ class Task:
                 break
             text = longer
         return text
-
-
-def _figure(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 class Terminal:

@@ -129,19 +129,14 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, verbose: bool, **
         few = " on at most 500 images" if accuracy.startswith("test") else ""
         terminal.say(f"{accuracy} (PGD-10{few})")
     path = Path(result.run)
-    names = {"run": path.name, "path": str(path / MODEL_FILE)}
+    values = output.plain(result) | {"run": path.name, "path": str(path / MODEL_FILE)}
     curves = path / CURVES if (path / CURVES).is_file() else None
     if curves:
         terminal.say(f"curves in `{curves}`")
-    files = output.written(run=path, curves=curves)
-    as_object = output.document("train", output.plain(result) | names | files)
-    output.emit(as_object, as_json, lambda: result.run)
+    document = output.document("train", values | output.written(run=path, curves=curves))
+    output.emit(document, as_json, lambda: result.run)
     if not result.already_done:
-        keep(
-            path / MODEL_FILE,
-            [output.plain(result) | {"run": path.name} | output.written(curves=curves)],
-            terminal,
-        )
+        keep(path / MODEL_FILE, [values | output.written(curves=curves)], terminal)
     terminal.hint(ui.next_command("attack", result.run))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 from click.shell_completion import CompletionItem
 
+from ..catalogue import Catalogue
 from ..checkpoints import naming
 from ..checkpoints.header import read_header
 from ..core.models import ARCHITECTURES
@@ -80,9 +81,12 @@ def _known_to_plots(names: str) -> dict[str, str]:
     return dict.fromkeys(getattr(import_module("jeatcli.plots.figure"), names)(), "")
 
 
-def arch_names() -> list[str]:
-    """Return names of architectures to complete, a usual size for each placeholder."""
-    return [name.replace("-D-W", "-28-10").replace("-N", "-20") for name in ARCHITECTURES]
+def archs() -> dict[str, str]:
+    """Return the architectures and their summaries, a usual size for each placeholder."""
+    return {
+        name.replace("-D-W", "-28-10").replace("-N", "-20"): summary
+        for name, summary in ARCHITECTURES.summaries().items()
+    }
 
 
 def datasets() -> dict[str, str]:
@@ -96,19 +100,6 @@ def _check_attack(name: str) -> None:
 
 
 PRESET = Name("preset", presets.PRESETS.summaries, presets.file)
-METHOD = Name("method", METHODS.summaries, METHODS.match)
-ATTACK = Name("attack", attacks, _check_attack)
-KIND = Name("kind", KINDS.summaries, KINDS.match)
-METRIC = Name("metric", METRICS.summaries, METRICS.match)
-DATASET = Name("data set", datasets, dataset_facts)
-ARCH = Name("architecture", lambda: dict.fromkeys(arch_names(), ""), naming.check_arch)
-NETWORK = Name("network", lambda: dict.fromkeys(arch_names(), ""), naming.check_network)
-SAMPLER = Name("sampler", SAMPLERS.summaries, SAMPLERS.match)
-TRACKER = Name("tracker", TRACKERS.summaries, TRACKERS.match)
-START = Name("init", INITIALIZERS.summaries, INITIALIZERS.match)
-# What the files with torch in them know, again for the help, which has none; a test compares.
-NORM_LAYERS = ("batch", "group", "none")
-ACTIVATIONS = ("relu", "silu")
 
 
 class Whole(click.IntRange):
@@ -147,7 +138,7 @@ class Duration(ParamType):
         text = str(value).strip().lower()
         number = text[:-1] if text[-1:] in self._UNITS else ""
         if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", number) or not float(number):
-            self.fail(f"{value} is no time such as 90s, 30m, 1.5h or 2d", param, ctx)
+            self.fail(f"{value} is not a time such as 90s, 30m, 1.5h or 2d", param, ctx)
         return float(number) * self._UNITS[text[-1]]
 
 
@@ -167,24 +158,22 @@ NUMBERS = Numbers()
 SHARE = Number(Setting("", low=0, high=1))
 
 
-class Device(ParamType):
+class Device(Name):
     """The name of a device; torch says whether it exists."""
-
-    name = "device"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         """Return the name in lower case."""
-        text = str(value).lower()
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
-            raise UsageProblem(
-                f"unknown device `{value}`", "known: auto, cpu, cuda, cuda:N (N from 0), mps"
-            )
-        return text
+        return super().convert(str(value).lower(), param, ctx)
 
-    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
-        """Offer the kinds of devices."""
-        kinds = ("auto", "cpu", "cuda", "mps")
-        return [CompletionItem(kind) for kind in kinds if kind.startswith(incomplete)]
+
+def _devices() -> dict[str, str]:
+    return dict.fromkeys(("auto", "cpu", "cuda", "mps"), "")
+
+
+def _check_device(name: str) -> None:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        known = "known: auto, cpu, cuda, cuda:N (N from 0), mps"
+        raise UsageProblem(f"unknown device `{name}`", known)
 
 
 class Run(ParamType):
@@ -206,10 +195,6 @@ class ClassOfRun(ParamType):
     """A class by name or index, which the RUN looks up."""
 
     name = "class"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Return the text; the run looks it up."""
-        return str(value)
 
     def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
         """Offer the classes of the RUN on the command line, or of the latest one."""
@@ -246,40 +231,34 @@ class Picture(ParamType):
 
 
 RUN = Run()
-CLASS = ClassOfRun()
-PICTURE = Picture()
-DEVICE = Device()
 
 
-DURATION = Duration()
+def _row_of(table: Catalogue[Any]) -> Name:
+    return Name(table.kind, table.summaries, table.match)
+
 
 # What reads the text of a setting whose type does not say it.
 BY_KIND: dict[str, ParamType] = {
-    "arch": ARCH,
-    "network": NETWORK,
-    "attack": ATTACK,
-    "class": CLASS,
-    "dataset": DATASET,
-    "device": DEVICE,
+    "arch": Name("architecture", archs, naming.check_arch),
+    "network": Name("network", archs, naming.check_network),
+    "attack": Name("attack", attacks, _check_attack),
+    "class": ClassOfRun(),
+    "dataset": Name("data set", datasets, dataset_facts),
+    "device": Device("device", _devices, _check_device),
     "directory": click.Path(file_okay=False, path_type=Path),
-    "init": START,
-    "picture": PICTURE,
-    "sampler": SAMPLER,
+    "init": _row_of(INITIALIZERS),
+    "picture": Picture(),
+    "sampler": _row_of(SAMPLERS),
     "style": Look("style", partial(_known_to_plots, "styles"), str),
     "colour map": Look("colour map", partial(_known_to_plots, "colour_maps"), str),
     "existing file": click.Path(exists=True, dir_okay=False, path_type=Path),
-    "kind": KIND,
-    "method": METHOD,
-    "metric": METRIC,
+    "kind": _row_of(KINDS),
+    "method": _row_of(METHODS),
+    "metric": _row_of(METRICS),
     "path": click.Path(path_type=Path),
     "run": RUN,
-    "time": DURATION,
-    "tracker": TRACKER,
+    "time": Duration(),
+    "tracker": _row_of(TRACKERS),
 }
 # What stands for the value in the help, where it is not the kind in capitals.
-METAVARS = {
-    "directory": "DIR",
-    "existing file": "FILE",
-    "init": "START",
-    "picture": "IMAGE|N",
-}
+METAVARS = {"directory": "DIR", "existing file": "FILE", "init": "START", "picture": "IMAGE|N"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from ..runtime.progress import SILENT, Reporter
 from .facts import DATASETS, SEVERITIES, corruption
 from .folder import Parts, warn_of_absent
 from .pictures import to_uint8
+from .stored import opened_npz
 
 # Of a normalisation that was taken back, and of floats that were bytes.
 _ROUNDING = 1e-5
@@ -89,17 +89,9 @@ def _names(array: NDArray[np.generic]) -> tuple[str, ...]:
 def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
     if not path.is_file():
         raise JeatError(f"there is no file `{path}`", "write `npz:FILE` with an existing FILE")
-    try:
-        # numpy takes any other file for a pickle, and says how to open that.
-        if not zipfile.is_zipfile(path):
-            raise ValueError("it is no .npz archive, or cut short")
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: np.asarray(arrays[name]) for name in arrays.files}
-    except Exception as problem:
-        raise JeatError(
-            f"cannot read images from `{path}`: {problem}",
-            "it must be an `.npz` of plain arrays, as `numpy.savez` writes it",
-        ) from problem
+    fix = "it must be an `.npz` of plain arrays, as `numpy.savez` writes it"
+    with opened_npz(path, fix) as arrays:
+        return {name: np.asarray(arrays[name]) for name in arrays.files}
 
 
 def _pair(
@@ -172,7 +164,7 @@ def _published(clean: str, kind: str, shape: tuple[int, ...], root: Path) -> NDA
     path = root / folder / f"{kind}.npy"
     if not path.is_file():
         raise JeatError(
-            f"`{path}` is absent",
+            f"`{path}` is missing",
             f"download {folder}.tar from {address} and unpack it in `{root}`; `--data-dir` "
             "or `JEAT_DATA_DIR` names another folder of data sets",
         )
@@ -232,7 +224,7 @@ def pixels(x: Tensor, where: str = "the images") -> Tensor:
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
         raise UsageProblem(
             f"{where} have pixels from {low:g} to {high:g}, not in [0, 1]",
-            "divide pixels 0..255 by 255; take a normalisation back, and say it by mean and std",
+            "divide pixels 0..255 by 255; undo a normalisation, and give it as mean and std",
         )
     return x.float().clamp(0, 1)
 
@@ -245,12 +237,14 @@ def indices(y: Tensor, count: int, classes: int | None, where: str = "the labels
     """
     if y.shape != (count,):
         shape = "x".join(map(str, y.shape))
-        raise UsageProblem(f"{where} have the shape {shape} for {count:,} images", "give one each")
+        raise UsageProblem(
+            f"{where} have the shape {shape} for {count:,} images", "give one for each image"
+        )
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise UsageProblem(f"{where} are {y.dtype}", "give whole numbers from 0")
     y = y.long()  # torch finds no minimum of some unsigned types
     low, high = int(y.min()), int(y.max())
     if low < 0 or (classes is not None and high >= classes):
         there = "" if classes is None else f", but there are {classes} classes"
-        raise UsageProblem(f"{where} go from {low} to {high}{there}", "count the classes from 0")
+        raise UsageProblem(f"{where} go from {low} to {high}{there}", "number the classes from 0")
     return y

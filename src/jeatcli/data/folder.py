@@ -83,43 +83,35 @@ def folder(path: Path, split: str, reporter: Reporter, size: int | None = None) 
             fix = "write the side of the pictures in pixels, from 1 to 9999: `folder:PATH@64`"
         raise JeatError(f"`{path}` is not a directory", fix)
     if (path / "train").is_dir() and (path / "test").is_dir():
-        return _read_split(path, split, reporter, size)
-    classes = _classes(path)
-    listed = _listed(path, classes)
-    images = _Decoded(listed.files, _is_grey(listed.files, size), reporter, size)
-    order = deal(images.fingerprints, listed.labels)
-    chosen = [i for i in order if is_test(images.fingerprints[i]) == (split == "test")]
-    labels = [listed.labels[index] for index in chosen]
-    if not labels:
+        classes = _classes(path / "train")
+        splits = {name: _listed(path / name, classes, name == "test") for name in ("train", "test")}
+        listed = splits[split]
+        # Both splits decide: a single colour picture in either makes the images of both RGB.
+        grey = _is_grey([file for each in splits.values() for file in each.files], size)
+        images = _Decoded(listed.files, grey, reporter, size)
+        names = [f"{file.parent.name}/{file.name}" for file in listed.files]
+        chosen = deal(names, listed.labels)
+        beside = Listing(path).left_out
+        for name in splits:
+            del beside[f"`{name}{os.sep}`"]
+        listed.left_out.update(beside)
+    else:
+        classes = _classes(path)
+        listed = _listed(path, classes)
+        images = _Decoded(listed.files, _is_grey(listed.files, size), reporter, size)
+        order = deal(images.fingerprints, listed.labels)
+        chosen = [i for i in order if is_test(images.fingerprints[i]) == (split == "test")]
+    if not chosen:
         raise JeatError(
-            f"none of the {len(order):,} pictures in `{path}` belongs to the {split} set, to which "
-            "their contents assign them",
+            f"none of the {len(listed.files):,} pictures in `{path}` belongs to the {split} set, "
+            "to which their contents assign them",
             "add pictures, or split them yourself into `train` and `test`, each with a directory "
             "per class",
         )
+    labels = [listed.labels[index] for index in chosen]
     images.describe(listed.labels, reporter)
     _describe(path, split, classes, labels, listed.left_out, reporter)
     return images.tensor(chosen), torch.tensor(labels), classes
-
-
-def _read_split(path: Path, split: str, reporter: Reporter, size: int | None) -> Parts:
-    """Read one split of a folder that has both."""
-    classes = _classes(path / "train")
-    splits = {name: _listed(path / name, classes, name == "test") for name in ("train", "test")}
-    # Both splits decide: a single colour picture in either makes the images of both RGB.
-    grey = _is_grey([file for listed in splits.values() for file in listed.files], size)
-    listed = splits[split]
-    names = [f"{file.parent.name}/{file.name}" for file in listed.files]
-    order = deal(names, listed.labels)
-    images = _Decoded([listed.files[index] for index in order], grey, reporter, size)
-    labels = [listed.labels[index] for index in order]
-    beside = Listing(path).left_out
-    for name in ("train", "test"):
-        del beside[f"`{name}{os.sep}`"]
-    left_out = listed.left_out + beside
-    images.describe(labels, reporter)
-    _describe(path, split, classes, labels, left_out, reporter)
-    return images.tensor(range(len(order))), torch.tensor(labels), classes
 
 
 class _Decoded:
@@ -256,8 +248,8 @@ def _listed(path: Path, classes: tuple[str, ...], may_lack: bool = False) -> _Sp
             left_out = describe_left_out(listing.left_out) if listing else ""
             raise JeatError(
                 f"class `{name}` has no picture directly in `{path / name}`{left_out}",
-                f"put pictures there ({' '.join(ENDINGS)}) or remove the class; where the data "
-                "set comes in splits, they are called `train` and `test`",
+                f"put pictures there ({' '.join(ENDINGS)}) or remove the class; if there "
+                "are splits, they are called `train` and `test`",
             )
         split.files.extend(pictures)
         split.labels.extend([label] * len(pictures))
@@ -280,7 +272,7 @@ def _is_grey(files: Sequence[Path], resized: int | None) -> bool:
             raise JeatError(
                 f"pictures of different sizes: `{files[0]}` is {size[0]}x{size[1]}, "
                 f"`{file}` is {this_size[0]}x{this_size[1]}",
-                "say to which size to bring them: `--dataset folder:PATH@64`",
+                "choose a size to resize them to: `--dataset folder:PATH@64`",
             )
         grey = grey and this_grey
     return grey

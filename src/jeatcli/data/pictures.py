@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 
 from ..errors import JeatError
 from ..runtime.files import write_atomic
@@ -36,10 +36,8 @@ _COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 # The last chunk of a whole PNG.
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _ORIENTATION = 0x0112  # in EXIF
-# Neither black nor white, which are the ground of drawn digits.
-_BACKGROUND = 96
-_GREY: dict[str, int | tuple[int, int, int]] = {"L": 96, "RGB": (96, 96, 96)}
-_WHITE: dict[str, int | tuple[int, int, int]] = {"L": 255, "RGB": (255, 255, 255)}
+# Neither black nor white, which are the ground of drawn digits; and as Pillow writes it.
+_BACKGROUND, _GREY = 96, "#606060"
 # Sizes of the text above columns, in pixels.
 _HEADING, _SMALLEST_HEADING = 18, 9
 _FRAME_MS = 80
@@ -51,7 +49,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
     """Open a picture; what Pillow raises, now or when it decodes, becomes a JeatError."""
     try:
         if path.exists() and not path.is_file():  # a pipe would never end
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
             warnings.simplefilter("ignore")  # damaged metadata, which nothing here reads
             if getattr(image, "is_animated", False) and image.format != "MPO":
@@ -221,26 +219,20 @@ def _below_headings(
     """Return a grid whose columns are `wide` with a line of text above them."""
     # Names from a file may hold line breaks, and halves of characters.
     headings = [" ".join(text.encode(errors="replace").decode().split()) for text in headings]
-    size = _HEADING
-    while size > _SMALLEST_HEADING and _longest(headings, size) > wide - padding:
-        size -= 1
+    room = wide - padding
+    for size in range(_HEADING, _SMALLEST_HEADING - 1, -1):
+        font = ImageFont.load_default(size)
+        if max(map(font.getlength, headings)) <= room:
+            break
     height = size + 2 * padding
-    canvas = Image.new(drawn.mode, (drawn.width, drawn.height + height), _GREY[drawn.mode])
-    canvas.paste(drawn, (0, height))
+    canvas = ImageOps.expand(drawn, (0, height, 0, 0), _GREY)
     draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(size)
-    for column, heading in enumerate(headings):
-        text = heading
-        while len(text) > 1 and draw.textlength(text, font) > wide - padding:
+    for column, text in enumerate(headings):
+        while len(text) > 1 and draw.textlength(text, font) > room:
             text = text.removesuffix("\u2026")[:-1] + "\u2026"
-        middle = padding + column * wide + (wide - padding) / 2
-        draw.text((middle, height / 2), text, _WHITE[drawn.mode], font, anchor="mm")
+        middle = padding + column * wide + room / 2
+        draw.text((middle, height / 2), text, "white", font, anchor="mm")
     return canvas
-
-
-def _longest(texts: Sequence[str], size: int) -> float:
-    font = ImageFont.load_default(size)
-    return max(font.getlength(text) for text in texts)
 
 
 def save_png(image: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> Path:
@@ -251,25 +243,13 @@ def save_png(image: Image.Image, path: Path, text: Mapping[str, str] | None = No
     return write_atomic(path, lambda beside: image.save(beside, format="PNG", pnginfo=chunks))
 
 
-def save_images(
-    images: Pixels, folder: Path, text: Mapping[str, str] | None = None, start: int = 0
-) -> list[Path]:
-    """Write (n,C,H,W) images in [0, 1] as `000000.png` and so on, the first numbered `start`."""
-    return [
-        save_png(to_image(pixels), folder / f"{start + index:06d}.png", text)
-        for index, pixels in enumerate(to_uint8(images))
-    ]
-
-
 def strip(frames: Pixels, scale: int = 1) -> Image.Image:
     """Lay the states (frames,n,C,H,W) of images out in rows, an image a row, the first at left."""
     states = to_uint8(frames).swapaxes(0, 1)
     return grid(states.reshape(-1, *states.shape[2:]), columns=states.shape[1], scale=scale)
 
 
-def save_animation(
-    frames: Pixels, path: Path, scale: int = 1, text: Mapping[str, Any] | None = None
-) -> Path:
+def save_animation(frames: Pixels, path: Path, scale: int, text: Mapping[str, Any]) -> Path:
     """Write the states (frames,n,C,H,W) of images as a GIF or a WebP, by the ending of `path`.
 
     It shows the images side by side, and rests at the last state. The file holds `text`.
@@ -277,12 +257,9 @@ def save_animation(
     pictures = [grid(state, len(state), scale) for state in to_uint8(frames)]
     times = [_FRAME_MS] * (len(pictures) - 1) + [_LAST_FRAME_MS]
     kind = path.suffix.lower().removeprefix(".").upper()
-    comment = json.dumps(dict(text or {})).encode()
-    more: dict[str, Any] = (
-        {"lossless": True, "xmp": comment} if kind == "WEBP" else {"comment": comment}
-    )
-
-    more |= {"append_images": pictures[1:], "duration": times, "loop": 0}
+    more: dict[str, Any] = {"append_images": pictures[1:], "duration": times, "loop": 0}
+    more["xmp" if kind == "WEBP" else "comment"] = json.dumps(dict(text)).encode()
+    # `lossless` is an option of WebP that GIF, which always is, ignores.
     return write_atomic(
-        path, lambda beside: pictures[0].save(beside, format=kind, save_all=True, **more)
+        path, lambda beside: pictures[0].save(beside, kind, save_all=True, lossless=True, **more)
     )

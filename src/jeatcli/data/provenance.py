@@ -67,9 +67,8 @@ def of_pictures(texts: Iterable[str | None], lossy: bool = False) -> Provenance:
     for record in map(parsed, texts):
         settings = {key: value for key, value in record.items() if key not in _OWN}
         number = record.get("image")
-        if not settings or sampling not in (None, settings):
-            return Provenance(lossy=lossy)
-        if not isinstance(number, int) or number in numbers:
+        drawn_together = settings and sampling in (None, settings)
+        if not drawn_together or not isinstance(number, int) or number in numbers:
             return Provenance(lossy=lossy)
         sampling = settings
         classes[str(record.get("class"))] += 1
@@ -88,7 +87,7 @@ def image_numbers(texts: Sequence[str | None]) -> list[int] | None:
     return [number for number in numbers if isinstance(number, int)]
 
 
-def of_archive(text: str | None, labels: Sequence[int], num: int | None = None) -> Provenance:
+def of_archive(text: str | None, labels: Sequence[int], num: int | None) -> Provenance:
     """Return the provenance of an archive by its text and the labels of its first `num` images."""
     settings = parsed(text)
     drawn = settings.pop(IMAGES, None)

@@ -63,19 +63,12 @@ def _torchvision(class_name: str) -> Any:
         # A torchvision built for another torch fails with "operator torchvision::nms does not
         # exist", which does not say what to do.
         raise JeatError(
-            f"torchvision {_version('torchvision')} does not work with the installed torch "
+            f"torchvision {metadata.version('torchvision')} does not work with the installed torch "
             f"{torch.__version__}: {problem}",
             "install both together from one index: "
             "`pip install --upgrade --force-reinstall torch torchvision`",
         ) from problem
     return getattr(datasets, class_name)
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 def _cifar(source: Any, request: Request) -> Parts:
@@ -100,7 +93,7 @@ def _read(source: Any, folder: Path, read: Callable[[], Any]) -> Any:
         for name, md5 in (*source.train_list, *source.test_list, meta):
             path = folder / name
             if not path.is_file():
-                trouble = f"`{path}` is absent"
+                trouble = f"`{path}` is missing"
             elif (digest := checksum(path, "md5")) != md5:
                 trouble = f"`{path}` is damaged (MD5 {digest}, which should be {md5})"
             else:
@@ -134,13 +127,8 @@ def _extract(archive: Path, folder: Path) -> None:
 
 def _svhn(source: Any, request: Request) -> Parts:
     url, name, md5 = source.split_list[request.split]
-    path = _fetch(request, request.root, name, [url], md5)
-    try:
-        data = source(request.root, split=request.split)
-    except ImportError as problem:
-        raise JeatError(
-            f"`{path}` is a MATLAB file, which needs scipy to read", "`pip install scipy`"
-        ) from problem
+    _fetch(request, request.root, name, [url], md5)
+    data = source(request.root, split=request.split)
     pixels = np.ascontiguousarray(data.data)
     return torch.from_numpy(pixels), torch.from_numpy(data.labels), NUMERALS
 

@@ -6,7 +6,8 @@ import hashlib
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,9 +85,13 @@ def read_images(
     others in that of a digest of their pixels: a score does not depend on the files' names.
     `num` takes the first ones.
     """
-    if path.suffix.lower() == ".npz":
-        return _archive(path, shape, num)
-    return _directory(path, shape, num, reporter)
+    if path.suffix.lower() != ".npz":
+        return _directory(path, shape, num, reporter)
+    pixels, labels, text = _arrays(path, shape)
+    _check_number(path, len(pixels), num)
+    labelled = labels.shape == (len(pixels),) and labels.dtype.kind in "iu"
+    known = of_archive(text, labels.tolist(), num) if labelled else Provenance()
+    return np.ascontiguousarray(pixels[:num].transpose(0, 3, 1, 2)), known
 
 
 def _check_number(path: Path, number: int, num: int | None) -> None:
@@ -121,16 +126,6 @@ def _directory(
     return pixels, of_pictures([texts[index] for index in order], lossy)
 
 
-def _archive(
-    path: Path, shape: tuple[int, int, int], num: int | None
-) -> tuple[NDArray[np.uint8], Provenance]:
-    pixels, labels, text = _arrays(path, shape)
-    _check_number(path, len(pixels), num)
-    labelled = labels.shape == (len(pixels),) and labels.dtype.kind in "iu"
-    known = of_archive(text, labels.tolist(), num) if labelled else Provenance()
-    return np.ascontiguousarray(pixels[:num].transpose(0, 3, 1, 2)), known
-
-
 def labelled_archive(
     path: Path, shape: tuple[int, int, int], classes: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -154,25 +149,32 @@ def labelled_archive(
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)), labels.astype(np.int64)
 
 
+@contextmanager
+def opened_npz(path: Path, fix: str) -> Iterator[Any]:
+    """Open an `.npz`; what numpy raises, now or when it reads an array, becomes a JeatError."""
+    try:
+        # numpy takes any other file for a pickle, and advises to open it as one.
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is not an .npz archive, or is cut short")
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            yield arrays
+    except Exception as problem:  # encrypted, of an unknown compression, without a header, ...
+        raise JeatError(f"cannot read images from `{path}`: {problem}", fix) from problem
+
+
 def _arrays(
     path: Path, shape: tuple[int, int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[Any], str | None]:
     """Return pixels (n,H,W,C), labels, empty if there are none, and our text in an archive."""
-    try:
-        # numpy takes any other file for a pickle, and advises to open it as one.
-        if not zipfile.is_zipfile(path):
-            raise ValueError("it is no .npz archive, or cut short")
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            names = ("image", "label") if "image" in arrays else ("arr_0", "arr_1")
-            pixels = np.asarray(arrays[names[0]])
-            text = str(arrays[TEXT]) if TEXT in arrays else None
-            labels = np.asarray(arrays[names[1]] if names[1] in arrays else np.zeros(0, np.int64))
-    except Exception as problem:  # encrypted, of an unknown compression, without a header, ...
-        raise JeatError(
-            f"cannot read images from `{path}`: {problem}",
-            "it must hold `arr_0`, uint8 (n,H,W,C), as improved-diffusion and "
-            "`jeat sample --format npz` write it, or `image`",
-        ) from None
+    fix = (
+        "it must hold `arr_0`, uint8 (n,H,W,C), as improved-diffusion and "
+        "`jeat sample --format npz` write it, or `image`"
+    )
+    with opened_npz(path, fix) as arrays:
+        names = ("image", "label") if "image" in arrays else ("arr_0", "arr_1")
+        pixels = np.asarray(arrays[names[0]])
+        text = str(arrays[TEXT]) if TEXT in arrays else None
+        labels = np.asarray(arrays[names[1]] if names[1] in arrays else np.zeros(0, np.int64))
     channels, height, width = shape
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, channels):
         raise JeatError(
@@ -191,15 +193,15 @@ def save_npz(
     `arr_0` holds the pixels, uint8 (n,H,W,C), `arr_1` the labels, and each key of `text` a text.
     """
     pixels = to_uint8(images).transpose(0, 2, 3, 1)
-    texts: dict[str, Any] = {key: np.array(value) for key, value in (text or {}).items()}
+    classes = labels if isinstance(labels, np.ndarray) else labels.cpu().numpy()
+    return write_npz(path, {"arr_0": pixels, "arr_1": classes, **(text or {})})
+
+
+def write_npz(path: Path, arrays: Mapping[str, Any]) -> Path:
+    """Write arrays and texts by name as a compressed `.npz`, whole or not at all."""
 
     def write(beside: Path) -> None:
         with beside.open("wb") as handle:
-            np.savez_compressed(
-                handle,
-                arr_0=pixels,
-                arr_1=np.asarray(labels.cpu() if hasattr(labels, "cpu") else labels),
-                **texts,
-            )
+            np.savez_compressed(handle, **arrays)
 
     return write_atomic(path, write)

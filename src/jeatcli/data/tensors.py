@@ -35,9 +35,9 @@ def own_images(
     """
     x, given = own_pixels(images)
     if given is not None and labels is not None:
-        raise UsageProblem("batches have their labels with them", "leave out `labels`")
+        raise UsageProblem("the batches already have labels", "leave out `labels`")
     if given is None and labels is None:
-        raise UsageProblem("images without labels", "give `labels` too")
+        raise UsageProblem("the images have no labels", "give `labels` too")
     y = numbers(labels, "the labels") if given is None else given
     return Images(TENSORS, x, indices(y, len(x), len(classes)), classes)
 
@@ -66,6 +66,8 @@ def _batch(batch: object) -> tuple[Tensor, Tensor]:
     """Return the images and labels of a batch; others may follow them, such as indices."""
     if not isinstance(batch, tuple | list) or len(batch) < 2:
         kind = type(batch).__name__
+        if isinstance(batch, tuple | list):
+            kind = f"{kind} of length {len(batch)}"
         raise UsageProblem(f"a batch is a {kind}, not images and their labels", _GIVE)
     x, y = numbers(batch[0], "the images"), numbers(batch[1], "the labels")
     if y.ndim < 1:

@@ -27,31 +27,27 @@ class Kind(Entry):
     settings: type[LandscapeSettings]
 
 
-def _row(summary: str, code: str, settings: type[LandscapeSettings]) -> Kind:
-    return Kind(summary, f"jeatcli.landscapes.{code}", settings)
-
-
 KINDS = Catalogue(
     "kind",
     {
-        "contour": _row(
+        "contour": Kind(
             "The energy on a plane through an image (Zhu et al. 2021, Figure 2)",
-            "contour:measure_contour",
+            "jeatcli.landscapes.contour:measure_contour",
             ContourSettings,
         ),
-        "histogram": _row(
+        "histogram": Kind(
             "Histograms of E(x) and E(x,y): real, adversarial, noisy and sampled images, and noise",
-            "histogram:measure_histogram",
+            "jeatcli.landscapes.histogram:measure_histogram",
             HistogramSettings,
         ),
-        "path": _row(
+        "path": Kind(
             "The energies along an attack, past the edge of its ball, and along a chain",
-            "path:measure_path",
+            "jeatcli.landscapes.path:measure_path",
             PathSettings,
         ),
-        "sharpness": _row(
+        "sharpness": Kind(
             "How far and how steeply the energy rises around many images",
-            "sharpness:measure_sharpness",
+            "jeatcli.landscapes.sharpness:measure_sharpness",
             SharpnessSettings,
         ),
     },

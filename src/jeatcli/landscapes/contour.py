@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -17,18 +18,10 @@ from ..core.threat import Threat
 from ..errors import UsageProblem
 from ..runtime.progress import Bar
 from ..sampling import initializers, sample
+from . import view
 from .plane import Plane, ball_of_unit, orthonormal, random_directions, scaled
 from .settings import ContourSettings
-from .view import (
-    LandscapeInputs,
-    RunInfo,
-    at_once,
-    attack,
-    describe_models,
-    energy_of,
-    image_rng,
-    require_finite,
-)
+from .view import LandscapeInputs, RunInfo
 
 Marks = tuple[tuple[str, float, float], ...]
 
@@ -68,16 +61,14 @@ class Panel:
     def summary(self) -> dict[str, Any]:
         """Return the panel's numbers; those of an empty ball are None."""
         ball = self.energies[self.inside]
-        mean, low, high = (ball.mean(), ball.min(), ball.max()) if ball.size else (None,) * 3
+        found = [ball.mean(), ball.min(), ball.max()] if ball.size else []
         return self.run.describe() | {
             "image": self.image,
             "class": self.label,
             "prediction": self.prediction,
             "confidence": self.confidence,
             "centre": self.centre,
-            "mean": None if mean is None else float(mean),
-            "min": None if low is None else float(low),
-            "max": None if high is None else float(high),
+            **dict(zip_longest(("mean", "min", "max"), map(float, found))),
             "rise": self.rise,
             "points_in_ball": int(self.inside.sum()),
             "outside_pixel_range": self.plane.share_outside(),
@@ -160,13 +151,15 @@ class Cut:
 def measure_contour(inputs: LandscapeInputs, settings: ContourSettings) -> ContourResult:
     """Evaluate the energy on a plane for each image and run."""
     unit = settings.unit or inputs.eps["linf"]
-    runs = describe_models(inputs.models)
+    runs = view.describe_models(inputs.models)
     cuts = [
         _cut(inputs, settings, model, run, index, unit)
         for index in settings.image
         for model, run in zip(inputs.models, runs, strict=True)
     ]
-    span = settings.span or _span(cuts)
+    # Every mark is on the plane.
+    distances = [max(abs(a), abs(b)) for cut in cuts for _, a, b in cut.marks]
+    span = settings.span or max([4.0, *(math.ceil(1.15 * distance) for distance in distances)])
     inputs.reporter.say(_extent(settings, unit, span))
     ball = Threat(*ball_of_unit(unit, settings.unit_norm, cuts[0].x.numel()))
     names = inputs.images.classes
@@ -209,9 +202,9 @@ def _targets(
         return {}
     if settings.axes == "adversarial":
         threat = inputs.threat(settings.norm or "linf", settings.eps)
-        rng = image_rng(torch.tensor([index]), settings.seed)
+        rng = view.image_rng(torch.tensor([index]), settings.seed)
         label = torch.tensor([y], device=x.device)
-        return {"PGD": attack(model, x[None], label, threat, rng)[0]}
+        return {"PGD": view.attack(model, x[None], label, threat, rng)[0]}
     classes = model.meta.classes
     chosen = [class_index(name, classes) for name in settings.class_]
     if len(set(chosen)) == 1:
@@ -222,12 +215,6 @@ def _targets(
     model = initializers.with_statistics(model, settings.data_dir, inputs.reporter)
     samples = sample.draw(model, torch.tensor(chosen), settings.seed)
     return {classes[k]: image for k, image in zip(chosen, samples, strict=True)}
-
-
-def _span(cuts: Sequence[Cut]) -> float:
-    """Return a span that holds every mark, at least 4."""
-    distances = [max(abs(a), abs(b)) for cut in cuts for _, a, b in cut.marks]
-    return max([4.0, *(math.ceil(1.15 * distance) for distance in distances)])
 
 
 def _extent(settings: ContourSettings, unit: float, span: float) -> str:
@@ -243,17 +230,21 @@ def _panel(
 ) -> Panel:
     plane = Plane(cut.x, cut.directions, span, settings.grid, settings.clip)
     classifier = cut.model.classifier
-    energies = plane.evaluate(classifier, settings.energy, cut.y, at_once(settings, cut.x), bar)
+    energies = plane.evaluate(
+        classifier, settings.energy, cut.y, view.at_once(settings, cut.x), bar
+    )
     cause = "the plane goes too far: try a smaller `--span`"
     with torch.inference_mode():
         logits = classifier(cut.x[None])
-        centre = energy_of(settings.energy, logits, torch.tensor([cut.y], device=logits.device))
+        centre = view.energy_of(
+            settings.energy, logits, torch.tensor([cut.y], device=logits.device)
+        )
     return Panel(
         run=cut.run,
         image=cut.index,
         label=names[cut.y],
         plane=plane,
-        energies=require_finite(cut.run, energies, "on this plane", cause),
+        energies=view.require_finite(cut.run, energies, "on this plane", cause),
         centre=float(centre),
         inside=plane.inside(ball.norm, ball.eps),
         prediction=cut.model.meta.classes[int(logits.argmax())],

@@ -18,20 +18,12 @@ from ..core import energy, pgd
 from ..core.rng import ImageRng, mix
 from ..core.threat import Threat
 from ..data.images import load_images, to_unit_range
-from ..errors import UsageProblem
 from ..robustness.batch_size import USUAL
 from ..runtime.progress import Bar
 from ..sampling import initializers, sample
+from . import view
 from .settings import HistogramSettings
-from .view import (
-    LandscapeInputs,
-    RunInfo,
-    at_once,
-    attack,
-    describe_models,
-    image_rng,
-    require_finite,
-)
+from .view import LandscapeInputs, RunInfo
 
 SETS = ("test", "adversarial", "targeted", "noisy", "noise", "samples", "against")
 QUANTITIES = ("marginal", "joint")
@@ -97,14 +89,16 @@ def measure_histogram(inputs: LandscapeInputs, settings: HistogramSettings) -> H
     other = _other(inputs, settings)
     names = [name for name in SETS if name != "against" or other is not None]
     values: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
-    runs = describe_models(inputs.models)
+    runs = view.describe_models(inputs.models)
     with inputs.reporter.track("energies", len(runs) * len(names) * len(x)) as bar:
         for model, run in zip(inputs.models, runs, strict=True):
             artist = initializers.with_statistics(model, settings.data_dir, inputs.reporter)
             sets = Sets(artist, x, y, threat, other, settings)
             for name in names:
-                energies = _energies(model, getattr(sets, name), len(x), at_once(settings, x), bar)
-                values[name].append(require_finite(run, energies, f"on the set `{name}`"))
+                energies = _energies(
+                    model, getattr(sets, name), len(x), view.at_once(settings, x), bar
+                )
+                values[name].append(view.require_finite(run, energies, f"on the set `{name}`"))
     stacked = {name: np.stack(rows) for name, rows in values.items()}
     return HistogramResult(runs, settings, threat, stacked)
 
@@ -115,12 +109,7 @@ def _other(inputs: LandscapeInputs, settings: HistogramSettings) -> Tensor | Non
     if name is None:
         return None
     images = load_images(name, "test", data_dir=data_dir, reporter=inputs.reporter)
-    if images.shape != inputs.images.shape:
-        raise UsageProblem(
-            f"the images of {name} have the shape {images.shape}, those of "
-            f"{inputs.images.name} {inputs.images.shape}",
-            "choose a data set of the same shape",
-        )
+    inputs.models[0].accepts(images, any_classes=True)
     return to_unit_range(images.first(min(settings.num, len(images))).x).to(inputs.device)
 
 
@@ -143,7 +132,7 @@ class Sets:
 
     def adversarial(self, index: Tensor) -> Set:
         x, y = self.x[index], self.y[index]
-        return attack(self.model, x, y, self.threat, self._rng(index, 1)), y
+        return view.attack(self.model, x, y, self.threat, self._rng(index, 1)), y
 
     def targeted(self, index: Tensor) -> Set:
         """Return PGD's examples, each targeted at another class at random."""
@@ -151,7 +140,7 @@ class Sets:
         classes = len(self.model.meta.classes)
         shifts = [1 + mix(self.settings.seed, 2, k) % (classes - 1) for k in index.tolist()]
         target = (y + torch.tensor(shifts, device=y.device)) % classes
-        return attack(self.model, x, y, self.threat, self._rng(index, 2), target=target), y
+        return view.attack(self.model, x, y, self.threat, self._rng(index, 2), target=target), y
 
     def noisy(self, index: Tensor) -> Set:
         """Return the images with noise on the surface of the ball, clipped to [0, 1]."""
@@ -172,11 +161,11 @@ class Sets:
 
     @cached_property
     def _samples(self) -> Tensor:
-        size = min(at_once(self.settings, self.x), USUAL)
+        size = min(view.at_once(self.settings, self.x), USUAL)
         return sample.draw(self.model, self.y.cpu(), self.settings.seed, size)
 
     def _rng(self, index: Tensor, purpose: int) -> ImageRng:
-        return image_rng(index, self.settings.seed, purpose)
+        return view.image_rng(index, self.settings.seed, purpose)
 
 
 def _energies(

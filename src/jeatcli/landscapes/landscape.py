@@ -10,13 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model
+from ..data.stored import write_npz
 from ..data.tensors import Own, Pixels, own_images
 from ..errors import UsageProblem
-from ..runtime.files import write_atomic
 from ..runtime.progress import SILENT, Reporter
 from ..runtime.usual_state import in_usual_state
 from . import KINDS, make_settings
@@ -121,14 +119,7 @@ def save_numbers(landscape: Landscape, path: Path | str) -> Path:
     path = Path(path)
     if path.suffix.lower() != ".npz":
         raise UsageProblem(f"the numbers are saved as .npz, not as `{path.name}`")
-    summary = np.array(landscape.text())
-    arrays: dict[str, Any] = {**landscape.result.arrays(), "summary": summary}
-
-    def write(beside: Path) -> None:
-        with beside.open("wb") as handle:
-            np.savez_compressed(handle, **arrays)
-
-    return write_atomic(path, write)
+    return write_npz(path, {**landscape.result.arrays(), "summary": landscape.text()})
 
 
 def _check_dataset(models: Sequence[Model]) -> None:

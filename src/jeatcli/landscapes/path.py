@@ -18,16 +18,9 @@ from ..core.sgld import Chain, langevin
 from ..core.threat import NORMS, Threat
 from ..runtime.progress import Bar
 from ..sampling.samplers import Sgld
+from . import view
 from .settings import PathSettings
-from .view import (
-    LandscapeInputs,
-    RunInfo,
-    at_once,
-    describe_models,
-    energy_of,
-    image_rng,
-    require_finite,
-)
+from .view import LandscapeInputs, RunInfo
 
 PATHS = ("pgd", "sgld")
 QUANTITIES = ("joint", "marginal", "ce", "correct")
@@ -99,7 +92,7 @@ def measure_path(inputs: LandscapeInputs, settings: PathSettings) -> PathResult:
     objectives.check_classes(settings.objective, len(inputs.images.classes))
     threat = inputs.threat(settings.norm, settings.eps)
     x, y = inputs.first(settings.num)
-    runs = describe_models(inputs.models)
+    runs = view.describe_models(inputs.models)
     values: dict[str, NDArray[np.float32]] = {}
     predictions: dict[str, NDArray[np.int64]] = {}
     steps = {"pgd": settings.steps + settings.beyond, "sgld": settings.chain}
@@ -107,30 +100,24 @@ def measure_path(inputs: LandscapeInputs, settings: PathSettings) -> PathResult:
         with inputs.reporter.track(path, len(runs) * len(x) * (steps[path] + 1)) as bar:
             results = [_follow(path, model, x, y, threat, settings, bar) for model in inputs.models]
         for run, (energies, _) in zip(runs, results, strict=True):
-            require_finite(run, energies, f"along {path}")
+            view.require_finite(run, energies, f"along {path}")
         values[path] = np.stack([energies for energies, _ in results])
         predictions[path] = np.stack([classes for _, classes in results])
     return PathResult(runs, settings, threat, values, predictions)
 
 
 def _follow(
-    path: str,
-    model: Model,
-    x: Tensor,
-    y: Tensor,
-    threat: Threat,
-    settings: PathSettings,
-    bar: Bar,
+    path: str, model: Model, x: Tensor, y: Tensor, threat: Threat, settings: PathSettings, bar: Bar
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the quantities (quantities,steps,n) and classes (steps,n) along one path."""
     parts = []
-    for index in torch.split(torch.arange(len(x)), at_once(settings, x)):
+    for index in torch.split(torch.arange(len(x)), view.at_once(settings, x)):
         images, labels = x[index.to(x.device)], y[index.to(x.device)]
         recorder = Recorder(model, labels, bar)
         if path == "pgd":
             _attack(images, threat, settings, recorder)
         else:
-            _descend(images, image_rng(index, settings.seed), settings.chain, recorder)
+            _descend(images, view.image_rng(index, settings.seed), settings.chain, recorder)
         parts.append(recorder.result())
     energies, classes = zip(*parts, strict=True)
     return np.concatenate(energies, axis=2), np.concatenate(classes, axis=1)
@@ -178,7 +165,7 @@ class Recorder:
         with torch.inference_mode():
             logits = self.model.classifier(state)
         prediction = logits.argmax(1)
-        energies = [energy_of(name, logits, self.y) for name in QUANTITIES[:3]]
+        energies = [view.energy_of(name, logits, self.y) for name in QUANTITIES[:3]]
         self.rows.append(torch.stack([*energies, (prediction == self.y).float()]).cpu())
         self.classes.append(prediction.cpu())
         self.bar(len(state))

@@ -15,16 +15,9 @@ from ..checkpoints.model import Model
 from ..core import energy, pgd
 from ..core.rng import ImageRng
 from ..core.threat import Threat
+from . import view
 from .settings import SharpnessSettings
-from .view import (
-    LandscapeInputs,
-    RunInfo,
-    at_once,
-    attack,
-    describe_models,
-    image_rng,
-    require_finite,
-)
+from .view import LandscapeInputs, RunInfo
 
 # Of the bootstrap (Efron 1979): resamples, and the two ends of the interval.
 _RESAMPLES, _ENDS = 2000, (2.5, 97.5)
@@ -100,19 +93,19 @@ def measure_sharpness(inputs: LandscapeInputs, settings: SharpnessSettings) -> S
     unit = settings.unit or inputs.eps["linf"]
     threat = inputs.threat(settings.norm, settings.eps)
     x, y = inputs.first(settings.num)
-    runs = describe_models(inputs.models)
+    runs = view.describe_models(inputs.models)
     measured: list[dict[str, NDArray[np.float64]]] = []
     with inputs.reporter.track("sharpness", len(inputs.models) * len(x)) as bar:
         for model, run in zip(inputs.models, runs, strict=True):
             parts = []
-            for index in torch.split(torch.arange(len(x)), at_once(settings, x)):
+            for index in torch.split(torch.arange(len(x)), view.at_once(settings, x)):
                 part = index.to(x.device)
                 parts.append(_measure(model, x[part], y[part], index, unit, threat, settings))
                 bar(len(index))
             rows = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
             measured.append({name: row.double().numpy().T for name, row in rows.items()})
             numbers = [np.ravel(row) for row in measured[-1].values()]
-            require_finite(run, np.concatenate(numbers), "around the images")
+            view.require_finite(run, np.concatenate(numbers), "around the images")
     values = {name: np.stack([rows[name] for rows in measured]) for name in measured[0]}
     rises = values.pop("rises")
     return SharpnessResult(runs, settings, unit, threat, values, rises)
@@ -133,13 +126,13 @@ def _measure(
         return energy.joint(model.classifier(images), y)
 
     def rng(purpose: int) -> ImageRng:
-        return image_rng(index, settings.seed, purpose)
+        return view.image_rng(index, settings.seed, purpose)
 
     with torch.no_grad():
         logits = model.classifier(x)
     here = energy.joint(logits, y)
     rises, variances = _random_rises(joint, x, here, unit, settings, rng(1))
-    worst = attack(model, x, y, threat, rng(2), objective="joint")
+    worst = view.attack(model, x, y, threat, rng(2), objective="joint")
     moving = x.detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(joint(moving).sum(), moving)
     at_one = settings.radius.index(1.0)

@@ -24,6 +24,8 @@ from ..runtime.devices import images_at_once
 from ..runtime.progress import Reporter
 from .settings import LandscapeSettings
 
+_LONGEST_LABEL = 24
+
 
 @dataclass(frozen=True)
 class RunInfo:
@@ -75,11 +77,6 @@ class LandscapeInputs:
 
     def first(self, num: int) -> tuple[Tensor, Tensor]:
         """Return the first `num` test images (n,C,H,W) in [0, 1] and their labels (n,)."""
-        if num > len(self.images):
-            raise UsageProblem(
-                f"there are {len(self.images):,} test images in {self.images.name}, not {num:,}",
-                f"choose `-n` from 1 to {len(self.images):,}",
-            )
         part = self.images.first(num).to(self.device)
         return to_unit_range(part.x), part.y
 
@@ -99,7 +96,7 @@ def at_once(settings: LandscapeSettings, images: Tensor) -> int:
     return settings.batch_size or images_at_once(images.shape, 512)
 
 
-def describe_models(models: Sequence[Model], longest: int = 24) -> tuple[RunInfo, ...]:
+def describe_models(models: Sequence[Model]) -> tuple[RunInfo, ...]:
     """Name the runs; the label is the method, or the name where methods repeat.
 
     Checkpoints that `jeat train` did not write, whose method is not known, go by their names.
@@ -112,7 +109,7 @@ def describe_models(models: Sequence[Model], longest: int = 24) -> tuple[RunInfo
     ]
     return tuple(
         RunInfo(model.name, str(model.path), model.meta.method, label)
-        for model, label in zip(models, shortened(labels, longest), strict=True)
+        for model, label in zip(models, shortened(labels, _LONGEST_LABEL), strict=True)
     )
 
 

@@ -40,7 +40,10 @@ def draw_contours(result: ContourResult) -> Any:
         _mark(axis, result, panel)
         name_panel(axis, panel)
     for axis, panel in zip(axes[:: result.runs], result.panels[:: result.runs], strict=True):
-        _thumbnail(axis, panel)
+        # The image itself, at the lower left of the first panel of its row.
+        inset = axis.inset_axes((0.03, 0.03, 0.25, 0.25), zorder=7)
+        show_image(inset, panel.plane.x.cpu().numpy())
+        inset.spines[:].set(color="white", linewidth=1.2)
     colour_bars(figure, axes, meshes, result)
     first, second = axis_labels(result)
     figure.supylabel(second, fontsize="medium")
@@ -227,14 +230,6 @@ def name_panel(axis: Any, panel: Panel) -> None:
     note = axis.annotate(text, (0.5, 1), xycoords="axes fraction", color="0.3", **label_above(5))
     # The title reserves the height, and the layout must not take the width into account.
     note.set_in_layout(False)
-
-
-def _thumbnail(axis: Any, panel: Panel) -> None:
-    """Inset the image at the lower left of the first panel of its row."""
-    inset = axis.inset_axes((0.03, 0.03, 0.25, 0.25), zorder=7)
-    show_image(inset, panel.plane.x.cpu().numpy())
-    for spine in inset.spines.values():
-        spine.set(color="white", linewidth=1.2)
 
 
 def show_image(axis: Any, image: NDArray[Any]) -> None:

@@ -23,14 +23,7 @@ _ENERGY = {"energy_clean": "$E(x)$", "energy_attacked": r"$E(\hat{x})$", "energy
 def draw(
     lines: Sequence[Mapping[str, Any]], path: Path, name: str, settings: PlotSettings = PLAIN
 ) -> Path:
-    """Draw the lines of a run's `metrics.jsonl`; what it does not log has no panel.
-
-    Args:
-        lines: One for each epoch.
-        path: Of the picture.
-        name: Of the run.
-        settings: How it looks.
-    """
+    """Draw the lines of a run's `metrics.jsonl`; what it does not log has no panel."""
     last = lines[-1]
     # Without an attack, the positive images are the clean ones.
     energies = _ENERGY if "energy_clean" in last else {**_ENERGY, "energy": "$E(x)$"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..catalogue import Catalogue, Entry
 from ..landscapes.landscape import Landscape
-from .figure import check_path, save, styled
+from .figure import save, styled
 from .settings import PLAIN, PlotSettings
 
 FIGURES = Catalogue(
@@ -35,7 +35,6 @@ def draw(
         UsageProblem: If the ending is another, or there is no such style.
         JeatError: If the file cannot be written.
     """
-    check_path(path)
     settings = settings.with_changes(changes)
     with styled(settings):
         figure = FIGURES.load(landscape.kind)(landscape.result)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..core.threat import fraction
 from ..robustness.result import Robustness
-from .figure import NORMS, check_path, line, mark, new_figure, plain_text, save, styled, tidy
+from .figure import NORMS, line, mark, new_figure, plain_text, save, styled, tidy
 from .settings import PLAIN, PlotSettings
 
 
@@ -23,7 +23,6 @@ def plot(
 
     `results` are those of `attack_each`, `radii` for each model, and `names` has one for each.
     """
-    check_path(path)
     keys = ("run", "norm", "eps", "clean", "robust")
     about = [{key: getattr(result, key) for key in keys} for result in results]
     in_levels = all(fraction(result.eps).endswith("/255") or not result.eps for result in results)

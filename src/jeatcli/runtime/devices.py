@@ -33,7 +33,11 @@ def pick(name: str = "auto") -> torch.device:
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
         raise unknown("device", name, ["auto", "cpu", "cuda", "cuda:N", "mps"])
-    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": _mps_count()}[kind]
+    count = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }[kind]
     if int(index or 0) >= count:
         have = f"{kind} devices here: {count}" if count else f"there is no {kind} device here"
         raise JeatError(f"device `{name}` does not exist; {have}", "use `--device auto` or `cpu`")
@@ -69,10 +73,6 @@ def _exact(device: torch.device) -> torch.device:
     return device
 
 
-def _mps_count() -> int:
-    return int(torch.backends.mps.is_available())
-
-
 def images_at_once(shape: Sequence[int], usual: int) -> int:
     """Return a default batch size for images (..., H, W): `usual` up to 32x32, fewer above.
 
@@ -100,17 +100,13 @@ def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
     if device.type == "cuda":
         able = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        able = device.type == "cpu" and (precision == "bf16" or _faster_in_bf16())
+        # Instructions for bfloat16 win by a factor of two and more.
+        able = device.type == "cpu" and (precision == "bf16" or bf16_gain() > 4 / 3)
     if able:
         return torch.bfloat16
     if precision == "bf16":
         raise UsageProblem(f"bf16 is not available on `{device}`", "use `--precision fp32`")
     return None
-
-
-def _faster_in_bf16() -> bool:
-    """Tell whether a CPU has instructions for bfloat16, which win by a factor of two and more."""
-    return bf16_gain() > 4 / 3
 
 
 def bf16_gain(size: int = 512, rounds: int = 5) -> float:
@@ -125,8 +121,7 @@ def bf16_gain(size: int = 512, rounds: int = 5) -> float:
         times = [[_seconds(operand) for operand in operands] for _ in range(rounds)]
     finally:
         torch.set_num_threads(threads)
-    single = min(row[0] for row in times)
-    half = min(row[1] for row in times)
+    single, half = (min(row[k] for row in times) for k in (0, 1))
     return single / max(half, 1e-9)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -24,10 +23,7 @@ CHUNK = 1 << 16
 WRITABLE = "choose a writable folder (`--data-dir`, `JEAT_DATA_DIR`, `JEAT_CACHE_DIR`)"
 # By the number of hexadecimal digits. MD5 is what the data sets' authors publish; it guards
 # against accidents, not attackers.
-_DIGESTS: dict[int, tuple[str, Callable[[], hashlib._Hash]]] = {
-    32: ("MD5", partial(hashlib.md5, usedforsecurity=False)),
-    64: ("SHA-256", hashlib.sha256),
-}
+_DIGESTS = {32: ("MD5", "md5"), 64: ("SHA-256", "sha256")}
 
 
 class _MirrorFailed(Exception):
@@ -90,9 +86,9 @@ def _trouble(target: Path, expected: str) -> str | None:
     """Say what is wrong with the file at `target`, or return None if it is as published."""
     try:
         if not target.is_file():
-            return f"`{target}` is absent"
-        algorithm = _DIGESTS[len(expected)][0].replace("-", "").lower()
-        actual, size = checksum(target, algorithm), target.stat().st_size
+            return f"`{target}` is missing"
+        actual = checksum(target, _DIGESTS[len(expected)][1])
+        size = target.stat().st_size
     except OSError as problem:
         return f"`{target}` cannot be read ({problem.strerror or problem})"
     if actual == expected:
@@ -103,7 +99,7 @@ def _trouble(target: Path, expected: str) -> str | None:
 
 def _download(url: str, target: Path, expected: str, reporter: Reporter) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "jeat-cli"})
-    digest, size = _DIGESTS[len(expected)][1](), 0
+    digest, size = hashlib.new(_DIGESTS[len(expected)][1], usedforsecurity=False), 0
     with _network():
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     with response, replacing(target, WRITABLE) as part, part.open("xb") as file:

@@ -141,7 +141,7 @@ def check_output(path: Path, product: Product, option: str = "-o") -> None:
             raise _unwritable(path, "it is a link", f"name the file itself, or {elsewhere}")
         mode, size = path.stat().st_mode, path.stat().st_size
         if not stat.S_ISREG(mode):
-            raise _unwritable(path, "it is no regular file", elsewhere)
+            raise _unwritable(path, "it is not a regular file", elsewhere)
         ours = size == 0 or _is_marked(path, product)
     except FileNotFoundError:
         return

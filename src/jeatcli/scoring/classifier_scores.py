@@ -15,7 +15,7 @@ from torch import Tensor
 from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model
 from ..data.facts import DATASETS
-from ..data.images import Images, batches, load_images
+from ..data.images import load_images
 from ..data.stored import read_images
 from ..data.tensors import Own, Pixels, own_images
 from ..errors import JeatError
@@ -24,7 +24,7 @@ from ..runtime.progress import SILENT, Reporter
 from ..runtime.usual_state import in_usual_state
 from .calibration import Calibration, Rescaled, calibrate, rescale
 from .corruptions import Corrupted, corrupted_accuracy
-from .ood import finite, own_scores, separation
+from .ood import classify, own_scores, separation
 from .settings import ClassifierSettings
 
 DEFAULTS = ClassifierSettings()
@@ -98,17 +98,22 @@ def classifier_scores(
     settings = settings.with_changes(changes)
     (model,) = load_each([run], device=settings.device, foreign=settings.foreign, reporter=reporter)
     model.warn_if_unfinished(reporter)
-    test = _test_images(model, settings, images, labels, reporter)
+    if images is None:
+        test = model.test_images(None, settings.data_dir, reporter)
+    else:
+        test = own_images(images, labels, model.meta.classes)
+        model.accepts(test, reporter)
+    test = test if settings.num is None else test.first(settings.num)
     others = {name: _other(name, model, settings, reporter) for name in settings.ood}
-    logits = _logits(model, test, settings.batch_size)
+    logits = classify(model, test, settings.batch_size)
     highest = logits.softmax(1).max(1)
     correct = highest.indices == test.y.cpu()
     ood: dict[str, dict[str, Any]] = {}
     if others:
         own = own_scores(model, test.x, settings.batch_size, reporter)
-        for name, images in others.items():
-            theirs = own_scores(model, images, settings.batch_size, reporter)
-            ood[name] = {"n": len(images), **separation(own, theirs)}
+        for name, other in others.items():
+            theirs = own_scores(model, other, settings.batch_size, reporter)
+            ood[name] = {"n": len(other), **separation(own, theirs)}
     return ClassifierScores(
         run=model.name,
         path=model.path,
@@ -118,38 +123,11 @@ def classifier_scores(
         calibration=calibrate(highest.values, correct) if settings.calibrated else None,
         temperature=rescale(logits, test.y.cpu()) if settings.calibrated else None,
         ood=ood,
-        corruptions=_corrupted(model, settings, reporter),
+        corruptions=corrupted_accuracy(model, settings, reporter) if settings.corrupted else None,
         seconds=time.perf_counter() - began,
         device=str(model.device),
         version=version("jeat-cli"),
     )
-
-
-def _corrupted(model: Model, settings: ClassifierSettings, reporter: Reporter) -> Corrupted | None:
-    if not settings.corrupted:
-        return None
-
-    def logits(images: Images) -> Tensor:
-        return _logits(model, images, settings.batch_size)
-
-    return corrupted_accuracy(model, logits, settings.num, settings.data_dir, reporter)
-
-
-def _test_images(
-    model: Model,
-    settings: ClassifierSettings,
-    images: Own | None,
-    labels: Pixels | Sequence[int] | None,
-    reporter: Reporter,
-) -> Images:
-    if images is not None:
-        test = own_images(images, labels, model.meta.classes)
-    else:
-        name, root = model.meta.dataset, settings.data_dir
-        test = load_images(name, "test", data_dir=root, reporter=reporter)
-    test = test if settings.num is None else test.first(settings.num)
-    model.accepts(test, reporter)
-    return test
 
 
 def _other(name: str, model: Model, settings: ClassifierSettings, reporter: Reporter) -> Tensor:
@@ -163,13 +141,3 @@ def _other(name: str, model: Model, settings: ClassifierSettings, reporter: Repo
     images = load_images(name, "test", data_dir=settings.data_dir, reporter=reporter)
     model.accepts(images, any_classes=True)
     return images.x[: settings.num]
-
-
-@torch.no_grad()
-def _logits(model: Model, images: Images, batch_size: int) -> Tensor:
-    """Return the logits, float64 (n, K)."""
-    parts = [
-        finite(model, model.classifier(x.to(model.device)).cpu())
-        for x, _ in batches(images, batch_size)
-    ]
-    return torch.cat(parts).double()

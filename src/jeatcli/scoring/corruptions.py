@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-
-from torch import Tensor
+from itertools import product
 
 from ..checkpoints.model import Model
 from ..data.facts import CORRUPTIONS
-from ..data.images import Images, load_images
+from ..data.images import load_images
 from ..errors import UsageProblem
 from ..runtime.progress import Reporter
+from .ood import classify
+from .settings import ClassifierSettings
 
 # The other four are for validation.
 KINDS = CORRUPTIONS[:15]
@@ -35,38 +34,27 @@ class Corrupted:
     mean_error: float
 
 
-def corrupted_accuracy(
-    model: Model,
-    logits: Callable[[Images], Tensor],
-    num: int | None,
-    data_dir: Path | None,
-    reporter: Reporter,
-) -> Corrupted:
-    """Classify the first `num` images of each corruption and severity.
+def corrupted_accuracy(model: Model, settings: ClassifierSettings, reporter: Reporter) -> Corrupted:
+    """Classify the first images of each corruption and severity.
 
     Raises:
         JeatError: If a file is absent, with the place where it belongs.
         UsageProblem: If the model is not one of CIFAR.
     """
-    dataset = model.meta.dataset
+    dataset, num, root = model.meta.dataset, settings.num, settings.data_dir
     if dataset not in ("cifar10", "cifar100"):
         raise UsageProblem(
             f"corrupted images are published for cifar10 and cifar100, and `{model.name}` is a "
             f"network for {dataset}",
             "leave out `--corruptions`",
         )
-    accuracy: dict[str, list[float]] = {}
-    shown = 0
-    with reporter.track("corruptions", len(KINDS) * len(SEVERITIES)) as bar:
-        for kind in KINDS:
-            accuracy[kind] = []
-            for severity in SEVERITIES:
-                name = f"{dataset}-c:{kind}:{severity}"
-                images = load_images(name, "test", data_dir=data_dir, reporter=reporter)
-                images = images if num is None else images.first(num)
-                right = logits(images).argmax(1) == images.y.cpu()
-                accuracy[kind].append(right.double().mean().item())
-                shown = len(images)
-                bar(1)
+    accuracy: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    with reporter.track("corruptions", len(KINDS) * len(SEVERITIES), "set") as bar:
+        for kind, severity in product(KINDS, SEVERITIES):
+            name = f"{dataset}-c:{kind}:{severity}"
+            images = load_images(name, "test", data_dir=root, limit=num, reporter=reporter)
+            right = classify(model, images, settings.batch_size).argmax(1) == images.y.cpu()
+            accuracy[kind].append(right.double().mean().item())
+            bar(1)
     values = [value for row in accuracy.values() for value in row]
-    return Corrupted(shown, accuracy, 1 - sum(values) / len(values))
+    return Corrupted(len(images), accuracy, 1 - sum(values) / len(values))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 
-from ..errors import JeatError
+from ..errors import needs
 
 _PATCH, _HEAD = 14, 64
 # What the original code adds to a side of the grid before it interpolates.
@@ -37,13 +37,9 @@ def build(content: bytes, published: bool) -> nn.Module:
 
 def _network(weights: dict[str, Tensor]) -> nn.Module:
     """Return the network, whose output is the normalised class token."""
-    try:
+    with needs("timm", "timm", "DINOv2"):
         from timm.layers.mlp import SwiGLUPacked
         from timm.models.vision_transformer import VisionTransformer
-    except ImportError as problem:
-        raise JeatError(
-            "the features of DINOv2 need timm", "`pip install 'jeat-cli[timm]'`"
-        ) from problem
     width = weights["cls_token"].shape[-1]
     blocks = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
     gated: dict[str, Any] = {}

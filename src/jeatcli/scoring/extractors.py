@@ -9,9 +9,11 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import torch
+
 from ..catalogue import Catalogue, Entry
 from ..errors import JeatError
-from ..runtime import download
+from ..runtime import devices, download
 from ..runtime.distributed import current
 from ..runtime.files import cache_dir, expand
 from ..runtime.progress import SILENT, Reporter
@@ -81,6 +83,11 @@ class Extractor:
     net: Any
     layers: tuple[str, ...]
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return torch.device(next(self.net.parameters()).device)
+
 
 def named(features: object) -> tuple[str, str | None] | None:
     """Return the network and the file that `NAME` or `NAME:FILE` stands for; None for a run."""
@@ -89,7 +96,7 @@ def named(features: object) -> tuple[str, str | None] | None:
 
 
 def load_extractor(
-    name: str, explicit: Path | str | None = None, reporter: Reporter = SILENT
+    name: str, explicit: Path | str | None = None, device: str = "auto", reporter: Reporter = SILENT
 ) -> Extractor:
     """Return a network: of the file `explicit`, or the published one, downloaded once.
 
@@ -119,11 +126,12 @@ def load_extractor(
         if isinstance(problem, KeyError):
             reason = f"it has no {reason}"
         if isinstance(problem, UnpicklingError):  # which recommends to run what is in the file
-            reason = "it is no file of tensors alone"
+            reason = "it holds more than tensors"
         raise JeatError(
             f"`{path}` does not hold the weights of {entry.summary}: {reason}", where
         ) from None
-    return Extractor(name, path, sha256, net.eval().requires_grad_(False), tuple(net.features_list))
+    net = net.eval().requires_grad_(False).to(devices.pick(device))
+    return Extractor(name, path, sha256, net, tuple(net.features_list))
 
 
 def _fetch(name: str, reporter: Reporter) -> Path:

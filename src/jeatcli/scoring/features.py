@@ -38,36 +38,21 @@ class Features:
     logits: Tensor
 
 
-def extract(
-    images: Tensor,
-    judge: Judge,
-    batch_size: int,
-    device: torch.device,
-    reporter: Reporter = SILENT,
-) -> Features:
-    """Return the features of uint8 images (n, C, H, W).
+def extract(images: Tensor, judge: Judge, batch_size: int, reporter: Reporter = SILENT) -> Features:
+    """Return the features of uint8 images (n, C, H, W), of a classifier the penultimate ones.
 
     Where several processes have joined, each takes those of a part, and all get them all.
-
-    Args:
-        images: On any device.
-        judge: A classifier, whose penultimate features are taken, or a published network.
-        batch_size: Images at a time.
-        device: Where a published network computes; a classifier does where it is.
-        reporter: Listens to the progress.
 
     Raises:
         JeatError: If a feature is not finite.
     """
-    if isinstance(judge, Extractor):
-        judge.net.to(device)
     group = current()
     own = group.share(images)
     parts = []
     with reporter.track("features", len(own)) as bar, torch.no_grad():
         # torch.split of an empty tensor returns one empty part.
         for batch in torch.split(own, batch_size) if len(own) else ():
-            parts.append(_outputs(judge, batch, device))
+            parts.append(_outputs(judge, batch))
             bar(len(batch))
     shares = [part for share in group.collect(parts) for part in share]
     values, logits = (torch.cat(rows) for rows in zip(*shares, strict=True))
@@ -81,20 +66,15 @@ def extract(
 
 
 def of_reference(
-    reference: Images,
-    split: str,
-    judge: Judge,
-    batch_size: int,
-    device: torch.device,
-    reporter: Reporter = SILENT,
+    reference: Images, split: str, judge: Judge, batch_size: int, reporter: Reporter = SILENT
 ) -> Features:
     """Return the features of a data set, from the cache where they were taken once.
 
     The file's name is a digest of all that they depend on, pixels and weights among them.
     """
     if len(reference) < WORTH_KEEPING:
-        return extract(reference.x, judge, batch_size, device, reporter)
-    about = {"images": tensor_digest(reference.x), "device": device.type}
+        return extract(reference.x, judge, batch_size, reporter)
+    about = {"images": tensor_digest(reference.x), "device": judge.device.type}
     if isinstance(judge, Model):
         key = digest(model=judge.fingerprint, **about)
     else:
@@ -105,7 +85,7 @@ def of_reference(
     group = current()
     if stored := group.from_main(lambda: _stored(path)):
         return stored
-    features = extract(reference.x, judge, batch_size, device, reporter)
+    features = extract(reference.x, judge, batch_size, reporter)
     if group.is_main:
         try:
             write_atomic(path, lambda beside: save_file(vars(features), beside))
@@ -122,10 +102,10 @@ def _stored(path: Path) -> Features | None:
         return None
 
 
-def _outputs(judge: Judge, images: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+def _outputs(judge: Judge, images: Tensor) -> tuple[Tensor, Tensor]:
     """Return features and logits of a batch, on the CPU."""
     if isinstance(judge, Extractor):
-        parts = [part.cpu() for part in judge.net(coloured(images).to(device))]
+        parts = [part.cpu() for part in judge.net(coloured(images).to(judge.device))]
         return parts[0], parts[1] if len(parts) > 1 else parts[0][:, :0]
     values, logits = judge.classifier.penultimate(to_unit_range(images.to(judge.device)))
     # Means in float64: the library averages in the features' own type. On the CPU, for

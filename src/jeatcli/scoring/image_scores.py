@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..checkpoints.model import Model
@@ -18,7 +17,6 @@ from ..data.images import Images
 from ..data.provenance import Provenance
 from ..data.tensors import Own
 from ..errors import UsageProblem, unknown
-from ..runtime import devices
 from ..runtime.distributed import current
 from ..runtime.files import NEIGHBOURS, check_output
 from ..runtime.progress import SILENT, Reporter
@@ -114,14 +112,14 @@ def image_scores(
     """
     began, (settings, sampling) = time.perf_counter(), _settings(settings, changes)
     inputs = resolve(source, settings, sampling, reporter, real)
-    judge = inputs.judge
+    judge, size = inputs.judge, settings.batch_size or _BATCH_SIZES[type(inputs.judge)]
     images, origin, reference = _compared(inputs, settings, sampling, reporter)
-    device = judge.device if isinstance(judge, Model) else devices.pick(settings.device)
-    ours, theirs = _features(inputs, images, reference, settings, device, reporter)
+    ours = features.extract(images, judge, size, reporter)
+    theirs = features.of_reference(reference, settings.reference, judge, size, reporter)
     numbers, notes = _numbers(ours, theirs, settings, reporter)
     values: Any = current().from_main(lambda: fidelity.compute(ours, theirs, numbers))
     metrics = _metrics(settings.metric, ours, theirs, notes, reporter)
-    near = _neighbours(settings, images, ours, reference, theirs)
+    near = _neighbours(settings.neighbours, images, ours, reference, theirs)
     classes = class_indices(inputs.reference, origin)
     protocol = Protocol(origin, judge, reference, inputs.split, numbers, notes, classes)
     return Scores(
@@ -134,7 +132,7 @@ def image_scores(
         neighbours=near,
         protocol=protocol.describe(),
         seconds=time.perf_counter() - began,
-        device=str(device),
+        device=str(judge.device),
         seed=None if inputs.artist is None else settings.seed or 0,
         version=version("jeat-cli"),
     )
@@ -157,43 +155,26 @@ def _settings(
 
 
 def _compared(
-    inputs: ScoreInputs,
-    settings: ScoreSettings,
-    sampling: Mapping[str, object],
-    reporter: Reporter,
+    inputs: ScoreInputs, settings: ScoreSettings, sampling: Mapping[str, object], reporter: Reporter
 ) -> tuple[Tensor, Provenance, Images]:
     """Return the images, how they came to be, and the real images that they are compared with."""
     reference = inputs.reference
-    _require_two(len(reference), f"{reference.name} {settings.reference}")
+    whose = f"{reference.name} {settings.reference}"
+    _require_two(len(reference), whose)
     images, origin = images_of(inputs, settings, sampling, reporter)
     _require_two(len(images), inputs.name)
     if settings.reference_classes == "same":
         reference = of_same_classes(reference, origin, reporter)
-        _require_two(len(reference), f"{reference.name} {settings.reference} in these classes")
+        _require_two(len(reference), f"{whose} in these classes")
     return images, origin, reference
-
-
-def _features(
-    inputs: ScoreInputs,
-    images: Tensor,
-    reference: Images,
-    settings: ScoreSettings,
-    device: torch.device,
-    reporter: Reporter,
-) -> tuple[Features, Features]:
-    """Return the features of the images and of the reference."""
-    judge, split = inputs.judge, settings.reference
-    size = settings.batch_size or _BATCH_SIZES[type(judge)]
-    ours = features.extract(images, judge, size, device, reporter)
-    return ours, features.of_reference(reference, split, judge, size, device, reporter)
 
 
 def _numbers(
     ours: Features, theirs: Features, settings: ScoreSettings, reporter: Reporter
 ) -> tuple[fidelity.Numbers, dict[str, str]]:
     """Return on how many images the scores stand, and for which of them those are too few."""
-    splits, subsets, wanted = settings.splits, settings.kid_subsets, settings.kid_subset_size
-    numbers = fidelity.Numbers.of(ours, theirs, splits, subsets, wanted)
+    wanted = settings.kid_subset_size
+    numbers = fidelity.Numbers.of(ours, theirs, settings.splits, settings.kid_subsets, wanted)
     if (few := numbers.kid_subset_size) < wanted:
         reporter.say(f"KID over subsets of {few:,} images, not {wanted:,}: there are no more")
     notes = numbers.notes()
@@ -225,13 +206,11 @@ def _metrics(
 
 
 def _neighbours(
-    settings: ScoreSettings, images: Tensor, ours: Features, reference: Images, theirs: Features
+    path: Path | None, images: Tensor, ours: Features, reference: Images, theirs: Features
 ) -> Neighbours | None:
-    if (picture := settings.neighbours) is None:
+    if path is None:
         return None
-    return current().from_main(
-        lambda: look_up(images, ours.values, reference, theirs.values, picture)
-    )
+    return current().from_main(lambda: look_up(images, ours.values, reference, theirs.values, path))
 
 
 def _require_two(num: int, name: str) -> None:

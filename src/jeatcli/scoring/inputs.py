@@ -66,19 +66,20 @@ def resolve(
     """Load what is needed, and check that it fits together."""
     if source is None:
         source = runs.resolve(None, _judge_path(settings.features), reporter)
-    own = None if isinstance(source, str | Path | Model) else _as_bytes(source)
     foreign = settings.foreign
     if foreign is not None and foreign.dataset is None:
         foreign = replace(foreign, dataset=settings.dataset)
-    path = _stored(source) if isinstance(source, str | Path | Model) else Path(TENSORS)
-    artist = None
-    if path is None:
-        assert isinstance(source, str | Path | Model)
+    artist = own = None
+    if not isinstance(source, str | Path | Model):
+        own, path = _as_bytes(source), Path(TENSORS)
+    elif (stored := _stored(source)) is not None:
+        path = stored
+    else:
         artist = _open(source, foreign, settings, reporter)
         if foreign is not None and foreign.dataset is None:
             foreign = replace(foreign, dataset=artist.meta.dataset)
         path = artist.path
-    elif sampling or settings.seed is not None:
+    if artist is None and (sampling or settings.seed is not None):
         names = [*sampling, "seed"] if settings.seed is not None else list(sampling)
         raise UsageProblem(
             f"`{path}` holds images that are already drawn, so "
@@ -223,7 +224,7 @@ def _judge(settings: ScoreSettings, foreign: Foreign | None, reporter: Reporter)
             "leave one of the two out",
         )
     if name:
-        return load_extractor(name, file or settings.inception_weights, reporter)
+        return load_extractor(name, file or settings.inception_weights, settings.device, reporter)
     near = nearest(str(features), EXTRACTORS)
     try:
         model = _open(features, foreign, settings, reporter)

@@ -66,10 +66,8 @@ def look_up(
     picture = pictures.grid(rows, count + 1, max(1, 32 // images.shape[-1]))
     text = {"jeat": f"the image, then its {count} nearest of {training.name}, the nearest first"}
     pictures.save_png(picture, path, text)
-    medians = distances[:, 0].median().item(), own[:, -1].median().item()
-    return Neighbours(*medians, _identical(images, training.x), path)
-
-
-def _identical(images: Tensor, training: Tensor) -> float:
-    known = {image.numpy().tobytes() for image in training.cpu()}
-    return sum(image.numpy().tobytes() in known for image in images.cpu()) / max(len(images), 1)
+    # torch's own median is the lower one of the two in the middle.
+    median, median_train = (float(rows.quantile(0.5)) for rows in (distances[:, 0], own[:, -1]))
+    known = {image.numpy().tobytes() for image in training.x.cpu()}
+    copies = sum(image.numpy().tobytes() in known for image in images.cpu())
+    return Neighbours(median, median_train, copies / len(images), path)

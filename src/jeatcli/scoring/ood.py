@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..checkpoints.model import Model
 from ..core import energy
-from ..data.images import to_unit_range
+from ..data.images import Images, batches, to_unit_range
 from ..errors import JeatError
 from ..runtime.progress import SILENT, Reporter
 
@@ -50,6 +50,16 @@ def _scores(model: Model, images: Tensor) -> dict[str, Tensor]:
     return {name: row.cpu().double() for name, row in zip(SCORES, values, strict=True)}
 
 
+@torch.no_grad()
+def classify(model: Model, images: Images, batch_size: int) -> Tensor:
+    """Return the logits of images, float64 (n, K)."""
+    parts = [
+        finite(model, model.classifier(x.to(model.device)).cpu())
+        for x, _ in batches(images, batch_size)
+    ]
+    return torch.cat(parts).double()
+
+
 def finite(model: Model, values: Tensor) -> Tensor:
     """Return values of images (n, ...), all finite: ranks and bins would take NaN for a number."""
     if bad := int((~torch.isfinite(values.flatten(1))).any(1).sum()):
@@ -63,11 +73,11 @@ def finite(model: Model, values: Tensor) -> Tensor:
 
 def separation(own: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Any]:
     """Return the areas under the ROC curve by score, and under `fpr95` and `aupr` the other two."""
-    areas, fpr95, aupr = (
+    areas, rates, precisions = (
         {name: measure(own[name], other[name]) for name in SCORES}
-        for measure in (auroc, fpr_at, average_precision)
+        for measure in (auroc, fpr95, average_precision)
     )
-    return {**areas, "fpr95": fpr95, "aupr": aupr}
+    return {**areas, "fpr95": rates, "aupr": precisions}
 
 
 def auroc(own: Tensor, other: Tensor) -> float:
@@ -79,12 +89,12 @@ def auroc(own: Tensor, other: Tensor) -> float:
     return float(above.statistic / (len(own) * len(other)))
 
 
-def fpr_at(own: Tensor, other: Tensor, share: float = 0.95) -> float:
-    """Return the share of `other` (m,) at or above the score that a share of `own` (n,) reaches.
+def fpr95(own: Tensor, other: Tensor) -> float:
+    """Return the share of `other` (m,) at or above the score that 95 % of `own` (n,) reach.
 
     It is the false positive rate at that true positive rate, `own` being the positive images.
     """
-    accepted = math.ceil(share * len(own) - 1e-9)
+    accepted = math.ceil(0.95 * len(own) - 1e-9)
     threshold = own.sort(descending=True).values[accepted - 1]
     return (other >= threshold).double().mean().item()
 
