@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -108,12 +108,6 @@ def classifier_scores(
     logits = classify(model, test, settings.batch_size)
     highest = logits.softmax(1).max(1)
     correct = highest.indices == test.y.cpu()
-    ood: dict[str, dict[str, Any]] = {}
-    if others:
-        own = own_scores(model, test.x, settings.batch_size, reporter)
-        for name, other in others.items():
-            theirs = own_scores(model, other, settings.batch_size, reporter)
-            ood[name] = {"n": len(other), **separation(own, theirs)}
     return ClassifierScores(
         run=model.name,
         path=model.path,
@@ -122,12 +116,25 @@ def classifier_scores(
         accuracy=correct.double().mean().item(),
         calibration=calibrate(highest.values, correct) if settings.calibrated else None,
         temperature=rescale(logits, test.y.cpu()) if settings.calibrated else None,
-        ood=ood,
+        ood=_detection(model, test.x, others, settings.batch_size, reporter),
         corruptions=corrupted_accuracy(model, settings, reporter) if settings.corrupted else None,
         seconds=time.perf_counter() - began,
         device=str(model.device),
         version=version("jeat-cli"),
     )
+
+
+def _detection(
+    model: Model, images: Tensor, others: Mapping[str, Tensor], size: int, reporter: Reporter
+) -> dict[str, dict[str, Any]]:
+    """Return how well the scores tell the images from each set of others."""
+    if not others:
+        return {}
+    own = own_scores(model, images, size, reporter)
+    return {
+        name: {"n": len(other), **separation(own, own_scores(model, other, size, reporter))}
+        for name, other in others.items()
+    }
 
 
 def _other(name: str, model: Model, settings: ClassifierSettings, reporter: Reporter) -> Tensor:
