@@ -283,6 +283,7 @@ class OutOfMemoryError(RuntimeError):
         (OutOfMemoryError("CUDA out of memory"), 1, "--batch-size"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "--batch-size"),
         (MemoryError(), 1, "--batch-size"),
+        (ImportError("libtorch_cpu.so: failed to map segment"), 1, "allow more memory"),
         (OSError(errno.ENOSPC, "No space left", "a/b"), 1, "no space left on the disk"),
         (PermissionError(errno.EACCES, "Permission denied", "a/b"), 1, "permission to use `a/b`"),
         (FileNotFoundError(errno.ENOENT, "No such file", "a/b"), 1, "No such file: `a/b`"),

@@ -94,6 +94,19 @@ def test_headings_of_any_text_fit_on_a_line() -> None:
     assert np.array_equal(np.asarray(odd), np.asarray(plain))
 
 
+def test_a_mask_is_seen_on_white_and_in_eight_bits(tmp_path: Path) -> None:
+    hole = Image.new("RGBA", (4, 4), (0, 0, 0, 255))
+    hole.paste((0, 0, 0, 0), (0, 2, 4, 4))
+    hole.save(tmp_path / "hole.png")
+    assert (
+        pictures.light_pixels(tmp_path / "hole.png").tolist()
+        == [[False] * 4] * 2 + [[True] * 4] * 2
+    )
+    Image.new("I;16", (4, 4), 200).save(tmp_path / "deep.png")
+    with pytest.raises(JeatError, match="mode I;16"):
+        pictures.light_pixels(tmp_path / "deep.png")
+
+
 def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
     """To read it would wait for a writer, for ever."""
     os.mkfifo(tmp_path / "x.png")

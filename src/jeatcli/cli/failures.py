@@ -42,6 +42,11 @@ def translate(problem: BaseException) -> JeatError:
             return JeatError("out of memory", "use a smaller `--batch-size` or fewer images")
         case ModuleNotFoundError(name=str(name)) if not name.startswith("jeatcli"):
             return JeatError(f"the package `{name}` is not installed", "run `pip install jeat-cli`")
+        case ImportError() if ".so" in text or "DLL" in text:
+            return JeatError(
+                f"a library cannot be loaded: {text}",
+                "allow more memory (`ulimit -v`), or install its package again",
+            )
         case _ if "C++ compiler found" in text:
             return JeatError(
                 "`--compile` needs a C++ compiler, and there is none",

@@ -94,6 +94,7 @@ def decode(path: Path) -> tuple[NDArray[np.uint8], bool, bool]:
     would turn or mirror it.
     """
     with opened(path) as image:
+        _check_depth(path, image, (*_GREY_MODES, *_COLOUR_MODES))
         turned = _is_turned(image)
         if "A" not in image.getbands() and "transparency" not in image.info:
             return np.asarray(image.convert("RGB")), False, turned
@@ -141,9 +142,9 @@ def read_exact(
 
 
 def light_pixels(path: Path) -> NDArray[np.bool_]:
-    """Return which pixels of a picture are lighter than medium grey, bool (H,W)."""
-    with opened(path) as image:
-        return np.array(image.convert("L")) > 127
+    """Return which pixels of a picture, on white, are lighter than medium grey, bool (H,W)."""
+    pixels, *_ = decode(path)
+    return np.array(Image.fromarray(pixels).convert("L")) > 127
 
 
 def embedded_text(path: Path) -> dict[str, str] | None:
