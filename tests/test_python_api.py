@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import jeatcli
 from jeatcli import energy, image_scores, wrap
 from jeatcli.checkpoints.model import Model
-from jeatcli.errors import JeatWarning, UsageProblem
+from jeatcli.errors import JeatError, JeatWarning, UsageProblem
 
 X = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(6) % 3
@@ -218,7 +218,18 @@ def test_a_network_that_is_not_wrapped(call: Callable[..., object]) -> None:
     assert "wrap(net" in str(caught.value.hint)
 
 
-def test_other_numbers_of_the_api(model: Model) -> None:
+def test_other_numbers_of_the_api(model: Model, tmp_path: Path) -> None:
+    for threat in (("linf", "8/255"), ("linf", None), (8 / 255, "linf")):
+        with pytest.raises(UsageProblem, match="a threat model is a norm and a radius"):
+            jeatcli.Threat(*threat)  # type: ignore[arg-type]
+    described = jeatcli.Foreign("small", "digits", np.array([0.5]), torch.tensor([0.5]))
+    assert (described.mean, described.std) == ((0.5,), (0.5,))
+    assert jeatcli.load("pretrained", device=torch.device("cpu")).device.type == "cpu"
+    with pytest.raises(UsageProblem, match="there are 6 images, not 7"):
+        image_scores(X, real=X, features=model, num=7)
+    (tmp_path / "mine.safetensors").write_text("mine")
+    with pytest.raises(JeatError, match="was not written by `jeat attack --save`"):
+        jeatcli.attack(model, images=X, labels=Y, images_to=tmp_path / "mine.safetensors")
     with pytest.raises(UsageProblem, match="`batch_size` must be"):
         energy(model, X, batch_size=0)
     with pytest.raises(UsageProblem, match="`frames` must be"):
@@ -237,3 +248,6 @@ def test_the_api_warns_by_pythons_warnings(model: Model) -> None:
     with pytest.warns(JeatWarning, match="is in training mode: a copy in evaluation mode"):
         jeatcli.attack(trained, attacks=["fgsm"], eps=0.1, images=X, labels=Y)
     assert trained.classifier.training
+    double = replace(model, classifier=copy.deepcopy(model.classifier).double())
+    with pytest.warns(JeatWarning, match="is not in float32: a copy in float32 is used"):
+        assert torch.equal(energy(double, X), energy(model, X))

@@ -77,7 +77,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageProblem:
     choices = sorted(known)
     near = nearest(name, choices)
     hint = f"did you mean `{near}`? " if near else ""
-    listed = f"known: {', '.join(choices)}" if choices else "there are none"
+    shown = [choice.replace("\n", "\\n") for choice in choices]  # of a name on several lines
+    listed = f"known: {', '.join(shown)}" if choices else "there are none"
     return UsageProblem(f"unknown {kind} `{name}`", hint + listed)
 
 

@@ -9,7 +9,6 @@ import math
 import types
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
@@ -151,6 +150,7 @@ def _known(cls: type, values: Mapping[str, object]) -> dict[str, Any]:
 
 def _checked(name: str, value: Any, about: Setting, kinds: Sequence[Any]) -> Any:
     """Return a value as its field has it, or refuse it."""
+    value = value.tolist() if hasattr(value, "tolist") else value  # a number of numpy's, an array
     if value is None and type(None) in kinds:
         return None
     literals = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
@@ -167,8 +167,6 @@ def _checked(name: str, value: Any, about: Setting, kinds: Sequence[Any]) -> Any
         if get_origin(sequences[0]) is tuple and ... not in items and len(items) != len(value):
             raise UsageProblem(f"`{name}` cannot be {value!r}", f"give {len(items)} values")
         return tuple(_checked(name, item, about, alternatives(items[0])) for item in value)
-    if isinstance(value, Real) and not isinstance(value, bool | int | float):  # numpy's
-        value = int(value) if isinstance(value, Integral) else float(value)
     whole = isinstance(value, int) and not isinstance(value, bool)
     if whole and float in kinds and abs(value) <= _LARGEST_INT:
         value = float(value)

@@ -54,6 +54,11 @@ class Softmax(Prototypes):
         return super().head(features).softmax(1)
 
 
+class Sigmoid(Prototypes):
+    def head(self, features: Tensor) -> Tensor:
+        return super().head(features).sigmoid()
+
+
 class Dropping(Prototypes):
     def features(self, x: Tensor) -> Tensor:
         return nn.functional.dropout(x.flatten(1), 0.1, training=True)
@@ -93,8 +98,9 @@ def test_random_outputs() -> None:
     assert names(classifier(Dropping()), chosen="autoattack-rand") == []
 
 
-def test_probabilities() -> None:
-    assert names(classifier(Softmax())) == ["outputs-that-are-probabilities"]
+@pytest.mark.parametrize("net", [Softmax, Sigmoid])
+def test_probabilities(net: type[Prototypes]) -> None:
+    assert "outputs-that-are-probabilities" in names(classifier(net()))
 
 
 def test_few_classes() -> None:

@@ -52,7 +52,7 @@ def save_model(
 def load(
     run: str | Path | None = None,
     *,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     foreign: Foreign | None = None,
     reporter: Reporter = SILENT,
 ) -> Model:
@@ -83,7 +83,7 @@ def load(
 def load_each(
     chosen: Sequence[str | Path | Model | None],
     *,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     foreign: Foreign | None = None,
     reporter: Reporter = SILENT,
 ) -> list[Model]:

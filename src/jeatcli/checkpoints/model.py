@@ -184,16 +184,19 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def ready(model: Model, reporter: Reporter = SILENT) -> Model:
-    """Return a model as every verb uses it: in evaluation mode, and of finite logits.
+    """Return a model as every verb uses it: in evaluation mode, in float32, of finite logits.
 
-    One that was left in training mode is copied, so that it stays as it is.
+    One that is not is copied, so that it stays as it is.
 
     Raises:
         JeatError: If its weights, or its logits of a grey image and of noise, are not finite.
     """
-    if any(module.training for module in model.classifier.modules()):
-        reporter.warn(f"`{model.name}` is in training mode: a copy in evaluation mode is used")
-        classifier = copy.deepcopy(model.classifier).eval().requires_grad_(False)
+    training = any(module.training for module in model.classifier.modules())
+    types = {weight.dtype for weight in model.classifier.state_dict().values()}
+    if training or any(each.is_floating_point for each in types - {torch.float32}):
+        odd = ("in training mode", "evaluation mode") if training else ("not in float32", "float32")
+        reporter.warn(f"`{model.name}` is {odd[0]}: a copy in {odd[1]} is used")
+        classifier = copy.deepcopy(model.classifier).eval().float().requires_grad_(False)
         model = replace(model, classifier=classifier)
     generator = torch.Generator().manual_seed(0)
     probe = torch.rand(2, *model.meta.shape, generator=generator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 from ..catalogue import Catalogue, Entry
 from ..errors import UsageProblem, unknown
@@ -28,6 +29,11 @@ class Threat:
     eps: float
 
     def __post_init__(self) -> None:
+        if not isinstance(self.eps, Real) or not isinstance(self.norm, str):
+            raise UsageProblem(
+                f"a threat model is a norm and a radius, not {self.norm!r} and {self.eps!r}",
+                'write it as `Threat("linf", 8 / 255)`',
+            )
         if self.norm not in NORMS:
             raise unknown("norm", self.norm, NORMS)
         if not (math.isfinite(self.eps) and self.eps >= 0):

@@ -28,7 +28,7 @@ def energy(
     *,
     marginal: bool = False,
     batch_size: int = 256,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     foreign: Foreign | None = None,
 ) -> Tensor:
     """Return the energy of images, (n,): E(x,y) where there are labels, else E(x).

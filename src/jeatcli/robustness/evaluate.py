@@ -20,6 +20,7 @@ from ..data.images import to_unit_range
 from ..data.tensors import Own, Pixels, own_images
 from ..runtime import devices
 from ..runtime.distributed import current
+from ..runtime.files import ATTACK_IMAGES, check_output
 from ..runtime.progress import SILENT, Reporter
 from ..runtime.usual_state import in_usual_state
 from . import certificate, checks, minimum_norm, purification
@@ -78,6 +79,8 @@ def attack(
     """
     began = time.perf_counter()
     settings = (settings or AttackSettings()).with_changes(changes)
+    if settings.images_to is not None:
+        check_output(settings.images_to, ATTACK_IMAGES, "images_to")
     (model,), source = load_models([run], settings, foreign, reporter)
     own = own_images(images, labels, model.meta.classes) if images is not None else None
     evaluation = prepare(model, source, settings, reporter, own)

@@ -19,8 +19,9 @@ thread_clock: Callable[[], float] = (
 )
 
 
-def pick(name: str = "auto") -> torch.device:
+def pick(name: str | torch.device = "auto") -> torch.device:
     """Return the device called `cpu`, `cuda`, `cuda:N`, `mps`, or `auto`: the best there is."""
+    name = str(name)
     if launch.several() and name.startswith("cuda:"):
         raise UsageProblem(
             f"`{name}` cannot be the device of several processes",

@@ -133,6 +133,10 @@ def images_of(
 ) -> tuple[Tensor, Provenance]:
     """Draw the images, or read them; return uint8 (n,C,H,W) and how they came to be."""
     if inputs.own is not None:
+        if settings.num is not None and settings.num > len(inputs.own):
+            raise UsageProblem(
+                f"there are {len(inputs.own):,} images, not {settings.num:,}", "lower `num`"
+            )
         return inputs.own[: settings.num], Provenance()
     if inputs.artist is None:
         pixels, origin = read_images(inputs.path, inputs.reference.shape, settings.num, reporter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,8 +38,8 @@ def new_place(name: str | Path, force: bool) -> Path:
         UsageProblem: If it cannot, or `force` would move aside more than the run.
     """
     folder = runs.place(name)
-    printable = folder.name.replace("\u3000", " ").isprintable()
-    if not printable or folder.name.startswith("-") or "~" in folder.name:
+    commands = {unicodedata.category(each) for each in folder.name} & {"Cc", "Cf", "Zl", "Zp"}
+    if commands or folder.name.startswith("-") or "~" in folder.name:
         raise UsageProblem(
             f"`{folder.name}` cannot be the name of a run",
             "choose another with `-o`: without `-` at its beginning, `~` (which marks runs that "
