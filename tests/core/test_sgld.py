@@ -8,7 +8,7 @@ import torch
 from jeatcli.core import class_gaussians
 from jeatcli.core.class_gaussians import ClassGaussians
 from jeatcli.core.rng import BatchRng
-from jeatcli.core.sgld import Chain, ReplayBuffer, langevin
+from jeatcli.core.sgld import Chain, langevin, replayed
 
 
 def test_the_variance_on_a_quadratic_energy_is_the_known_one() -> None:
@@ -83,15 +83,12 @@ def test_no_step_no_change() -> None:
 
 
 def test_the_buffer_draws_and_starts_anew_at_the_given_rate() -> None:
-    buffer = ReplayBuffer(torch.zeros(40_000, 2, 2, 2))
     fresh = torch.ones(20_000, 2, 2, 2)
-    start, places = buffer.draw(fresh, 0.05, BatchRng(0))
+    start, places = replayed(torch.zeros(40_000, 2, 2, 2), fresh, 0.05, BatchRng(0))
     assert start.flatten(1)[:, 0].mean().item() == pytest.approx(0.05, abs=0.005)
     assert torch.equal(start, start[:, :1, :1, :1].expand_as(start))  # whole images
     assert places.float().mean().item() == pytest.approx(20_000, rel=0.02)
     assert len(places.unique()) == len(places)
-    buffer.put(torch.full((2, 2, 2, 2), 0.7), torch.tensor([3, 5]))
-    assert buffer.images.flatten(1)[:, 0].nonzero().flatten().tolist() == [3, 5]
 
 
 @pytest.mark.parametrize(("reinit", "anew"), [(0.0, False), (0.5, False), (0.6, True)])
@@ -103,7 +100,7 @@ def test_a_chain_starts_anew_below_the_rate(reinit: float, anew: bool) -> None:
             return torch.full_like(like, min(reinit, 0.5))
 
     fresh = torch.ones(2, 1, 2, 2)
-    start, _ = ReplayBuffer(0 * fresh).draw(fresh, reinit, Drawn(0))
+    start, _ = replayed(0 * fresh, fresh, reinit, Drawn(0))
     assert torch.equal(start, fresh if anew else 0 * fresh)
 
 

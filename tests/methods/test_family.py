@@ -16,6 +16,7 @@ from jeatcli.core.models import build
 from jeatcli.core.models.classifier import Classifier, PixelConv
 from jeatcli.core.models.layers import Shape
 from jeatcli.core.rng import BatchRng, mix
+from jeatcli.core.sgld import replayed
 from jeatcli.core.worst_weights import at_worst_weights, layerwise
 from jeatcli.methods.eb_jdat import EbJdat
 from jeatcli.methods.fast import Fast
@@ -184,7 +185,7 @@ def test_jem_plus_plus_takes_the_steps_through_the_first_layer_as_one() -> None:
     layers: list[Tensor] = []
     first.register_forward_hook(lambda module, inputs, output: layers.append(output))
     initial = method.initial_states(X, (rng := BatchRng(3)))
-    x, _ = method.buffer.draw(initial, method.reinit, rng)
+    x, _ = replayed(method.buffer, initial, method.reinit, rng)
     for _ in range(3):
         x = x.detach().requires_grad_(True)
         value = -model(x).logsumexp(1).sum()

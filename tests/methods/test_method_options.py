@@ -18,7 +18,7 @@ from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.models.layers import Shape
 from jeatcli.core.options import ChainOptions, InnerAttackOptions, redeclared
 from jeatcli.core.rng import BatchRng, mix
-from jeatcli.core.sgld import Chain, ReplayBuffer, langevin
+from jeatcli.core.sgld import Chain, langevin, replayed
 from jeatcli.methods.jem import Jem
 from jeatcli.methods.noise import Noise
 from jeatcli.settings import declared
@@ -160,7 +160,7 @@ CHAIN_OTHERS: dict[str, Any] = {
 }
 
 
-def chained(options: dict[str, Any], x: Tensor, rng: BatchRng) -> tuple[Tensor, ReplayBuffer]:
+def chained(options: dict[str, Any], x: Tensor, rng: BatchRng) -> tuple[Tensor, Tensor]:
     """Run the chain by hand; return its end, and the buffer after it."""
 
     def states(like: Tensor, rng: BatchRng) -> Tensor:
@@ -168,15 +168,13 @@ def chained(options: dict[str, Any], x: Tensor, rng: BatchRng) -> tuple[Tensor, 
             return rng.uniform(like)
         return gaussians().draw(rng.integers(4, len(like)), like, rng)
 
-    buffer = ReplayBuffer(
-        states(torch.empty(options["buffer_size"], 1, 8, 8), BatchRng(mix(SEED, 1)))
-    )
-    start, indices = buffer.draw(states(x, rng), options["reinit"], rng)
+    buffer = states(torch.empty(options["buffer_size"], 1, 8, 8), BatchRng(mix(SEED, 1)))
+    start, indices = replayed(buffer, states(x, rng), options["reinit"], rng)
     names = ("sgld_steps", "sgld_step_size", "sgld_noise", "sgld_clip")
     chain = Chain(*(options[name] for name in names))
     model = network().eval()
     end = langevin(lambda images: energy.marginal(model(images)), start, chain, rng)
-    buffer.put(end, indices)
+    buffer[indices] = end
     return end, buffer
 
 
@@ -191,7 +189,7 @@ def test_the_chain_has_its_options(name: str, changed: str | None) -> None:
     end = method.negatives(model, X, BatchRng(3))
     known, buffer = chained(options, X, BatchRng(3))
     assert torch.equal(end, known)
-    assert torch.equal(method.state()["buffer"], buffer.images)
+    assert torch.equal(method.state()["buffer"], buffer)
     assert set(watched.modes) == {False}
     assert model.training
     if changed not in (None, "lambda_", "energy_l2"):

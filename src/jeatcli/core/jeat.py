@@ -18,7 +18,7 @@ from .energy import Logits, PerImage
 from .models.classifier import Classifier, frozen
 from .options import ChainOptions, InnerAttackOptions, LossOptions, attack_objective, option
 from .rng import BatchRng, mix
-from .sgld import Chain, ReplayBuffer, langevin
+from .sgld import Chain, langevin, replayed
 from .threat import Threat
 from .worst_weights import at_worst_weights, layerwise
 
@@ -175,7 +175,7 @@ class AdversarialExamples(InnerAttackOptions, Method):
 class LangevinNegatives(ChainOptions, Method):
     """A method with negatives from a persistent chain on E(x)."""
 
-    per_rank = ("buffer",)
+    per_rank = kept = ("buffer",)
     sampling = ("sgld", "joint")
 
     def __post_init__(self) -> None:
@@ -186,7 +186,7 @@ class LangevinNegatives(ChainOptions, Method):
         self.statistics = context.statistics.to(context.device)
         rng = BatchRng(mix(context.seed, 1), context.device)
         like = torch.empty(self.buffer_size, *context.images.shape[1:], device=context.device)
-        self.buffer = ReplayBuffer(self.initial_states(like, rng))
+        self.buffer = self.initial_states(like, rng)
 
     def initial_states(self, like: Tensor, rng: BatchRng) -> Tensor:
         """Return new starting points of chains, shaped as `like`."""
@@ -197,11 +197,11 @@ class LangevinNegatives(ChainOptions, Method):
 
     def negatives(self, model: Classifier, x: Tensor, rng: BatchRng) -> Tensor:
         """Run one chain for each image of x from the buffer, and put its end back."""
-        start, indices = self.buffer.draw(self.initial_states(x, rng), self.reinit, rng)
+        start, indices = replayed(self.buffer, self.initial_states(x, rng), self.reinit, rng)
         with record_function("chain"), frozen(model) as still:
             value = self.interruptible(lambda images: energy.marginal(still(images)))
             end = langevin(value, start, self.chain, rng)
-        self.buffer.put(end, indices)
+        self.buffer[indices] = end
         return end
 
     def energy_loss(self, positive: Tensor, negative: Tensor) -> Loss:
@@ -220,12 +220,6 @@ class LangevinNegatives(ChainOptions, Method):
         above = energy.marginal(logits if positive is None else net(positive))
         gap, energies = self.energy_loss(above, energy.marginal(net(negatives)))
         return loss + gap, metrics | energies
-
-    def state(self) -> dict[str, Tensor]:
-        return {"buffer": self.buffer.images}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        self.buffer.images.copy_(state["buffer"])
 
 
 @dataclass

@@ -65,25 +65,15 @@ def langevin(
     return x
 
 
-class ReplayBuffer:
-    """The ends of earlier chains, which later chains continue (Tieleman 2008).
+def replayed(
+    buffer: Tensor, initial: Tensor, reinit: float, rng: BatchRng
+) -> tuple[Tensor, Tensor]:
+    """Return len(initial) starting points of chains, and their indices in the replay buffer.
 
-    At first it holds `images`, (size, C, H, W) in [0, 1], on the training device.
+    The buffer (size, C, H, W) holds the ends of earlier chains (Tieleman 2008). Each start is a
+    random image of it or, with probability `reinit`, that of `initial`. No index is drawn twice:
+    with two chains that write to one, threads would decide.
     """
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-
-    def draw(self, initial: Tensor, reinit: float, rng: BatchRng) -> tuple[Tensor, Tensor]:
-        """Return len(initial) starting points, and their indices in the buffer.
-
-        Each is a random image of the buffer or, with probability `reinit`, that of `initial`.
-        No index is drawn twice: with two chains that write to one, threads would decide.
-        """
-        indices = rng.choice(len(self.images), len(initial))
-        restarts = rng.uniform(initial[:, :1, :1, :1]) < reinit
-        return torch.where(restarts, initial, self.images[indices]), indices
-
-    def put(self, x: Tensor, indices: Tensor) -> None:
-        """Replace the images of these indices by x."""
-        self.images[indices] = x.detach()
+    indices = rng.choice(len(buffer), len(initial))
+    restarts = rng.uniform(initial[:, :1, :1, :1]) < reinit
+    return torch.where(restarts, initial, buffer[indices]), indices
