@@ -8,7 +8,6 @@ lower bound of p holds with probability 1 - alpha; where it is not above 1/2, g 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..acceleration.twins import accelerate
-from ..core.models.classifier import Classifier, Network
+from ..core.models.classifier import Classifier
 from ..core.rng import ImageRng, mix
 from ..data.images import to_unit_range
 from ..runtime.digests import digest
@@ -28,7 +27,7 @@ from ..runtime.files import write_atomic
 from ..runtime.progress import Reporter
 from .evaluation import Evaluation
 from .evaluator import Evaluator
-from .purification import content
+from .purification import Randomised, bare
 from .state import StateFiles
 
 # The draws that select the class whose probability is then bounded (Cohen et al. 2019).
@@ -110,31 +109,19 @@ def certified(
     return rows
 
 
-class Smoothed(Network):
-    """The log of the mean probabilities, or the shares of the votes, under noise.
-
-    The noise depends on the seed and on the image's pixels.
-    """
-
-    mixed_precision = False
+class Smoothed(Randomised):
+    """The log of the mean probabilities, or the shares of the votes, under noise."""
 
     def __init__(self, sampler: Sampler, draws: int, purpose: int, votes: bool) -> None:
-        super().__init__()
-        self.sampler, self.draws, self.votes = sampler, draws, votes
-        self.base, self.seed = sampler.classifier, mix(sampler.seed, purpose)
+        super().__init__(sampler.classifier, mix(sampler.seed, purpose), draws)
+        self.sigma, self.votes = sampler.sigma, votes
 
-    def features(self, x: Tensor) -> Tensor:
-        names, shares = content(x), []
-        for draw in range(self.draws):
-            noise = ImageRng([mix(self.seed, draw, name) for name in names]).normal(x)
-            logits = self.base(x + self.sampler.sigma * noise)
-            hard = torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]).float()
-            shares.append(hard.clamp_min(1e-12).log() if self.votes else logits.log_softmax(1))
-        mean: Tensor = torch.stack(shares).logsumexp(0) - math.log(self.draws)
-        return mean
-
-    def head(self, features: Tensor) -> Tensor:
-        return features
+    def drawn(self, x: Tensor, seeds: list[int]) -> Tensor:
+        logits: Tensor = self.classifier(x + self.sigma * ImageRng(seeds).normal(x))
+        if not self.votes:
+            return logits
+        hard = torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]).float()
+        return hard.clamp_min(1e-12).log()
 
 
 def smoothed(evaluation: Evaluation) -> tuple[Sampler, Classifier, Classifier]:
@@ -143,12 +130,8 @@ def smoothed(evaluation: Evaluation) -> tuple[Sampler, Classifier, Classifier]:
     base = accelerate(model.classifier)
     size = settings.batch_size or 500
     sampler = Sampler(base, settings.smoothing(model.meta.options), settings.seed, size)
-    nets = (
-        Smoothed(sampler, _VERDICT, _JUDGE, votes=True),
-        Smoothed(sampler, _GRADIENT, _ATTACK, votes=False),
-    )
-    victim, seen = (Classifier(net, (0.0,), (1.0,)).eval() for net in nets)
-    return sampler, victim, seen
+    victim = bare(Smoothed(sampler, _VERDICT, _JUDGE, votes=True))
+    return sampler, victim, bare(Smoothed(sampler, _GRADIENT, _ATTACK, votes=False))
 
 
 def measure(

@@ -8,6 +8,7 @@ again on the way back, so that memory hardly grows with the number of steps K.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -41,52 +42,62 @@ def defended(
     chain = trained_chain(model.meta.options, steps)
     victim = Purification(model.classifier, chain, mix(seed, _OF_VERDICT))
     if gradient == "none":
-        return _classifier(victim), model.classifier
+        return bare(victim), model.classifier
     own, exact = mix(seed, _OF_GRADIENT), gradient == "exact"
-    return _classifier(victim), _classifier(
-        Purification(model.classifier, chain, own, draws, exact)
-    )
+    return bare(victim), bare(Purification(model.classifier, chain, own, draws, exact))
 
 
-def _classifier(net: Purification) -> Classifier:
+def bare(net: Randomised) -> Classifier:
+    """Return a classifier of pixels as they are, in eval mode."""
     return Classifier(net, (0.0,), (1.0,)).eval()
 
 
-class Purification(Network):
-    """A classifier behind a chain; its logits are the log of the mean probabilities of the draws.
+class Randomised(Network, ABC):
+    """A randomised classifier; its logits are the log of the mean probabilities of some draws.
 
-    Args:
-        classifier: In eval mode.
-        chain: On its marginal energy.
-        seed: Of the noise, which also depends on the image's pixels: so it is as good as fresh at
-            every step of an attack, and the same in any batch and after a resume.
-        draws: How many chains.
-        exact: Whether the gradient goes through the chain, or takes it for the identity.
+    The randomness depends on the seed and on the image's pixels: so it is as good as fresh at every
+    step of an attack, and the same in any batch and after a resume.
     """
 
     mixed_precision = False
 
-    def __init__(
-        self, classifier: Classifier, chain: Chain, seed: int, draws: int = 1, exact: bool = True
-    ) -> None:
+    def __init__(self, classifier: Classifier, seed: int, draws: int) -> None:
         super().__init__()
-        self.classifier, self.chain = classifier, chain
-        self.seed, self.draws, self.exact = seed, draws, exact
+        self.classifier, self.seed, self.draws = classifier, seed, draws
+
+    @abstractmethod
+    def drawn(self, x: Tensor, seeds: list[int]) -> Tensor:
+        """Return the logits of one draw, with a seed for each image."""
 
     def features(self, x: Tensor) -> Tensor:
         names = content(x)
-        logits: list[Tensor] = []
-        for draw in range(self.draws):
-            walk = Walk(self.classifier, self.chain, [mix(self.seed, draw, name) for name in names])
-            end = Through.apply(x, walk) if self.exact else x + (walk.run(x) - x).detach()
-            outputs: Tensor = self.classifier(end)
-            logits.append(outputs)
+        draws = ([mix(self.seed, draw, name) for name in names] for draw in range(self.draws))
+        logits = [self.drawn(x, seeds) for seeds in draws]
         if self.draws == 1:
             return logits[0]
         return torch.stack(logits).log_softmax(2).logsumexp(0) - math.log(self.draws)
 
     def head(self, features: Tensor) -> Tensor:
         return features
+
+
+class Purification(Randomised):
+    """A classifier, in eval mode, behind a chain on its marginal energy.
+
+    If `exact`, the gradient goes through the chain, else it takes the chain for the identity.
+    """
+
+    def __init__(
+        self, classifier: Classifier, chain: Chain, seed: int, draws: int = 1, exact: bool = True
+    ) -> None:
+        super().__init__(classifier, seed, draws)
+        self.chain, self.exact = chain, exact
+
+    def drawn(self, x: Tensor, seeds: list[int]) -> Tensor:
+        walk = Walk(self.classifier, self.chain, seeds)
+        end = Through.apply(x, walk) if self.exact else x + (walk.run(x) - x).detach()
+        logits: Tensor = self.classifier(end)
+        return logits
 
 
 @dataclass(frozen=True)
