@@ -24,11 +24,23 @@ def apgd(
     loss: Loss,
     steps: int,
     restarts: int,
-    draws: int,
+    draws: int = 1,
+    classes: Tensor | None = None,
 ) -> Tensor:
-    """Return adversarial images where APGD on the loss finds any."""
+    """Return adversarial images where APGD on the loss finds any.
+
+    It starts at random points of the ball's surface, for each of the `classes` (n, T) to try, if
+    there are any.
+    """
     ascent = _ascent(surrogate, loss, options, steps, draws)
-    return _from_starts(ascent, batch, options.seed, restarts)
+
+    def search(restart: int, part: Batch, left: Tensor, broken: Broken) -> None:
+        toward = None if classes is None else classes[left]
+        rows, rngs = tries(part, options.seed, restart, toward)
+        start = torch.cat([ascent.start(part.x, rng) for rng in rngs])
+        ascent.run(rows, left.repeat(len(rngs)), start, broken)
+
+    return from_starts(surrogate, batch, restarts, search)
 
 
 def apgd_t(
@@ -42,20 +54,15 @@ def apgd_t(
 ) -> Tensor:
     """Return adversarial images where APGD toward any of the likeliest classes finds one."""
     classes = surrogate.likeliest(batch, targets)
-    return toward_classes(surrogate, batch, options, classes, steps, restarts)
-
-
-def toward_classes(
-    surrogate: Surrogate,
-    batch: Batch,
-    options: AttackOptions,
-    classes: Tensor,
-    steps: int,
-    restarts: int,
-) -> Tensor:
-    """Return adversarial images where APGD toward any of the classes (n, T) finds one."""
-    ascent = _ascent(surrogate, targeted_dlr, options, steps)
-    return _from_starts(ascent, batch, options.seed, restarts, classes)
+    return apgd(
+        surrogate,
+        batch,
+        options,
+        loss=targeted_dlr,
+        steps=steps,
+        restarts=restarts,
+        classes=classes,
+    )
 
 
 def _ascent(
@@ -86,16 +93,3 @@ def targeted_dlr(logits: Tensor, batch: Batch) -> Tensor:
     """Return the ratio toward the class that the row tries."""
     assert batch.toward is not None
     return objectives.targeted_dlr(logits, batch.y, batch.toward)
-
-
-def _from_starts(
-    ascent: Ascent, batch: Batch, seed: int, restarts: int, classes: Tensor | None = None
-) -> Tensor:
-    """Run APGD from random points of the ball's surface, toward classes (n, T) if there are any."""
-
-    def search(restart: int, part: Batch, left: Tensor, broken: Broken) -> None:
-        rows, rngs = tries(part, seed, restart, None if classes is None else classes[left])
-        start = torch.cat([ascent.start(part.x, rng) for rng in rngs])
-        ascent.run(rows, left.repeat(len(rngs)), start, broken)
-
-    return from_starts(ascent.surrogate, batch, restarts, search)
