@@ -54,15 +54,7 @@ def apgd_t(
 ) -> Tensor:
     """Return adversarial images where APGD toward any of the likeliest classes finds one."""
     classes = surrogate.likeliest(batch, targets)
-    return apgd(
-        surrogate,
-        batch,
-        options,
-        loss=targeted_dlr,
-        steps=steps,
-        restarts=restarts,
-        classes=classes,
-    )
+    return apgd_toward(surrogate, batch, options, classes=classes, steps=steps, restarts=restarts)
 
 
 def _ascent(
@@ -86,10 +78,11 @@ def dlr(logits: Tensor, batch: Batch) -> Tensor:
     return objectives.targeted_dlr(logits, batch.y, batch.target)
 
 
-apgd_ce, apgd_dlr = partial(apgd, loss=cross_entropy), partial(apgd, loss=dlr)
-
-
 def targeted_dlr(logits: Tensor, batch: Batch) -> Tensor:
     """Return the ratio toward the class that the row tries."""
     assert batch.toward is not None
     return objectives.targeted_dlr(logits, batch.y, batch.toward)
+
+
+apgd_ce, apgd_dlr = partial(apgd, loss=cross_entropy), partial(apgd, loss=dlr)
+apgd_toward = partial(apgd, loss=targeted_dlr)  # the `classes` that it is given

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from . import NEAR_TARGETS
-from .apgd import apgd, targeted_dlr
+from .apgd import apgd_toward
 from .batch import AttackOptions, Batch
 from .fab import boundaries
 from .surrogate import Surrogate
@@ -17,15 +17,7 @@ def malt(
 ) -> Tensor:
     """Return adversarial images where APGD toward any of the nearest classes finds one."""
     classes = nearest_classes(surrogate, batch, options.threat.norm)
-    return apgd(
-        surrogate,
-        batch,
-        options,
-        loss=targeted_dlr,
-        steps=steps,
-        restarts=restarts,
-        classes=classes,
-    )
+    return apgd_toward(surrogate, batch, options, classes=classes, steps=steps, restarts=restarts)
 
 
 def nearest_classes(surrogate: Surrogate, batch: Batch, norm: str) -> Tensor:
