@@ -71,8 +71,9 @@ class PixelConv(nn.Conv2d):
 
 
 class Classifier(nn.Module):
-    """A network with its normalisation in front: images in [0, 1] in, float32 logits out.
+    """A network behind the normalisation by `mean` and `std`, a number each for a channel.
 
+    Images (n, C, H, W) in [0, 1] go in, float32 logits (n, K) come out.
     The head is computed in float32 whatever the precision of the network, as are energies, losses
     and reported numbers: differences of logits are smaller than bfloat16's steps.
     """
