@@ -144,7 +144,7 @@ def test_chains_start_where_they_are_told(start: str, spread: float) -> None:
         ("jem", "buffer_size", "0", "at least 1"),
         ("jem", "buffer_size", "9", "too small for batches of 64"),
         ("noise", "sigma", "-1", "at least 0"),
-        ("at", "eps", "eight", "no number"),
+        ("at", "eps", "eight", "not a number"),
         ("at", "attack_step_size", "-1", "at least 0"),
         ("jeat", "attack_step_size", "0", "above 0"),
         ("jem", "buffer_size", "1e30", "at most 1e+09, not 1e+30"),
