@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def test_names_by_which_no_run_is_found_again(name: str, tmp_path: Path) -> None
         train(config(), where)
 
 
-@pytest.mark.parametrize("place", [".", "..", "~", "/", "runs"])
+@pytest.mark.parametrize("place", [".", "..", "~", "/", "runs", "pets"])
 def test_no_place_that_holds_more_than_the_run_is_moved_aside(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,8 +121,10 @@ def test_no_place_that_holds_more_than_the_run_is_moved_aside(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("JEAT_RUNS_DIR", str(tmp_path / "runs"))
     monkeypatch.chdir(tmp_path / "runs" / "inner")
+    pets = replace(config(), dataset=f"folder:{tmp_path / 'pets'}")
+    where = tmp_path / place if place in ("runs", "pets") else place
     with pytest.raises(UsageProblem, match="`--force` would move"):
-        train(config(), tmp_path / place if place == "runs" else place, force=True)
+        train(pets, where, force=True)
 
 
 def test_bad_data_leaves_no_run_behind(tmp_path: Path) -> None:

@@ -31,23 +31,26 @@ def run_name(config: TrainConfig) -> str:
     return f"{dataset}-{config.method}-{config.arch}".replace(".", "_").replace(":", "-")
 
 
-def new_place(name: str | Path, force: bool) -> Path:
+def new_place(name: str | Path | None, config: TrainConfig, force: bool) -> Path:
     """Return where to train a run, of a name or path by which it can be found again.
+
+    Without a name it has that of `run_name`.
 
     Raises:
         UsageProblem: If it cannot, or `force` would move aside more than the run.
     """
-    folder = runs.place(name)
+    folder = runs.place(run_name(config) if name is None else name)
     commands = {unicodedata.category(each) for each in folder.name} & {"Cc", "Cf", "Zl", "Zp"}
-    if commands or folder.name.startswith("-") or "~" in folder.name:
+    unfit = commands or folder.name.startswith("-") or "~" in folder.name
+    if unfit and not (folder / runs.CONFIG_FILE).is_file():  # one that is there goes on
         raise UsageProblem(
             f"`{folder.name}` cannot be the name of a run",
             "choose another with `-o`: without `-` at its beginning, `~` (which marks runs that "
             "were moved aside) and control characters",
         )
     home = Path(os.path.expanduser("~"))
-    held = (Path.cwd(), home, runs_dir().resolve())
-    if force and any(place.is_relative_to(folder.resolve()) for place in held):
+    held = (Path.cwd(), home, runs_dir(), expand(own_path(config.dataset) or home))
+    if force and any(place.resolve().is_relative_to(folder.resolve()) for place in held):
         raise UsageProblem(
             f"`--force` would move `{folder}` aside, with all that is in it",
             "name a directory of the run's own with `-o`",

@@ -130,7 +130,7 @@ def _find(
     config: TrainConfig, out: str | Path | None, device: torch.device, force: bool
 ) -> tuple[Path, TrainConfig, int | None]:
     """Return the run's directory, the settings to continue with, and its epochs if it is done."""
-    folder = run_dir.new_place(run_dir.run_name(config) if out is None else out, force)
+    folder = run_dir.new_place(out, config, force)
     if force and config.init_from and runs.resolve(config.init_from).parent == folder:
         raise UsageProblem(
             f"`{folder}` cannot start over with its own weights", "start another run with `-o NAME`"
