@@ -102,7 +102,7 @@ def test_a_run_that_was_stopped_in_its_epochs_is_flagged(home: Path, tmp_path: P
 def broken_run(name: str) -> Path:
     """Save a run with weights of NaN."""
     path = save_run(name)
-    model = checkpoint._load(path, torch.device("cpu"), None, Listener())
+    model = checkpoint.load(path)
     next(model.classifier.parameters()).fill_(torch.nan)
     assert model.statistics is not None
     checkpoint.save_model(path, model.classifier, model.meta, model.statistics)
