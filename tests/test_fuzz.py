@@ -27,8 +27,8 @@ from jeatcli.checkpoints import state_dict
 from jeatcli.checkpoints.header import read_header
 from jeatcli.data import pictures, stored
 from jeatcli.errors import JeatError
-from jeatcli.runtime import files
-from jeatcli.runtime.files import check_output
+from jeatcli.runtime import files, outputs
+from jeatcli.runtime.outputs import check_output
 from jeatcli.training.resolve import to_toml
 from jeatcli.training.settings import TrainConfig
 
@@ -276,11 +276,11 @@ def test_checkpoints_of_others(
     read_or_refused(lambda: state_dict.read(path), path)
 
 
-PRODUCTS = [product for product in vars(files).values() if isinstance(product, files.Product)]
+PRODUCTS = [product for product in vars(files).values() if isinstance(product, outputs.Product)]
 
 
 @fuzz(60, product=st.sampled_from(PRODUCTS), content=st.binary(min_size=1, max_size=300))
-def test_what_is_there_already(tmp_path: Path, product: files.Product, content: bytes) -> None:
+def test_what_is_there_already(tmp_path: Path, product: outputs.Product, content: bytes) -> None:
     assume(not any(mark in content for mark in product.marks))
     path = tmp_path / f"theirs{product.endings[0]}"
     path.write_bytes(content)

@@ -11,15 +11,8 @@ import pytest
 
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.runtime import files
-from jeatcli.runtime.files import (
-    ATTACK_RECORD,
-    RUN_RESULTS,
-    SAMPLE_PICTURE,
-    check_output,
-    expand,
-    safe_name,
-    write_atomic,
-)
+from jeatcli.runtime.files import expand, safe_name, write_atomic
+from jeatcli.runtime.outputs import ATTACK_RECORD, RUN_RESULTS, SAMPLE_PICTURE, check_output
 
 OURS = b'\x89PNG tEXtjeat\x00{"sampler": "sgld"}'
 
@@ -82,8 +75,9 @@ def test_a_temporary_file_is_new_and_removed(tmp_path: Path) -> None:
 
     def fail(temporary: Path) -> None:
         seen.append(temporary)
-        assert (temporary.parent, temporary.stat().st_size) == (tmp_path, 0)
+        assert (temporary.parent.parent, temporary.stat().st_size) == (tmp_path, 0)
         temporary.write_text("half")
+        temporary.with_name(".of-a-library").touch()
         raise LookupError
 
     for _ in range(2):
@@ -109,7 +103,8 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
     """Of processes that live, and of other machines, nothing is."""
     kill = (
         "import os, sys; from pathlib import Path; from jeatcli.runtime.files import write_atomic\n"
-        "write_atomic(Path(sys.argv[1]), lambda path: os.kill(os.getpid(), 9))"
+        "def write(path): path.with_name('.of-a-library').touch(); os.kill(os.getpid(), 9)\n"
+        "write_atomic(Path(sys.argv[1]), write)"
     )
     subprocess.run([sys.executable, "-c", kill, str(tmp_path / "grid.png")])
     (left,) = tmp_path.iterdir()

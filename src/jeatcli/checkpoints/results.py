@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
-from ..runtime.files import RUN_RESULTS, check_output, write_atomic
+from ..runtime.files import write_atomic
+from ..runtime.outputs import RUN_RESULTS, check_output
 from .header import read_header
 from .runs import BEST_FILE, MODEL_FILE
 

@@ -16,14 +16,8 @@ from ..plots.settings import PLAIN, PlotSettings
 from ..robustness.attacks import summaries
 from ..robustness.settings import AttackSettings
 from ..runtime import launch
-from ..runtime.files import (
-    ATTACK_IMAGES,
-    ATTACK_PLOT,
-    ATTACK_RECORD,
-    cache_dir,
-    check_output,
-    report_of,
-)
+from ..runtime.files import cache_dir
+from ..runtime.outputs import ATTACK_IMAGES, ATTACK_PLOT, ATTACK_RECORD, check_output, report_of
 from ..runtime.quick_start import import_torch
 from . import output
 from . import terminal as ui

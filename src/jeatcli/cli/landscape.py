@@ -10,7 +10,7 @@ import click
 
 from ..landscapes import KINDS, make_settings
 from ..plots.settings import PlotSettings
-from ..runtime.files import LANDSCAPE_NUMBERS, LANDSCAPE_PICTURE, check_output, report_of
+from ..runtime.outputs import LANDSCAPE_NUMBERS, LANDSCAPE_PICTURE, check_output, report_of
 from ..runtime.quick_start import import_torch
 from ..settings import declared
 from . import output

@@ -12,7 +12,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..runtime.files import report_of, write_atomic
+from ..runtime.files import write_atomic
+from ..runtime.outputs import report_of
 from . import output
 from .output import Section
 

@@ -11,14 +11,8 @@ import click
 
 from ..errors import Interrupted, UsageProblem
 from ..runtime import launch
-from ..runtime.files import (
-    SAMPLE_ARCHIVE,
-    SAMPLE_PICTURE,
-    SAMPLE_TRACE,
-    check_output,
-    check_writable,
-    safe_name,
-)
+from ..runtime.files import check_writable, safe_name
+from ..runtime.outputs import SAMPLE_ARCHIVE, SAMPLE_PICTURE, SAMPLE_TRACE, check_output
 from ..runtime.quick_start import import_torch
 from ..sampling.settings import (
     ENDINGS,

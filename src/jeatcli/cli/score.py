@@ -14,7 +14,7 @@ from ..checkpoints.settings import Foreign
 from ..errors import UsageProblem
 from ..plots.settings import PLAIN, PlotSettings
 from ..runtime import launch
-from ..runtime.files import CORRUPTED, RELIABILITY, check_output, report_of
+from ..runtime.outputs import CORRUPTED, RELIABILITY, check_output, report_of
 from ..runtime.quick_start import import_torch
 from ..sampling.settings import SamplerSettings
 from ..scoring.settings import METRICS, ClassifierSettings, ScoreSettings

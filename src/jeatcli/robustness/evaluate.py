@@ -20,7 +20,7 @@ from ..data.images import to_unit_range
 from ..data.tensors import Own, Pixels, own_images
 from ..runtime import devices
 from ..runtime.distributed import current
-from ..runtime.files import ATTACK_IMAGES, check_output
+from ..runtime.outputs import ATTACK_IMAGES, check_output
 from ..runtime.progress import SILENT, Reporter
 from ..runtime.usual_state import in_usual_state
 from . import certificate, checks, minimum_norm, purification

@@ -1,4 +1,4 @@
-"""Where things lie on disk, which outputs may be written, and writing that is all or nothing."""
+"""Where things lie on disk, and writing that is all or nothing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -24,47 +22,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # A temporary file of another machine as old as this belongs to a process that is gone.
 _STALE_SECONDS = 24 * 3600.0
 TEMPORARY = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{16}\.tmp")
-# How much of each end of a file is searched for a product's marks.
-_SEARCHED = 1 << 18
 _LONGEST_NAME = 80
-
-
-@dataclass(frozen=True)
-class Product:
-    """A kind of file that a command writes, and may therefore write over.
-
-    Args:
-        command, endings: What writes it, and its endings, in lower case.
-        marks: Byte strings, one of which every such file has near its beginning or end.
-        others: What other files with such a mark begin with.
-    """
-
-    command: str
-    endings: tuple[str, ...]
-    marks: tuple[bytes, ...]
-    others: tuple[bytes, ...] = ()
-
-
-_FIGURES = (".png", ".svg", ".pdf")
-_RESULTS = b'{\n "schema": 1'
-ATTACK_RECORD = Product("jeat attack", (".json",), (b'"per_attack": {',), (_RESULTS,))
-RUN_RESULTS = Product("jeat", (".json",), (_RESULTS,))
-ATTACK_IMAGES = Product("jeat attack --save", (".safetensors",), (rb"\"per_attack\": {",))
-ATTACK_PLOT = Product("jeat attack --plot", _FIGURES, (b"Accuracy under attack",))
-SAMPLE_PICTURE = Product("jeat sample", (".png",), (b'tEXtjeat\0{"sampler": ',))
-SAMPLE_TRACE = Product("jeat sample --trace", (".png", ".gif", ".webp"), (b'"trace": [',))
-SAMPLE_ARCHIVE = Product("jeat sample", (".npz",), (b"jeat.npy",))
-LANDSCAPE_PICTURE = Product("jeat landscape", _FIGURES, (b'{"kind": ',))
-LANDSCAPE_NUMBERS = Product("jeat landscape", (".npz",), (b"summary.npy",))
-NEIGHBOURS = Product("jeat score --neighbours", (".png",), (b"the image, then its ",))
-CORRUPTED = Product("jeat score --corruptions", _FIGURES, (b"Corruptions of ",))
-RELIABILITY = Product("jeat score --calibration", _FIGURES, (b"Reliability of ", b"(ECE "))
-
-
-def report_of(verb: str) -> Product:
-    """Return the HTML that a command writes, marked in its head."""
-    mark = f'<meta name="generator" content="jeat-cli, jeat {verb}">'
-    return Product(f"jeat {verb}", (".html",), (mark.encode(),))
 
 
 def _place(variable: str, kind: str, *below: str) -> Path:
@@ -118,68 +76,35 @@ def safe_name(text: str) -> str:
     return short.rstrip(".") or "_"
 
 
-def check_output(path: Path, product: Product, option: str = "-o") -> None:
-    """Refuse an output that cannot or must not be written, before the work for it begins.
-
-    Only empty files and those that the same command wrote are written over.
-    """
-    if path.suffix.lower() not in product.endings:
-        endings = " or ".join(f"`{ending}`" for ending in product.endings)
-        raise UsageProblem(
-            f"`{option}` writes a {endings} file, not `{path}`",
-            f"name a file that ends in {endings}",
-        )
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        shown = os.fsencode(path).decode(errors="backslashreplace")
-        raise UsageProblem(f"`{option} {shown}` is not UTF-8", "choose a name in UTF-8") from None
-    check_writable(path, option)
-    elsewhere = f"name another place with `{option}`"
-    try:
-        if path.is_symlink():  # which would be replaced, not followed
-            raise _unwritable(path, "it is a link", f"name the file itself, or {elsewhere}")
-        mode, size = path.stat().st_mode, path.stat().st_size
-        if not stat.S_ISREG(mode):
-            raise _unwritable(path, "it is not a regular file", elsewhere)
-        ours = size == 0 or _is_marked(path, product)
-    except FileNotFoundError:
-        return
-    except OSError as problem:
-        raise _unwritable(path, problem.strerror or str(problem), elsewhere) from problem
-    if not ours:
-        raise JeatError(
-            f"`{path}` exists and was not written by `{product.command}`",
-            f"name another file with `{option}`, or remove that one first",
-        )
-
-
-def _is_marked(path: Path, product: Product) -> bool:
-    with path.open("rb") as handle:
-        content = handle.read(_SEARCHED)
-        handle.seek(max(len(content), path.stat().st_size - _SEARCHED))
-        content += handle.read()
-    return not content.startswith(product.others) and any(mark in content for mark in product.marks)
-
-
 def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let `write` fill a new file beside `path`, then rename it over `path`.
+    """Let `write` fill a new file of that name in a directory beside it, then move it to `path`.
 
+    Libraries may leave files of their own in that directory, as safetensors does when it is killed.
     Its unguessable name keeps two processes from meeting in it, and links out of its way.
     """
     check_writable(path)
-    with replacing(path) as temporary:
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
-        descriptor = os.open(temporary, flags, 0o666)
-        usual = os.fstat(descriptor).st_mode
-        os.close(descriptor)
-        write(temporary)
+    with replacing(path) as temporary, _directory_beside(path) as folder:
+        file = folder / path.name
+        with file.open("x") as handle:
+            usual = os.fstat(handle.fileno()).st_mode
+        write(file)
         # safetensors makes files that their owner alone can read, whatever the umask lets others.
-        if temporary.stat().st_mode != usual:
-            temporary.chmod(usual)
-        with temporary.open("rb+") as handle:
+        if file.stat().st_mode != usual:
+            file.chmod(usual)
+        with file.open("rb+") as handle:
             os.fsync(handle.fileno())
+        os.replace(file, temporary)
     return path
+
+
+@contextmanager
+def _directory_beside(path: Path) -> Iterator[Path]:
+    folder = temporary_beside(path)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        _remove(folder)
 
 
 @contextmanager
@@ -201,7 +126,7 @@ def replacing(path: Path, elsewhere: str = "name another place") -> Iterator[Pat
                 raise
     except Exception as problem:
         if reason := _disk_trouble(problem):
-            raise _unwritable(path, reason, elsewhere) from problem
+            raise unwritable(path, reason, elsewhere) from problem
         raise
     finally:
         with suppress(OSError):
@@ -263,7 +188,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        raise _unwritable(path, problem.strerror or str(problem)) from problem
+        raise unwritable(path, problem.strerror or str(problem)) from problem
 
 
 def check_writable(path: Path, option: str = "-o") -> None:
@@ -271,14 +196,15 @@ def check_writable(path: Path, option: str = "-o") -> None:
     existing = next((parent for parent in path.parents if os.path.exists(parent)), Path("."))
     elsewhere = f"name another place with `{option}`"
     if os.path.isdir(path):
-        raise _unwritable(path, "it is a directory", elsewhere)
+        raise unwritable(path, "it is a directory", elsewhere)
     if not os.path.isdir(existing):
-        raise _unwritable(path, f"`{existing}` is a file", elsewhere)
+        raise unwritable(path, f"`{existing}` is a file", elsewhere)
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise _unwritable(path, f"no permission in `{existing}`", elsewhere)
+        raise unwritable(path, f"no permission in `{existing}`", elsewhere)
 
 
-def _unwritable(path: Path, reason: str, elsewhere: str = "name another place") -> JeatError:
+def unwritable(path: Path, reason: str, elsewhere: str = "name another place") -> JeatError:
+    """Return the error that names what cannot be written, and why."""
     full = reason in [os.strerror(code) for code in FULL]
     return JeatError(
         f"cannot write `{path}`: {reason}",

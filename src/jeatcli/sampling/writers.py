@@ -20,7 +20,8 @@ from ..data import pictures, stored
 from ..data.provenance import IMAGES, TEXT, parsed
 from ..errors import Interrupted, JeatError
 from ..runtime.distributed import current
-from ..runtime.files import SAMPLE_PICTURE, check_output, check_writable, writing
+from ..runtime.files import check_writable, writing
+from ..runtime.outputs import SAMPLE_PICTURE, check_output
 from ..runtime.progress import SILENT, Reporter
 from .plan import SamplingPlan
 

@@ -18,7 +18,7 @@ from ..data.provenance import Provenance
 from ..data.tensors import Own
 from ..errors import UsageProblem, unknown
 from ..runtime.distributed import current
-from ..runtime.files import NEIGHBOURS, check_output
+from ..runtime.outputs import NEIGHBOURS, check_output
 from ..runtime.progress import SILENT, Reporter
 from ..runtime.usual_state import in_usual_state
 from ..sampling.settings import SamplerSettings
