@@ -30,13 +30,12 @@ from jeatcli.acceleration.ways import Wish, Work
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.model import Model
 from jeatcli.checkpoints.settings import Foreign
-from jeatcli.core.threat import Threat
+from jeatcli.core.threat import Threat, parse_number
 from jeatcli.data.images import load_images, to_unit_range
 from jeatcli.robustness.attacks import ENSEMBLES
 from jeatcli.robustness.attacks.attack import resolve_attacks
 from jeatcli.robustness.attacks.batch import AttackOptions, Batch
 from jeatcli.robustness.attacks.surrogate import Surrogate
-from jeatcli.settings import parse_number
 
 PARTS = tuple(name for name, _ in ENSEMBLES["autoattack"].parts)
 NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}

@@ -34,7 +34,9 @@ from results_runs import Job, read, write
 from results_scales import EVERY_ROW, SCALES, Scale
 from results_table import report
 
-from jeatcli import train
+from jeatcli import (
+    train,
+)
 from jeatcli.data.images import load_images
 from jeatcli.training.resolve import resolve
 

@@ -15,7 +15,15 @@ import torch
 from results_scales import Scale
 from torch.nn.modules.module import register_module_forward_hook
 
-from jeatcli import Foreign, attack, classifier_scores, energy_landscape, image_scores, load, train
+from jeatcli import (
+    Foreign,
+    attack,
+    classifier_scores,
+    energy_landscape,
+    image_scores,
+    load,
+    train,
+)
 from jeatcli.checkpoints.model import Model
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.errors import Diverged, JeatError

@@ -27,7 +27,7 @@ from jeatcli.checkpoints import state_dict
 from jeatcli.checkpoints.header import read_header
 from jeatcli.data import pictures, stored
 from jeatcli.errors import JeatError
-from jeatcli.runtime import files, outputs
+from jeatcli.runtime import outputs
 from jeatcli.runtime.outputs import check_output
 from jeatcli.training.resolve import to_toml
 from jeatcli.training.settings import TrainConfig
@@ -276,7 +276,7 @@ def test_checkpoints_of_others(
     read_or_refused(lambda: state_dict.read(path), path)
 
 
-PRODUCTS = [product for product in vars(files).values() if isinstance(product, outputs.Product)]
+PRODUCTS = [product for product in vars(outputs).values() if isinstance(product, outputs.Product)]
 
 
 @fuzz(60, product=st.sampled_from(PRODUCTS), content=st.binary(min_size=1, max_size=300))

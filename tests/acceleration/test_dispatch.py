@@ -14,13 +14,11 @@ import torch
 from helpers.networks import classifier
 from torch import Tensor
 
-from jeatcli.acceleration import dispatch as dispatch_module
-from jeatcli.acceleration import twins
+from jeatcli.acceleration import dispatch
 from jeatcli.acceleration.choices import Place, Speeds
 from jeatcli.acceleration.dispatch import choose
 from jeatcli.acceleration.ways import KERNELS, NEVER_MEASURED, Way, Wish, Work
-from jeatcli.acceleration.winograd import kernel as convolution
-from jeatcli.acceleration.winograd import kernel as dispatch
+from jeatcli.acceleration.winograd import convolution
 from jeatcli.acceleration.winograd.kernel import kernel
 
 SHAPE = (3, 32, 32)
@@ -55,7 +53,7 @@ def clock(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Clock:
     }
     monkeypatch.setattr(dispatch, "is_built", lambda: True)
     monkeypatch.setattr(
-        dispatch_module._Bench, "swapped", lambda _, kernel: list(reversed(KERNELS)).index(kernel)
+        dispatch._Bench, "swapped", lambda _, kernel: list(reversed(KERNELS)).index(kernel)
     )
     asked.clear()
 
@@ -65,7 +63,7 @@ def clock(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Clock:
             raise RuntimeError("no compiler")
         return speeds[str(way)]
 
-    monkeypatch.setattr(dispatch_module._Bench, "seconds", seconds)
+    monkeypatch.setattr(dispatch._Bench, "seconds", seconds)
     return speeds
 
 
@@ -263,7 +261,7 @@ def test_without_a_compiler_of_cpp_there_is_no_kernel(
 ) -> None:
     # Not the kernel of all tests, nor for them that there is none.
     monkeypatch.setattr(convolution, "kernel", kernel.__wrapped__)
-    monkeypatch.setattr(dispatch_module, "_BUILDING", 0 if patient else math.inf)
+    monkeypatch.setattr(dispatch, "_BUILDING", 0 if patient else math.inf)
     for command in ("/nonexistent/g++", "false", "'"):
         monkeypatch.setenv("CXX", command)
         assert chosen(model)[0] in (Way(), Way("fused"))
@@ -296,7 +294,7 @@ def test_a_slow_kernel_is_not_chosen_by_the_real_clock(
     model, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The library's way is slowed down, then that of the kernel, in the network itself."""
-    real = twins.accelerate
+    real = dispatch.accelerate
     slow = ""
 
     def slowed(seen, dtype, way: Way):
@@ -310,10 +308,10 @@ def test_a_slow_kernel_is_not_chosen_by_the_real_clock(
 
         return forward
 
-    monkeypatch.setattr(twins, "accelerate", slowed)
+    monkeypatch.setattr(dispatch, "accelerate", slowed)
     monkeypatch.setattr(dispatch, "is_built", lambda: True)
     monkeypatch.setattr(
-        dispatch_module._Bench, "swapped", lambda _, kernel: int(KERNELS[kernel] is not None)
+        dispatch._Bench, "swapped", lambda _, kernel: int(KERNELS[kernel] is not None)
     )
     for slow in ("library", "winograd-64"):
         assert chosen(model, Work((3, 16, 16), 4, 3e4))[0].kernel != slow

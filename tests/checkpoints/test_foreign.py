@@ -21,10 +21,9 @@ from jeatcli.checkpoints import checkpoint
 from jeatcli.checkpoints.model import Model
 from jeatcli.checkpoints.settings import Foreign
 from jeatcli.data import facts as datasets
-from jeatcli.data import images
 from jeatcli.data.images import load_images
 from jeatcli.errors import JeatError, UsageProblem
-from jeatcli.sampling import sample
+from jeatcli.sampling import initializers, sample
 
 X = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -229,7 +228,7 @@ def test_class_statistics_are_measured_when_they_are_needed(
     nearest = torch.cdist(drawn.flatten(1), means.flatten(1)).argmin(1)
     assert (nearest == torch.arange(10)).float().mean() >= 0.6
     monkeypatch.setattr(
-        images, "load_images", lambda *args, **settings: pytest.fail("reads the data")
+        initializers, "load_images", lambda *args, **settings: pytest.fail("reads the data")
     )
     sample.sample(model, num=2, steps=1, init="uniform")
 

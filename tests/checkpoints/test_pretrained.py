@@ -8,8 +8,7 @@ import pytest
 import torch
 from helpers.cli import done, here, one
 
-from jeatcli.checkpoints import header as runs
-from jeatcli.checkpoints import runs as runs_module
+from jeatcli.checkpoints import runs
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.core.rng import ImageRng
 from jeatcli.errors import JeatError
@@ -20,8 +19,8 @@ MEASURED = ("clean", "pgd-20", "autoattack", "frechet distance")
 
 
 def test_the_file_is_small_and_says_what_it_is() -> None:
-    assert runs_module.PRETRAINED.stat().st_size <= 8_000_000
-    header = runs.read_header(runs_module.PRETRAINED)
+    assert runs.PRETRAINED.stat().st_size <= 8_000_000
+    header = runs.read_header(runs.PRETRAINED)
     assert header["finished"]
     assert header["dataset"] == "cifar10"
     about = header["about"]
@@ -79,16 +78,16 @@ def test_its_dogs_are_dogs_to_itself() -> None:
 
 
 def test_a_run_goes_before_it(home: Path) -> None:
-    assert runs_module.resolve().parent.parent == home
-    assert runs_module.resolve("pretrained") == runs_module.PRETRAINED
+    assert runs.resolve().parent.parent == home
+    assert runs.resolve("pretrained") == runs.PRETRAINED
     (home / "standard").rename(home / "pretrained")
-    assert runs_module.resolve("pretrained") == home / "pretrained" / "model.safetensors"
+    assert runs.resolve("pretrained") == home / "pretrained" / "model.safetensors"
 
 
 def test_it_is_not_scored_by_itself() -> None:
-    assert runs_module.resolve() == runs_module.PRETRAINED
+    assert runs.resolve() == runs.PRETRAINED
     with pytest.raises(JeatError, match="there is no finished run"):
-        runs_module.resolve(None, runs_module.PRETRAINED, SILENT)
+        runs.resolve(None, runs.PRETRAINED, SILENT)
 
 
 def test_a_run_may_start_with_it() -> None:

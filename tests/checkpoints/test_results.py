@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from helpers.cli import LATEST, done, here, one
 
-from jeatcli.checkpoints import results
+from jeatcli.checkpoints import results as store
 from jeatcli.checkpoints.results import add_results, is_of_run, read_results
 from jeatcli.errors import JeatError
-from jeatcli.runtime import files
 
 ATTACK = ("attack", "-n", 20, "--attack", "fgsm")
 
@@ -45,7 +44,7 @@ def test_where_files_lay_is_not_kept(model):
 
 
 def test_no_more_than_the_latest_are_kept(model, monkeypatch):
-    monkeypatch.setattr(results, "_KEPT", 3)
+    monkeypatch.setattr(store, "_KEPT", 3)
     for number in range(5):
         add_results(model, "sample", [{"n": number}], f"jeat sample -n {number}")
     assert [item["n"] for item in read_results(model.parent)["sample"]] == [2, 3, 4]
@@ -112,7 +111,7 @@ def test_a_result_that_cannot_be_kept_is_printed_with_a_warning(home, monkeypatc
     def full(*_: object) -> None:
         raise JeatError("cannot write `results.json`: No space left on device")
 
-    monkeypatch.setattr(files, "write_atomic", full)
+    monkeypatch.setattr(store, "write_atomic", full)
     said = here("sample", LATEST, "-n", 4)
     assert said.exit_code == 0
     assert said.stdout.endswith(".png\n")

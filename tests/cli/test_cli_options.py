@@ -196,9 +196,9 @@ def test_completion(monkeypatch):
 
 
 def test_classes_of_the_hub_are_not_downloaded_to_complete_them(monkeypatch):
-    from jeatcli.checkpoints import hub
+    from jeatcli.checkpoints import runs
 
-    monkeypatch.setattr(hub, "download", lambda *_: pytest.fail("a download"))
+    monkeypatch.setattr(runs, "download", lambda *_: pytest.fail("a download"))
     context = SimpleNamespace(params={"run": "hf-hub:someone/net"})
     assert BY_KIND["class"].shell_complete(context, None, "d") == []
 

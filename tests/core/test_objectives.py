@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from jeatcli.core import objectives
-from jeatcli.core.options import OBJECTIVES
+from jeatcli.core.objectives import OBJECTIVES
 from jeatcli.errors import UsageProblem
 
 X = torch.rand(7, 5, generator=torch.Generator().manual_seed(0))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jeatcli.core import objectives, options, pgd
+from jeatcli.core import objectives, pgd
 from jeatcli.core.rng import BatchRng
 from jeatcli.core.threat import Threat, fraction
 from jeatcli.errors import UsageProblem
@@ -151,7 +151,7 @@ def test_l2_pgd_on_a_linear_model_moves_straight() -> None:
     torch.testing.assert_close(moved, x - 0.25 * direction.view_as(x))
 
 
-@pytest.mark.parametrize("name", options.OBJECTIVES)
+@pytest.mark.parametrize("name", objectives.OBJECTIVES)
 @pytest.mark.parametrize("targeted", [False, True], ids=["untargeted", "targeted"])
 @pytest.mark.parametrize("ball", [LINF, L2], ids=["linf", "l2"])
 def test_every_attack_rises_and_keeps_to_its_ball(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jeatcli.core.threat import Threat, fraction
+from jeatcli.core.threat import Threat, fraction, parse_number
 from jeatcli.errors import UsageProblem
-from jeatcli.settings import parse_number
 
 
 @pytest.mark.parametrize(

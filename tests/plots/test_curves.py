@@ -9,8 +9,7 @@ from unittest.mock import patch
 import pytest
 from helpers.figures import cut_off
 
-from jeatcli.plots import curves as curves_module
-from jeatcli.plots import figure as curves
+from jeatcli.plots import curves
 from jeatcli.plots.settings import PLAIN
 
 EVERY = {"loss": 2.0, "cross_entropy": 1.0, "accuracy": 0.5, "lr": 0.1}
@@ -29,7 +28,7 @@ def figure_of(more: dict[str, float], **late: float) -> Any:
     lines = [{"epoch": epoch, **EVERY, **more} for epoch in range(1, 6)]
     lines[-1] |= late
     with patch.object(curves, "save", lambda figure, *_: figure):
-        return curves_module.draw(lines, Path("curves.png"), "a_$run$", PLAIN)
+        return curves.draw(lines, Path("curves.png"), "a_$run$", PLAIN)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -18,10 +18,10 @@ from helpers.cli import EXECUTABLE, done, environment, here
 from helpers.runs import load_run, save_run
 from safetensors.torch import load_file
 
-from jeatcli.acceleration import dispatch, twins
 from jeatcli.acceleration.ways import Way, Work
 from jeatcli.checkpoints.runs import MODEL_FILE
 from jeatcli.robustness import evaluate, evaluator, state
+from jeatcli.robustness.attacks import surrogate
 from jeatcli.robustness.attacks.attack import Attack
 from jeatcli.robustness.attacks.batch import Batch
 from jeatcli.robustness.result import Robustness
@@ -149,7 +149,7 @@ def test_an_attack_goes_on_by_the_kernel_that_it_began_with(
     settings: dict[str, Any] = {"attacks": ["fgsm", "pgd"], "num": 20, "steps": 3, "eps": 0.3}
     works: list[Work] = []
     seen: list[Way] = []
-    accelerate = twins.accelerate
+    accelerate = surrogate.accelerate
 
     def choose(*asked: Any) -> Way:
         works.append(asked[2])
@@ -159,9 +159,9 @@ def test_an_attack_goes_on_by_the_kernel_that_it_began_with(
         seen.append(way)
         return accelerate(classifier, dtype, way)
 
-    monkeypatch.setattr(twins, "accelerate", watched)
+    monkeypatch.setattr(surrogate, "accelerate", watched)
     with monkeypatch.context() as patch:
-        patch.setattr(dispatch, "choose", choose)
+        patch.setattr(evaluator, "choose", choose)
         stop_after(patch, 1)
         with pytest.raises(Stopped):
             evaluate.attack(model, **settings, batch_size=2, progress=tmp_path)

@@ -9,9 +9,9 @@ import torch
 from helpers.linear_model import Linear, batch, linear
 from torch import Tensor
 
-from jeatcli.acceleration import twins
 from jeatcli.acceleration.ways import Way
 from jeatcli.core.models.classifier import Classifier
+from jeatcli.robustness.attacks import surrogate
 from jeatcli.robustness.attacks.batch import Batch
 from jeatcli.robustness.attacks.restarts import Broken, from_starts, tries
 from jeatcli.robustness.attacks.surrogate import Surrogate
@@ -98,7 +98,7 @@ def test_what_is_counted_while_an_attack_searches() -> None:
 
 def test_how_the_search_is_made_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(twins, "accelerate", lambda *asked_for: asked.append(asked_for))
+    monkeypatch.setattr(surrogate, "accelerate", lambda *asked_for: asked.append(asked_for))
     model = linear()
     for dtype, way in ((None, Way()), (torch.bfloat16, Way("winograd", compiled=True))):
         Surrogate(model, dtype, way=way)

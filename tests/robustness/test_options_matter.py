@@ -11,12 +11,11 @@ from helpers.runs import load_run
 from safetensors.torch import load_file
 from torch import Tensor
 
-from jeatcli.acceleration import twins
 from jeatcli.acceleration.ways import Way
 from jeatcli.core import pgd
 from jeatcli.core.threat import Threat
 from jeatcli.robustness import evaluate
-from jeatcli.robustness.attacks import ATTACKS, fab, squares
+from jeatcli.robustness.attacks import ATTACKS, fab, squares, surrogate
 from jeatcli.robustness.attacks.ascent import Ascent
 from jeatcli.robustness.attacks.attack import make_attack
 from jeatcli.robustness.attacks.batch import AttackOptions, Batch
@@ -176,13 +175,13 @@ def test_exact_searches_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_network_is_computed_as_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Way] = []
-    accelerate = twins.accelerate
+    accelerate = surrogate.accelerate
 
     def watched(classifier: Any, dtype: Any, way: Way) -> Any:
         asked.append(way)
         return accelerate(classifier, dtype)
 
-    monkeypatch.setattr(twins, "accelerate", watched)
+    monkeypatch.setattr(surrogate, "accelerate", watched)
     model = load_run("model", gain=2.0)
     few: dict[str, Any] = {"attacks": ["fgsm"], "num": 5}
     results = [

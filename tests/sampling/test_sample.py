@@ -14,15 +14,13 @@ import torch
 from helpers.runs import Listener
 from helpers.training import run
 
-from jeatcli.acceleration import dispatch
 from jeatcli.acceleration.ways import Way, Wish, Work
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.model import Model
 from jeatcli.core import energy
-from jeatcli.data import images as initializers
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.runtime.progress import Bar
-from jeatcli.sampling import sample
+from jeatcli.sampling import initializers, sample
 from jeatcli.sampling import settings as samplers
 
 
@@ -77,7 +75,7 @@ def test_the_kernel_rounds_the_images_and_does_not_name_them(
         works.append(asked[2])
         return Way("winograd") if asked[3] == Wish() else asked[3].unmeasured
 
-    monkeypatch.setattr(dispatch, "choose", choose)
+    monkeypatch.setattr(sample, "choose", choose)
     given: dict[str, Any] = {"num": 6, "steps": 5, "best_of": 2, "batch_size": 4}
     measured, plain = (
         sample.prepare(model, **given, **more) for more in ({}, {"kernel": "library"})

@@ -13,12 +13,11 @@ from helpers.pictures import save_images
 from numpy.typing import NDArray
 
 from jeatcli.checkpoints.model import Model
-from jeatcli.data import images as inputs
 from jeatcli.data import pictures
 from jeatcli.data.images import Images
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.runtime import digests, download, files
-from jeatcli.scoring import features, inception
+from jeatcli.scoring import features, inception, inputs
 from jeatcli.scoring.extractors import EXTRACTORS, load_extractor
 from jeatcli.scoring.image_scores import image_scores
 

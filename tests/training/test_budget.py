@@ -9,9 +9,8 @@ from helpers.cli import done, here, refused
 from helpers.runs import Listener
 from helpers.training import config
 
-from jeatcli.acceleration import dispatch
 from jeatcli.acceleration.ways import Way
-from jeatcli.training import budget, log
+from jeatcli.training import budget, log, setup
 from jeatcli.training.budget import fit_to_budget
 from jeatcli.training.resolve import read_config
 from jeatcli.training.train import train
@@ -54,7 +53,7 @@ def test_a_budget_counts_on_the_kernel_of_a_run_as_long_as_it(
 ) -> None:
     """A few steps take the library's; a run of a hundred epochs is worth a measurement."""
     monkeypatch.setattr(
-        dispatch, "choose", lambda *asked: Way("winograd" if asked[2].updates > 5000 else "library")
+        setup, "choose", lambda *asked: Way("winograd" if asked[2].updates > 5000 else "library")
     )
     seconds = {"library": 0.1, "winograd": 0.05}
     monkeypatch.setattr(

@@ -15,12 +15,11 @@ from safetensors.torch import load_file
 from jeatcli.checkpoints import runs
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.header import read_header
-from jeatcli.core import rng
 from jeatcli.core.rng import mix
 from jeatcli.errors import Diverged
 from jeatcli.methods.standard import Standard
 from jeatcli.runtime.progress import BarContext, Silent
-from jeatcli.training import divergence
+from jeatcli.training import divergence, trainer
 from jeatcli.training.state import Saver
 from jeatcli.training.train import train
 from jeatcli.training.trainer import Metrics, Trainer, lr_factor
@@ -55,7 +54,7 @@ def test_a_real_collapse_is_recovered_from_at_lower_rates_with_new_seeds(
     def noted(seed: int, attempt: int, step: int) -> int:
         return seeds.setdefault((attempt, step), mix(seed, attempt, step))
 
-    monkeypatch.setattr(rng, "mix", noted)
+    monkeypatch.setattr(trainer, "mix", noted)
     settings = config("jem", lr=0.4, schedule="constant", warmup=0.0, retries=9, options=ABSURD)
     train(settings, tmp_path / "run")
     log = lines(tmp_path / "run")

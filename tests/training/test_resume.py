@@ -15,16 +15,14 @@ from helpers.training import config, run
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from jeatcli.acceleration import dispatch
 from jeatcli.acceleration.ways import Way
-from jeatcli.checkpoints import header as header_module
 from jeatcli.checkpoints import runs
 from jeatcli.checkpoints.header import read_header
 from jeatcli.core.jeat import Jeat
 from jeatcli.errors import Interrupted, JeatError
 from jeatcli.methods import METHODS
 from jeatcli.runtime.distributed import ProcessGroup
-from jeatcli.training import state
+from jeatcli.training import setup, state
 from jeatcli.training.resolve import read_config, read_toml, resolve, to_toml
 from jeatcli.training.state import Saver
 from jeatcli.training.train import train
@@ -65,7 +63,7 @@ def test_a_run_resumes_by_the_kernel_that_it_began_with(
     settings = config("jeat", arch="wrn-10-1", eval_every=1)
     library = config("jeat", arch="wrn-10-1", eval_every=1, kernel="library")
     train(library, tmp_path / "library")
-    monkeypatch.setattr(dispatch, "choose", lambda *asked: Way("winograd"))
+    monkeypatch.setattr(setup, "choose", lambda *asked: Way("winograd"))
     assert train(settings, tmp_path / "straight").kernel == "winograd"
     with pytest.raises(Interrupted):
         train(settings, tmp_path / "stopped", should_stop=StopAfter(4))
@@ -180,7 +178,7 @@ def test_a_state_whose_header_is_damaged_is_refused(damage: dict[str, Any], tmp_
     with pytest.raises(Interrupted):
         train(config(), tmp_path / "run", should_stop=lambda: True)
     path = tmp_path / "run" / runs.STATE_FILE
-    header = header_module.read_header(path) | damage
+    header = runs.read_header(path) | damage
     save_file(load_file(path), path, {"jeat": json.dumps(header)})
     with pytest.raises(JeatError, match=r"does not fit this run|the header of .* is damaged"):
         run(tmp_path / "run")

@@ -20,7 +20,6 @@ from PIL import Image
 
 from jeatcli.checkpoints.checkpoint import read_tensors
 from jeatcli.plots import curves
-from jeatcli.runtime import progress
 from jeatcli.training import trackers
 from jeatcli.training.settings import TRACKERS, Tracker
 from jeatcli.training.train import train
@@ -84,9 +83,9 @@ def test_a_resumed_run_has_the_same_identity_and_goes_on_where_it_stopped():
 
 def test_a_service_that_fails_is_left_out_and_changes_nothing(tmp_path, recwarn):
     warned: list[str] = []
-    terminal = SimpleNamespace(**vars(progress.SILENT), warn=warned.append)
+    terminal = SimpleNamespace(**vars(trackers.SILENT), warn=warned.append)
     for name in ("track", "say", "detail"):
-        setattr(terminal, name, getattr(progress.SILENT, name))
+        setattr(terminal, name, getattr(trackers.SILENT, name))
     train(config(track=["broken"], epochs=3), tmp_path / "a", reporter=terminal)
     run(tmp_path / "b", epochs=3)
     assert TOLD == [1]

@@ -11,7 +11,6 @@ import torch
 from helpers.compare_runs import lines, same
 from helpers.training import config, run
 
-from jeatcli.acceleration import dispatch
 from jeatcli.acceleration.ways import Way, Wish, Work
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.errors import Interrupted
@@ -39,7 +38,7 @@ def test_only_a_long_run_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert asked[3] == Wish("auto", None)
         return asked[3].unmeasured
 
-    monkeypatch.setattr(dispatch, "choose", choose)
+    monkeypatch.setattr(setup, "choose", choose)
     options = {"attack_steps": 3, "sgld_steps": 2, "buffer_size": 99}
     for epochs, most in ((2, 0), (2, 3)):
         settings = config("jeat", limit=64, epochs=epochs, max_steps=most, options=options)

@@ -16,9 +16,10 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from ..core.options import ChainOptions, InnerAttackOptions, LossOptions, OutlierOptions
+from ..core.threat import parse_number
 from ..errors import UsageProblem, unknown
 from ..methods import METHODS
-from ..settings import declared, parse_number
+from ..settings import declared
 from ..training import presets
 from ..training.resolve import read_toml
 from ..training.settings import METHOD

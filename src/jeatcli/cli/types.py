@@ -16,6 +16,7 @@ from ..catalogue import Catalogue
 from ..checkpoints import naming
 from ..checkpoints.header import read_header
 from ..core.models import ARCHITECTURES
+from ..core.threat import parse_number
 from ..data.facts import DATASETS, OWN, dataset_facts
 from ..errors import JeatError, UsageProblem, unknown
 from ..landscapes import KINDS
@@ -23,7 +24,7 @@ from ..methods import METHODS
 from ..robustness.attacks import summaries as attacks
 from ..sampling.settings import INITIALIZERS, SAMPLERS
 from ..scoring.settings import METRICS
-from ..settings import Setting, parse_number
+from ..settings import Setting
 from ..training import presets
 from ..training.settings import TRACKERS
 

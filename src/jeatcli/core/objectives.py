@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import UsageProblem, unknown
 from . import energy
 from .energy import Logits, PerImage
-from .options import OBJECTIVES
+from .options import OBJECTIVES as OBJECTIVES
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:

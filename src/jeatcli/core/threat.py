@@ -8,6 +8,7 @@ from numbers import Real
 
 from ..catalogue import Catalogue, Entry
 from ..errors import UsageProblem, unknown
+from ..settings import parse_number as parse_number
 
 
 @dataclass(frozen=True)
