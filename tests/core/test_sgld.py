@@ -8,7 +8,7 @@ import torch
 from jeatcli.core import class_gaussians
 from jeatcli.core.class_gaussians import ClassGaussians
 from jeatcli.core.rng import BatchRng
-from jeatcli.core.sgld import Chain, langevin, replayed
+from jeatcli.core.sgld import Chain, langevin, replayed, trained_chain
 
 
 def test_the_variance_on_a_quadratic_energy_is_the_known_one() -> None:
@@ -215,3 +215,9 @@ def test_a_draw_is_mean_directions_and_rest() -> None:
 def test_all_statistics_go_to_the_device() -> None:
     statistics = ClassGaussians(torch.rand(2, 1, 2, 2), torch.rand(2, 3, 1, 2, 2), torch.rand(2))
     assert {each.device.type for each in vars(statistics.to("meta")).values()} == {"meta"}
+
+
+def test_the_chain_of_a_method_that_has_none_is_that_of_jem() -> None:
+    assert trained_chain({}, 7) == Chain(7, 0.25, 0.005, 1.0)
+    options = {"sgld_step_size": 0.5, "sgld_noise": 0.0, "sgld_clip": 2.0, "sgld_steps": 9}
+    assert trained_chain(options, 3) == Chain(3, 0.5, 0.0, 2.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from jeatcli.core.threat import Threat, fraction, parse_number
@@ -52,9 +54,11 @@ def test_numbers_and_fractions_are_read() -> None:
         ("l2", -0.1, "eps must be at least 0, not -0.1", None),
         ("linf", 1.5, "eps 1.5 under linf is more than the whole pixel range", "1.5/255"),
         ("linf", 8, "eps 8 under linf is more than the whole pixel range", "8/255"),
+        ("linf", "8/255", "not 'linf' and '8/255'", 'write it as `Threat("linf", 8 / 255)`'),
+        (8 / 255, 0.1, "a threat model is a norm and a radius, not 0.03", "write it as"),
     ],
 )
-def test_threat_models_that_are_none(norm: str, eps: float, message: str, hint: str | None) -> None:
+def test_threat_models_that_are_none(norm: Any, eps: Any, message: str, hint: str | None) -> None:
     with pytest.raises(UsageProblem) as caught:
         Threat(norm, eps)
     assert message in caught.value.message
