@@ -19,7 +19,7 @@ from jeatcli.robustness.attacks import apgd, fab, square, squares
 from jeatcli.robustness.attacks import pgd as projected
 from jeatcli.robustness.attacks.ascent import Ascent, Halving
 from jeatcli.robustness.attacks.attack import make_attack
-from jeatcli.robustness.attacks.batch import AttackOptions, Batch
+from jeatcli.robustness.attacks.batch import AttackOptions, Batch, predictions
 from jeatcli.robustness.attacks.fab import Walk
 from jeatcli.robustness.attacks.restarts import Broken
 from jeatcli.robustness.attacks.surrogate import Surrogate
@@ -323,3 +323,8 @@ def test_what_is_broken_leaves_at_once(name: str) -> None:
     assert sizes[0] == len(images)
     assert sizes[-1] < sizes[0]
     assert sizes[1:] == [size - left for size, left in zip(sizes, gone, strict=True)][:-1]
+
+
+def test_logits_of_nan_predict_no_class() -> None:
+    logits = torch.tensor([[0.0, torch.nan], [1.0, 2.0], [3.0, 2.0]])
+    assert predictions(logits).tolist() == [-1, 1, 0]
