@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.convolutions import needs_compiler
 from helpers.networks import classifier
 from torch import Tensor
 
@@ -27,7 +28,6 @@ AUTO = Wish()
 EAGER = Wish(compiled=False)
 # Seconds of an image by way, on an imagined processor.
 Clock = dict[str, float]
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import operator
-import shutil
 
 import pytest
 import torch
+from helpers.convolutions import both, conv, needs_compiler
 from helpers.networks import classifier
 from torch import Tensor, nn
 
@@ -18,22 +18,6 @@ from jeatcli.acceleration.twins import accelerate, attach_twin
 from jeatcli.acceleration.ways import KERNELS, Way
 from jeatcli.acceleration.winograd.convolution import WinogradConv, fits
 from jeatcli.core.models.classifier import Network, frozen
-
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-
-
-def conv(inputs: int, outputs: int, bias: bool = True, stride: int = 1) -> nn.Conv2d:
-    torch.manual_seed(0)
-    return nn.Conv2d(inputs, outputs, 3, stride, 1, bias=bias).requires_grad_(False)
-
-
-def both(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a module's outputs and the gradient by the images of a weighted sum of them."""
-    x = x.clone().requires_grad_(True)
-    out = module(x)
-    weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
-    (gradient,) = torch.autograd.grad((out * weights).sum(), x)
-    return out.detach(), gradient
 
 
 @needs_compiler

@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 import copy
-import shutil
 
 import pytest
 import torch
+from helpers.convolutions import both, conv, needs_compiler
 from helpers.joined import pairs
 from helpers.networks import classifier
-from torch import Tensor, nn
+from torch import nn
 
 from jeatcli.acceleration.twins import attach_twin
 from jeatcli.acceleration.winograd import convolution, kernel
 from jeatcli.acceleration.winograd.convolution import LearningConv, WinogradConv, install
 from jeatcli.core.models.classifier import frozen
-
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-
-
-@pytest.fixture
-def anew(monkeypatch, tmp_path):
-    """Let a test build a kernel of its own, in an empty cache."""
-    monkeypatch.setenv("JEAT_CACHE_DIR", str(tmp_path))
-    kernel.kernel.cache_clear()
-    yield
-    kernel.kernel.cache_clear()
-
-
-def conv(inputs: int, outputs: int, bias: bool = True, stride: int = 1) -> nn.Conv2d:
-    torch.manual_seed(0)
-    return nn.Conv2d(inputs, outputs, 3, stride, 1, bias=bias).requires_grad_(False)
-
-
-def both(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a module's outputs and the gradient by the images of a weighted sum of them."""
-    x = x.clone().requires_grad_(True)
-    out = module(x)
-    weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
-    (gradient,) = torch.autograd.grad((out * weights).sum(), x)
-    return out.detach(), gradient
-
 
 SIZES = [(1, 8, 8), (3, 7, 9), (2, 28, 28), (5, 32, 32), (33, 4, 4), (2, 1, 5)]
 

@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 
 import pytest
-import torch
-from torch import nn
+from helpers.convolutions import conv, needs_compiler
 
 from jeatcli.acceleration.winograd import kernel
 from jeatcli.acceleration.winograd.convolution import fits
 from jeatcli.errors import UsageProblem
-
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-
-
-@pytest.fixture
-def anew(monkeypatch, tmp_path):
-    """Let a test build a kernel of its own, in an empty cache."""
-    monkeypatch.setenv("JEAT_CACHE_DIR", str(tmp_path))
-    kernel.kernel.cache_clear()
-    yield
-    kernel.kernel.cache_clear()
-
-
-def conv(inputs: int, outputs: int, bias: bool = True, stride: int = 1) -> nn.Conv2d:
-    torch.manual_seed(0)
-    return nn.Conv2d(inputs, outputs, 3, stride, 1, bias=bias).requires_grad_(False)
 
 
 @pytest.mark.parametrize("compiler", ["/nonexistent/g++", "false"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.pictures import paint
 from helpers.runs import Listener
 from PIL import Image
 
@@ -21,20 +22,6 @@ from jeatcli.robustness import evaluate
 from jeatcli.training.resolve import resolve
 from jeatcli.training.run_dir import run_name
 from jeatcli.training.train import train
-
-
-def paint(path: Path, colour: object, size: tuple[int, int] = (6, 5), mode: str = "RGB") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, colour).save(path)
-
-
-@pytest.fixture
-def zoo(tmp_path: Path) -> Path:
-    """Return a folder of two classes of forty pictures, 5 high and 6 wide."""
-    for k in range(40):
-        paint(tmp_path / "zoo" / "cat" / f"{k}.png", (200, k, 0))
-        paint(tmp_path / "zoo" / "dog" / f"{k}.png", (0, k, 200))
-    return tmp_path / "zoo"
 
 
 def test_a_grey_picture_is_the_same_in_colour(tmp_path: Path) -> None:

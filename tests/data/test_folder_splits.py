@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
+from helpers.pictures import contents, paint
 from helpers.runs import Listener
 from PIL import Image
 
@@ -19,24 +19,6 @@ from jeatcli.errors import Interrupted, JeatError
 from jeatcli.robustness import evaluate
 from jeatcli.training.resolve import resolve
 from jeatcli.training.train import train
-
-
-def paint(path: Path, colour: object, size: tuple[int, int] = (6, 5), mode: str = "RGB") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, colour).save(path)
-
-
-@pytest.fixture
-def zoo(tmp_path: Path) -> Path:
-    """Return a folder of two classes of forty pictures, 5 high and 6 wide."""
-    for k in range(40):
-        paint(tmp_path / "zoo" / "cat" / f"{k}.png", (200, k, 0))
-        paint(tmp_path / "zoo" / "dog" / f"{k}.png", (0, k, 200))
-    return tmp_path / "zoo"
-
-
-def contents(zoo: Path, split: Literal["train", "test"]) -> set[bytes]:
-    return {x.numpy().tobytes() for x in load_images(f"folder:{zoo}", split).x}
 
 
 def test_a_picture_stays_in_its_split(zoo: Path) -> None:

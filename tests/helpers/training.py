@@ -28,3 +28,14 @@ def config(method: str = "standard", **settings: Any) -> TrainConfig:
 def run(out: Path | str, method: str = "standard", **settings: Any) -> TrainResult:
     """Train such a run."""
     return train(config(method, **settings), out)
+
+
+class StopAfter:
+    """Ask for a stop at that question, between steps or within one."""
+
+    def __init__(self, questions: int) -> None:
+        self.left = questions
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left <= 0

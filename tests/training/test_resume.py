@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers.cli import done
 from helpers.compare_runs import same
-from helpers.training import config, run
+from helpers.training import StopAfter, config, run
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -27,17 +27,6 @@ from jeatcli.training.resolve import read_config, read_toml, resolve, to_toml
 from jeatcli.training.state import Saver
 from jeatcli.training.train import train
 from jeatcli.training.trainer import Trainer
-
-
-class StopAfter:
-    """Ask for a stop at the so many-th question, between steps or within one."""
-
-    def __init__(self, questions: int) -> None:
-        self.left = questions
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 @pytest.mark.parametrize("method", METHODS)

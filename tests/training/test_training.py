@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.compare_runs import lines, same
-from helpers.training import config, run
+from helpers.training import StopAfter, config, run
 
 from jeatcli.acceleration.ways import Way, Wish, Work
 from jeatcli.checkpoints.checkpoint import load
@@ -17,17 +17,6 @@ from jeatcli.errors import Interrupted
 from jeatcli.training import setup
 from jeatcli.training.resolve import resolve
 from jeatcli.training.train import train
-
-
-class StopAfter:
-    """Ask for a stop at the so many-th question, between steps or within one."""
-
-    def __init__(self, questions: int) -> None:
-        self.left = questions
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 def test_only_a_long_run_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,8 @@ import pytest
 import torch
 from helpers.compare_runs import lines, same
 from helpers.runs import Listener
-from helpers.training import config, run
+from helpers.training import StopAfter, config, run
 from safetensors.torch import load_file
-from test_training import StopAfter
 
 from jeatcli.checkpoints import runs
 from jeatcli.checkpoints.checkpoint import load

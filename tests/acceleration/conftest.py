@@ -1,0 +1,16 @@
+"""An empty cache of kernels."""
+
+from __future__ import annotations
+
+import pytest
+
+from jeatcli.acceleration.winograd import kernel
+
+
+@pytest.fixture
+def anew(monkeypatch, tmp_path):
+    """Let a test build a kernel of its own, in an empty cache."""
+    monkeypatch.setenv("JEAT_CACHE_DIR", str(tmp_path))
+    kernel.kernel.cache_clear()
+    yield
+    kernel.kernel.cache_clear()
