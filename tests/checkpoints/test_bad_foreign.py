@@ -303,3 +303,11 @@ def test_rounded_weights_are_refused(tmp_path: Path, kind: torch.dtype) -> None:
     said = here("attack", path, *DESCRIBED)
     name = str(kind).removeprefix("torch.")
     refused(said, 1, f"holds `fc.weight` as {name}, where the network has float32")
+
+
+def test_a_normalisation_that_none_can_be_names_its_file(tmp_path: Path) -> None:
+    content = {f"model.{name}": value for name, value in weights().items()}
+    content |= {"mean": torch.full((1, 1, 1, 1), torch.nan), "std": torch.ones(1, 1, 1, 1)}
+    with pytest.raises(UsageProblem, match=r"theirs\.pt`: a normalisation with nan") as caught:
+        checkpoint.load(written(tmp_path, content), foreign=replace(PLAIN, mean=None, std=None))
+    assert caught.value.hint == "give `--mean` and `--std`, of pixels in [0, 1]"

@@ -161,7 +161,11 @@ def _normalisation(
             "give `--mean` and `--std`: these, or 0 and 1",
         )
     if own:
-        check_normalisation(*own)
+        try:
+            check_normalisation(*own)
+        except UsageProblem as problem:
+            hint = "give `--mean` and `--std`, of pixels in [0, 1]"
+            raise UsageProblem(f"`{path}`: {problem.message}", hint) from problem
         reporter.say(f"normalisation of `{path.name}`: {_words(*own)}")
         return own
     if facts := dataset_facts(str(foreign.dataset)):

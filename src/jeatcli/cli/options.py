@@ -115,8 +115,8 @@ class Command(click.Command):
             if name.startswith(prefix) and name not in known:
                 near = nearest(name, known)
                 raise UsageProblem(
-                    f"`{name}` in the environment is no option of `jeat {ctx.info_name}`",
-                    f"did you mean `{near}`?" if near else "remove it",
+                    f"`{name}` in the environment is not an option of `jeat {ctx.info_name}`",
+                    f"did you mean `{near}`?" if near else "unset it",
                 )
 
     def invoke(self, ctx: click.Context) -> Any:
