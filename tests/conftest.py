@@ -6,13 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.cli import JEAT, STANDARD, done, jeat
-from helpers.runs import load_run
+from helpers.runs import Trained, load_run
 
 from jeatcli.checkpoints.model import Model
 
@@ -36,14 +35,6 @@ def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The runs `standard` and, later, `digits-jeat-small`, and what training the latter said."""
-
-    runs: Path
-    said: subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="session")

@@ -68,6 +68,12 @@ def test_the_tests_have_the_rooms_of_the_package(room):
     assert any((ROOT / "tests" / room.name).glob("test_*.py"))
 
 
+def test_no_test_imports_a_conftest():
+    """There are several of that name: which is found depends on the folders asked for."""
+    files = [*(ROOT / "tests").rglob("*.py")]
+    assert not [file for file in files if "conftest" in imported_at_the_top(file)]
+
+
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_files_and_functions_stay_short(file):
     assert len(file.read_text(encoding="utf-8").splitlines()) <= 300

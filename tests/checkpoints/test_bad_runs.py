@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Trained
 from helpers.cli import (
     STANDARD,
     here,
     refused,
     untouched,
 )
+from helpers.runs import Trained
 
 LATEST = "digits-jeat-small"
 

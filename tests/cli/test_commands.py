@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Trained
 from helpers.checkpoints import weights, written
 from helpers.cli import (
     JEAT,
@@ -29,6 +28,7 @@ from helpers.cli import (
     refused,
     settings,
 )
+from helpers.runs import Trained
 from PIL import Image
 from torch import Tensor
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,14 @@ from jeatcli.core.class_gaussians import ClassGaussians
 from jeatcli.data.facts import DATASETS
 from jeatcli.runtime.files import runs_dir
 from jeatcli.runtime.progress import Silent
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The runs `standard` and, later, `digits-jeat-small`, and what training the latter said."""
+
+    runs: Path
+    said: subprocess.CompletedProcess[str]
 
 
 def save_run(
