@@ -12,9 +12,11 @@ import torch
 from helpers.cli import done, here, one, refused
 from helpers.linear_model import SHAPE, linear
 from helpers.runs import Listener, load_run, save_run
+from safetensors.torch import load_file
 from scipy.stats import binom, norm
 
 from jeatcli import wrap
+from jeatcli.data.images import to_unit_range
 from jeatcli.robustness import certificate, evaluate
 from jeatcli.robustness.certificate import Sampler, lower_bound, radius
 
@@ -87,6 +89,25 @@ def test_what_is_certified_is_never_broken() -> None:
         for r, top in zip(found.samples["radius"], found.samples["predicted"], strict=True)
     )
     assert sure["abstained"] == found.samples["radius"].count(None)
+
+
+def test_the_batches_change_no_certificate() -> None:
+    model = load_run("model", gain=2.0)
+    first, second = (evaluate.attack(model, batch_size=size, **few()) for size in (7, 64))
+    assert first.samples == second.samples
+
+
+def test_the_saved_images_are_those_whose_break_was_confirmed(tmp_path: Path) -> None:
+    """The verdict of the attack, on a tenth of the draws, breaks more than all draws confirm."""
+    model, file = load_run("model", gain=2.0), tmp_path / "adversarial.safetensors"
+    changes = {"certify_draws": 10, "alpha": 0.001, "eps": 0.5, "images_to": file}
+    found = evaluate.attack(model, **few(**changes))
+    saved = load_file(file)
+    clean = to_unit_range(model.test_images(None, None).x[saved["index"]])
+    broken = saved["broken"].bool()
+    assert broken.tolist() == [name is not None for name in found.samples["broken_by"]]
+    assert not broken.all()
+    assert torch.equal(saved["images"][~broken], clean[~broken])
 
 
 def test_the_command_prints_what_it_stands_on(tmp_path: Path) -> None:

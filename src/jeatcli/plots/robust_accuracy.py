@@ -30,6 +30,8 @@ def plot(
     # Balls of several norms have no common size, so the legend says which is whose.
     symbols = {norm: rf"$\ell_{NORMS[norm]}$" for norm in sorted({r.norm for r in results})}
     several = len(symbols) > 1
+    # A smallest radius an image gives a curve by itself.
+    radii = 1 if results[0].minimum_norm else radii
     with styled(settings):
         figure = new_figure(4.2, 3.0)
         axis = figure.add_subplot()
@@ -48,7 +50,7 @@ def plot(
             )
             if (sure := curve[0].certificate) is not None:
                 axis.plot(
-                    sure["curve"]["eps"],
+                    [scale * radius for radius in sure["curve"]["eps"]],
                     [100 * share for share in sure["curve"]["certified"]],
                     label=f"{plain_text(names[begin])}, certified",
                     **line(number) | {"linestyle": ":"},

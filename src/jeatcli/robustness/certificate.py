@@ -67,16 +67,14 @@ class Sampler:
     @torch.no_grad()
     def counts(self, x: Tensor, draws: int, *purpose: int) -> Tensor:
         """Return how often each class is predicted for one image x (C, H, W) under noise."""
-        seed = mix(self.seed, *purpose)
-        total = torch.zeros(0, dtype=torch.long)
+        seeds = [mix(self.seed, *purpose, draw) for draw in range(draws)]
+        found = []
         for first in range(0, draws, self.batch_size):
-            count = min(self.batch_size, draws - first)
-            generator = torch.Generator().manual_seed(mix(seed, first))
-            noise = torch.randn((count, *x.shape), generator=generator).to(x.device)
+            rng = ImageRng(seeds[first : first + self.batch_size])
+            noise = rng.normal(x.expand(len(rng.generators), *x.shape))
             logits = self.classifier(x + self.sigma * noise)
-            found = logits.argmax(1).bincount(minlength=logits.shape[1]).cpu()
-            total = found if not len(total) else total + found
-        return total
+            found.append(logits.argmax(1).bincount(minlength=logits.shape[1]).cpu())
+        return torch.stack(found).sum(0)
 
 
 def certified(
@@ -183,7 +181,10 @@ def measure(
         "contradicted": sum(bad and r >= eps for bad, r in zip(broken, sure, strict=True)),
         "curve": {"eps": grid, "certified": [sum(r >= at for r in sure) / n for at in grid]},
     }
-    return outcome, evaluator.attacked
+    # An image whose break was not confirmed is kept as it is.
+    confirmed = torch.tensor([name is not None for name in broken_by]).view(-1, 1, 1, 1)
+    assert evaluator.attacked is not None
+    return outcome, torch.where(confirmed, evaluator.attacked, evaluator.clean())
 
 
 def _confirmed(
