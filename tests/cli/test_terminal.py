@@ -19,6 +19,7 @@ from jeatcli.cli import terminal as ui
 from jeatcli.cli.failures import translate
 from jeatcli.errors import Diverged, Interrupted, JeatError, UsageProblem
 from jeatcli.runtime import files
+from jeatcli.runtime.plain import plain
 
 
 class Clock:
@@ -234,9 +235,9 @@ def test_json_is_one_object_with_numbers_as_numbers(capsys):
 
 def test_json_takes_arrays_and_refuses_objects():
     numpy = pytest.importorskip("numpy")
-    assert output.plain({"a": numpy.float32(0.5), "b": numpy.arange(2)}) == {"a": 0.5, "b": [0, 1]}
+    assert plain({"a": numpy.float32(0.5), "b": numpy.arange(2)}) == {"a": 0.5, "b": [0, 1]}
     with pytest.raises(TypeError, match="object has no place in JSON"):
-        output.plain(object())
+        plain(object())
 
 
 def test_human_text(capsys):

@@ -80,6 +80,18 @@ def test_the_result_is_the_distribution(tmp_path: Path) -> None:
     assert "passes an image" in shown
 
 
+def test_an_image_that_stays_unbroken_has_no_distance_in_the_record() -> None:
+    path = save_run("model")
+    one("attack", "model", "-n", 12, "--minimum-norm", "--steps", 1, "--norm", "l2")
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    record = json.loads((path.parent / "attack.json").read_text(), parse_constant=refuse)
+    unbroken = record["samples"]["distance"].count(None)
+    assert unbroken == record["minimum_norm"]["unbroken"] > 0
+
+
 def test_what_cannot_be_is_refused() -> None:
     save_run("model")
     ask = ("attack", "model", "-n", 5, "--minimum-norm")

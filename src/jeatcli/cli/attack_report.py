@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.threat import Threat, fraction
 from ..robustness.attacks import ENSEMBLES
+from ..runtime.plain import plain
 from . import output
 
 if TYPE_CHECKING:
@@ -28,10 +29,10 @@ def as_json_object(
     each = len(results) // max(1, len(unions))
     objects = []
     for number, (result, subject) in enumerate(zip(results, subjects, strict=True)):
-        plain = output.plain(result) | ({"union": unions[number // each]} if unions else {})
-        del plain["samples"]
+        values = plain(result) | ({"union": unions[number // each]} if unions else {})
+        del values["samples"]
         written = output.written(record=subject.record)
-        objects.append({"run": result.run, "path": str(subject.path)} | plain | written)
+        objects.append({"run": result.run, "path": str(subject.path)} | values | written)
     if len(objects) > 1:
         return output.document("attack", {"results": objects} | output.written(**outputs))
     record = subjects[0].record

@@ -6,7 +6,6 @@ Texts may come from files of others, such as the names of classes: `write` here 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -20,6 +19,7 @@ from typing import Any, TextIO
 import click
 
 from ..runtime import launch
+from ..runtime.plain import plain
 
 # What a terminal obeys: control characters but tab and line feed, and marks of writing direction.
 _COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -93,25 +93,6 @@ def clean(text: str, stream: TextIO | None = None) -> str:
         return text
     encoding = stream.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def plain(value: Any) -> Any:
-    """Turn a result into what JSON knows: numbers stay numbers, NaN and infinity become null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    if isinstance(value, bool | int | str) or value is None:
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    raise TypeError(f"{type(value).__name__} has no place in JSON")
 
 
 def lay_out(sections: Iterable[Section]) -> str:

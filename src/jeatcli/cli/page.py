@@ -14,6 +14,7 @@ from typing import Any
 
 from ..runtime.files import write_atomic
 from ..runtime.outputs import report_of
+from ..runtime.plain import plain
 from . import output
 from .output import Section
 
@@ -65,7 +66,7 @@ def write_page(
     Raises:
         JeatError: If the file cannot be written.
     """
-    page = "\n".join(_page(title, command, output.plain(document), sections, pictures))
+    page = "\n".join(_page(title, command, plain(document), sections, pictures))
     return write_atomic(path, lambda beside: beside.write_text(page, encoding="utf-8"))
 
 

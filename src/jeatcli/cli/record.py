@@ -13,7 +13,7 @@ import click
 from ..checkpoints.results import add_results, is_of_run
 from ..errors import JeatError
 from ..runtime import launch
-from . import output
+from ..runtime.plain import plain
 from .card import write_card
 from .options import ARGUMENTS
 from .terminal import Terminal, next_command
@@ -30,7 +30,7 @@ def keep(model: Path, results: Sequence[Mapping[str, Any]], terminal: Terminal) 
         return
     verb = str(click.get_current_context().info_name)
     try:
-        add_results(model, verb, output.plain(results), typed(model))
+        add_results(model, verb, plain(results), typed(model))
         write_card(model.parent)
     except JeatError as problem:
         terminal.warn(f"{problem.message}; the result is only printed")

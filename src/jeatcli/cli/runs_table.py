@@ -14,6 +14,7 @@ from ..checkpoints.runs import shortened
 from ..core.threat import fraction
 from ..errors import JeatError
 from ..runtime.files import runs_dir
+from ..runtime.plain import plain
 from . import output
 
 _COLUMNS = (
@@ -41,8 +42,8 @@ def show(pattern: str | None, key: str, as_json: bool) -> None:
         where = "" if pattern and "/" in pattern else f" in `{runs_dir()}`"
         make = "make one with `jeat train --dataset digits`"
         raise JeatError(f"{what}{where}", "`jeat --runs` lists all" if pattern else make)
-    seeds = output.plain(over_seeds(runs))
-    document = output.document("runs", {"results": output.plain(runs), "seeds": seeds})
+    seeds = plain(over_seeds(runs))
+    document = output.document("runs", {"results": plain(runs), "seeds": seeds})
     terminal = sys.stdout and sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else None
     output.emit(document, as_json, lambda: table(runs, width))

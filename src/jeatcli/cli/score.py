@@ -15,6 +15,7 @@ from ..errors import UsageProblem
 from ..plots.settings import PLAIN, PlotSettings
 from ..runtime import launch
 from ..runtime.outputs import CORRUPTED, RELIABILITY, check_output, report_of
+from ..runtime.plain import plain
 from ..runtime.quick_start import import_torch
 from ..sampling.settings import SamplerSettings
 from ..scoring.settings import METRICS, ClassifierSettings, ScoreSettings
@@ -133,7 +134,7 @@ def command(
         for score, note in result.notes.items()
     ]
     files = output.written(neighbours=options["neighbours"], report=out)
-    values = output.plain(result) | {"warnings": warnings} | files
+    values = plain(result) | {"warnings": warnings} | files
     document = output.document("score", values)
     if out is not None and launch.first():
         near = "Images, each beside the training images nearest to it"
@@ -198,7 +199,7 @@ def _score_classifier(
             draw(files[name])
     diagram, heat_map = files.get("calibration"), files.get("corruptions")
     written = output.written(diagram=diagram, heat_map=heat_map, report=page)
-    values = output.plain(result) | written
+    values = plain(result) | written
     document = output.document("score", values)
     if page is not None and launch.first():
         title, tables = f"The classifier {result.run}", classifier_sections(result)

@@ -18,6 +18,7 @@ from ..core.options import ChainOptions, InnerAttackOptions, LossOptions, Outlie
 from ..errors import UsageProblem
 from ..methods import METHODS
 from ..runtime import launch
+from ..runtime.plain import plain
 from ..runtime.quick_start import import_torch
 from ..settings import Settings, declared
 from ..training import presets
@@ -129,7 +130,7 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, verbose: bool, **
         few = " on at most 500 images" if accuracy.startswith("test") else ""
         terminal.say(f"{accuracy} (PGD-10{few})")
     path = Path(result.run)
-    values = output.plain(result) | {"run": path.name, "path": str(path / MODEL_FILE)}
+    values = plain(result) | {"run": path.name, "path": str(path / MODEL_FILE)}
     curves = path / CURVES if (path / CURVES).is_file() else None
     if curves:
         terminal.say(f"curves in `{curves}`")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..checkpoints.settings import Foreign
@@ -13,6 +13,7 @@ from ..data.images import Images
 from ..errors import JeatError, UsageProblem
 from ..runtime.distributed import current
 from ..runtime.files import write_atomic
+from ..runtime.plain import plain
 from ..runtime.progress import SILENT, Reporter
 from .evaluate import run_evaluation
 from .evaluation import Evaluation, load_models, prepare
@@ -148,9 +149,9 @@ def _write(
     results: Sequence[Robustness], path: Path, more: Mapping[str, float] | None = None
 ) -> JeatError | None:
     """Write a record; where that fails, return why: the results are still to be shown."""
-    records = [asdict(result) for result in results]
+    records = [plain(result) for result in results]
     record = records[0] if len(records) == 1 else {"results": records, **(more or {})}
-    text = json.dumps(record, indent=1)
+    text = json.dumps(record, indent=1, allow_nan=False)
     try:
         write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
     except JeatError as problem:

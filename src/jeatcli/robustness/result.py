@@ -55,7 +55,8 @@ class Robustness:
         minimum_norm: If the smallest radius was looked for: its `median` and quartiles over the
             images that are classified correctly, how many stayed `unbroken`, and the `curve` of
             robust accuracy over `eps` down to zero. `samples` then has the `distance` of each
-            image, 0 if it is misclassified, and `per_attack` the median of each attack.
+            image, 0 if it is misclassified and infinite (null in JSON) if it stayed unbroken, and
+            `per_attack` the median of each attack.
         corruption_errors: On `cifar10-c:all` the error under each corruption, and their `mean`: the
             mean corruption error; else None.
     """
