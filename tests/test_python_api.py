@@ -128,6 +128,14 @@ def test_what_the_caller_has_set_in_torch_changes_nothing(
     assert torch.equal(random, torch.random.get_rng_state())
 
 
+def test_results_are_read_whatever_device_is_the_default(model: Model) -> None:
+    found = jeatcli.energy_landscape([model], images=X[:2], labels=Y[:2], grid=3)
+    text = found.text()
+    with torch.device("meta"):
+        assert found.text() == text
+        assert found.result.arrays().keys()
+
+
 def test_arrays_of_any_layout_are_the_same_images(model: Model) -> None:
     expected = energy(model, X, Y)
     read_only = X.numpy().copy()

@@ -231,6 +231,17 @@ class Classify(Net):
         return self.classify(x).logsumexp(1)
 
 
+class Scaled(nn.Module):
+    """A network whose logits are multiplied by a number."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net, self.scale = net, 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.net(x)
+
+
 def test_a_method_classify_is_called_in_place_of_the_module() -> None:
     net = Classify().eval()
     model = wrap(net, dataset="digits", **RAW)
@@ -245,6 +256,11 @@ def test_the_same_weights_in_other_code_are_another_model() -> None:
     prints = {wrap(net, dataset="digits", **RAW).fingerprint for net in (first, second)}
     assert len(prints) == 2
     assert wrap(first, dataset="digits", **RAW).fingerprint in prints
+    # As does a number that neither the weights nor `repr` show.
+    scaled = Scaled(first)
+    before = wrap(scaled, dataset="digits", **RAW).fingerprint
+    scaled.scale = 2.0
+    assert before != wrap(scaled, dataset="digits", **RAW).fingerprint
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from jeatcli import attack, energy_landscape, sample, wrap
+from jeatcli import attack, classifier_scores, energy_landscape, sample, wrap
 from jeatcli.checkpoints.model import Model
 from jeatcli.data.images import load_images, to_unit_range
 from jeatcli.data.tensors import own_images
@@ -66,6 +66,8 @@ PAIRS = list(zip(X, Y.tolist(), strict=True))
         (X * 255, Y, "pixels from"),
         (X * 2 - 1, Y, "not in [0, 1]"),
         (X / 0, Y, "not in [0, 1]"),
+        (X / 255, Y, "are black"),
+        (X[:0], Y[:0], "there are no images"),
         (X[0], Y, "have the shape 1x8x8"),
         (X.permute(0, 2, 3, 1), Y, "channels last"),
         ((X * 255).int(), Y, "torch.int32"),
@@ -99,6 +101,15 @@ def test_what_does_not_fit_is_named(images: Any, labels: Any, words: str) -> Non
 def test_images_of_another_shape_are_refused(model: Model) -> None:
     with pytest.raises(UsageProblem, match="takes 1x8x8 images"):
         attack(model, images=torch.rand(2, 1, 9, 9), labels=[0, 1])
+
+
+def test_images_of_two_sources_and_labels_of_none_are_refused(model: Model) -> None:
+    for call in (attack, energy_landscape):
+        with pytest.raises(UsageProblem, match="exclude each other"):
+            call(model, images=X, labels=Y, on="digits")
+    for call in (attack, energy_landscape, classifier_scores):
+        with pytest.raises(UsageProblem, match="labels, but no images"):
+            call(model, labels=Y)
 
 
 def test_without_images_there_are_none(model: Model) -> None:

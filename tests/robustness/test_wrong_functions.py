@@ -45,6 +45,15 @@ def test_a_good_network_is_not_flagged_however_few_images_are_attacked() -> None
         assert flags(model, **settings) == {}
 
 
+def test_images_of_one_class_are_classified_no_worse_for_it() -> None:
+    model = stranger(Prototypes())
+    test = model.test_images(None, None)
+    threes = test.take((test.y == 3).nonzero().flatten()[:30])
+    result = evaluate.attack(model, images=threes.x, labels=threes.y, attacks=["fgsm"])
+    assert result.clean > 0.8
+    assert "low-clean-accuracy" not in {flag["name"] for flag in result.warnings}
+
+
 def test_classes_in_another_order_are_recognised() -> None:
     net = Prototypes()
     net.means.copy_(net.means.roll(1, 0))

@@ -198,6 +198,11 @@ def check(net: Wrapped, shape: Shape, name: str, device: torch.device) -> None:
         ) from problem
     if not gradient.isfinite().all():
         raise JeatError(f"the gradient of `{name}` is NaN or infinite", "check its layers")
+    if _is_constant(net, like):
+        # Numbers that code keeps in attributes are in neither its text nor its weights. Rounded,
+        # as processors differ in the last digits.
+        rounded = [f"{value:.2e}" for value in logits.flatten().tolist()]
+        net.about = digest(code=net.about, logits=rounded)
 
 
 @torch.no_grad()

@@ -205,6 +205,8 @@ def pixels(x: Tensor, where: str = "the images") -> Tensor:
         UsageProblem: If they are of another shape or range.
     """
     shape = "x".join(map(str, x.shape))
+    if x.ndim and not len(x):
+        raise UsageProblem(f"there are no images: {where} have the shape {shape}", "give some")
     if x.ndim != 4 or not x.numel():
         raise UsageProblem(f"{where} have the shape {shape}", "give them as (n, C, H, W)")
     if x.shape[1] not in (1, 3) and x.shape[3] in (1, 3):
@@ -225,6 +227,11 @@ def pixels(x: Tensor, where: str = "the images") -> Tensor:
         raise UsageProblem(
             f"{where} have pixels from {low:g} to {high:g}, not in [0, 1]",
             "divide pixels 0..255 by 255; undo a normalisation, and give it as mean and std",
+        )
+    if 0 < high <= 1 / 255:
+        raise UsageProblem(
+            f"no pixel of {where} is above {high:.2g}: they are black",
+            "divide pixels 0..255 by 255 once",
         )
     return x.float().clamp(0, 1)
 

@@ -20,6 +20,24 @@ Own = Pixels | Iterable[Sequence[Pixels]]
 _GIVE = "give a tensor, an array, or a DataLoader whose batches are (images, labels)"
 
 
+def given_images(
+    images: Own | None,
+    labels: Pixels | Sequence[int] | None,
+    classes: tuple[str, ...],
+    on: str | None = None,
+) -> Images | None:
+    """Return what `own_images` does, None where none are given in place of those of a data set.
+
+    Raises:
+        UsageProblem: If they are given beside the data set `on`, or labels alone.
+    """
+    if images is not None and on is not None:
+        raise UsageProblem(f"`images` and `on={on!r}` exclude each other", "leave one of them out")
+    if images is None and labels is not None:
+        raise UsageProblem("there are labels, but no images", "give `images` too")
+    return None if images is None else own_images(images, labels, classes)
+
+
 def own_images(
     images: Own, labels: Pixels | Sequence[int] | None, classes: tuple[str, ...]
 ) -> Images:

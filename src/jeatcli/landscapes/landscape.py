@@ -13,7 +13,7 @@ from typing import Any
 from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model
 from ..data.stored import write_npz
-from ..data.tensors import Own, Pixels, own_images
+from ..data.tensors import Own, Pixels, given_images
 from ..errors import UsageProblem
 from ..runtime.progress import SILENT, Reporter
 from ..runtime.usual_state import in_usual_state
@@ -99,11 +99,10 @@ def energy_landscape(
     for model in models:
         model.warn_if_unfinished(reporter)
     _check_dataset(models)
-    if images is not None:
-        around = own_images(images, labels, models[0].meta.classes)
-        models[0].accepts(around, reporter)
-    else:
-        around = models[0].test_images(settings.on, settings.data_dir, reporter)
+    own = given_images(images, labels, models[0].meta.classes, settings.on)
+    if own is not None:
+        models[0].accepts(own, reporter)
+    around = own or models[0].test_images(settings.on, settings.data_dir, reporter)
     result = measure(LandscapeInputs(models, around, reporter), settings)
     seconds, device = time.perf_counter() - started, str(models[0].device)
     return Landscape(settings.kind, result, around.name, seconds, device, settings.seed)

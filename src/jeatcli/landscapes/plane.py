@@ -32,7 +32,7 @@ class Plane:
     @property
     def axis(self) -> Tensor:
         """The values of a, and of b, float64; the middle of an odd number is 0 exactly."""
-        half = torch.arange(self.grid, dtype=torch.float64) * 2 - (self.grid - 1)
+        half = torch.arange(self.grid, dtype=torch.float64, device="cpu") * 2 - (self.grid - 1)
         return half * (self.span / (self.grid - 1))
 
     def points(self, steps: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from ..checkpoints.model import Model
 from ..checkpoints.settings import Foreign
 from ..data.facts import dataset_facts
 from ..data.images import to_unit_range
-from ..data.tensors import Own, Pixels, own_images
+from ..data.tensors import Own, Pixels, given_images
 from ..runtime import devices
 from ..runtime.distributed import current
 from ..runtime.outputs import ATTACK_IMAGES, check_output
@@ -82,7 +82,7 @@ def attack(
     if settings.images_to is not None:
         check_output(settings.images_to, ATTACK_IMAGES, "images_to")
     (model,), source = load_models([run], settings, foreign, reporter)
-    own = own_images(images, labels, model.meta.classes) if images is not None else None
+    own = given_images(images, labels, model.meta.classes, settings.on)
     evaluation = prepare(model, source, settings, reporter, own)
     files = StateFiles(Path(progress), evaluation.key) if progress else None
     result = run_evaluation(evaluation, files, reporter, began)

@@ -56,7 +56,9 @@ _FIRST = 60
 def low_accuracy(predicted: Tensor, y: Tensor, classes: int, stated: float | None) -> str | None:
     """Judge the clean accuracy by chance, and by what the file says of it."""
     n, clean = len(y), float((predicted == y).float().mean())
-    chance = float(y.bincount(minlength=classes).max()) / n
+    sizes = y.bincount(minlength=classes)
+    # Of one class alone nothing is known of a network that always predicts it.
+    chance = float(sizes.max()) / n if (sizes > 0).sum() > 1 else 1 / classes
     stated_error = 3 * math.sqrt(0.25 / n) + _BELOW
     if clean <= chance + 3 * math.sqrt(chance * (1 - chance) / n):
         beside = f"chance: {100 * chance:.0f} %"

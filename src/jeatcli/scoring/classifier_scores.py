@@ -17,7 +17,7 @@ from ..checkpoints.model import Model
 from ..data.facts import DATASETS
 from ..data.images import load_images
 from ..data.stored import read_images
-from ..data.tensors import Own, Pixels, own_images
+from ..data.tensors import Own, Pixels, given_images
 from ..errors import JeatError
 from ..runtime.files import expand
 from ..runtime.progress import SILENT, Reporter
@@ -98,11 +98,10 @@ def classifier_scores(
     settings = settings.with_changes(changes)
     (model,) = load_each([run], device=settings.device, foreign=settings.foreign, reporter=reporter)
     model.warn_if_unfinished(reporter)
-    if images is None:
-        test = model.test_images(None, settings.data_dir, reporter)
-    else:
-        test = own_images(images, labels, model.meta.classes)
-        model.accepts(test, reporter)
+    own = given_images(images, labels, model.meta.classes)
+    if own is not None:
+        model.accepts(own, reporter)
+    test = own or model.test_images(None, settings.data_dir, reporter)
     test = test if settings.num is None else test.first(settings.num)
     others = {name: _other(name, model, settings, reporter) for name in settings.ood}
     logits = classify(model, test, settings.batch_size)
