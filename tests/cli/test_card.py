@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers.cli import done
+from helpers.cli import done, one
 from helpers.runs import save_run
 
-from jeatcli.checkpoints.results import RESULTS_FILE
+from jeatcli.checkpoints.results import RESULTS_FILE, add_results
 from jeatcli.cli.card import CARD, write_card
+
+WARNINGS = [{"name": "zero-gradients", "text": "flat"}, {"name": "other", "text": "few images"}]
 
 
 @pytest.fixture
@@ -54,6 +56,18 @@ def test_every_command_adds_what_it_measured(run: Path) -> None:
     ]
     # The other run has a card of its own.
     assert "jeat attack a_run other" in (run.parent / "other" / CARD).read_text(encoding="utf-8")
+
+
+def test_only_flags_of_an_attack_are_named_beside_its_accuracy(run: Path) -> None:
+    add_results(
+        run / "model.safetensors",
+        "attack",
+        [one("attack", "a_run", "-n", 4, "--steps", 1) | {"warnings": WARNINGS}],
+        "jeat attack a_run",
+    )
+    write_card(run)
+    accuracy = (run / CARD).read_text(encoding="utf-8").partition("\n## Accuracy\n")[2]
+    assert "flags: zero-gradients, " in accuracy
 
 
 def test_the_users_part_and_the_users_file_are_kept(run: Path) -> None:

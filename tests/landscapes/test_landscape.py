@@ -196,6 +196,7 @@ def test_summary_is_of_the_points_inside_the_ball(small: Landscape) -> None:
     assert not summary["clipped"]
     for panel_figures in summary["results"]:
         assert panel_figures["points_in_ball"] == 1
+        assert panel_figures["rise"] is None
         assert 0 < panel_figures["outside_pixel_range"] < 1
     fine = energy_landscape(["one"], grid=21, image=(3,))
     (panel,) = contours(fine).panels

@@ -147,6 +147,21 @@ def test_the_curve_s_marks_are_whole_and_its_axis_has_symbols(tmp_path: Path) ->
     assert not marks
 
 
+def test_the_name_of_an_axis_lies_beside_its_numbers() -> None:
+    """In a single column matplotlib lays `supylabel` over them."""
+    model = load_run("run")
+    for images in ((0,), (0, 1)):
+        landscape = energy_landscape([model], grid=5, image=images)
+        with figure.styled():
+            drawing = FIGURES.load("contour")(landscape.result)
+            drawing.canvas.draw()
+            for axis in drawing.axes[: len(images)]:
+                label = axis.yaxis.label.get_window_extent()
+                numbers = [text.get_window_extent() for text in axis.get_yticklabels()]
+                assert axis.get_ylabel() == "direction 2"
+                assert label.x1 <= min(number.x0 for number in numbers)
+
+
 def drawn_curves(
     results: list[SimpleNamespace], radii: int, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, list[float]]:

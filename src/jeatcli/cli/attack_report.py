@@ -187,8 +187,9 @@ def _about(result: Robustness) -> str:
     parts.append(f"n = {result.n:,}")
     if result.search != "fp32":
         parts.append(f"searched in {result.search}")
-    if result.warnings:
-        parts.append("flags: " + ", ".join(flag["name"] for flag in result.warnings))
+    # The card's results have the command's other warnings, too.
+    if flags := [flag["name"] for flag in result.warnings if flag["name"] != "other"]:
+        parts.append("flags: " + ", ".join(flags))
     return ", ".join(parts)
 
 

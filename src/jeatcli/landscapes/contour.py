@@ -54,9 +54,12 @@ class Panel:
 
     @property
     def rise(self) -> float | None:
-        """The mean in the ball less the energy at the image: small where the energy is flat."""
+        """The mean in the ball less the energy at the image: small where the energy is flat.
+
+        None if the ball holds no point of the grid but the image, if that.
+        """
         ball = self.energies[self.inside]
-        return float(ball.mean()) - self.centre if ball.size else None
+        return float(ball.mean()) - self.centre if ball.size > 1 else None
 
     def summary(self) -> dict[str, Any]:
         """Return the panel's numbers; those of an empty ball are None."""

@@ -46,7 +46,11 @@ def draw_contours(result: ContourResult) -> Any:
         inset.spines[:].set(color="white", linewidth=1.2)
     colour_bars(figure, axes, meshes, result)
     first, second = axis_labels(result)
-    figure.supylabel(second, fontsize="medium")
+    if axes[0].get_subplotspec().get_gridspec().ncols > 1:
+        figure.supylabel(second, fontsize="medium")
+    else:  # matplotlib would lay it over the numbers of a single column
+        for axis in axes:
+            axis.set_ylabel(second)
     legend = _legend(result)
     # The name of the axis is the legend's title: matplotlib would lay one over the other.
     figure.legend(
