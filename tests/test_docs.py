@@ -76,6 +76,7 @@ OTHERS = {
     "hf upload": "the hub",
     "pip install": "CI, and the installation of the tests",
     "python -m pytest": "CI",
+    "JEAT_PLUGINS=mine.py": "tests/cli/test_plugins.py",
     "for method in": "the loop; its body is run",
     "done": "the loop",
     "#SBATCH": "Slurm",
@@ -210,7 +211,7 @@ SMALLER = {
 }
 # The whole of these is in other tests.
 ELSEWHERE = {
-    "extending.md": "tests/robustness/test_outside_attacks.py, tests/methods/test_outside.py",
+    "extending.md": "tests/cli/test_plugins.py, sampling/test_tables.py, training/test_trackers.py",
     "python.md": "the doctests below",
 }
 

@@ -49,6 +49,23 @@ def test_every_public_name_has_an_example_that_runs(
     assert not result.failed, "".join(said)
 
 
+def test_results_in_a_notebook_are_a_line_and_errors_have_their_hint(model: Model) -> None:
+    found = jeatcli.attack(model, images=X, labels=Y, eps=0.1, steps=1)
+    drawn = jeatcli.sample(model, num=3, steps=1)
+    around = jeatcli.energy_landscape(model, images=X, labels=Y, image=(0,))
+    for shown in map(repr, (model, found, drawn, around)):
+        assert "\n" not in shown
+        assert len(shown) < 900
+    assert (
+        repr(model) == "<Model Sequential: Sequential, foreign, 3 classes of 1x8x8 images, on cpu>"
+    )
+    assert repr(drawn).startswith("<Samples: 3 images 1x8x8; sampler ")
+    assert "robust=" in repr(found)
+    with pytest.raises(UsageProblem, match="unknown class `3`") as caught:
+        jeatcli.sample(model, classes=["3"])
+    assert caught.value.__notes__ == [f"Hint: {caught.value.hint}"]
+
+
 def test_the_energy_of_tensors_arrays_and_loaders(model: Model) -> None:
     logits = model.classifier(X)
     joint = -logits[torch.arange(6), Y]

@@ -28,6 +28,8 @@ class JeatError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            self.add_note(f"Hint: {hint}")  # so that a notebook shows it below the message
 
 
 class JeatWarning(UserWarning):

@@ -40,6 +40,16 @@ def code(tmp_path: Path) -> Path:
     return tmp_path / "mine.py"
 
 
+def test_what_is_missing_beside_own_code_is_named(code: Path, tmp_path: Path, home: Path) -> None:
+    file = written(tmp_path, {"1.weight": torch.randn(10, 64), "1.bias": torch.zeros(10)})
+    refused(here("attack", file, "--arch", f"{code}:make"), 2, "`--dataset DATASET`")
+    for run, arch in ((code, "mine.py:FUNCTION"), ("mine.py:make", "mine.py:make")):
+        refused(here("attack", run, "--dataset", "digits"), 1, f"the code by `--arch {arch}`")
+    said = here("train", "--arch", f"{code}:make", "--dataset", "digits")
+    refused(said, 2, "a network of your own code", "docs/extending.md#a-network")
+    assert not (tmp_path / "marker").exists()
+
+
 def test_code_runs_only_where_it_is_named(code: Path, tmp_path: Path) -> None:
     weights = {"module.1.weight": torch.randn(10, 64), "module.1.bias": torch.zeros(10)}
     file = written(tmp_path, weights)
@@ -118,5 +128,5 @@ def test_a_header_names_no_code(code: Path, home: Path) -> None:
     header["__metadata__"]["jeat"] = json.dumps(about)
     raw = json.dumps(header).encode()
     file.write_bytes(len(raw).to_bytes(8, "little") + raw + content[8 + size :])
-    refused(here("attack", "standard"), 1, "header of", "unknown architecture")
+    refused(here("attack", "standard"), 1, "header of", "a network of your own code")
     assert not (code.parent / "marker").exists()

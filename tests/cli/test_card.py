@@ -45,6 +45,7 @@ def test_every_command_adds_what_it_measured(run: Path) -> None:
         assert "|" in section
     assert "![" in card.partition("\n## Samples\n")[2].partition("\n## ")[0]
     assert "| ECE, 15 bins |" in card
+    assert "| step size |" in card
     assert "other |" not in card.partition("\n## Accuracy\n")[2].partition("\n## ")[0]
     assert str(run) not in card
     about = front_matter(card)

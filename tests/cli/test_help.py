@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -133,13 +134,33 @@ def test_help_is_a_command_too():
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"], ["help"]])
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"], ["--info"]])
 def test_help_onto_a_full_device_is_an_error_in_words(words):
     command = [sys.executable, "-m", "jeatcli", *words]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with open("/dev/full", "w") as full:
-        said = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        said = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=buffered
+        )
     assert said.returncode == 1
-    assert said.stderr.startswith("Error: no space left on the disk\nHint: ")
+    error, hint = said.stderr.splitlines()  # and nothing of Python's when it ends
+    assert error == "Error: no space left on the disk"
+    assert hint.startswith("Hint: ")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_breaks_no_line_at_a_hyphen(name):
+    for width in ("60", "80", "200"):
+        shown = CliRunner().invoke(main, [name, "--help"], env={"COLUMNS": width}).stdout
+        assert not [line for line in shown.splitlines() if re.search(r"\w-$", line)]
+        assert shown.isascii() or "\N{NON-BREAKING HYPHEN}" not in shown
+
+
+def test_options_of_a_list_need_the_list():
+    for words in (["--sort", "robust"], ["--json"]):
+        said = CliRunner().invoke(main, words)
+        assert said.exit_code == 2
+        assert "belong to `--runs` or `--info`" in said.stderr
 
 
 def test_public_names_are_no_files():

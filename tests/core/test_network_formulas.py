@@ -142,10 +142,10 @@ def test_groups_divide_the_channels() -> None:
 
 
 def test_what_is_wrong_with_a_shape_is_told() -> None:
-    with pytest.raises(UsageProblem, match=r"^unknown norm layer `layer`$") as caught:
+    with pytest.raises(UsageProblem, match=r"^unknown norm layer `layer`") as caught:
         Shape((3, 8, 8), 10, "layer")
     assert caught.value.hint == "known: batch, group, none"
-    with pytest.raises(UsageProblem, match=r"^unknown activation `gelu`$") as caught:
+    with pytest.raises(UsageProblem, match=r"^unknown activation `gelu`") as caught:
         Shape((3, 8, 8), 10, activation="gelu")
     assert "relu" in (caught.value.hint or "")
 

@@ -108,6 +108,8 @@ def test_landscape_of_one_run(home: Path) -> None:
     assert settings(Path(found["outputs"]["picture"]))["span"] == 1
     with np.load(found["outputs"]["numbers"]) as arrays:
         assert arrays["energy"].shape == (1, 5, 5)
+    reach = "the plane reaches 1 x 0.15 per-pixel RMS from the image"
+    assert f"{reach} and leaves [0, 1] (`--clip` keeps it inside)\n" in said.stderr
     assert said.stderr.endswith("Hint: jeat score\n")
 
 
@@ -115,7 +117,9 @@ def test_landscape_of_one_run(home: Path) -> None:
 def test_landscape_of_several_runs(home: Path, tmp_path: Path, ending: str, magic: bytes) -> None:
     path = tmp_path / f"both.{ending}"
     shown = done("landscape", "standard", LATEST, "--grid", 5, "--image", 7, "-o", path)
-    header, first, second, _, last = shown.splitlines()
+    header, first, second, about, last = shown.splitlines()
+    assert about.startswith("E(x,y); mean, min, max and rise over the ")
+    assert about.endswith(" grid points within l2 1.2 of the image")
     assert header.split()[-1] == "rise"
     assert first.split()[:2] == ["standard", "7"]
     assert second.split()[:2] == [LATEST, "7"]

@@ -70,4 +70,4 @@ def test_ood_is_a_flag_of_dat_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     pictures(tmp_path / "photos")
     given = ("train", "--dataset", "digits", "--ood", "folder:photos", "--dry-run")
     assert f'ood = "folder:{tmp_path / "photos"}"' in done(*given, "--method", "dat")
-    refused(here(*given, "--method", "at"), 2, "option of method `at`", "ood")
+    refused(here(*given, "--method", "at"), 2, "method `at` has no option `ood`")

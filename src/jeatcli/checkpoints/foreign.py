@@ -99,10 +99,13 @@ def _fitted(
 
 
 def _undescribed(path: Path, foreign: Foreign, found: StateDict) -> UsageProblem:
+    if foreign.arch is not None:
+        return UsageProblem(
+            f"`{path}` does not say which images it takes",
+            "name the data set whose size and classes they have: `--dataset DATASET`",
+        )
     fitting = guess(found.tensors)
-    arch = f"--arch {foreign.arch or 'ARCH'}"
-    if foreign.arch is None and len(fitting) == 1:
-        arch = fitting[0]
+    arch = fitting[0] if len(fitting) == 1 else "--arch ARCH"
     known = f"; its names fit {_either(fitting)}" if fitting else f"; {_none_fits()}"
     return UsageProblem(
         f"`{path}` was not written by `jeat train`, and does not say what it is",

@@ -52,6 +52,15 @@ class Model:
     trained_on: torch.Tensor | None = None
     published: Published | None = None
 
+    def __repr__(self) -> str:
+        """Say what it is on one line, as a notebook shows it, without the weights."""
+        meta = self.meta
+        images = "x".join(map(str, meta.shape))
+        return (
+            f"<Model {self.name}: {meta.arch}, {meta.method}, {len(meta.classes)} classes of "
+            f"{images} images, on {self.device}>"
+        )
+
     @property
     def device(self) -> torch.device:
         """Where it computes."""
@@ -241,5 +250,6 @@ def class_index(name: str | int, classes: Sequence[str]) -> int:
     by_index = [] if numbered else [f"0..{len(classes) - 1}"]
     problem = unknown("class", text, [*classes, *by_index])
     if text in read_header(runs.PRETRAINED)["classes"]:
-        problem.hint = f"{problem.hint}; name a RUN that has it, such as `{runs.PRETRAINED.stem}`"
+        hint = f"{problem.hint}; name a RUN that has it, such as `{runs.PRETRAINED.stem}`"
+        raise UsageProblem(problem.message, hint)
     raise problem

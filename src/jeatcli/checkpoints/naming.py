@@ -39,6 +39,11 @@ def check_arch(arch: str) -> None:
     Raises:
         UsageProblem: Naming the nearest network.
     """
+    if is_code(arch):
+        raise UsageProblem(
+            f"a run cannot have a network of your own code, such as `{arch}`",
+            "to train it, add it to the table of networks (docs/extending.md#a-network)",
+        )
     if not is_library(arch):
         ARCHITECTURES.match(arch)
 

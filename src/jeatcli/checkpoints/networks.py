@@ -219,7 +219,8 @@ def _logits(net: Wrapped, x: Tensor, shape: Shape, name: str) -> Tensor:
         first = str(problem).strip().partition("\n")[0][:200]
         raise JeatError(
             f"`{name}` fails on images {size}: {type(problem).__name__}: {first}",
-            "it must take one argument: normalised images (n, C, H, W) of the data set, in float32",
+            "it must take one argument: normalised images (n, C, H, W) in float32, of the size of "
+            "its data set or, in Python, of `wrap(..., shape=(C, H, W))`",
         ) from problem
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         raise JeatError(

@@ -91,7 +91,7 @@ def resolve(
         if not (path / MODEL_FILE).is_file():
             raise _without_model(path)
         return path / MODEL_FILE
-    if path.is_file():
+    if path.is_file() and path.suffix != ".py":
         return path
     raise _missing(path)
 
@@ -135,6 +135,9 @@ def _missing(path: Path) -> JeatError:
     hint: str | None
     if re.search(r"/https?:/", path.as_posix()):
         hint = "download the file, or name a model of the hub by `hf-hub:OWNER/NAME`"
+    elif code := re.search(r"\.py(:\w+)?$", path.name):
+        arch = path.name if code[1] else f"{path.name}:FUNCTION"
+        hint = f"name the file with the weights, and the code by `--arch {arch}`"
     elif path.parent == runs_dir() and Path(path.name).exists():
         hint = f"did you mean the path `./{path.name}`?"
     elif siblings := _runs(path.parent):

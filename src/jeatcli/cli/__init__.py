@@ -89,6 +89,10 @@ class LazyGroup(click.Group):
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse the options of the group; `--help` and `--version` print here already."""
         with _in_words():
+            if os.environ.get("JEAT_PLUGINS"):
+                from .plugins import load_plugins
+
+                load_plugins()
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -123,8 +127,9 @@ def _in_words() -> Iterator[None]:
     except (Exception, KeyboardInterrupt) as problem:
         if isinstance(problem, OSError) and problem.errno == errno.EPIPE:
             raise  # the reader of our pipe has gone: click ends silently
-        from .failures import clean, translate
+        from .failures import clean, let_go_of_stdout, translate
 
+        let_go_of_stdout()
         if os.environ.get("JEAT_DEBUG"):
             import traceback
 
@@ -162,6 +167,7 @@ Environment:
   JEAT_DATA_DIR     where data sets are, or are downloaded to
   JEAT_CACHE_DIR    files that can be recreated or downloaded again
   JEAT_DEVICE       auto, cpu, cuda, cuda:N or mps
+  JEAT_PLUGINS      modules that add methods, attacks or networks of your own
   JEAT_DEBUG=1      show tracebacks
   JEAT_TRAIN_EPS    --eps of `jeat train`; likewise every option
 The command line overrides the environment, which overrides `-c FILE.toml`.
@@ -257,4 +263,6 @@ def main(ctx: click.Context, runs: str | None, sort: str | None, info: bool, jso
 
         show_info(json)
     else:
-        raise UsageProblem("no command was given", "`jeat --help` lists them")
+        raise UsageProblem(
+            "`--sort` and `--json` belong to `--runs` or `--info`", "add one of the two"
+        )

@@ -167,7 +167,11 @@ def _landscape(results: list[Result]) -> list[Section]:
 def _sample(results: list[Result]) -> list[Section]:
     settings = results[-1]["settings"]
     left_out = ("run", "weights", "jeat")
-    rows = [(key, output.inline(value)) for key, value in settings.items() if key not in left_out]
+    rows = [
+        (key.replace("_", " "), output.inline(value))
+        for key, value in settings.items()
+        if key not in left_out
+    ]
     return [Section(rows, header=False)]
 
 

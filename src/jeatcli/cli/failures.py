@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from ..errors import Interrupted, JeatError, no_memory
@@ -12,6 +13,14 @@ from . import output
 def clean(text: str) -> str:
     """Return a text without what a terminal would obey."""
     return output.clean(text, sys.stderr)
+
+
+def let_go_of_stdout() -> None:
+    """Drop what a full disk did not take of stdout, or Python tries again at the end, and fails."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def translate(problem: BaseException) -> JeatError:

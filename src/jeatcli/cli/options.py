@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,31 @@ def _variables(param: click.Parameter) -> tuple[str, str]:
     """Return how a variable of the environment ends: as the flag, or as it is called in code."""
     flag = max(param.opts, key=len).lstrip("-").replace("-", "_")
     return flag.upper(), str(param.name).upper()
+
+
+class Formatter(click.HelpFormatter):
+    """A help that breaks no line at a hyphen, which is a part of names, options and commands."""
+
+    _WHOLE = "\N{NON-BREAKING HYPHEN}"
+
+    def write(self, string: str) -> None:
+        """Add a text, with the hyphens it came with."""
+        super().write(string.replace(self._WHOLE, "-"))
+
+    def write_text(self, text: str) -> None:
+        """Wrap a paragraph."""
+        super().write_text(text.replace("-", self._WHOLE))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], *args: Any, **kwargs: Any) -> None:
+        """Write rows of two columns, the second wrapped."""
+        whole = [(first, second.replace("-", self._WHOLE)) for first, second in rows]
+        super().write_dl(whole, *args, **kwargs)
+
+
+class Context(click.Context):
+    """A context whose help is formatted so."""
+
+    formatter_class = Formatter
 
 
 class Option(click.Option):
@@ -91,6 +116,8 @@ class Command(click.Command):
         lists: For each heading a function that returns names and their summaries.
         shared: Whether several processes share its work; else the first does it alone.
     """
+
+    context_class = Context
 
     def __init__(
         self, *args: Any, lists: Lists | None = None, shared: bool = True, **kwargs: Any

@@ -59,8 +59,8 @@ def _contour(summary: Mapping[str, Any]) -> Report:
     points = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     symbol = {"joint": "E(x,y)", "marginal": "E(x)", "ce": "CE(x,y)"}[summary["energy"]]
     return [header, *rows], (
-        f"{symbol} around the image; mean to rise over the {points} grid points "
-        f"within {summary['ball']['norm']} {summary['ball']['radius']:.3g}"
+        f"{symbol}; mean, min, max and rise over the {points} grid points within "
+        f"{summary['ball']['norm']} {summary['ball']['radius']:.3g} of the image"
     )
 
 

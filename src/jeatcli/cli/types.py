@@ -107,6 +107,10 @@ class Whole(click.IntRange):
 
     name = "whole number"
 
+    def _describe_range(self) -> str:  # click's `1<=x<=1000000` is none that a user writes
+        low, high = ("" if end is None else f"{end:,}" for end in (self.min, self.max))
+        return f"from {low} to {high}" if low and high else f"at least {low}" if low else high
+
 
 class Number(ParamType):
     """A finite number, or a fraction such as 8/255, within the bounds of a setting."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checkpoints.model import Model, class_index
-from ..core.threat import Threat
+from ..core.threat import Threat, fraction
 from ..errors import UsageProblem
 from ..runtime.progress import Bar
 from ..sampling import initializers, sample
@@ -222,10 +222,10 @@ def _targets(
 
 def _extent(settings: ContourSettings, unit: float, span: float) -> str:
     size = {"rms": "per-pixel RMS", "l2": "in l2", "linf": "in linf"}[settings.unit_norm]
-    extent = f"the plane extends {span:g} x {unit:.4g} {size} from the image"
+    extent = f"the plane reaches {span:g} x {fraction(unit)} {size} from the image"
     if settings.clip:
         return f"{extent}; its points are clipped to [0, 1]"
-    return f"{extent}, beyond [0, 1]: its points are not clipped"
+    return f"{extent} and leaves [0, 1] (`--clip` keeps it inside)"
 
 
 def _panel(

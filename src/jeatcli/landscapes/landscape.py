@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class Landscape:
     """The result of a kind, a row of `KINDS`, on the test images of a data set."""
 
     kind: str
-    result: Result
+    result: Result = field(repr=False)
     dataset: str
     seconds: float
     device: str

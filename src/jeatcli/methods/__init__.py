@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..catalogue import Catalogue, Entry
 from ..data.facts import PHOTO_EPS, DatasetFacts
-from ..errors import unknown
+from ..errors import UsageProblem, unknown
 from ..settings import declared, read_value
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ METHODS = Catalogue(
             "jeatcli.methods.fast:Fast",
         ),
         "jeat": Entry(
-            "JEAT: CE(x^) + lambda [E(x^) - E(x_K)], PGD on E(x, y) (Zhu et al. 2021)",
+            "JEAT: CE(x^) + lambda [E(x^) - E(x_K)], PGD on E(x,y) (Zhu et al. 2021)",
             "jeatcli.core.jeat:Jeat",
         ),
         "jem": Entry(
@@ -57,7 +57,7 @@ METHODS = Catalogue(
             "jeatcli.methods.noise:Noise",
         ),
         "prejeat": Entry(
-            "PreJEAT: CE(x^), PGD on E(x, y) (Zhu et al. 2021)",
+            "PreJEAT: CE(x^), PGD on E(x,y) (Zhu et al. 2021)",
             "jeatcli.methods.prejeat:PreJeat",
         ),
         "sada-jem": Entry(
@@ -123,7 +123,8 @@ def options_of(
     options = declared(method)
     for key in given:
         if _field(key) not in options:
-            raise unknown(f"option of method `{name}`", key, map(_shown, options))
+            hint = unknown("option", key, map(_shown, options)).hint
+            raise UsageProblem(f"method `{name}` has no option `{key}`", hint)
     replaced = table.keys() - method.own
     values: dict[str, Any] = {key: table[key] for key in options if key in replaced}
     for key, value in given.items():

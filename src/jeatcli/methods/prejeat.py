@@ -1,4 +1,4 @@
-"""PreJEAT: CE(x^), PGD on E(x, y) (Zhu et al. 2021)."""
+"""PreJEAT: CE(x^), PGD on E(x,y) (Zhu et al. 2021)."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +82,11 @@ class Robustness:
     seed: int
     key: str
     version: str
-    samples: dict[str, list[Any]]
+    samples: dict[str, list[Any]] = field(repr=False)
     published: dict[str, Any] | None = None
-    minimum_norm: dict[str, Any] | None = None
+    minimum_norm: dict[str, Any] | None = field(default=None, repr=False)
     purification: dict[str, Any] | None = None
-    certificate: dict[str, Any] | None = None
+    certificate: dict[str, Any] | None = field(default=None, repr=False)
     corruption_errors: dict[str, float] | None = None
 
 

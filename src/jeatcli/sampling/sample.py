@@ -55,6 +55,12 @@ class Samples:
     trace: tuple[Tensor, list[int]] | None = None
     origin: Tensor | None = None
 
+    def __repr__(self) -> str:
+        """Say what was drawn on one line, without the pixels."""
+        shape = "x".join(map(str, self.images.shape[1:]))
+        how = ", ".join(f"{key} {value}" for key, value in self.settings.items() if key != "n")
+        return f"<Samples: {len(self.images)} images {shape}; {how}>"
+
     @property
     def distance(self) -> Tensor | None:
         """The l2 distance of each image from the one it was made of, (n,), or None."""

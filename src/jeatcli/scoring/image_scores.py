@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -67,7 +67,7 @@ class Scores:
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]]
     notes: dict[str, str]
-    neighbours: Neighbours | None
+    neighbours: Neighbours | None = field(repr=False)
     protocol: dict[str, Any]
     seconds: float
     device: str

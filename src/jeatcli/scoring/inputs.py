@@ -234,7 +234,8 @@ def _judge(settings: ScoreSettings, foreign: Foreign | None, reporter: Reporter)
         model = _open(features, foreign, settings, reporter)
     except JeatError as problem:
         if near and isinstance(features, str) and runs.is_name(features):
-            problem.hint = f"did you mean the features `{near}`? {problem.hint or ''}".rstrip()
+            hint = f"did you mean the features `{near}`? {problem.hint or ''}".rstrip()
+            raise type(problem)(problem.message, hint) from problem
         raise
     net = model.classifier.net
     if isinstance(net, Wrapped):

@@ -1,0 +1,34 @@
+"""The modules of `JEAT_PLUGINS`, which add rows to the tables from outside the package."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+from ..errors import JeatError, UsageProblem
+
+VARIABLE = "JEAT_PLUGINS"
+
+
+def load_plugins() -> None:
+    """Import them, from the working directory too; the table's targets are imported later.
+
+    Raises:
+        UsageProblem: If one is not there or fails.
+    """
+    for name in os.environ.get(VARIABLE, "").replace(",", " ").split():
+        path = Path(name).expanduser().absolute()
+        file = path.suffix == ".py"
+        # At the end, so that no file that lies there takes the place of an installed package.
+        sys.path.append(str(path.parent if file else Path.cwd()))
+        try:
+            importlib.import_module(path.stem if file else name)
+        except JeatError:
+            raise
+        except Exception as problem:
+            raise UsageProblem(
+                f"`{name}` of `{VARIABLE}` cannot be imported: {type(problem).__name__}: {problem}",
+                "name modules that Python finds, or FILE.py, separated by commas",
+            ) from problem
