@@ -18,6 +18,7 @@ from jeatcli.robustness import evaluate, evaluator
 from jeatcli.robustness.attacks import ATTACKS
 from jeatcli.robustness.attacks.attack import make_attack
 from jeatcli.robustness.attacks.batch import AttackOptions
+from jeatcli.robustness.attacks.surrogate import Surrogate
 
 EVERYTHING = {"linf": 1.0, "l2": 4.0}
 NEAREST = {"fmn": {}, "fab": {"nearest": True}, "fab-t": {"nearest": True}}
@@ -49,6 +50,27 @@ def test_fmn_keeps_to_the_ball(norm: str) -> None:
     broken = model(moved).argmax(1) != images.y
     assert torch.equal(moved[~broken], images.x[~broken])
     assert abs(broken.double().mean() - 0.5) < 0.1
+
+
+@pytest.mark.parametrize("norm", EVERYTHING)
+def test_fmn_goes_back_to_the_boundary(norm: str) -> None:
+    model = linear(gain=3.0)
+    images = batch(model)
+    exact = distances(model, images, norm)
+    # Few steps leave the iterates well beyond the boundary.
+    options = AttackOptions(Threat(norm, EVERYTHING[norm]), steps=4)
+    search = Surrogate(model)
+    moved = make_attack("fmn", options)(search, images, options)
+    broken = model(moved).argmax(1) != images.y
+    assert broken.sum() > 20
+    change = moved - images.x
+    short = images.x + 0.99 * change
+    assert (model(short).argmax(1) == images.y)[broken].all()
+    away = change.flatten(1).abs().amax(1) if norm == "linf" else change.flatten(1).norm(dim=1)
+    assert (away >= exact - 1e-6)[broken].all()
+    # A forward pass with a gradient a step, and eight without one.
+    assert search.backward == 4 * len(images)
+    assert search.forward == search.backward + 8 * broken.sum()
 
 
 def test_every_attack_that_looks_for_the_nearest_is_tested() -> None:

@@ -160,8 +160,8 @@ def nearest(model: Classifier, x: Tensor, y: int, norm: str, steps: int) -> list
         if lead > 0:
             radius = min(radius * (1 - change), best)
         else:
-            predicted = away + (lead.abs() / dual).item()
-            radius = (radius if math.isfinite(best) else predicted) * (1 + change)
+            predicted = max(away + (lead.abs() / dual).item(), away * 1.001)
+            radius = radius * (1 + change) if math.isfinite(best) else predicted
         radius = min(radius, widest)
         moved = ball(radius).project(moved + length * gradient / gradient.norm(), x).clamp(0, 1)
     return points

@@ -16,13 +16,16 @@ from .surrogate import Surrogate
 # the first step to the last.
 _LENGTH = 1.0, 0.01
 _CHANGE = 0.05, 0.001
+# Ours: in the end each image goes back to the boundary, by so many forward passes.
+_HALVINGS = 8
 
 
 def fmn(surrogate: Surrogate, batch: Batch, options: AttackOptions, *, steps: int) -> Tensor:
     """Return the nearest adversarial image found, where it is in the ball, else the image.
 
     The radius of an image shrinks while its iterate is adversarial and grows while it is not; at
-    first it is the distance to the boundary that the margin's gradient predicts.
+    first it is the distance to the boundary that the margin's gradient predicts. In the end,
+    beyond the paper, bisection between image and best iterate goes to the boundary itself.
     """
     x = batch.x
     norm = NORMS.load(options.threat.norm)
@@ -45,13 +48,30 @@ def fmn(surrogate: Surrogate, batch: Batch, options: AttackOptions, *, steps: in
         # Along the steepest step of length 1 a linear margin rises by its dual norm.
         rise = (gradient * unit.step(gradient, 1.0)).flatten(1).sum(1)
         predicted = away + values.abs() / rise.clamp_min(1e-12)
-        # Beyond what is predicted, too, which on a linear model is the boundary itself.
-        ahead = torch.where(nearest.isfinite(), radius, predicted) * (1 + change)
+        # Beyond the prediction where it is reached: on a linear model it is the boundary itself.
+        predicted = torch.maximum(predicted, away * (1 + _CHANGE[1]))
+        ahead = torch.where(nearest.isfinite(), radius * (1 + change), predicted)
         radius = torch.where(beyond, torch.minimum(radius * (1 - change), nearest), ahead)
         radius = torch.minimum(radius, widest)
         forward = _annealed(_LENGTH, step / steps) * pgd.normalize_l2(gradient)
         moved = norm(radius.view(-1, 1, 1, 1)).project(moved + forward, x).clamp_(0, 1)
-    return torch.where((nearest <= options.threat.eps).view(-1, 1, 1, 1), best, x)
+    if len(rows := nearest.isfinite().nonzero().squeeze(1)):
+        best[rows] = _nearest_between(surrogate, batch.take(rows), best[rows])
+    inside = distance(best, x) <= options.threat.eps
+    return torch.where(inside.view(-1, 1, 1, 1), best, x)
+
+
+def _nearest_between(surrogate: Surrogate, batch: Batch, moved: Tensor) -> Tensor:
+    """Return where adversarial images, drawn straight back to the clean ones, are just so."""
+    near = torch.zeros(len(batch), 1, 1, 1, device=moved.device)
+    far = torch.ones_like(near)
+    for _ in range(_HALVINGS):
+        surrogate.on_step()
+        middle = (near + far) / 2
+        between = torch.lerp(batch.x, moved, middle)
+        beyond = surrogate.breaks_exact_model(batch, between).view(-1, 1, 1, 1)
+        near, far = torch.where(beyond, near, middle), torch.where(beyond, middle, far)
+    return torch.lerp(batch.x, moved, far)
 
 
 def _annealed(ends: tuple[float, float], share: float) -> float:
