@@ -149,6 +149,8 @@ def test_bad_files(toml, text, words):
         (["-O", "lamda=1"], "method `jeat` has no option `lamda`"),
         (["-O", "eps=0.1", "--eps", "0.1"], "`eps` is given twice, by `--eps`"),
         (["--method", "standard", "--eps", "0.1"], "method `standard` has no option"),
+        (["--milestones", "0.5"], "`--milestones` is for `--schedule multi-step`"),
+        (["--lr-decay", "0.5", "--schedule", "cosine"], "and this one is `cosine`"),
         (["-c", "nowhere.toml"], "'nowhere.toml' does not exist"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -89,6 +89,16 @@ def test_data_are_training_images_of_the_class(model: Model) -> None:
     assert all((x.numpy().tobytes(), int(k)) in known for x, k in zip(pixels, y, strict=True))
 
 
+def test_data_of_a_class_without_a_training_image(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = load_images("digits", "train")
+    few = training.take((training.y != 3).nonzero().flatten())
+    monkeypatch.setattr(initializers, "load_images", lambda *_, **__: few)
+    with pytest.raises(JeatError, match="no training image of `3`"):
+        drawn("data", model, 50)
+
+
 def test_buffer_gives_ends_of_chains_that_the_model_takes_for_the_class(model: Model) -> None:
     with safe_open(model.path.with_name("state.safetensors"), framework="pt") as state:
         pool = state.get_tensor("method.buffer")

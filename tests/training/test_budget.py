@@ -76,8 +76,10 @@ def test_what_is_no_time_is_refused(text: str) -> None:
     refused(here("train", "--budget", text, "--dry-run"), 2, "not a time such as 90s, 30m")
 
 
-def test_a_budget_and_epochs_exclude_each_other() -> None:
-    refused(here("train", "--budget", "5m", "--epochs", 3, "--dry-run"), 2, "exclude each other")
+@pytest.mark.parametrize("other", ["--epochs", "--max-steps"])
+def test_a_budget_and_a_length_exclude_each_other(other: str) -> None:
+    words = f"`{other}` exclude each other"
+    refused(here("train", "--budget", "5m", other, 3, "--dry-run"), 2, words)
 
 
 def test_a_long_run_is_announced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,12 @@ def test_another_network_is_refused(
         started(from_source(source, **said), tmp_path / "new")
 
 
+def test_a_run_that_cannot_begin_leaves_nothing(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(JeatError, match="differs from this run"):
+        train(from_source(source, arch="small"), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_other_classes_are_refused(source: Path, tmp_path: Path) -> None:
     folder = tmp_path / "images" / "train"
     for label in ("a", "b"):

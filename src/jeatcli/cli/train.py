@@ -107,8 +107,7 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, verbose: bool, **
     import_torch()
     config = resolve(settings | {"options": method_settings(ctx, terminal.say)})
     call = settings_from(TrainCall, {name: given[name] for name in declared(TrainCall)})
-    if call.budget and ui.source_of(ctx, "epochs"):
-        raise UsageProblem("`--budget` and `--epochs` exclude each other")
+    _check_given(ctx, config, call)
     if call.dry_run:
         check_network(config)
         output.write(_with_sources(ctx, config) if verbose else to_toml(config).rstrip())
@@ -150,6 +149,25 @@ def _with_sources(ctx: click.Context, config: TrainConfig) -> str:
         source = ui.source_of(ctx, "option" if key in pairs else key)
         lines.append(f"{line}  # {source}" if source else line)
     return "\n".join(lines)
+
+
+def _check_given(ctx: click.Context, config: TrainConfig, call: TrainCall) -> None:
+    """Refuse options that would change nothing beside the others."""
+    for name in ("epochs", "max_steps"):
+        if call.budget and ui.source_of(ctx, name):
+            option = name.replace("_", "-")
+            raise UsageProblem(
+                f"`--budget` and `--{option}` exclude each other", "leave one of the two out"
+            )
+    for name in ("milestones", "lr_decay"):
+        # Every file of settings has them.
+        typed = ui.source_of(ctx, name) not in (None, "file")
+        if typed and config.schedule != "multi-step":
+            option = name.replace("_", "-")
+            raise UsageProblem(
+                f"`--{option}` is for `--schedule multi-step`, and this one is `{config.schedule}`",
+                "leave it out, or choose that schedule",
+            )
 
 
 def _check_cpu(ctx: click.Context, config: TrainConfig, call: TrainCall) -> None:

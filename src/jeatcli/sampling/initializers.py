@@ -68,7 +68,18 @@ def buffer(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Ini
 def data(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Initializer:
     """Training images of the class."""
     training = load_images(model.meta.dataset, "train", data_dir=data_dir, reporter=reporter)
-    return partial(draw_from, training.x, training.y)
+    present = set(training.y.tolist())
+
+    def start(y: Tensor, like: Tensor, rng: Rng) -> Tensor:
+        if absent := set(y.tolist()) - present:
+            names = ", ".join(f"`{training.classes[label]}`" for label in sorted(absent))
+            raise JeatError(
+                f"{model.meta.dataset} has no training image of {names}",
+                "start elsewhere, such as `--init gaussian`, or choose other classes by `--class`",
+            )
+        return draw_from(training.x, training.y, y, like, rng)
+
+    return start
 
 
 def with_statistics(

@@ -63,11 +63,11 @@ class Setup:
         gaussians, path = self.gaussians.to(trainer.device), self.folder / runs.MODEL_FILE
         return Model(trainer.average.model, meta, gaussians, path)
 
-    def take_first_weights(self) -> None:
-        """Start with the weights of the network that the settings name, if they do."""
-        config, trainer = self.trainer.config, self.trainer
+    def first_network(self) -> Model | None:
+        """Load the network whose weights the settings name as the first ones, if they do."""
+        config = self.trainer.config
         if not config.init_from:
-            return
+            return None
         path = runs.resolve(config.init_from)
         described = {name: getattr(config, name) for name in _DESCRIBED}
         foreign = Foreign.of(described) if runs.is_foreign(path) else None
@@ -78,7 +78,13 @@ class Setup:
                 f"`{config.init_from}` differs from this run in {', '.join(others)}",
                 "omit those settings, or start from another network",
             )
-        for model in (trainer.model, trainer.average.model):
+        return source
+
+    def take_first_weights(self) -> None:
+        """Start with the weights of `first_network`."""
+        if (source := self.first_network()) is None:
+            return
+        for model in (self.trainer.model, self.trainer.average.model):
             model.load_state_dict(source.classifier.state_dict())
         self.reporter.say(
             f"starting from the weights of `{source.name}`; this is not a resume: "
@@ -144,7 +150,10 @@ def build(
     # Not the average, which has been copied by now: it is used rarely, in many shapes.
     learn_by(classifier, way)
     attach_twin(classifier, way)
-    return Setup(folder, trainer, evaluated, gaussians, meta, reporter)
+    ready = Setup(folder, trainer, evaluated, gaussians, meta, reporter)
+    if not ranks.from_main((folder / runs.STATE_FILE).exists):
+        ready.first_network()  # which is refused before there is a run
+    return ready
 
 
 def _images(
