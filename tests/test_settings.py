@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jeatcli.errors import UsageProblem
+from jeatcli.errors import UsageProblem, unknown
 from jeatcli.robustness.settings import AttackSettings
 
 
@@ -27,3 +27,11 @@ def test_a_value_of_another_type_is_refused(setting: str, value: object, hint: s
     with pytest.raises(UsageProblem, match=f"`{setting}`") as caught:
         AttackSettings.of({setting: value})
     assert hint is None or hint in str(caught.value.hint)
+
+
+def test_an_error_lists_some_of_many_names() -> None:
+    names = [f"net-{number:03}" for number in range(100)]
+    hint = str(unknown("network", "net-99", names).hint)
+    assert hint.startswith("did you mean `net-099`? known: net-000, ")
+    assert hint.endswith("net-039, and 60 more")
+    assert unknown("network", "?", names[:2]).hint == "known: net-000, net-001"

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 # Texts of RuntimeErrors for lack of memory: on a CPU, and of libraries and drivers on CUDA.
 _NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
+# Of names that are known, an error lists as many: timm has more than a thousand networks.
+_LISTED = 40
+
 
 class JeatError(Exception):
     """A failure that the user can understand and fix: what is wrong and where, and the fix.
@@ -80,7 +83,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageProblem:
     near = nearest(name, choices)
     hint = f"did you mean `{near}`? " if near else ""
     shown = [choice.replace("\n", "\\n") for choice in choices]  # of a name on several lines
-    listed = f"known: {', '.join(shown)}" if choices else "there are none"
+    rest = f", and {len(shown) - _LISTED:,} more" if len(shown) > _LISTED else ""
+    listed = f"known: {', '.join(shown[:_LISTED])}{rest}" if choices else "there are none"
     return UsageProblem(f"unknown {kind} `{name}`", hint + listed)
 
 

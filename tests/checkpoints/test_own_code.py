@@ -42,7 +42,8 @@ def code(tmp_path: Path) -> Path:
 
 def test_what_is_missing_beside_own_code_is_named(code: Path, tmp_path: Path, home: Path) -> None:
     file = written(tmp_path, {"1.weight": torch.randn(10, 64), "1.bias": torch.zeros(10)})
-    refused(here("attack", file, "--arch", f"{code}:make"), 2, "`--dataset DATASET`")
+    fix = ("name their data set: ", "mine.py:make --dataset DATASET`")
+    refused(here("attack", file, "--arch", f"{code}:make"), 2, *fix)
     for run, arch in ((code, "mine.py:FUNCTION"), ("mine.py:make", "mine.py:make")):
         refused(here("attack", run, "--dataset", "digits"), 1, f"the code by `--arch {arch}`")
     said = here("train", "--arch", f"{code}:make", "--dataset", "digits")

@@ -61,10 +61,10 @@ def compile_setting() -> Any:
     """Declare whether torch compiles the network, which every command calls `--compile`."""
     return setting(
         None,
-        "Compile the network with torch: minutes at the start; unset, only where it pays",
+        "Compile the network with torch, which may take minutes at the start",
         section="Machine",
         flags=("--compile/--no-compile",),
-        shown="measured",
+        shown="where it pays",
     )
 
 

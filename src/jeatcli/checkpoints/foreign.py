@@ -102,7 +102,7 @@ def _undescribed(path: Path, foreign: Foreign, found: StateDict) -> UsageProblem
     if foreign.arch is not None:
         return UsageProblem(
             f"`{path}` does not say which images it takes",
-            "name the data set whose size and classes they have: `--dataset DATASET`",
+            f"name their data set: `--arch {foreign.arch} --dataset DATASET`",
         )
     fitting = guess(found.tensors)
     arch = fitting[0] if len(fitting) == 1 else "--arch ARCH"

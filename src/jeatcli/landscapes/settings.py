@@ -29,13 +29,14 @@ PATH_OBJECTIVES = tuple(name for name in OBJECTIVES if name != "kl")
 
 _UNIT = "Size of a distance of 1, in the [0, 1] pixel scale (contour, sharpness)"
 _NUM = "Use the first N test images (path, histogram, sharpness)"
+_EACH = "100 (path), 200 (histogram, sharpness)"
 _NORM = "Norm of the ball of attacks and worst rises"
 _EPS = "Radius of that ball in the [0, 1] pixel scale"
 _picture = partial(setting, section="Picture")
 _plane = partial(setting, section="Plane (--kind contour)")
 _other = partial(setting, section="Other kinds")
 # What several kinds have is declared once.
-_num = partial(_other, help=_NUM, flags=("-n", "--num"), shown="100, 200, 200", low=1)
+_num = partial(_other, help=_NUM, flags=("-n", "--num"), shown=_EACH, low=1)
 _unit = partial(
     _picture, None, _UNIT, metavar="FRACTION", shown="linf eps of the data set", above=0
 )

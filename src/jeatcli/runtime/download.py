@@ -70,10 +70,11 @@ def fetch(
                 reporter.say(f"cannot download `{name}` from {failures[-1]}")
             else:
                 return target
-    why = f"could not be downloaded ({'; '.join(failures)})" if download else "downloading is off"
+    tried = "; ".join(dict.fromkeys(failures))
+    why = f", and could not be downloaded ({tried})" if download else ", and downloading is off"
     addresses = " or ".join(mirrors)
     raise JeatError(
-        f"{trouble}, and {why}",
+        f"{trouble}{why}",
         f"put the file with {_named(expected)} into `{folder}`, from {addresses}{instead}",
     )
 

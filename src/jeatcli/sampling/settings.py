@@ -78,7 +78,7 @@ class SamplerSettings(Settings):
         "Energy to minimise: joint E(x,y), ce, or marginal E(x), which ignores the class",
         choices=OBJECTIVES,
         metavar="ENERGY",
-        shown="by method, else joint; ce (pgd)",
+        shown="by method and sampler",
     )
     guidance: float | None = _sampler(
         "Descend (1 + W) E(x,y) - W E(x): E(x) at -1, E(x,y) at 0, toward ce above",
@@ -86,7 +86,9 @@ class SamplerSettings(Settings):
         low=-1,
     )
     init: str | None = _sampler("Where images start", kind="init", shown="gaussian; noise (das)")
-    steps: int | None = _sampler("Gradient steps", low=0, high=1e9, shown="100, 33, 60, 60")
+    steps: int | None = _sampler(
+        "Gradient steps", low=0, high=1e9, shown="100 (sgld), 33 (ascent), 60 (pgd, das)"
+    )
     step_size: float | None = _sampler(
         "Factor of the gradient (sgld) or l2 length of a step, pixels in [0, 1]",
         low=0,

@@ -111,7 +111,7 @@ class TrainConfig(Settings):
     )
     extra: str = _data(
         "",
-        "Images to train on too: an .npz of `image`, uint8 (n,H,W,C), and `label`",
+        "Further training images: an .npz with `image`, uint8 (n,H,W,C), and `label`",
         metavar="FILE.npz",
         shown="none",
     )
@@ -211,7 +211,7 @@ class TrainConfig(Settings):
         metavar="SERVICE",
     )
     retries: int = _optimise(
-        3, "How often a run that diverged returns to its last good state", low=0, high=100
+        3, "How many times a diverged run returns to its last good state", low=0, high=100
     )
     options: Mapping[str, Any] = field(default_factory=dict)
 
