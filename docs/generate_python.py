@@ -28,6 +28,9 @@ path, or a model from `load` or `wrap`; images are tensors or arrays (n, C, H, W
 [0, 1] or uint8, or a DataLoader. Every setting of a command is a keyword here: `--batch-size 64` is
 `batch_size=64`. Importing the package does not import torch.
 
+A function says nothing but warnings; `reporter=Terminal()`, from `jeatcli.cli.terminal`, prints
+progress as the command does. The traceback of an error ends with its hint.
+
 This page is written by `docs/generate_python.py` (`make docs`) from signatures and docstrings, and
 a test runs its examples.
 """

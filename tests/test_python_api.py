@@ -6,6 +6,7 @@ import copy
 import doctest
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import jeatcli
 from jeatcli import energy, image_scores, wrap
 from jeatcli.checkpoints.model import Model
+from jeatcli.cli.terminal import Terminal
 from jeatcli.errors import JeatError, JeatWarning, UsageProblem
 
 X = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -60,10 +62,20 @@ def test_results_in_a_notebook_are_a_line_and_errors_have_their_hint(model: Mode
         repr(model) == "<Model Sequential: Sequential, foreign, 3 classes of 1x8x8 images, on cpu>"
     )
     assert repr(drawn).startswith("<Samples: 3 images 1x8x8; sampler ")
-    assert "robust=" in repr(found)
+    assert repr(found).startswith("<Robustness of Sequential: ")
+    assert f"{100 * found.robust:.2f} % robust to pgd, linf 0.1, n = 6" in repr(found)
     with pytest.raises(UsageProblem, match="unknown class `3`") as caught:
         jeatcli.sample(model, classes=["3"])
     assert caught.value.__notes__ == [f"Hint: {caught.value.hint}"]
+
+
+def test_a_notebook_may_listen_to_the_progress(
+    model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jeatcli.attack(model, images=X, labels=Y, eps=0.1, steps=1, reporter=Terminal())
+    said = capsys.readouterr()
+    assert re.search(r"attack pgd  .* images/s .* robust \d+\.\d %", said.err)
+    assert not said.out
 
 
 def test_the_energy_of_tensors_arrays_and_loaders(model: Model) -> None:

@@ -97,11 +97,10 @@ def _minimum_norm(result: Robustness) -> list[str]:
     if (found := result.minimum_norm) is None:
         return []
     lower, median, upper = (
-        fraction(round(found[name] * 255, 2) / 255)
-        if result.norm == "linf"
-        else f"{found[name]:.4g}"
-        for name in ("lower_quartile", "median", "upper_quartile")
+        f"{found[name]:.4g}" for name in ("lower_quartile", "median", "upper_quartile")
     )
+    if result.norm == "linf":
+        median += f" ({255 * found['median']:.4g}/255)"
     counts = result.per_attack.values()
     passes = sum(count["forward"] + count["backward"] for count in counts)
     attacked = max(1, round(result.clean * result.n))

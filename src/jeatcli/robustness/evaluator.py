@@ -166,7 +166,7 @@ class Evaluator:
                 state.counts[number]["seconds"] += time.perf_counter() - began
                 state.done += len(index)
                 self._save(state)
-                steps.finish(robust=state.robust)
+                steps.finish(robust=f"{100 * state.robust:.1f} %")
         state.finish(number)
         self._save(state)
 
@@ -223,7 +223,7 @@ class _Steps:
             self.steps += 1
             self.bar(self.images / self.total, step=self.steps)
 
-    def finish(self, **figures: float) -> None:
+    def finish(self, **figures: float | str) -> None:
         """Count the images as done, however many steps are left."""
         self.bar(self.images * (1 - self.steps / self.total), **figures)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +82,21 @@ class Robustness:
     seed: int
     key: str
     version: str
-    samples: dict[str, list[Any]] = field(repr=False)
+    samples: dict[str, list[Any]]
     published: dict[str, Any] | None = None
-    minimum_norm: dict[str, Any] | None = field(default=None, repr=False)
+    minimum_norm: dict[str, Any] | None = None
     purification: dict[str, Any] | None = None
-    certificate: dict[str, Any] | None = field(default=None, repr=False)
+    certificate: dict[str, Any] | None = None
     corruption_errors: dict[str, float] | None = None
+
+    def __repr__(self) -> str:
+        """Say what was found on one line, without the verdicts."""
+        flags = f"; {len(self.warnings)} warnings" if self.warnings else ""
+        return (
+            f"<Robustness of {self.run}: {100 * self.clean:.2f} % clean, "
+            f"{100 * self.robust:.2f} % robust to "
+            f"{', '.join(self.attacks)}, {Threat(self.norm, self.eps)}, n = {self.n}{flags}>"
+        )
 
 
 def corruption_errors(
