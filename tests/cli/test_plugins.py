@@ -11,8 +11,10 @@ from helpers.cli import QUICK, done, here, one, refused
 from helpers.documents import ROOT, blocks, lines
 from helpers.runs import save_run
 
+from jeatcli.core.models import ARCHITECTURES
 from jeatcli.methods import METHODS
 from jeatcli.robustness.attacks import ATTACKS
+from jeatcli.scoring.settings import METRICS
 
 PAGE = ROOT / "docs" / "extending.md"
 MINE = "\n".join(block for block in blocks(PAGE, "python") if '"mine:' in block)
@@ -21,7 +23,7 @@ MINE = "\n".join(block for block in blocks(PAGE, "python") if '"mine:' in block)
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Restores the tables and the import path, and is the working directory."""
-    for table in (ATTACKS, METHODS):
+    for table in (ARCHITECTURES, ATTACKS, METHODS, METRICS):
         monkeypatch.setattr(table, "_entries", dict(table))
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "mine", raising=False)
@@ -46,8 +48,16 @@ def test_the_plugin_of_the_page_trains_and_attacks(home: Path, place: Path, file
         assert found["per_attack"]["fog"]["steps"] == 10
     assert "CE(x^) and a penalty on E(x^)" in done("train", "--help", **mine)
     done(*train[:-1], "mine", *QUICK[2:], "--max-steps", 1, **mine)
+    done(*train[:-1], "wide", "--arch", "hidden-16", *QUICK[2:], "--max-steps", 1, **mine)
+    assert one("attack", "wide", "-n", 4, "--steps", 1, **mine)["n"] == 4
+    few = ("-n", 20, "--steps", 1, "--kid-subset-size", 10, "--kid-subsets", 2, "--splits", 2)
+    found = one("score", "wide", "--features", "flat", *few, "--metric", "mean-gap", **mine)
+    assert found["metrics"]["mean_gap"] > 0
     METHODS.remove("flat")
     ATTACKS.remove("fog")
+    ARCHITECTURES.remove("hidden-W")
+    METRICS.remove("mean-gap")
+    refused(here("attack", "wide"), 1, "unknown architecture `hidden-16`", "in `JEAT_PLUGINS`")
     assert one("attack", "mine", "-n", 4, "--steps", 1)["method"] == "flat"  # without the plugin
 
 

@@ -172,10 +172,10 @@ def _checked(path: Path, header: dict[str, Any] | None) -> dict[str, Any]:
     kind = StateHeader if "step" in header else Meta
     problem = _misfit(header, kind) or (_impossible(header) if kind is Meta else None)
     if problem:
-        raise JeatError(
-            f"the header of `{path}` is damaged: {problem}",
-            "copy the file again, or resume the run with `jeat train`, which rewrites it",
-        )
+        hint = "copy the file again, or resume the run with `jeat train`, which rewrites it"
+        if problem.startswith("unknown "):
+            hint += "; what a plugin added needs its module in `JEAT_PLUGINS`"
+        raise JeatError(f"the header of `{path}` is damaged: {problem}", hint)
     return header
 
 

@@ -67,7 +67,8 @@ def translate(problem: BaseException) -> JeatError:
                 "install the two together: `pip install --force-reinstall torch torchvision`",
             )
     line = text.strip().partition("\n")[0]
+    ours = ", unless it is in a module of `JEAT_PLUGINS`" if os.environ.get("JEAT_PLUGINS") else ""
     return JeatError(
         f"internal: {type(problem).__name__}{': ' if line else ''}{line}",
-        "run it again with `JEAT_DEBUG=1` to see the traceback, and report it",
+        f"run it again with `JEAT_DEBUG=1` to see the traceback, and report it{ours}",
     )
