@@ -63,6 +63,18 @@ def test_the_spread_of_subsets_that_are_all_images_is_none(artist: Model, judge:
     assert "kid" not in part.notes
 
 
+def test_one_split_and_one_subset_have_no_spread(artist: Model, judge: Model) -> None:
+    one = image_scores(
+        artist, features=judge, num=30, splits=1, kid_subsets=1, kid_subset_size=9, steps=1
+    )
+    assert one.inception_score is not None
+    assert (one.inception_score_std, one.kid_std) == (None, None)
+    two = image_scores(
+        artist, features=judge, num=30, splits=2, kid_subsets=2, kid_subset_size=9, steps=1
+    )
+    assert min(two.inception_score_std or 0, two.kid_std or 0) > 0
+
+
 def test_the_table_says_it_beside_the_number() -> None:
     save_run("artist", seed=1)
     save_run("judge")

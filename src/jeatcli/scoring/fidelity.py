@@ -99,7 +99,8 @@ def compute(images: Features, reference: Features, numbers: Numbers) -> dict[str
     """Compare the features of images with those of the reference.
 
     Scores that so few images do not have are None: the Inception Score of splits of one image,
-    and the spread of KID over subsets that are all of the images, or of the reference.
+    and the spread of one split, of one subset, or of subsets that are all of the images, or of the
+    reference.
     """
     from torch_fidelity import calculate_metrics
 
@@ -126,7 +127,9 @@ def compute(images: Features, reference: Features, numbers: Numbers) -> dict[str
         width=numbers.width,
     )
     scores: dict[str, float | None] = {name: result.get(key) for name, key in _KEYS.items()}
-    if numbers.kid_subset_size in (numbers.num, numbers.references):
+    if numbers.splits == 1:
+        scores["inception_score_std"] = None
+    if numbers.kid_subsets == 1 or numbers.kid_subset_size in (numbers.num, numbers.references):
         scores["kid_std"] = None
     return scores
 
