@@ -121,3 +121,6 @@ def test_a_landscape_around_them(model: Model) -> None:
     found = energy_landscape([model], kind="sharpness", images=X, labels=Y, num=6)
     assert found.dataset == "tensors"
     assert sample(model, num=2, steps=1).images.shape == (2, 1, 8, 8)
+    # No training images are known, so chains start at noise.
+    energy_landscape([model], kind="histogram", images=X, labels=Y, num=6)
+    energy_landscape([model], images=X, labels=Y, grid=3, axes="classes")

@@ -150,7 +150,7 @@ def test_the_union_is_what_withstands_all() -> None:
 def test_norms_and_radii_that_do_not_go_together_are_refused() -> None:
     save_run("model")
     ask = ("attack", "model", "-n", 5, "--norm", "linf", "--norm", "l1")
-    refused(here(*ask, "--eps", 0.1), 2, "2 norms and 1 radii")
+    refused(here(*ask, "--eps", 0.1), 2, "2 norms and 1 of their radii")
     refused(here(*ask[:-1], "linf"), 2, "a norm appears twice")
     refused(here(*ask, "--plot", "a.png"), 2, "the radius of one norm")
 

@@ -155,6 +155,18 @@ def test_direct_ascent_disturbs_what_the_network_sees() -> None:
     assert torch.stack(seen).std().item() == pytest.approx(0.1, rel=0.05)
 
 
+def test_direct_ascent_shifts_by_an_eighth_of_each_side() -> None:
+    seen: list[Tensor] = []
+
+    def energy(x: Tensor) -> Tensor:
+        seen.append(x.detach())
+        return x.flatten(1).sum(1)
+
+    start = torch.arange(16.0).view(1, 1, 16, 1) / 16
+    descend(DirectAscent(steps=40, step_size=0.0, noise=0.0), energy, start, BatchRng(0))
+    assert {int(x[0, 0, :, 0].argmin()) for x in seen} == {14, 15, 0, 1, 2}
+
+
 @pytest.mark.parametrize("descent", [SGLD, ASCENT, PGD], ids=lambda each: type(each).__name__)
 def test_an_image_rests_where_its_energy_is_low_enough(descent: Sampler) -> None:
     start, low = images(8), 0.5 * bowl(images(8)).max().item()

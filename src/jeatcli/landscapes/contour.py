@@ -17,7 +17,7 @@ from ..checkpoints.model import Model, class_index
 from ..core.threat import Threat, fraction
 from ..errors import UsageProblem
 from ..runtime.progress import Bar
-from ..sampling import initializers, sample
+from ..sampling import sample
 from . import view
 from .plane import Plane, ball_of_unit, orthonormal, random_directions, scaled
 from .settings import ContourSettings
@@ -215,8 +215,13 @@ def _targets(
             f"both axes would point toward `{classes[chosen[0]]}`", "choose two classes"
         )
     chosen = chosen or [y, (y + 1) % len(classes)]
-    model = initializers.with_statistics(model, settings.data_dir, inputs.reporter)
-    samples = sample.draw(model, torch.tensor(chosen), settings.seed)
+    samples = sample.draw(
+        model,
+        torch.tensor(chosen),
+        settings.seed,
+        data_dir=settings.data_dir,
+        reporter=inputs.reporter,
+    )
     return {classes[k]: image for k, image in zip(chosen, samples, strict=True)}
 
 

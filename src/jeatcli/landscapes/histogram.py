@@ -20,7 +20,7 @@ from ..core.threat import Threat
 from ..data.images import load_images, to_unit_range
 from ..robustness.batch_size import USUAL
 from ..runtime.progress import Bar
-from ..sampling import initializers, sample
+from ..sampling import sample
 from . import view
 from .settings import HistogramSettings
 from .view import LandscapeInputs, RunInfo
@@ -92,8 +92,7 @@ def measure_histogram(inputs: LandscapeInputs, settings: HistogramSettings) -> H
     runs = view.describe_models(inputs.models)
     with inputs.reporter.track("energies", len(runs) * len(names) * len(x)) as bar:
         for model, run in zip(inputs.models, runs, strict=True):
-            artist = initializers.with_statistics(model, settings.data_dir, inputs.reporter)
-            sets = Sets(artist, x, y, threat, other, settings)
+            sets = Sets(model, x, y, threat, other, settings)
             for name in names:
                 energies = _energies(
                     model, getattr(sets, name), len(x), view.at_once(settings, x), bar
@@ -162,7 +161,8 @@ class Sets:
     @cached_property
     def _samples(self) -> Tensor:
         size = min(view.at_once(self.settings, self.x), USUAL)
-        return sample.draw(self.model, self.y.cpu(), self.settings.seed, size)
+        data_dir = self.settings.data_dir
+        return sample.draw(self.model, self.y.cpu(), self.settings.seed, size, data_dir)
 
     def _rng(self, index: Tensor, purpose: int) -> ImageRng:
         return view.image_rng(index, self.settings.seed, purpose)

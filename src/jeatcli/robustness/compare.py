@@ -115,7 +115,7 @@ def _threats(
         radii = [None] * len(norms) if tuple(eps) == (None,) else list(eps)
         if len(radii) != len(norms):
             raise UsageProblem(
-                f"there are {len(norms)} norms and {len(radii)} radii",
+                f"there are {len(norms)} norms and {len(radii)} of their radii",
                 "give one `--eps` for each `--norm`, in the same order, or none",
             )
         return list(zip(norms, radii, strict=True))

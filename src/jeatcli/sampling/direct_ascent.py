@@ -38,10 +38,10 @@ class DirectAscent(Sampler):
         return True
 
     def run(self, energy: PerImage, start: Tensor, rng: Rng, hook: Hook) -> Tensor:
-        reach = start.shape[-1] // 8
+        reach = torch.tensor(start.shape[-2:]) // 8
 
         def disturbed(x: Tensor) -> Tensor:
-            shares = rng.uniform(x[:, :1, :1, :2]).flatten(1)
+            shares = rng.uniform(x.new_empty(len(x), 1, 1, 2)).flatten(1).cpu()
             shifts = (((2 * reach + 1) * shares).long() - reach).tolist()
             moved = [image.roll(shift, (1, 2)) for image, shift in zip(x, shifts, strict=True)]
             return energy(torch.stack(moved) + self.noise * rng.normal(x))

@@ -175,10 +175,15 @@ def draw_all(plan: SamplingPlan, frames: int = 0, reporter: Reporter = SILENT) -
 
 
 def draw(
-    model: Model, labels: Tensor, seed: int, batch_size: int = 256, reporter: Reporter = SILENT
+    model: Model,
+    labels: Tensor,
+    seed: int,
+    batch_size: int = 256,
+    data_dir: Path | None = None,
+    reporter: Reporter = SILENT,
 ) -> Tensor:
     """Draw (n, C, H, W) for labels (n,) as the model's method does by default, on its device."""
-    settings = SampleSettings(seed=seed, batch_size=batch_size)
+    settings = SampleSettings(seed=seed, batch_size=batch_size, data_dir=data_dir)
     plan = replace(_plan(model, settings, None, reporter), labels=labels.cpu())
     return torch.cat([images for _, images in plan.batches(reporter)])
 
