@@ -9,6 +9,7 @@ import torch
 from helpers.cli import (
     QUICK,
     STANDARD,
+    done,
     here,
     jeat,
     refused,
@@ -114,6 +115,13 @@ def test_a_variable_that_is_no_option_is_refused(
     monkeypatch.setenv("JEAT_ATTACK_NUMM", "5")
     hint = "did you mean `JEAT_ATTACK_NUM`?"
     refused(here("attack"), 2, "`JEAT_ATTACK_NUMM` in the environment is not an option", hint)
+
+
+def test_a_misspelt_variable_of_all_commands_is_refused(home: Path) -> None:
+    for words in (("--runs",), ("attack",)):
+        said = here(*words, JEAT_RUN_DIR="elsewhere")
+        refused(said, 2, "`JEAT_RUN_DIR` in the environment means nothing", "`JEAT_RUNS_DIR`?")
+    done("--runs", JEAT_OTHER="is for another program")
 
 
 def test_a_value_of_a_file_is_named_by_it(home: Path, tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ SORTS = {
 }
 _LISTS = ("runs", "list", "ls")
 _RESUME = ("--resume", "--continue")
+# Variables of the environment for all commands, after `JEAT_`.
+_VARIABLES = ("RUNS_DIR", "DATA_DIR", "CACHE_DIR", "DEVICE", "PLUGINS", "DEBUG")
 
 
 class LazyGroup(click.Group):
@@ -89,6 +91,8 @@ class LazyGroup(click.Group):
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse the options of the group; `--help` and `--version` print here already."""
         with _in_words():
+            if not kwargs.get("resilient_parsing"):
+                _check_variables()
             if os.environ.get("JEAT_PLUGINS"):
                 from .plugins import load_plugins
 
@@ -142,6 +146,21 @@ def _in_words() -> Iterator[None]:
             if failure.hint:
                 click.echo(clean(f"Hint: {failure.hint}"), err=True)
         raise click.exceptions.Exit(failure.exit_code) from None
+
+
+def _check_variables() -> None:
+    """Refuse what looks like a misspelt variable; those of a command are its own to check."""
+    commands = tuple(f"{name.upper()}_" for name in COMMANDS)
+    for name in os.environ:
+        ending = name.removeprefix("JEAT_")
+        if name == ending or ending in _VARIABLES or ending.startswith(commands):
+            continue
+        from difflib import get_close_matches
+
+        if near := get_close_matches(ending, _VARIABLES, 1, 0.8):
+            raise UsageProblem(
+                f"`{name}` in the environment means nothing", f"did you mean `JEAT_{near[0]}`?"
+            )
 
 
 def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
