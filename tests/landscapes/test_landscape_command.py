@@ -110,7 +110,7 @@ def test_landscape_of_one_run(home: Path) -> None:
         assert arrays["energy"].shape == (1, 5, 5)
     reach = "the plane reaches 1 x 0.15 per-pixel RMS from the image"
     assert f"{reach} and leaves [0, 1] (`--clip` keeps it inside)\n" in said.stderr
-    assert said.stderr.endswith("Hint: jeat score\n")
+    assert said.stderr.endswith("Hint: jeat score --calibration\n")
 
 
 @pytest.mark.parametrize(("ending", "magic"), [("svg", b"<?xml"), ("pdf", b"%PDF-")])

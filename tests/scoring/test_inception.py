@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers.extractors import publish
 from helpers.pictures import save_images
+from helpers.runs import Listener
 from numpy.typing import NDArray
 
 from jeatcli.checkpoints.model import Model
@@ -133,8 +134,11 @@ def test_offline_says_which_file_to_put_where(
 ) -> None:
     publish(monkeypatch, "inception", mirrors=("http://127.0.0.1:9/weights.pth",))
     monkeypatch.setattr(download, "TIMEOUT", 1.0)
+    listener = Listener()
     with pytest.raises(JeatError) as problem:
-        image_scores(artist)
+        image_scores(artist, reporter=listener)
+    assert artist.meta.shape[0] == 1
+    assert "say little about grey images: `--features RUN`" in listener.said[0]  # before a download
     assert FILE in problem.value.message
     hint = problem.value.hint or ""
     assert str(files.cache_dir() / "inception") in hint

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..data.facts import dataset_facts
 from ..landscapes import KINDS, make_settings
 from ..plots.settings import PlotSettings
 from ..runtime.outputs import LANDSCAPE_NUMBERS, LANDSCAPE_PICTURE, check_output, report_of
@@ -114,4 +115,11 @@ def command(
         own = [found for found in summary["results"] if Path(found["path"]) == model]
         keep(model, [shared | found for found in own], terminal)
     if foreign is None:
-        terminal.hint(ui.next_command("score", runs[0] if runs else None))
+        terminal.hint(_next(result.dataset, runs[0] if runs else None))
+
+
+def _next(dataset: str, run: str | None) -> str:
+    """Write a score that suits the data: that of images is in features of photographs."""
+    facts = dataset_facts(dataset)
+    grey = facts is not None and facts.shape[0] == 1
+    return ui.next_command("score", run) + " --calibration" * grey

@@ -86,6 +86,11 @@ def resolve(
             f"{', '.join(f'`{name}`' for name in names)} would change nothing",
             "leave the settings out, or name a run",
         )
+    if artist is not None and artist.meta.shape[0] == 1 and named(settings.features):
+        reporter.say(
+            f"the features `{settings.features}` are for photographs, and say little about grey "
+            "images: `--features RUN` takes those of a classifier of your own"
+        )
     judge = _judge(settings, foreign, reporter)
     models = [model for model in (artist, judge) if isinstance(model, Model)]
     refuse_unused(settings.foreign, *models)
