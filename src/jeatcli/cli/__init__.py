@@ -232,7 +232,7 @@ def _about(name: str, **settings: Any) -> Callable[[F], F]:
     is_flag=False,
     flag_value="",
     metavar="[PATTERN]",
-    help="List the runs whose name fits PATTERN, such as 'lr*', or all, and exit.",
+    help="List the runs, or those whose name contains PATTERN or fits it ('lr*'), and exit.",
 )
 @_about(
     "--sort",
