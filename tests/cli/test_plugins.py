@@ -31,7 +31,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("file", ["mine.py", "deep/mine.py"])
+@pytest.mark.parametrize("file", ["mine.py", "in depth/mine.py"])
 def test_the_plugin_of_the_page_trains_and_attacks(home: Path, place: Path, file: str) -> None:
     path = place / file
     path.parent.mkdir(exist_ok=True)

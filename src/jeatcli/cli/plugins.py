@@ -9,8 +9,6 @@ from pathlib import Path
 
 from ..errors import JeatError, UsageProblem
 
-VARIABLE = "JEAT_PLUGINS"
-
 
 def load_plugins() -> None:
     """Import them, from the working directory too; the table's targets are imported later.
@@ -18,7 +16,9 @@ def load_plugins() -> None:
     Raises:
         UsageProblem: If one is not there or fails.
     """
-    for name in os.environ.get(VARIABLE, "").replace(",", " ").split():
+    for name in map(str.strip, os.environ.get("JEAT_PLUGINS", "").split(",")):
+        if not name:
+            continue
         path = Path(name).expanduser().absolute()
         file = path.suffix == ".py"
         # At the end, so that no file that lies there takes the place of an installed package.
@@ -28,7 +28,8 @@ def load_plugins() -> None:
         except JeatError:
             raise
         except Exception as problem:
+            why = f"{type(problem).__name__}: {problem}"
             raise UsageProblem(
-                f"`{name}` of `{VARIABLE}` cannot be imported: {type(problem).__name__}: {problem}",
+                f"`{name}` of `JEAT_PLUGINS` cannot be imported: {why}",
                 "name modules that Python finds, or FILE.py, separated by commas",
             ) from problem
