@@ -58,7 +58,7 @@ def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Part]) -> None:
         dataset = trainer.config.dataset
         why = (
             ": pictures have changed, or an older version began the run, which split folders by "
-            "file names and not by content (docs/files.md)"
+            "file names and not by content (docs/data.md)"
             if dataset.startswith("folder:")
             else ""
         )
