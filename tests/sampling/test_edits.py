@@ -179,3 +179,5 @@ def test_pictures_that_do_not_fit(model: Model, three: Path, tmp_path: Path) -> 
     (tmp_path / "no.png").write_text("no picture")
     with pytest.raises(JeatError, match=r"no.png` is not a readable picture"):
         sample.sample(model, inpaint=three, mask=tmp_path / "no.png")
+    with pytest.raises(JeatError, match=r"there is no picture `.*gone.png`"):
+        sample.sample(model, inpaint=three, mask=tmp_path / "gone.png")

@@ -50,7 +50,10 @@ def test_a_run_goes_on_with_its_own_extra_images_alone(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         train(settings, tmp_path / "run", should_stop=lambda: True)
     archive(tmp_path / "more.npz", label=np.zeros(40, np.int64))
-    with pytest.raises(JeatError, match="are not those"):
+    with pytest.raises(JeatError, match=r"images of `digits` or `.*more.npz` are not those"):
+        train(settings, tmp_path / "run")
+    (tmp_path / "more.npz").unlink()
+    with pytest.raises(JeatError, match=r"more.npz`: there is no such file"):
         train(settings, tmp_path / "run")
 
 

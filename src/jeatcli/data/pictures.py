@@ -57,6 +57,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except (JeatError, MemoryError):
         raise
+    except FileNotFoundError as problem:
+        raise JeatError(f"there is no picture `{path}`", "check the path") from problem
     except Exception as problem:  # Pillow raises nearly every kind on damaged files
         raise JeatError(
             f"`{path}` is not a readable picture: {problem}", "repair or remove the file"

@@ -153,6 +153,8 @@ def labelled_archive(
 def opened_npz(path: Path, fix: str) -> Iterator[Any]:
     """Open an `.npz`; what numpy raises, now or when it reads an array, becomes a JeatError."""
     try:
+        if not path.exists():
+            raise FileNotFoundError("there is no such file")
         # numpy takes any other file for a pickle, and advises to open it as one.
         if not zipfile.is_zipfile(path):
             raise ValueError("it is not an .npz archive, or is cut short")

@@ -55,7 +55,9 @@ def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Part]) -> None:
         raise JeatError(problem.message, f"{_one_before(path)}, or {start_over}") from problem
     images = trainer.loader.digest
     if header.get("images", images) != images:
-        dataset = trainer.config.dataset
+        config = trainer.config
+        dataset, others = config.dataset, (config.extra, config.options.get("ood"))
+        named = " or ".join(f"`{source}`" for source in (dataset, *others) if source)
         why = (
             ": pictures have changed, or an older version began the run, which split folders by "
             "file names and not by content (docs/data.md)"
@@ -63,7 +65,7 @@ def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Part]) -> None:
             else ""
         )
         raise JeatError(
-            f"the images of `{dataset}` are not those that `{path.parent}` was started on{why}",
+            f"the images of {named} are not those that `{path.parent}` was started on{why}",
             f"put those back, or {start_over}",
         )
     # To the CPU first, for Apple's devices have no float64; each goes where its like is.
