@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from helpers.training import StopAfter, config, run
 
 from jeatcli.acceleration.ways import Way, Wish, Work
 from jeatcli.checkpoints.checkpoint import load
-from jeatcli.errors import Interrupted
+from jeatcli.errors import Interrupted, JeatWarning
 from jeatcli.training import setup
 from jeatcli.training.resolve import resolve
 from jeatcli.training.train import train
@@ -56,6 +57,22 @@ def test_the_generators_of_others_are_left_as_they_were(
     before = torch.get_rng_state()
     run(tmp_path / "run")
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_callers_autocast_does_not_keep_the_first_weights(tmp_path: Path, enabled: bool) -> None:
+    """Torch empties its cache of rounded weights only where the outermost autocast ends."""
+    run(tmp_path / "alone", precision="bf16")
+    with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+        run(tmp_path / "within", precision="bf16")
+    same(tmp_path / "alone", tmp_path / "within")
+
+
+def test_the_grids_of_a_run_do_not_call_it_unfinished(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", JeatWarning)
+        run(tmp_path / "run", sample_every=1)
+    assert len(list((tmp_path / "run" / "samples").iterdir())) == 2
 
 
 def test_max_steps_end_a_run_within_an_epoch_as_its_own_end(tmp_path: Path) -> None:

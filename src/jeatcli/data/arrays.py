@@ -88,7 +88,9 @@ def _names(array: NDArray[np.generic]) -> tuple[str, ...]:
 
 def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
     if not path.is_file():
-        raise JeatError(f"there is no file `{path}`", "put it there, or write `npz:FILE` with an existing FILE")
+        raise JeatError(
+            f"there is no file `{path}`", "put it there, or write `npz:FILE` with an existing FILE"
+        )
     fix = "it must be an `.npz` of plain arrays, as `numpy.savez` writes it"
     with opened_npz(path, fix) as arrays:
         return {name: np.asarray(arrays[name]) for name in arrays.files}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 import torch
@@ -156,6 +156,8 @@ class Grids(Callback):
         if not due(trainer, self.every):
             return
         model = self.setup.model()
+        # Here it is no news that the run is not finished.
+        model = replace(model, meta=replace(model.meta, finished=True))
         columns = min(len(model.meta.classes), 10)
         seen = trainer.step * trainer.loader.batch_size
         rows = max(1, min(10, seen // (_SEEN_PER_SAMPLE * columns)))

@@ -98,7 +98,9 @@ class Classifier(nn.Module):
         """Return the float32 penultimate features, (n, d), of images (n, C, H, W) in [0, 1]."""
         dtype = self.autocast or torch.bfloat16
         enabled = self.autocast is not None and getattr(self.net, "mixed_precision", True)
-        with torch.autocast(x.device.type, dtype, enabled=enabled):
+        # The cache ends with the outermost autocast: in one of a caller's it would keep the weights
+        # of the first step for all others.
+        with torch.autocast(x.device.type, dtype, enabled=enabled, cache_enabled=False):
             return self.net.features(self._normalized(x)).float()
 
     def penultimate(self, x: Tensor) -> tuple[Tensor, Tensor]:
