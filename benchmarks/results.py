@@ -8,9 +8,9 @@ that the same command continues after a kill and adds further methods or seeds. 
 mean ± standard deviation over the seeds, table.json every figure with the protocol, tradeoff.png
 and samples.png the pictures; `--show` only writes these of what is there.
 
-A row is a method, or one of `VARIANTS`. *FD, alike* and *score, alike* are of images that all rows
-draw by the same sampler, *own* of those by each method's default; the judge is a classifier that no
-row was trained with. *ECE*, *AUROC*: of the classifier; the out-of-distribution images are means
+A row is a method, or one of `VARIANTS`. *FD* and *score, same sampler* are of images that all rows
+draw by one sampler, *own sampler* of those by each method's default; the judge is a classifier that
+no row was trained with. *ECE*, *AUROC*: of the classifier; the out-of-distribution images are means
 of two test images, detected by E(x) (Grathwohl et al. 2020). *Rise*: mean rise of E(x,y) in random
 directions with a root mean square of eps, *worst* the largest in the ball. *E(x) - E(x^)*: x^ by
 PGD-20 on the cross-entropy. *CPU s*: of training, all threads together, reading the data included.
