@@ -7,7 +7,9 @@ import doctest
 import importlib
 import importlib.util
 import re
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from jeatcli import energy, image_scores, wrap
 from jeatcli.checkpoints.model import Model
 from jeatcli.cli.terminal import Terminal
 from jeatcli.errors import JeatError, JeatWarning, UsageProblem
+from jeatcli.runtime.usual_state import in_usual_state
 
 X = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(6) % 3
@@ -155,6 +158,28 @@ def test_what_the_caller_has_set_in_torch_changes_nothing(
     assert torch.equal(inside[1], expected[1])
     assert torch.equal(inside[2], expected[2])
     assert torch.equal(random, torch.random.get_rng_state())
+
+
+def test_threads_take_turns(model: Model) -> None:
+    """Torch's tracer, by which networks are folded, changes `nn.Module` for all threads."""
+
+    def attacked(seed: int) -> list[str | None]:
+        one = {"images": X, "labels": Y, "attacks": ["pgd"], "eps": 0.3, "seed": seed}
+        return jeatcli.attack(model, **one).samples["broken_by"]
+
+    running: list[int] = []
+
+    @in_usual_state
+    def alone(number: int) -> int:
+        running.append(number)
+        time.sleep(0.02)
+        found = len(running)
+        running.remove(number)
+        return found
+
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(alone, range(8))) == {1}
+        assert list(threads.map(attacked, range(8))) == [attacked(seed) for seed in range(8)]
 
 
 def test_results_are_read_whatever_device_is_the_default(model: Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,6 +14,9 @@ import torch
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# Of several threads one runs at a time: what is set here holds for all of them, as does torch.fx's
+# change of `nn.Module` while it traces a network.
+_TURN = threading.RLock()
 _DEVICES = ("cpu", "cuda", "mps")
 _CUDNN = ("deterministic", "benchmark", "allow_tf32")
 
@@ -21,26 +25,34 @@ def in_usual_state(function: Callable[P, R]) -> Callable[P, R]:
     """Run a function with gradients, in float32 and on the CPU by default, and put all of it back.
 
     Neither autocast nor rounded products reach into it; random numbers and flags, which a function
-    may set for a device, are put back.
+    may set for a device, are put back. Threads take turns.
     """
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        usual = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float32)
-        try:
-            with (
-                torch.inference_mode(False),
-                torch.enable_grad(),
-                torch.random.fork_rng(devices=[]),
-                _unrounded(),
-                _own_device(),
-            ):
-                return function(*args, **kwargs)
-        finally:
-            torch.set_default_dtype(usual)
+        with (
+            _TURN,
+            _float32(),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.random.fork_rng(devices=[]),
+            _unrounded(),
+            _own_device(),
+        ):
+            return function(*args, **kwargs)
 
     return run
+
+
+@contextmanager
+def _float32() -> Iterator[None]:
+    """Make float32 the default type."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(usual)
 
 
 @contextmanager
