@@ -301,7 +301,7 @@ def test_other_numbers_of_the_api(model: Model, tmp_path: Path) -> None:
     assert drawn.trace[1] == [0, 1, 2]
     ten = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     other = wrap(ten, mean=0, std=1, classes=10, shape=(1, 8, 8))
-    with pytest.raises(UsageProblem, match="with 3 classes, `Sequential` on tensors with 10"):
+    with pytest.raises(UsageProblem, match="classes differ: `Sequential` has 0, 1, 2, `Seq"):
         jeatcli.energy_landscape([model, other], images=X, labels=Y, grid=3)
 
 

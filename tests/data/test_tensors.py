@@ -14,7 +14,7 @@ from jeatcli import attack, classifier_scores, energy_landscape, sample, wrap
 from jeatcli.checkpoints.model import Model
 from jeatcli.data.images import load_images, to_unit_range
 from jeatcli.data.tensors import own_images
-from jeatcli.errors import UsageProblem
+from jeatcli.errors import JeatError, UsageProblem
 
 CLASSES = tuple("0123456789")
 X = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -110,6 +110,22 @@ def test_images_of_two_sources_and_labels_of_none_are_refused(model: Model) -> N
     for call in (attack, energy_landscape, classifier_scores):
         with pytest.raises(UsageProblem, match="labels, but no images"):
             call(model, labels=Y)
+
+
+def test_networks_that_do_not_go_together_are_told_apart(model: Model) -> None:
+    def another(classes: str, side: int) -> Model:
+        net = nn.Sequential(nn.Flatten(), nn.Linear(side * side, 10))
+        return wrap(net, mean=0, std=1, classes=list(classes), shape=(1, side, side), name="net")
+
+    pairs = [
+        (another("9123456780", 8), "classes differ: .*9, 1, 2"),
+        (another("0123456789", 9), "images differ: .*1x9x9"),
+    ]
+    for other, words in pairs:
+        with pytest.raises(UsageProblem, match=words):
+            energy_landscape([model, other], images=X, labels=Y, grid=3)
+        with pytest.raises(JeatError, match=words):
+            attack(model, images=X, labels=Y, transfer_from=other)
 
 
 def test_without_images_there_are_none(model: Model) -> None:

@@ -187,6 +187,19 @@ class Model:
             )
 
 
+def difference(first: Model, second: Model) -> str:
+    """Say in what the images or classes of two models differ; empty if in nothing."""
+    ours, theirs = first.meta, second.meta
+    named = f"`{first.name}`", f"`{second.name}`"
+    if ours.shape != theirs.shape:
+        what, shown = "images", ["x".join(map(str, meta.shape)) for meta in (ours, theirs)]
+    elif ours.classes != theirs.classes:
+        what, shown = "classes", [_listed(meta.classes) for meta in (ours, theirs)]
+    else:
+        return ""
+    return f"their {what} differ: {named[0]} has {shown[0]}, {named[1]} {shown[1]}"
+
+
 def _listed(names: Sequence[str]) -> str:
     more = ", ..." if len(names) > 10 else ""
     return ", ".join(names[:10]) + more

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.checkpoint import load_each
-from ..checkpoints.model import Model
+from ..checkpoints.model import Model, difference
 from ..data.stored import write_npz
 from ..data.tensors import Own, Pixels, given_images
 from ..errors import UsageProblem
@@ -124,13 +124,11 @@ def save_numbers(landscape: Landscape, path: Path | str) -> Path:
 def _check_dataset(models: Sequence[Model]) -> None:
     first = models[0]
     for other in models[1:]:
-        ours, theirs = (
-            (meta.dataset, meta.shape, meta.classes) for meta in (first.meta, other.meta)
-        )
-        if ours != theirs:
+        names = first.meta.dataset, other.meta.dataset
+        differing = difference(first, other)
+        if names[0] != names[1] or differing:
+            differing = differing or f"`{first.name}` on {names[0]}, `{other.name}` on {names[1]}"
             raise UsageProblem(
-                f"the runs were trained on different data sets: `{first.path}` on "
-                f"{first.meta.dataset} with {len(first.meta.classes)} classes, `{other.path}` on "
-                f"{other.meta.dataset} with {len(other.meta.classes)}",
+                f"the runs were trained on different data sets: {differing}",
                 "draw them one data set at a time",
             )

@@ -10,7 +10,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from ..checkpoints.checkpoint import load_each
-from ..checkpoints.model import Model, class_index
+from ..checkpoints.model import Model, class_index, difference
 from ..checkpoints.settings import Foreign
 from ..core.threat import Threat
 from ..data.facts import customary_eps
@@ -138,9 +138,8 @@ def _threat(
 
 def _check_source(source: Model, model: Model) -> None:
     """Refuse a source with other images or classes."""
-    if source.meta.shape != model.meta.shape or source.meta.classes != model.meta.classes:
+    if differing := difference(source, model):
         raise JeatError(
-            f"`{source.name}` was trained on {source.meta.dataset}, `{model.name}` on "
-            f"{model.meta.dataset}: their classes differ",
+            f"no images of `{source.name}` can be tried on `{model.name}`: {differing}",
             "give `--transfer-from` a network trained on the same data set",
         )
