@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from jeatcli.errors import UsageProblem, unknown
 from jeatcli.robustness.settings import AttackSettings
+from jeatcli.sampling.settings import SampleSettings
 
 
 @pytest.mark.parametrize("given", ["pgd", ["pgd"], ("pgd",)])
@@ -27,6 +29,13 @@ def test_a_value_of_another_type_is_refused(setting: str, value: object, hint: s
     with pytest.raises(UsageProblem, match=f"`{setting}`") as caught:
         AttackSettings.of({setting: value})
     assert hint is None or hint in str(caught.value.hint)
+
+
+def test_an_error_shows_the_beginning_of_a_long_value() -> None:
+    with pytest.raises(UsageProblem) as caught:
+        SampleSettings(image=torch.zeros(3, 32, 32))  # type: ignore[arg-type]
+    assert caught.value.message.startswith("`image` cannot be [[[0.0, 0.0")
+    assert len(caught.value.message) < 120
 
 
 def test_an_error_lists_some_of_many_names() -> None:

@@ -174,7 +174,9 @@ def _checked(name: str, value: Any, about: Setting, kinds: Sequence[Any]) -> Any
     if Path in plain and isinstance(value, str):
         value = Path(value)
     if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
-        raise UsageProblem(f"`{name}` cannot be {value!r}", f"give {_wanted(plain, about)}")
+        # An image in place of a path may have thousands of numbers.
+        shown = repr(value)[:80]
+        raise UsageProblem(f"`{name}` cannot be {shown}", f"give {_wanted(plain, about)}")
     if isinstance(value, int | float) and not isinstance(value, bool) and not about.allows(value):
         raise UsageProblem(f"`{name}` must be {about.bounds(value)}, not {_short(value)}")
     return value
