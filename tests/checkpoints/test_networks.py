@@ -14,6 +14,7 @@ from helpers.cli import done
 from helpers.runs import Listener
 from helpers.strangers import RAW, Net, exported
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from jeatcli import Foreign, JeatError, attack, image_scores, load, sample, wrap
 from jeatcli.checkpoints.header import read_header
@@ -229,6 +230,15 @@ class Classify(Net):
 
     def forward(self, x: Tensor) -> Any:
         return self.classify(x).logsumexp(1)
+
+
+def test_a_pruned_network_is_copied() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    prune.l1_unstructured(net[1], "weight", 0.5)
+    x = torch.rand(3, 1, 8, 8)
+    expected = net(x)
+    model = wrap(net, dataset="digits", **RAW)
+    torch.testing.assert_close(model.classifier(x), expected)
 
 
 class Scaled(nn.Module):

@@ -148,9 +148,13 @@ def _copied(net: nn.Module, name: str) -> nn.Module:
             f"`wrap` takes a torch.nn.Module, not {getattr(net, '__name__', type(net).__name__)}",
             "call the class of a network, and put a function into the `forward` of a module",
         )
+    # What a forward pass has left, such as a pruned weight, is a part of a graph.
+    kept = [part for module in net.modules() for part in vars(module).values()]
+    left = [part for part in kept if isinstance(part, torch.Tensor) and not part.is_leaf]
+    copies = {id(part): part.detach().clone() for part in left}
     try:
         with torch.no_grad():  # else a copy of TorchScript is a part of a graph
-            return copy.deepcopy(net)
+            return copy.deepcopy(net, copies)
     except Exception as problem:
         raise JeatError(
             f"`{name}` cannot be copied: {problem}", "keep no tensors of a graph in its attributes"
