@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,32 @@ def test_images_of_two_sources_and_labels_of_none_are_refused(model: Model) -> N
     for call in (attack, energy_landscape, classifier_scores):
         with pytest.raises(UsageProblem, match="labels, but no images"):
             call(model, labels=Y)
+
+
+SORTED = torch.arange(100) // 10
+VERBS: list[tuple[Any, dict[str, Any]]] = [
+    (attack, {"steps": 1}),
+    (classifier_scores, {}),
+    (energy_landscape, {"kind": "sharpness", "directions": 2}),
+]
+
+
+@pytest.mark.parametrize(("call", "more"), VERBS, ids=["attack", "score", "landscape"])
+def test_the_first_images_of_a_sorted_set_are_warned_of(
+    model: Model, call: Any, more: dict[str, Any]
+) -> None:
+    x = torch.rand(100, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    target = [model] if call is energy_landscape else model
+
+    def warned(labels: torch.Tensor, num: int) -> bool:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            call(target, images=x, labels=labels, num=num, **more)
+        return any("of 2 of 10 classes" in str(each.message) for each in caught)
+
+    assert warned(SORTED, 20)
+    assert not warned(SORTED[torch.randperm(100)], 20)
+    assert not warned(SORTED, 100)
 
 
 def test_networks_that_do_not_go_together_are_told_apart(model: Model) -> None:

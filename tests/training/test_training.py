@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers.compare_runs import lines, same
@@ -14,6 +15,7 @@ from helpers.training import StopAfter, config, run
 
 from jeatcli.acceleration.ways import Way, Wish, Work
 from jeatcli.checkpoints.checkpoint import load
+from jeatcli.data.images import load_images
 from jeatcli.errors import Interrupted, JeatWarning
 from jeatcli.training import setup
 from jeatcli.training.resolve import resolve
@@ -66,6 +68,20 @@ def test_a_callers_autocast_does_not_keep_the_first_weights(tmp_path: Path, enab
     with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
         run(tmp_path / "within", precision="bf16")
     same(tmp_path / "alone", tmp_path / "within")
+
+
+def test_a_run_is_not_tested_on_the_first_classes_in_silence(tmp_path: Path) -> None:
+    test = load_images("digits", "test")
+    order = test.y.argsort()
+    archive = {
+        "train_images": test.x.numpy(),
+        "train_labels": test.y.numpy(),
+        "test_images": test.x[order].numpy(),
+        "test_labels": test.y[order].numpy(),
+    }
+    np.savez(tmp_path / "sorted.npz", **archive)
+    with pytest.warns(JeatWarning, match="order of their classes, and the first 128 are of 4 of"):
+        run(tmp_path / "run", dataset=f"npz:{tmp_path}/sorted.npz", epochs=1, limit=64)
 
 
 def test_the_grids_of_a_run_do_not_call_it_unfinished(tmp_path: Path) -> None:

@@ -68,14 +68,30 @@ class Images:
         """Return the images at the indices `index`."""
         return replace(self, x=self.x[index], y=self.y[index])
 
-    def first(self, n: int) -> Images:
-        """Return the first `n` images."""
+    def first(self, n: int, reporter: Reporter | None = None) -> Images:
+        """Return the first `n` images; warn the reporter if they miss classes by their order."""
         if not 1 <= n <= len(self):
             raise UsageProblem(
                 f"{n:,} images requested from `{self.name}`, which has {len(self):,}",
                 f"choose a number from 1 to {len(self):,}",
             )
+        if reporter:
+            warn_of_sorted(self, self.y[:n], reporter)
         return replace(self, x=self.x[:n], y=self.y[:n])
+
+
+def warn_of_sorted(images: Images, first: Tensor, reporter: Reporter) -> None:
+    """Warn if the images are in the order of their classes, and some are not among the first.
+
+    `first` are the labels of these. Shuffled images change their class at most steps.
+    """
+    classes, present = images.y.unique(), first.unique()
+    parts = int((images.y.diff() != 0).sum()) + 1
+    if len(present) < len(classes) and parts <= 2 * len(classes) < len(images) / 2:
+        reporter.warn(
+            f"the images of `{images.name}` are in the order of their classes, and the first "
+            f"{len(first):,} are of {len(present)} of {len(classes)} classes: store them shuffled"
+        )
 
 
 def hold_out(images: Images, count: int) -> tuple[Images, Images]:

@@ -77,7 +77,7 @@ class LandscapeInputs:
 
     def first(self, num: int) -> tuple[Tensor, Tensor]:
         """Return the first `num` test images (n,C,H,W) in [0, 1] and their labels (n,)."""
-        part = self.images.first(num).to(self.device)
+        part = self.images.first(num, self.reporter).to(self.device)
         return to_unit_range(part.x), part.y
 
     def image(self, index: int) -> tuple[Tensor, int]:

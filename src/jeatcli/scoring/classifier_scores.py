@@ -102,7 +102,7 @@ def classifier_scores(
     if own is not None:
         model.accepts(own, reporter)
     test = own or model.test_images(None, settings.data_dir, reporter)
-    test = test if settings.num is None else test.first(settings.num)
+    test = test if settings.num is None else test.first(settings.num, reporter)
     others = {name: _other(name, model, settings, reporter) for name in settings.ood}
     logits = classify(model, test, settings.batch_size)
     highest = logits.softmax(1).max(1)

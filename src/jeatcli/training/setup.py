@@ -167,7 +167,8 @@ def _images(
     train = train.first(config.limit) if config.limit else train
     if not config.val_split:
         test = read("test")
-        evaluated = test.first(min(EVALUATED, EVALUATED_SHARE * len(train), len(test)))
+        count = min(EVALUATED, EVALUATED_SHARE * len(train), len(test))
+        evaluated = test.first(count, reporter)
     present = set(train.y.tolist())
     absent = [f"`{name}`" for label, name in enumerate(train.classes) if label not in present]
     if absent and (config.limit or config.val_split):
