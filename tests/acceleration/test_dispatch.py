@@ -7,12 +7,14 @@ import math
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.convolutions import needs_compiler
 from helpers.networks import classifier
+from helpers.runs import Listener
 from torch import Tensor
 
 from jeatcli.acceleration import dispatch
@@ -21,6 +23,7 @@ from jeatcli.acceleration.dispatch import choose
 from jeatcli.acceleration.ways import KERNELS, NEVER_MEASURED, Way, Wish, Work
 from jeatcli.acceleration.winograd import convolution
 from jeatcli.acceleration.winograd.kernel import kernel
+from jeatcli.errors import Interrupted
 
 SHAPE = (3, 32, 32)
 MUCH, LITTLE = Work(SHAPE, 8, 1e5), Work(SHAPE, 8, 1000)
@@ -70,12 +73,23 @@ def clock(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Clock:
 asked: list[str] = []
 
 
+class Details(Listener):
+    """Keep the details too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.details: list[str] = []
+
+    def detail(self, text: str) -> None:
+        self.details.append(text)
+
+
 def chosen(model, work: Work = MUCH, wish: Wish = EAGER) -> tuple[Way, str]:
     """Return the choice and what was told of it."""
-    told: list[str] = []
+    listener = Details()
     asked.clear()
-    way = choose(model, None, work, wish, told.append)
-    return way, "".join(told)
+    way = choose(model, None, work, wish, listener)
+    return way, "".join(listener.details)
 
 
 def test_the_fastest_is_taken_and_told(model, clock: Clock) -> None:
@@ -84,7 +98,30 @@ def test_the_fastest_is_taken_and_told(model, clock: Clock) -> None:
     assert "winograd-32" in told
     assert "library 500, fused 556, winograd 333, winograd-32 1,000" in told
     clock |= {"library": 5e-4}
-    assert choose(model, torch.bfloat16, MUCH, EAGER, print) == Way()  # of another precision
+    assert choose(model, torch.bfloat16, MUCH, EAGER) == Way()  # of another precision
+
+
+def test_a_long_measurement_is_announced_and_may_be_stopped(
+    model, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock |= {f"{name}, compiled": 1e-4 for name in ("library", "winograd-32")}
+    long = MUCH._replace(passes=1e9)
+    listener = Listener()
+    choose(model, None, long, AUTO, listener)
+    (said,) = listener.said  # once, and what is quick is not announced
+    assert said.startswith("compiling the network to see whether it pays: up to minutes")
+    monkeypatch.setattr(dispatch, "_LONG", -1.0)
+    shutil.rmtree(Path(os.environ["JEAT_CACHE_DIR"]), ignore_errors=True)
+    listener.said.clear()
+    choose(model, None, long, AUTO, listener)
+    first = "measuring how this processor computes the network fastest: 0 s or so "
+    assert listener.said[0] == first + "(`--kernel library --no-compile` does without)"
+    for passes in range(4):
+        answers = iter([False] * passes + [True])
+        asked.clear()
+        with pytest.raises(Interrupted, match="before anything was computed"):
+            choose(model, None, long, AUTO, listener, partial(next, answers))
+        assert len(asked) == passes
 
 
 @pytest.mark.parametrize("work", [LITTLE, Work(SHAPE, 8, 0)], ids=["little", "none"])

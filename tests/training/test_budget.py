@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import perf_counter
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 from helpers.cli import done, here, refused
 from helpers.runs import Listener
 from helpers.training import config
@@ -92,6 +96,20 @@ def test_a_long_run_is_announced_once(tmp_path: Path, monkeypatch: pytest.Monkey
             "standard on digits: small (438,090 weights), 3 epochs of 4 steps" in listener.said[0]
         )
         assert listener.said[1] == "128 training images, not augmented"
+
+
+def test_a_first_step_that_compiles_says_nothing_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for compiled, count in ((True, 0), (False, 1)):
+        listener = Listener()
+        records = log.Log(tmp_path, listener)
+        monkeypatch.setattr(records, "began", perf_counter() - 60)
+        run: Any = SimpleNamespace(
+            step=1, steps=100, config=SimpleNamespace(compile=compiled), device=torch.device("cpu")
+        )
+        records._announce(run)
+        assert len(listener.said) == count
 
 
 def test_slow_steps_are_announced_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,9 @@ import torch
 from torch import nn
 
 from ..core.models.classifier import Classifier, frozen
-from ..errors import JeatError
+from ..errors import Interrupted, JeatError
 from ..runtime.devices import thread_clock
+from ..runtime.progress import SILENT, Reporter
 from .choices import Place, Speeds
 from .fused import fusible
 from .twins import accelerate, learn_by
@@ -37,6 +38,8 @@ _BATCH = 64
 _NOISE = 1.1
 # Seconds, with margin: of the C++ compiler on the kernel, of torch's on a network.
 _BUILDING, _COMPILING = 10.0, 90.0
+# Who waits for as many seconds is told why.
+_LONG = 3.0
 
 
 def choose(
@@ -44,12 +47,16 @@ def choose(
     dtype: torch.dtype | None,
     work: Work,
     wish: Wish,
-    tell: Callable[[str], None],
+    reporter: Reporter = SILENT,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Way:
     """Return the fastest way of those that are wished for; on a CPU it is measured.
 
     The classifier is as it is before anything is accelerated, and not changed; a `dtype` of None is
-    float32; `tell` hears what was chosen and why.
+    float32; the reporter hears what was chosen and why.
+
+    Raises:
+        Interrupted: If `should_stop` returns True, which is asked between the passes.
     """
     usual, device = wish.unmeasured, classifier.normalize.mean.device
     if device.type != "cpu" or (wish.kernel != "auto" and wish.compiled is not None):
@@ -60,7 +67,7 @@ def choose(
     if each * len(KERNELS) >= _SHARE * total:  # also of no work at all
         return usual
     with ExitStack() as held:
-        bench = _Bench(classifier, dtype, work, held)
+        bench = _Bench(classifier, dtype, work, held, reporter, should_stop)
         ways = [Way(kernel) for kernel in _kernels(bench, wish, total)]
         if len(ways) == 1 and wish.compiled is not None:
             return Way(ways[0].kernel, wish.compiled)
@@ -76,7 +83,7 @@ def choose(
             kernels = dict.fromkeys([best.kernel.replace("fused", "library"), "library"])
             chosen = _compiled(bench, best, kernels, speeds, total)
         place.write(speeds)
-    tell(_told(chosen, speeds, "kept, and checked" if kept else "measured"))
+    reporter.detail(_told(chosen, speeds, "kept, and checked" if kept else "measured"))
     return chosen
 
 
@@ -112,12 +119,19 @@ def _compiled(
     bench: _Bench, best: Way, kernels: Iterable[str], speeds: Speeds, total: float
 ) -> Way:
     """Return the best way, or a compiled one where the work repays the compiler's time."""
-    chosen, least = best, speeds.seconds[str(best)]
+    chosen, least, told = best, speeds.seconds[str(best)], False
     for way in (Way(kernel, compiled=True) for kernel in kernels):
         known, cost = speeds.seconds.get(str(way)), speeds.compiling or _COMPILING
         gain = total * (least - known) if known is not None else _SHARE * total * least
         if gain <= cost:
             continue
+        bench.go_on()
+        if not told:
+            bench.reporter.say(
+                "compiling the network to see whether it pays: up to minutes (`--no-compile` does "
+                "without)"
+            )
+        told = True
         began = time.perf_counter()
         try:
             bench.seconds(way, 0)
@@ -143,8 +157,15 @@ class _Bench:
     """
 
     def __init__(
-        self, classifier: Classifier, dtype: torch.dtype | None, work: Work, held: ExitStack
+        self,
+        classifier: Classifier,
+        dtype: torch.dtype | None,
+        work: Work,
+        held: ExitStack,
+        reporter: Reporter,
+        should_stop: Callable[[], bool],
     ) -> None:
+        self.reporter, self.should_stop = reporter, should_stop
         self.learner = copy.deepcopy(classifier) if work.updates else classifier
         self.classifier = held.enter_context(frozen(classifier))
         self.dtype, self.work = dtype, work
@@ -167,14 +188,30 @@ class _Bench:
 
     def alternate(self, ways: list[Way], rounds: int) -> dict[str, float]:
         """Return the least seconds of an image in each way, all ways taken in turn."""
-        for way in ways:
+        for number, way in enumerate(ways):
+            self.go_on()
+            began = time.perf_counter()
             self.seconds(way, 0)
+            left = (time.perf_counter() - began) * (len(ways) * (rounds + 1) - 1)
+            if number == 0 and left > _LONG:
+                self.reporter.say(
+                    f"measuring how this processor computes the network fastest: {left:.0f} s or "
+                    "so (`--kernel library --no-compile` does without)"
+                )
         least = dict.fromkeys(ways, math.inf)
         for _ in range(rounds):
             limit = _LOST * min(least.values())
             for way in [way for way in ways if least[way] <= limit]:
+                self.go_on()
                 least[way] = min(least[way], self.seconds(way, 1))
         return {str(way): seconds for way, seconds in least.items()}
+
+    def go_on(self) -> None:
+        """Stop here if the user has asked for it: nothing has begun yet."""
+        if self.should_stop():
+            raise Interrupted(
+                "stopped before anything was computed", "run the same command again to begin"
+            )
 
     def seconds(self, way: Way, rounds: int) -> float:
         """Return the least seconds per image of some rounds; the first call warms up."""

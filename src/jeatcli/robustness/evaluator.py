@@ -108,7 +108,7 @@ class Evaluator:
         passes = images * sum(attack.passes for attack in self.attacks) / 2
         work = Work(self.images.shape, self.batch_size, passes)
         seen = self.source or self.classifier
-        return choose(seen, self.dtype, work, self.wish, self.reporter.detail)
+        return choose(seen, self.dtype, work, self.wish, self.reporter)
 
     @torch.no_grad()
     def _correct(self) -> Tensor:

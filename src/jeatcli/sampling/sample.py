@@ -152,7 +152,7 @@ def _fastest(plan: SamplingPlan, dtype: torch.dtype | None, wish: Wish, reporter
     images = len(plan.labels)
     passes = images * plan.sampler.steps * plan.best_of
     work = Work(plan.model.meta.shape, min(images, plan.batch_size), passes)
-    return choose(plan.model.classifier, dtype, work, wish, reporter.detail)
+    return choose(plan.model.classifier, dtype, work, wish, reporter)
 
 
 def draw_all(plan: SamplingPlan, frames: int = 0, reporter: Reporter = SILENT) -> Samples:

@@ -73,8 +73,9 @@ class Log(Callback):
         steps, took = _TIMED, now - self._first
         if self._seen == 1:
             self._first, steps, took = now, 1, now - self.began
-        # Nobody should wait minutes to hear that it will be months.
-        if self._announced or not (self._seen == 1 + _TIMED or (steps == 1 and took > _SLOW)):
+        # Nobody should wait minutes to hear that it will be months; but a first step may compile.
+        soon = steps == 1 and took > _SLOW and not trainer.config.compile
+        if self._announced or not (self._seen == 1 + _TIMED or soon):
             return
         left = took / steps * (trainer.steps - trainer.step)
         if left > _LONG:

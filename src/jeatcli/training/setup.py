@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -109,10 +110,11 @@ def build(
     data_dir: str | Path | None = None,
     reporter: Reporter = SILENT,
     ranks: ProcessGroup = SINGLE,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Setup:
     """Read the images and build everything else from them; nothing is written into `folder`.
 
-    The precision of `config` is resolved.
+    The precision of `config` is resolved; `should_stop` is asked while speeds are measured.
     """
     train, evaluated = _images(config, data_dir, reporter)
     extra = None
@@ -144,7 +146,7 @@ def build(
         loader.others = tensor_digest(outliers)
     context = MethodContext(train.x, gaussians, loader.share, config.seed, outliers)
     method = _method(config, context, ranks)
-    way = ranks.from_main(lambda: _fastest(config, classifier, loader, reporter))
+    way = ranks.from_main(partial(_fastest, config, classifier, loader, reporter, should_stop))
     config = replace(config, kernel=way.kernel, compile=way.compiled)
     trainer = Trainer(config, classifier, method, loader, ranks)
     # Not the average, which has been copied by now: it is used rarely, in many shapes.
@@ -199,7 +201,11 @@ def _classifier(config: TrainConfig, meta: Meta, device: torch.device) -> Classi
 
 
 def _fastest(
-    config: TrainConfig, classifier: Classifier, loader: Loader, reporter: Reporter
+    config: TrainConfig,
+    classifier: Classifier,
+    loader: Loader,
+    reporter: Reporter,
+    should_stop: Callable[[], bool],
 ) -> Way:
     """Return how to compute the network, by the steps of the whole run."""
     steps = config.epochs * len(loader)
@@ -207,7 +213,7 @@ def _fastest(
     inner = sum(config.options.get(name, 0) for name in _INNER_STEPS)
     work = Work(loader.images.shape, loader.share, images * inner, images)
     wish = Wish(config.kernel, config.compile)
-    return choose(classifier, classifier.autocast, work, wish, reporter.detail)
+    return choose(classifier, classifier.autocast, work, wish, reporter, should_stop)
 
 
 def _method(config: TrainConfig, context: MethodContext, ranks: ProcessGroup) -> Method:

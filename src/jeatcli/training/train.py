@@ -80,10 +80,9 @@ def train(
     Args:
         config: Every setting; or some by name, the others at their defaults for these.
         out: The run's name or path; by default `DATASET-METHOD-ARCH` in the runs directory.
-        data_dir, device: Where the data sets are, and where to compute.
+        data_dir, device, reporter: Where the data sets are, where to compute, and who is told.
         force, profile: Start over, the old run kept as `NAME~1`; measure where the time goes.
         should_stop: Asked between steps, also of attacks and chains; True saves and stops.
-        reporter: Is told of the progress.
 
     Raises:
         JeatError: If the run is there with other settings, or data or device are at fault.
@@ -104,7 +103,8 @@ def train(
     if already_done:
         reporter.say(f"`{folder}` is done; `--force` starts it over")
     else:
-        ready = setup.build(config, folder, here, data_dir=data_dir, reporter=reporter, ranks=ranks)
+        build = partial(setup.build, config, folder, here, data_dir=data_dir, reporter=reporter)
+        ready = build(ranks=ranks, should_stop=should_stop)
         with ExitStack() as held:
             ranks.from_main(partial(_hold, held, ready, force))
             run = TrainingRun(ready, should_stop, profile)
