@@ -35,7 +35,7 @@ RUNS = (
 )
 # Appended to every command of a verb. `--device cpu` comes from the environment.
 SHORTER = {
-    "train": "--limit 32 -b 16 --val-split 0 --max-steps 1 --eval-every 0 --sample-every 0",
+    "train": "--limit 32 -b 16 --val-split 0 --eval-every 0 --sample-every 0",
     "attack": "-n 2",
     "sample": "-n 2 --steps 1",
     "landscape": "",
@@ -150,7 +150,7 @@ def shortened(line: str, number: int) -> str:
         if large or any(word in line for word in DRY_RUN):
             return f"{line} --dry-run"
         # Of several commands that make one run, each makes its own.
-        more += f" -o made-{number}" + " --epochs 1" * ("--budget" not in words)
+        more += f" -o made-{number}" + " --epochs 1 --max-steps 1" * ("--budget" not in words)
     elif verb == "landscape":
         more = SHORTER_KINDS.get(next(iter(re.findall(r"--kind (\S+)", line)), ""), "--grid 3")
     elif "--calibration" in words:
