@@ -306,7 +306,7 @@ def test_bad_settings(settings: dict[str, object], message: str) -> None:
 def test_runs_of_different_data_sets() -> None:
     save_run("one")
     save_run("two", dataset="cifar10")
-    with pytest.raises(UsageProblem, match=r"one.*on digits.*two.*on cifar10"):
+    with pytest.raises(UsageProblem, match="`one` has 1x8x8, `two` 3x32x32"):
         energy_landscape(["one", "two"])
 
 
