@@ -116,6 +116,8 @@ def test_the_strongest_attack_of_the_last_weights_counts(home):
     attacked(model, 0.1, "autoattack", n=1000, dataset="mnist")
     attacked(model, 0.7, "autoattack", n=1000, purification={"steps": 10})
     attacked(model, 0.75, "autoattack", n=1000, certificate={"sigma": 0.25})
+    attacked(model, 0.8, "autoattack", n=1000, only="3")
+    attacked(model, 0.85, "autoattack", n=1000, indices="hard.txt")
     shutil.copy(model, model.with_name("best.safetensors"))
     attacked(model.with_name("best.safetensors"), 0.05, "autoattack", n=1000)
     assert listed(LATEST)[0]["robust"] == 0.5

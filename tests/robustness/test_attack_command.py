@@ -94,9 +94,12 @@ def test_images_of_a_class(run: Path) -> None:
     threes = (y == 3).nonzero().flatten().tolist()
     assert samples(run)["index"] == threes
     found = attack("model", "--attack", "fgsm", "--class", "3", "--target", "8", "-n", 5)
-    assert (found["n"], found["target"]) == (5, "8")
+    assert (found["n"], found["target"], found["only"]) == (5, "8", "3")
+    assert "n = 5 of class 3" in done("attack", "model", "--class", "3", "-n", 5, "--steps", 1)
     refused(here("attack", "model", "--class", "3", "--target", "3", "-n", 5), 2, "target class")
     (run / "one.txt").write_text(str((y != 3).nonzero()[0].item()))
+    said = done("attack", "model", "--indices", run / "one.txt", "--steps", 1)
+    assert "n = 1 in one.txt" in said
     chosen = ("--indices", run / "one.txt", "--class", "3")
     refused(here("attack", "model", *chosen), 2, "there are no test images in `", "of class `3`")
 

@@ -19,8 +19,9 @@ from .header import read_header
 from .results import read_results
 from .runs import CONFIG_FILE, LOG_FILE, MODEL_FILE, read_log, size_of
 
-# What makes a robust accuracy another than that of the network itself under untargeted attack.
-_OTHERWISE = ("target", "transfer_from", "purification", "certificate")
+# What makes a robust accuracy another than that of the network itself under untargeted attack, on
+# images of all classes.
+_OTHERWISE = ("target", "transfer_from", "purification", "certificate", "only", "indices")
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,9 @@ def _about(result: Robustness) -> str:
     if (chain := result.purification) is not None:
         over = f" over {chain['draws']} draws" if chain["draws"] > 1 else ""
         parts.append(f"purified by {chain['steps']} steps, gradient {chain['gradient']}{over}")
-    parts.append(f"n = {result.n:,}")
+    of_class = "" if result.only is None else f" of class {result.only}"
+    among = "" if result.indices is None else f" in {result.indices}"
+    parts.append(f"n = {result.n:,}{of_class}{among}")
     if result.search != "fp32":
         parts.append(f"searched in {result.search}")
     # The card's results have the command's other warnings, too.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..acceleration.ways import NEVER_MEASURED, Wish
-from ..checkpoints.model import Model
+from ..checkpoints.model import Model, class_index
 from ..checkpoints.settings import Foreign
 from ..data.facts import dataset_facts
 from ..data.images import to_unit_range
@@ -108,9 +108,9 @@ def run_evaluation(
     outcome, attacked = _outcome(evaluation, evaluator, files, reporter)
     later = checks.after(outcome["per_attack"], transferred=evaluator.source is not None)
     _warn(later, reporter)
-    altered = (
-        evaluation.target is not None or evaluation.source or settings.purify or settings.certify
-    )
+    only = None if settings.only is None else class_index(settings.only, model.meta.classes)
+    others = (evaluation.target, evaluation.source, only)
+    altered = settings.purify or settings.certify or any(each is not None for each in others)
     entry = None if altered else model.published
     result = Robustness(
         run=model.name,
@@ -121,6 +121,8 @@ def run_evaluation(
         eps=evaluation.options.threat.eps,
         target=None if evaluation.target is None else model.meta.classes[evaluation.target],
         transfer_from=evaluation.source.name if evaluation.source else None,
+        only=None if only is None else model.meta.classes[only],
+        indices=None if settings.indices is None else settings.indices.name,
         search=devices.precision_name(evaluator.dtype),
         warnings=[asdict(flag) for flag in (*flags, *later)],
         seconds=time.perf_counter() - began,

@@ -33,6 +33,8 @@ class Robustness:
         norm, eps: The threat model, in the [0, 1] pixel scale.
         target: The class that the attacks aim at, or None.
         transfer_from: The model that the attacks saw, or None for the model itself.
+        only, indices: The class whose images alone were attacked, and the file that names the
+            images, or None.
         search: What the attacks computed in, `bf16` or `fp32`; the verdict is always fp32.
         kernel, compiled: How they computed the network, as chosen or measured.
         per_attack: For each attack in turn: `robust` after it, `broken` images, the images that
@@ -83,6 +85,8 @@ class Robustness:
     key: str
     version: str
     samples: dict[str, list[Any]]
+    only: str | None = None
+    indices: str | None = None
     published: dict[str, Any] | None = None
     minimum_norm: dict[str, Any] | None = None
     purification: dict[str, Any] | None = None
@@ -92,10 +96,11 @@ class Robustness:
     def __repr__(self) -> str:
         """Say what was found on one line, without the verdicts."""
         flags = f"; {len(self.warnings)} warnings" if self.warnings else ""
+        which = "" if self.only is None else f" of class {self.only}"
         return (
             f"<Robustness of {self.run}: {100 * self.clean:.2f} % clean, "
             f"{100 * self.robust:.2f} % robust to "
-            f"{', '.join(self.attacks)}, {Threat(self.norm, self.eps)}, n = {self.n}{flags}>"
+            f"{', '.join(self.attacks)}, {Threat(self.norm, self.eps)}, n = {self.n}{which}{flags}>"
         )
 
 
