@@ -119,6 +119,17 @@ def test_every_format_gives_the_same_numbers(artist: Model, judge: Model, tmp_pa
         assert len({each[name] for each in numbers}) == 1
 
 
+def test_the_first_images_of_a_sorted_archive_are_warned_of(judge: Model, tmp_path: Path) -> None:
+    images, labels = np.zeros((100, 8, 8, 1), np.uint8), np.arange(100) // 10
+    np.savez(tmp_path / "sorted.npz", arr_0=images, arr_1=labels)
+    np.savez(tmp_path / "mixed.npz", arr_0=images, arr_1=labels.reshape(10, 10).T.ravel())
+    for name, expected in (("sorted", True), ("mixed", False)):
+        listener = Listener()
+        settings = {"features": judge, "num": 20, "reporter": listener}
+        image_scores(tmp_path / f"{name}.npz", dataset="digits", **settings)
+        assert any("of 2 of 10 classes" in text for text in listener.said) is expected
+
+
 def test_an_archive_that_is_bent(judge: Model, tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     noise = np.random.default_rng(0).integers(256, size=(60, 8, 8, 1), dtype=np.uint8)

@@ -19,7 +19,7 @@ from ..runtime.progress import SILENT, Reporter
 from .arrays import corrupted, npz
 from .facts import DATASETS, TENSORS, Request, dataset_facts, image_size, own_path
 from .folder import fingerprint, folder
-from .stored import is_picture, read_images
+from .stored import is_picture, read_images, warn_of_sorted
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,22 +76,9 @@ class Images:
                 f"choose a number from 1 to {len(self):,}",
             )
         if reporter:
-            warn_of_sorted(self, self.y[:n], reporter)
+            labels = self.y.cpu().numpy()
+            warn_of_sorted(self.name, labels, labels[:n], reporter)
         return replace(self, x=self.x[:n], y=self.y[:n])
-
-
-def warn_of_sorted(images: Images, first: Tensor, reporter: Reporter) -> None:
-    """Warn if the images are in the order of their classes, and some are not among the first.
-
-    `first` are the labels of these. Shuffled images change their class at most steps.
-    """
-    classes, present = images.y.unique(), first.unique()
-    parts = int((images.y.diff() != 0).sum()) + 1
-    if len(present) < len(classes) and parts <= 2 * len(classes) < len(images) / 2:
-        reporter.warn(
-            f"the images of `{images.name}` are in the order of their classes, and the first "
-            f"{len(first):,} are of {len(present)} of {len(classes)} classes: store them shuffled"
-        )
 
 
 def hold_out(images: Images, count: int) -> tuple[Images, Images]:

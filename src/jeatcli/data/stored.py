@@ -91,7 +91,25 @@ def read_images(
     _check_number(path, len(pixels), num)
     labelled = labels.shape == (len(pixels),) and labels.dtype.kind in "iu"
     known = of_archive(text, labels.tolist(), num) if labelled else Provenance()
+    if labelled:
+        warn_of_sorted(str(path), labels, labels[:num], reporter)
     return np.ascontiguousarray(pixels[:num].transpose(0, 3, 1, 2)), known
+
+
+def warn_of_sorted(
+    name: str, labels: NDArray[np.generic], first: NDArray[np.generic], reporter: Reporter
+) -> None:
+    """Warn if images are in the order of their classes, and some are not among the first.
+
+    `first` are the labels of these. Shuffled images change their class at most steps.
+    """
+    classes, present = np.unique(labels), np.unique(first)
+    parts = 1 + np.count_nonzero(labels[1:] != labels[:-1])
+    if len(present) < len(classes) and parts <= 2 * len(classes) < len(labels) / 2:
+        reporter.warn(
+            f"the images of `{name}` are in the order of their classes, and the first "
+            f"{len(first):,} are of {len(present)} of {len(classes)} classes: store them shuffled"
+        )
 
 
 def _check_number(path: Path, number: int, num: int | None) -> None:

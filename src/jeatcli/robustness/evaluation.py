@@ -14,7 +14,8 @@ from ..checkpoints.model import Model, class_index, difference
 from ..checkpoints.settings import Foreign
 from ..core.threat import Threat
 from ..data.facts import customary_eps
-from ..data.images import Images, warn_of_sorted
+from ..data.images import Images
+from ..data.stored import warn_of_sorted
 from ..errors import JeatError, UsageProblem
 from ..runtime.digests import digest, tensor_digest
 from ..runtime.progress import SILENT, Reporter
@@ -113,7 +114,8 @@ def prepare(
     on_cpu = model.device.type == "cpu"
     indices = subset(test_set, settings, only, target, on_cpu)
     if (settings.indices, only, target) == (None, None, None):
-        warn_of_sorted(test_set, test_set.y[indices], reporter)
+        labels = test_set.y.cpu().numpy()
+        warn_of_sorted(test_set.name, labels, labels[indices], reporter)
     if on_cpu and settings.num is None and CPU_IMAGES == len(indices) < len(test_set):
         reporter.say(f"using the first {CPU_IMAGES:,} of {len(test_set):,} test images, on a CPU")
     for attack in attacks:
