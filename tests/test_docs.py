@@ -44,7 +44,7 @@ SHORTER = {
 SHORTER_KINDS = {
     "path": "-n 1 --steps 1 --beyond 1 --chain 1",
     "histogram": "-n 1",
-    "sharpness": "-n 1 --directions 2 --radius 1",
+    "sharpness": "-n 2 --directions 2 --radius 1",
 }
 # Written as they are meant, run as written here: a small network for a large one, no compiler.
 INSTEAD = {

@@ -94,7 +94,7 @@ class ContourSettings(LandscapeSettings):
         shown="4, or what holds the samples",
         above=0,
     )
-    grid: int = _plane(51, "Points along each side", low=3)
+    grid: int = _plane(51, "Points along each side", low=3, high=10_000)
     unit: float | None = _unit()
     unit_norm: str = _plane(
         "rms",
@@ -124,7 +124,9 @@ class ContourSettings(LandscapeSettings):
         if self.class_ and self.axes != "classes":
             raise UsageProblem("`--class` names where an axis points", "add `--axes classes`")
         if len(self.class_) not in (0, 2):
-            raise UsageProblem(f"two classes span a plane, not {len(self.class_)}")
+            raise UsageProblem(
+                f"two classes span a plane, not {len(self.class_)}", "give `--class` twice"
+            )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ..checkpoints.model import Model
 from ..core import energy, pgd
 from ..core.rng import ImageRng
 from ..core.threat import Threat
+from ..errors import UsageProblem
 from . import view
 from .settings import SharpnessSettings
 from .view import LandscapeInputs, RunInfo
@@ -90,6 +91,8 @@ class SharpnessResult:
 
 def measure_sharpness(inputs: LandscapeInputs, settings: SharpnessSettings) -> SharpnessResult:
     """Measure rises, gradients and curvatures around the first test images, for each run."""
+    if settings.num < 2:
+        raise UsageProblem("an interval over images needs at least 2", "choose a larger `-n`")
     unit = settings.unit or inputs.eps["linf"]
     threat = inputs.threat(settings.norm, settings.eps)
     x, y = inputs.first(settings.num)
