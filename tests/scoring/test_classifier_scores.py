@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.cli import done, here, refused
 from helpers.pictures import save_images
-from helpers.runs import save_run
+from helpers.runs import Listener, load_run, save_run
 from PIL import Image
 
 from jeatcli.checkpoints.model import Model
@@ -162,3 +162,18 @@ def test_an_archive_without_images_is_no_kind(judge: Model, tmp_path: Path) -> N
     np.savez(tmp_path / "none.npz", arr_0=np.zeros((0, 8, 8, 1), np.uint8))
     with pytest.raises(JeatError, match="holds no images"):
         classifier_scores(judge, ood=[str(tmp_path / "none.npz")], num=20)
+
+
+def test_few_images_are_warned_of(tmp_path: Path) -> None:
+    model, listener = load_run("few"), Listener()
+    np.savez(tmp_path / "few.npz", arr_0=np.zeros((5, 8, 8, 1), np.uint8))
+    ood = (str(tmp_path / "few.npz"), "digits")
+    classifier_scores(model, num=149, ood=ood, reporter=listener)
+    assert sum("149 images in 15 bins" in text for text in listener.said) == 1
+    assert [text for text in listener.said if "stands on" in text] == [
+        f"detection against `{ood[0]}` stands on 5 images, and the false positive rate at 95 % "
+        "needs 20 at least"
+    ]
+    listener.said.clear()
+    classifier_scores(model, num=150, ood=("digits",), reporter=listener)
+    assert not [text for text in listener.said if "bins" in text or "stands on" in text]

@@ -22,12 +22,14 @@ from ..errors import JeatError
 from ..runtime.files import expand
 from ..runtime.progress import SILENT, Reporter
 from ..runtime.usual_state import in_usual_state
-from .calibration import Calibration, Rescaled, calibrate, rescale
+from .calibration import BINS, Calibration, Rescaled, calibrate, rescale
 from .corruptions import Corrupted, corrupted_accuracy
 from .ood import classify, own_scores, separation
 from .settings import ClassifierSettings
 
 DEFAULTS = ClassifierSettings()
+# Images for a bin of the calibration error, and of each set for a rate at 95 %.
+_IN_A_BIN, _DETECTED = 10, 20
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def classifier_scores(
     test = own or model.test_images(None, settings.data_dir, reporter)
     test = test if settings.num is None else test.first(settings.num, reporter)
     others = {name: _other(name, model, settings, reporter) for name in settings.ood}
+    _warn_of_few(len(test), settings.calibrated, others, reporter)
     logits = classify(model, test, settings.batch_size)
     highest = logits.softmax(1).max(1)
     correct = highest.indices == test.y.cpu()
@@ -121,6 +124,23 @@ def classifier_scores(
         device=str(model.device),
         version=version("jeat-cli"),
     )
+
+
+def _warn_of_few(
+    num: int, calibrated: bool, others: Mapping[str, Tensor], reporter: Reporter
+) -> None:
+    """Warn of numbers that so few images do not give."""
+    if calibrated and num < _IN_A_BIN * BINS:
+        reporter.warn(
+            f"the calibration error of {num:,} images in {BINS} bins is biased upward: take "
+            f"{_IN_A_BIN * BINS:,} or more"
+        )
+    for name, other in others.items():
+        if (few := min(num, len(other))) < _DETECTED:
+            reporter.warn(
+                f"detection against `{name}` stands on {few:,} images, and the false positive rate "
+                f"at 95 % needs {_DETECTED} at least"
+            )
 
 
 def _detection(
