@@ -23,6 +23,7 @@ HABITS = """\
 - On a CPU, train with `--arch small --budget 30m`, or `--dataset digits`, which needs no download.
 - Report a number with its protocol: attack, norm, eps and n, or what `jeat score` prints with it.
 - `warnings` in the result are reasons to doubt it; the page on attacks explains each.
+- `JEAT_PLUGINS=mine.py` adds methods, attacks and networks of your own (`docs/extending.md`).
 """
 
 
