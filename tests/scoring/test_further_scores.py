@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -140,6 +142,12 @@ def test_intervals_hold_what_they_are_for() -> None:
         one = mind(features(normal(400, 6, 20 + seed) + 0.5), features(normal(400, 6, 60 + seed)))
         hits += one["mind"].low <= exact <= one["mind"].high
     assert hits >= 16
+
+
+def test_a_number_with_its_interval_goes_from_one_process_to_another() -> None:
+    sent = Estimate(2.0, 1.0, 4.0)
+    for again in (pickle.loads(pickle.dumps(sent)), copy.deepcopy(sent)):
+        assert (again, again.low, again.high) == (2, 1, 4)
 
 
 def test_the_command_prints_interval_and_need(judge: Model, artist: Model) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ class Estimate(float):
         made = super().__new__(cls, value)
         made.low, made.high = low, high
         return made
+
+    def __reduce__(self) -> tuple[Any, ...]:  # several processes pickle it
+        return Estimate, (float(self), self.low, self.high)
 
 
 def intervals_of(values: Mapping[str, float]) -> dict[str, tuple[float, float]]:
