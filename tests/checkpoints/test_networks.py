@@ -305,9 +305,9 @@ def test_larger_images_come_in_smaller_batches() -> None:
     attack(model, **own, attacks=("fgsm",), eps=0.1, reporter=listener)
     drawn = {"init": "uniform", "num": 1, "steps": 1}
     sample(model, **drawn, reporter=listener)
-    expected = "64 images of 3x64x64 at once; `--batch-size` sets another number"
+    expected = "16 images of 3x64x64 at once; `--batch-size` sets another number"
     assert listener.said.count(expected) == 2
-    sample(model, **drawn, batch_size=64, reporter=listener)
+    sample(model, **drawn, batch_size=16, reporter=listener)
     assert listener.said.count(expected) == 2
 
 

@@ -41,10 +41,20 @@ def test_cuda_computes_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not cudnn.allow_tf32
 
 
-def test_a_batch_holds_as_many_pixels_as_usual() -> None:
-    sides = {8: 256, 32: 256, 33: 240, 64: 64, 224: 5, 1024: 1}
-    for side, size in sides.items():
-        assert devices.images_at_once((3, side, side), 256) == size
+@pytest.mark.parametrize(
+    ("device", "most", "sizes"),
+    [
+        ("cuda", 256, {8: 256, 32: 256, 33: 240, 64: 64, 224: 5, 1024: 1}),
+        ("cpu", 256, {8: 256, 16: 256, 28: 83, 32: 64, 64: 16, 96: 8, 128: 8, 224: 5, 1024: 1}),
+        ("cpu", 512, {8: 512, 32: 64, 128: 8, 224: 8, 1024: 1}),
+    ],
+)
+def test_a_batch_holds_as_many_pixels_as_usual(
+    device: str, most: int, sizes: dict[int, int]
+) -> None:
+    for side, size in sizes.items():
+        shape = (3, side, side)
+        assert devices.images_at_once(shape, torch.device(device), most) == size
 
 
 def test_bf16_is_measured_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:

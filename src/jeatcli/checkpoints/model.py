@@ -92,6 +92,10 @@ class Model:
         allowed = getattr(self.classifier.net, "mixed_precision", True)
         return devices.autocast_type(precision if allowed else "fp32", self.device)
 
+    def images_at_once(self, most: int = 256) -> int:
+        """Return a default batch size for its images on its device, `most` at most."""
+        return devices.images_at_once(self.meta.shape, self.device, most)
+
     @property
     def foreign(self) -> bool:
         """Whether it is a third-party checkpoint."""

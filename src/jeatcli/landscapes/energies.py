@@ -27,7 +27,7 @@ def energy(
     labels: Pixels | Sequence[int] | None = None,
     *,
     marginal: bool = False,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     device: str | torch.device = "auto",
     foreign: Foreign | None = None,
 ) -> Tensor:
@@ -40,7 +40,7 @@ def energy(
         images: (n, C, H, W) in [0, 1] or uint8, or a DataLoader of them and their labels.
         labels: Indices of the classes (n,), unless a DataLoader has them.
         marginal: Whether to return E(x) even where there are labels.
-        batch_size: Images at once.
+        batch_size: Images at once, unless as many as suit the device.
         device: Where a model that is not loaded yet computes.
         foreign: What the model is, if `jeat train` did not write it.
 
@@ -58,7 +58,7 @@ def energy(
         >>> torch.allclose(energy(model, x, y) - energy(model, x), ce, atol=1e-5)
         True
     """
-    if not isinstance(batch_size, int) or batch_size < 1:
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise UsageProblem(f"`batch_size` must be a whole number from 1, not {batch_size!r}")
     (model,) = load_each([run], device=device, foreign=foreign)
     if isinstance(images, Tensor | np.ndarray) and labels is None:
@@ -70,7 +70,7 @@ def energy(
     model.accepts(given)
     parts = []
     with torch.no_grad():
-        for x, y in batches(given, batch_size):
+        for x, y in batches(given, batch_size or model.images_at_once(512)):
             logits = model.classifier(x.to(model.device)).cpu()
             parts.append(energies.marginal(logits) if marginal else energies.joint(logits, y))
     return torch.cat(parts)

@@ -18,7 +18,6 @@ from ..core import energy, pgd
 from ..core.rng import ImageRng, mix
 from ..core.threat import Threat
 from ..data.images import load_images, to_unit_range
-from ..robustness.batch_size import USUAL
 from ..runtime.progress import Bar
 from ..sampling import sample
 from . import view
@@ -160,7 +159,7 @@ class Sets:
 
     @cached_property
     def _samples(self) -> Tensor:
-        size = min(view.at_once(self.settings, self.x), USUAL)
+        size = self.settings.batch_size or self.model.images_at_once()
         data_dir = self.settings.data_dir
         return sample.draw(self.model, self.y.cpu(), self.settings.seed, size, data_dir)
 

@@ -53,7 +53,7 @@ class LandscapeSettings(Settings):
     seed: int = _picture(0, "Seed of all random numbers", low=0)
     on: str | None = on_setting()
     data_dir: Path | None = data_dir_setting()
-    batch_size: int | None = batch_size_setting(None, "512, fewer above 32x32")
+    batch_size: int | None = batch_size_setting(None, "512 up to 32x32, on a CPU 64 of 32x32")
     device: str = device_setting()
     foreign: Foreign | None = None
 

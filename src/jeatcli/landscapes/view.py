@@ -93,7 +93,7 @@ class LandscapeInputs:
 
 def at_once(settings: LandscapeSettings, images: Tensor) -> int:
     """Return how many of the images (..., H, W) to take at once."""
-    return settings.batch_size or images_at_once(images.shape, 512)
+    return settings.batch_size or images_at_once(images.shape, images.device, 512)
 
 
 def describe_models(models: Sequence[Model]) -> tuple[RunInfo, ...]:

@@ -7,7 +7,6 @@ import torch
 from ..core.models.classifier import Classifier, frozen
 from ..runtime.devices import images_at_once
 
-USUAL = 256
 _TRIED = 32
 _LEAST, _MOST = 16, 4096
 # Of the free memory; the rest is for what the attacks keep beside the network's activations.
@@ -20,7 +19,7 @@ def fitting(classifier: Classifier, shape: tuple[int, int, int], device: torch.d
     Measured on CUDA; elsewhere by the size of an image.
     """
     if device.type != "cuda":
-        return images_at_once(shape, USUAL)
+        return images_at_once(shape, device)
     torch.cuda.synchronize(device)
     # Otherwise the memory that torch keeps from an earlier attack counts as used.
     torch.cuda.empty_cache()

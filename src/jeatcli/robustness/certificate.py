@@ -126,7 +126,7 @@ def smoothed(evaluation: Evaluation) -> tuple[Sampler, Classifier, Classifier]:
     """Return the noisy base classifier, the smoothed one, and what an attack sees in its place."""
     settings, model = evaluation.settings, evaluation.model
     base = accelerate(model.classifier)
-    size = settings.batch_size or 500
+    size = settings.batch_size or model.images_at_once(500)
     sampler = Sampler(base, settings.smoothing(model.meta.options), settings.seed, size)
     victim = bare(Smoothed(sampler, _VERDICT, _JUDGE, votes=True))
     return sampler, victim, bare(Smoothed(sampler, _GRADIENT, _ATTACK, votes=False))

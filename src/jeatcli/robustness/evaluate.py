@@ -24,7 +24,7 @@ from ..runtime.outputs import ATTACK_IMAGES, check_output
 from ..runtime.progress import SILENT, Reporter
 from ..runtime.usual_state import in_usual_state
 from . import certificate, checks, minimum_norm, purification
-from .batch_size import USUAL, fitting
+from .batch_size import fitting
 from .checks import Flag
 from .evaluation import Evaluation, load_models, prepare
 from .evaluator import Evaluator
@@ -175,7 +175,7 @@ def _evaluator(evaluation: Evaluation, files: StateFiles | None, reporter: Repor
         return settings.batch_size or min(sizes), searched.autocast_type(precision)
 
     size, dtype = current().from_main(choose)
-    if settings.batch_size is None and size < USUAL:
+    if settings.batch_size is None and size < devices.images_at_once((32, 32), model.device):
         reporter.say(devices.batches_of(size, model.meta.shape))
     victim, seen = model.classifier, source.classifier if source else None
     wish = Wish(settings.kernel, settings.compiled)

@@ -141,7 +141,7 @@ class AttackSettings(Settings):
     on: str | None = on_setting()
     data_dir: Path | None = data_dir_setting()
     batch_size: int | None = batch_size_setting(
-        None, "256, fewer above 32x32; on CUDA by its memory", high=1_000_000
+        None, "64 of 32x32; on CUDA by its memory", high=1_000_000
     )
     device: str = device_setting()
     compiled: bool | None = compile_setting()

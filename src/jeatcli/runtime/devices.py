@@ -74,14 +74,21 @@ def _exact(device: torch.device) -> torch.device:
     return device
 
 
-def images_at_once(shape: Sequence[int], usual: int) -> int:
-    """Return a default batch size for images (..., H, W): `usual` up to 32x32, fewer above.
+def images_at_once(shape: Sequence[int], device: torch.device, most: int = 256) -> int:
+    """Return a default batch size for images (..., H, W): `most` up to 32x32, fewer above.
 
     The memory of a network's activations grows with the area of an image, so they hold as many
-    pixels as `usual` images of 32x32; there is one at least.
+    pixels as `most` images of 32x32; there is one at least. On a CPU they hold those of 64, but
+    eight images where they may.
     """
     *_, height, width = shape
-    return max(1, min(usual, usual * 32 * 32 // (height * width)))
+    area = height * width
+    size = most * 32 * 32 // area
+    if device.type == "cpu":
+        # Larger activations leave the caches, and memory of their size is returned to the system
+        # and asked for again at each layer, which takes up to half of the time.
+        size = min(size, max(8, 64 * 32 * 32 // area))
+    return max(1, min(most, size))
 
 
 def batches_of(size: int, shape: Sequence[int]) -> str:

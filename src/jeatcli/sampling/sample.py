@@ -30,7 +30,6 @@ from .plan import SamplingPlan, Trace
 from .settings import SampleSettings
 
 DEFAULTS = SampleSettings()
-_USUAL = 256
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ def draw(
     model: Model,
     labels: Tensor,
     seed: int,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     data_dir: Path | None = None,
     reporter: Reporter = SILENT,
 ) -> Tensor:
@@ -213,7 +212,7 @@ def _plan(
         seed=settings.seed,
         best_of=settings.best_of,
         guidance=settings.guidance or 0.0,
-        batch_size=settings.batch_size or devices.images_at_once(model.meta.shape, _USUAL),
+        batch_size=settings.batch_size or model.images_at_once(),
         twin=accelerate(model.classifier, dtype),
     )
 
@@ -246,8 +245,10 @@ def _labels(classes: Sequence[int], settings: SampleSettings) -> Tensor:
 
 def _warn(plan: SamplingPlan, settings: SampleSettings, reporter: Reporter) -> None:
     plan.model.warn_if_unfinished(reporter)
-    if settings.batch_size is None and plan.batch_size < _USUAL:
-        reporter.say(devices.batches_of(plan.batch_size, plan.model.meta.shape))
+    model = plan.model
+    at_32 = devices.images_at_once((32, 32), model.device)
+    if settings.batch_size is None and plan.batch_size < at_32:
+        reporter.say(devices.batches_of(plan.batch_size, model.meta.shape))
     repeated = settings.best_of > 1 or len(set(plan.labels.tolist())) < len(plan.labels)
     if settings.image is not None and not plan.sampler.random and repeated:
         reporter.warn("from one picture without noise, all images of a class are the same")

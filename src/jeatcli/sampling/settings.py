@@ -168,7 +168,9 @@ class SampleSettings(SamplerSettings):
         "Picture whose light pixels are that part", kind="existing file", metavar="IMAGE"
     )
     data_dir: Path | None = data_dir_setting()
-    batch_size: int | None = batch_size_setting(None, "256, fewer above 32x32", high=1e6)
+    batch_size: int | None = batch_size_setting(
+        None, "256 up to 32x32, on a CPU 64 of 32x32", high=1e6
+    )
     device: str = device_setting()
 
     def __post_init__(self) -> None:

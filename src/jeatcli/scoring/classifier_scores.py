@@ -107,7 +107,8 @@ def classifier_scores(
     test = test if settings.num is None else test.first(settings.num, reporter)
     others = {name: _other(name, model, settings, reporter) for name in settings.ood}
     _warn_of_few(len(test), settings.calibrated, others, reporter)
-    logits = classify(model, test, settings.batch_size)
+    size = settings.batch_size or model.images_at_once()
+    logits = classify(model, test, size)
     highest = logits.softmax(1).max(1)
     correct = highest.indices == test.y.cpu()
     return ClassifierScores(
@@ -118,7 +119,7 @@ def classifier_scores(
         accuracy=correct.double().mean().item(),
         calibration=calibrate(highest.values, correct) if settings.calibrated else None,
         temperature=rescale(logits, test.y.cpu()) if settings.calibrated else None,
-        ood=_detection(model, test.x, others, settings.batch_size, reporter),
+        ood=_detection(model, test.x, others, size, reporter),
         corruptions=corrupted_accuracy(model, settings, reporter) if settings.corrupted else None,
         seconds=time.perf_counter() - began,
         device=str(model.device),

@@ -48,12 +48,13 @@ def corrupted_accuracy(model: Model, settings: ClassifierSettings, reporter: Rep
             f"network for {dataset}",
             "leave out `--corruptions`",
         )
+    size = settings.batch_size or model.images_at_once()
     accuracy: dict[str, list[float]] = {kind: [] for kind in KINDS}
     with reporter.track("corruptions", len(KINDS) * len(SEVERITIES), "set") as bar:
         for kind, severity in product(KINDS, SEVERITIES):
             name = f"{dataset}-c:{kind}:{severity}"
             images = load_images(name, "test", data_dir=root, limit=num, reporter=reporter)
-            right = classify(model, images, settings.batch_size).argmax(1) == images.y.cpu()
+            right = classify(model, images, size).argmax(1) == images.y.cpu()
             accuracy[kind].append(right.double().mean().item())
             bar(1)
     values = [value for row in accuracy.values() for value in row]

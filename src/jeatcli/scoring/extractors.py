@@ -88,6 +88,10 @@ class Extractor:
         """Where it computes."""
         return torch.device(next(self.net.parameters()).device)
 
+    def images_at_once(self, most: int = 64) -> int:
+        """Return a default batch size; it enlarges images to 224x224 and more."""
+        return min(most, 64)
+
 
 def named(features: object) -> tuple[str, str | None] | None:
     """Return the network and the file that `NAME` or `NAME:FILE` stands for; None for a run."""

@@ -24,7 +24,6 @@ from ..runtime.usual_state import in_usual_state
 from ..sampling.settings import SamplerSettings
 from ..settings import declared
 from . import features, fidelity
-from .extractors import Extractor
 from .features import Features
 from .inputs import ScoreInputs, class_indices, images_of, of_same_classes, resolve
 from .intervals import intervals_of
@@ -32,7 +31,6 @@ from .neighbours import Neighbours, look_up
 from .protocol import Protocol
 from .settings import METRICS, ScoreSettings
 
-_BATCH_SIZES = {Extractor: 64, Model: 512}
 DEFAULTS = ScoreSettings()
 
 
@@ -112,7 +110,7 @@ def image_scores(
     """
     began, (settings, sampling) = time.perf_counter(), _settings(settings, changes)
     inputs = resolve(source, settings, sampling, reporter, real)
-    judge, size = inputs.judge, settings.batch_size or _BATCH_SIZES[type(inputs.judge)]
+    judge, size = inputs.judge, settings.batch_size or inputs.judge.images_at_once(512)
     images, origin, reference = _compared(inputs, settings, sampling, reporter)
     ours = features.extract(images, judge, size, reporter)
     theirs = features.of_reference(reference, settings.reference, judge, size, reporter)

@@ -30,8 +30,6 @@ from .extractors import EXTRACTORS, load_extractor, named
 from .features import Judge
 from .settings import ScoreSettings
 
-_SAMPLE_BATCH = 256
-
 
 @dataclass(frozen=True)
 class ScoreInputs:
@@ -150,7 +148,7 @@ def images_of(
         inputs.artist,
         num=settings.num or len(inputs.reference),
         seed=settings.seed or 0,
-        batch_size=settings.batch_size or _SAMPLE_BATCH,
+        batch_size=settings.batch_size,
         data_dir=settings.data_dir,
         reporter=reporter,
         **sampling,

@@ -119,6 +119,6 @@ class ClassifierSettings(Settings):
     corrupted: bool = setting(False, "Compute the accuracy on corrupted images")
     ood: tuple[str, ...] = _classifier((), _OOD, metavar="DATASET|FOLDER", multiple=True)
     data_dir: Path | None = data_dir_setting()
-    batch_size: int = batch_size_setting(256)
+    batch_size: int | None = batch_size_setting(None, "256 up to 32x32, on a CPU 64 of 32x32")
     device: str = device_setting()
     foreign: Foreign | None = None

@@ -19,7 +19,7 @@ from ..data.images import Images
 from ..errors import Interrupted
 from ..robustness import evaluator
 from ..robustness.attacks.batch import AttackOptions
-from ..robustness.batch_size import USUAL
+from ..runtime.devices import images_at_once
 from ..runtime.progress import SILENT, Reporter
 from ..sampling import sample
 from .log import Log
@@ -53,7 +53,8 @@ class Validation(Callback):
     def on_epoch(self, trainer: Trainer) -> None:
         if not due(trainer, self.every):
             return
-        size = min(USUAL, trainer.loader.share)
+        x = self.images.x
+        size = min(images_at_once(x.shape, x.device), trainer.loader.share)
         model = trainer.average.model
         accuracy = evaluator.worst_case(
             model, self.images, ["pgd"], self.options, batch_size=size, reporter=self.reporter
@@ -166,7 +167,7 @@ class Grids(Callback):
             num=rows * columns,
             classes=tuple(range(columns)),
             init=model.meta.options.get("chain_start"),
-            batch_size=min(USUAL, trainer.loader.share),
+            batch_size=min(model.images_at_once(), trainer.loader.share),
             kernel=trainer.config.kernel,
             compiled=False,
             reporter=self.reporter,
