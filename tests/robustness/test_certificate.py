@@ -127,6 +127,15 @@ def test_the_command_prints_what_it_stands_on(tmp_path: Path) -> None:
     assert "without a prediction" in shown
 
 
+@pytest.mark.parametrize("mode", [("--certify",), ("--purify", 2)])
+def test_a_kernel_that_would_not_be_used_is_refused(mode: tuple[object, ...]) -> None:
+    save_run("model")
+    ask = ("attack", "model", "-n", 4, "--steps", 1, "--norm", "l2", *mode)
+    refused(here(*ask, "--kernel", "winograd"), 2, "the library alone", "--kernel winograd")
+    draws = ("--certify-draws", 10) if mode[0] == "--certify" else ("--purify-draws", 1)
+    done(*ask, *draws, "--kernel", "library")
+
+
 def test_what_does_not_go_together_is_refused() -> None:
     save_run("model")
     ask = ("attack", "model", "-n", 5)

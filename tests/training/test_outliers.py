@@ -71,3 +71,10 @@ def test_ood_is_a_flag_of_dat_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     given = ("train", "--dataset", "digits", "--ood", "folder:photos", "--dry-run")
     assert f'ood = "folder:{tmp_path / "photos"}"' in done(*given, "--method", "dat")
     refused(here(*given, "--method", "at"), 2, "method `at` has no option `ood`")
+
+
+def test_the_training_images_are_no_outliers(tmp_path: Path) -> None:
+    settings = config("dat", options={"ood": "digits"})
+    with pytest.raises(UsageProblem, match="`ood` is `digits`"):
+        train(settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

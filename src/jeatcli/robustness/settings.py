@@ -166,6 +166,12 @@ class AttackSettings(Settings):
         if len(modes) > 1:
             flags = " and ".join(f"`--{name.replace('_', '-')}`" for name in modes[:2])
             raise UsageProblem(f"{flags} do not go together", "leave one of the two out")
+        slow = [name for name in ("purify", "certify") if getattr(self, name)]
+        if slow and self.kernel not in ("auto", "library"):
+            raise UsageProblem(
+                f"with `--{slow[0]}` the library alone computes the convolutions",
+                f"leave `--kernel {self.kernel}` out",
+            )
 
     def smoothing(self, options: Mapping[str, Any]) -> float:
         """Return sigma: what is given, else that of a run trained by noise, else 0.25."""

@@ -25,7 +25,7 @@ from ..data.facts import dataset_facts
 from ..data.images import Images, hold_out, load_images, unlabelled
 from ..data.loader import Loader
 from ..data.stored import labelled_archive
-from ..errors import JeatError
+from ..errors import JeatError, UsageProblem
 from ..runtime import devices
 from ..runtime.digests import tensor_digest
 from ..runtime.distributed import SINGLE, ProcessGroup
@@ -141,7 +141,12 @@ def build(
         extra_share=config.extra_share,
     )
     outliers = None
-    if name := config.options.get("ood"):
+    if (name := config.options.get("ood")) == config.dataset:
+        raise UsageProblem(
+            f"`ood` is `{name}`, the data set that is trained on",
+            "name another one, or leave it out: then outliers start from noise",
+        )
+    if name:
         outliers = unlabelled(name, train.shape, data_dir=data_dir, reporter=reporter).to(device)
         loader.others = tensor_digest(outliers)
     context = MethodContext(train.x, gaussians, loader.share, config.seed, outliers)
