@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from published_loops import plain
 from pyautoattack import AutoAttack
+from told import Told
 from torch import Tensor
 
 from jeatcli.acceleration.dispatch import choose
@@ -94,7 +95,7 @@ def ours(case: Case, parts: Sequence[str], dtype: torch.dtype | None, wish: Wish
     attacks = [each for each in resolve_attacks(["autoattack"], plan) if each.name in parts]
     passes = len(case.x) * sum(attack.passes for attack in attacks) / 2
     work = Work(tuple(case.x.shape[1:]), case.batch_size, passes)
-    way = choose(case.model.classifier, dtype, work, wish, print)
+    way = choose(case.model.classifier, dtype, work, wish, Told())
     search = Surrogate(case.model.classifier, dtype, way=way)
     robust = torch.ones_like(case.y, dtype=torch.bool)
     for attack in attacks:

@@ -51,7 +51,7 @@ def compare(arch: str, precision: str, given: argparse.Namespace) -> None:
     images = torch.rand(given.batch_size, 3, 32, 32)
     work = Work((3, 32, 32), given.batch_size, given.passes)
     wish = Wish(compiled=None if given.compile else False)
-    chosen = choose(classifier, dtype, work, wish, lambda told: None)
+    chosen = choose(classifier, dtype, work, wish)
     ways = [Way(kernel) for kernel in KERNELS]
     if given.compile:
         ways += [Way(kernel, compiled=True) for kernel in ("library", "winograd")]

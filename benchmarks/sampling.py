@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from peak_memory import peak_memory
 from published_loops import plain
+from told import Told
 from torch import Tensor, nn
 from train_step import seconds
 
@@ -81,7 +82,7 @@ def contenders(given: argparse.Namespace, device: torch.device) -> dict[str, Cal
     labels = torch.arange(given.num + 2 * given.batch_size) % 10
     dtype = devices.autocast_type(given.precision, device)
     work = Work(model.meta.shape, given.batch_size, len(labels) * given.steps)
-    way = choose(model.classifier, dtype, work, Wish(compiled=given.compile), print)
+    way = choose(model.classifier, dtype, work, Wish(compiled=given.compile), Told())
     fast = accelerate(model.classifier, dtype, way)
     start = initializers.resolve("uniform", model)
     batches = ours(
