@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tomllib
+from pathlib import Path
 from types import SimpleNamespace
 
 import click
@@ -221,6 +222,8 @@ def test_where_samples_go(tmp_path):
     for name, layout in (("a.jpg", "grid"), ("a.png", "npz"), ("a.png", "png")):
         with pytest.raises(UsageProblem, match="--format"):
             goes(tmp_path / name, layout)
+    with pytest.raises(UsageProblem, match="stdout"):
+        goes(Path("-"), "png")
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has one signal")

@@ -116,6 +116,10 @@ def destination(files: SampleOutput, home: Path, options: Mapping[str, Any]) -> 
     name = f"{name_for(options)}{ending}"
     if out is None:
         return home / name, True
+    if str(out) == "-":
+        raise UsageProblem(
+            "images are not written to stdout", "name a file or a directory with `-o`"
+        )
     if files.format == "png":
         if out.suffix.lower() in (".png", ".npz") and not out.is_dir():
             raise UsageProblem(
