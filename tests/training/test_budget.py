@@ -35,9 +35,40 @@ def test_the_epochs_are_those_that_fit(
 ) -> None:
     """At a second a step, four steps an epoch, and 15 % of the time for the rest."""
     monkeypatch.setattr(budget, "_seconds_per_step", lambda _: 1.0)
-    fitted = fit_to_budget(config(), seconds, tmp_path / "run", device="cpu")
+    fitted = fit_to_budget(config(eval_every=0), seconds, tmp_path / "run", device="cpu")
     assert (fitted.epochs, fitted.max_steps) == (epochs, max_steps)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "every", "epochs", "max_steps"),
+    # An epoch takes 4 s, an evaluation 6, and 85 % of the time is theirs.
+    [(100.0, 0, 21, 0), (50.0, 1, 4, 0), (30.0, 1, 2, 0), (30.0, 5, 4, 0), (10.0, 5, 1, 2)],
+)
+def test_evaluations_are_a_part_of_the_budget(
+    seconds: float,
+    every: int,
+    epochs: int,
+    max_steps: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(budget, "_seconds_per_step", lambda _: 1.0)
+    monkeypatch.setattr(budget, "_seconds_per_validation", lambda _: 6.0)
+    fitted = fit_to_budget(config(eval_every=every), seconds, tmp_path / "run", device="cpu")
+    assert (fitted.epochs, fitted.max_steps) == (epochs, max_steps)
+
+
+def test_an_evaluation_takes_the_passes_of_its_attack(tmp_path: Path) -> None:
+    ready = setup.build(config(eval_every=1), tmp_path / "run", torch.device("cpu"))
+    seen: list[int] = []
+    hook = ready.trainer.average.model.register_forward_pre_hook(
+        lambda _, given: seen.append(len(given[0]))
+    )
+    took = budget._seconds_per_validation(ready)
+    hook.remove()
+    assert took > 0
+    assert seen == [min(256, len(ready.evaluated))] * 3
 
 
 def test_a_budget_is_recorded_as_epochs_and_resumed_with_them(

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from ..checkpoints import runs
+from ..core.models.classifier import frozen
+from ..data.images import to_unit_range
 from ..runtime import devices
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
 from . import run_dir, setup
+from .callbacks import VALIDATION_STEPS
 from .resolve import read_config
 from .settings import TrainConfig
 
 # Steps that are measured, after one that is not.
 _TIMED = 5
-# What is left of the time for evaluations, grids and saves.
+# What is left of the time for grids and saves.
 _RESERVE = 0.15
 
 
@@ -52,10 +58,11 @@ def fit_to_budget(
         before, way = way, (ready.trainer.config.kernel, ready.trainer.config.compile)
         if way == before:
             break
-        measured = _seconds_per_step(ready)
-        step = ranks.from_main(partial(float, measured))
-        steps = max(1, int((1 - _RESERVE) * seconds / step))
-        epochs = steps // len(ready.trainer.loader)
+        measured = _seconds_per_step(ready), _seconds_per_validation(ready)
+        step, validation = ranks.from_main(partial(tuple, measured))
+        room, epoch = (1 - _RESERVE) * seconds, len(ready.trainer.loader) * step
+        epochs = _epochs(room, epoch, validation, config.eval_every)
+        steps = max(1, int((room - validation) / step))
         fitted = replace(config, epochs=max(1, epochs), max_steps=0 if epochs else steps)
         exact = replace(fitted, precision=exact.precision)
         if config.kernel != "auto" and config.compile is not None:
@@ -66,6 +73,31 @@ def fit_to_budget(
         )
         reporter.say(f"{length} in the budget, at {step:.3g} s per step")
     return replace(fitted, kernel=way[0], compile=way[1])
+
+
+def _epochs(room: float, epoch: float, validation: float, every: int) -> int:
+    """Return how many epochs take `room` seconds, evaluated every few of them and in the end."""
+    epochs = int(room / (epoch + (validation / every if every else 0.0)))
+    while every and epochs and epochs * epoch + math.ceil(epochs / every) * validation > room:
+        epochs -= 1
+    return epochs
+
+
+def _seconds_per_validation(ready: setup.Setup) -> float:
+    """Return how long an evaluation takes if no image breaks early, by one of its passes."""
+    if not ready.trainer.config.eval_every:
+        return 0.0
+    images, model = ready.evaluated, ready.trainer.average.model
+    x = to_unit_range(images.x[: devices.images_at_once(images.x.shape, images.x.device)])
+    times: list[float] = []
+    with frozen(model) as still:
+        for _ in range(3):
+            began, moved = time.perf_counter(), x.clone().requires_grad_(True)
+            (gradient,) = torch.autograd.grad(still(moved).sum(), moved)
+            float(gradient.sum())  # waits for the device
+            times.append(time.perf_counter() - began)
+    passes = (VALIDATION_STEPS + 1) * len(images) / len(x)
+    return min(times) * passes
 
 
 def _seconds_per_step(ready: setup.Setup) -> float:

@@ -27,6 +27,8 @@ from .setup import Setup
 from .state import Saver
 from .trainer import Callback, Metrics, Trainer, due, numbers
 
+# Of PGD, whenever a run is evaluated.
+VALIDATION_STEPS = 10
 # A sample takes as many passes as PGD-10 training on this many images.
 _SEEN_PER_SAMPLE = 6
 

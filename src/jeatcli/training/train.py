@@ -22,7 +22,7 @@ from ..runtime.files import check_writable
 from ..runtime.progress import SILENT, Reporter, Watched
 from ..runtime.usual_state import in_usual_state
 from . import memory, run_dir, setup
-from .callbacks import DeltaEnergy, Grids, Stop, Validation
+from .callbacks import VALIDATION_STEPS, DeltaEnergy, Grids, Stop, Validation
 from .divergence import Diverging, gentler
 from .log import Log
 from .profiling import Profile
@@ -31,8 +31,6 @@ from .settings import UNMEASURED, TrainConfig
 from .state import Part, Saver
 from .trackers import Tracking, check_trackers
 from .trainer import Callback
-
-VALIDATION_STEPS = 10
 
 
 @dataclass(frozen=True)
