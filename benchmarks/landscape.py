@@ -29,14 +29,14 @@ def in_batches(models: list[Model], grid: int) -> ContourResult:
 
 
 @torch.no_grad()
-def point_by_point(found: ContourResult) -> list[np.ndarray]:
+def point_by_point(models: list[Model], found: ContourResult) -> list[np.ndarray]:
     """Take the same energies one forward pass a point."""
     energies = []
-    for panel in found.panels:
-        plane, y = panel.plane, panel.model.meta.classes.index(found.labels[0])
+    for model, panel in zip(models, found.panels, strict=True):
+        plane, y = panel.plane, model.meta.classes.index(panel.label)
         rows = [
             [
-                -panel.model.classifier(plane.points(torch.tensor([[a, b]]).to(plane.x)))[0, y]
+                -model.classifier(plane.points(torch.tensor([[a, b]]).to(plane.x)))[0, y]
                 for a in plane.axis.tolist()
             ]
             for b in plane.axis.tolist()
@@ -59,7 +59,7 @@ def main() -> None:
         start = time.perf_counter()
         found = in_batches(models, chosen.grid)
         middle = time.perf_counter()
-        alone = point_by_point(found)
+        alone = point_by_point(models, found)
         ours.append(middle - start)
         theirs.append(time.perf_counter() - middle)
     pairs = zip(found.panels, alone, strict=True)

@@ -28,6 +28,7 @@ from jeatcli.data.pictures import to_uint8
 from jeatcli.runtime.files import write_atomic
 from jeatcli.sampling.sample import prepare
 from jeatcli.scoring.features import Features, extract
+from jeatcli.scoring.intervals import Estimate
 from jeatcli.scoring.mind import mind
 
 BLOCK = 1000
@@ -76,7 +77,9 @@ def report(rows: dict[str, list[Features]], train: Features) -> None:
         found, swapped = columns[title], []
         for one, other in combinations(order, 2):
             if found[one] > found[other]:
-                sure = title.startswith("MIND") and found[one].low > found[other].high
+                more, less = found[one], found[other]
+                both = [each for each in (more, less) if isinstance(each, Estimate)]
+                sure = len(both) == 2 and both[0].low > both[1].high
                 swapped.append(f"{one} and {other}{' (intervals apart)' if sure else ''}")
         tau = kendalltau([columns[best][k] for k in order], [found[k] for k in order]).statistic
         pairs = len(order) * (len(order) - 1) // 2

@@ -14,7 +14,9 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import ModuleType
+from typing import Any
 
 import foolbox
 import torch
@@ -43,9 +45,8 @@ def ours(classifier: Classifier, x: Tensor, y: Tensor, norm: str, steps: int) ->
     options = AttackOptions(everywhere(norm, x.shape[1:]), steps=steps)
     batch = Batch(x, y, None, torch.arange(len(x)))
     for dtype in (None, torch.bfloat16):
-        yield lambda dtype=dtype: make_attack("fmn", options)(
-            Surrogate(classifier, dtype), batch, options
-        )
+        search = Surrogate(classifier, dtype)
+        yield partial(make_attack("fmn", options), search, batch, options)
 
 
 def theirs(
@@ -61,11 +62,13 @@ def theirs(
         "l2": {"fmn": zoo.L2FMNAttack, "ddn": zoo.DDNAttack},
         "l1": {"fmn": zoo.L1FMNAttack},
     }
+
+    def foolbox_attack(kind: Any) -> Tensor:
+        moved: Tensor = kind(steps=steps)(wrapped, x, criterion, epsilons=None)[0]
+        return moved
+
     for name, kind in kinds[norm].items():
-        yield (
-            f"foolbox {name}",
-            lambda kind=kind: kind(steps=steps)(wrapped, x, criterion, epsilons=None)[0],
-        )
+        yield f"foolbox {name}", partial(foolbox_attack, kind)
     power = {"linf": float("inf"), "l2": 2, "l1": 1}[norm]
     yield "adv-lib fmn", lambda: fmn(net, x, y, norm=power, steps=steps)
     if norm == "l2":
@@ -81,8 +84,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[""], help="how names of others begin")
     parser.add_argument("--public", action="store_true", help="RUN is the public ResNet-20")
     args = parser.parse_args()
-    statistics = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    foreign = Foreign("cifar-resnet-20", "cifar10", **statistics) if args.public else None
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    public = Foreign("cifar-resnet-20", "cifar10", mean=mean, std=std)
+    foreign = public if args.public else None
     model = load(args.run, device="cpu", foreign=foreign)
     images = load_images(model.meta.dataset, "test", limit=args.n)
     x, y = to_unit_range(images.x), images.y

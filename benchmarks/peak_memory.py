@@ -12,10 +12,10 @@ import torch
 def peak_memory(step: Callable[[], object], device: torch.device) -> float:
     """Return the MiB that a step adds at its height: of the device, on a CPU of the process."""
     if device.type == "cuda":
-        before = torch.cuda.memory_allocated()
+        held = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         step()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
+        return (torch.cuda.max_memory_allocated() - held) / 2**20
     # Linux: give back what is free, and forget the height so far.
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")

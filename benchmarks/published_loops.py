@@ -62,7 +62,7 @@ class Published:
         self.config, self.model = config, model
         self.options: Mapping[str, Any] = config.options
         self.device = next(model.parameters()).device
-        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.SGD
+        kind: Any = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.SGD
         extra = {} if config.optimizer == "adamw" else {"momentum": config.momentum}
         self.optimizer = kind(
             model.parameters(), lr=config.lr, weight_decay=config.weight_decay, **extra
@@ -112,6 +112,7 @@ class Published:
             else:
                 loss = F.cross_entropy(logits, y)
             loss.backward()
+            assert delta.grad is not None
             moved = (delta.data + size * delta.grad.sign()).clamp(-eps, eps)
             delta.data = (x + moved).clamp(0, 1) - x
             delta.grad.zero_()
@@ -132,5 +133,6 @@ class Published:
             x.data += self.options["sgld_step_size"] * rise.clamp(-1, 1) + noise
             x.data.clamp_(0, 1)
         self.model.train()
-        self.buffer[places] = x.detach().cpu()
-        return x.detach()
+        end: Tensor = x.detach()
+        self.buffer[places] = end.cpu()
+        return end

@@ -50,7 +50,7 @@ def label(axis: Axes, means: Mapping[str, Any]) -> None:
     axis.figure.canvas.draw()
     size = 6 * axis.figure.dpi / 72
     points = [axis.transData.transform(point) for point in means.values()]
-    taken = [Bbox.from_bounds(*point - size / 2, size, size) for point in points]
+    taken = [Bbox.from_bounds(x - size / 2, y - size / 2, size, size) for x, y in points]
     for row, point in sorted(means.items(), key=lambda item: -item[1][1]):
         for at in near + far:
             text = axis.annotate(

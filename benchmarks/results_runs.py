@@ -115,13 +115,17 @@ def accuracies(job: Job, model: Model, judge: Model) -> dict[str, float]:
 def autoattack(job: Job, model: Model, judge: Model) -> dict[str, float]:
     """Return the accuracy under AutoAttack or its part."""
     scale, state = job.scale, job.out / f".attack-{job.row}-{job.seed}"
-    given = {"attacks": (scale.ensemble,), "num": scale.broken, "data_dir": job.data_dir}
+    given: dict[str, Any] = {
+        "attacks": (scale.ensemble,),
+        "num": scale.broken,
+        "data_dir": job.data_dir,
+    }
     return {"autoattack": attack(model, progress=state, **given).robust}
 
 
 def classifier(job: Job, model: Model, judge: Model) -> dict[str, float]:
     """Return the scores of the classifier on all test images."""
-    given = {"num": job.scale.tested, "data_dir": job.data_dir}
+    given: dict[str, Any] = {"num": job.scale.tested, "data_dir": job.data_dir}
     found = classifier_scores(model, ood=(str(job.out / "means.npz"),), **given)
     assert found.calibration
     (areas,) = found.ood.values()
@@ -143,7 +147,7 @@ def drawn(
 ) -> dict[str, Any]:
     """Return Frechet distance and classifier score of images drawn in a way."""
     # The kernel distance is not reported.
-    given = {"num": job.scale.samples, "seed": job.seed, "data_dir": job.data_dir}
+    given: dict[str, Any] = {"num": job.scale.samples, "seed": job.seed, "data_dir": job.data_dir}
     given |= {"kid_subsets": 1, "precision": "auto", "reference": job.scale.reference}
     found = image_scores(model, features=judge, **given, **way)
     return {f"fd_{name}": found.fid, f"score_{name}": found.inception_score} | {

@@ -53,8 +53,10 @@ class Scale:
 
 
 EVERY_ROW = (*METHODS, *VARIANTS)
-FEWER = ("standard", "at", "jeat", "jem", "prejeat", "dat", "trades", "eb-jdat")
-FEWER += ("fast", "weat", "jem++")
+FEWER = (
+    *("standard", "at", "jeat", "jem", "prejeat", "dat", "trades", "eb-jdat"),
+    *("fast", "weat", "jem++"),
+)
 SGLD = {"sampler": "sgld", "objective": "joint", "steps": 60, "step_size": 0.25, "noise": 0.005}
 ASCENT = {"sampler": "ascent", "objective": "joint", "init": "gaussian", "steps": 60}
 SCALES = {

@@ -33,7 +33,7 @@ COLUMNS = {
 
 def figures(known: dict[str, Any], images: int) -> dict[str, Any]:
     """Return the figures of a row and seed by column; what a killed call cost is not known."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for measure in MEASURES:
         flat |= known.get(measure.__name__, {})
     cost = known["cost"]

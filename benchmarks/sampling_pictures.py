@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -23,7 +24,12 @@ from jeatcli.sampling.sample import sample
 def panel(model: Model, way: str, rows: int, steps: int) -> np.ndarray:
     """Draw one panel, pixels (height, width) or (height, width, 3)."""
     sampler, start, objective = (*way.split(":"), "joint")[:3]
-    settings = {"sampler": sampler, "init": start, "objective": objective, "steps": steps}
+    settings: dict[str, Any] = {
+        "sampler": sampler,
+        "init": start,
+        "objective": objective,
+        "steps": steps,
+    }
     drawn = sample(model, num=10 * rows, **settings)
     return np.asarray(pictures.grid(drawn.images, 10, scale=32 // drawn.images.shape[-1]))
 

@@ -13,10 +13,10 @@ import argparse
 import ctypes
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from jeatcli import wrap
 from jeatcli.core.models import build
@@ -44,18 +44,15 @@ def main() -> None:
     model = wrap(build("small", Shape((3, 32, 32), 10)), dataset="cifar10", mean=0, std=1)
     images = [torch.randint(256, (num, 3, 32, 32), dtype=torch.uint8) for _ in range(2)]
     sets: list[Features] = []
-
-    def features(x: Tensor) -> None:
-        sets.append(extract(x, model, 512))
-
-    alone = peak(lambda: [features(x) for x in images])
+    alone = peak(lambda: sets.extend(extract(x, model, 512) for x in images))
+    ours, theirs = sets
     print(f"{'features':18} {alone:6.0f} MiB", flush=True)
 
     def scores() -> None:
-        fidelity.compute(*sets, fidelity.Numbers.of(*sets, 10, 100, 1000))
+        fidelity.compute(ours, theirs, fidelity.Numbers.of(ours, theirs, 10, 100, 1000))
 
     parts: dict[str, Callable[[], object]] = {
-        name: lambda name=name: METRICS.load(name)(*sets) for name in METRICS
+        name: partial(METRICS.load(name), ours, theirs) for name in METRICS
     }
     for name, part in {**parts, "the five scores": scores}.items():
         began = time.process_time()

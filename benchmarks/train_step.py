@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from jeatcli.acceleration.ways import Way
+from jeatcli.core.jeat import AdversarialExamples
 from jeatcli.core.rng import BatchRng, mix
 from jeatcli.errors import Interrupted
 from jeatcli.runtime import devices
@@ -138,8 +139,8 @@ def compare_steps(arch: str, method: str, given: argparse.Namespace) -> None:
         "as published": loop.step,
         "product": product,
     }
-    told = trainer.config
-    print(f"{arch}, {method}: {Way(told.kernel, bool(told.compile))}", flush=True)
+    way = Way(trainer.config.kernel, bool(trainer.config.compile))
+    print(f"{arch}, {method}: {way}", flush=True)
     times = alternate(contenders, given.rounds)
     peak = operations / times.pop("product")
     work = flops(trainer, method)
@@ -167,6 +168,8 @@ def compare_attacks(arch: str, given: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         built = ready(config, folder, given)
     trainer, options = built.trainer, config.options
+    method = trainer.method
+    assert isinstance(method, AdversarialExamples)
     x, y = next(trainer.loader.epoch(0))
     model = plain(trainer.average.model).eval()
     eps, size = options["eps"], options["attack_step_size"]
@@ -175,7 +178,7 @@ def compare_attacks(arch: str, given: argparse.Namespace) -> None:
     pgd = foolbox.attacks.LinfPGD(abs_stepsize=size, steps=10, random_start=True)
     criterion = foolbox.criteria.Misclassification(y)
     contenders: dict[str, Step] = {
-        "jeat": lambda: trainer.method.attack(trainer.model, x, y, BatchRng(0, x.device)),
+        "jeat": lambda: method.attack(trainer.model, x, y, BatchRng(0, x.device)),
         "torchattacks": lambda: theirs(x, y),
         "foolbox": lambda: pgd.run(wrapped, x, criterion, epsilon=eps),
     }
