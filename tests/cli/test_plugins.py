@@ -76,3 +76,9 @@ def test_a_plugin_that_cannot_be_imported_is_named(
         (place / f"{name.removesuffix('.py')}.py").write_text(text)
     said = here("attack", JEAT_PLUGINS=name)
     refused(said, 2, f"`{name}` of `JEAT_PLUGINS` cannot be imported: ", words)
+
+
+def test_a_plugin_of_the_name_of_another_module_is_refused(place: Path) -> None:
+    (place / "json.py").write_text(MINE)
+    said = here("attack", JEAT_PLUGINS="json.py")
+    refused(said, 2, "is not what Python imports as `json`", "rename the file")

@@ -24,7 +24,7 @@ def load_plugins() -> None:
         # At the end, so that no file that lies there takes the place of an installed package.
         sys.path.append(str(path.parent if file else Path.cwd()))
         try:
-            importlib.import_module(path.stem if file else name)
+            module = importlib.import_module(path.stem if file else name)
         except JeatError:
             raise
         except Exception as problem:
@@ -33,3 +33,8 @@ def load_plugins() -> None:
                 f"`{name}` of `JEAT_PLUGINS` cannot be imported: {why}",
                 "name modules that Python finds, or FILE.py, separated by commas",
             ) from problem
+        if file and Path(module.__file__ or "").resolve() != path.resolve():
+            raise UsageProblem(
+                f"`{name}` of `JEAT_PLUGINS` is not what Python imports as `{path.stem}`",
+                "rename the file: another module has its name",
+            )
