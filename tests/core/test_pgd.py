@@ -8,7 +8,7 @@ from torch import Tensor
 
 from jeatcli.core import objectives, pgd
 from jeatcli.core.rng import BatchRng
-from jeatcli.core.threat import Threat, fraction
+from jeatcli.core.threat import Threat
 from jeatcli.errors import UsageProblem
 
 LINF, L2 = pgd.Linf(0.1), pgd.L2(0.7)
@@ -255,19 +255,3 @@ def test_starts_of_the_l1_ball_near_the_edge_of_the_range() -> None:
     for points in (pgd.L1(2.0).start(x, BatchRng(0)), pgd.L1(2.0).on_sphere(x, BatchRng(0))):
         assert points.min() == 0
         assert points.max() > 0.1
-
-
-@pytest.mark.parametrize(
-    ("value", "written"),
-    [
-        (8 / 255, "8/255"),
-        (0.2, "0.2"),
-        (0.0305, "0.0305"),
-        (1.0, "1"),
-        (0.5 / 255, "0.5/255"),
-        (0.125 / 255, "0.125/255"),
-        (0.0001, "0.0001"),
-    ],
-)
-def test_radii_as_they_are_written(value: float, written: str) -> None:
-    assert fraction(value) == written

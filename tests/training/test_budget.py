@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from time import perf_counter
 from types import SimpleNamespace
@@ -59,15 +60,22 @@ def test_evaluations_are_a_part_of_the_budget(
     assert (fitted.epochs, fitted.max_steps) == (epochs, max_steps)
 
 
-def test_an_evaluation_takes_the_passes_of_its_attack(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_evaluation_takes_the_passes_of_its_attack(
+    processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ready = setup.build(config(eval_every=1), tmp_path / "run", torch.device("cpu"))
+    monkeypatch.setattr(ready.trainer, "ranks", SimpleNamespace(size=processes))
+    clock = itertools.count()
+    monkeypatch.setattr(budget.time, "perf_counter", lambda: float(next(clock)))
     seen: list[int] = []
     hook = ready.trainer.average.model.register_forward_pre_hook(
         lambda _, given: seen.append(len(given[0]))
     )
     took = budget._seconds_per_validation(ready)
     hook.remove()
-    assert took > 0
+    # A second a pass: PGD's ten and one for the verdict, of as many batches as there are.
+    assert took == 11 * len(ready.evaluated) / seen[0] / processes
     assert seen == [min(256, len(ready.evaluated))] * 3
 
 

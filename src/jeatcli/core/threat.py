@@ -62,7 +62,7 @@ def fraction(value: float) -> str:
     """Write `value` as a fraction of 255 if it is one and has no short decimal."""
     over = value * 255
     # 0.2 happens to be 51/255.
-    short = abs(value - round(value, 3)) < 1e-9 or len(f"{value:g}") < 8
+    short = abs(value - round(value, 3)) < 1e-9 or abs(value - float(f"{value:g}")) < 1e-12
     if value < 1 and over >= 0.01 and abs(over - round(over, 3)) < 1e-6 and not short:
         return f"{round(over, 3):g}/255"
     return f"{value:g}"

@@ -97,7 +97,7 @@ def _seconds_per_validation(ready: setup.Setup) -> float:
             float(gradient.sum())  # waits for the device
             times.append(time.perf_counter() - began)
     passes = (VALIDATION_STEPS + 1) * len(images) / len(x)
-    return min(times) * passes
+    return min(times) * passes / ready.trainer.ranks.size  # the processes share the images
 
 
 def _seconds_per_step(ready: setup.Setup) -> float:
