@@ -40,7 +40,7 @@ def energy(
         images: (n, C, H, W) in [0, 1] or uint8, or a DataLoader of them and their labels.
         labels: Indices of the classes (n,), unless a DataLoader has them.
         marginal: Whether to return E(x) even where there are labels.
-        batch_size: Images at once, unless as many as suit the device.
+        batch_size: Images at once; by default as many as suit the device.
         device: Where a model that is not loaded yet computes.
         foreign: What the model is, if `jeat train` did not write it.
 

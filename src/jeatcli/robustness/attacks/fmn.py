@@ -16,7 +16,7 @@ from .surrogate import Surrogate
 # the first step to the last.
 _LENGTH = 1.0, 0.01
 _CHANGE = 0.05, 0.001
-# Ours: in the end each image goes back to the boundary, by so many forward passes.
+# Not in the paper: forward passes of the bisection that ends the attack.
 _HALVINGS = 8
 
 
@@ -24,8 +24,8 @@ def fmn(surrogate: Surrogate, batch: Batch, options: AttackOptions, *, steps: in
     """Return the nearest adversarial image found, where it is in the ball, else the image.
 
     The radius of an image shrinks while its iterate is adversarial and grows while it is not; at
-    first it is the distance to the boundary that the margin's gradient predicts. In the end,
-    beyond the paper, bisection between image and best iterate goes to the boundary itself.
+    first it is the distance to the boundary that the margin's gradient predicts. A final bisection
+    between image and best iterate, which the paper does not have, finds the boundary itself.
     """
     x = batch.x
     norm = NORMS.load(options.threat.norm)
@@ -62,7 +62,7 @@ def fmn(surrogate: Surrogate, batch: Batch, options: AttackOptions, *, steps: in
 
 
 def _nearest_between(surrogate: Surrogate, batch: Batch, moved: Tensor) -> Tensor:
-    """Return where adversarial images, drawn straight back to the clean ones, are just so."""
+    """Return the nearest points that still break the exact model, by bisection toward the image."""
     near = torch.zeros(len(batch), 1, 1, 1, device=moved.device)
     far = torch.ones_like(near)
     for _ in range(_HALVINGS):
