@@ -4,8 +4,6 @@ May import `sampling` and what it may. A new kind is a settings class, a functio
 and a row of `KINDS`; its figure is a function and a row of `plots.landscape.FIGURES`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 

@@ -1,7 +1,5 @@
 """The energy on a plane through an image (Zhu et al. 2021, Figure 2)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The energy of single images, as numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Histograms of E(x) and E(x,y): real, adversarial, noisy and sampled images, and noise."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property

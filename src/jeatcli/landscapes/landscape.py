@@ -1,7 +1,5 @@
 """The energy around real images, as numbers (Zhu et al. 2021, Figure 2)."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Planes through an image: directions, points, energies, and the section of a ball."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The settings of each kind of landscape."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path

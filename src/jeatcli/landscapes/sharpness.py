@@ -1,7 +1,5 @@
 """Numbers over many images: how far and how steeply the energy rises around them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """What the kinds of landscape share: models, images, names of runs, attacks and results."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol

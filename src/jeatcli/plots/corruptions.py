@@ -1,7 +1,5 @@
 """The heat map of accuracy over corruption and severity."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ..scoring.corruptions import SEVERITIES, Corrupted

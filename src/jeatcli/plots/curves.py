@@ -1,7 +1,5 @@
 """The curves of a training run: loss, accuracy, energies and learning rate by epoch."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

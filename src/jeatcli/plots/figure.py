@@ -3,8 +3,6 @@
 Fonts are in points and sizes relative to `font.size`, so that a style file changes them together.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Iterator

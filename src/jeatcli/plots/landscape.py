@@ -1,7 +1,5 @@
 """A landscape as a picture."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ..catalogue import Catalogue, Entry

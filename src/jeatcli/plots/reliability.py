@@ -1,7 +1,5 @@
 """The reliability diagram."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Robust accuracy over the radius."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

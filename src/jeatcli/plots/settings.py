@@ -1,7 +1,5 @@
 """How figures look."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

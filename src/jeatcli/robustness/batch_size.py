@@ -1,7 +1,5 @@
 """How many images fit on the device at once."""
 
-from __future__ import annotations
-
 import torch
 
 from ..core.models.classifier import Classifier, frozen

@@ -5,8 +5,6 @@ does so with probability p > 1/2, g is constant within sigma * Phi^-1(p) (Cohen 
 lower bound of p holds with probability 1 - alpha; where it is not above 1/2, g abstains.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

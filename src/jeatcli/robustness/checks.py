@@ -4,8 +4,6 @@ Most of the flags are those of AutoAttack's `checks.py` (Croce and Hein 2020a; C
 give the reasons). Each has a section of its own in docs/attacks.md.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Several models and radii: each prepared once, all before the first is attacked."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Clean and robust accuracy of a model: prepared once, run once."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace

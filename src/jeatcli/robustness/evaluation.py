@@ -1,11 +1,9 @@
 """What is evaluated: the model, the images and the attacks, read and checked."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from torch import Tensor
 
@@ -41,7 +39,7 @@ class Evaluation:
     target: int | None  # the class to reach, or None
     kept: dict[str, Any] = field(default_factory=dict)  # what holds for other threats, too
 
-    def at(self, norm: str | None, eps: float | None) -> Evaluation:
+    def at(self, norm: str | None, eps: float | None) -> Self:
         """Return the same evaluation under another threat; None is that of the settings."""
         threat = _threat(self.model, self.settings, norm, eps)
         for attack in self.attacks:

@@ -1,7 +1,5 @@
 """The smallest radius that breaks each image: attacks in a ball that holds every image."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Whether third-party weights more likely belong to another function: clean accuracy tells."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """What an evaluation under attack found, and the attacked images as a file."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """The settings of `jeat attack`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial

@@ -5,8 +5,6 @@ adversarial images of each batch where they are wanted. Files are written atomic
 before the state that counts on them: only the current batch is lost.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Which of the test images are attacked."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Direct Ascent Synthesis: the sampler that draws by classifiers that are not robust."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar, Self

@@ -3,8 +3,6 @@
 They are plans whose images start elsewhere, keep some pixels, or minimise another energy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Where images start: noise, the distribution of the class's training images, or stored images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial

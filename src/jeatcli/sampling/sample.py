@@ -1,7 +1,5 @@
 """Drawing images: descent on an energy, from noise to a class."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

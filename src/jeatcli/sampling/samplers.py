@@ -3,8 +3,6 @@
 They are the core's two loops, with a hook that holds pixels, stops images and watches.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 `jeat score` draws by the same samplers, so `SamplerSettings` are options of both commands.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Drawn images as files, written batch by batch: a killed command resumes where it was."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

@@ -1,7 +1,5 @@
 """AuthPct (Alaa et al. 2022): images that are no closer to a real one than its own neighbour."""
 
-from __future__ import annotations
-
 from .features import Features
 from .intervals import Estimate, bootstrapped
 from .neighbours import nearest

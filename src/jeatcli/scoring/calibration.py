@@ -1,7 +1,5 @@
 """How far a classifier's confidence can be believed (Guo et al. 2017)."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The scores of the classifier itself: accuracy, calibration and out-of-distribution detection."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The image encoders of CLIP (Radford et al. 2021), as torch-fidelity takes their features."""
 
-from __future__ import annotations
-
 import warnings
 from io import BytesIO
 

@@ -1,7 +1,5 @@
 """Accuracy on corrupted images (Hendrycks and Dietterich 2019)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import product
 

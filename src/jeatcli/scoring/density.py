@@ -1,7 +1,5 @@
 """Density and coverage (Naeem et al. 2020): whether images lie where real ones are dense."""
 
-from __future__ import annotations
-
 import torch
 
 from .features import Features

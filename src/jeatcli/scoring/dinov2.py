@@ -3,8 +3,6 @@
 torch-fidelity itself loads the network by running the latest code of its repository.
 """
 
-from __future__ import annotations
-
 import math
 from io import BytesIO
 from typing import Any

@@ -1,7 +1,5 @@
 """The published networks whose features torch-fidelity scores by: Inception, DINOv2 and CLIP."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """The features and logits of images; those of a data set are kept on disk."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path

@@ -3,10 +3,9 @@
 It is slow to import, so everything of it is imported inside the functions.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -54,7 +53,7 @@ class Numbers:
     @classmethod
     def of(
         cls, images: Features, reference: Features, splits: int, subsets: int, subset_size: int
-    ) -> Numbers:
+    ) -> Self:
         """Return the numbers as so few images allow them."""
         num, references = len(images.values), len(reference.values)
         size = min(subset_size, num, references)

@@ -1,7 +1,5 @@
 """The quality of images: Inception Score, FID, KID, precision and recall, and their protocol."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The 2015 Inception network, by whose features the published scores are taken."""
 
-from __future__ import annotations
-
 from io import BytesIO
 
 import torch

@@ -1,7 +1,5 @@
 """What is scored, by whose features, beside which real images."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

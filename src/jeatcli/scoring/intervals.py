@@ -1,9 +1,7 @@
 """Numbers with the interval in which they would fall for other images."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -20,7 +18,7 @@ class Estimate(float):
     low: float
     high: float
 
-    def __new__(cls, value: float, low: float, high: float) -> Estimate:
+    def __new__(cls, value: float, low: float, high: float) -> Self:
         made = super().__new__(cls, value)
         made.low, made.high = low, high
         return made

@@ -1,7 +1,5 @@
 """MIND, the Monge Inception Distance (Berthet et al. 2026): features by sorted projections."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

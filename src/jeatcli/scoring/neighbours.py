@@ -1,7 +1,5 @@
 """Memorisation: the training images nearest to drawn ones, in the judge's features."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Out-of-distribution detection by the classifier's own scores (Grathwohl et al. 2020)."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

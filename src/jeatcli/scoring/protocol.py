@@ -1,7 +1,5 @@
 """Everything that a score depends on, and whether it compares with the published ones."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version

@@ -1,7 +1,5 @@
 """The settings of `jeat score`: of images, and of a classifier itself."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The Vendi score (Friedman and Dieng 2023): how many different images there are in effect."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

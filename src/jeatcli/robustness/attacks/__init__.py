@@ -1,7 +1,5 @@
 """The table of attacks, and the ensembles made of them, one row each; no torch here."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """APGD: projected gradient ascent that finds its own step size (Croce and Hein 2020a)."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

@@ -1,7 +1,5 @@
 """APGD under l1: sparse steps in balls that shrink to the radius (Croce and Hein 2021)."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 

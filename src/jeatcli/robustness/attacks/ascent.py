@@ -1,7 +1,5 @@
 """The ascent of APGD: a step that halves where progress stalls (Croce and Hein 2020a)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self

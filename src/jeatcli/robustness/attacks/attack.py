@@ -1,7 +1,5 @@
 """An attack with its options, and the attacks that a list of names stands for."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,9 +1,7 @@
 """What an attack is given: the threat model with its options, and a batch of images."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -47,13 +45,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.x)
 
-    def take(self, keep: Tensor) -> Batch:
+    def take(self, keep: Tensor) -> Self:
         """Return the images at the positions `keep` alone."""
-        target = None if self.target is None else self.target[keep]
-        toward = None if self.toward is None else self.toward[keep]
-        return Batch(self.x[keep], self.y[keep], target, self.index[keep], toward)
+        parts = {name: part[keep] for name, part in vars(self).items() if part is not None}
+        return replace(self, **parts)
 
-    def toward_each(self, classes: Tensor) -> Batch:
+    def toward_each(self, classes: Tensor) -> Self:
         """Return the images once for each of their classes (n, T), those of the first one first."""
         repeated = self.take(torch.arange(len(self), device=self.x.device).repeat(classes.shape[1]))
         return replace(repeated, toward=classes.T.reshape(-1))

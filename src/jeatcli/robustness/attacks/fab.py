@@ -1,7 +1,5 @@
 """FAB: the nearest point beyond the decision boundary, by projections (Croce and Hein 2020b)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial

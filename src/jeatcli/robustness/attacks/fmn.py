@@ -1,7 +1,5 @@
 """FMN: the nearest adversarial image, by an adaptive radius (Pintor et al. 2021)."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """MALT: the targets whose boundaries are nearest by local linearity (Melamed et al. 2024)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

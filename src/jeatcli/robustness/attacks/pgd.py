@@ -1,7 +1,5 @@
 """Projected gradient ascent: FGSM, PGD, and PGD on the margin (CW)."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

@@ -1,7 +1,5 @@
 """What an attack has broken so far, and which images are left for the next start."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """Square Attack: random squares that raise the margin (Andriushchenko et al. 2020)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Square's proposals by norm (Andriushchenko et al. 2020; for l1 Croce and Hein 2021)."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

@@ -1,9 +1,8 @@
 """The model that an attack sees: fast where it searches, confirmed by the exact one."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -56,7 +55,7 @@ class Surrogate:
         """How many gradients so far had NaN in them."""
         return int(self._nan)
 
-    def fresh(self, on_step: Callable[[], None]) -> Surrogate:
+    def fresh(self, on_step: Callable[[], None]) -> Self:
         """Return the same surrogate with nothing counted yet."""
         twin = copy.copy(self)
         twin.forward = twin.backward = twin._nan = 0
