@@ -206,3 +206,18 @@ def test_short_epochs_are_not_saved_but_at_the_end_and_at_a_stop(
     run(tmp_path / "stopped", epochs=4)
     same(tmp_path / "each", tmp_path / "few")
     same(tmp_path / "each", tmp_path / "stopped")
+
+
+def test_the_state_before_is_the_old_file_and_no_copy_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old: list[int] = []
+    save = state.save_state
+
+    def noted(path: Path, at: Trainer, extra: Any) -> None:
+        old.extend([path.stat().st_ino] if path.exists() else [])
+        save(path, at, extra)
+
+    monkeypatch.setattr(state, "save_state", noted)
+    run(tmp_path / "run", epochs=1)
+    assert (tmp_path / "run" / "state-before.safetensors").stat().st_ino == old[-1]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
-from contextlib import suppress
 from pathlib import Path
 
 from ..errors import JeatError, UsageProblem, needs
-from ..runtime.files import cache_dir, replacing, safe_name
+from ..runtime.files import cache_dir, link_or_copy, replacing, safe_name
 from ..runtime.progress import SILENT, Reporter
 
 PREFIX = "hf-hub:"
@@ -58,15 +56,8 @@ def download(run: str, reporter: Reporter = SILENT) -> Path:
     place = cache_dir() / "hub" / safe_name(owner) / f"{label}{Path(wanted).suffix}"
     if not (place.is_file() and os.path.samefile(place, found)):
         with replacing(place) as beside:
-            _link(found.resolve(), beside)
+            link_or_copy(found.resolve(), beside)
     return place
-
-
-def _link(source: Path, target: Path) -> None:
-    with suppress(OSError):
-        os.link(source, target)
-        return
-    shutil.copyfile(source, target)
 
 
 # What the errors of huggingface_hub mean, and what helps; `{run}` and `{file}` are filled in.

@@ -77,14 +77,9 @@ def safe_name(text: str) -> str:
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let `write` fill a new file of that name in a directory beside it, then move it to `path`.
-
-    Libraries may leave files of their own in that directory, as safetensors does when it is killed.
-    Its unguessable name keeps two processes from meeting in it, and links out of its way.
-    """
+    """Let `write` fill a new file of that name elsewhere, then move it to `path`."""
     check_writable(path)
-    with replacing(path) as temporary, _directory_beside(path) as folder:
-        file = folder / path.name
+    with replacing(path) as file:
         with file.open("x") as handle:
             usual = os.fstat(handle.fileno()).st_mode
         write(file)
@@ -93,34 +88,28 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
             file.chmod(usual)
         with file.open("rb+") as handle:
             os.fsync(handle.fileno())
-        os.replace(file, temporary)
     return path
 
 
 @contextmanager
-def _directory_beside(path: Path) -> Iterator[Path]:
-    folder = temporary_beside(path)
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        _remove(folder)
-
-
-@contextmanager
 def replacing(path: Path, elsewhere: str = "name another place") -> Iterator[Path]:
-    """Give a path beside `path` to fill with a file or a directory, then rename it to `path`.
+    """Give a path of that name to fill with a file or a directory, then move it to `path`.
 
     A reader sees the old file or the new one, even where the disk is full. What killed processes
     left is removed; a directory that another process has put at `path` meanwhile is kept.
+
+    The path is in a directory beside `path`, in which libraries may leave files of their own, as
+    safetensors does when it is killed. Its unguessable name keeps two processes from meeting in it,
+    and links out of its way.
     """
-    temporary = temporary_beside(path)
+    folder = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent.absolute())
-        yield temporary
+        folder.mkdir()
+        yield folder / path.name
         try:
-            os.replace(temporary, path)
+            os.replace(folder / path.name, path)
         except OSError as problem:
             if problem.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not path.is_dir():
                 raise
@@ -129,19 +118,11 @@ def replacing(path: Path, elsewhere: str = "name another place") -> Iterator[Pat
             raise unwritable(path, reason, elsewhere) from problem
         raise
     finally:
-        with suppress(OSError):
-            _remove(temporary)
-
-
-def _remove(path: str | Path) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        os.unlink(path)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def temporary_beside(path: Path) -> Path:
-    """Return an unguessable path beside `path`, to be filled and renamed."""
+    """Return an unguessable path beside `path`, for a directory."""
     short = os.fsencode(path.name)[:_LONGEST_NAME].decode(errors="ignore")
     return path.with_name(f".{short}.{_machine()}-{os.getpid()}-{secrets.token_hex(8)}.tmp")
 
@@ -158,11 +139,14 @@ def _machine() -> str:
 
 @cache
 def sweep(folder: Path) -> None:
-    """Remove the temporary files of killed processes from a directory, once a process."""
+    """Remove what killed processes left in a directory, once a process."""
     with suppress(OSError):
         for entry in os.scandir(folder):
             if (match := TEMPORARY.fullmatch(entry.name)) and _is_stale(entry, match):
-                _remove(entry.path)
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:  # older versions had files, too
+                    os.unlink(entry)
 
 
 def _is_stale(entry: os.DirEntry[str], match: re.Match[str]) -> bool:
@@ -174,6 +158,14 @@ def _is_stale(entry: os.DirEntry[str], match: re.Match[str]) -> bool:
     except (ProcessLookupError, OverflowError):
         return True
     return False
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def append(path: Path, text: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from ..errors import JeatWarning
@@ -43,12 +43,8 @@ def ignore(amount: float, **figures: float | str) -> None:
 class Silent:
     """The Python API's default listener: warn by Python's warnings, and say nothing else."""
 
-    @contextmanager
-    def _track(self) -> Iterator[Bar]:
-        yield ignore
-
     def track(self, label: str, total: int, unit: str = "image", done: int = 0) -> BarContext:
-        return self._track()
+        return nullcontext(ignore)
 
     def say(self, text: str) -> None:
         return None
@@ -66,9 +62,8 @@ class Watched(Silent):
     def __init__(self, watch: Callable[[], None]) -> None:
         self.watch = watch
 
-    @contextmanager
-    def _track(self) -> Iterator[Bar]:
-        yield lambda amount, **figures: self.watch()
+    def track(self, label: str, total: int, unit: str = "image", done: int = 0) -> BarContext:
+        return nullcontext(lambda amount, **figures: self.watch())
 
 
 SILENT: Reporter = Silent()

@@ -32,12 +32,10 @@ def in_usual_state(function: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         with (
             _TURN,
-            _float32(),
             torch.inference_mode(False),
             torch.enable_grad(),
             torch.random.fork_rng(devices=[]),
-            _unrounded(),
-            _own_device(),
+            _float32_on_cpu(),
         ):
             return function(*args, **kwargs)
 
@@ -45,20 +43,11 @@ def in_usual_state(function: Callable[P, R]) -> Callable[P, R]:
 
 
 @contextmanager
-def _float32() -> Iterator[None]:
-    """Make float32 the default type."""
-    usual = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(usual)
-
-
-@contextmanager
-def _unrounded() -> Iterator[None]:
-    """Compute as float32 says, and put back what the caller has set."""
+def _float32_on_cpu() -> Iterator[None]:
+    """Compute in float32, unrounded, on the CPU by default; put back what the caller has set."""
     with ExitStack() as stack:
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float32)
         for kind in _DEVICES:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
@@ -72,16 +61,7 @@ def _unrounded() -> Iterator[None]:
             with suppress(RuntimeError):
                 usual = getattr(torch.backends.cudnn, name)
                 stack.callback(setattr, torch.backends.cudnn, name, usual)
-        yield
-
-
-@contextmanager
-def _own_device() -> Iterator[None]:
-    """Make tensors on the CPU unless a device is named.
-
-    The context costs time at each of torch's functions: it is entered only where it is needed.
-    """
-    with ExitStack() as stack:
+        # This context costs time at each of torch's functions.
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         yield

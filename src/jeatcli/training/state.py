@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -19,7 +16,7 @@ from ..checkpoints import runs
 from ..checkpoints.checkpoint import read_tensors, under_prefix, write_tensors
 from ..checkpoints.header import SCHEMA, CutShort, read_header
 from ..errors import JeatError
-from ..runtime.files import write_atomic
+from ..runtime.files import link_or_copy, replacing
 from .divergence import Divergence
 from .trainer import Callback, Metrics, Trainer, load_optimizer_tensors, optimizer_tensors
 
@@ -168,7 +165,8 @@ class Saver(Callback):
         """Write `state.safetensors`; the old one becomes `state-before.safetensors`."""
         state, before = self.folder / runs.STATE_FILE, self.folder / runs.STATE_BEFORE_FILE
         if trainer.ranks.is_main and state.is_file():
-            write_atomic(before, partial(_link, state))
+            with replacing(before) as beside:
+                link_or_copy(state, beside)
         self.save_again(trainer)
 
     def save_again(self, trainer: Trainer) -> None:
@@ -199,10 +197,3 @@ class Saver(Callback):
         load_state(self.folder / name, trainer, self.parts)
         # After the last step the model is saved in any case: the end of its epoch may be to come.
         self.saved_step = -1 if trainer.between_epochs else trainer.step
-
-
-def _link(state: Path, beside: Path) -> None:
-    try:
-        os.link(state, beside)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(state, beside)
