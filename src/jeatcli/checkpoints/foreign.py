@@ -75,8 +75,7 @@ def _published(
         dataset=foreign.dataset or entry.dataset,
         activation=entry.activation,
     )
-    meta = description(described, *entry.normalisation)
-    meta = replace(meta, options=asdict(entry.threat))
+    meta = replace(description(described, *entry.normalisation), options=asdict(entry.threat))
     reporter.say(
         f"RobustBench's {entry.name} ({entry.dataset}, {entry.threat}): `--arch {entry.arch}`, "
         f"clean {100 * entry.clean:.2f} %, robust {100 * entry.robust:.2f} %"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 import types
@@ -16,6 +15,7 @@ from ..core.models import ACTIVATIONS, NORM_LAYERS
 from ..core.threat import NORMS, Threat
 from ..data.facts import customary_eps, dataset_facts
 from ..errors import JeatError, UsageProblem
+from ..runtime.plain import parsed
 from .naming import check_arch
 
 SCHEMA = 1
@@ -124,10 +124,8 @@ def read_header(path: Path) -> dict[str, Any]:
         raise NotOurs(f"`{path}` was not written by `jeat train`", _NAME_OURS)
     if size < 8 or size - 8 < length <= _LONGEST:
         raise _cut_short(path, size)
-    header = _parsed(raw)
-    if header is None:
-        raise JeatError(f"`{path}` is not a jeat checkpoint", _NAME_OURS)
-    about = header.pop("__metadata__", {})
+    header = parsed(raw)
+    about = header.pop("__metadata__", {}) if header else None
     ends = [_end(entry) for entry in header.values()]
     if not isinstance(about, dict) or None in ends:
         raise JeatError(f"`{path}` is not a jeat checkpoint", _NAME_OURS)
@@ -135,16 +133,7 @@ def read_header(path: Path) -> dict[str, Any]:
         raise _cut_short(path, size)
     if "jeat" not in about:
         raise NotOurs(f"`{path}` was not written by `jeat train`", _NAME_OURS)
-    return _checked(path, _parsed(about["jeat"]))
-
-
-def _parsed(text: object) -> dict[str, Any] | None:
-    """Return the JSON object in a text, or None if there is none."""
-    try:
-        value = json.loads(text) if isinstance(text, str | bytes) else None
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+    return _checked(path, parsed(about["jeat"]))
 
 
 def _end(entry: object) -> int | None:
@@ -155,13 +144,9 @@ def _end(entry: object) -> int | None:
     return int(offsets[1]) if 0 <= offsets[0] <= offsets[1] else None
 
 
-def _checked(path: Path, header: dict[str, Any] | None) -> dict[str, Any]:
-    """Return a header whose every field has its type and lies within its bounds.
-
-    Raises:
-        JeatError: Naming the field that does not.
-    """
-    if header is None or not _fits(header.get("schema"), int) or header["schema"] < 1:
+def _checked(path: Path, header: dict[str, Any]) -> dict[str, Any]:
+    """Return a header whose every field has its type and lies within its bounds."""
+    if not _fits(header.get("schema"), int) or header["schema"] < 1:
         raise JeatError(f"`{path}` is not a jeat checkpoint", _NAME_OURS)
     if header["schema"] > SCHEMA:
         raise JeatError(

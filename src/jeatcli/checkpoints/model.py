@@ -80,9 +80,8 @@ class Model:
     @property
     def fingerprint(self) -> str:
         """A digest of the function that it computes: its weights, and what they do not tell."""
-        meta = self.meta
+        meta, net = self.meta, self.classifier.net
         about = (meta.arch, meta.norm_layer, meta.activation, meta.mean, meta.std, meta.classes)
-        net = self.classifier.net
         # Of code that is not ours the weights and the name do not tell the function.
         code = (net.about,) if isinstance(net, Wrapped) else ()
         return digest(self.classifier, about=about + code)
@@ -114,8 +113,8 @@ class Model:
 
     def warn_if_unfinished(self, reporter: Reporter) -> None:
         """Say that the training of the last weights of a run did not come to its end."""
-        if warning := self.unfinished:
-            reporter.warn(warning)
+        if self.unfinished:
+            reporter.warn(self.unfinished)
 
     def accepts(
         self, images: Images, reporter: Reporter = SILENT, *, any_classes: bool = False

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..runtime.files import write_atomic
 from ..runtime.outputs import RUN_RESULTS, check_output
+from ..runtime.plain import parsed
 from .header import read_header
 from .runs import BEST_FILE, MODEL_FILE
 
@@ -35,14 +36,12 @@ def read_results(folder: Path) -> Results:
     Each is what the command prints with `--json`, and `command`, `date` (UTC, ISO 8601), and the
     `model` file and its `epoch`, of which it is the result.
     """
-    with suppress(OSError, ValueError, RecursionError):
-        content = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            return {
-                verb: [item for item in found if isinstance(item, dict)]
-                for verb, found in content.items()
-                if isinstance(found, list)
-            }
+    with suppress(OSError):
+        return {
+            verb: [item for item in found if isinstance(item, dict)]
+            for verb, found in parsed((folder / RESULTS_FILE).read_bytes()).items()
+            if isinstance(found, list)
+        }
     return {}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,6 +10,7 @@ from typing import Any
 
 from ..errors import JeatError, UsageProblem, nearest, unknown
 from ..runtime.files import expand, runs_dir
+from ..runtime.plain import parsed
 from ..runtime.progress import SILENT, Reporter
 from .header import FOREIGN_ENDINGS, NotOurs, read_header
 from .hub import download, is_downloaded, is_hub
@@ -184,10 +184,9 @@ def read_log(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
     """
     lines = []
     for line in path.read_bytes().splitlines() if path.is_file() else ():
-        with suppress(ValueError, RecursionError):
-            entry = json.loads(line)
-            if isinstance(entry, dict) and isinstance(entry.get("step", 0), int | float):
-                lines.append((line, entry))
+        entry = parsed(line)
+        if entry and isinstance(entry.get("step", 0), int | float):
+            lines.append((line, entry))
     return lines
 
 

@@ -142,7 +142,7 @@ def _content(path: Path) -> Any:
     except Refused as problem:
         load = _LOAD.format(path)
         raise JeatError(
-            f"`{path}` holds more than tensors (`{problem.name}`), and reading it could run code",
+            f"`{path}` holds more than tensors (`{problem}`), and reading it could run code",
             "if you trust its origin, save only the weights, where the code it needs can be "
             f'imported: `torch.save({load}["state_dict"], "weights.pt")`, with the key of its '
             f'weights; for a whole network, `torch.save({load}.state_dict(), "weights.pt")`',

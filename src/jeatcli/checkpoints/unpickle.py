@@ -28,15 +28,7 @@ _PASSED_OVER = (
 
 
 class Refused(Exception):
-    """A file asks for something that is neither a tensor nor a container.
-
-    Args:
-        name: What it asks for.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
+    """A file asks for something, of this name, that is neither a tensor nor a container."""
 
 
 class _Call:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from ..runtime.plain import parsed
 
 # The key of the text that is in a PNG and in an .npz.
 TEXT = "jeat"
@@ -95,12 +96,3 @@ def of_archive(text: str | None, labels: Sequence[int], num: int | None) -> Prov
         return Provenance()
     missing = drawn if len(labels) < drawn else None
     return Provenance(settings, Counter(labels[:num]), drawn=missing)
-
-
-def parsed(text: str | None) -> dict[str, Any]:
-    """Return the JSON object in a text, empty if there is none."""
-    try:
-        record = json.loads(text or "")
-    except (ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}

@@ -1,8 +1,9 @@
-"""Results as what JSON knows, in which NaN and infinity are no numbers."""
+"""Results as what JSON knows, in which NaN and infinity are no numbers, and JSON of strangers."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,3 +27,12 @@ def plain(value: Any) -> Any:  # noqa: ANN401  whatever a result holds
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     raise TypeError(f"{type(value).__name__} has no place in JSON")
+
+
+def parsed(text: object) -> dict[str, Any]:
+    """Return the JSON object in a text, empty if there is none."""
+    try:
+        value = json.loads(text) if isinstance(text, str | bytes) else None
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -15,11 +15,12 @@ from typing import IO, Any
 import numpy as np
 
 from ..data import pictures, stored
-from ..data.provenance import IMAGES, TEXT, parsed
+from ..data.provenance import IMAGES, TEXT
 from ..errors import Interrupted, JeatError
 from ..runtime.distributed import current
 from ..runtime.files import check_writable, writing
 from ..runtime.outputs import SAMPLE_PICTURE, check_output
+from ..runtime.plain import parsed
 from ..runtime.progress import SILENT, Reporter
 from .plan import SamplingPlan
 
