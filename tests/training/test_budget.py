@@ -142,7 +142,7 @@ def test_a_first_step_that_compiles_says_nothing_of_the_others(
 ) -> None:
     for compiled, count in ((True, 0), (False, 1)):
         listener = Listener()
-        records = log.Log(tmp_path, listener)
+        records = log.Log(tmp_path / "metrics.jsonl", listener)
         monkeypatch.setattr(records, "began", perf_counter() - 60)
         run: Any = SimpleNamespace(
             step=1, steps=100, config=SimpleNamespace(compile=compiled), device=torch.device("cpu")

@@ -28,7 +28,7 @@ def trained(folder: Path, listener: Listener) -> tuple[DeltaEnergy, Trainer]:
     """Train one epoch; check what the callback has logged."""
     settings = config("at", epochs=1, arch="wrn-10-1", norm_layer="batch")
     trainer = setup.build(settings, folder, torch.device("cpu")).trainer
-    callback = DeltaEnergy(Log(folder, listener), listener)
+    callback = DeltaEnergy(Log(folder / "metrics.jsonl", listener), listener)
     trainer.fit([callback])
     assert isinstance(trainer.method, AdversarialExamples)
     assert trainer.method.latest is not None

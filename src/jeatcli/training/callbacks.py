@@ -71,14 +71,12 @@ class Validation(Callback):
         self.log.extra["best_epoch"] = self.best_epoch
 
     def state(self) -> dict[str, Tensor]:
-        """Return the best accuracy so far and its epoch."""
         return {
             "robust": torch.tensor(self.best, dtype=torch.float64),
             "epoch": torch.tensor(self.best_epoch),
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state` returned."""
         self.best, self.best_epoch = float(state["robust"]), int(state["epoch"])
 
 
@@ -123,14 +121,12 @@ class DeltaEnergy(Callback):
                 "compare the robust accuracy of earlier epochs"
             )
 
-    def state(self) -> dict[str, Tensor]:
-        """Return the figures, for an epoch whose end is not over."""
+    def state(self) -> dict[str, Tensor]:  # for an epoch whose end is not over
         return {
             name: torch.tensor(value, dtype=torch.float64) for name, value in self.found.items()
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state` returned."""
         self.found = {name: value.item() for name, value in state.items()}
 
 

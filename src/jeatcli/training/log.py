@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints.runs import LOG_FILE, read_log
+from ..checkpoints.runs import read_log
 from ..runtime.files import append, write_atomic
 from ..runtime.progress import SILENT, Bar, Reporter, ignore
 from .trainer import Callback, Metrics, Trainer, numbers
@@ -29,7 +29,7 @@ _LONG, _SLOW = 120.0, 30.0
 class Log(Callback):
     """Average the metrics of an epoch and write a line of `metrics.jsonl` for it."""
 
-    folder: Path
+    path: Path
     reporter: Reporter = SILENT
     bar: Bar = ignore
     sums: Metrics = field(default_factory=dict)
@@ -87,11 +87,6 @@ class Log(Callback):
             device, plural = trainer.device.type.upper(), "s" * (steps > 1)
             self.reporter.say(f"{about} {device} (measured on {steps} step{plural}){hint}")
 
-    @property
-    def path(self) -> Path:
-        """The file of the log."""
-        return self.folder / LOG_FILE
-
     def means(self) -> dict[str, float]:
         """Return the metrics' averages over the epoch so far."""
         return {name: total / self.steps for name, total in numbers(self.sums).items()}
@@ -104,14 +99,10 @@ class Log(Callback):
         """Append one line."""
         append(self.path, json.dumps(line) + "\n")
 
-    def state(self) -> dict[str, Tensor]:
-        """Return the sums, for a resume within an epoch."""
-        if not self.steps:
-            return {}
-        return {**self.sums, "steps": torch.tensor(self.steps)}
+    def state(self) -> dict[str, Tensor]:  # for a resume within an epoch
+        return {**self.sums, "steps": torch.tensor(self.steps)} if self.steps else {}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state` returned."""
         self.steps = int(state.get("steps", torch.tensor(0)))
         self.sums = {name: value for name, value in state.items() if name != "steps"}
         self.restart_clock()

@@ -32,7 +32,6 @@ def largest_batch(trainer: Trainer) -> int:
     Where there are ranks, each tries its part of a batch by itself. Afterwards only the
     trainer's state on disk is of use.
     """
-    parts = trainer.loader.parts
     # Its gradients would still be exchanged, with ranks that do not try.
     trainer.objective = Objective(trainer.method, trainer.model)
     gc.collect()
@@ -44,7 +43,7 @@ def largest_batch(trainer: Trainer) -> int:
         if (middle := (fits + fails) // 2) == fits:
             break
         fits, fails = (middle, fails) if _fits(trainer, middle) else (fits, middle)
-    return fits * parts
+    return fits * trainer.loader.parts
 
 
 def _fits(trainer: Trainer, size: int) -> bool:

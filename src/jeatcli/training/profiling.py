@@ -59,10 +59,8 @@ class Profile(Callback):
         trace = self.folder / TRACE_FILE
         write_atomic(trace, lambda beside: profiler.export_chrome_trace(str(beside)))
         kind = "device" if trainer.device.type == "cuda" else "cpu"
-        steps = self.steps - SKIPPED
-        averages = profiler.key_averages()
-        self.reporter.say(f"where the time goes, {steps} steps ({kind}):")
-        self.reporter.say(
-            averages.table(sort_by=f"{kind}_time_total", row_limit=_ROWS, max_name_column_width=40)
+        table = profiler.key_averages().table(
+            sort_by=f"{kind}_time_total", row_limit=_ROWS, max_name_column_width=40
         )
+        self.reporter.say(f"where the time goes, {self.steps - SKIPPED} steps ({kind}):\n{table}")
         self.reporter.say(f"the trace is in `{trace}`")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -104,9 +105,9 @@ def set_aside(folder: Path) -> None:
     """Move what is in the run's place to `NAME~1`, or the first number that is free."""
     if not _anything_in(folder):
         return
-    free = (k for k in range(1, 1_000_000) if not _aside(folder, k).exists())
+    places = (folder.with_name(f"{folder.name}~{number}") for number in itertools.count(1))
     with locked(folder):
-        folder.rename(_aside(folder, next(free)))
+        folder.rename(next(place for place in places if not place.exists()))
 
 
 def create(folder: Path, config: TrainConfig) -> None:
@@ -115,10 +116,6 @@ def create(folder: Path, config: TrainConfig) -> None:
     if not path.is_file() or unmeasured(read_config(path)):
         text = to_toml(config)
         write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
-
-
-def _aside(folder: Path, number: int) -> Path:
-    return folder.with_name(f"{folder.name}~{number}")
 
 
 def epochs_done(folder: Path) -> int | None:

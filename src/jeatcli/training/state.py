@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from .divergence import Divergence
 from .trainer import Callback, Metrics, Trainer, load_optimizer_tensors, optimizer_tensors
 
 
-def save_state(path: Path, trainer: Trainer, parts: Mapping[str, Part]) -> None:
+def save_state(path: Path, trainer: Trainer, parts: Mapping[str, Callback]) -> None:
     """Write what an exact resume needs: the trainer between two steps, the callbacks by name.
 
     Where there are ranks, the first writes.
@@ -38,12 +38,11 @@ def save_state(path: Path, trainer: Trainer, parts: Mapping[str, Part]) -> None:
     tensors = {
         f"{name}.{key}": each for name, state in states.items() for key, each in state.items()
     }
-    images = trainer.loader.digest
-    header = {"step": trainer.step, "attempt": trainer.attempt, "images": images}
-    write_tensors(path, tensors, {**header, "schema": SCHEMA, "version": version("jeat-cli")})
+    about = {"images": trainer.loader.digest, "schema": SCHEMA, "version": version("jeat-cli")}
+    write_tensors(path, tensors, {"step": trainer.step, "attempt": trainer.attempt, **about})
 
 
-def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Part]) -> None:
+def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Callback]) -> None:
     """Restore a trainer, and the callbacks by their names, from what `save_state` wrote."""
     start_over = "start over with `--force`, which keeps the old run beside the new one"
     try:
@@ -108,16 +107,6 @@ def _part(trainer: Trainer, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-class Part(Protocol):
-    """Something around the loop that an exact resume needs."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Return its tensors."""
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state` returned."""
-
-
 @dataclass
 class Saver(Callback):
     """Write state and model at the end of epochs, and the state every few minutes within one.
@@ -132,7 +121,7 @@ class Saver(Callback):
 
     folder: Path  # the run's
     save_model: Callable[[], object]  # writes `model.safetensors`
-    parts: Mapping[str, Part]  # what belongs to the state besides the trainer, by name
+    parts: Mapping[str, Callback]  # those whose state is saved with the trainer's, by name
     seconds: float  # between two saves within an epoch
     divergence: Divergence = field(default_factory=Divergence)  # checks metrics before a save
     overdue: bool = False  # whether the next end of an epoch is saved in any case
@@ -192,7 +181,7 @@ class Saver(Callback):
         failed = len(attempts) == 2 and attempts[0] > attempts[1]
         return runs.STATE_BEFORE_FILE if failed else runs.STATE_FILE
 
-    def load_state(self, trainer: Trainer, name: str = runs.STATE_FILE) -> None:
+    def go_back(self, trainer: Trainer, name: str = runs.STATE_FILE) -> None:
         """Go back to a state that was saved, by default the last."""
         load_state(self.folder / name, trainer, self.parts)
         # After the last step the model is saved in any case: the end of its epoch may be to come.

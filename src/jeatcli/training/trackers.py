@@ -105,8 +105,7 @@ def tensorboard(run: Tracked) -> Iterator[Sink]:
     from torch.utils.tensorboard import SummaryWriter
 
     # What was written of later steps, before a kill, is hidden.
-    writer = SummaryWriter(run.folder / "tensorboard", purge_step=run.step + 1)
-    with writer:
+    with SummaryWriter(run.folder / "tensorboard", purge_step=run.step + 1) as writer:
 
         def write(lines: Lines) -> None:
             for name, value in _figures(lines).items():

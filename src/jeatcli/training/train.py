@@ -28,7 +28,7 @@ from .log import Log
 from .profiling import Profile
 from .resolve import resolve
 from .settings import UNMEASURED, TrainConfig
-from .state import Part, Saver
+from .state import Saver
 from .trackers import Tracking, check_trackers
 from .trainer import Callback
 
@@ -164,7 +164,7 @@ class TrainingRun:
         self.setup, self.trainer, self.should_stop = ready, ready.trainer, should_stop
         self.config, self.seen = ready.trainer.config, 0
         self.profile = [Profile(ready.folder, ready.reporter)] if profile else []
-        self.log = Log(ready.folder, ready.reporter)
+        self.log = Log(ready.folder / runs.LOG_FILE, ready.reporter)
         held_out = self.config.val_split > 0
         self.validation = Validation(
             "val" if held_out else "test",
@@ -176,7 +176,7 @@ class TrainingRun:
         )
         self.delta = DeltaEnergy(self.log, ready.reporter)
         self.tracking = Tracking(self.log.path, ready.reporter)
-        parts: dict[str, Part] = {"log": self.log, "best": self.validation, "delta": self.delta}
+        parts = {"log": self.log, "best": self.validation, "delta": self.delta}
         self.saver = Saver(ready.folder, ready.save, parts, self.config.save_every)
 
     def _keep_best(self) -> None:
@@ -250,7 +250,7 @@ class TrainingRun:
     def _load_state(self, name: str = runs.STATE_FILE) -> None:
         """Load a state, in every process before the first may write another in its place."""
         trainer, folder = self.trainer, self.setup.folder
-        self.saver.load_state(trainer, name)
+        self.saver.go_back(trainer, name)
         if len(set(trainer.ranks.collect((trainer.step, trainer.attempt)))) > 1:
             raise JeatError(
                 f"the processes found different states in `{folder}`",

@@ -27,11 +27,16 @@ class Callback:
 
     def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
         """Follow a step; `metrics` are tensors of no dimension on the training device."""
-        return None
 
     def on_epoch(self, trainer: Trainer) -> None:
         """Follow an epoch."""
-        return None
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what an exact resume needs of it."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state` returned."""
 
 
 class Objective(nn.Module):
