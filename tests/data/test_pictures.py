@@ -34,20 +34,21 @@ def test_refuses_what_is_not_finite() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_grid_places_images_in_rows(channels: int) -> None:
     images = torch.linspace(0, 0.9, 5)[:, None, None, None].expand(5, channels, 4, 6)
-    pixels = np.array(pictures.grid(images, columns=3, scale=2, padding=1).convert("L"))
-    assert pixels.shape == (2 * 9 + 1, 3 * 13 + 1)
+    pixels = np.array(pictures.grid(images, columns=3, scale=2).convert("L"))
+    assert pixels.shape == (2 * 10 + 2, 3 * 14 + 2)
     assert pixels[0, 0] == 96
-    assert pixels[1, 1] == 0
+    assert pixels[1, 1] == 96
+    assert pixels[2, 2] == 0
     for index in range(5):
-        top, left = 1 + index // 3 * 9, 1 + index % 3 * 13
+        top, left = 2 + index // 3 * 10, 2 + index % 3 * 14
         assert (pixels[top : top + 8, left : left + 12] == pixels[top, left]).all()
         assert pixels[top, left] == pictures.to_uint8(images[index, 0, :1, :1])[0, 0]
-    assert (pixels[10:18, 27:] == 96).all()
+    assert (pixels[12:20, 30:] == 96).all()
 
 
 def test_grid_is_nearly_square() -> None:
-    assert pictures.grid(torch.zeros(10, 1, 8, 8), padding=0).size == (32, 24)
-    assert pictures.grid(torch.zeros(2, 1, 8, 8), columns=10, padding=0).size == (16, 8)
+    assert pictures.grid(torch.zeros(10, 1, 8, 8)).size == (42, 32)
+    assert pictures.grid(torch.zeros(2, 1, 8, 8), columns=10).size == (22, 12)
 
 
 def test_png_carries_text_and_is_whole(tmp_path: Path) -> None:

@@ -60,10 +60,11 @@ def test_a_run_goes_on_with_its_own_extra_images_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "what"),
     [
-        ({"label": np.zeros(39, np.int64)}, "labels of 40 images"),
+        ({"label": np.zeros(39, np.int64)}, "the shape 39 for 40 images"),
         ({"label": np.zeros(40)}, "float64"),
-        ({"label": np.full(40, 10)}, "from 10 to 10; there are 10 classes"),
+        ({"label": np.full(40, 10)}, "from 10 to 10, but there are 10 classes"),
         ({"image": np.zeros((40, 1, 8, 8), np.uint8)}, "holds uint8"),
+        ({"image": np.zeros((0, 8, 8, 1), np.uint8), "label": np.zeros(0, int)}, r"uint8 \(0, 8"),
     ],
 )
 def test_other_images_are_refused(tmp_path: Path, arrays: dict[str, Any], what: str) -> None:

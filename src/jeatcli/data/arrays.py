@@ -16,7 +16,7 @@ from ..runtime.progress import SILENT, Reporter
 from .facts import DATASETS, SEVERITIES, corruption
 from .folder import Parts, warn_of_absent
 from .pictures import to_uint8
-from .stored import opened_npz
+from .stored import archive, opened_npz
 
 # Of a normalisation that was taken back, and of floats that were bytes.
 _ROUNDING = 1e-5
@@ -40,7 +40,13 @@ def npz(path: Path, split: str, reporter: Reporter = SILENT) -> Parts:
         JeatError: If it cannot be read, or holds something else.
         UsageProblem: If it has no training images, or images and labels do not fit together.
     """
-    arrays = _read_npz(path)
+    if not path.is_file():
+        raise JeatError(
+            f"there is no file `{path}`", "put it there, or write `npz:FILE` with an existing FILE"
+        )
+    fix = "it must be an `.npz` of plain arrays, as `numpy.savez` writes it"
+    with opened_npz(path, fix) as opened:
+        arrays = {name: np.asarray(opened[name]) for name in opened.files}
     found = _pair(arrays, f"{split}_") or (None if split == "train" else _pair(arrays, ""))
     if found is None:
         held = ", ".join(f"`{name}`" for name in arrays) or "nothing"
@@ -86,16 +92,6 @@ def _names(array: NDArray[np.generic]) -> tuple[str, ...]:
     return tuple(t.decode(errors="replace") if isinstance(t, bytes) else str(t) for t in texts)
 
 
-def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
-    if not path.is_file():
-        raise JeatError(
-            f"there is no file `{path}`", "put it there, or write `npz:FILE` with an existing FILE"
-        )
-    fix = "it must be an `.npz` of plain arrays, as `numpy.savez` writes it"
-    with opened_npz(path, fix) as arrays:
-        return {name: np.asarray(arrays[name]) for name in arrays.files}
-
-
 def _pair(
     arrays: dict[str, NDArray[np.generic]], prefix: str
 ) -> tuple[NDArray[np.generic], NDArray[np.generic]] | None:
@@ -132,6 +128,20 @@ def _indices(array: NDArray[np.generic], count: int, path: Path) -> Tensor:
     where = f"the labels of `{path}`"
     y = numbers(array, where)
     return indices(y.squeeze(1) if y.ndim == 2 and y.shape[1] == 1 else y, count, None, where)
+
+
+def labelled_archive(
+    path: Path, shape: tuple[int, int, int], classes: int
+) -> tuple[Tensor, Tensor]:
+    """Return the images (C,H,W) of an `.npz`, uint8 (n,C,H,W), and their labels, int64 (n,).
+
+    Raises:
+        JeatError: If it cannot be read, or holds other images or labels than these.
+    """
+    x, labels, _ = archive(path, shape)
+    where = f"the labels of `{path}`"
+    y = indices(numbers(labels, where), len(x), classes, where)
+    return torch.from_numpy(np.ascontiguousarray(x)), y
 
 
 def corrupted(name: str, root: Path) -> Parts:

@@ -110,7 +110,12 @@ def folder(path: Path, split: str, reporter: Reporter, size: int | None = None) 
         )
     labels = [listed.labels[index] for index in chosen]
     images.describe(listed.labels, reporter)
-    _describe(path, split, classes, labels, listed.left_out, reporter)
+    kind = "training" if split == "train" else split
+    reporter.say(
+        f"`{path}`: {len(labels):,} {kind} pictures of {len(set(labels)):,} classes"
+        f"{describe_left_out(listed.left_out)}"
+    )
+    warn_of_absent(split, classes, labels, reporter)
     return images.tensor(chosen), torch.tensor(labels), classes
 
 
@@ -165,22 +170,6 @@ class _Decoded:
             of_each.setdefault(key, set()).add(label)
         if twice := sum(len(each) > 1 for each in of_each.values()):
             reporter.warn(f"{twice:,} pictures are in more than one class")
-
-
-def _describe(
-    path: Path,
-    split: str,
-    classes: Sequence[str],
-    labels: Sequence[int],
-    left_out: Counter[str],
-    reporter: Reporter,
-) -> None:
-    kind = "training" if split == "train" else split
-    reporter.say(
-        f"`{path}`: {len(labels):,} {kind} pictures of {len(set(labels)):,} classes"
-        f"{describe_left_out(left_out)}"
-    )
-    warn_of_absent(split, classes, labels, reporter)
 
 
 def warn_of_absent(
@@ -242,18 +231,17 @@ def _listed(path: Path, classes: tuple[str, ...], may_lack: bool = False) -> _Sp
     known = {f"`{name}{os.sep}`" for name in classes}
     split.left_out.update({k: n for k, n in Listing(path).left_out.items() if k not in known})
     for label, name in enumerate(classes):
-        listing = Listing(path / name) if (path / name).is_dir() else None
-        pictures = listing.pictures if listing else []
-        if not pictures and not may_lack:
-            left_out = describe_left_out(listing.left_out) if listing else ""
+        listing = Listing(path / name)
+        if not listing.pictures and not may_lack:
+            left_out = describe_left_out(listing.left_out)
             raise JeatError(
                 f"class `{name}` has no picture directly in `{path / name}`{left_out}",
                 f"put pictures there ({' '.join(ENDINGS)}) or remove the class; if there "
                 "are splits, they are called `train` and `test`",
             )
-        split.files.extend(pictures)
-        split.labels.extend([label] * len(pictures))
-        for kind, count in (listing.left_out if listing else {}).items():
+        split.files.extend(listing.pictures)
+        split.labels.extend([label] * len(listing.pictures))
+        for kind, count in listing.left_out.items():
             inside = kind.endswith(f"{os.sep}`")
             split.left_out[f"`{name}{os.sep}{kind[1:]}" if inside else kind] += count
     if not split.files:
@@ -263,16 +251,12 @@ def _listed(path: Path, classes: tuple[str, ...], may_lack: bool = False) -> _Sp
 
 def _is_grey(files: Sequence[Path], resized: int | None) -> bool:
     """Return whether all pictures are grey, after checking by their headers that all fit."""
-    size: tuple[int, int] | None = None
-    grey = True
-    for file in files:
-        this_grey, this_size = is_grey(file)
-        size = size or this_size
-        if this_size != size and resized is None:
+    greys, sizes = zip(*map(is_grey, files), strict=True)
+    for file, (width, height) in zip(files, sizes, strict=True):
+        if (width, height) != sizes[0] and resized is None:
             raise JeatError(
-                f"pictures of different sizes: `{files[0]}` is {size[0]}x{size[1]}, "
-                f"`{file}` is {this_size[0]}x{this_size[1]}",
+                f"pictures of different sizes: `{files[0]}` is {sizes[0][0]}x{sizes[0][1]}, "
+                f"`{file}` is {width}x{height}",
                 "choose a size to resize them to: `--dataset folder:PATH@64`",
             )
-        grey = grey and this_grey
-    return grey
+    return all(greys)

@@ -38,6 +38,8 @@ _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _ORIENTATION = 0x0112  # in EXIF
 # Neither black nor white, which are the ground of drawn digits; and as Pillow writes it.
 _BACKGROUND, _GREY = 96, "#606060"
+# Width of the grey lines between and around the images of a grid, in pixels.
+_LINE = 2
 # Sizes of the text above columns, in pixels.
 _HEADING, _SMALLEST_HEADING = 18, 9
 _FRAME_MS = 80
@@ -185,11 +187,7 @@ def to_image(pixels: NDArray[np.uint8]) -> Image.Image:
 
 
 def grid(
-    images: Pixels,
-    columns: int | None = None,
-    scale: int = 1,
-    padding: int = 2,
-    headings: Sequence[str] = (),
+    images: Pixels, columns: int | None = None, scale: int = 1, headings: Sequence[str] = ()
 ) -> Image.Image:
     """Lay images out in rows, the first at the top left.
 
@@ -197,43 +195,39 @@ def grid(
         images: (n,C,H,W) in [0, 1], C = 1 or 3.
         columns: Images in a row; without it the nearest to a square.
         scale: Each pixel becomes a square of this many pixels a side.
-        padding: Width of the grey lines between and around the images, in pixels.
         headings: Texts above the columns.
     """
     pixels = to_uint8(images).repeat(scale, axis=2).repeat(scale, axis=3)
     count, channels, height, width = pixels.shape
     columns = min(columns or math.ceil(math.sqrt(count)), count)
     rows = math.ceil(count / columns)
-    tall, wide = height + padding, width + padding
-    canvas = np.full(
-        (channels, rows * tall + padding, columns * wide + padding), _BACKGROUND, dtype=np.uint8
-    )
+    tall, wide = height + _LINE, width + _LINE
+    shape = (channels, rows * tall + _LINE, columns * wide + _LINE)
+    canvas = np.full(shape, _BACKGROUND, dtype=np.uint8)
     for index, image in enumerate(pixels):
-        top = padding + index // columns * tall
-        left = padding + index % columns * wide
+        top = _LINE + index // columns * tall
+        left = _LINE + index % columns * wide
         canvas[:, top : top + height, left : left + width] = image
     drawn = to_image(canvas)
-    return _below_headings(drawn, headings, wide, padding) if headings else drawn
+    return _below_headings(drawn, headings, wide) if headings else drawn
 
 
-def _below_headings(
-    drawn: Image.Image, headings: Sequence[str], wide: int, padding: int
-) -> Image.Image:
+def _below_headings(drawn: Image.Image, headings: Sequence[str], wide: int) -> Image.Image:
     """Return a grid whose columns are `wide` with a line of text above them."""
     # Names from a file may hold line breaks, and halves of characters.
     headings = [" ".join(text.encode(errors="replace").decode().split()) for text in headings]
-    room = wide - padding
+    room = wide - _LINE
     for size in range(_HEADING, _SMALLEST_HEADING - 1, -1):
         font = ImageFont.load_default(size)
         if max(map(font.getlength, headings)) <= room:
             break
-    height = size + 2 * padding
+    height = size + 2 * _LINE
     canvas = ImageOps.expand(drawn, (0, height, 0, 0), _GREY)
     draw = ImageDraw.Draw(canvas)
     for column, text in enumerate(headings):
         while len(text) > 1 and draw.textlength(text, font) > room:
             text = text.removesuffix("\u2026")[:-1] + "\u2026"
-        middle = padding + column * wide + room / 2
+        middle = _LINE + column * wide + room / 2
         draw.text((middle, height / 2), text, "white", font, anchor="mm")
     return canvas
 

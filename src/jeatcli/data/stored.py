@@ -21,15 +21,13 @@ from .pictures import ENDINGS, embedded_text, read_exact, to_uint8
 from .provenance import TEXT, Provenance, image_numbers, of_archive, of_pictures
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    Pixels = Tensor | NDArray[Any]
+    from .pictures import Pixels
 
 _LOSSY = (".jpg", ".jpeg", ".webp")
 
 
 class Listing:
-    """The pictures directly in a directory, by name, and what else is there.
+    """The pictures directly in a directory, if there is one, by name, and what else is there.
 
     Hidden files, such as the `._x.png` of macOS, count as absent.
     """
@@ -38,7 +36,7 @@ class Listing:
         self.pictures: list[Path] = []
         # The number of other files by ending, and of pictures by subdirectory.
         self.left_out: Counter[str] = Counter()
-        for entry in sorted(folder.iterdir()):
+        for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
@@ -67,8 +65,6 @@ def is_picture(path: Path) -> bool:
 
 def holds_pictures(path: Path) -> bool:
     """Tell whether `path` is a directory with pictures in it or in a directory below it."""
-    if not path.is_dir():
-        return False
     listing = Listing(path)
     return bool(listing.pictures) or any(
         count for name, count in listing.left_out.items() if name.endswith(f"{os.sep}`")
@@ -87,13 +83,13 @@ def read_images(
     """
     if path.suffix.lower() != ".npz":
         return _directory(path, shape, num, reporter)
-    pixels, labels, text = _arrays(path, shape)
+    pixels, labels, text = archive(path, shape)
     _check_number(path, len(pixels), num)
     labelled = labels.shape == (len(pixels),) and labels.dtype.kind in "iu"
     known = of_archive(text, labels.tolist(), num) if labelled else Provenance()
     if labelled:
         warn_of_sorted(str(path), labels, labels[:num], reporter)
-    return np.ascontiguousarray(pixels[:num].transpose(0, 3, 1, 2)), known
+    return np.ascontiguousarray(pixels[:num]), known
 
 
 def warn_of_sorted(
@@ -144,29 +140,6 @@ def _directory(
     return pixels, of_pictures([texts[index] for index in order], lossy)
 
 
-def labelled_archive(
-    path: Path, shape: tuple[int, int, int], classes: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the images of an `.npz`, uint8 (n,C,H,W), and their labels.
-
-    Raises:
-        JeatError: If it cannot be read, or holds other images or labels than these.
-    """
-    pixels, labels, _ = _arrays(path, shape)
-    if labels.shape != (len(pixels),) or labels.dtype.kind not in "iu" or not len(labels):
-        raise JeatError(
-            f"`{path}` has {labels.dtype} {labels.shape} as labels of {len(pixels):,} images",
-            "it must hold `label`, one whole number an image",
-        )
-    if labels.min() < 0 or labels.max() >= classes:
-        raise JeatError(
-            f"`{path}` has labels from {labels.min()} to {labels.max()}; "
-            f"there are {classes} classes",
-            "use images of the training set's classes",
-        )
-    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)), labels.astype(np.int64)
-
-
 @contextmanager
 def opened_npz(path: Path, fix: str) -> Iterator[Any]:
     """Open an `.npz`; what numpy raises, now or when it reads an array, becomes a JeatError."""
@@ -182,10 +155,10 @@ def opened_npz(path: Path, fix: str) -> Iterator[Any]:
         raise JeatError(f"cannot read images from `{path}`: {problem}", fix) from problem
 
 
-def _arrays(
+def archive(
     path: Path, shape: tuple[int, int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[Any], str | None]:
-    """Return pixels (n,H,W,C), labels, empty if there are none, and our text in an archive."""
+    """Return pixels (n,C,H,W), labels, empty if there are none, and our text in an archive."""
     fix = (
         "it must hold `arr_0`, uint8 (n,H,W,C), as improved-diffusion and "
         "`jeat sample --format npz` write it, or `image`"
@@ -196,13 +169,13 @@ def _arrays(
         text = str(arrays[TEXT]) if TEXT in arrays else None
         labels = np.asarray(arrays[names[1]] if names[1] in arrays else np.zeros(0, np.int64))
     channels, height, width = shape
-    if pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, channels):
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, channels) or not len(pixels):
         raise JeatError(
             f"`{path}` holds {pixels.dtype} {pixels.shape}, "
             f"not uint8 (n, {height}, {width}, {channels}), as the data set does",
             "take images of its size and channels, or name another `--dataset`",
         )
-    return pixels, labels, text
+    return pixels.transpose(0, 3, 1, 2), labels, text
 
 
 def save_npz(

@@ -21,10 +21,10 @@ from ..core.class_gaussians import ClassGaussians
 from ..core.jeat import Method, MethodContext
 from ..core.models.classifier import Classifier
 from ..core.rng import mix
+from ..data.arrays import labelled_archive
 from ..data.facts import dataset_facts
 from ..data.images import Images, hold_out, load_images, unlabelled
 from ..data.loader import Loader
-from ..data.stored import labelled_archive
 from ..errors import JeatError, UsageProblem
 from ..runtime import devices
 from ..runtime.digests import tensor_digest
@@ -120,7 +120,7 @@ def build(
     extra = None
     if config.extra:
         x, y = labelled_archive(Path(config.extra), train.shape, len(train.classes))
-        extra = replace(train, x=torch.from_numpy(x), y=torch.from_numpy(y))
+        extra = replace(train, x=x, y=y)
     for images in _own(train, extra):
         if count := int(torch.isin(evaluated.fingerprints, images.fingerprints).sum()):
             reporter.warn(
