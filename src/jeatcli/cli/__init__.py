@@ -49,11 +49,9 @@ class LazyGroup(click.Group):
     """A group that imports the file of a command when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands in the order in which a user meets them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the file that is called `cmd_name`."""
         if cmd_name not in COMMANDS:
             return None
         command = importlib.import_module(f".{cmd_name}", __name__).command
@@ -76,7 +74,6 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands and what each does."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 

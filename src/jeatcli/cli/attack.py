@@ -22,7 +22,7 @@ from ..runtime.quick_start import import_torch
 from . import output
 from . import terminal as ui
 from .attack_report import as_json_object, costs, report, section
-from .from_settings import foreign_options, options_of, settings_from, take
+from .from_settings import foreign_options, options_of, take
 from .options import Command, file_option, option, output_options
 from .page import Picture, is_page, write_page
 from .record import keep, typed
@@ -92,7 +92,7 @@ def command(
     """
     terminal = ui.open_terminal(quiet, verbose)
     look = take(PlotSettings, given)
-    settings = settings_from(AttackSettings, given)
+    settings = take(AttackSettings, given)
     from ..checkpoints.runs import is_foreign, resolve
 
     paths = [resolve(run) for run in runs] or [resolve(reporter=terminal)]

@@ -37,11 +37,7 @@ Result = Mapping[str, Any]
 
 
 def write_card(folder: Path) -> None:
-    """Write the card of a run anew; a README.md that is not ours stays as it is.
-
-    Raises:
-        JeatError: If it cannot be written.
-    """
+    """Write the card of a run anew; a README.md that is not ours stays as it is."""
     path, rest, before = folder / CARD, "", ""
     if path.is_file():
         found = path.read_text(encoding="utf-8", errors="replace")
@@ -51,9 +47,8 @@ def write_card(folder: Path) -> None:
         before = found.removeprefix("---\n").partition("\n---\n")[0]
     header, results = read_header(folder / MODEL_FILE), read_results(folder)
     parts = [_front_matter(folder, header, before), *_body(folder, header, results), _YOURS]
-    text = output.clean("\n\n".join(parts)) + (rest or "\n")
-    content = text.rstrip("\n") + "\n"
-    encoded = content.encode("utf-8", "backslashreplace")
+    text = (output.clean("\n\n".join(parts)) + rest).rstrip("\n") + "\n"
+    encoded = text.encode("utf-8", "backslashreplace")
     write_atomic(path, lambda beside: beside.write_bytes(encoded))
 
 
@@ -166,12 +161,8 @@ def _landscape(results: list[Result]) -> list[Section]:
 
 def _sample(results: list[Result]) -> list[Section]:
     settings = results[-1]["settings"]
-    left_out = ("run", "weights", "jeat")
-    rows = [
-        (key.replace("_", " "), output.inline(value))
-        for key, value in settings.items()
-        if key not in left_out
-    ]
+    keys = [key for key in settings if key not in ("run", "weights", "jeat")]
+    rows = [(key.replace("_", " "), output.inline(settings[key])) for key in keys]
     return [Section(rows, header=False)]
 
 

@@ -24,7 +24,7 @@ from ..training import presets
 from ..training.resolve import read_toml
 from ..training.settings import METHOD
 from .options import ORIGINS, Option, combine, option
-from .types import NUMBERS, PRESET, ParamType
+from .types import NUMBERS, PRESET, ParamType, starting
 
 # Where the layers of the files wait in the context for those of the environment and the command
 # line.
@@ -64,7 +64,6 @@ class KeyValue(ParamType):
     name = "KEY=VALUE"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
-        """Return the key, with underscores, and the value as it was written."""
         key, equals, text = str(value).partition("=")
         if not (equals and key.strip()):
             self.fail(f"`{value}` is not of the form KEY=VALUE", param, ctx)
@@ -79,11 +78,7 @@ class KeyValue(ParamType):
             values = {f"{key}={choice}": "" for choice in options[key].choices}
         else:
             values = {f"{key}=": about.help for key, about in options.items()}
-        return [
-            CompletionItem(text, help=summary)
-            for text, summary in values.items()
-            if text.startswith(incomplete)
-        ]
+        return starting(incomplete, values)
 
 
 def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:

@@ -119,15 +119,10 @@ def used(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, ())}
 
 
-def settings_from(settings: type[S], values: Mapping[str, Any]) -> S:
-    """Build the settings from the values of options."""
-    return settings.of(used(values))
-
-
 def take(settings: type[S], values: dict[str, Any]) -> S:
     """Build the settings from their options, which are no longer among the values."""
     names = [name for name in declared(settings) if name in values]
-    return settings_from(settings, {name: values.pop(name) for name in names})
+    return settings.of(used({name: values.pop(name) for name in names}))
 
 
 def foreign_options(dataset: bool = True) -> Callable[[F], F]:

@@ -13,7 +13,7 @@ from ..landscapes import KINDS, make_settings
 from ..plots.settings import PlotSettings
 from ..runtime.outputs import LANDSCAPE_NUMBERS, LANDSCAPE_PICTURE, check_output, report_of
 from ..runtime.quick_start import import_torch
-from ..settings import declared
+from ..settings import Settings, declared
 from . import output
 from . import terminal as ui
 from .from_settings import foreign_options, options_of, take, used
@@ -32,14 +32,10 @@ _OUT = "Picture (.png, .svg, .pdf) or report (.html); the numbers go beside it a
 
 def kind_options() -> Callable[[F], F]:
     """Take the settings of all kinds; those that several kinds have are one option."""
-    taken: set[str] = set()
-    decorators = []
+    first: dict[str, type[Settings]] = {}
     for entry in KINDS.values():
-        settings = entry.settings
-        names = [name for name in declared(settings) if name not in taken]
-        decorators.append(options_of(settings, only=names))
-        taken.update(names)
-    return combine(*decorators)
+        first |= {name: entry.settings for name in declared(entry.settings) if name not in first}
+    return combine(*(options_of(settings, only=[name]) for name, settings in first.items()))
 
 
 @click.command("landscape", cls=Command, lists={"Kinds": KINDS.summaries}, shared=False)

@@ -37,15 +37,12 @@ class Formatter(click.HelpFormatter):
     _WHOLE = "\N{NON-BREAKING HYPHEN}"
 
     def write(self, string: str) -> None:
-        """Add a text, with the hyphens it came with."""
         super().write(string.replace(self._WHOLE, "-"))
 
     def write_text(self, text: str) -> None:
-        """Wrap a paragraph."""
         super().write_text(text.replace("-", self._WHOLE))
 
     def write_dl(self, rows: Iterable[tuple[str, str]], *args: Any, **kwargs: Any) -> None:
-        """Write rows of two columns, the second wrapped."""
         whole = [(first, second.replace("-", self._WHOLE)) for first, second in rows]
         super().write_dl(whole, *args, **kwargs)
 
@@ -68,8 +65,7 @@ class Option(click.Option):
         self, *args: Any, section: str = "Output", shown: str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.section = section
-        self.shown = shown
+        self.section, self.shown = section, shown
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         """Look into the variable of the command and the flag, then into that of all commands.
@@ -123,8 +119,7 @@ class Command(click.Command):
         self, *args: Any, lists: Lists | None = None, shared: bool = True, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.lists = lists or {}
-        self.shared = shared
+        self.lists, self.shared = lists or {}, shared
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments, and remember how they were typed."""
@@ -166,8 +161,7 @@ class Command(click.Command):
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         """Return `--help`, its help in the form of the others."""
-        help_option = super().get_help_option(ctx)
-        if help_option is not None:
+        if help_option := super().get_help_option(ctx):
             help_option.help = "Show this help and exit"
         return help_option
 
@@ -175,14 +169,13 @@ class Command(click.Command):
         """Write the options under their headings, in the order of their definition."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
-            if isinstance(param, click.Argument):
-                continue  # from click 8.5 on they have a record of their own
-            if record := param.get_help_record(ctx):
+            # From click 8.5 on arguments have a record of their own.
+            record = None if isinstance(param, click.Argument) else param.get_help_record(ctx)
+            if record:
                 sections.setdefault(getattr(param, "section", "Output"), []).append(record)
-        for heading, entries in self.lists.items():
-            sections[heading] = list(entries().items())
-        flags = [flag for rows in sections.values() for flag, _ in rows]
-        width = max((len(flag) for flag in flags if len(flag) <= _WIDEST), default=0)
+        sections |= {heading: list(entries().items()) for heading, entries in self.lists.items()}
+        widths = (len(flag) for rows in sections.values() for flag, _ in rows)
+        width = max((width for width in widths if width <= _WIDEST), default=0)
         for heading, rows in sections.items():
             if rows:
                 with formatter.section(heading):

@@ -62,9 +62,6 @@ def write_page(
     """Write a report: the command as it is typed, tables, pictures, and how it was measured.
 
     `document` is what the command prints with `--json`.
-
-    Raises:
-        JeatError: If the file cannot be written.
     """
     page = "\n".join(_page(title, command, plain(document), sections, pictures))
     return write_atomic(path, lambda beside: beside.write_text(page, encoding="utf-8"))
@@ -87,8 +84,9 @@ def _page(
     now = datetime.now(UTC)
     yield f"<h1>{_text(title)}</h1>"
     yield f'<p class="lead">{now.day} {now:%B %Y, %H:%M} UTC</p>\n<pre>{_text(command)}</pre>'
-    for flag in _warnings(document):
-        yield f'<p class="doubt">{_text(flag)}</p>'
+    flags = [flag for result in _objects(document) for flag in result.get("warnings", ())]
+    for text in dict.fromkeys(str(flag["text"]) for flag in flags):
+        yield f'<p class="doubt">{_text(text)}</p>'
     for section in sections:
         yield _table(section)
         yield from (f'<p class="note">{_text(note)}</p>' for note in section.notes)
@@ -139,11 +137,6 @@ def _objects(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the results of a document: its own, or each of several."""
     results = document.get("results")
     return results if isinstance(results, list) else [document]
-
-
-def _warnings(document: Mapping[str, Any]) -> list[str]:
-    flags = [flag for result in _objects(document) for flag in result.get("warnings", ())]
-    return list(dict.fromkeys(str(flag["text"]) for flag in flags))
 
 
 def _facts(document: Mapping[str, Any]) -> dict[str, str]:

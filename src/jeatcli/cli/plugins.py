@@ -11,11 +11,7 @@ from ..errors import JeatError, UsageProblem
 
 
 def load_plugins() -> None:
-    """Import them, from the working directory too; the table's targets are imported later.
-
-    Raises:
-        UsageProblem: If one is not there or fails.
-    """
+    """Import them, from the working directory too; refuse those that are not there or fail."""
     for name in map(str.strip, os.environ.get("JEAT_PLUGINS", "").split(",")):
         if not name:
             continue

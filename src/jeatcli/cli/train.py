@@ -36,7 +36,7 @@ from ..training.settings import (
 from . import output
 from . import terminal as ui
 from .config_layers import FLAGS, layer_options, method_settings
-from .from_settings import options_of, settings_from
+from .from_settings import options_of, take
 from .interrupts import answered_by
 from .options import Command, F, combine, output_options
 from .record import keep
@@ -103,10 +103,10 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, verbose: bool, **
       jeat train -c runs/jeat/config.toml --seed 1 -o runs/jeat-seed-1
     """
     terminal = ui.Terminal(quiet, verbose)
+    call = take(TrainCall, given)
     settings = {name: given[name] for name in declared(TrainConfig)}
     import_torch()
     config = resolve(settings | {"options": method_settings(ctx, terminal.say)})
-    call = settings_from(TrainCall, {name: given[name] for name in declared(TrainCall)})
     _check_given(ctx, config, call)
     if call.dry_run:
         check_network(config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -34,6 +34,15 @@ else:
     ParamType = click.ParamType  # generic from click 8.5 on
 
 
+def starting(incomplete: str, names: Mapping[str, str]) -> list[CompletionItem]:
+    """Return the names that begin so, with their summaries."""
+    return [
+        CompletionItem(name, help=summary)
+        for name, summary in names.items()
+        if name.startswith(incomplete)
+    ]
+
+
 class Name(ParamType):
     """A name out of a list that is known without importing torch.
 
@@ -56,23 +65,16 @@ class Name(ParamType):
         return text
 
     def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
-        """Offer the names with their summaries."""
-        return [
-            CompletionItem(name, help=summary)
-            for name, summary in self.known().items()
-            if name.startswith(incomplete)
-        ]
+        return starting(incomplete, self.known())
 
 
 class Look(Name):
     """A name that matplotlib knows, or a file; it is looked up when the figure is drawn."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Return the text."""
         return str(value)
 
     def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
-        """Offer the names, and files where none fits."""
         names = super().shell_complete(ctx, param, incomplete)
         return names or [CompletionItem(incomplete, type="file")]
 
@@ -121,7 +123,6 @@ class Number(ParamType):
         self.about = about
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        """Return the value as a float."""
         try:
             number = value if isinstance(value, float) else parse_number(str(value))
         except ValueError as problem:
@@ -138,7 +139,6 @@ class Duration(ParamType):
     _UNITS: ClassVar[dict[str, float]] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        """Return the seconds."""
         text = str(value).strip().lower()
         number = text[:-1] if text[-1:] in self._UNITS else ""
         if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", number) or not float(number):
@@ -152,7 +152,6 @@ class Numbers(ParamType):
     name = "numbers"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, ...]:
-        """Return the numbers."""
         parts = value if isinstance(value, tuple) else str(value).split(",")
         return tuple(FRACTION.convert(part, param, ctx) for part in parts)
 
@@ -166,7 +165,6 @@ class Device(Name):
     """The name of a device; torch says whether it exists."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Return the name in lower case."""
         return super().convert(str(value).lower(), param, ctx)
 
 
@@ -189,10 +187,9 @@ class Run(ParamType):
         """Offer the runs, or files where there is a slash or no such run."""
         from ..checkpoints import runs
 
-        names = [name for name in runs.names() if name.startswith(incomplete)]
-        if "/" in incomplete or not names:
-            return [CompletionItem(incomplete, type="file")]
-        return [CompletionItem(name) for name in names]
+        names = starting(incomplete, dict.fromkeys(runs.names(), ""))
+        path = "/" in incomplete or not names
+        return [CompletionItem(incomplete, type="file")] if path else names
 
 
 class ClassOfRun(ParamType):
@@ -211,8 +208,7 @@ class ClassOfRun(ParamType):
             classes = read_header(runs.resolve(ctx.params.get("run"))).get("classes", [])
         except (JeatError, OSError):
             return []
-        names = [str(name) for name in (*classes, "all")]
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return starting(incomplete, dict.fromkeys((*map(str, classes), "all"), ""))
 
 
 class Picture(ParamType):
@@ -223,14 +219,12 @@ class Picture(ParamType):
     _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path | int:
-        """Return the number or the path of the file."""
         text = str(value)
         if text.isascii() and text.isdecimal() and len(text) <= self._most_digits:
             return int(text)
         return Path(str(self._file.convert(value, param, ctx)))
 
     def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
-        """Offer files."""
         return [CompletionItem(incomplete, type="file")]
 
 
