@@ -64,7 +64,7 @@ def test_a_run_goes_on_with_its_own_extra_images_alone(tmp_path: Path) -> None:
         ({"label": np.zeros(40)}, "float64"),
         ({"label": np.full(40, 10)}, "from 10 to 10, but there are 10 classes"),
         ({"image": np.zeros((40, 1, 8, 8), np.uint8)}, "holds uint8"),
-        ({"image": np.zeros((0, 8, 8, 1), np.uint8), "label": np.zeros(0, int)}, r"uint8 \(0, 8"),
+        ({"image": np.zeros((0, 8, 8, 1), np.uint8), "label": np.zeros(0, int)}, "no images"),
     ],
 )
 def test_other_images_are_refused(tmp_path: Path, arrays: dict[str, Any], what: str) -> None:

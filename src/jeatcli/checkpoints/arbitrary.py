@@ -201,11 +201,7 @@ def load_program(path: Path, kind: str, foreign: Foreign, device: torch.device) 
 
 
 def fill(net: nn.Module, keys: KeyMatch, path: Path, arch: str, hint: str) -> None:
-    """Load the weights of a file into a network.
-
-    Raises:
-        JeatError: If they are not exactly its weights; `hint` says what else they may be.
-    """
+    """Load the weights of a file into a network, or refuse others; `hint` says what they may be."""
     if keys.holds:
         alone = "if these are no part of its function, load the network alone with"
         hint = f"{alone} `--entry {keys.prefix.rstrip('.')}`"

@@ -89,13 +89,7 @@ def load_each(
 ) -> list[Model]:
     """Load several models, as `load` does; `foreign` describes every third-party one.
 
-    Args:
-        chosen: What `load` takes, or models, which stay as they are; of one in training mode
-            a copy in evaluation mode is returned.
-        device, foreign, reporter: As `load` takes them.
-
-    Raises:
-        JeatError: As `load`.
+    A model stays as it is, but of one in training mode a copy in evaluation mode is returned.
     """
     place = devices.pick(device)
     models = []
@@ -115,11 +109,7 @@ def load_each(
 
 
 def refuse_unused(foreign: Foreign | None, *models: Model) -> None:
-    """Refuse a description of a third-party checkpoint that no model needed.
-
-    Raises:
-        UsageProblem: Naming a checkpoint that says itself what it is.
-    """
+    """Refuse a description of a third-party checkpoint that no model needed."""
     if foreign is None or any(model.foreign for model in models):
         return
     ours = f"`{models[0].path}` was written by `jeat train`, and says itself what it is"
@@ -196,11 +186,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file, on the CPU.
-
-    Raises:
-        JeatError: If it is damaged.
-    """
+    """Read the tensors of a safetensors file, on the CPU, or refuse a damaged one."""
     try:
         return dict(sorted(load_file(path).items()))
     except Exception as problem:

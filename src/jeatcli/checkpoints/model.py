@@ -157,11 +157,7 @@ class Model:
     def test_images(
         self, on: str | None, data_dir: Path | None, reporter: Reporter = SILENT
     ) -> Images:
-        """Read the test images of the data set `on`, or by default those of its own.
-
-        Raises:
-            UsageProblem: If they are of other classes or of another size.
-        """
+        """Read the test images of the data set `on`, or of its own; refuse what does not fit."""
         images = load_images(on or self.meta.dataset, "test", data_dir=data_dir, reporter=reporter)
         known, present = self.meta.classes, images.classes
         if on and present == tuple(map(str, range(len(present)))) and len(present) <= len(known):

@@ -15,8 +15,6 @@ OWN = {
     "FILE.py:FUNCTION": "Your own code, called without arguments: returns a torch.nn.Module",
     "PACKAGE.MODULE:FUNCTION": "The same, from a module that Python can import",
 }
-
-
 PUBLISHED = {"robustbench:ID": "An entry of RobustBench: network, normalisation, accuracies"}
 
 
@@ -34,11 +32,7 @@ def is_code(arch: str) -> bool:
 
 
 def check_arch(arch: str) -> None:
-    """Refuse what no run can have been trained with: code of the user's own is none of it.
-
-    Raises:
-        UsageProblem: Naming the nearest network.
-    """
+    """Refuse what no run can have been trained with, code of the user's own included."""
     if is_code(arch):
         raise UsageProblem(
             f"a run cannot have a network of your own code, such as `{arch}`",
@@ -49,11 +43,7 @@ def check_arch(arch: str) -> None:
 
 
 def check_network(arch: str) -> None:
-    """Refuse what names no network of anybody's.
-
-    Raises:
-        UsageProblem: Naming the nearest network, or how code is named.
-    """
+    """Refuse what names no network of anybody's."""
     if is_code(arch) or re.fullmatch(r"robustbench:((linf|l2)/)?[\w-]+", arch):
         return
     if ":" in arch and not is_library(arch):

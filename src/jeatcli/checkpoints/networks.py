@@ -137,11 +137,7 @@ def _module(place: str) -> ModuleType:
 
 
 def wrapped(module: nn.Module) -> Wrapped:
-    """Return a module in the place of a network; weights alone do not tell its function.
-
-    Raises:
-        JeatError: If some of its weights have no content.
-    """
+    """Return a module in the place of a network; refuse one with weights without content."""
     while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         module = module.module
     for key, value in (*module.named_parameters(), *module.named_buffers()):
@@ -150,18 +146,14 @@ def wrapped(module: nn.Module) -> Wrapped:
                 f"the weight `{key}` of `{type(module).__name__}` has no content",
                 "load a state dict, or call a module with lazy layers on some images first",
             )
-    about = ""
+    about = ""  # as weights alone do not tell its function
     with suppress(OSError, TypeError):
         about = Path(inspect.getfile(type(module))).read_text(encoding="utf-8")
     return Wrapped(module.float(), about=digest(code=about + repr(module)))
 
 
 def check(net: Wrapped, shape: Shape, name: str, device: torch.device) -> None:
-    """Refuse a network, frozen and in evaluation mode, without what attacks and chains need.
-
-    Raises:
-        JeatError: Naming what it lacks.
-    """
+    """Refuse a network, frozen and in evaluation mode, without what attacks and chains need."""
     like = torch.randn(3, *shape.image, generator=torch.Generator().manual_seed(0)).to(device)
     logits = _logits(net, like[:2], shape, name)
     if not logits.isfinite().all():

@@ -56,11 +56,7 @@ def kind_of(path: Path) -> str | None:
 
 
 def read_program(path: Path, kind: str, device: torch.device) -> nn.Module:
-    """Return the network that a file brings.
-
-    Raises:
-        JeatError: If it holds code, is damaged, or needs a package that is not there.
-    """
+    """Return the network that a file brings; refuse one that holds code, or is damaged."""
     return _onnx(path) if kind == "onnx" else Program(_exported(path, device))
 
 

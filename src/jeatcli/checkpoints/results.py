@@ -53,9 +53,6 @@ def add_results(model: Path, verb: str, results: Sequence[Mapping[str, Any]], co
         verb: The command's name: `attack`.
         results: What it prints with `--json` for this model, one object a threat model.
         command: The whole command as it is typed.
-
-    Raises:
-        JeatError: If the file cannot be written.
     """
     folder = model.parent
     about = {

@@ -89,12 +89,9 @@ def entries() -> tuple[Published, ...]:
 
 
 def find(text: str, dataset: str | None, classes: int | None) -> Published:
-    """Return the entry that `robustbench:ID` or `robustbench:l2/ID` names.
+    """Return the entry that `robustbench:ID` or `robustbench:l2/ID` names, with a network of ours.
 
     Of several it is that of the data set and the number of classes, as far as they are known.
-
-    Raises:
-        UsageProblem: If there is none, or its network is none of ours.
     """
     norm, _, name = text.removeprefix(PREFIX).rpartition("/")
     named = [each for each in entries() if each.name == name and norm in ("", each.threat.norm)]

@@ -97,11 +97,7 @@ def resolve(
 
 
 def is_foreign(path: Path) -> bool:
-    """Tell whether a file is a checkpoint that `jeat train` did not write.
-
-    Raises:
-        JeatError: If it cannot be read, or is no checkpoint at all.
-    """
+    """Tell whether `jeat train` did not write a checkpoint; refuse a file that is none."""
     try:
         read_header(path)
     except NotOurs:

@@ -79,11 +79,7 @@ class Foreign(Settings):
 
 
 def check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
-    """Refuse a normalisation that pixels in [0, 1] cannot have.
-
-    Raises:
-        UsageProblem: Naming the number.
-    """
+    """Refuse a normalisation that pixels in [0, 1] cannot have."""
     for value in (*mean, *std):
         if not (math.isfinite(value) and abs(value) <= 1):
             raise UsageProblem(
@@ -96,11 +92,7 @@ def check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
 
 
 def per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """Return one value for each channel; a single one is for all.
-
-    Raises:
-        UsageProblem: If there are as many as neither.
-    """
+    """Return one value for each channel; a single one is for all, any other number refused."""
     if len(values) not in (1, channels):
         raise UsageProblem(
             f"the images have {channels} channels, but a normalisation has {len(values)} values",

@@ -123,11 +123,7 @@ def _accuracy(content: Any) -> float | None:
 
 
 def _content(path: Path) -> Any:
-    """Return what is in a file.
-
-    Raises:
-        JeatError: If it cannot be read without running what is in it.
-    """
+    """Return what is in a file; refuse one that cannot be read without running what is in it."""
     start = _check_format(path)
     try:
         if start[8:9] == b"{":  # whatever its name: the header of safetensors
@@ -154,10 +150,7 @@ def _content(path: Path) -> Any:
 
 
 def _check_format(path: Path) -> bytes:
-    """Refuse what is whole but something else, and say how the weights come out of it.
-
-    Return the beginning of the file.
-    """
+    """Return how a file begins; refuse one of another kind, and say how its weights come out."""
     with path.open("rb") as handle:
         start = handle.read(64)
     # A file of safetensors may begin with that sign, too: with the length of its header.

@@ -130,11 +130,7 @@ class _Files:
     minimum_norm: bool
 
     def check(self, runs: int, radii: int, norms: int) -> None:
-        """Refuse files that may not be written, or one file for several results.
-
-        Raises:
-            UsageProblem: If there would be more than one of an output, or a look of nothing.
-        """
+        """Refuse files that may not be written, one file for several results, a look of nothing."""
         if self.plot is not None and norms > 1 and not self.minimum_norm:
             raise UsageProblem(
                 "`--plot` draws the accuracy over the radius of one norm", "give one `--norm`"
@@ -227,13 +223,13 @@ def _subject(path: Path, out: Path | None, kind: str, terminal: ui.Terminal) -> 
     from ..checkpoints.runs import MODEL_FILE, is_foreign
     from ..robustness.compare import Subject
 
-    run, ours = path.parent, cache_dir() / "attacks"
-    if is_foreign(path) or not (run / MODEL_FILE).is_file():
-        return Subject(path, out, progress=ours)
-    if not os.access(run, os.W_OK):
-        if out is None:
-            terminal.warn(f"no permission to write in `{run}`: the result is only printed")
-        return Subject(path, out, progress=ours)
+    run = path.parent
+    ours = not is_foreign(path) and (run / MODEL_FILE).is_file()
+    writable = os.access(run, os.W_OK)
+    if ours and not writable and out is None:
+        terminal.warn(f"no permission to write in `{run}`: the result is only printed")
+    if not (ours and writable):
+        return Subject(path, out, progress=cache_dir() / "attacks")
     which = "" if path.name == MODEL_FILE else f"-{path.stem}"
     usual = run / f"attack{which}{kind}.json"
     return Subject(path, out or usual, None if out else run / "attacks", run)

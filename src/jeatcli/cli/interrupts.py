@@ -19,17 +19,16 @@ def answered_by(answer: Callable[[int, FrameType | None], None]) -> Iterator[Non
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = {kind: signal.getsignal(kind) for kind in _ENDING}
-    kinds = [
-        kind for kind in _ENDING if kind is signal.SIGINT or former[kind] is not signal.SIG_IGN
-    ]
-    for kind in kinds:
-        signal.signal(kind, answer)
+    former = {
+        kind: signal.signal(kind, answer)
+        for kind in _ENDING
+        if kind is signal.SIGINT or signal.getsignal(kind) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:
-        for kind in kinds:
-            signal.signal(kind, former[kind])
+        for kind, handler in former.items():
+            signal.signal(kind, handler)
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

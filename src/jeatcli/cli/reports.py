@@ -25,15 +25,13 @@ _MEASURES = {
     "gradient": "gradient norm",
     "curvature": "top Hessian eigenvalue",
 }
-
-
 Report = tuple[list[tuple[Any, ...]], str]
 
 
 def landscape_report(summary: Mapping[str, Any]) -> str:
     """Write a table, what it is of, and where the picture is."""
-    lines = [section.text() for section in landscape_sections(summary)]
-    return "\n".join([*lines, next(iter(summary["outputs"].values()))])
+    tables = (section.text() for section in landscape_sections(summary))
+    return "\n".join([*tables, next(iter(summary["outputs"].values()))])
 
 
 def landscape_sections(summary: Mapping[str, Any]) -> list[Section]:

@@ -27,16 +27,12 @@ _LONGEST = 32
 
 
 def show(pattern: str | None, key: str, as_json: bool) -> None:
-    """Print the runs that fit a pattern, in the order of a field of theirs.
+    """Print the runs that fit a pattern, in the order of a field of theirs, or that there is none.
 
-    Raises:
-        JeatError: If there is none.
+    Those without the figure come first, as the latest and the best are at the end.
     """
     runs = list_runs(pattern)
-    known = [run for run in runs if getattr(run, key) is not None]
-    # Those without the figure come first, as the latest and the best are at the end.
-    unknown = [run for run in runs if run not in known]
-    runs = unknown + sorted(known, key=lambda run: getattr(run, key))
+    runs.sort(key=lambda run: (getattr(run, key) is not None, getattr(run, key)))
     if not runs and not as_json:
         what = f"no run fits `{pattern}`" if pattern else "there are no runs"
         where = "" if pattern and "/" in pattern else f" in `{runs_dir()}`"

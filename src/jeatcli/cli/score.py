@@ -40,17 +40,10 @@ _PRODUCTS = {"calibration": RELIABILITY, "corruptions": CORRUPTED}
 class Diagram(click.Path):
     """A picture's path; anything else behind the option is a RUN in the wrong place."""
 
-    name = "diagram"
-
-    def __init__(self, flag: str) -> None:
-        super().__init__()
-        self.flag = flag
-
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Return the path, or nothing for the option alone."""
         if value and Path(value).suffix.lower() not in _ENDINGS:
             raise UsageProblem(
-                f"`{self.flag}` cannot draw into `{value}`",
+                f"`{param.opts[0]}` cannot draw into `{value}`",
                 f"name a file in {', '.join(_ENDINGS)}, and a RUN before the options",
             )
         return value
@@ -59,7 +52,7 @@ class Diagram(click.Path):
 def _measurement(flag: str, help: str) -> Callable[[F], F]:
     """Declare an option that measures the classifier, and draws the result if it names a file."""
     heading = "Classifier (instead of images)"
-    kind = {"type": Diagram(flag), "is_flag": False, "flag_value": "", "metavar": "[FILE]"}
+    kind = {"type": Diagram(), "is_flag": False, "flag_value": "", "metavar": "[FILE]"}
     return option(heading, flag, help=help, **kind)
 
 
@@ -219,10 +212,9 @@ def _figures(
 
     figures: dict[str, tuple[Callable[[Path], Path], str]] = {}
     if (calibration := result.calibration) is not None:
-        caption = "Reliability: accuracy over confidence, and the share of images"
         figures["calibration"] = (
             lambda path: save_diagram(calibration, path, result.run, look),
-            caption,
+            "Reliability: accuracy over confidence, and the share of images",
         )
     if (corrupted := result.corruptions) is not None:
         figures["corruptions"] = (

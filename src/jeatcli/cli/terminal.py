@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,13 +101,8 @@ class Task:
 
     def fitted(self, width: int) -> str:
         """Write as much of it as fits beside a bar."""
-        text = ""
-        for part in self.parts():
-            longer = f"{text}  {part}" if text else part
-            if len(longer) > width:
-                break
-            text = longer
-        return text
+        texts = accumulate(self.parts(), "{}  {}".format)
+        return max((text for text in texts if len(text) <= width), key=len, default="")
 
 
 class Terminal:
@@ -246,8 +242,7 @@ def next_command(verb: str, run: str | None) -> str:
 
 def is_terminal() -> bool:
     """Tell whether stderr can show bars."""
-    # A closed stream is None.
-    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return bool(sys.stderr and sys.stderr.isatty()) and os.environ.get("TERM") != "dumb"
 
 
 def clock(seconds: float) -> str:

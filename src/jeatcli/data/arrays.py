@@ -133,11 +133,7 @@ def _indices(array: NDArray[np.generic], count: int, path: Path) -> Tensor:
 def labelled_archive(
     path: Path, shape: tuple[int, int, int], classes: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the images (C,H,W) of an `.npz`, uint8 (n,C,H,W), and their labels, int64 (n,).
-
-    Raises:
-        JeatError: If it cannot be read, or holds other images or labels than these.
-    """
+    """Return the images (C,H,W) of an `.npz`, uint8 (n,C,H,W), and their labels, int64 (n,)."""
     x, labels, _ = archive(path, shape)
     where = f"the labels of `{path}`"
     y = indices(numbers(labels, where), len(x), classes, where)
@@ -149,9 +145,6 @@ def corrupted(name: str, root: Path) -> Parts:
 
     An image comes under each corruption at each severity that the name stands for, one after the
     other, so that the first ones are a sample of all.
-
-    Raises:
-        JeatError: If a file is absent or another one.
     """
     clean, kinds, severities = corruption(name)
     order = np.arange(SEVERITIES * _ONE).reshape(SEVERITIES, _ONE)
@@ -192,11 +185,7 @@ def _published(clean: str, kind: str, shape: tuple[int, ...], root: Path) -> NDA
 
 
 def numbers(values: object, where: str) -> Tensor:
-    """Return numbers of the caller's as a tensor on the CPU, whatever they are stored as.
-
-    Raises:
-        UsageProblem: If they are no numbers, or of a type that torch does not have.
-    """
+    """Return numbers of the caller's as a tensor on the CPU, whatever they are stored as."""
     kind = getattr(values, "dtype", type(values).__name__)
     try:
         if isinstance(values, np.ndarray):
@@ -211,11 +200,7 @@ def numbers(values: object, where: str) -> Tensor:
 
 
 def pixels(x: Tensor, where: str = "the images") -> Tensor:
-    """Return images as a data set has them, uint8 or float32 in [0, 1].
-
-    Raises:
-        UsageProblem: If they are of another shape or range.
-    """
+    """Return images as a data set has them, uint8 or float32 in [0, 1]; refuse any others."""
     shape = "x".join(map(str, x.shape))
     if x.ndim and not len(x):
         raise UsageProblem(f"there are no images: {where} have the shape {shape}", "give some")
@@ -249,10 +234,9 @@ def pixels(x: Tensor, where: str = "the images") -> Tensor:
 
 
 def indices(y: Tensor, count: int, classes: int | None, where: str = "the labels") -> Tensor:
-    """Return labels as a data set has them.
+    """Return labels as a data set has them, int64 (count,); refuse what are no indices of classes.
 
-    Raises:
-        UsageProblem: If they are not as many indices of classes.
+    `classes` is their number, None where it is not known.
     """
     if y.shape != (count,):
         shape = "x".join(map(str, y.shape))

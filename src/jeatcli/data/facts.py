@@ -204,9 +204,6 @@ def corruption(name: str) -> tuple[str, tuple[str, ...], tuple[int, ...]]:
     """Take `cifar10-c:fog:3` apart: the clean data set, the corruptions, and the severities.
 
     `all` are the 15 corruptions of the mean corruption error.
-
-    Raises:
-        UsageProblem: If it is no such name.
     """
     start, kind, *severity = name.split(":")
     clean = start.removesuffix("-c")

@@ -133,13 +133,10 @@ def unlabelled(
     data_dir: Path | str | None = None,
     reporter: Reporter = SILENT,
 ) -> Tensor:
-    """Read images whose classes do not matter, uint8 (n, C, H, W).
+    """Read images of a shape (C, H, W) whose classes do not matter, uint8 (n, C, H, W).
 
     They are the training images of a data set, or the pictures in `folder:PATH`, directly there or
     by class, or all of `npz:FILE`.
-
-    Raises:
-        JeatError: If they have another shape.
     """
     path = files.expand(own_path(name) or "")
     pictures = name.startswith("folder:") and image_size(name) is None

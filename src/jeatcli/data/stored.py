@@ -169,7 +169,9 @@ def archive(
         text = str(arrays[TEXT]) if TEXT in arrays else None
         labels = np.asarray(arrays[names[1]] if names[1] in arrays else np.zeros(0, np.int64))
     channels, height, width = shape
-    if pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, channels) or not len(pixels):
+    if pixels.ndim and not len(pixels):
+        raise JeatError(f"`{path}` holds no images", "name another file or folder")
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, channels):
         raise JeatError(
             f"`{path}` holds {pixels.dtype} {pixels.shape}, "
             f"not uint8 (n, {height}, {width}, {channels}), as the data set does",

@@ -26,11 +26,7 @@ def given_images(
     classes: tuple[str, ...],
     on: str | None = None,
 ) -> Images | None:
-    """Return what `own_images` does, None where none are given in place of those of a data set.
-
-    Raises:
-        UsageProblem: If they are given beside the data set `on`, or labels alone.
-    """
+    """Return what `own_images` does, None where none are given in place of a data set's, `on`."""
     if images is not None and on is not None:
         raise UsageProblem(f"`images` and `on={on!r}` exclude each other", "leave one of them out")
     if images is None and labels is not None:
@@ -61,11 +57,7 @@ def own_images(
 
 
 def own_pixels(images: Own) -> tuple[Tensor, Tensor | None]:
-    """Return images of the caller's own, uint8 or float32 in [0, 1], and the labels of batches.
-
-    Raises:
-        UsageProblem: Naming what does not fit.
-    """
+    """Return images of the caller's own, uint8 or float32 in [0, 1], and the labels of batches."""
     if isinstance(images, Tensor | np.ndarray):
         return pixels(numbers(images, "the images")), None
     if not isinstance(images, Iterable):

@@ -16,7 +16,6 @@ from ..data.facts import DATASETS
 from ..data.images import load_images
 from ..data.stored import read_images
 from ..data.tensors import Own, Pixels, given_images
-from ..errors import JeatError
 from ..runtime.files import expand
 from ..runtime.progress import SILENT, Reporter
 from ..runtime.usual_state import in_usual_state
@@ -160,8 +159,6 @@ def _other(name: str, model: Model, settings: ClassifierSettings, reporter: Repo
     path = expand(name)
     if name not in DATASETS and (path.is_dir() or path.suffix.lower() == ".npz"):
         pixels, _ = read_images(path, model.meta.shape, None, reporter)
-        if not len(pixels):
-            raise JeatError(f"`{path}` holds no images", "name another file or folder")
         return torch.from_numpy(pixels)[: settings.num]
     images = load_images(name, "test", data_dir=settings.data_dir, reporter=reporter)
     model.accepts(images, any_classes=True)

@@ -122,11 +122,7 @@ def _of_source(explicit: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_network(config: TrainConfig) -> None:
-    """Build the network without its weights, of which there may be too many for this machine.
-
-    Raises:
-        UsageProblem: If there is no such network.
-    """
+    """Build the network without its weights, of which there may be too many for this machine."""
     import torch
 
     from ..core.models import build

@@ -33,12 +33,10 @@ def run_name(config: TrainConfig) -> str:
 
 
 def new_place(name: str | Path | None, config: TrainConfig, force: bool) -> Path:
-    """Return where to train a run, of a name or path by which it can be found again.
+    """Return where to train a run, by default called `run_name`.
 
-    Without a name it has that of `run_name`.
-
-    Raises:
-        UsageProblem: If it cannot, or `force` would move aside more than the run.
+    Refuse a name or path by which it could not be found again, and to move aside by `force` more
+    than the run.
     """
     folder = runs.place(run_name(config) if name is None else name)
     commands = {unicodedata.category(each) for each in folder.name} & {"Cc", "Cf", "Zl", "Zp"}

@@ -150,11 +150,7 @@ def _figures(lines: Lines) -> dict[str, float]:
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Refuse trackers that are unknown or not installed.
-
-    Raises:
-        JeatError: If there is one, with what to install.
-    """
+    """Refuse trackers that are unknown or not installed, and say what to install."""
     for name in names:
         package = TRACKERS.match(name)[0].package
         # A directory of that name, such as wandb's own, is found too, but has no origin.
@@ -175,11 +171,7 @@ class Tracking(Callback):
 
     @contextmanager
     def opened(self, trainer: Trainer) -> Iterator[None]:
-        """Open the trackers of the run, and close them at its end.
-
-        Raises:
-            JeatError: If a service of `--track` does not start.
-        """
+        """Open the trackers of the run, and close them at its end."""
         config, folder = trainer.config, self.log.parent
         identities = _identities(folder, config.track)
         trackers = {TABLE: table, CURVES: curves, **{n: TRACKERS.load(n) for n in config.track}}
