@@ -26,29 +26,18 @@ Marks = tuple[tuple[str, float, float], ...]
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One run's energies around one image.
-
-    Args:
-        run: Whose energies.
-        image, label: Index of the image among the test images, and its class by name.
-        plane: Where the energies were taken.
-        energies: At the grid's points, row b and column a, in the logits' unit.
-        centre: The energy at the image itself, which an even grid does not hold.
-        inside: Which points lie in the ball that is outlined.
-        prediction, confidence: The class that the run gives to the image, and its probability.
-        marks: Further images on the plane: name, a, b.
-    """
+    """One run's energies around one image."""
 
     run: RunInfo
-    image: int
-    label: str
-    plane: Plane
-    energies: NDArray[np.float64]
-    centre: float
-    inside: NDArray[np.bool_]
-    prediction: str
-    confidence: float
-    marks: Marks
+    image: int  # index among the test images
+    label: str  # its class by name
+    plane: Plane  # where the energies were taken
+    energies: NDArray[np.float64]  # at the grid's points, row b and column a, in the logits' unit
+    centre: float  # the energy at the image itself, which an even grid does not hold
+    inside: NDArray[np.bool_]  # which points lie in the ball that is outlined
+    prediction: str  # the class that the run gives to the image
+    confidence: float  # its probability
+    marks: Marks  # further images on the plane: name, a, b
 
     @property
     def rise(self) -> float | None:
@@ -81,19 +70,12 @@ class Panel:
 
 @dataclass(frozen=True)
 class ContourResult:
-    """The energies of several runs on planes through one or more images.
+    """The energies of several runs on planes through one or more images."""
 
-    Args:
-        panels: Image by image, each in the order of the runs.
-        settings: How they were measured.
-        unit: Size of a distance of 1, in the [0, 1] pixel scale.
-        ball: The ball that is outlined.
-    """
-
-    panels: tuple[Panel, ...]
+    panels: tuple[Panel, ...]  # image by image, each in the order of the runs
     settings: ContourSettings
-    unit: float
-    ball: Threat
+    unit: float  # size of a distance of 1, in the [0, 1] pixel scale
+    ball: Threat  # that is outlined
     title = "Energy landscape"
 
     @property

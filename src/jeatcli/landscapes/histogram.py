@@ -29,19 +29,12 @@ _QUANTILES = (0.05, 0.5, 0.95)
 
 @dataclass(frozen=True)
 class HistogramResult:
-    """The energies of sets of images under several runs.
-
-    Args:
-        runs: Whose energies.
-        settings: How they were measured.
-        threat: The ball of the adversarial and the noisy images.
-        values: By set, (runs, quantities, images); the quantities are `QUANTITIES`.
-    """
+    """The energies of sets of images under several runs."""
 
     runs: tuple[RunInfo, ...]
     settings: HistogramSettings
-    threat: Threat
-    values: dict[str, NDArray[np.float32]]
+    threat: Threat  # the ball of the adversarial and the noisy images
+    values: dict[str, NDArray[np.float32]]  # by set, (runs, `QUANTITIES`, images)
     title = "Histograms of the energy"
 
     def summary(self) -> dict[str, Any]:

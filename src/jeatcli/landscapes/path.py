@@ -14,10 +14,9 @@ from torch import Tensor
 from ..checkpoints.model import Model
 from ..core import energy, objectives, pgd
 from ..core.rng import ImageRng
-from ..core.sgld import Chain, langevin
+from ..core.sgld import langevin, trained_chain
 from ..core.threat import NORMS, Threat
 from ..runtime.progress import Bar
-from ..sampling.samplers import Sgld
 from . import view
 from .settings import PathSettings
 from .view import LandscapeInputs, RunInfo
@@ -29,21 +28,13 @@ QUANTILES = (0.1, 0.9)
 
 @dataclass(frozen=True)
 class PathResult:
-    """What the runs' energies were along two paths.
-
-    Args:
-        runs: Whose energies.
-        settings: How they were measured.
-        threat: The ball of the attack.
-        values: By path, (runs, quantities, steps + 1, images); the quantities are `QUANTITIES`.
-        predictions: By path, the predicted classes (runs, steps + 1, images).
-    """
+    """What the runs' energies were along two paths."""
 
     runs: tuple[RunInfo, ...]
     settings: PathSettings
-    threat: Threat
-    values: dict[str, NDArray[np.float32]]
-    predictions: dict[str, NDArray[np.int64]]
+    threat: Threat  # the ball of the attack
+    values: dict[str, NDArray[np.float32]]  # by path, (runs, `QUANTITIES`, steps + 1, images)
+    predictions: dict[str, NDArray[np.int64]]  # by path, classes (runs, steps + 1, images)
     title = "Energies along two paths"
 
     def summary(self) -> dict[str, Any]:
@@ -137,8 +128,7 @@ def _attack(x: Tensor, threat: Threat, settings: PathSettings, recorder: Recorde
 
 def _descend(x: Tensor, rng: ImageRng, steps: int, recorder: Recorder) -> None:
     """Record the states of the run's sampler, its start first."""
-    sampler = Sgld.suited(recorder.model)
-    chain = Chain(steps, sampler.step_size, sampler.noise, sampler.clip)
+    chain = trained_chain(recorder.model.meta.options, steps)
     start = rng.uniform(x)
     recorder.record(start)
 

@@ -35,23 +35,15 @@ class Interval:
 
 @dataclass(frozen=True)
 class SharpnessResult:
-    """What was measured of each run's energy around each image.
-
-    Args:
-        runs: Whose energies.
-        settings: How they were measured.
-        unit: Per-pixel RMS of a perturbation of radius 1, in the [0, 1] pixel scale.
-        threat: The ball of the worst rise.
-        values: By measure, (runs, images); `rise` and `variance` at radius 1.
-        rises: Mean rise of E(x,y) over the directions, (runs, radii, images).
-    """
+    """What was measured of each run's energy around each image."""
 
     runs: tuple[RunInfo, ...]
     settings: SharpnessSettings
-    unit: float
-    threat: Threat
+    unit: float  # per-pixel RMS of a perturbation of radius 1, in the [0, 1] pixel scale
+    threat: Threat  # the ball of the worst rise
+    # By measure, (runs, images); `rise` and `variance` at radius 1.
     values: dict[str, NDArray[np.float64]]
-    rises: NDArray[np.float64]
+    rises: NDArray[np.float64]  # mean over the directions, (runs, radii, images)
     title = "Sharpness of the energy"
 
     def interval(self, values: NDArray[np.float64]) -> Interval:

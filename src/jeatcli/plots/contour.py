@@ -1,18 +1,19 @@
 """Planes as panels of contours, darker where the energy is lower; the image is a blue star."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib import colormaps, rcParams
+from matplotlib.colors import Normalize
+from matplotlib.lines import Line2D
+from matplotlib.patches import Polygon
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ..core.threat import fraction
+from ..landscapes.contour import ContourResult, Panel
 from .figure import NORMS, figure_text, label_above, new_figure, plain_text
-
-if TYPE_CHECKING:
-    from ..landscapes.contour import ContourResult, Panel
 
 STAR = "#2a7fff"
 STAR_LOOK: dict[str, Any] = {
@@ -29,8 +30,6 @@ _LEVELS, _SIDE, _HEADER, _MARGIN = 10, 2.5, 0.3, 1.1
 
 def draw_contours(result: ContourResult) -> Any:
     """Lay out the panels, one a run; of several images each has a row."""
-    from matplotlib.ticker import MaxNLocator
-
     figure, axes = panel_axes(result, sharex=True, sharey=True)
     meshes = []
     for axis, panel, norm in zip(axes, result.panels, colour_scales(result), strict=True):
@@ -105,8 +104,6 @@ def colour_bars(figure: Any, axes: list[Any], meshes: list[Any], result: Contour
 
 def colour_scales(result: ContourResult) -> list[Any]:
     """Return the scale of each panel: the one of all, or its own."""
-    from matplotlib.colors import Normalize
-
     planes = [result.shown(panel) for panel in result.panels]
     shared = result.settings.scale == "shared"
     scales = []
@@ -152,8 +149,6 @@ def _plane(axis: Any, panel: Panel, values: NDArray[np.float64], norm: Any) -> A
 
 def _lines(axis: Any, panel: Panel, values: NDArray[np.float64], norm: Any, levels: Any) -> None:
     """Draw and label the contour lines: the levels of the scale, or finer ones on a flat panel."""
-    from matplotlib import colormaps, rcParams
-
     chosen, style = _choose(values, levels)
     if not chosen:
         return
@@ -171,8 +166,6 @@ def _lines(axis: Any, panel: Panel, values: NDArray[np.float64], norm: Any, leve
 
 def _choose(values: NDArray[np.float64], levels: Any) -> tuple[list[float], str]:
     """Choose the levels to draw: those given, or dashed finer ones where fewer than two fit."""
-    from matplotlib.ticker import MaxNLocator
-
     low, high = float(values.min()), float(values.max())
     fitting = [float(level) for level in levels if low < level < high]
     if len(fitting) >= 2 or not high > low:
@@ -204,8 +197,6 @@ def _label_points(
 
 def _mark(axis: Any, result: ContourResult, panel: Panel) -> None:
     """Outline the ball, put the star on the image and crosses on what the axes go toward."""
-    from matplotlib.patches import Polygon
-
     angles = np.linspace(0, 2 * np.pi, 721)
     outline = panel.plane.section(result.ball.norm, result.ball.eps, angles)
     for ink, width, order in (("white", 2.0, 4), (STAR, 1.0, 5)):
@@ -221,8 +212,6 @@ def _mark(axis: Any, result: ContourResult, panel: Panel) -> None:
 
 def name_panel(axis: Any, panel: Panel) -> None:
     """Put the run's name and its two numbers over the panel, on two lines if it is narrow."""
-    from matplotlib import rcParams
-
     narrow = axis.figure.get_figwidth() / axis.get_subplotspec().get_gridspec().ncols < 2.2
     axis.set_title(
         plain_text(panel.run.label), pad=6 + (2.2 if narrow else 1.25) * rcParams["font.size"]
@@ -246,8 +235,6 @@ def show_image(axis: Any, image: NDArray[Any]) -> None:
 
 
 def _legend(result: ContourResult) -> dict[str, Any]:
-    from matplotlib.lines import Line2D
-
     panels = result.panels[:: result.runs]
     shown = [f"{panel.image} ({plain_text(panel.label[:20])})" for panel in panels]
     what = "test image" if len(shown) == 1 else "test images"

@@ -10,6 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from matplotlib import colormaps, rc_context, rc_params_from_file, rcParams
+from matplotlib.figure import Figure
+from matplotlib.style import library
+from matplotlib.text import Text
+
 from ..core.threat import Threat, fraction
 from ..errors import UsageProblem, unknown
 from ..runtime.files import expand, write_atomic
@@ -46,15 +51,11 @@ DOTTED: dict[str, Any] = {"color": "0.45", "linewidth": 0.8, "linestyle": (0, (2
 
 def new_figure(width: float, height: float) -> Any:
     """Return an empty figure of the style's size, or else of this one, in inches."""
-    from matplotlib.figure import Figure
-
     size = (width, height) if _size_by_content() else None
     return Figure(figsize=size, layout="constrained")
 
 
 def _size_by_content() -> bool:
-    from matplotlib import rcParams
-
     return tuple(rcParams["figure.figsize"]) == _BY_CONTENT
 
 
@@ -119,56 +120,41 @@ def check_look(settings: PlotSettings) -> None:
 @contextmanager
 def styled(settings: PlotSettings = PLAIN) -> Iterator[None]:
     """Draw with our style, overridden by the settings' style and then by their single values."""
-    import matplotlib
-
     names = {"figure.figsize": "figsize", "figure.dpi": "dpi", "image.cmap": "cmap"}
     chosen = {key: getattr(settings, name) for key, name in names.items()}
-    if settings.cmap is not None and settings.cmap not in matplotlib.colormaps:
-        raise unknown("colour map", settings.cmap, list(matplotlib.colormaps))
+    if settings.cmap is not None and settings.cmap not in colormaps:
+        raise unknown("colour map", settings.cmap, list(colormaps))
     style = {} if settings.style is None else _read_style(settings.style)
     own = {key: value for key, value in chosen.items() if value is not None}
-    params: Any = STYLE | style | own
-    with matplotlib.rc_context(params):
+    with rc_context(STYLE | style | own):
         yield
 
 
 def styles() -> list[str]:
     """Return the names of matplotlib's styles and of the user's own."""
-    from matplotlib.style import library
-
     return sorted(name for name in library if not name.startswith("_"))
 
 
 def colour_maps() -> list[str]:
     """Return the names of matplotlib's colour maps, without the reversed ones."""
-    import matplotlib
-
-    return sorted(name for name in matplotlib.colormaps if not name.endswith("_r"))
+    return sorted(name for name in colormaps if not name.endswith("_r"))
 
 
-def _read_style(style: str) -> dict[str, Any]:
-    from matplotlib import rc_params_from_file
-    from matplotlib.style import library
-
-    params: Any
+def _read_style(style: str) -> Any:
     if style in library:
-        params = library[style]
-        return dict(params)
+        return library[style]
     path = expand(style)
     if not path.is_file():
         wrong = unknown("style", style, library)
         raise UsageProblem(f"{wrong.message}; it is not a file either", wrong.hint)
     try:
-        params = rc_params_from_file(path, use_default_template=False)
+        return rc_params_from_file(path, use_default_template=False)
     except (OSError, UnicodeDecodeError, ValueError) as problem:
         raise UsageProblem(f"`{path}` is not a matplotlib style: {problem}") from problem
-    return dict(params)
 
 
 def _say_otherwise(figure: Any, settings: PlotSettings) -> None:
     """Put the title, the labels and the legend of the settings in place of the figure's own."""
-    from matplotlib.text import Text
-
     if settings.legend is False:
         for legend in [*figure.legends, *(axis.get_legend() for axis in figure.axes)]:
             if legend is not None:

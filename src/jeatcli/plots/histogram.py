@@ -1,16 +1,14 @@
 """Ridges: a row a set, a panel a run; E(x) filled, E(x,y) as a line, the test images' median."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from ..landscapes.histogram import HistogramResult
 from .figure import COLOURS, DOTTED, new_figure, plain_text
-
-if TYPE_CHECKING:
-    from ..landscapes.histogram import HistogramResult
 
 # Inches: a panel's width, a ridge's height, what lies around them; and what the legend takes.
 _WIDTH, _ROW, _LEFT, _REST = 1.9, 0.42, 1.0, 0.95
@@ -62,9 +60,6 @@ def _heights(values: NDArray[np.float32], edges: NDArray[np.float64]) -> NDArray
 
 
 def _legend() -> tuple[list[Any], list[str]]:
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
     outline = Line2D([], [], color=COLOURS[2], linewidth=1)
     handles = [Patch(color=_GREY), outline, Line2D([], [], **DOTTED)]
     return handles, ["$E(x)$", "$E(x, y)$", "median $E(x)$ of the test images"]

@@ -1,15 +1,13 @@
 """Curves along the two paths: a column a quantity, a row a path, a band of quantiles a run."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
+from ..landscapes.path import PATHS, QUANTILES, QUANTITIES, PathResult
 from .figure import DOTTED, ball_text, line, new_figure, plain_text, tidy
-
-if TYPE_CHECKING:
-    from ..landscapes.path import PathResult
 
 _TITLES = ("$E(x, y)$", "$E(x)$", "$CE(x, y)$", "predicted as $y$")
 _OBJECTIVES = {"ce": "$CE$", "joint": "$E(x, y)$", "marginal": "$E(x)$", "dlr": "DLR"}
@@ -17,10 +15,6 @@ _OBJECTIVES = {"ce": "$CE$", "joint": "$E(x, y)$", "marginal": "$E(x)$", "dlr": 
 
 def draw_paths(result: PathResult) -> Any:
     """Lay out the eight panels and one legend."""
-    from matplotlib.patches import Patch
-
-    from ..landscapes.path import PATHS, QUANTILES
-
     figure = new_figure(9.2, 4.4)
     axes = figure.subplots(len(PATHS), len(_TITLES), squeeze=False)
     for row, path in zip(axes, PATHS, strict=True):
@@ -47,8 +41,6 @@ def _caption(result: PathResult, path: str) -> str:
 
 
 def _panel(axis: Any, result: PathResult, path: str, quantity: int) -> None:
-    from ..landscapes.path import QUANTILES, QUANTITIES
-
     steps = np.arange(result.values[path].shape[2])
     for k, run in enumerate(result.runs):
         values = result.values[path][k, quantity]
@@ -66,8 +58,6 @@ def _panel(axis: Any, result: PathResult, path: str, quantity: int) -> None:
 
 def _loss_axis(axis: Any) -> None:
     """Scale losses as log(1 + CE), with ticks that are read as numbers."""
-    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
-
     axis.set_yscale("function", functions=(np.log1p, np.expm1))
     axis.set_ylim(bottom=0)
     top = axis.get_ylim()[1]

@@ -12,27 +12,23 @@ def save_diagram(
     calibration: Calibration, path: Path, title: str, settings: PlotSettings = PLAIN
 ) -> Path:
     """Draw the reliability diagram: accuracy over confidence, the share of images below."""
-    with styled(settings):
-        figure = _diagram(calibration, title)
-        about = f"ECE {calibration.ece:.4f}"
-        return save(figure, path, f"Reliability of {title}", about, settings)
-
-
-def _diagram(calibration: Calibration, title: str) -> Any:
-    figure = new_figure(3.2, 3.9)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     left, width = calibration.edges[:-1], calibration.edges[1] - calibration.edges[0]
     edge: dict[str, Any] = {"align": "edge", "edgecolor": "white", "linewidth": 0.5}
-    accuracy = [0.0 if value is None else value for value in calibration.accuracy]
-    upper.bar(left, accuracy, width, color="#4477aa", **edge)
     filled = [k for k, count in enumerate(calibration.counts) if count]
     points = [(calibration.confidence[k], calibration.accuracy[k]) for k in filled]
-    # Points at 0 and 1 are whole, not cut by the frame.
-    upper.plot(*zip(*points, strict=True), "o", color="#222222", markersize=3, clip_on=False)
-    upper.plot([0, 1], [0, 1], color="0.5", linewidth=0.8, linestyle=(0, (3, 2)))
-    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
-    upper.set_title(f"{plain_text(title)}, ECE {100 * calibration.ece:.2f} %")
     total = sum(calibration.counts)
-    lower.bar(left, [count / total for count in calibration.counts], width, color="0.6", **edge)
-    lower.set(xlabel="confidence", ylabel="share", ylim=(0, None))
-    return figure
+    with styled(settings):
+        figure = new_figure(3.2, 3.9)
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        upper.bar(
+            left, [value or 0.0 for value in calibration.accuracy], width, color="#4477aa", **edge
+        )
+        # Points at 0 and 1 are whole, not cut by the frame.
+        upper.plot(*zip(*points, strict=True), "o", color="#222222", markersize=3, clip_on=False)
+        upper.plot([0, 1], [0, 1], color="0.5", linewidth=0.8, linestyle=(0, (3, 2)))
+        upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+        upper.set_title(f"{plain_text(title)}, ECE {100 * calibration.ece:.2f} %")
+        lower.bar(left, [count / total for count in calibration.counts], width, color="0.6", **edge)
+        lower.set(xlabel="confidence", ylabel="share", ylim=(0, None))
+        about = f"ECE {calibration.ece:.4f}"
+        return save(figure, path, f"Reliability of {title}", about, settings)

@@ -1,16 +1,12 @@
 """The rise over the radius, and the other measures as points with their intervals."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..core.threat import fraction
+from ..landscapes.sharpness import SharpnessResult
 from .figure import ball_text, figure_text, label_above, line, mark, new_figure, plain_text, tidy
-
-if TYPE_CHECKING:
-    from ..landscapes.sharpness import SharpnessResult
 
 
 def draw_sharpness(result: SharpnessResult) -> Any:

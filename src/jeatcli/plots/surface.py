@@ -1,12 +1,12 @@
 """Planes as surfaces in three dimensions: height and colour are the energy."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib import rcParams
 from numpy.typing import NDArray
 
+from ..landscapes.contour import ContourResult, Panel
 from .contour import (
     STAR,
     STAR_LOOK,
@@ -19,9 +19,6 @@ from .contour import (
 )
 from .figure import plain_text
 
-if TYPE_CHECKING:
-    from ..landscapes.contour import ContourResult, Panel
-
 _ELEVATION, _AZIMUTH = 45, -58
 
 
@@ -32,8 +29,6 @@ def draw_planes(result: ContourResult) -> Any:
 
 def draw_surfaces(result: ContourResult) -> Any:
     """Lay out the panels on one scale of heights and colours, or each on its own."""
-    from matplotlib import rcParams
-
     figure, axes = panel_axes(result, subplot_kw={"projection": "3d"})
     meshes: list[Any] = []
     for axis, panel, norm in zip(axes, result.panels, colour_scales(result), strict=True):

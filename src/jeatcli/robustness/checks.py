@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from ..checkpoints.model import Model
 from ..core import energy, objectives, pgd
@@ -146,11 +147,8 @@ def _no_numbers(per_attack: Mapping[str, Mapping[str, Any]]) -> str | None:
 @torch.no_grad()
 def _randomised(classifier: Classifier, x: Tensor) -> str | None:
     """Compare several passes, each image's logits scaled to norm 1."""
-    passes = []
-    for _ in range(_PASSES):
-        logits = classifier(x)
-        passes.append(logits / logits.norm(dim=1, keepdim=True).clamp_min(1e-10))
-    apart = max((other - passes[0]).norm(dim=1).max().item() for other in passes[1:])
+    first, *others = (normalize(classifier(x), dim=1, eps=1e-10) for _ in range(_PASSES))
+    apart = max((other - first).norm(dim=1).max().item() for other in others)
     if apart <= _RANDOM:
         return None
     return (

@@ -103,8 +103,11 @@ def prepare(
         test_set = model.test_images(settings.on, settings.data_dir, reporter)
     else:
         model.accepts(test_set, reporter)
-    if source is not None:
-        _check_source(source, model)
+    if source is not None and (differing := difference(source, model)):
+        raise JeatError(
+            f"no images of `{source.name}` can be tried on `{model.name}`: {differing}",
+            "give `--transfer-from` a network trained on the same data set",
+        )
     target, only = (
         None if name is None else class_index(name, classes)
         for name in (settings.target, settings.only)
@@ -136,12 +139,3 @@ def _threat(
     if norm == trained.norm:
         return trained
     return Threat(norm, customary_eps(model.meta.dataset)[norm])
-
-
-def _check_source(source: Model, model: Model) -> None:
-    """Refuse a source with other images or classes."""
-    if differing := difference(source, model):
-        raise JeatError(
-            f"no images of `{source.name}` can be tried on `{model.name}`: {differing}",
-            "give `--transfer-from` a network trained on the same data set",
-        )

@@ -35,12 +35,9 @@ def save_grid(
 ) -> Image:
     """Write a .png of all images, the one they were made of first; return the picture.
 
-    Args:
-        samples, path: The images, and where they go.
-        text: What is known of the images, to be kept in the file.
-        scale: Side of the square that a pixel becomes; None for small images of 64 pixels.
-        columns: Images in a row; None for a column, or several, of each class.
-        headings: Whether the classes stand above their columns.
+    `text`, what is known of the images, is kept in the file. A pixel becomes a square of side
+    `scale`, by default of 64 pixels an image, and a class has by default a column or several,
+    under its name with `headings`.
     """
     images = samples.images
     if samples.origin is not None:

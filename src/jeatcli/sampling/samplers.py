@@ -216,11 +216,8 @@ def descend(
 ) -> Tensor:
     """Lower `energy` from `start` by a sampler and return where the images end, detached.
 
-    Args:
-        sampler, energy, start, rng: See `Sampler.run`.
-        hold: Restores, after each step, the pixels that must not change.
-        watch: Called with the number of the step and the images, the start being 0.
-        name: Whose energy it is, for the error.
+    `hold` restores, after each step, the pixels that must not change; `watch` is called with the
+    number of the step and the images, the start being 0; `name` is that of the model.
     """
     last, watched = start.detach(), 0
 

@@ -15,19 +15,12 @@ _FEWEST = 20
 
 @dataclass(frozen=True)
 class Calibration:
-    """The confidence max_y p(y|x) against the accuracy, in bins of equal width.
+    """The confidence max_y p(y|x) against the accuracy, in bins of equal width."""
 
-    Args:
-        ece: Expected calibration error, sum_b n_b / n |accuracy_b - confidence_b|.
-        edges: Of the bins, from 0 to 1; a bin includes its upper edge, not its lower one.
-        counts: Images in each bin.
-        confidence, accuracy: Their means in each bin; None where there is no image.
-    """
-
-    ece: float
-    edges: list[float]
-    counts: list[int]
-    confidence: list[float | None]
+    ece: float  # expected calibration error, sum_b n_b / n |accuracy_b - confidence_b|
+    edges: list[float]  # from 0 to 1; a bin includes its upper edge, not its lower one
+    counts: list[int]  # images in each bin
+    confidence: list[float | None]  # means in each bin; None where there is no image
     accuracy: list[float | None]
 
 
@@ -77,10 +70,8 @@ def fit_temperature(logits: Tensor, y: Tensor) -> float:
 def calibrate(confidence: Tensor, correct: Tensor, bins: int = BINS) -> Calibration:
     """Return the calibration of predictions.
 
-    Args:
-        confidence: The probability of the predicted class, (n,) in (0, 1].
-        correct: Whether it was the right one, (n,).
-        bins: Of equal width.
+    `confidence` is the probability of the predicted class, (n,) in (0, 1], and `correct` tells
+    whether it was the right one, (n,).
     """
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
     index = torch.bucketize(confidence.double(), edges[1:-1])

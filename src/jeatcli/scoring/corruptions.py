@@ -18,17 +18,11 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 @dataclass(frozen=True)
 class Corrupted:
-    """The accuracy on the fifteen corruptions.
+    """The accuracy on the fifteen corruptions."""
 
-    Args:
-        n: Images of each corruption and severity.
-        accuracy: By corruption, at severities 1 to 5.
-        mean_error: The mean corruption error: of all corruptions and severities, not divided by
-            another network's.
-    """
-
-    n: int
-    accuracy: dict[str, list[float]]
+    n: int  # images of each corruption and severity
+    accuracy: dict[str, list[float]]  # by corruption, at severities 1 to 5
+    # Of all corruptions and severities, not divided by another network's.
     mean_error: float
 
 

@@ -19,12 +19,9 @@ from ..runtime.progress import SILENT, Reporter
 
 @dataclass(frozen=True)
 class ExtractorEntry(Entry):
-    """A row of the table of networks; its target builds one from the content of a file.
+    """A row of the table of networks; its target builds one from the content of a file."""
 
-    Args:
-        file, sha256, mirrors: The published weights and where they are.
-    """
-
+    # The published weights and where they are.
     file: str = ""
     sha256: str = ""
     mirrors: tuple[str, ...] = ()

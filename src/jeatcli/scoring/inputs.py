@@ -31,25 +31,16 @@ from .settings import ScoreSettings
 
 @dataclass(frozen=True)
 class ScoreInputs:
-    """What is compared, known before any image is drawn.
+    """What is compared, known before any image is drawn."""
 
-    Args:
-        name, path: Of the model or of the images.
-        artist: The model that draws the images; None for stored images.
-        judge: What turns images into features.
-        reference: The real images.
-        split: Of which part of their data set these are: `train`, `test` or, of images of the
-            caller's own, `given`.
-        own: The images, uint8 (n, C, H, W), where they are the caller's own.
-    """
-
-    name: str
+    name: str  # as `path`, of the model or of the images
     path: Path
-    artist: Model | None
-    judge: Judge
-    reference: Images
+    artist: Model | None  # the model that draws the images; None for stored images
+    judge: Judge  # what turns images into features
+    reference: Images  # the real images
+    # The part of their data set: `train`, `test` or, of images of the caller's own, `given`.
     split: str
-    own: Tensor | None = None
+    own: Tensor | None = None  # the images, uint8 (n, C, H, W), where they are the caller's own
 
 
 def resolve(

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from .features import Features
 from .fidelity import SHUFFLE_SEED
@@ -22,8 +23,7 @@ def mind(images: Features, reference: Features) -> dict[str, Estimate]:
     num = min(len(images.values), len(reference.values))
     ours, theirs = (_subsample(each.values, num, generator) for each in (images, reference))
     width = ours.shape[1]
-    directions = torch.randn(PROJECTIONS, width, generator=generator)
-    directions = directions / directions.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    directions = normalize(torch.randn(PROJECTIONS, width, generator=generator), dim=1)
     group = group_of(num)
     # Of all images, then of those without each group.
     kept = torch.stack([group >= 0, *(group != k for k in range(min(GROUPS, num)))])

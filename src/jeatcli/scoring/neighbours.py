@@ -17,20 +17,14 @@ _ROWS = 200
 
 @dataclass(frozen=True)
 class Neighbours:
-    """How near drawn images are to training images, in units of the features.
+    """How near drawn images are to training images, in units of the features."""
 
-    Args:
-        median: Distance of an image to the nearest training image, the median over all.
-        median_train: The same of a training image to the nearest other one. A generator that
-            copies has a median far below it.
-        identical: Share of the images that are a training image, pixel for pixel.
-        picture: Where the first images are shown beside their nearest training images.
-    """
-
-    median: float
+    median: float  # distance of an image to the nearest training image, the median over all
+    # The same of a training image to the nearest other one. A generator that copies has a median
+    # far below it.
     median_train: float
-    identical: float
-    picture: Path
+    identical: float  # share of the images that are a training image, pixel for pixel
+    picture: Path  # where the first images are shown beside their nearest training images
 
 
 def nearest(values: Tensor, among: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -51,10 +45,8 @@ def look_up(
 ) -> Neighbours:
     """Find the nearest training images, and draw them beside the first images.
 
-    Args:
-        images, values: uint8 (n, C, H, W), and their features (n, d).
-        training, theirs: The images on which the generator was trained, and their features.
-        path: The PNG to write: a row an image, the image first.
+    Images are uint8 (n, C, H, W), their features `values` and `theirs` (n, d). The picture has a
+    row an image, the image first.
     """
     count = min(_NEAREST, len(training))
     distances, indices = nearest(values, theirs, count)

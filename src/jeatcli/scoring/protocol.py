@@ -21,24 +21,15 @@ PUBLISHED_SPLITS = 10
 
 @dataclass(frozen=True)
 class Protocol:
-    """How images were scored.
+    """How images were scored."""
 
-    Args:
-        origin: How the images came to be.
-        judge: What turned images into features.
-        reference, split: The data set that they were compared with.
-        numbers: How many images the scores are taken from.
-        notes: For which scores they are too few.
-        classes: Of which classes the images are; None if that is not known.
-    """
-
-    origin: Provenance
-    judge: Judge
-    reference: Images
+    origin: Provenance  # how the images came to be
+    judge: Judge  # what turned images into features
+    reference: Images  # that they were compared with; `split` is that of their data set
     split: str
-    numbers: fidelity.Numbers
-    notes: Mapping[str, str]
-    classes: set[int] | None
+    numbers: fidelity.Numbers  # how many images the scores are taken from
+    notes: Mapping[str, str]  # for which scores they are too few
+    classes: set[int] | None  # those of the images; None if that is not known
 
     def describe(self) -> dict[str, Any]:
         """Return the protocol, ready for JSON."""

@@ -13,13 +13,9 @@ from ..settings import Settings, batch_size_setting, data_dir_setting, device_se
 
 @dataclass(frozen=True)
 class MetricEntry(Entry):
-    """A row of the table of scores.
+    """A row of the table of scores."""
 
-    Args:
-        needs: The images below which a line says that they are few.
-    """
-
-    needs: int = 0
+    needs: int = 0  # the images below which a line says that they are few
 
 
 # Scores beside the five of torch-fidelity: functions of the features of images and reference.

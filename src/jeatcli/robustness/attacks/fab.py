@@ -38,11 +38,24 @@ def fab(
     With `nearest` the search goes on for the nearest one, with `each_class` toward the boundary
     of each of the likeliest classes.
     """
-    if each_class:
-        walk = Walk(surrogate, class_boundary, options, steps, nearest)
-        return _from_starts(walk, batch, restarts, surrogate.likeliest(batch))
-    boundary = partial(nearest_boundary, norm=options.threat.norm)
-    return _from_starts(Walk(surrogate, boundary, options, steps, nearest), batch, restarts)
+    threat, norm = options.threat, NORMS.load(options.threat.norm)
+    classes = surrogate.likeliest(batch) if each_class else None
+    boundary = class_boundary if each_class else partial(nearest_boundary, norm=threat.norm)
+    walk = Walk(surrogate, boundary, options, steps)
+    broken = Nearest(batch, norm(threat.eps)) if nearest else Broken(batch)
+    # Images that are broken as they are need no walk.
+    with torch.no_grad():
+        broken.mask = surrogate.broken(batch, batch.x, surrogate(batch.x))
+
+    def search(restart: int, part: Batch, left: Tensor, broken: Broken) -> None:
+        toward = None if classes is None else classes[left]
+        rows, rngs = tries(part, options.seed, restart, toward)
+        # From the images themselves, then from random points half a radius away.
+        half = norm(broken.limit(left, threat.eps).view(-1, 1, 1, 1) / 2)
+        starts = [half.on_sphere(part.x, rng) if restart else part.x for rng in rngs]
+        walk.run(rows, left.repeat(len(rngs)), torch.cat(starts), broken)
+
+    return from_starts(surrogate, batch, restarts, search, broken)
 
 
 fab_t = partial(fab, each_class=True)
@@ -115,13 +128,11 @@ class Walk:
     # For norm and radius: an image is broken once its distance is at most the radius.
     options: AttackOptions
     steps: int
-    nearest: bool = False  # whether the nearest point beyond the boundary is wanted, not any
 
     def run(self, batch: Batch, image: Tensor, start: Tensor, broken: Broken) -> None:
         """Walk from `start`, and add what breaks to `broken`; broken images leave at once."""
-        threat = self.options.threat
+        threat, moved = self.options.threat, start
         ball = pgd.ball(threat)
-        moved = start
         for _ in range(self.steps):
             if not len(image):
                 return
@@ -152,25 +163,6 @@ class Walk:
         return mixed.clamp_(0, 1)
 
 
-def _from_starts(walk: Walk, batch: Batch, restarts: int, classes: Tensor | None = None) -> Tensor:
-    """Walk from the images themselves, then from random points half a radius away."""
-    threat = walk.options.threat
-    norm = NORMS.load(threat.norm)
-    broken = Nearest(batch, norm(threat.eps)) if walk.nearest else Broken(batch)
-    # Images that are broken as they are need no walk.
-    with torch.no_grad():
-        broken.mask = walk.surrogate.broken(batch, batch.x, walk.surrogate(batch.x))
-
-    def search(restart: int, part: Batch, left: Tensor, broken: Broken) -> None:
-        toward = None if classes is None else classes[left]
-        rows, rngs = tries(part, walk.options.seed, restart, toward)
-        half = norm(broken.limit(left, threat.eps).view(-1, 1, 1, 1) / 2)
-        starts = [half.on_sphere(part.x, rng) if restart else part.x for rng in rngs]
-        walk.run(rows, left.repeat(len(rngs)), torch.cat(starts), broken)
-
-    return from_starts(walk.surrogate, batch, restarts, search, broken)
-
-
 # The nearest point of a hyperplane inside the box [0, 1]: the step that FAB is made of. Croce and
 # Hein sort the pixels. The displacement has one unknown, how far the pixels that are still free
 # have moved, and what they contribute is a concave, piecewise linear function of it, so that
@@ -182,21 +174,15 @@ _TOLERANCE = 1e-6
 def displacement(x: Tensor, normal: Tensor, gap: Tensor, norm: str) -> Tensor:
     """Return the smallest d for which <normal, d> = -gap and x + d is in [0, 1].
 
-    Where no point of the box is on the plane, d leads to the box's nearest point to it.
-
-    Args:
-        x: Points (n, C, H, W) in [0, 1].
-        normal: Of the planes, of the same shape.
-        gap: The planes' function at x (n,).
-        norm: In which d is small, `linf`, `l2` or `l1`.
+    x are points (n, C, H, W) in [0, 1], `normal` is of their shape, and `gap` the planes' function
+    at x (n,). Where no point of the box is on the plane, d leads to the box's nearest point to it.
     """
     along = -torch.where(gap >= 0, 1.0, -1.0).view(-1, 1, 1, 1) * normal.sign()
-    weight = normal.abs()
+    weight, room = normal.abs(), torch.where(along > 0, 1 - x, x)
     if norm == "l1":
-        return along * _steepest_first(weight, torch.where(along > 0, 1 - x, x), gap.abs())
+        return along * _steepest_first(weight, room, gap.abs())
     # At the same unknown a pixel moves as fast as its neighbour in linf, by its weight in l2.
     speed = along.abs() if norm == "linf" else weight
-    room = torch.where(along > 0, 1 - x, x)
     return along * torch.minimum(_extent(weight, speed, room, gap.abs()) * speed, room)
 
 

@@ -1,7 +1,7 @@
 """What an attack has broken so far, and which images are left for the next start."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -29,10 +29,11 @@ class Rows:
 
     def take(self, keep: Tensor) -> Self:
         """Return the rows at the positions `keep` alone."""
-        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name, part in parts.items():
-            parts[name] = part[keep] if isinstance(part, Tensor) else part.take(keep)
-        return type(self)(**parts)
+        taken: dict[str, Any] = {
+            name: part[keep] if isinstance(part, Tensor) else part.take(keep)
+            for name, part in vars(self).items()
+        }
+        return replace(self, **taken)
 
     def without(self, gone: Tensor) -> Self:
         """Return the rows that are not gone, by a mask (n,)."""

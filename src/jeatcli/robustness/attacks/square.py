@@ -9,7 +9,7 @@ from ...core import objectives, pgd
 from ...core.rng import ImageRng
 from .batch import AttackOptions, Batch
 from .restarts import Broken, Rows, from_starts
-from .squares import Proposals, proposals
+from .squares import proposals
 from .surrogate import Surrogate
 
 # Queries whose random numbers are drawn at once.
@@ -24,7 +24,28 @@ def square(
     shapes = proposals(pgd.ball(options.threat), batch.x.shape[1])
 
     def search(restart: int, part: Batch, left: Tensor, broken: Broken) -> None:
-        _climb(surrogate, part, left, shapes, part.rng(options.seed, restart), queries, broken)
+        rng = part.rng(options.seed, restart)
+        start = shapes.start(part.x, rng)
+        value, now = _query(surrogate, part, start)
+        broken.add(left, start, now)
+        rows = _Rows(part, left, start, value, rng, part.x.new_empty(len(part), 0, 0)).without(now)
+        for query in range(queries):
+            if not len(rows.image):
+                return
+            surrogate.on_step()
+            if query % _BLOCK == 0:
+                like = part.x.new_empty(len(rows.image), _BLOCK, shapes.draws)
+                rows.prepared = shapes.prepare(rows.batch.x, query, rows.rng.uniform(like))
+            prepared = rows.prepared[:, query % _BLOCK]
+            moved = shapes.propose(rows.batch.x, rows.best, query, prepared)
+            value, now = _query(surrogate, rows.batch, moved)
+            better = value > rows.value
+            rows.best = torch.where(better.view(-1, 1, 1, 1), moved, rows.best)
+            rows.value = torch.where(better, value, rows.value)
+            if now.any():
+                broken.add(rows.image, moved, now)
+                rows = rows.without(now)
+        broken.confirm(surrogate, rows.image, rows.batch, rows.best)
 
     return from_starts(surrogate, batch, restarts, search)
 
@@ -35,39 +56,6 @@ class _Rows(Rows):
     value: Tensor  # the margin at `best` (n,)
     rng: ImageRng
     prepared: Tensor  # what the proposals of the next queries take
-
-
-def _climb(
-    surrogate: Surrogate,
-    batch: Batch,
-    image: Tensor,
-    shapes: Proposals,
-    rng: ImageRng,
-    queries: int,
-    broken_so_far: Broken,
-) -> None:
-    start = shapes.start(batch.x, rng)
-    value, broken = _query(surrogate, batch, start)
-    broken_so_far.add(image, start, broken)
-    rows = _Rows(batch, image, start, value, rng, batch.x.new_empty(len(batch), 0, 0))
-    rows = rows.without(broken)
-    for query in range(queries):
-        if not len(rows.image):
-            return
-        surrogate.on_step()
-        if query % _BLOCK == 0:
-            like = batch.x.new_empty(len(rows.image), _BLOCK, shapes.draws)
-            rows.prepared = shapes.prepare(rows.batch.x, query, rows.rng.uniform(like))
-        prepared = rows.prepared[:, query % _BLOCK]
-        moved = shapes.propose(rows.batch.x, rows.best, query, prepared)
-        value, broken = _query(surrogate, rows.batch, moved)
-        better = value > rows.value
-        rows.best = torch.where(better.view(-1, 1, 1, 1), moved, rows.best)
-        rows.value = torch.where(better, value, rows.value)
-        if broken.any():
-            broken_so_far.add(rows.image, moved, broken)
-            rows = rows.without(broken)
-    broken_so_far.confirm(surrogate, rows.image, rows.batch, rows.best)
 
 
 def _query(surrogate: Surrogate, batch: Batch, moved: Tensor) -> tuple[Tensor, Tensor]:

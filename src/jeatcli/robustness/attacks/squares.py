@@ -32,11 +32,13 @@ class Proposals(ABC):
 
     eps: float
     channels: int
+    # The uniform numbers of an image that a proposal takes, beside one for each channel.
+    beside: ClassVar[int]
 
     @property
-    @abstractmethod
     def draws(self) -> int:
         """How many uniform numbers of an image a proposal takes."""
+        return self.beside + self.channels
 
     @abstractmethod
     def start(self, x: Tensor, rng: Rng) -> Tensor:
@@ -57,9 +59,7 @@ class Proposals(ABC):
 class LinfSquares(Proposals):
     """Vertical stripes at first, then squares of one sign in each channel."""
 
-    @property
-    def draws(self) -> int:
-        return 2 + self.channels
+    beside = 2
 
     def start(self, x: Tensor, rng: Rng) -> Tensor:
         stripes = _signs(rng.uniform(x[:, :, :1, :]))
@@ -85,11 +85,8 @@ class LinfSquares(Proposals):
 class BumpSquares(Proposals):
     """Tiles of opposed bumps at first; then one square takes over what another one had."""
 
+    beside = 5
     order: ClassVar[int]  # of the norm
-
-    @property
-    def draws(self) -> int:
-        return 5 + self.channels
 
     def start(self, x: Tensor, rng: Rng) -> Tensor:
         n, channels, height, width = x.shape
