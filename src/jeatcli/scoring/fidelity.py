@@ -1,22 +1,16 @@
 """torch-fidelity behind one function: its arithmetic on our features.
 
-It is slow to import, so everything of it is imported inside the functions.
+It is slow to import, so everything of it is imported inside the function.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Self
-
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from .features import Features
 
 # The seed by which torch-fidelity shuffles before the splits and draws the subsets: published
 # numbers are taken with it, so it is not the user's.
 SHUFFLE_SEED = 2020
-_NAME = "jeat-features"
 # Our names of the scores, and the library's.
 _KEYS = {
     "inception_score": "inception_score_mean",
@@ -29,7 +23,6 @@ _KEYS = {
 }
 # Of precision and recall (Kynkaanniemi et al. 2019).
 _NEIGHBOURS = 3
-_ROWS = 1000
 # Rows of distances at a time: of 50,000 images, a thousand take 2 GB and ten thousand 4 GB.
 _DISTANCES = 250
 
@@ -101,78 +94,24 @@ def compute(images: Features, reference: Features, numbers: Numbers) -> dict[str
     and the spread of one split, of one subset, or of subsets that are all of the images, or of the
     reference.
     """
-    from torch_fidelity import calculate_metrics
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+    from torch_fidelity.metric_isc import isc_features_to_metric
+    from torch_fidelity.metric_kid import kid_features_to_metric
+    from torch_fidelity.metric_prc import prc_features_to_metric
 
-    result = calculate_metrics(
-        input1=_Rows(images),
-        input2=_Rows(reference),
-        isc=numbers.splittable,
-        fid=True,
-        kid=True,
-        prc=True,
-        isc_splits=numbers.splits,
-        kid_subsets=numbers.kid_subsets,
-        kid_subset_size=numbers.kid_subset_size,
-        prc_neighborhood=numbers.neighbours,
-        prc_batch_size=_DISTANCES,
-        rng_seed=SHUFFLE_SEED,
-        batch_size=_ROWS,
-        cuda=False,
-        # No worker processes: the rows are in memory already.
-        save_cpu_ram=True,
-        cache=False,
-        verbose=False,
-        feature_extractor=_register(),
-        width=numbers.width,
-    )
+    both = images.values, reference.values
+    subsets = {"kid_subsets": numbers.kid_subsets, "kid_subset_size": numbers.kid_subset_size}
+    balls = {"prc_neighborhood": numbers.neighbours, "prc_batch_size": _DISTANCES}
+    result = {
+        **fid_statistics_to_metric(*map(fid_features_to_statistics, both), verbose=False),
+        **kid_features_to_metric(*both, rng_seed=SHUFFLE_SEED, verbose=False, **subsets),
+        **prc_features_to_metric(*both, save_cpu_ram=True, verbose=False, **balls),
+    }
+    if numbers.splittable:
+        result |= isc_features_to_metric(images.logits, numbers.splits, rng_seed=SHUFFLE_SEED)
     scores: dict[str, float | None] = {name: result.get(key) for name, key in _KEYS.items()}
     if numbers.splits == 1:
         scores["inception_score_std"] = None
     if numbers.kid_subsets == 1 or numbers.kid_subset_size in (numbers.num, numbers.references):
         scores["kid_std"] = None
     return scores
-
-
-class _Rows(Dataset[Tensor]):
-    """Features and logits of an image side by side, as torch-fidelity reads images."""
-
-    def __init__(self, features: Features) -> None:
-        self.rows = torch.cat([features.values, features.logits], 1)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.rows[index]
-
-
-@cache
-def _register() -> str:
-    """Register the extractor that takes rows apart; return its name."""
-    from torch_fidelity import FeatureExtractorBase, register_feature_extractor
-
-    class Parts(FeatureExtractorBase):  # type: ignore[misc]  # a library without types
-        """Give torch-fidelity what was extracted before."""
-
-        def __init__(self, name: str, wanted: list[str], width: int, **_: object) -> None:
-            super().__init__(name, wanted)
-            self.width = width
-
-        @staticmethod
-        def get_provided_features_list() -> tuple[str, ...]:
-            return "features", "logits"
-
-        @staticmethod
-        def get_default_feature_layer_for_metric(metric: str) -> str:
-            return "logits" if metric == "isc" else "features"
-
-        @staticmethod
-        def can_be_compiled() -> bool:
-            return False
-
-        def forward(self, rows: Tensor) -> tuple[Tensor, ...]:
-            parts = {"features": rows[:, : self.width], "logits": rows[:, self.width :]}
-            return tuple(parts[name].contiguous() for name in self.features_list)
-
-    register_feature_extractor(_NAME, Parts)
-    return _NAME
