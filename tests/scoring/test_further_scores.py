@@ -15,12 +15,12 @@ from helpers.runs import Listener, save_run
 from torch import Tensor
 
 from jeatcli.checkpoints.model import Model
-from jeatcli.scoring.authenticity import authpct
 from jeatcli.scoring.density import density_coverage
 from jeatcli.scoring.features import Features
 from jeatcli.scoring.image_scores import image_scores
 from jeatcli.scoring.intervals import Estimate, bootstrapped, jackknifed
 from jeatcli.scoring.mind import mind
+from jeatcli.scoring.neighbours import authpct
 from jeatcli.scoring.settings import METRICS
 from jeatcli.scoring.vendi import vendi
 

@@ -116,8 +116,7 @@ def _follow(
 
 def _attack(x: Tensor, threat: Threat, settings: PathSettings, recorder: Recorder) -> None:
     """Record the images, PGD's iterates in the ball, and those that go on without it."""
-    classifier = recorder.model.classifier
-    value = objectives.objective(settings.objective, classifier, x, recorder.y)
+    value = objectives.objective(settings.objective, recorder.model.classifier, x, recorder.y)
     size = 2.5 * threat.eps / settings.steps
     everywhere = NORMS.load(threat.norm)(math.inf)
     recorder.record(x)

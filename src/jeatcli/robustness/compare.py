@@ -68,8 +68,7 @@ def attack_each(
     test_sets: dict[str, Images] = {}
     prepared: list[tuple[Subject, list[Evaluation]]] = []
     for subject, model in zip(subjects, models, strict=True):
-        known = test_sets.get(model.meta.dataset)
-        first = prepare(model, source, settings, reporter, known)
+        first = prepare(model, source, settings, reporter, test_sets.get(model.meta.dataset))
         test_sets[model.meta.dataset] = first.test_set
         prepared.append((subject, [first.at(norm, radius) for norm, radius in threats]))
     if len(test_sets) > 1:

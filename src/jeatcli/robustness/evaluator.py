@@ -107,8 +107,7 @@ class Evaluator:
         # About half of the passes are for images that an earlier start has broken.
         passes = images * sum(attack.passes for attack in self.attacks) / 2
         work = Work(self.images.shape, self.batch_size, passes)
-        seen = self.source or self.classifier
-        return choose(seen, self.dtype, work, self.wish, self.reporter)
+        return choose(self.source or self.classifier, self.dtype, work, self.wish, self.reporter)
 
     @torch.no_grad()
     def _correct(self) -> Tensor:
@@ -137,9 +136,8 @@ class Evaluator:
         try:
             return self.files.read(len(self.images), len(self.attacks), self.attacked)
         except Damaged as problem:
-            where = self.files.folder
             self.reporter.warn(
-                f"the saved state in `{where}` is damaged ({problem}): starting over"
+                f"the saved state in `{self.files.folder}` is damaged ({problem}): starting over"
             )
             if self.keep:
                 self.attacked = self.clean()
@@ -241,9 +239,9 @@ def worst_case(
     attacks = resolve_attacks(for_classes(names, classes), options, classes)
     for attack in attacks:
         attack.check(classes, False, options.threat.norm)
-    indices = torch.arange(len(images))
+    every = torch.arange(len(images))
     return Evaluator(
-        classifier, images, indices, attacks, options, batch_size=batch_size, reporter=reporter
+        classifier, images, every, attacks, options, batch_size=batch_size, reporter=reporter
     ).run()
 
 

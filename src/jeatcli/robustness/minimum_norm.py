@@ -91,8 +91,7 @@ def _distances(evaluator: Evaluator) -> Tensor:
     """Return how far each image as it was attacked is from the image."""
     assert evaluator.attacked is not None
     ball = NORMS.load(evaluator.options.threat.norm)(0.0)
-    clean = evaluator.clean()
-    parts = zip(evaluator.attacked.split(1000), clean.split(1000), strict=True)
+    parts = zip(evaluator.attacked.split(1000), evaluator.clean().split(1000), strict=True)
     return torch.cat([ball.distance(moved, x) for moved, x in parts])
 
 

@@ -31,13 +31,9 @@ def defended(
 ) -> tuple[Classifier, Classifier]:
     """Return the defended classifier, and what an attack sees in its place.
 
-    Args:
-        model: Its chain is that of its training, else JEM's.
-        steps: Of the chain.
-        gradient: `exact`, `straight-through` (the chain's gradient is the identity; Athalye et
-            al. 2018), or `none` (the attack knows nothing of the chain).
-        draws: Chains over which a gradient is averaged.
-        seed: Of the chains' noise.
+    The chain is that of the model's training, else JEM's. The gradient, averaged over `draws`
+    chains, is `exact`, `straight-through` (the chain's is the identity; Athalye et al. 2018) or
+    `none` (the attack knows nothing of the chain).
     """
     chain = trained_chain(model.meta.options, steps)
     victim = Purification(model.classifier, chain, mix(seed, _OF_VERDICT))

@@ -7,8 +7,7 @@ before the state that counts on them: only the current batch is lost.
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -160,9 +159,9 @@ class StateFiles:
 
     def write(self, state: EvaluationState) -> None:
         """Replace the state on disk."""
-        progress = {item.name: getattr(state, item.name) for item in fields(state)}
-        record: Mapping[str, Any] = {"key": self.key, "progress": progress}
-        text = json.dumps({**record, "digest": digest(progress=progress)})
+        progress = vars(state)
+        record = {"key": self.key, "progress": progress, "digest": digest(progress=progress)}
+        text = json.dumps(record)
         write_atomic(self.folder / STATE, lambda beside: beside.write_text(text, encoding="utf-8"))
 
     def write_images(self, part: int, outcome: BatchOutcome) -> None:

@@ -55,8 +55,7 @@ def _scale(images: torch.Tensor) -> int:
 
 def _in_turn(samples: Samples) -> list[str]:
     """Return the classes that take turns, one that was named twice included."""
-    classes = list(samples.settings.get("classes", samples.classes))
-    return classes[: len(samples.images)]
+    return list(samples.settings.get("classes", samples.classes))[: len(samples.images)]
 
 
 def _columns(samples: Samples) -> int | None:

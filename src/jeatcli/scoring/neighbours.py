@@ -1,4 +1,4 @@
-"""Memorisation: the training images nearest to drawn ones, in the judge's features."""
+"""Memorisation: the training images nearest to drawn ones, and AuthPct, in the judge's features."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ..data import pictures
 from ..data.images import Images
+from .features import Features
+from .intervals import Estimate, bootstrapped
 
 _SHOWN, _NEAREST = 12, 6
 # Training images whose own neighbours are looked up, to compare with.
@@ -61,3 +63,17 @@ def look_up(
     known = {image.numpy().tobytes() for image in training.x.cpu()}
     copies = sum(image.numpy().tobytes() in known for image in images.cpu())
     return Neighbours(median, median_train, copies / len(images), path)
+
+
+def authpct(images: Features, reference: Features) -> dict[str, Estimate]:
+    """Return the percentage of images farther from their nearest real one than its neighbour is.
+
+    The others are closer to a training image than training images are to each other, as copies
+    are (Alaa et al. 2022).
+    """
+    real = reference.values
+    distance, index = nearest(images.values, real, 1)
+    chosen, back = index[:, 0].unique(return_inverse=True)
+    # The nearest of a real image is itself, or its copy.
+    own = nearest(real[chosen], real, min(2, len(real)))[0][:, -1]
+    return {"authpct": bootstrapped(100 * (distance[:, 0] > own[back]).double())}

@@ -39,7 +39,7 @@ METRICS = Catalogue(
         ),
         "authpct": MetricEntry(
             "Percentage of images that are no near copies (Alaa et al. 2022)",
-            "jeatcli.scoring.authenticity:authpct",
+            "jeatcli.scoring.neighbours:authpct",
             needs=1000,
         ),
     },

@@ -48,7 +48,8 @@ class Attack:
         """Return the moved images (n, C, H, W): in the ball and in [0, 1], detached."""
         if isinstance(surrogate, Classifier):
             surrogate = Surrogate(surrogate)
-        moved: Tensor = self.entry.load()(surrogate, batch, options, **self.options)
+        settings = self.in_numbers(options.threat)
+        moved: Tensor = self.entry.load()(surrogate, batch, options, **settings)
         return moved
 
     def in_numbers(self, threat: Threat) -> dict[str, Any]:
@@ -120,11 +121,7 @@ def resolve_attacks(
 ) -> list[Attack]:
     """Return the attacks to run: ensembles taken apart, options filled in, none twice.
 
-    Args:
-        names: Of attacks and ensembles.
-        options: What is given.
-        classes: How many there are; of `autoattack-few` only the parts run that exist for these.
-        targeted: Whether there is a class to reach.
+    Of `autoattack-few` only the parts run that exist for so many classes.
 
     Raises:
         UsageProblem: If there is no such attack, or none of them has an option that is given.

@@ -27,7 +27,7 @@ def pgd(
     *,
     objective: str,
     steps: int,
-    step_size: float | None,
+    step_size: float,
     restarts: int,
 ) -> Tensor:
     """Return each image's adversarial example: a breaking one if any restart found it.
@@ -37,7 +37,6 @@ def pgd(
     is kept.
     """
     ball = core.ball(options.threat)
-    size = 2.5 * options.threat.eps / steps if step_size is None else step_size
     best = batch.x.clone()
     highest = batch.x.new_full((len(best),), -torch.inf)
     left = torch.arange(len(best), device=best.device)
@@ -50,7 +49,7 @@ def pgd(
             surrogate.on_step()
             return loss(surrogate(moved))
 
-        moved = core.ascend(value, part.x, ball, steps=steps, step_size=size, start=start)
+        moved = core.ascend(value, part.x, ball, steps=steps, step_size=step_size, start=start)
         surrogate.backward += steps * len(part)
         with torch.no_grad():
             logits = surrogate(moved)
