@@ -115,10 +115,7 @@ def image_scores(
     numbers, notes = _numbers(ours, theirs, settings, reporter)
     values: Any = current().from_main(lambda: fidelity.compute(ours, theirs, numbers))
     metrics = _metrics(settings.metric, ours, theirs, notes, reporter)
-    near = None
-    if (path := settings.neighbours) is not None:
-        known = ours.values, reference, theirs.values
-        near = current().from_main(lambda: look_up(images, *known, path))
+    near = _neighbours(settings.neighbours, images, ours, reference, theirs)
     classes = class_indices(inputs.reference, origin)
     protocol = Protocol(origin, judge, reference, inputs.split, numbers, notes, classes)
     return Scores(
@@ -202,6 +199,14 @@ def _metrics(
             reporter.warn(note)
         values |= found
     return values
+
+
+def _neighbours(
+    path: Path | None, images: Tensor, ours: Features, reference: Images, theirs: Features
+) -> Neighbours | None:
+    if path is None:
+        return None
+    return current().from_main(lambda: look_up(images, ours.values, reference, theirs.values, path))
 
 
 def _require_two(num: int, name: str) -> None:
