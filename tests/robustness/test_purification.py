@@ -15,13 +15,33 @@ from torch import Tensor
 
 from jeatcli.core.sgld import Chain, langevin
 from jeatcli.robustness import evaluate, evaluator
-from jeatcli.robustness.purification import Purification, Through, Walk, defended
+from jeatcli.robustness.purification import Purification, Through, Walk, content, defended
 
 CHAIN = Chain(7, 0.5, 0.01, clip=1.0)
 
 
 def images(n: int = 3) -> Tensor:
     return torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class OfApple(Tensor):
+    """Images on a device without float64."""
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("mps")
+
+    def double(self) -> Tensor:
+        raise TypeError("MPS has no float64")
+
+    def cpu(self) -> Tensor:
+        return self.as_subclass(Tensor)
+
+
+def test_the_number_of_an_image_is_the_same_on_a_device_without_float64() -> None:
+    x = torch.rand(3, 1, 4, 4)
+    assert content(x.as_subclass(OfApple)) == content(x)
+    assert len({*content(x)}) == 3
 
 
 def plainly(walk: Walk, x: Tensor) -> Tensor:

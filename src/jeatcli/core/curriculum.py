@@ -1,7 +1,5 @@
 """A chain that grows while real images are told from where it ends (Yin et al. 2026)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ With logits `f(x)` of shape (n, K), the densities p(x, y) = exp(-E(x, y)) / Z an
 p(x) = exp(-E(x)) / Z share one Z: summing the first over y gives the second.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch.nn.functional as F

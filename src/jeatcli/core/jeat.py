@@ -1,7 +1,5 @@
 """JEAT, and the parts that make up every method: inner attack, chain, energy loss."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass

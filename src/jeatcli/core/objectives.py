@@ -3,8 +3,6 @@
 Untargeted forms take the true label, targeted ones the class to reach (dlr also the true one).
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -3,8 +3,6 @@
 Those with a heading have a flag of their own in `jeat train`; the others are set by `-O`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any

@@ -5,8 +5,6 @@ clips to [0, 1], in that order (Madry et al. 2018). The JEAT family ascends the 
 where adversarial training ascends the cross-entropy (Zhu et al. 2021).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol

@@ -5,8 +5,6 @@ The chain is x <- clip(x - a * dE/dx + s * N(0, I), 0, 1) (Welling and Teh 2011;
 [0, 1] pixel scale that is a = 0.25, s = 0.005.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Threat models, and radii as the field writes them: 8/255."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from numbers import Real

@@ -1,7 +1,5 @@
 """A loss at the weights near the present ones that are worst for it (Wu et al. 2020)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 

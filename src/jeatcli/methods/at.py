@@ -1,7 +1,5 @@
 """Adversarial training: CE(x^), PGD on CE (Madry et al. 2018)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

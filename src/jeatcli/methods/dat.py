@@ -1,7 +1,5 @@
 """DAT: CE(x^) + BCE of -E(x) against -E(x-), x- by ascent of f(x)[y] (Yin et al. 2026)."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import partial

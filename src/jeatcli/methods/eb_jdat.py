@@ -1,7 +1,5 @@
 """EB-JDAT: CE(x^) + [E(x) - E(x_K)] + [E(x^) - E(x)], PGD on E(x,y) (Jiang et al. 2026)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """One step: FGSM-RS (Wong et al. 2020), N-FGSM (de Jorge 2022), FGSM-PGI (Jia 2022)."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

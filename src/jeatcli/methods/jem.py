@@ -1,7 +1,5 @@
 """JEM: CE(x) + lambda [E(x) - E(x_K)] (Grathwohl et al. 2020)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """JEM++: JEM with a proximal chain from class Gaussians, without noise (Yang and Ji 2021)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 from torch import Tensor

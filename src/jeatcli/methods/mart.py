@@ -1,7 +1,5 @@
 """MART: boosted CE(x^) + beta KL weighted by the clean error (Wang et al. 2020)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Noise injection, "blind adversarial training": CE(x + n) (Zhu et al. 2021)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

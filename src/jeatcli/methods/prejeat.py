@@ -1,7 +1,5 @@
 """PreJEAT: CE(x^), PGD on E(x,y) (Zhu et al. 2021)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """SADA-JEM: JEM at adaptively worst weights, x+ without augmentation (Yang et al. 2023)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 

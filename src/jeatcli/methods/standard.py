@@ -1,7 +1,5 @@
 """Plain classification: CE(x)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

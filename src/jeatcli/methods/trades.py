@@ -1,7 +1,5 @@
 """TRADES: CE(x) + beta KL(p(.|x) || p(.|x^)), PGD on KL (Zhang et al. 2019)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """WEAT: TRADES or AT + KL, each image weighted by 1 / log(1 + exp |E(x)|) (Mirza et al. 2024)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch.nn.functional as F

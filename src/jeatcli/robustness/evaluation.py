@@ -121,7 +121,7 @@ def prepare(
         reporter.say(f"using the first {CPU_IMAGES:,} of {len(test_set):,} test images, on a CPU")
     for attack in attacks:
         attack.check(len(classes), target is not None, options.threat.norm)
-    images = replace(test_set, x=test_set.x[indices], y=test_set.y[indices]).to(model.device)
+    images = test_set.take(indices).to(model.device)
     return Evaluation(model, source, settings, options, attacks, test_set, images, indices, target)
 
 

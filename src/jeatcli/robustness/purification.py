@@ -161,7 +161,9 @@ class Through(torch.autograd.Function):
 
 def content(x: Tensor) -> list[int]:
     """Return a number of each image's pixels."""
-    flat = x.detach().flatten(1).double()
+    flat = x.detach().flatten(1)
+    # Apple's devices have no float64.
+    flat = (flat.cpu() if flat.device.type == "mps" else flat).double()
     weights = torch.arange(1, flat.shape[1] + 1, dtype=flat.dtype, device=flat.device)
     numbers: list[int] = (flat * weights).sum(1).cpu().view(torch.int64).tolist()
     return numbers

@@ -1,6 +1,5 @@
 """Which of the test images are attacked."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -46,7 +45,7 @@ def subset(
 def spread(images: Images, count: int) -> Images:
     """Return at most `count` images from all over a set, which may be in the order of classes."""
     indices = torch.linspace(0, len(images) - 1, min(count, len(images))).long()
-    return replace(images, x=images.x[indices], y=images.y[indices])
+    return images.take(indices)
 
 
 def read_indices(path: Path, available: int) -> Tensor:

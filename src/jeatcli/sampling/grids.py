@@ -43,7 +43,7 @@ def save_grid(
     if samples.origin is not None:
         images = torch.cat([samples.origin[None], images])
     columns = columns or _columns(samples)
-    above = _headings(samples, columns or len(images)) if headings else ()
+    above = _headings(samples, columns) if headings else ()
     picture = pictures.grid(images, columns, scale or _scale(images), headings=above)
     pictures.save_png(picture, path, {TEXT: json.dumps(dict(text))})
     return picture
@@ -58,7 +58,7 @@ def _in_turn(samples: Samples) -> list[str]:
     return list(samples.settings.get("classes", samples.classes))[: len(samples.images)]
 
 
-def _columns(samples: Samples) -> int | None:
+def _columns(samples: Samples) -> int:
     count, turn = len(samples.images), len(_in_turn(samples))
     if samples.origin is not None:
         return min(count + 1, 11)

@@ -1,7 +1,5 @@
 """The wrapper of every network: pixel range, precision, and its mode in inner loops."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from abc import ABC, abstractmethod

@@ -6,8 +6,6 @@ projections of `dm-resnet-18` are 3x3 and take a block's input as it is. Most of
 weights are of `--activation silu`.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from functools import partial
 from typing import ClassVar

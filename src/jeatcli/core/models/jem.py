@@ -6,8 +6,6 @@ input as it is, and the activation is a leaky ReLU. JEM's own weights are withou
 --std .5`). Module names are theirs.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """Input and output of a network, and its choice of layers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor, nn

@@ -5,8 +5,6 @@ that its state dict loads. `resnet-18-raw` has the same names, as have `-wong` a
 state dict does not tell two of a pair apart, but its accuracy does. DeepMind's is `dm-resnet-18`.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 from torch import Tensor, nn

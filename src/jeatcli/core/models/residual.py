@@ -1,7 +1,5 @@
 """What the residual networks share: stages of blocks, and the numbers in a name."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Sequence
 

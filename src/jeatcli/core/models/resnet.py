@@ -6,8 +6,6 @@ layers. Those of `cifar-resnet-N` are Idelbayev's; N is 20, 32, 44, 56 or 110 in
 to 1.7 million weights.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch.nn.functional as F

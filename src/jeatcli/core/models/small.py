@@ -4,8 +4,6 @@ Without normalisation layers, chains and attacks see the function that training 
 stay smooth with SiLU (Grathwohl et al. 2020 found both to help).
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from .classifier import Network, PixelConv

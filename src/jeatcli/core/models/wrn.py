@@ -4,8 +4,6 @@ Module names are those of the TRADES implementation, which RobustBench and most 
 robust networks use, so that their state dicts load.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from functools import partial
 
