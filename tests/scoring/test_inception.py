@@ -18,7 +18,7 @@ from jeatcli.data import pictures
 from jeatcli.data.images import Images
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.runtime import digests, download, files
-from jeatcli.scoring import features, inception, inputs
+from jeatcli.scoring import features, inputs, networks
 from jeatcli.scoring.extractors import EXTRACTORS, load_extractor
 from jeatcli.scoring.image_scores import image_scores
 
@@ -58,7 +58,7 @@ def _shallow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         FeatureExtractorInceptionV3, "get_default_feature_layer_for_metric", layers.__getitem__
     )
-    monkeypatch.setattr(inception, "LAYERS", ("192", "logits_unbiased"))
+    monkeypatch.setattr(networks, "LAYERS", ("192", "logits_unbiased"))
 
 
 @pytest.mark.usefixtures("_shallow")
@@ -182,7 +182,7 @@ def test_the_layers_are_the_library_s_own() -> None:
     from torch_fidelity import FeatureExtractorInceptionV3
 
     of = FeatureExtractorInceptionV3.get_default_feature_layer_for_metric
-    values, logits = inception.LAYERS
+    values, logits = networks.LAYERS
     assert {of("fid"), of("kid"), of("prc")} == {values}
     assert of("isc") == logits
 
@@ -193,7 +193,7 @@ def test_what_was_checked_is_what_is_used(
     import shutil
 
     given: list[object] = []
-    original = inception.FeatureExtractorInceptionV3
+    original = networks.FeatureExtractorInceptionV3
 
     def watched(name: str, layers: list[str], **settings: object) -> object:
         given.append(settings["feature_extractor_weights_path"])
@@ -202,7 +202,7 @@ def test_what_was_checked_is_what_is_used(
         return original(name, layers, **settings)
 
     path = Path(shutil.copy(random_weights, tmp_path))
-    monkeypatch.setattr(inception, "FeatureExtractorInceptionV3", watched)
+    monkeypatch.setattr(networks, "FeatureExtractorInceptionV3", watched)
     loaded = load_extractor("inception", path)
     assert not isinstance(given[0], str | Path)
     assert loaded.sha256 == digests.checksum(random_weights)
