@@ -24,8 +24,7 @@ from torch import Tensor
 from jeatcli.acceleration.ways import Way, Wish
 from jeatcli.core import pgd
 from jeatcli.robustness.attacks import apgd
-from jeatcli.robustness.attacks.apgd_l1 import SparseAscent
-from jeatcli.robustness.attacks.ascent import Ascent, Loss
+from jeatcli.robustness.attacks.ascent import Ascent, Loss, SparseAscent
 from jeatcli.robustness.attacks.attack import make_attack
 from jeatcli.robustness.attacks.batch import AttackOptions, Batch
 from jeatcli.robustness.attacks.restarts import Broken

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from ...core import energy, objectives, pgd
 from . import TARGETS
-from .apgd_l1 import SparseAscent
-from .ascent import Ascent, Loss
+from .ascent import Ascent, Loss, SparseAscent
 from .batch import AttackOptions, Batch
 from .restarts import Broken, from_starts, tries
 from .surrogate import Surrogate
