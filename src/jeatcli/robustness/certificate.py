@@ -146,9 +146,8 @@ def measure(
         )
     rows: Sequence[tuple[int, int]] = evaluation.kept["certificate"]
     radii = [radius(hits, draws, alpha, sampler.sigma) for _, hits in rows]
-    right = [
-        top == label and r is not None for (top, _), label, r in zip(rows, y, radii, strict=True)
-    ]
+    predicted = [None if r is None else top for (top, _), r in zip(rows, radii, strict=True)]
+    right = [top == label for top, label in zip(predicted, y, strict=True)]
     outcome = evaluator.run()
     broken = _confirmed(evaluation, evaluator, sampler, outcome["samples"]["broken_by"])
     named = zip(outcome["samples"]["broken_by"], right, broken, strict=True)
@@ -160,7 +159,7 @@ def measure(
     outcome["samples"] |= {
         "correct": right,
         "broken_by": broken_by,
-        "predicted": [None if r is None else top for (top, _), r in zip(rows, radii, strict=True)],
+        "predicted": predicted,
         "radius": radii,
     }
     left = sum(right)

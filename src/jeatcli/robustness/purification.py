@@ -5,8 +5,6 @@ whole chain are exact: of the chain every sqrt(K)-th image is kept, and the othe
 again on the way back, so that memory hardly grows with the number of steps K.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -43,7 +41,7 @@ def defended(
     return bare(victim), bare(Purification(model.classifier, chain, own, draws, exact))
 
 
-def bare(net: Randomised) -> Classifier:
+def bare(net: Network) -> Classifier:
     """Return a classifier of pixels as they are, in eval mode."""
     return Classifier(net, (0.0,), (1.0,)).eval()
 
