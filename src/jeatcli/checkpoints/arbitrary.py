@@ -74,15 +74,14 @@ def wrap(
     size = _size(shape, facts)
     names = _class_names(classes, facts)
     name = name or type(net).__name__
+    path = Path(name.replace("/", "_"))
     # Checks the normalisation, too.
     foreign = Foreign(name, dataset or TENSORS, _listed(mean), _listed(std))
-    assert foreign.mean is not None
-    assert foreign.std is not None
-    meta = description(foreign, foreign.mean, foreign.std, size, names)
+    meta = description(foreign, *stated(path, foreign.mean, foreign.std), size, names)
     classifier = Classifier(wrapped(_copied(net, name)), meta.mean, meta.std)
     weight = next(net.parameters(), None)
     device = torch.device("cpu") if weight is None else weight.device
-    return _checked(placed(classifier, meta, device, Path(name.replace("/", "_"))))
+    return _checked(placed(classifier, meta, device, path))
 
 
 def _plain(value: object) -> object:

@@ -97,16 +97,15 @@ def over_seeds(runs: Sequence[RunSummary]) -> list[SeedSummary]:
         SeedSummary(
             tuple(run.run for run in group),
             {key: value for key, value in (group[0].attack or {}).items() if key != "command"},
-            *_mean_and_sd([run.clean or 0.0 for run in group]),
-            *_mean_and_sd([run.robust or 0.0 for run in group]),
+            *(
+                figure([getattr(run, kind) for run in group])
+                for kind in ("clean", "robust")
+                for figure in (mean, stdev)
+            ),
         )
         for group in groups.values()
         if len({run.settings.get("seed") for run in group}) == len(group) > 1
     ]
-
-
-def _mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
-    return mean(values), stdev(values)
 
 
 def list_runs(pattern: str | None = None) -> list[RunSummary]:

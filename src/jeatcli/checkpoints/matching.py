@@ -109,25 +109,20 @@ def match(found: Tensors, expected: Tensors) -> KeyMatch:
     fitting = {prefix: each for prefix, each in matches.items() if each.holds}
     main = {prefix: each for prefix, each in fitting.items() if not re.match(_BESIDE, prefix)}
     fitting = main or fitting
-    if len(fitting) > 1 and not _all_equal(list(fitting.values())):
+    if not fitting:
+        return max(matches.values(), key=lambda each: len(each.weights))
+    chosen, *others = fitting.values()
+    if not all(
+        torch.equal(each.weights[k], v) for each in others for k, v in chosen.weights.items()
+    ):
         listed = ", ".join(f"`{prefix.rstrip('.')}`" for prefix in sorted(fitting))
         raise UsageProblem(
             f"the file holds several such networks: {listed}", "choose one with `--entry`"
         )
-    if fitting:
-        chosen = next(iter(fitting.values()))
-        copies = tuple(
-            prefix for prefix in matches if prefix != chosen.prefix and matches[prefix].holds
-        )
-        return replace(chosen, beside=[k for k in chosen.beside if not k.startswith(copies)])
-    return max(matches.values(), key=lambda each: len(each.weights))
-
-
-def _all_equal(matches: list[KeyMatch]) -> bool:
-    first = matches[0].weights
-    return all(
-        torch.equal(first[key], other.weights[key]) for other in matches[1:] for key in first
+    copies = tuple(
+        prefix for prefix in matches if prefix != chosen.prefix and matches[prefix].holds
     )
+    return replace(chosen, beside=[key for key in chosen.beside if not key.startswith(copies)])
 
 
 def _prefixes(tensors: Tensors, expected: Tensors) -> list[str]:
@@ -245,22 +240,18 @@ def _candidates(
     found: Tensors, like: Shape, rare: bool
 ) -> Iterator[tuple[str, str, dict[str, Tensor]]]:
     """Yield each architecture and norm layer with the state dict that it has, without content."""
+    batch = any(key.endswith(".running_mean") for key in found)
+    norm_layers = [each for each in NORM_LAYERS if (each == "batch") == batch]
     for pattern, entry in ARCHITECTURES.items():
         if entry.rare and not rare:
             continue
-        for shapes in _below_prefixes(found):
-            numbers = entry.numbers(shapes)
-            if numbers is not None:
-                break
-        else:
+        inferred = map(entry.numbers, _below_prefixes(found))
+        numbers = next((each for each in inferred if each is not None), None)
+        if numbers is None:
             continue
         left = iter(numbers)
-        words = pattern.split("-")
-        name = "-".join(str(next(left)) if word.isupper() else word for word in words)
-        batch = any(key.endswith(".running_mean") for key in found)
-        for norm_layer in NORM_LAYERS:
-            if (norm_layer == "batch") != batch:
-                continue
+        name = "-".join(str(next(left)) if word.isupper() else word for word in pattern.split("-"))
+        for norm_layer in norm_layers:
             try:
                 with torch.device("meta"):
                     net = entry.load()(replace(like, norm_layer=norm_layer), *numbers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
@@ -96,15 +96,12 @@ def _file_names(value: object) -> object:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keep two commands on one run from losing each other's results."""
-    descriptor = None
-    try:
+    with ExitStack() as held:
         # Windows and some network file systems have no such locks.
         with suppress(ImportError, OSError):
             import fcntl
 
             descriptor = os.open(folder, os.O_RDONLY)
+            held.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
