@@ -12,7 +12,7 @@ import click
 
 from ..checkpoints.runs import told_apart
 from ..errors import BelowGate, Interrupted, JeatError, UsageProblem
-from ..plots.settings import PLAIN, PlotSettings
+from ..plots.settings import PlotSettings
 from ..robustness.attacks import summaries
 from ..robustness.settings import AttackSettings
 from ..runtime import launch
@@ -22,7 +22,7 @@ from ..runtime.quick_start import import_torch
 from . import output
 from . import terminal as ui
 from .attack_report import as_json_object, costs, report, section
-from .from_settings import foreign_options, options_of, take
+from .from_settings import foreign_options, options_of, take, take_look
 from .options import Command, file_option, option, output_options
 from .page import Picture, is_page, write_page
 from .record import keep, typed
@@ -91,7 +91,7 @@ def command(
       jeat attack theirs.pt --arch net.py:make --dataset cifar10 --mean 0 --std 1
     """
     terminal = ui.open_terminal(quiet, verbose)
-    look = take(PlotSettings, given)
+    look = take_look(given, bool(plot) or is_page(out), "the curve", "name its file with `--plot`")
     settings = take(AttackSettings, given)
     from ..checkpoints.runs import is_foreign, resolve
 
@@ -130,7 +130,7 @@ class _Files:
     minimum_norm: bool
 
     def check(self, runs: int, radii: int, norms: int) -> None:
-        """Refuse files that may not be written, one file for several results, a look of nothing."""
+        """Refuse files that may not be written, and one file for several results."""
         if self.plot is not None and norms > 1 and not self.minimum_norm:
             raise UsageProblem(
                 "`--plot` draws the accuracy over the radius of one norm", "give one `--norm`"
@@ -140,15 +140,6 @@ class _Files:
             raise UsageProblem("`--out` is for one RUN", hint)
         if self.images is not None and runs * radii > 1:
             raise UsageProblem("`--save` is for one RUN and one `--eps`", "call it once for each")
-        if self.look != PLAIN:
-            if self.plot is None and self.page is None:
-                raise UsageProblem(
-                    "the options for the look of the picture are for the curve",
-                    "name its file with `--plot`",
-                )
-            from ..plots.figure import check_look
-
-            check_look(self.look)
         outputs = (
             (self.record, ATTACK_RECORD, "-o"),
             (self.page, report_of("attack"), "-o"),

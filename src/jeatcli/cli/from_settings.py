@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 import click
 
 from ..checkpoints.settings import Foreign
+from ..errors import UsageProblem
+from ..plots.settings import PLAIN, PlotSettings
 from ..settings import Setting, Settings, declared
 from . import types
 from .options import F, combine, option
@@ -123,6 +125,18 @@ def take(settings: type[S], values: dict[str, Any]) -> S:
     """Build the settings from their options, which are no longer among the values."""
     names = [name for name in declared(settings) if name in values]
     return settings.of(used({name: values.pop(name) for name in names}))
+
+
+def take_look(values: dict[str, Any], drawn: bool, what: str, fix: str) -> PlotSettings:
+    """Take how a figure looks; refuse a look where no such figure is drawn, or that cannot be."""
+    look = take(PlotSettings, values)
+    if look != PLAIN:
+        if not drawn:
+            raise UsageProblem(f"the options for the look of the picture are for {what}", fix)
+        from ..plots.figure import check_look
+
+        check_look(look)
+    return look
 
 
 def foreign_options(dataset: bool = True) -> Callable[[F], F]:

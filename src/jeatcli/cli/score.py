@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from ..checkpoints.settings import Foreign
 from ..errors import UsageProblem
-from ..plots.settings import PLAIN, PlotSettings
+from ..plots.settings import PlotSettings
 from ..runtime import launch
 from ..runtime.outputs import CORRUPTED, RELIABILITY, check_output, report_of
 from ..runtime.plain import plain
@@ -21,7 +21,7 @@ from ..sampling.settings import SamplerSettings
 from ..scoring.settings import METRICS, ClassifierSettings, ScoreSettings
 from . import output
 from . import terminal as ui
-from .from_settings import foreign_options, options_of, take, used
+from .from_settings import foreign_options, options_of, take_look, used
 from .options import Command, F, file_option, option, output_options
 from .page import Picture, write_page
 from .record import keep, typed
@@ -105,18 +105,19 @@ def command(
       jeat score runs/jeat --features runs/standard -o report.html
     """
     terminal = ui.open_terminal(quiet, verbose)
-    look = take(PlotSettings, options)
     pictures = {"calibration": calibration, "corruptions": corruptions}
     wanted = [file for file in pictures.values() if file is not None]
-    _check_pictures(look, wanted, out)
+    fix = "name its file with `--calibration FILE` or `--corruptions FILE`"
+    drawn = any(wanted) or bool(wanted and out)
+    look = take_look(options, drawn, "the diagram and the heat map", fix)
     if out is not None:
         check_output(out, report_of("score"))
     import_torch()
     explicit = used(options)
     if wanted or ood:
         settings = _classifier_settings(explicit, pictures, ood)
-        drawn = {name: Path(file) for name, file in pictures.items() if file}
-        _score_classifier(source, settings, drawn, out, look, terminal, as_json)
+        files = {name: Path(file) for name, file in pictures.items() if file}
+        _score_classifier(source, settings, files, out, look, terminal, as_json)
         return
     from ..scoring.image_scores import image_scores
 
@@ -126,8 +127,8 @@ def command(
         {"name": "how-few-images-are-enough", "text": f"{score}: {note}"}
         for score, note in result.notes.items()
     ]
-    files = output.written(neighbours=options["neighbours"], report=out)
-    values = plain(result) | {"warnings": warnings} | files
+    values = plain(result) | {"warnings": warnings}
+    values |= output.written(neighbours=options["neighbours"], report=out)
     document = output.document("score", values)
     if out is not None and launch.first():
         near = "Images, each beside the training images nearest to it"
@@ -136,15 +137,6 @@ def command(
         write_page(out, f"Scores of {result.run}", typed(result.path), document, sections, shown)
     output.emit(document, as_json, lambda: output.lay_out(score_sections(result)))
     keep(result.path, [values], terminal)
-
-
-def _check_pictures(look: PlotSettings, files: Sequence[str], page: Path | None) -> None:
-    """Refuse the look of a picture that is not drawn, into a file or a report."""
-    if look != PLAIN and not (any(files) or (files and page)):
-        raise UsageProblem(
-            "the options for the look of the picture are for the diagram and the heat map",
-            "name its file with `--calibration FILE` or `--corruptions FILE`",
-        )
 
 
 def _classifier_settings(
@@ -177,10 +169,6 @@ def _score_classifier(
     terminal: ui.Terminal,
     as_json: bool,
 ) -> None:
-    if look != PLAIN:
-        from ..plots.figure import check_look
-
-        check_look(look)
     for name, file in files.items():
         check_output(file, _PRODUCTS[name], f"--{name}")
     from ..scoring.classifier_scores import classifier_scores
