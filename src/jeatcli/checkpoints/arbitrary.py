@@ -195,8 +195,7 @@ def load_program(path: Path, kind: str, foreign: Foreign, device: torch.device) 
         )
     meta = description(replace(foreign, arch=kind), *stated(path, foreign.mean, foreign.std))
     net = Wrapped(read_program(path, kind, device), about=checksum(path))
-    classifier = Classifier(net, meta.mean, meta.std)
-    return _checked(placed(classifier, meta, device, path))
+    return _checked(placed(Classifier(net, meta.mean, meta.std), meta, device, path))
 
 
 def fill(net: nn.Module, keys: KeyMatch, path: Path, arch: str, hint: str) -> None:

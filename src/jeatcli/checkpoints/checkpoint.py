@@ -181,8 +181,7 @@ def _statistics(tensors: Mapping[str, Tensor], meta: Meta) -> ClassGaussians | N
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write tensors and a JSON header as one safetensors file, atomically."""
     plain = {key: value.detach().contiguous() for key, value in tensors.items()}
-    metadata = {"jeat": json.dumps(header)}
-    write_atomic(path, lambda beside: save_file(plain, beside, metadata))
+    write_atomic(path, lambda beside: save_file(plain, beside, {"jeat": json.dumps(header)}))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

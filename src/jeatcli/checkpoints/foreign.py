@@ -92,8 +92,7 @@ def _fitted(
     keys = match(found.tensors, classifier.net.state_dict())
     fill(classifier.net, keys, path, meta.arch, _what_fits(meta, fitting) or _fix(keys))
     if keys.ignored:
-        names = list_names(keys.ignored)
-        reporter.say(f"`{path.name}`: ignored, beside the network: {names}")
+        reporter.say(f"`{path.name}`: ignored, beside the network: {list_names(keys.ignored)}")
     return classifier
 
 

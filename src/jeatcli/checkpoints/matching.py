@@ -135,8 +135,7 @@ def _prefixes(tensors: Tensors, expected: Tensors) -> list[str]:
     needed = {key.partition(".")[0] for key in expected}
 
     def missing(prefix: str) -> int:
-        names = {_renamed(name, needed) for name in children[prefix]}
-        return len(needed - names)
+        return len(needed - {_renamed(name, needed) for name in children[prefix]})
 
     complete = [prefix for prefix in children if not missing(prefix)]
     return complete or [min(children, key=lambda prefix: (missing(prefix), len(prefix)))]

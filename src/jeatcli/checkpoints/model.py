@@ -219,8 +219,7 @@ def ready(model: Model, reporter: Reporter = SILENT) -> Model:
         reporter.warn(f"`{model.name}` is {odd[0]}: a copy in {odd[1]} is used")
         classifier = copy.deepcopy(model.classifier).eval().float().requires_grad_(False)
         model = replace(model, classifier=classifier)
-    generator = torch.Generator().manual_seed(0)
-    probe = torch.rand(2, *model.meta.shape, generator=generator)
+    probe = torch.rand(2, *model.meta.shape, generator=torch.Generator().manual_seed(0))
     probe[0] = 0.5
     with torch.no_grad():
         logits = model.classifier(probe.to(model.device))

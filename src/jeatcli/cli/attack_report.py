@@ -101,8 +101,7 @@ def _minimum_norm(result: Robustness) -> list[str]:
     )
     if result.norm == "linf":
         median += f" ({255 * found['median']:.4g}/255)"
-    counts = result.per_attack.values()
-    passes = sum(count["forward"] + count["backward"] for count in counts)
+    passes = sum(count["forward"] + count["backward"] for count in result.per_attack.values())
     attacked = max(1, round(result.clean * result.n))
     return [
         f"smallest radius that breaks an image ({result.norm}): median {median}, quartiles {lower} "

@@ -157,8 +157,7 @@ def _settings(ctx: click.Context, path: Path, name: str) -> tuple[dict[str, Any]
         texts = list(map(str, value if isinstance(value, list) else [value]))
         settings[str(target.name)] = texts if target.multiple else ",".join(texts)
     options = {key.replace("-", "_"): value for key, value in options.items()}
-    method = settings.get("method", "").lower() or None
-    return settings, Layer(options, name, method)
+    return settings, Layer(options, name, settings.get("method", "").lower() or None)
 
 
 def method_settings(ctx: click.Context, say: Callable[[str], object]) -> dict[str, Any]:

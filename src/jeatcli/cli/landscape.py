@@ -99,8 +99,7 @@ def command(
         shown = Picture.drawn(lambda place: draw(result, place, look), result.result.title)
         names = dict.fromkeys(found["run"] for found in summary["results"])
         title = f"{result.result.title}: {', '.join(names)}"
-        command = typed(models[0])
-        write_page(path, title, command, summary, landscape_sections(summary), [shown])
+        write_page(path, title, typed(models[0]), summary, landscape_sections(summary), [shown])
     else:
         draw(result, path, look)
     save_numbers(result, numbers)

@@ -103,8 +103,7 @@ def lay_out(sections: Iterable[Section]) -> str:
 def table(rows: Sequence[Sequence[object]]) -> str:
     """Lay out rows in columns, those of numbers to the right."""
     cells = [[cell_text(cell) for cell in row] for row in rows]
-    columns = list(zip(*cells, strict=True))
-    widths = [max(map(len, column)) for column in columns]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     right = numeric_columns(rows)
     return "\n".join(
         "  ".join(

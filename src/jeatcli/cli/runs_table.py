@@ -38,8 +38,8 @@ def show(pattern: str | None, key: str, as_json: bool) -> None:
         where = "" if pattern and "/" in pattern else f" in `{runs_dir()}`"
         make = "make one with `jeat train --dataset digits`"
         raise JeatError(f"{what}{where}", "`jeat --runs` lists all" if pattern else make)
-    seeds = plain(over_seeds(runs))
-    document = output.document("runs", {"results": plain(runs), "seeds": seeds})
+    results = {"results": plain(runs), "seeds": plain(over_seeds(runs))}
+    document = output.document("runs", results)
     terminal = sys.stdout and sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else None
     output.emit(document, as_json, lambda: table(runs, width))
@@ -87,8 +87,7 @@ def _row(run: RunSummary) -> tuple[Any, ...]:
     )
     about = (run.method or "?", run.dataset or "?", run.arch or "?")
     date = f"{datetime.fromisoformat(run.date).astimezone():%Y-%m-%d %H:%M}"
-    under = _under(run.attack)
-    return (*about, epochs, *accuracies, under, distance, output.size(run.bytes), date)
+    return (*about, epochs, *accuracies, _under(run.attack), distance, output.size(run.bytes), date)
 
 
 def _under(attack: dict[str, Any] | None) -> str:

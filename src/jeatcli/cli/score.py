@@ -179,8 +179,7 @@ def _score_classifier(
         if name in files:
             draw(files[name])
     diagram, heat_map = files.get("calibration"), files.get("corruptions")
-    written = output.written(diagram=diagram, heat_map=heat_map, report=page)
-    values = plain(result) | written
+    values = plain(result) | output.written(diagram=diagram, heat_map=heat_map, report=page)
     document = output.document("score", values)
     if page is not None and launch.first():
         title, tables = f"The classifier {result.run}", classifier_sections(result)

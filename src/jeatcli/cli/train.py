@@ -161,8 +161,7 @@ def _check_given(ctx: click.Context, config: TrainConfig, call: TrainCall) -> No
             )
     for name in ("milestones", "lr_decay"):
         # Every file of settings has them.
-        typed = ui.source_of(ctx, name) not in (None, "file")
-        if typed and config.schedule != "multi-step":
+        if ui.source_of(ctx, name) not in (None, "file") and config.schedule != "multi-step":
             option = name.replace("_", "-")
             raise UsageProblem(
                 f"`--{option}` is for `--schedule multi-step`, and this one is `{config.schedule}`",
@@ -177,8 +176,7 @@ def _check_cpu(ctx: click.Context, config: TrainConfig, call: TrainCall) -> None
     from ..runtime import devices
     from ..training.run_dir import run_name
 
-    folder = place(call.out or run_name(config))
-    if devices.pick(call.device).type == "cpu" and not folder.exists():
+    if devices.pick(call.device).type == "cpu" and not place(call.out or run_name(config)).exists():
         raise UsageProblem(
             f"`{config.arch}`, the default for `{config.dataset}`, would take months on a CPU",
             "choose `--dataset digits` (under two minutes), `--arch small --budget 30m`, or "

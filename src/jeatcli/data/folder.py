@@ -89,8 +89,7 @@ def folder(path: Path, split: str, reporter: Reporter, size: int | None = None) 
         # Both splits decide: a single colour picture in either makes the images of both RGB.
         grey = _is_grey([file for each in splits.values() for file in each.files], size)
         images = _Decoded(listed.files, grey, reporter, size)
-        names = [f"{file.parent.name}/{file.name}" for file in listed.files]
-        chosen = deal(names, listed.labels)
+        chosen = deal([f"{file.parent.name}/{file.name}" for file in listed.files], listed.labels)
         beside = Listing(path).left_out
         for name in splits:
             del beside[f"`{name}{os.sep}`"]

@@ -105,8 +105,7 @@ def decode(path: Path) -> tuple[NDArray[np.uint8], bool, bool]:
         colours = image.convert("RGBA")
         transparent = bool((np.asarray(colours)[:, :, 3] < 255).any())
         if transparent:
-            ground = Image.new("RGBA", image.size, "white")
-            colours = Image.alpha_composite(ground, colours)
+            colours = Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours)
         return np.asarray(colours.convert("RGB")), transparent, turned
 
 

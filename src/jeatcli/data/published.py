@@ -143,8 +143,7 @@ def _mnist(source: Any, request: Request) -> Parts:
                 # Distributions pack the same content anew, with another checksum.
                 request.reporter.say(f"using `{archive}`")
             else:
-                mirrors = [mirror + name for mirror in source.mirrors]
-                _fetch(request, raw, name, mirrors, md5)
+                _fetch(request, raw, name, [mirror + name for mirror in source.mirrors], md5)
             with (
                 replacing(path, WRITABLE) as part,
                 gzip.open(archive) as packed,

@@ -38,7 +38,6 @@ class Weat(AdversarialExamples):
             loss = energy.cross_entropy(classified, y, self.label_smoothing) * weight
             divergence = objectives.kl(moved, clean) * weight
             metrics = {"cross_entropy": loss.mean(), "weight": weight.mean()}
-            total = loss.mean() + self.beta * divergence.mean()
-            return total, metrics | self.both(clean, moved, y)
+            return loss.mean() + self.beta * divergence.mean(), metrics | self.both(clean, moved, y)
 
         return self.harden(model, objective)

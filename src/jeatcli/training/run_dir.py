@@ -112,8 +112,7 @@ def create(folder: Path, config: TrainConfig) -> None:
     """Make the run's directory with its configuration, if it is not there or not all measured."""
     path = folder / runs.CONFIG_FILE
     if not path.is_file() or unmeasured(read_config(path)):
-        text = to_toml(config)
-        write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+        write_atomic(path, lambda beside: beside.write_text(to_toml(config), encoding="utf-8"))
 
 
 def epochs_done(folder: Path) -> int | None:

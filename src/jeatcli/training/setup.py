@@ -174,8 +174,7 @@ def _images(
     train = train.first(config.limit) if config.limit else train
     if not config.val_split:
         test = read("test")
-        count = min(EVALUATED, EVALUATED_SHARE * len(train), len(test))
-        evaluated = test.first(count, reporter)
+        evaluated = test.first(min(EVALUATED, EVALUATED_SHARE * len(train), len(test)), reporter)
     present = set(train.y.tolist())
     absent = [f"`{name}`" for label, name in enumerate(train.classes) if label not in present]
     if absent and (config.limit or config.val_split):

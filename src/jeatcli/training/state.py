@@ -92,8 +92,7 @@ def _whole(trainer: Trainer) -> dict[str, Tensor]:
     """Return the method's tensors, with each rank's own images put together."""
     state = trainer.method.state()
     per_rank = [key for key in trainer.method.per_rank if key in state]
-    own = {key: trainer.ranks.gather(state[key]) for key in per_rank}
-    return state | own
+    return state | {key: trainer.ranks.gather(state[key]) for key in per_rank}
 
 
 def _part(trainer: Trainer, state: dict[str, Tensor]) -> dict[str, Tensor]:

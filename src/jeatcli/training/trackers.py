@@ -184,8 +184,7 @@ class Tracking(Callback):
                         self.sinks[name] = manager.__enter__()
                 except Exception as problem:
                     raise JeatError(f"`--track {name}` does not start: {problem}") from problem
-                close = partial(manager.__exit__, None, None, None)
-                held.callback(self._guarded, name, close)
+                held.callback(self._guarded, name, partial(manager.__exit__, None, None, None))
             yield
 
     def on_epoch(self, trainer: Trainer) -> None:
