@@ -26,60 +26,42 @@ _OTHERWISE = ("target", "transfer_from", "purification", "certificate", "only", 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run as a row of a table.
+    """A run as a row of a table; what is not known is None.
 
-    Args:
-        run, folder, path: Its name, its directory and its model's file, None where there is none.
-        method, dataset, arch, seed: Of its configuration.
-        epoch, epochs: That are done, and that there will be.
-        finished: Whether it is done.
-        clean, robust: Accuracy of the last weights, or None where none was measured.
-        attack: What `robust` was measured under: `attacks`, `norm`, `eps`, `n`, and whether that
-            was in `training`, which is a quick look.
-        frechet_distance, features: Of the `jeat score` with most images, and whose features those
-            were; None where the run judged itself, or there were too few images.
-        bytes: Of all its files.
-        date: When its model, or else its configuration, was written: UTC, ISO 8601.
-        settings: Its configuration, the method's options among the others.
-        problem: Why its model cannot be read, or None.
+    `attack` is what `robust` was measured under: `attacks`, `norm`, `eps`, `n`, and whether that
+    was in `training`, which is a quick look. The distance is that of the `jeat score` with most
+    images, if they were enough and the run did not judge itself.
     """
 
     run: str
     folder: Path
-    path: Path | None
+    path: Path | None  # of its model
     method: str | None
     dataset: str | None
     arch: str | None
     seed: int | None
-    epoch: int
-    epochs: int | None
+    epoch: int  # epochs that are done
+    epochs: int | None  # that there will be
     finished: bool
-    clean: float | None
+    clean: float | None  # accuracy of the last weights
     robust: float | None
     attack: dict[str, Any] | None
     frechet_distance: float | None
-    features: str | None
-    bytes: int
-    date: str
-    settings: dict[str, Any]
-    problem: str | None = None
+    features: str | None  # whose features those were
+    bytes: int  # of all its files
+    date: str  # when its model, or else its configuration, was written: UTC, ISO 8601
+    settings: dict[str, Any]  # its configuration, the method's options among the others
+    problem: str | None = None  # why its model cannot be read
 
 
 @dataclass(frozen=True)
 class SeedSummary:
-    """The accuracies of runs that differ in their seed alone, under one attack.
-
-    Args:
-        runs: Their names.
-        attack: As that of each, without the command.
-        clean, robust: The means.
-        clean_sd, robust_sd: The standard deviations (n - 1).
-    """
+    """The accuracies of runs that differ in their seed alone, under one attack."""
 
     runs: tuple[str, ...]
-    attack: dict[str, Any]
-    clean: float
-    clean_sd: float
+    attack: dict[str, Any]  # as that of each, without the command
+    clean: float  # mean
+    clean_sd: float  # standard deviation (n - 1)
     robust: float
     robust_sd: float
 
@@ -111,9 +93,8 @@ def over_seeds(runs: Sequence[RunSummary]) -> list[SeedSummary]:
 def list_runs(pattern: str | None = None) -> list[RunSummary]:
     """Return the runs whose name fits a pattern, the latest last.
 
-    Args:
-        pattern: `lr*` as a shell reads it, or a part of the name. With a slash it is a path: that
-            of a directory of runs, or of runs (`sweep/lr*`).
+    It is `lr*` as a shell reads it, or a part of the name. With a slash it is a path: that of a
+    directory of runs, or of runs (`sweep/lr*`).
     """
     folder, name = runs_dir(), pattern or "*"
     if pattern and "/" in pattern:

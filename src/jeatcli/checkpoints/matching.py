@@ -41,25 +41,15 @@ _WRAPPERS = r"(^|\.)_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)(?=
 
 @dataclass(frozen=True)
 class KeyMatch:
-    """How a state dict fits a network.
+    """How a state dict fits a network."""
 
-    Args:
-        weights: Those that fit, by the network's names.
-        missing: The network's names that it lacks.
-        unexpected: Its names that the network has not.
-        mismatched: Names with both shapes, in words.
-        ignored: Names of what is saved beside the network, and no part of it.
-        beside: Names of what else is there, which may be a part of the function.
-        prefix: What its names begin with in the file.
-    """
-
-    weights: dict[str, Tensor]
-    missing: list[str]
-    unexpected: list[str]
-    mismatched: list[str]
-    ignored: list[str]
-    beside: list[str]
-    prefix: str
+    weights: dict[str, Tensor]  # those that fit, by the network's names
+    missing: list[str]  # the network's names that it lacks
+    unexpected: list[str]  # its names that the network has not
+    mismatched: list[str]  # names with both shapes, in words
+    ignored: list[str]  # names of what is saved beside the network, and no part of it
+    beside: list[str]  # names of what else is there, which may be a part of the function
+    prefix: str  # what its names begin with in the file
 
     @property
     def holds(self) -> bool:
@@ -215,11 +205,9 @@ def _is_beside(name: str, value: Tensor, expected: Tensors | None = None) -> boo
 def guess(
     found: Tensors, image: tuple[int, int, int] | None = None, rare: bool = False
 ) -> list[str]:
-    """Return, as options, the architectures that a state dict fits.
+    """Return, as options, the architectures that a state dict fits; `rare` ones if they are asked.
 
-    Args:
-        image: Channels, height, width; by default those of CIFAR, with its own channels.
-        rare: Whether those are listed, too, which it hardly ever has.
+    `image` is channels, height, width; by default those of CIFAR, with its own channels.
     """
     layers = [value for value in found.values() if value.ndim == 4]
     heads = [value for value in found.values() if value.ndim == 2]

@@ -121,13 +121,7 @@ class Model:
     ) -> None:
         """Refuse images of another shape or, unless `any_classes`, of other classes.
 
-        Args:
-            images: What the classifier is to be tested on.
-            reporter: Is warned of images that it was trained on.
-            any_classes: Whether the images may be of classes that it does not know.
-
-        Raises:
-            UsageProblem: Naming what differs.
+        The reporter is warned of images that the model was trained on.
         """
         ours, theirs = ("x".join(map(str, shape)) for shape in (self.meta.shape, images.shape))
         if ours != theirs:
@@ -247,9 +241,7 @@ def class_index(name: str | int, classes: Sequence[str]) -> int:
     """Return the index of a class given by name or index; a number of Python's is an index.
 
     A text is never an index where some classes are named by numbers: it could mean another class.
-
-    Raises:
-        UsageProblem: If there is none, with the nearest name.
+    If there is none, the error has the nearest name.
     """
     text = str(name)
     if isinstance(name, str) and text in classes:

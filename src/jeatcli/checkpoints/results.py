@@ -46,13 +46,10 @@ def read_results(folder: Path) -> Results:
 
 
 def add_results(model: Path, verb: str, results: Sequence[Mapping[str, Any]], command: str) -> None:
-    """Add results of one command to its run; they replace those of the same command.
+    """Add results of a command, as it is typed, to its run; they replace those of the same command.
 
-    Args:
-        model: The model's file, for which `is_of_run` holds.
-        verb: The command's name: `attack`.
-        results: What it prints with `--json` for this model, one object a threat model.
-        command: The whole command as it is typed.
+    `is_of_run` holds for the model's file. The results are what the verb, `attack`, prints with
+    `--json` for this model, one object a threat model.
     """
     folder = model.parent
     about = {

@@ -40,24 +40,15 @@ _NORMALISATIONS: dict[str, tuple[Channels, Channels]] = {
 
 @dataclass(frozen=True)
 class Published:
-    """An entry of RobustBench.
-
-    Args:
-        name: Its ID.
-        dataset, threat: Its dictionary.
-        arch: The network, as `--arch` names it; None for one that is none of ours.
-        kind: The normalisation's name, or the class of a network that is none of ours.
-        clean, robust: The accuracies, as shares; the latter is the lowest known one under
-            AutoAttack or an external evaluation.
-    """
+    """An entry of RobustBench, `name` in the dictionary of a data set and a threat model."""
 
     name: str
     dataset: str
     threat: Threat
-    arch: str | None
-    kind: str
-    clean: float
-    robust: float
+    arch: str | None  # as `--arch` names it; None for a network that is none of ours
+    kind: str  # the normalisation's name, or the class of a network that is none of ours
+    clean: float  # accuracy, as a share
+    robust: float  # the lowest known one under AutoAttack or an external evaluation
 
     @property
     def activation(self) -> str:

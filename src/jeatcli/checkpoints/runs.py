@@ -65,17 +65,10 @@ def is_name(text: str) -> bool:
 def resolve(
     run: str | Path | None = None, other_than: Path | None = None, reporter: Reporter = SILENT
 ) -> Path:
-    """Return the model file of a run, a path, or (None) of the latest finished run.
+    """Return the model file of a run, a path, or (None) of the latest finished run `other_than` it.
 
-    `hf-hub:OWNER/NAME` is downloaded.
-
-    Where there is no run at all, and where a run is called `pretrained` that is not there, it is
-    the package's own network.
-
-    Args:
-        run: A run's name or a path.
-        other_than: A model file that is not meant where no run is named.
-        reporter: Told when the package's network stands in for a run that was not named.
+    `hf-hub:OWNER/NAME` is downloaded. Where there is no run at all, of which the reporter is told,
+    and where a run is called `pretrained` that is not there, it is the package's own network.
 
     Raises:
         JeatError: If there is none.
@@ -187,11 +180,9 @@ def read_log(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
 
 
 def told_apart(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
-    """Return the names; those of different files that are equal are led by their directories.
+    """Return names of models; those of different files that are equal are led by directories.
 
-    Args:
-        names: Of models; a run has that of its directory.
-        paths: Their files. One file has one name, however often it comes.
+    One file has one name, however often it comes.
     """
     places = [path.absolute() for path in paths]
     found = dict(zip(places, names, strict=True))

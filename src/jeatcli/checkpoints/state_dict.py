@@ -36,22 +36,17 @@ _LOAD = 'torch.load("{}", map_location="cpu", weights_only=False)'
 
 @dataclass(frozen=True)
 class StateDict:
-    """The weights of a file.
+    """The weights of a file, and the normalisation that it holds.
 
-    Args:
-        tensors: By name, as in the file, without the normalisation.
-        every: The same with it.
-        mean, std: The normalisation that the file holds, or None.
-        accuracy: The clean accuracy that the file states, or None.
-        applied: Whether that normalisation is a part of the function. MAIR notes one that is not;
-            nobody knows it of one among settings.
+    `applied` is whether that is a part of the function. MAIR notes one that is not; nobody knows
+    it of one among settings.
     """
 
-    tensors: Tensors
-    every: Tensors
+    tensors: Tensors  # by name, as in the file, without the normalisation
+    every: Tensors  # the same with it
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
-    accuracy: float | None = None
+    accuracy: float | None = None  # on clean images, as the file states
     applied: bool = True
 
 

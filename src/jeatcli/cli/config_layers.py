@@ -45,17 +45,11 @@ _IDENTITY = "attack_objective"
 
 @dataclass
 class Layer:
-    """The method's options from one source.
-
-    Args:
-        options: By name.
-        file: What the source is called, if it is a file.
-        method: The method that the file names.
-    """
+    """The method's options from one source."""
 
     options: dict[str, Any]
-    file: str | None = None
-    method: str | None = None
+    file: str | None = None  # what the source is called, if it is a file
+    method: str | None = None  # that the file names
 
 
 class KeyValue(ParamType):

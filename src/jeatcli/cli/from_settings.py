@@ -26,13 +26,9 @@ def options_of(
     without: Collection[str] = (),
     section: str | None = None,
 ) -> Callable[[F], F]:
-    """Take the settings of a class, each as an option that is None where it is not used.
+    """Take the fields of a class, each as an option that is None where it is not used.
 
-    Args:
-        settings: The class.
-        only: The fields to take; None for all.
-        without: Fields to leave out.
-        section: A heading for all of them, in place of their own.
+    `only` and `without` choose among them; `section` is a heading in place of their own.
     """
     defaults = settings.__dataclass_fields__
     return combine(
@@ -142,10 +138,7 @@ def take_look(values: dict[str, Any], drawn: bool, what: str, fix: str) -> PlotS
 def foreign_options(dataset: bool = True) -> Callable[[F], F]:
     """Take what describes a checkpoint of others, and give it to the command as `foreign`.
 
-    The command gets a `Foreign`, or None where none of the options was used.
-
-    Args:
-        dataset: Whether `--dataset` is one of them; else it is the command's own.
+    That is None where none of the options was used. `--dataset` may be the command's own.
     """
     names = [name for name in declared(Foreign) if dataset or name != "dataset"]
 

@@ -16,6 +16,7 @@ from ..runtime.quick_start import import_torch
 from .interrupts import answered_by, interrupt
 
 F = TypeVar("F", bound=Callable[..., Any])
+# For each heading a function that returns names and their summaries.
 Lists = Mapping[str, Callable[[], dict[str, str]]]
 _WIDEST = 28
 # Where the context has the arguments as they were typed.
@@ -54,12 +55,7 @@ class Context(click.Context):
 
 
 class Option(click.Option):
-    """An option that stands under a heading of the help.
-
-    Args:
-        section: The heading.
-        shown: The default in words, where it depends on other settings.
-    """
+    """An option under a heading of the help, `section`, its default `shown` in words."""
 
     def __init__(
         self, *args: Any, section: str = "Output", shown: str | None = None, **kwargs: Any
@@ -108,9 +104,7 @@ class Option(click.Option):
 class Command(click.Command):
     """A command whose help groups the options and ends with lists of the names they take.
 
-    Args:
-        lists: For each heading a function that returns names and their summaries.
-        shared: Whether several processes share its work; else the first does it alone.
+    Several processes share its work; unless it is `shared`, the first does it alone.
     """
 
     context_class = Context

@@ -33,17 +33,11 @@ WARNED: list[str] = []
 
 @dataclass(frozen=True)
 class Section:
-    """A table of a result and what is said below it: for the terminal, a report, a model card.
+    """A table of a result and what is said below it: for the terminal, a report, a model card."""
 
-    Args:
-        rows: The cells, floats as numbers.
-        notes: Lines below the table.
-        header: Whether the first row is one; else the first column names each row.
-    """
-
-    rows: Sequence[Sequence[object]]
-    notes: Sequence[str] = ()
-    header: bool = True
+    rows: Sequence[Sequence[object]]  # cells, floats as numbers
+    notes: Sequence[str] = ()  # lines below the table
+    header: bool = True  # whether the first row is one; else the first column names each row
 
     def text(self) -> str:
         """Write it for a terminal."""

@@ -108,11 +108,8 @@ class Task:
 class Terminal:
     """The reporter of the command line: bars on a terminal, plain lines elsewhere.
 
-    Of several processes only the first says anything.
-
-    Args:
-        quiet: Say nothing.
-        verbose: Write lines, and more of them, on a terminal too.
+    A verbose one writes lines, and more of them, on a terminal too; a quiet one, and those of
+    several processes after the first, say nothing.
     """
 
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:

@@ -44,12 +44,9 @@ def starting(incomplete: str, names: Mapping[str, str]) -> list[CompletionItem]:
 
 
 class Name(ParamType):
-    """A name out of a list that is known without importing torch.
+    """A name, of what `name` says, out of a list that is known without importing torch.
 
-    Args:
-        name: What it is a name of, for the error.
-        known: Returns the names and a summary of each.
-        check: Raises if a value is none of them.
+    `known` returns the names and a summary of each; `check` raises if a value is none of them.
     """
 
     def __init__(

@@ -29,23 +29,17 @@ class Request:
 class DatasetFacts(Entry):
     """A row of `DATASETS`; `target` is a function of a `Request` that returns `folder.Parts`.
 
-    Args:
-        shape: Channels, height, width.
-        classes: Names of the classes.
-        mean, std: Per-channel statistics of the training pixels in [0, 1]. Two true standard
-            deviations circulate for CIFAR-10; this is the one over all pixels.
-        eps: The customary radius by norm, in the [0, 1] pixel scale.
-        augment: The augmentation that keeps the label, one of `AUGMENTATIONS`.
-        defaults: Training and method settings that suit this data set.
+    Mean and standard deviation are those of the training pixels in [0, 1], by channel. Two true
+    deviations circulate for CIFAR-10; this is the one over all pixels.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, int, int]  # channels, height, width
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    eps: Mapping[str, float]
-    augment: str
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    eps: Mapping[str, float]  # the customary radius by norm, pixels in [0, 1]
+    augment: str  # what keeps the label, one of `AUGMENTATIONS`
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # settings of training and methods
 
 
 # What may be done to training images at random. `crop4+flip` shifts by 4 pixels whatever the size

@@ -105,15 +105,10 @@ def load_images(
     download: bool = True,
     reporter: Reporter = SILENT,
 ) -> Images:
-    """Read one split of a data set, downloading the published ones at first use.
+    """Read one split of a data set, the first `limit` images of it.
 
-    Args:
-        name: A key of `facts.DATASETS`, or one of `OWN`.
-        split: `train` or `test`.
-        data_dir: Where data sets lie; `JEAT_DATA_DIR` or the cache if None.
-        limit: Keep only the first images.
-        download: Whether the network may be used.
-        reporter: Reports downloads.
+    It is a key of `facts.DATASETS`, or one of `OWN`. The published ones lie in `data_dir`, by
+    default `JEAT_DATA_DIR` or the cache, and are downloaded at first use.
     """
     dataset_facts(name)
     if name == TENSORS:

@@ -21,18 +21,14 @@ _OWN = ("image", "class")
 class Provenance:
     """How images were made, as far as it is known.
 
-    Args:
-        sampling: The settings that drew them, with the fingerprint of the weights; None if they
-            are unknown or of several drawings.
-        classes: The number of images by class.
-        lossy: Whether they were stored in a format that changes pixels.
-        drawn: At least how many images were drawn, where some are missing here.
+    `sampling` has the settings that drew them, with the fingerprint of the weights; it is None if
+    they are of several drawings.
     """
 
     sampling: Mapping[str, Any] | None = None
-    classes: Mapping[Any, int] | None = None
-    lossy: bool = False
-    drawn: int | None = None
+    classes: Mapping[Any, int] | None = None  # the number of images by class
+    lossy: bool = False  # whether they were stored in a format that changes pixels
+    drawn: int | None = None  # at least how many were drawn, where some are missing here
 
     @property
     def selection(self) -> str | None:

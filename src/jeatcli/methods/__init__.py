@@ -108,16 +108,10 @@ def options_of(
     table: Mapping[str, Any],
     facts: DatasetFacts | None,
 ) -> dict[str, Any]:
-    """Return every option of method `name`: what is given, else its default.
+    """Return every option of method `name`: what is given, as text or value, else its default.
 
-    Args:
-        name: The method.
-        given: Options as text or as values.
-        table: Defaults that differ from the method's own; other keys are passed over.
-        facts: The data set's, for the customary radius.
-
-    Raises:
-        UsageProblem: If the method has no such option, or the value does not fit.
+    `table` has defaults that differ from the method's own, among others; `facts` are those of the
+    data set, which has a customary radius.
     """
     method = _class_of(name)
     options = declared(method)

@@ -43,16 +43,7 @@ def fetch(
     """Return `folder/name`, downloaded from the first of `mirrors` that delivers it whole.
 
     A file with the `expected` MD5 or SHA-256 (hexadecimal) is used; a damaged one stays until its
-    replacement has arrived.
-
-    Args:
-        name: File name.
-        mirrors: Addresses, the best first.
-        expected: The file's digest.
-        folder: The file's directory.
-        reporter: Hears of progress and of each mirror's failure.
-        download: Whether the network may be used.
-        instead: What else would do in place of the file, for the error's hint.
+    replacement has arrived. `instead` ends the error's hint: what else would do.
     """
     target = folder / name
     trouble = _trouble(target, expected)

@@ -16,18 +16,12 @@ _SEARCHED = 1 << 18
 
 @dataclass(frozen=True)
 class Product:
-    """A kind of file that a command writes, and may therefore write over.
-
-    Args:
-        command, endings: What writes it, and its endings, in lower case.
-        marks: Byte strings, one of which every such file has near its beginning or end.
-        others: What other files with such a mark begin with.
-    """
+    """A kind of file that a command writes, and may therefore write over."""
 
     command: str
-    endings: tuple[str, ...]
-    marks: tuple[bytes, ...]
-    others: tuple[bytes, ...] = ()
+    endings: tuple[str, ...]  # in lower case
+    marks: tuple[bytes, ...]  # one of these every such file has near its beginning or end
+    others: tuple[bytes, ...] = ()  # what other files with such a mark begin with
 
 
 _FIGURES = (".png", ".svg", ".pdf")
