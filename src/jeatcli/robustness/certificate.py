@@ -194,17 +194,14 @@ def _confirmed(
     from scipy.stats import binomtest
 
     _, draws, alpha = evaluation.settings.certification.values()
-    y = evaluation.images.y.tolist()
-    assert evaluator.attacked is not None
-    broken = []
-    for k, name in enumerate(broken_by):
-        if name is None:
-            broken.append(False)
-            continue
-        x = evaluator.attacked[k].to(evaluation.images.x.device)
-        index = int(evaluation.indices[k])
+    attacked, images = evaluator.attacked, evaluation.images
+    assert attacked is not None
+
+    def surely(k: int) -> bool:
+        x, index = attacked[k].to(images.x.device), int(evaluation.indices[k])
         votes, classes = sampler.counts(x, draws, _CONFIRM, index).topk(2)
         first, second = votes.tolist()
         chance = float(binomtest(first, first + second, 0.5).pvalue)
-        broken.append(int(classes[0]) != y[k] and chance <= alpha)
-    return broken
+        return int(classes[0]) != int(images.y[k]) and chance <= alpha
+
+    return [name is not None and surely(k) for k, name in enumerate(broken_by)]

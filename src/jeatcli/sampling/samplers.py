@@ -47,13 +47,9 @@ class Sampler(ABC):
 
     @abstractmethod
     def run(self, energy: PerImage, start: Tensor, rng: Rng, hook: Hook) -> Tensor:
-        """Lower `energy` from `start` and return where the images end, detached.
+        """Lower `energy` from `start`, (n, C, H, W) in [0, 1]; return where images end, detached.
 
-        Args:
-            energy: Maps images (n, C, H, W) to (n,); images do not influence one another.
-            start: Images (n, C, H, W) in [0, 1].
-            rng: Source of noise.
-            hook: Called after each step; see `core.energy.Hook`.
+        `hook`, called after each step, is described at `core.energy.Hook`.
         """
 
     @property

@@ -17,17 +17,8 @@ from .batch import Batch
 class Surrogate:
     """A classifier to search on, whose successes the exact float32 classifier confirms.
 
-    Args:
-        classifier: In eval mode, float32.
-        dtype: What the search computes in; None is float32.
-        way: How the network is computed.
-        victim: The classifier whose prediction counts; None for the classifier itself.
-
-    Attributes:
-        on_step: Called before each inner step.
-        exact_model: The classifier as it is, which confirms what was found.
-        is_exact: Whether the search runs on the exact model itself: nothing is left to confirm.
-        forward, backward: Images that went through the network so far, either way.
+    The search computes in `dtype`, float32 if it is None. The predictions of `victim` count, those
+    of the classifier itself if it is None.
     """
 
     def __init__(
@@ -39,11 +30,12 @@ class Surrogate:
     ) -> None:
         self.exact_model = classifier
         self.victim = victim or classifier
+        # Called before each inner step.
         self.on_step: Callable[[], None] = lambda: None
-        self.forward = self.backward = 0
+        self.forward = self.backward = 0  # images that went through the network, either way
         self._nan: Tensor | int = 0
         self._fast_model = accelerate(classifier, dtype, way)
-        self.is_exact = self._fast_model is classifier
+        self.is_exact = self._fast_model is classifier  # nothing is left to confirm
 
     @property
     def is_transfer(self) -> bool:
