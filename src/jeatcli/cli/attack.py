@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..checkpoints.runs import told_apart
+from ..checkpoints.runs import MODEL_FILE, is_foreign, resolve, told_apart
 from ..errors import BelowGate, Interrupted, JeatError, UsageProblem
 from ..plots.settings import PlotSettings
 from ..robustness.attacks import summaries
@@ -93,8 +93,6 @@ def command(
     terminal = ui.open_terminal(quiet, verbose)
     look = take_look(given, bool(plot) or is_page(out), "the curve", "name its file with `--plot`")
     settings = take(AttackSettings, given)
-    from ..checkpoints.runs import is_foreign, resolve
-
     paths = [resolve(run) for run in runs] or [resolve(reporter=terminal)]
     radii = max(len(norm), len(eps), 1)
     page, record = (out, None) if is_page(out) else (None, out)
@@ -211,7 +209,6 @@ def _check_gate(lowest: float, fail_under: float | None) -> None:
 
 def _subject(path: Path, out: Path | None, kind: str, terminal: ui.Terminal) -> Subject:
     """Say where the results of a model go: into its run, if it is one that may be written."""
-    from ..checkpoints.runs import MODEL_FILE, is_foreign
     from ..robustness.compare import Subject
 
     run = path.parent

@@ -18,7 +18,7 @@ from click.shell_completion import CompletionItem
 from ..core.options import ChainOptions, InnerAttackOptions, LossOptions, OutlierOptions
 from ..core.threat import parse_number
 from ..errors import UsageProblem, unknown
-from ..methods import METHODS
+from ..methods import METHODS, options_of
 from ..settings import declared
 from ..training import presets
 from ..training.resolve import read_toml
@@ -200,8 +200,6 @@ def _drop_other_methods(layer: Layer, method: str, say: Callable[[str], object])
     """Remove what belongs to the method of the file, if that is another one."""
     if layer.method is None or layer.method == method:
         return
-    from ..methods import options_of
-
     known = options_of(method, {}, {}, None)
     if others := [key for key in layer.options if key not in known or key == _IDENTITY]:
         for key in others:

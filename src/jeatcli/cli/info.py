@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.runs import size_of
+from ..errors import JeatError
 from ..runtime.files import cache_dir, data_dir, runs_dir
 from . import output
 
@@ -39,7 +40,6 @@ def collect() -> dict[str, Any]:
     """Return what there is to say of this machine, ready for JSON."""
     import torch
 
-    from ..errors import JeatError
     from ..runtime import devices
 
     try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from ..checkpoints.runs import resolve, results_dir
+from ..checkpoints.settings import Foreign
 from ..data.facts import dataset_facts
 from ..landscapes import KINDS, make_settings
 from ..plots.settings import PlotSettings
@@ -22,10 +24,6 @@ from .page import Picture, is_page, write_page
 from .record import keep, typed
 from .reports import landscape_report, landscape_sections
 from .types import BY_KIND, RUN
-
-if TYPE_CHECKING:
-    from ..checkpoints.settings import Foreign
-
 
 _OUT = "Picture (.png, .svg, .pdf) or report (.html); the numbers go beside it as .npz"
 
@@ -77,7 +75,6 @@ def command(
       jeat landscape standard jeat -o report.html
     """
     terminal = ui.open_terminal(quiet, verbose)
-    from ..checkpoints.runs import resolve, results_dir
     from ..plots.figure import check_look
 
     look = take(PlotSettings, options)

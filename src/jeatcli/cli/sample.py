@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..checkpoints import runs
 from ..errors import Interrupted, UsageProblem
 from ..runtime import launch
 from ..runtime.files import check_writable, safe_name
@@ -75,8 +76,6 @@ def command(run: str | None, as_json: bool, quiet: bool, verbose: bool, **option
             "`--trace` shows the descent of an image, and `--best-of` draws several of each",
             "leave one of the two out",
         )
-    from ..checkpoints import runs
-
     path = runs.resolve(run, reporter=terminal)
     target, ours = destination(files, runs.results_dir(path) / "samples", options)
     if ours:

@@ -13,8 +13,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from ..catalogue import Catalogue
-from ..checkpoints import naming
+from ..checkpoints import naming, runs
 from ..checkpoints.header import read_header
+from ..checkpoints.hub import is_hub
 from ..core.models import ARCHITECTURES
 from ..core.threat import parse_number
 from ..data.facts import DATASETS, OWN, dataset_facts
@@ -182,8 +183,6 @@ class Run(ParamType):
 
     def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
         """Offer the runs, or files where there is a slash or no such run."""
-        from ..checkpoints import runs
-
         names = starting(incomplete, dict.fromkeys(runs.names(), ""))
         path = "/" in incomplete or not names
         return [CompletionItem(incomplete, type="file")] if path else names
@@ -196,9 +195,6 @@ class ClassOfRun(ParamType):
 
     def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
         """Offer the classes of the RUN on the command line, or of the latest one."""
-        from ..checkpoints import runs
-        from ..checkpoints.hub import is_hub
-
         if is_hub(ctx.params.get("run")):
             return []  # nothing is downloaded on Tab
         try:

@@ -11,20 +11,17 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
+from torch import Tensor
 
 from ..errors import JeatError
 from ..runtime.files import write_atomic
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    Pixels = Tensor | NDArray[Any]
-
+Pixels = Tensor | NDArray[Any]
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 ENDINGS = (
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"),

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,8 @@ from numpy.typing import NDArray
 from ..errors import JeatError, UsageProblem
 from ..runtime.files import write_atomic
 from ..runtime.progress import SILENT, Reporter
-from .pictures import ENDINGS, embedded_text, read_exact, to_uint8
+from .pictures import ENDINGS, Pixels, embedded_text, read_exact, to_uint8
 from .provenance import TEXT, Provenance, image_numbers, of_archive, of_pictures
-
-if TYPE_CHECKING:
-    from .pictures import Pixels
 
 _LOSSY = (".jpg", ".jpeg", ".webp")
 

@@ -14,6 +14,7 @@ from ..checkpoints.header import read_header
 from ..checkpoints.hub import is_hub
 from ..data.facts import dataset_facts, image_size, own_path
 from ..errors import UsageProblem
+from ..methods import has_chain, options_of
 from ..runtime.files import expand
 from .settings import TrainConfig
 
@@ -56,8 +57,6 @@ _CHAINED: dict[str, Any] = {
 
 def defaults(method: str, dataset: str, arch: str | None = None) -> dict[str, Any]:
     """Lay the tables of defaults over one another; keys that no config has are the method's."""
-    from ..methods import has_chain
-
     facts = dataset_facts(dataset)
     of_dataset = {"augment": facts.augment, **facts.defaults} if facts else {}
     arch = arch or of_dataset.get("arch", _BASE["arch"])
@@ -72,8 +71,6 @@ def defaults(method: str, dataset: str, arch: str | None = None) -> dict[str, An
 
 def resolve(settings: Mapping[str, Any]) -> TrainConfig:
     """Fill in the defaults for the fields of `TrainConfig` that are absent or None."""
-    from ..methods import options_of
-
     explicit = {key: value for key, value in settings.items() if value is not None}
     if source := str(explicit.get("init_from", "")):
         # In another working directory a relative path would name another network.
