@@ -1,7 +1,5 @@
 """Models of networks that are not ours: the user's own, a library's, or one that a file brings."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from dataclasses import replace

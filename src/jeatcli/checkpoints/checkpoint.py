@@ -1,7 +1,5 @@
 """A model as a file: saved, and loaded again. Never a pickle."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

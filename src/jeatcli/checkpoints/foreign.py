@@ -1,7 +1,5 @@
 """A checkpoint that `jeat train` did not write, made a model by its description."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace

@@ -1,7 +1,5 @@
 """Models of the Hugging Face hub, `hf-hub:OWNER/NAME`, by the extra `hub`."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

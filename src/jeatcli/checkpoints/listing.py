@@ -1,7 +1,5 @@
 """What there is to say of each run in a directory, without torch."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Mapping, Sequence

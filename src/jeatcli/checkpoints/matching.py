@@ -1,7 +1,5 @@
 """Fitting a state dict to a network, name by name, and finding the networks that it fits."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """A classifier and what is known of it."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """What `--arch` may name: a network of ours, one of a library, or the user's own code."""
 
-from __future__ import annotations
-
 import re
 
 from ..core.models import ARCHITECTURES

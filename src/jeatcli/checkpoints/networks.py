@@ -1,7 +1,5 @@
 """Networks that are not ours: of a library, of the user's own code, and what each must allow."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import inspect

@@ -5,8 +5,6 @@ libraries. So a program is taken apart first: only tensors and the operations of
 and what is handed on is an archive written anew.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import logging

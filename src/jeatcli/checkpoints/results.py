@@ -1,7 +1,5 @@
 """The latest results of each command on a run, kept in its directory as `results.json`."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence

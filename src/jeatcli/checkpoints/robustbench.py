@@ -6,8 +6,6 @@ accuracy, and the radius where it is not the usual one. An entry whose network i
 `-` for it, and the name of its class for the normalisation.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path

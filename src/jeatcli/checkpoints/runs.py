@@ -1,7 +1,5 @@
 """Finding runs and checkpoints, and reading their headers, without torch."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from contextlib import suppress

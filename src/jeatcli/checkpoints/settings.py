@@ -1,7 +1,5 @@
 """What the user says of a third-party checkpoint, which does not describe itself."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Reading the weights of others: tensors and their names, and nothing that could run."""
 
-from __future__ import annotations
-
 import pickle
 import re
 import warnings

@@ -4,8 +4,6 @@ The only room with click and rich. May import every room; torch only inside func
 `--help` and completion are quick: the group imports a command when it is asked for.
 """
 
-from __future__ import annotations
-
 import errno
 import importlib
 import os

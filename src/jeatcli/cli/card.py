@@ -1,7 +1,5 @@
 """README.md of a run's directory: a model card with what the commands measured."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence

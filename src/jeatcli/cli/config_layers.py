@@ -4,8 +4,6 @@ Whatever stands in a preset or in `-c FILE.toml` becomes click's default. The me
 more: an option of a lower source may belong to another method, or to a ball that was changed above.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

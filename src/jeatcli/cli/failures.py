@@ -1,7 +1,5 @@
 """What goes wrong, put into words. Imported only then, as help has no use for it."""
 
-from __future__ import annotations
-
 import os
 import sys
 

@@ -1,7 +1,5 @@
 """The options of a command, made from the fields of its settings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from pathlib import Path

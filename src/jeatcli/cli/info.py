@@ -1,7 +1,5 @@
 """`jeat --info`: what a report of a bug needs to say of the machine."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

@@ -1,7 +1,5 @@
 """What ends a command: Ctrl-C, the SIGTERM of a scheduler, the SIGHUP of a terminal that closes."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """What the commands share: options, and a help that groups them under headings."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ Texts may come from files of others, such as the names of classes: `write` here 
 `terminal.Terminal.say` are the places that print, and both `clean` what they print.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """The modules of `JEAT_PLUGINS`, which add rows to the tables from outside the package."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys

@@ -1,7 +1,5 @@
 """What a command found, kept in the directory of its run."""
 
-from __future__ import annotations
-
 import os
 import shlex
 from collections.abc import Mapping, Sequence

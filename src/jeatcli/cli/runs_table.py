@@ -1,7 +1,5 @@
 """`jeat --runs`: a table of the runs, or one JSON object."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Images as arrays: an `.npz` of your own, and the corrupted CIFARs (Hendrycks and Dietterich)."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The digits inside the package."""
 
-from __future__ import annotations
-
 import gzip
 from importlib.resources import files
 

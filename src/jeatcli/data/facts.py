@@ -1,7 +1,5 @@
 """What is known of each data set before it is read, the defaults that suit it included."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field

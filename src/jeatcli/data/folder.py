@@ -1,7 +1,5 @@
 """Pictures in one directory per class, split by content unless there are `train` and `test`."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Batches on the device, cropped and flipped."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

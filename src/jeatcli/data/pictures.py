@@ -3,8 +3,6 @@
 The only module with Pillow, which may use the decoders of `FORMATS` alone.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import warnings

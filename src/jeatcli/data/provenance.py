@@ -1,7 +1,5 @@
 """How images were made: known of those just drawn, read from the files of `jeat sample`."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

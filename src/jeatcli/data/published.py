@@ -1,7 +1,5 @@
 """The published data sets, read by torchvision from files that we download and verify."""
 
-from __future__ import annotations
-
 import gzip
 import shutil
 import tarfile

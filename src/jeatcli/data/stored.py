@@ -1,7 +1,5 @@
 """Images that lie on disk: pictures in a directory, or arrays in an `.npz`."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import zipfile

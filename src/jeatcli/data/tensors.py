@@ -1,7 +1,5 @@
 """Labelled images of the caller's own: tensors, arrays, or the batches of a loader."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import numpy as np

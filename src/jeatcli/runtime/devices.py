@@ -1,7 +1,5 @@
 """Which processor computes, and how precisely."""
 
-from __future__ import annotations
-
 import platform
 import sys
 import time

@@ -1,7 +1,5 @@
 """Short names for what a result depends on: weights, images and settings."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

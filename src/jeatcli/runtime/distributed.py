@@ -1,7 +1,5 @@
 """The processes of one run, as `torchrun` starts them: one a device, or a single one."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Download published files from the first mirror that works, verified and written atomically."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import urllib.request

@@ -1,7 +1,5 @@
 """Where things lie on disk, and writing that is all or nothing."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

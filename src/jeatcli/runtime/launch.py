@@ -1,7 +1,5 @@
 """What `torchrun` tells each process that it starts, by the environment."""
 
-from __future__ import annotations
-
 import os
 import sys
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Which kinds of files the commands write, and may therefore write over."""
 
-from __future__ import annotations
-
 import os
 import stat
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Files of the cache that are only believed if no other user can have written them."""
 
-from __future__ import annotations
-
 import os
 import stat
 from contextlib import suppress

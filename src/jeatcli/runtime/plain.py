@@ -1,7 +1,5 @@
 """Results as what JSON knows, in which NaN and infinity are no numbers, and JSON of strangers."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

@@ -1,7 +1,5 @@
 """The protocol of progress reports, and a reporter that is silent."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

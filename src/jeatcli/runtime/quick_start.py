@@ -1,7 +1,5 @@
 """torch imported, and at the end of the process left, in less time."""
 
-from __future__ import annotations
-
 import atexit
 import gc
 import sys

@@ -1,7 +1,5 @@
 """Calls from the Python API run the same whatever their caller has set in torch."""
 
-from __future__ import annotations
-
 import threading
 import warnings
 from collections.abc import Callable, Iterator

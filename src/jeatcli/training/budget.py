@@ -1,7 +1,5 @@
 """How many epochs fit into a time, by the speed of a few steps."""
 
-from __future__ import annotations
-
 import math
 import time
 from dataclasses import replace

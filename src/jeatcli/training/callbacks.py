@@ -1,7 +1,5 @@
 """What happens around the training loop: evaluations, sample grids, a stop on request."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Stops a run that diverges, before it is saved."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """The log of a training run, `metrics.jsonl`."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Mapping

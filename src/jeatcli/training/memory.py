@@ -1,7 +1,5 @@
 """What to do when a batch does not fit: find one that does, and say so."""
 
-from __future__ import annotations
-
 import gc
 
 import torch

@@ -1,7 +1,5 @@
 """Where the time of a training step goes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The defaults of a training run, how they are laid over one another, and its TOML file."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """A run's directory: opened or refused, made, locked, and what it says of the run."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import unicodedata

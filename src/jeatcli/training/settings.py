@@ -4,8 +4,6 @@ The defaults here are the lowest layer: `resolve` lays those of the method, the 
 data set over them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial

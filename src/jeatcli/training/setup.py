@@ -1,7 +1,5 @@
 """The images, the network, the method and the trainer of a configuration."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial

@@ -1,7 +1,5 @@
 """What an exact resume needs, and when it is saved."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 A tracker is one function: it opens with the run, yields a function of the log's lines, and closes.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """A training run from its configuration to its directory: new, resumed, retried, or refused."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext

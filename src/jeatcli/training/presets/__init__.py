@@ -1,7 +1,5 @@
 """The published recipes, each a TOML file such as `jeat train -c` reads."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
