@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ...catalogue import Catalogue, Entry
@@ -58,6 +59,10 @@ _HERE = "jeatcli.robustness.attacks"
 _UNDER = {"l1": {"apgd-ce": {"restarts": 5}, "apgd-t": {"targets": 5}}}
 _PGD = {"steps": 20, "step_size": None, "restarts": 1}
 _APGD = {"steps": 100, "restarts": 1}
+_KNOWN = ("linf", "l2", "l1")
+# What the two attacks by the targeted ratio share, and the two forms of FAB.
+_ratio = partial(AttackEntry, min_classes=4, min_targeted=4, strong=True, uses_dlr=True)
+_fab = partial(AttackEntry, strong=True, norms=_KNOWN, when_nearest={"nearest": True})
 
 ATTACKS = Catalogue(
     "attack",
@@ -77,38 +82,28 @@ ATTACKS = Catalogue(
             strong=True,
             uses_dlr=True,
         ),
-        "apgd-t": AttackEntry(
+        "apgd-t": _ratio(
             "APGD on the targeted ratio, for the nine most likely classes (Croce and Hein 2020a)",
             f"{_HERE}.apgd:apgd_t",
             _APGD,
             rows=TARGETS,
-            min_classes=4,
-            min_targeted=4,
-            strong=True,
-            uses_dlr=True,
         ),
         "cw": AttackEntry(
             "PGD on the margin of the logits, the loss of Carlini and Wagner (2017)",
             f"{_HERE}.pgd:cw",
             _PGD,
         ),
-        "fab": AttackEntry(
+        "fab": _fab(
             "FAB toward the nearest boundary of all classes (Croce and Hein 2020b)",
             f"{_HERE}.fab:fab",
             _APGD,
             targets=False,
-            strong=True,
-            norms=("linf", "l2", "l1"),
-            when_nearest={"nearest": True},
         ),
-        "fab-t": AttackEntry(
+        "fab-t": _fab(
             "FAB toward each of the nine most likely classes (Croce and Hein 2020b, 2020a)",
             f"{_HERE}.fab:fab_t",
             _APGD,
             rows=TARGETS,
-            strong=True,
-            norms=("linf", "l2", "l1"),
-            when_nearest={"nearest": True},
         ),
         "fgsm": AttackEntry(
             "One full step from the image itself (Goodfellow et al. 2015)",
@@ -123,16 +118,12 @@ ATTACKS = Catalogue(
             strong=True,
             when_nearest={},
         ),
-        "malt": AttackEntry(
+        "malt": _ratio(
             "APGD toward the three classes of nearest boundaries (Melamed et al. 2024)",
             f"{_HERE}.malt:malt",
             _APGD,
             rows=NEAR_TARGETS,
-            min_classes=4,
-            min_targeted=4,
-            strong=True,
-            uses_dlr=True,
-            norms=("linf", "l2", "l1"),
+            norms=_KNOWN,
         ),
         "pgd": AttackEntry(
             "Projected gradient ascent from random starts (Madry et al. 2018)",
@@ -144,7 +135,7 @@ ATTACKS = Catalogue(
             f"{_HERE}.square:square",
             {"queries": 5000, "restarts": 1},
             white_box=False,
-            norms=("linf", "l2", "l1"),
+            norms=_KNOWN,
         ),
     },
 )
