@@ -1,7 +1,5 @@
 """`python -m jeatcli` is `jeat`; `torchrun` starts its processes by it."""
 
-from __future__ import annotations
-
 from .cli import main
 from .runtime import launch
 

@@ -4,8 +4,6 @@ Methods, attacks, networks and landscapes are rows of a table, so that `--help` 
 know them without importing torch, and so that a row can be added from outside the package.
 """
 
-from __future__ import annotations
-
 import importlib
 import re
 from collections.abc import Iterator, Mapping

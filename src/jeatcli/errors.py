@@ -1,7 +1,5 @@
 """The errors of jeat: each names the input and the fix."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 

@@ -3,8 +3,6 @@
 The settings of a verb are a frozen dataclass that inherits `Settings`; `setting` makes its fields.
 """
 
-from __future__ import annotations
-
 import math
 import types
 from collections.abc import Collection, Mapping, Sequence
