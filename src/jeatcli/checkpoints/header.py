@@ -187,15 +187,14 @@ def _fits(value: Any, hint: Any) -> bool:
         kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
         return len(value) == len(kinds) and all(map(_fits, value, kinds))
     if origin is Mapping:
-        return isinstance(value, dict) and all(_is_scalar(item) for item in value.values())
+        return isinstance(value, dict) and all(
+            item is None or isinstance(item, bool | str) or _fits(item, float)
+            for item in value.values()
+        )
     if hint is float or hint is int:
         number = isinstance(value, int | hint) and not isinstance(value, bool)
         return number and math.isfinite(value) and abs(value) <= _LARGEST_INT
     return isinstance(value, hint)
-
-
-def _is_scalar(value: Any) -> bool:
-    return value is None or isinstance(value, bool | str) or _fits(value, float)
 
 
 def _impossible(header: Mapping[str, Any]) -> str | None:

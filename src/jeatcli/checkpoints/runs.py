@@ -48,10 +48,8 @@ def place(name: str | Path) -> Path:
         )
     if not str(name).strip():
         raise UsageProblem("the name of a run is empty", "is a variable of the shell not set?")
-    path = expand(name)
-    if isinstance(name, str) and is_name(name):
-        return runs_dir() / name
-    return path.absolute()
+    bare = isinstance(name, str) and is_name(name)
+    return runs_dir() / name if bare else expand(name).absolute()
 
 
 def is_name(text: str) -> bool:

@@ -160,8 +160,7 @@ def _landscape(results: list[Result]) -> list[Section]:
 def _sample(results: list[Result]) -> list[Section]:
     settings = results[-1]["settings"]
     keys = [key for key in settings if key not in ("run", "weights", "jeat")]
-    rows = [(key.replace("_", " "), output.inline(settings[key])) for key in keys]
-    return [Section(rows, header=False)]
+    return [Section([(k.replace("_", " "), output.inline(settings[k])) for k in keys], (), False)]
 
 
 _SECTIONS: Sequence[tuple[str, str, Any]] = (

@@ -73,11 +73,6 @@ class Task:
             done, seconds = self.first
         return (self.done - done) / max(self.seconds - seconds, 1e-9)
 
-    def rate_text(self) -> str:
-        """Write the rate as `1,234 images/s`."""
-        digits = 0 if self.rate >= 10 else 1 if self.rate >= 1 else 3
-        return f"{self.rate:,.{digits}f} {self.units}/s" if self.done > self.begun else ""
-
     def time_text(self) -> str:
         """Write the time left, or the time taken once all is done."""
         if self.done >= self.total - 1e-6:
@@ -86,13 +81,15 @@ class Task:
 
     def parts(self) -> list[str]:
         """Write everything but the label and the count, the most important first."""
+        digits = 0 if self.rate >= 10 else 1 if self.rate >= 1 else 3
+        rate = f"{self.rate:,.{digits}f} {self.units}/s" if self.done > self.begun else ""
         figures = [
             f"{name.replace('_', ' ')} {output.cell_text(value)}"
             for name, value in self.figures.items()
         ]
         epoch = [text for text in figures if text.startswith("epoch ")]
         others = [text for text in figures if text not in epoch]
-        return [part for part in (*epoch, self.rate_text(), self.time_text(), *others) if part]
+        return [part for part in (*epoch, rate, self.time_text(), *others) if part]
 
     def line(self) -> str:
         """Write everything: `700/1,400 images  1,234 images/s  0:05 left  loss 0.53`."""

@@ -159,15 +159,14 @@ NUMBERS = Numbers()
 SHARE = Number(Setting("", low=0, high=1))
 
 
+_DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
 class Device(Name):
     """The name of a device; torch says whether it exists."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         return super().convert(str(value).lower(), param, ctx)
-
-
-def _devices() -> dict[str, str]:
-    return dict.fromkeys(("auto", "cpu", "cuda", "mps"), "")
 
 
 def _check_device(name: str) -> None:
@@ -235,7 +234,7 @@ BY_KIND: dict[str, ParamType] = {
     "attack": Name("attack", attacks, _check_attack),
     "class": ClassOfRun(),
     "dataset": Name("data set", datasets, dataset_facts),
-    "device": Device("device", _devices, _check_device),
+    "device": Device("device", lambda: dict.fromkeys(_DEVICES, ""), _check_device),
     "directory": click.Path(file_okay=False, path_type=Path),
     "init": _row_of(INITIALIZERS),
     "picture": Picture(),

@@ -74,7 +74,8 @@ def npz(path: Path, split: str, reporter: Reporter = SILENT) -> Parts:
     if split == "train" and x.is_floating_point():
         reporter.say(f"`{path}`: training images are rounded to 8 bits")
         x = torch.from_numpy(to_uint8(x))
-    names = _names(arrays["classes"]) if "classes" in arrays else ()
+    texts = arrays["classes"].reshape(-1).tolist() if "classes" in arrays else []
+    names = tuple(t.decode(errors="replace") if isinstance(t, bytes) else str(t) for t in texts)
     if names and (len(names) <= most or len(set(names)) < len(names)):
         raise JeatError(
             f"`{path}` has the label {most}, and as classes {', '.join(names[:10])}",
@@ -83,11 +84,6 @@ def npz(path: Path, split: str, reporter: Reporter = SILENT) -> Parts:
     names = names or tuple(map(str, range(most + 1)))
     warn_of_absent(split, names, y.tolist(), reporter)
     return x, y, names
-
-
-def _names(array: NDArray[np.generic]) -> tuple[str, ...]:
-    texts = array.reshape(-1).tolist()
-    return tuple(t.decode(errors="replace") if isinstance(t, bytes) else str(t) for t in texts)
 
 
 def _pair(

@@ -162,10 +162,8 @@ class _Decoded:
             reporter.say(
                 f"{self._turned:,} of all pictures have an EXIF orientation, which is ignored"
             )
-        of_each: dict[str, set[int]] = {}
-        for key, label in zip(self.fingerprints, labels, strict=True):
-            of_each.setdefault(key, set()).add(label)
-        if twice := sum(len(each) > 1 for each in of_each.values()):
+        classes = Counter(key for key, _ in {*zip(self.fingerprints, labels, strict=True)})
+        if twice := sum(count > 1 for count in classes.values()):
             reporter.warn(f"{twice:,} pictures are in more than one class")
 
 

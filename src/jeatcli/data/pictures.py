@@ -106,11 +106,7 @@ def decode(path: Path) -> tuple[NDArray[np.uint8], bool, bool]:
 
 def middle_square(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Resize the middle square of a picture (H,W,3) to `size` pixels a side, bicubically."""
-    height, width, _ = pixels.shape
-    side = min(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    box = (left, top, left + side, top + side)
-    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, box))
+    return np.asarray(ImageOps.fit(Image.fromarray(pixels), (size, size)))
 
 
 def _is_turned(image: Image.Image) -> bool:

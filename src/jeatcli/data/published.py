@@ -77,15 +77,15 @@ def _cifar(source: Any, request: Request) -> Parts:
         archive = _fetch(request, request.root, source.filename, urls, source.tgz_md5, instead)
         request.reporter.say(f"extracting `{archive}`")
         _extract(archive, folder)
-    data = _read(source, folder, lambda: source(request.root, train=request.split == "train"))
+    data = _read_cifar(source, folder, request)
     pixels = np.ascontiguousarray(data.data.transpose(0, 3, 1, 2))
     return torch.from_numpy(pixels), torch.tensor(data.targets), tuple(data.classes)
 
 
-def _read(source: Any, folder: Path, read: Callable[[], Any]) -> Any:
-    """Call `read`, which checks the checksums of all files, and name the file that is wrong."""
+def _read_cifar(source: Any, folder: Path, request: Request) -> Any:
+    """Let torchvision check the checksums of all files and read; name the file that is wrong."""
     try:
-        return read()
+        return source(request.root, train=request.split == "train")
     except RuntimeError as problem:
         meta = (source.meta["filename"], source.meta["md5"])
         for name, md5 in (*source.train_list, *source.test_list, meta):

@@ -32,11 +32,7 @@ def pick(name: str | torch.device = "auto") -> torch.device:
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
         raise unknown("device", name, ["auto", "cpu", "cuda", "cuda:N", "mps"])
-    count = {
-        "cpu": 1,
-        "cuda": torch.cuda.device_count(),
-        "mps": int(torch.backends.mps.is_available()),
-    }[kind]
+    count = torch.get_device_module(kind).device_count()
     if int(index or 0) >= count:
         have = f"{kind} devices here: {count}" if count else f"there is no {kind} device here"
         raise JeatError(f"device `{name}` does not exist; {have}", "use `--device auto` or `cpu`")

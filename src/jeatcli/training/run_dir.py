@@ -124,12 +124,6 @@ def epochs_done(folder: Path) -> int | None:
     return epoch if header.get("finished") is True and isinstance(epoch, int) else None
 
 
-def last_line(folder: Path) -> dict[str, Any]:
-    """Return the last line of the run's log, empty if there is none that is whole."""
-    lines = runs.read_log(folder / runs.LOG_FILE)
-    return lines[-1][1] if lines else {}
-
-
 @contextmanager
 def locked(folder: Path, reporter: Reporter = SILENT) -> Iterator[None]:
     """Lock the run against other processes; the system frees the lock of one that died.

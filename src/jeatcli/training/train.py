@@ -111,7 +111,7 @@ def train(
         epochs=epochs or 0,
         images=seen,
         seconds=time.perf_counter() - began,
-        metrics=run_dir.last_line(folder),
+        metrics=[{}, *(entry for _, entry in runs.read_log(folder / runs.LOG_FILE))][-1],
         device=str(here),
         precision=config.precision,
         kernel=config.kernel,
