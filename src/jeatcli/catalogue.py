@@ -22,12 +22,7 @@ def load(target: str) -> Any:
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of a table.
-
-    Args:
-        summary: One line for the help.
-        target: Where the code is, as `load` takes it.
-    """
+    """A row of a table: one line for the help, and where the code is, as `load` takes it."""
 
     summary: str
     target: str
@@ -43,9 +38,7 @@ E = TypeVar("E", bound=Entry)
 class Catalogue(Mapping[str, E]):
     """A table of entries by name; in a name such as `wrn-D-W` single capitals stand for numbers.
 
-    Args:
-        kind: What it lists, for the error: `method`.
-        entries: The rows, in the order in which the help shows them.
+    `kind` is what it lists, for the error: `method`. The help shows the rows in their order.
     """
 
     def __init__(self, kind: str, entries: Mapping[str, E]) -> None:
@@ -74,11 +67,7 @@ class Catalogue(Mapping[str, E]):
         return {name: entry.summary for name, entry in self.items()}
 
     def match(self, name: str) -> tuple[E, tuple[int, ...]]:
-        """Return the entry of `name`, and the numbers in it.
-
-        Raises:
-            UsageProblem: If there is none, with the nearest name.
-        """
+        """Return the entry of `name` and the numbers in it; the error has the nearest name."""
         for pattern, entry in self.items():
             numbered = re.sub(r"\\-[A-Z]\b", r"-(\\d{1,6})", re.escape(pattern))
             if matched := re.fullmatch(numbered, name):
@@ -86,9 +75,5 @@ class Catalogue(Mapping[str, E]):
         raise unknown(self.kind, name, self)
 
     def load(self, name: str) -> Any:
-        """Import what `name` stands for.
-
-        Raises:
-            UsageProblem: If there is none, with the nearest name.
-        """
+        """Import what `name` stands for; the error has the nearest name."""
         return self.match(name)[0].load()

@@ -21,33 +21,22 @@ _LARGEST_FLOAT = 3.4e38
 class Setting:
     """What is known of a setting besides its name, type and default.
 
-    Args:
-        help: One line, in the imperative or as a noun phrase, without a full stop.
-        section: The heading of the help under which its option stands.
-        flags: Its options, where they are not the name with dashes: `("-n", "--num")`.
-        metavar: What stands for the value in the help, where it is not `N` or `FLOAT`, or its kind.
-        shown: The default in words, where it depends on other settings: `by data set`.
-        low, high: Bounds, both allowed.
-        above: A bound that is not allowed itself.
-        choices: The values that are allowed.
-        kind: How the command line reads and completes the text: `arch`, `dataset`, `run` and so
-            on; None where the type says it.
-        multiple: Whether the option may be repeated; the value is a tuple.
-        envvar: An environment variable that all commands share: `JEAT_DEVICE`.
+    The help is one line, in the imperative or as a noun phrase, without a full stop. `kind` says
+    how the command line reads and completes the text: `arch`, `dataset`, `run` and so on.
     """
 
     help: str
-    section: str = "Output"
-    flags: tuple[str, ...] = ()
-    metavar: str | None = None
-    shown: str | None = None
+    section: str = "Output"  # the heading of the help under which its option stands
+    flags: tuple[str, ...] = ()  # where they are not the name with dashes: `("-n", "--num")`
+    metavar: str | None = None  # where it is not `N` or `FLOAT`, or its kind
+    shown: str | None = None  # the default in words, where it depends on others: `by data set`
     low: float | None = None
     high: float | None = None
-    above: float | None = None
+    above: float | None = None  # a bound that is not allowed itself
     choices: Collection[str] = ()
     kind: str | None = None
-    multiple: bool = False
-    envvar: str | None = None
+    multiple: bool = False  # whether the option may be repeated; the value is a tuple
+    envvar: str | None = None  # that all commands share: `JEAT_DEVICE`
 
     def bounds(self, given: float = 0) -> str:
         """Say which numbers are allowed: `at least 0 and at most 1`; `given` is one that is not."""

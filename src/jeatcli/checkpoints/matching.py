@@ -84,10 +84,8 @@ def match(found: Tensors, expected: Tensors) -> KeyMatch:
     """Compare a state dict with that of a network, whose tensors may be without content.
 
     The network's names may have a prefix, as `module.` or `model.net.`. Of names outside of it
-    losses, metrics, averages and copies are ignored; others may be a part of the function.
-
-    Raises:
-        UsageProblem: If the network is there under several prefixes, with different weights.
+    losses, metrics, averages and copies are ignored; others may be a part of the function. Refuse
+    a network that is there under several prefixes, with different weights.
     """
     named: Tensors = {re.sub(_WRAPPERS, "", key).lstrip("."): found[key] for key in found}
     tensors = found if len(named) < len(found) else named  # two names became one

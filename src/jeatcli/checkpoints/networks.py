@@ -78,11 +78,7 @@ def _torchvision(name: str, shape: Shape) -> nn.Module:
 
 
 def run_code(arch: str) -> nn.Module:
-    """Call a function of the user's own, `FILE.py:FUNCTION` or `PACKAGE.MODULE:FUNCTION`.
-
-    Raises:
-        JeatError: If it is not there, fails, or returns something else than a module.
-    """
+    """Call a function of the user's own, `FILE.py:FUNCTION` or `PACKAGE.MODULE:FUNCTION`."""
     place, _, name = arch.rpartition(":")
     try:
         with _importable(place):

@@ -81,11 +81,9 @@ _reader.__dict__.update(
 
 
 def read_tensors_alone(path: Path) -> Any:
-    """Return what `torch.save` wrote to a file.
+    """Return what `torch.save` wrote to a file, or raise `Refused` where that is more than tensors.
 
-    Raises:
-        Refused: If it holds more than tensors, containers and numbers.
-        Exception: Of any kind, if it is damaged.
+    If it is damaged, there are exceptions of any kind.
     """
     if tarfile.is_tarfile(path):  # a format of torch 0.1, which would be unpacked on the disk
         raise ValueError("it is a tar archive")

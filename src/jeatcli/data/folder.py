@@ -117,11 +117,7 @@ def folder(path: Path, split: str, reporter: Reporter, size: int | None = None) 
 
 
 class _Decoded:
-    """Pictures in memory.
-
-    Attributes:
-        fingerprints: Of each picture, as it is stored.
-    """
+    """Pictures in memory, and the fingerprint of each as it is stored."""
 
     def __init__(
         self, files: Sequence[Path], grey: bool, reporter: Reporter, size: int | None

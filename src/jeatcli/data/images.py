@@ -24,19 +24,12 @@ from .stored import is_picture, read_images, warn_of_sorted
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Labelled images in memory.
+    """Labelled images in memory."""
 
-    Args:
-        name: The data set.
-        x: Pixels 0..255, uint8 (n, C, H, W), or in [0, 1], float32.
-        y: Class indices, int64 (n,).
-        classes: Class names by index.
-    """
-
-    name: str
-    x: Tensor
-    y: Tensor
-    classes: tuple[str, ...]
+    name: str  # of the data set
+    x: Tensor  # pixels 0..255, uint8 (n, C, H, W), or in [0, 1], float32
+    y: Tensor  # class indices, int64 (n,)
+    classes: tuple[str, ...]  # names by index
 
     def __len__(self) -> int:
         return len(self.x)

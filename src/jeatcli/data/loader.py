@@ -72,8 +72,7 @@ class Loader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of `epoch` from batch `start` on.
 
-        Yields:
-            Images in [0, 1], float32 (b, C, H, W), and labels, int64 (b,).
+        Those are images in [0, 1], float32 (b, C, H, W), and labels, int64 (b,).
         """
         x, y = self.images.x, self.images.y
         generator = torch.Generator().manual_seed(mix(self.seed, epoch))

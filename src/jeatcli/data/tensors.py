@@ -35,15 +35,10 @@ def given_images(
 def own_images(
     images: Own, labels: Pixels | Sequence[int] | None, classes: tuple[str, ...]
 ) -> Images:
-    """Return images of the caller's own as a data set.
+    """Return images of the caller's own as a data set; refuse what does not fit.
 
-    Args:
-        images: (n, C, H, W), floats in [0, 1] or uint8; or batches of them and their labels.
-        labels: Indices of the classes (n,); None where the batches have them.
-        classes: Names of the classes.
-
-    Raises:
-        UsageProblem: Naming what does not fit.
+    They are (n, C, H, W), floats in [0, 1] or uint8, or batches of them and their labels. Labels
+    are indices of the classes (n,), None where the batches have them.
     """
     x, given = own_pixels(images)
     if given is not None and labels is not None:
