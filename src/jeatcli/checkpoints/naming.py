@@ -9,11 +9,8 @@ LIBRARIES = {
     "timm:NAME": "A timm network, without its weights (`pip install 'jeat-cli[timm]'`)",
     "torchvision:NAME": "A torchvision network, without its weights",
 }
-OWN = {
-    "FILE.py:FUNCTION": "Your own code, called without arguments: returns a torch.nn.Module",
-    "PACKAGE.MODULE:FUNCTION": "The same, from a module that Python can import",
-}
-PUBLISHED = {"robustbench:ID": "An entry of RobustBench: network, normalisation, accuracies"}
+# All that `--arch` may name besides our own networks.
+_WAYS = ("robustbench:ID", *LIBRARIES, "FILE.py:FUNCTION", "PACKAGE.MODULE:FUNCTION")
 
 
 def is_library(arch: str) -> bool:
@@ -47,6 +44,6 @@ def check_network(arch: str) -> None:
     if ":" in arch and not is_library(arch):
         raise UsageProblem(
             f"there is no network `{arch}`",
-            f"name it as {', '.join(f'`{way}`' for way in (*PUBLISHED, *LIBRARIES, *OWN))}",
+            f"name it as {', '.join(f'`{way}`' for way in _WAYS)}",
         )
     check_arch(arch)

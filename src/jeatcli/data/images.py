@@ -19,7 +19,7 @@ from ..runtime.progress import SILENT, Reporter
 from .arrays import corrupted, npz
 from .facts import DATASETS, TENSORS, Request, dataset_facts, image_size, own_path
 from .folder import fingerprint, folder
-from .stored import is_picture, read_images, warn_of_sorted
+from .stored import check_number, is_picture, read_images, warn_of_sorted
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +63,7 @@ class Images:
 
     def first(self, n: int, reporter: Reporter | None = None) -> Images:
         """Return the first `n` images; warn the reporter if they miss classes by their order."""
-        if not 1 <= n <= len(self):
-            raise UsageProblem(
-                f"{n:,} images requested from `{self.name}`, which has {len(self):,}",
-                f"choose a number from 1 to {len(self):,}",
-            )
+        check_number(self.name, len(self), n)
         if reporter:
             labels = self.y.cpu().numpy()
             warn_of_sorted(self.name, labels, labels[:n], reporter)

@@ -79,7 +79,7 @@ def read_images(
     if path.suffix.lower() != ".npz":
         return _directory(path, shape, num, reporter)
     pixels, labels, text = archive(path, shape)
-    _check_number(path, len(pixels), num)
+    check_number(path, len(pixels), num)
     labelled = labels.shape == (len(pixels),) and labels.dtype.kind in "iu"
     known = of_archive(text, labels.tolist(), num) if labelled else Provenance()
     if labelled:
@@ -103,11 +103,12 @@ def warn_of_sorted(
         )
 
 
-def _check_number(path: Path, number: int, num: int | None) -> None:
-    if num is not None and num > number:
+def check_number(name: object, there: int, num: int | None) -> None:
+    """Refuse to take more images than there are, or none."""
+    if num is not None and not 1 <= num <= there:
         raise UsageProblem(
-            f"{num:,} images requested from `{path}`, which has {number:,}",
-            f"choose a number up to {number:,}",
+            f"{num:,} images requested from `{name}`, which has {there:,}",
+            f"choose a number from 1 to {there:,}",
         )
 
 
@@ -121,7 +122,7 @@ def _directory(
             f"`{path}` itself holds no pictures{left_out}",
             f"name a directory with the images directly in it, as {', '.join(ENDINGS)}",
         )
-    _check_number(path, len(listing.pictures), num)
+    check_number(path, len(listing.pictures), num)
     images = [read_exact(file, shape) for file in listing.pictures]
     texts = [(embedded_text(file) or {}).get(TEXT) for file in listing.pictures]
     numbers = image_numbers(texts)
