@@ -13,7 +13,7 @@ from helpers.cli import done, here, one, refused
 from helpers.runs import save_run
 
 from jeatcli.cli.output import Section
-from jeatcli.cli.page import Picture, write_page
+from jeatcli.cli.page import Page, Picture
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
 EVIL = '<script>alert("1")</script> & \x1b[31m'
@@ -67,7 +67,7 @@ def test_foreign_text_is_only_text(tmp_path: Path) -> None:
     }
     section = Section([(EVIL, "n"), (EVIL, 3)], [EVIL])
     picture = Picture(".svg", b"<svg/>", EVIL)
-    write_page(tmp_path / "a.html", EVIL, EVIL, document, [section], [picture])
+    Page(EVIL, EVIL, document, [section], [picture]).write(tmp_path / "a.html")
     found = read(tmp_path / "a.html")
     assert found.text.count('<script>alert("1")</script>') > 6
     assert "\x1b" not in (tmp_path / "a.html").read_text(encoding="utf-8")

@@ -186,10 +186,9 @@ def told_apart(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
         alike = [place for place in found if found[place] == name]
         if len(alike) < 2:
             continue
-        ends = dict.fromkeys(alike, name)
-        if len({place.parent for place in alike}) < len(alike):
-            # Two files of one directory: `net.pt` and `net.pth`.
-            ends = {place: f"{name}{place.suffix}" for place in alike}
+        # Two files of one directory may be `net.pt` and `net.pth`.
+        together = len({place.parent for place in alike}) < len(alike)
+        ends = {place: name + place.suffix * together for place in alike}
         for depth in range(max(len(place.parts) for place in alike)):
             led = {place: "/".join([*_above(place, name, depth), ends[place]]) for place in alike}
             if len(set(led.values())) == len(alike):

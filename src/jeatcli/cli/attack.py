@@ -24,7 +24,7 @@ from . import terminal as ui
 from .attack_report import as_json_object, costs, report, section
 from .from_settings import foreign_options, options_of, take, take_look
 from .options import Command, file_option, option, output_options
-from .page import Picture, is_page, write_page
+from .page import Page, Picture, is_page
 from .record import keep, typed
 from .types import RUN, SHARE
 
@@ -173,7 +173,7 @@ class _Files:
                 shown = [Picture.drawn(curve, "Accuracy over the radius")] if one_norm else []
                 title = "Robustness of " + ", ".join(dict.fromkeys(names))
                 sections = [section(found.results, names, found.unions), *costs(found, names)]
-                write_page(self.page, title, typed(each[0].path), document, sections, shown)
+                Page(title, typed(each[0].path), document, sections, shown).write(self.page)
         except JeatError as problem:
             failure = failure or problem
         return document, failure

@@ -18,7 +18,7 @@ from . import output
 from . import terminal as ui
 from .from_settings import foreign_options, options_of, take, used
 from .options import Command, F, combine, file_option, option, output_options
-from .page import Picture, is_page, write_page
+from .page import Page, Picture, is_page
 from .record import keep, typed
 from .reports import landscape_report, landscape_sections
 from .types import BY_KIND, RUN
@@ -94,7 +94,8 @@ def command(
         shown = Picture.drawn(lambda place: draw(result, place, look), result.result.title)
         names = dict.fromkeys(found["run"] for found in summary["results"])
         title = f"{result.result.title}: {', '.join(names)}"
-        write_page(path, title, typed(models[0]), summary, landscape_sections(summary), [shown])
+        sections = landscape_sections(summary)
+        Page(title, typed(models[0]), summary, sections, [shown]).write(path)
     else:
         draw(result, path, look)
     save_numbers(result, numbers)

@@ -51,59 +51,52 @@ def is_page(path: Path | None) -> bool:
     return path is not None and path.suffix.lower() in (".html", ".htm")
 
 
-def write_page(
-    path: Path,
-    title: str,
-    command: str,
-    document: Mapping[str, Any],
-    sections: Sequence[Section],
-    pictures: Sequence[Picture],
-) -> Path:
-    """Write a report: the command as it is typed, tables, pictures, and how it was measured.
+@dataclass(frozen=True)
+class Page:
+    """A report: the command as it is typed, tables, pictures, and how it was measured."""
 
-    `document` is what the command prints with `--json`.
-    """
-    page = "\n".join(_page(title, command, plain(document), sections, pictures))
-    return write_atomic(path, lambda beside: beside.write_text(page, encoding="utf-8"))
+    title: str
+    command: str
+    document: Mapping[str, Any]  # what the command prints with `--json`
+    sections: Sequence[Section]
+    pictures: Sequence[Picture]
 
+    def write(self, path: Path) -> None:
+        """Write it, whole or not at all."""
+        page = "\n".join(self._lines(plain(self.document)))
+        write_atomic(path, lambda beside: beside.write_text(page, encoding="utf-8"))
 
-def _page(
-    title: str,
-    command: str,
-    document: Mapping[str, Any],
-    sections: Sequence[Section],
-    pictures: Sequence[Picture],
-) -> Iterator[str]:
-    yield '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
-    yield report_of(str(document["command"])).marks[0].decode()
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-    style = _STYLE.read_text(encoding="utf-8")
-    yield f"<title>{_text(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>"
-    now = datetime.now(UTC)
-    yield f"<h1>{_text(title)}</h1>"
-    yield f'<p class="lead">{now.day} {now:%B %Y, %H:%M} UTC</p>\n<pre>{_text(command)}</pre>'
-    flags = [flag for result in _objects(document) for flag in result.get("warnings", ())]
-    for text in dict.fromkeys(str(flag["text"]) for flag in flags):
-        yield f'<p class="doubt">{_text(text)}</p>'
-    for section in sections:
-        yield _table(section)
-        yield from (f'<p class="note">{_text(note)}</p>' for note in section.notes)
-    for picture in pictures:
-        content = base64.b64encode(picture.content).decode()
-        source = f"data:{_KINDS[picture.ending]};base64,{content}"
-        caption = _text(picture.caption)
-        yield f'<figure><img src="{source}" alt="{caption}">'
-        yield f"<figcaption>{caption}</figcaption></figure>"
-    facts = _facts(document)
-    yield "<h2>How it was measured</h2>\n<dl>"
-    yield from (f"<dt>{_text(key)}</dt><dd>{_text(value)}</dd>" for key, value in facts.items())
-    yield "</dl>\n<details><summary>All numbers, as JSON</summary>"
-    yield f"<pre>{_text(json.dumps(document, indent=1, ensure_ascii=False))}</pre></details>"
-    version = document.get("version") or _objects(document)[0].get("version", "")
-    yield f"<footer>Written by jeat-cli {_text(version)}.</footer>"
-    yield "</main>\n</body>\n</html>\n"
+    def _lines(self, document: Mapping[str, Any]) -> Iterator[str]:
+        yield '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
+        yield report_of(str(document["command"])).marks[0].decode()
+        yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+        yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        style, title = _STYLE.read_text(encoding="utf-8"), _text(self.title)
+        yield f"<title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>"
+        now = datetime.now(UTC)
+        yield f'<h1>{title}</h1>\n<p class="lead">{now.day} {now:%B %Y, %H:%M} UTC</p>'
+        yield f"<pre>{_text(self.command)}</pre>"
+        flags = [flag for result in _objects(document) for flag in result.get("warnings", ())]
+        for text in dict.fromkeys(str(flag["text"]) for flag in flags):
+            yield f'<p class="doubt">{_text(text)}</p>'
+        for section in self.sections:
+            yield _table(section)
+            yield from (f'<p class="note">{_text(note)}</p>' for note in section.notes)
+        for picture in self.pictures:
+            content = base64.b64encode(picture.content).decode()
+            source = f"data:{_KINDS[picture.ending]};base64,{content}"
+            caption = _text(picture.caption)
+            yield f'<figure><img src="{source}" alt="{caption}">'
+            yield f"<figcaption>{caption}</figcaption></figure>"
+        facts = _facts(document).items()
+        yield "<h2>How it was measured</h2>\n<dl>"
+        yield from (f"<dt>{_text(key)}</dt><dd>{_text(value)}</dd>" for key, value in facts)
+        yield "</dl>\n<details><summary>All numbers, as JSON</summary>"
+        yield f"<pre>{_text(json.dumps(document, indent=1, ensure_ascii=False))}</pre></details>"
+        version = document.get("version") or _objects(document)[0].get("version", "")
+        yield f"<footer>Written by jeat-cli {_text(version)}.</footer>"
+        yield "</main>\n</body>\n</html>\n"
 
 
 def _text(value: object) -> str:

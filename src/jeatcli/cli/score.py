@@ -23,7 +23,7 @@ from . import output
 from . import terminal as ui
 from .from_settings import foreign_options, options_of, take_look, used
 from .options import Command, F, file_option, option, output_options
-from .page import Picture, write_page
+from .page import Page, Picture
 from .record import keep, typed
 from .reports import classifier_sections, score_sections
 from .types import RUN
@@ -134,7 +134,7 @@ def command(
         near = "Images, each beside the training images nearest to it"
         shown = [Picture.of(result.neighbours.picture, near)] if result.neighbours else []
         sections = score_sections(result)[:1]
-        write_page(out, f"Scores of {result.run}", typed(result.path), document, sections, shown)
+        Page(f"Scores of {result.run}", typed(result.path), document, sections, shown).write(out)
     output.emit(document, as_json, lambda: output.lay_out(score_sections(result)))
     keep(result.path, [values], terminal)
 
@@ -184,7 +184,7 @@ def _score_classifier(
     if page is not None and launch.first():
         title, tables = f"The classifier {result.run}", classifier_sections(result)
         shown = [Picture.drawn(draw, caption) for draw, caption in figures.values()]
-        write_page(page, title, typed(result.path), document, tables, shown)
+        Page(title, typed(result.path), document, tables, shown).write(page)
     sections = classifier_sections(result, diagram, heat_map)
     output.emit(document, as_json, lambda: output.lay_out(sections))
     keep(result.path, [values], terminal)
