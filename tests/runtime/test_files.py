@@ -126,6 +126,11 @@ def test_a_directory_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["other.png"]
 
 
+def test_an_empty_variable_names_no_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JEAT_DATA_DIR", "")
+    assert files.data_dir() == files.cache_dir() / "data"
+
+
 def test_an_output_is_called_by_a_text(tmp_path: Path) -> None:
     with pytest.raises(UsageProblem, match=r"a\\xff.png` is not UTF-8"):
         check_output(tmp_path / "a\udcff.png", SAMPLE_PICTURE)

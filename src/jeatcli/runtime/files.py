@@ -44,11 +44,8 @@ def cache_dir() -> Path:
 
 def data_dir(explicit: Path | str | None = None) -> Path:
     """Return the directory of the data sets: `explicit`, `JEAT_DATA_DIR`, or below the cache."""
-    if explicit is not None:
-        return expand(explicit)
-    if "JEAT_DATA_DIR" in os.environ:
-        return _place("JEAT_DATA_DIR", "cache")
-    return cache_dir() / "data"
+    place = os.environ.get("JEAT_DATA_DIR") if explicit is None else explicit
+    return expand(place) if place else cache_dir() / "data"
 
 
 def expand(path: Path | str) -> Path:
