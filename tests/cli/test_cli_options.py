@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from helpers.cli import here
 
 from jeatcli.cli import main, terminal
-from jeatcli.cli.interrupts import answered_by, interrupt
+from jeatcli.cli.interrupts import answered_by
 from jeatcli.cli.sample import destination
 from jeatcli.cli.train import stop_on_signal
 from jeatcli.cli.types import BY_KIND, RUN
@@ -240,7 +240,7 @@ def test_a_command_ends_as_by_ctrl_c(kind, home, monkeypatch):
     assert signal.getsignal(number) is before
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
     try:
-        with answered_by(interrupt):
+        with answered_by():
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)

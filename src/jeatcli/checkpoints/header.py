@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -106,7 +105,7 @@ def read_header(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
         with path.open("rb") as handle:
             start = handle.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            length = int.from_bytes(start, "little") if len(start) == 8 else 0
             raw = handle.read(length) if 0 < length <= min(size, _LONGEST) else b""
     except OSError as problem:
         raise JeatError(

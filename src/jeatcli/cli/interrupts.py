@@ -12,8 +12,10 @@ _ENDING = [
 
 
 @contextmanager
-def answered_by(answer: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Let a function answer these signals; `nohup` goes on ignoring the last."""
+def answered_by(
+    answer: Callable[[int, FrameType | None], object] = signal.default_int_handler,
+) -> Iterator[None]:
+    """Let a function answer these signals, by default as Ctrl-C; `nohup` still ignores the last."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -27,8 +29,3 @@ def answered_by(answer: Callable[[int, FrameType | None], None]) -> Iterator[Non
     finally:
         for kind, handler in former.items():
             signal.signal(kind, handler)
-
-
-def interrupt(number: int, frame: FrameType | None) -> None:
-    """Stop whatever runs, as Ctrl-C does, so that what is finished is kept and tidied."""
-    raise KeyboardInterrupt

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from ..errors import UsageProblem, nearest
 from ..runtime import launch
 from ..runtime.quick_start import import_torch
-from .interrupts import answered_by, interrupt
+from .interrupts import answered_by
 
 F = TypeVar("F", bound=Callable[..., Any])
 # For each heading a function that returns names and their summaries.
@@ -142,13 +142,13 @@ class Command(click.Command):
             raise UsageProblem("the working directory is gone", hint) from problem
         if not (self.shared and launch.several()):
             # The first process works alone and joins no group: nothing would answer it.
-            with answered_by(interrupt):
+            with answered_by():
                 return super().invoke(ctx) if launch.first() else None
         import_torch()
         from ..runtime.devices import pick
         from ..runtime.distributed import joined
 
-        with joined(pick(ctx.params.get("device") or "auto")), answered_by(interrupt):
+        with joined(pick(ctx.params.get("device") or "auto")), answered_by():
             return super().invoke(ctx)
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:

@@ -184,8 +184,7 @@ def numbers(values: object, where: str) -> Tensor:
     try:
         if isinstance(values, np.ndarray):
             # Neither another byte order nor negative strides nor read-only memory is for torch.
-            native, writeable = values.dtype.newbyteorder("="), values.flags.writeable
-            values = np.array(values, native, copy=None if writeable else True, order="C")
+            values = np.require(values, values.dtype.newbyteorder("="), ["C", "W", "E"])
         return torch.as_tensor(values).detach().cpu()
     except (TypeError, ValueError, RuntimeError, OverflowError):
         raise UsageProblem(
