@@ -121,7 +121,7 @@ def prepare(
     plan = _plan(model, settings, dtype, reporter)
     record = plan.settings | ({"best_of": settings.best_of} if settings.best_of > 1 else {})
     if settings.interpolate is not None:
-        num = 8 if settings.num is None else settings.num
+        num = settings.num or 8
         plan = edits.interpolation(plan, settings.interpolate, num)
         # Image k of an interpolation depends on how many there are.
         record["interpolate_images"] = num
@@ -233,11 +233,8 @@ def _classes(names: Sequence[str | int], known: tuple[str, ...]) -> list[int]:
 
 
 def _labels(classes: Sequence[int], settings: SampleSettings) -> Tensor:
-    num = settings.num
-    if num is None and settings.edits:
-        num = len(classes)
-    elif num is None:
-        num = 8 * len(classes) if 1 < len(classes) <= 20 else 64
+    many = 8 * len(classes) if 1 < len(classes) <= 20 else 64
+    num = settings.num or (len(classes) if settings.edits else many)
     return torch.tensor([classes[k % len(classes)] for k in range(num)])
 
 

@@ -110,12 +110,9 @@ def _record(path: Path) -> dict[str, Any] | None:
 
 def free_path(path: Path, plan: SamplingPlan) -> Path:
     """Return the path, with a number appended where it would replace images of other settings."""
-    for number in itertools.count(1):
-        name = path.name if number == 1 else f"{path.stem}-{number}{path.suffix}"
-        candidate = path.with_name(name)
-        if not candidate.exists() or _would_be_same(candidate, plan):
-            return candidate
-    raise AssertionError
+    numbered = (path.with_name(f"{path.stem}-{k}{path.suffix}") for k in itertools.count(2))
+    candidates = itertools.chain([path], numbered)
+    return next(each for each in candidates if not each.exists() or _would_be_same(each, plan))
 
 
 def _would_be_same(path: Path, plan: SamplingPlan) -> bool:

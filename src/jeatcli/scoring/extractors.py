@@ -134,11 +134,10 @@ def load_extractor(
 
 
 def _fetch(name: str, reporter: Reporter) -> Path:
-    entry, option = EXTRACTORS[name], "with `--inception-weights`"
-    if name != "inception":
-        option = f"as `--features {name}:FILE`"
+    entry, folder = EXTRACTORS[name], cache_dir() / name
+    named = name == "inception"
+    option = "with `--inception-weights`" if named else f"as `--features {name}:FILE`"
     instead = f", name it {option}, or score with `--features RUN`"
-    folder = cache_dir() / name
     return download.fetch(
         entry.file, entry.mirrors, entry.sha256, folder, reporter, instead=instead
     )
