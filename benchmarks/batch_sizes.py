@@ -6,17 +6,20 @@ For each network, of random weights, and for each batch: forward and backward pa
 weights on the copy that attacks and chains run on, in the precision that is chosen by itself, and
 forward passes of the plain network in float32, as scores and landscapes take them. The batches take
 turns, `--rounds` times, and the clock is the processor's; told is the best round of each, and the
-ratio of the default batch to the largest.
+ratio of the default batch to the largest. All that once while glibc returns freed memory as it does
+by itself, and once while it is kept, as in a `jeat` command.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Callable
 from functools import partial
 
 import torch
+from glibc_limits import set_for
 from sampling import untrained
 from torch import nn
 
@@ -62,8 +65,8 @@ def main() -> None:
     device = torch.device("cpu")
     dtype, usual = devices.autocast_type("auto", device), devices.images_at_once((32, 32), device)
     heads = " | ".join(f"{batch}" for batch in given.batches)
-    print(f"| network | passes | {heads} | {usual} : {given.batches[-1]} |")
-    print("| --- | --- |" + " ---: |" * (len(given.batches) + 1))
+    print(f"| network | passes | memory | {heads} | {usual} : {given.batches[-1]} |")
+    print("| --- | --- | --- |" + " ---: |" * (len(given.batches) + 1))
     for arch in given.arch:
         plain = untrained(arch, given.norm_layer, device).classifier
         fast = accelerate(plain, dtype, Way(given.kernel))
@@ -71,11 +74,12 @@ def main() -> None:
             f"forward and backward, {devices.precision_name(dtype)}": partial(passes, fast),
             "forward, fp32": partial(forward, plain),
         }
-        for name, run in kinds.items():
+        for (name, run), memory in itertools.product(kinds.items(), ("returned", "kept")):
+            set_for("jeat" if memory == "kept" else "glibc")
             found = rates(run, given.batches, given.rounds)
             cells = " | ".join(f"{rate:,.0f}" for rate in found)
             ratio = found[given.batches.index(usual)] / found[-1]
-            print(f"| {arch} | {name} | {cells} | {ratio:.2f} |", flush=True)
+            print(f"| {arch} | {name} | {memory} | {cells} | {ratio:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

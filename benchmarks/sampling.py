@@ -1,13 +1,15 @@
 """Images per second and peak memory of `sample` against a plain loop as in the JEM code.
 
-    python benchmarks/sampling.py --arch cifar-resnet-20 -n 10000 --steps 20 --batch-size 100
+    python benchmarks/sampling.py --arch wrn-16-4 -n 10000 --steps 20 --batch-size 64 --rounds 5
 
 Both draw CIFAR-10-sized images by SGLD on E(x, y) from uniform noise, with the same step, noise and
 clipping, by the same untrained network; `sample` in bf16 where the processor has it (`--precision`
 for another), in the way that is measured to be the fastest. The plain loop is written as published
 codes are (Grathwohl et al. 2020): default memory layout, weights that want gradients,
-`retain_graph=True`. They draw a batch each in turn until each has drawn `-n` images, so that a busy
-machine slows both; told are the time of all, the median of a batch, and the most memory it takes.
+`retain_graph=True`. They draw a batch each in turn until each has drawn `-n` images, or `--rounds`
+batches of them, so that a busy machine slows both; told are the time of all, the median of a batch,
+and the most memory it takes. Before its turn, `sample` has the limits of glibc's memory that a
+command sets, the plain loop those that glibc comes to by itself.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from glibc_limits import set_for
 from peak_memory import peak_memory
 from published_loops import plain
 from told import Told
@@ -79,7 +82,7 @@ def contenders(given: argparse.Namespace, device: torch.device) -> dict[str, Cal
     model = untrained(given.arch, given.norm_layer, device)
     sampler = Sgld(steps=given.steps, step_size=0.25, noise=0.005, clip=1.0)
     # Two batches more than are timed: one warms up, one is measured for its memory.
-    labels = torch.arange(given.num + 2 * given.batch_size) % 10
+    labels = torch.arange(given.num + 3 * given.batch_size) % 10
     dtype = devices.autocast_type(given.precision, device)
     work = Work(model.meta.shape, given.batch_size, len(labels) * given.steps)
     way = choose(model.classifier, dtype, work, Wish(compiled=given.compile), Told())
@@ -111,7 +114,8 @@ def main() -> None:
     parser.add_argument("--norm-layer", default="batch")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=50)
-    parser.add_argument("-n", "--num", type=int, default=500, help="images by each")
+    parser.add_argument("-n", "--num", type=int, default=10_000, help="images by each")
+    parser.add_argument("--rounds", type=int, help="batches of them that are drawn in fact")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction)
     parser.add_argument("--device", default="auto")
@@ -122,8 +126,9 @@ def main() -> None:
     for step in steps.values():
         step()  # warm up: the first batch also allocates what stays
     memory = {name: peak_memory(step, device) for name, step in steps.items()}
-    for _ in range(given.num // given.batch_size):
+    for _ in range(given.rounds or given.num // given.batch_size):
         for name, step in steps.items():
+            set_for(name)
             times[name].append(seconds(step))
     print(
         f"{given.arch}, {given.norm_layer}, {given.steps} steps, batch {given.batch_size}, {device}"

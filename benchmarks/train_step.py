@@ -4,11 +4,12 @@
     JEAT_DATA_DIR=... python benchmarks/train_step.py --arch resnet-18 wrn-16-4 --batch-size 32
 
 All contenders of one network and method take a step each in turn, `--rounds` times, so that a busy
-machine slows them all, and a large matrix product with them; told are medians. First the step of
-`at` (PGD-10), `jem` (20 steps) and `jeat` (both) against `published_loops.py`; then PGD-10 alone
-against torchattacks and foolbox; then the whole loop (data, clipping, average, log, guard) against
-the bare step, and what a save costs. The share of peak is the FLOP of the step over its time and
-the speed of that product, in the same precision. CIFAR-10 must be there.
+machine slows them all, and a large matrix product with them; told are medians. Before its turn each
+has the limits of glibc's memory that its own process would have. First the step of `at` (PGD-10),
+`jem` (20 steps) and `jeat` (both) against `published_loops.py`; then PGD-10 alone against
+torchattacks and foolbox; then the whole loop (data, clipping, average, log, guard) against the bare
+step, and what a save costs. The share of peak is the FLOP of the step over its time and the speed
+of that product, in the same precision. CIFAR-10 must be there.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from glibc_limits import set_for
 from peak_memory import peak_memory
 from published_loops import Published, plain
 from torch import Tensor
@@ -91,6 +93,7 @@ def alternate(contenders: dict[str, Step], rounds: int) -> dict[str, float]:
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(rounds + 1):
         for name, step in contenders.items():
+            set_for(name)
             taken = seconds(step)
             if turn:
                 times[name].append(taken)

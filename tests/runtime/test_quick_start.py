@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import subprocess
 import sys
 from importlib.metadata import version
+
+import pytest
 
 from jeatcli.cli import COMMANDS
 
@@ -19,6 +23,24 @@ collections = len(phases)
 import torch
 import_torch()
 print(json.dumps([collections, gc.get_freeze_count(), gc.isenabled()]))
+"""
+
+# Page faults of a block of 48 MB, in pieces below glibc's threshold for mapping, freed and taken
+# again; by then glibc's own limits have adapted to the sizes that were freed.
+FAULTS = """
+import json, resource, sys
+if sys.argv[1] == "kept":
+    from jeatcli.runtime.quick_start import keep_freed_memory
+    keep_freed_memory()
+import torch
+def use():
+    return [torch.ones(6 << 20) for _ in range(4)]
+for _ in range(3):
+    use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    use()
+print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before))
 """
 
 # Torch is not imported at all, but refused: what counts is how it is asked for.
@@ -67,6 +89,15 @@ def test_torch_is_imported_without_a_collection():
     assert collections == 0
     assert frozen > 100_000
     assert collecting
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_freed_memory_is_kept_for_the_next_tensors(monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_"))]:
+        monkeypatch.delenv(name)
+    assert told(FAULTS, "kept") < 1_000 < 100_000 < told(FAULTS, "by itself")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000000")
+    assert told(FAULTS, "kept") > 100_000  # the user's own setting stands
 
 
 def test_every_command_imports_torch_this_way(tmp_path):
