@@ -13,9 +13,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..core.models.classifier import Network
 from .fused import FusedConv, fusible
+from .passes import Passes
+from .steps import Swap, Unsuited
 from .winograd.convolution import WinogradConv, fits
-
-Swap = WinogradConv | FusedConv
 
 
 class Fold(NamedTuple):
@@ -38,6 +38,8 @@ class Rewritten(Network):
         least: The channels, in and out, that they have at least.
         fused: The type of the other convolutions, the sums and ReLUs after them in the same pass;
             None where these stay apart.
+        own_passes: Whether the passes are ours (`passes`), where a convolution is; autograd's are
+            what torch can compile.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Rewritten(Network):
         winograd: torch.dtype | None = None,
         least: int = 0,
         fused: torch.dtype | None = None,
+        own_passes: bool = True,
     ) -> None:
         super().__init__()
         self.net = net
@@ -53,6 +56,7 @@ class Rewritten(Network):
         self.body = fx.GraphModule(features, _Tracer().trace(features))
         self.folds = _fold(self.body, dict(features.named_modules()))
         self.swaps: list[Swap] = []
+        self.passes: Passes | None = None
         self.refresh()
 
         def make(conv: nn.Conv2d) -> Swap | None:
@@ -62,6 +66,7 @@ class Rewritten(Network):
 
         if winograd is not None or fused is not None:
             self.swaps = _swap(self.body, make)
+        self.passes = Passes(self.body) if self.swaps and own_passes else None
 
     @property
     def differs(self) -> bool:
@@ -81,10 +86,16 @@ class Rewritten(Network):
             )
             both.weight.copy_(weight)
             both.bias.copy_(bias)
-        for swap in self.swaps:
-            swap.refresh()
+        for each in (*self.swaps, *([self.passes] if self.passes else [])):
+            each.refresh()
 
     def features(self, x: Tensor) -> Tensor:
+        passes = self.passes  # another thread may find them unsuited
+        if passes is not None:
+            try:
+                return passes(x)
+            except Unsuited:
+                self.passes = None
         features: Tensor = self.body(x)
         return features
 
@@ -136,20 +147,27 @@ def _fold(body: fx.GraphModule, modules: Mapping[str, nn.Module]) -> list[Fold]:
 
 def _swap(body: fx.GraphModule, make: Callable[[nn.Conv2d], Swap | None]) -> list[Swap]:
     """Replace each convolution by the one that `make` returns, if any, with what follows it."""
-    swaps: list[Swap] = []
+    swaps: dict[fx.Node, Swap] = {}
     modules = dict(body.named_modules())
     for node in list(body.graph.nodes):
         conv = _module(node, modules)
         swap = make(conv) if isinstance(conv, nn.Conv2d) else None
         if swap is not None:
-            swaps.append(swap)
+            swaps[node] = swap
             node.target = f"swap_{len(swaps)}"
             body.add_submodule(node.target, swap)
             modules[node.target] = swap
-            _join(node, swap, modules)
+    # Where two are added up the sum is in the pass of Winograd's, which takes others along as well.
+    for node in sorted(swaps, key=lambda node: isinstance(swaps[node], FusedConv)):
+        _join(node, swaps[node], modules)
+    for node, swap in swaps.items():
+        user = _only_user(node)
+        if isinstance(swap, FusedConv) and user in swaps and node in user.args[1:]:
+            # A shortcut: backward, the other convolution of its input then finishes the gradient.
+            user.prepend(node)
     body.delete_all_unused_submodules()
     body.recompile()
-    return swaps
+    return list(swaps.values())
 
 
 def _join(node: fx.Node, swap: Swap, modules: Mapping[str, nn.Module]) -> None:

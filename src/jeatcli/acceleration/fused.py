@@ -5,10 +5,14 @@ oneDNN has them as post-operations, which torch's own compiler uses too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from .winograd.after import After, last
+from .winograd.finish import finish
 
 _UNARY = "_convolution_pointwise"
 _ONES = [1, 1]
@@ -29,6 +33,7 @@ class FusedConv(nn.Module):
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype) -> None:
         super().__init__()
         self.conv, self.dtype = conv, dtype
+        self.stride, self.padding = list(conv.stride), [int(side) for side in conv.padding]
         self.relu = False
         self.weight: Tensor
         self.bias: Tensor | None
@@ -45,14 +50,34 @@ class FusedConv(nn.Module):
             assert self.conv.bias is not None
             self.bias.copy_(self.conv.bias)
 
+    def run(self, x: Tensor, after: After) -> Tensor:
+        """Return the convolution of x, and the residual and ReLU after it; no gradient."""
+        sides = self.stride, self.padding
+        return _run(x, after.residual, self.weight, self.bias, *sides, self.relu)
+
+    def back(
+        self, gradient: Tensor, shape: Sequence[int], x: Tensor | None, after: After
+    ) -> Tensor:
+        """Return what follows the gradient by x, given that by the result."""
+        assert x is not None
+        x = last(x, self.dtype)
+        return finish(last(_back(gradient, x, self.weight, self.stride, self.padding)), after)
+
+    def shape(self, x: Tensor) -> tuple[int, ...]:
+        """Return the shape of the result for x."""
+        each = zip(x.shape[2:], self.conv.kernel_size, self.stride, self.padding, strict=True)
+        sides = ((side + 2 * pad - size) // step + 1 for side, size, step, pad in each)
+        return len(x), self.conv.out_channels, *sides
+
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Return the convolution of x, plus the residual of the same shape, if any."""
+        """Return the convolution of x, plus the residual, if any."""
+        residual = None if residual is None else residual.expand(self.shape(x))
         arrays = [
             each if each is None else each.to(self.dtype).contiguous(memory_format=_LAST)
             for each in (x, residual)
         ]
-        shape = list(self.conv.stride), [int(side) for side in self.conv.padding]
-        out: Tensor = _Convolution.apply(*arrays, self.weight, self.bias, *shape, self.relu)
+        sides = self.stride, self.padding
+        out: Tensor = _Convolution.apply(*arrays, self.weight, self.bias, *sides, self.relu)
         return out
 
 
@@ -81,16 +106,10 @@ class _Convolution(torch.autograd.Function):
         padding: list[int],
         relu: bool,
     ) -> Tensor:
-        run, shape, after = getattr(torch.ops.mkldnn, _UNARY), (padding, stride, _ONES, 1), "relu"
-        if residual is None:
-            out = run(x, weight, bias, *shape, after if relu else "none", [], "")
-        else:
-            rest: tuple[Any, ...] = ("add", 1.0, after if relu else None, [], "")
-            out = run.binary(x, residual, weight, bias, *shape, *rest)
+        out = _run(x, residual, weight, bias, stride, padding, relu)
         ctx.save_for_backward(x, weight, out if relu else None)
         ctx.shape = stride, padding
-        kept: Tensor = out
-        return kept
+        return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -99,17 +118,34 @@ class _Convolution(torch.autograd.Function):
         if out is not None:
             gradient = torch.ops.aten.threshold_backward(gradient, out, 0)
         stride, padding = ctx.shape
-        by_x, _, _ = torch.ops.aten.convolution_backward(
-            gradient,
-            x,
-            weight,
-            None,
-            stride,
-            padding,
-            _ONES,
-            False,
-            [0, 0],
-            1,
-            [True, False, False],
-        )
+        by_x = _back(gradient, x, weight, stride, padding)
         return by_x, gradient if ctx.needs_input_grad[1] else None, None, None, None, None, None
+
+
+def _run(
+    x: Tensor,
+    residual: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    relu: bool,
+) -> Tensor:
+    run, shape, after = getattr(torch.ops.mkldnn, _UNARY), (padding, stride, _ONES, 1), "relu"
+    out: Tensor
+    if residual is None:
+        out = run(x, weight, bias, *shape, after if relu else "none", [], "")
+    else:
+        rest: tuple[Any, ...] = ("add", 1.0, after if relu else None, [], "")
+        out = run.binary(x, residual, weight, bias, *shape, *rest)
+    return out
+
+
+def _back(
+    gradient: Tensor, x: Tensor, weight: Tensor, stride: list[int], padding: list[int]
+) -> Tensor:
+    shape = (stride, padding, _ONES, False, [0, 0], 1)
+    wanted = [True, False, False]
+    by_x: Tensor
+    by_x, *_ = torch.ops.aten.convolution_backward(gradient, x, weight, None, *shape, wanted)
+    return by_x

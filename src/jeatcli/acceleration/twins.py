@@ -68,10 +68,12 @@ def _rewritten(classifier: Classifier, dtype: torch.dtype | None, way: Way) -> N
     net, least, kind = classifier.net, KERNELS[way.kernel], dtype or torch.float32
     if classifier.training or not getattr(net, "foldable", False):
         return net
-    # Beside Winograd's, fusing the others gains in bfloat16 alone; torch's compiler does it itself.
-    alone = least is not None and kind is torch.bfloat16
-    fuse = (way.kernel == "fused" or alone) and not way.compiled
-    rewritten = Rewritten(net, None if least is None else kind, least or 0, kind if fuse else None)
+    # Torch's compiler fuses by itself.
+    fuse = (way.kernel == "fused" or least is not None) and not way.compiled
+    winograd = None if least is None else kind
+    rewritten = Rewritten(
+        net, winograd, least or 0, kind if fuse else None, own_passes=not way.compiled
+    )
     return rewritten if rewritten.differs else net
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from ...errors import JeatError, UsageProblem
 from ...runtime import files, own_files
 from ...runtime.digests import checksum
+from .after import Struct
 
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
 _SOURCE, _HEADER = (Path(__file__).with_name(f"winograd.{suffix}") for suffix in ("cpp", "h"))
@@ -41,11 +42,16 @@ def kernel() -> ctypes.CDLL | None:
         return None
     for name in ("lanes", "panel"):
         getattr(library, name).restype = ctypes.c_long
-    for name in ("same", "down", "up", "same_bf16"):
+    for name, pointers, longs in (("same", 3, 5), ("down", 3, 5), ("up", 3, 5), ("finish", 2, 2)):
         # Not every processor multiplies in bfloat16.
-        if (function := getattr(library, name, None)) is not None:
-            function.restype = None
-            function.argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_long] * 6
+        for function in (getattr(library, name + suffix, None) for suffix in ("", "_bf16")):
+            if function is not None:
+                function.restype = None
+                function.argtypes = [
+                    *[ctypes.c_void_p] * pointers,
+                    ctypes.POINTER(Struct),
+                    *[ctypes.c_long] * longs,
+                ]
     return library
 
 

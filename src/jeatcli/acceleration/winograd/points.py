@@ -1,8 +1,9 @@
 """The weights of 3x3 convolutions at Winograd's points (Lavin and Gray 2016), as the kernel reads.
 
 Along one axis a matrix maps the three weights to the points. With stride 1 it is that of F(4, 3),
-in bfloat16 of F(2, 3). With stride 2 there are two of F(4, 2): for the pixels at odd positions,
-which the first and last weight multiply, and for those at even ones, which the middle one does.
+in bfloat16 of F(2, 3). With stride 2 there are two of F(4, 2), in bfloat16 of F(2, 2): for the
+pixels at odd positions, which the first and last weight multiply, and for those at even ones, which
+the middle one does.
 """
 
 from __future__ import annotations
@@ -28,23 +29,25 @@ _FOUR = torch.tensor(
     [[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]], dtype=torch.float64
 )[None]
 _SAME = {torch.float32: _SIX, torch.bfloat16: _FOUR}
-# Two weights to five points: 0, 1, -1, 2 and infinity.
-_PAIR = torch.tensor(
+# Two weights to five points: 0, 1, -1, 2 and infinity; and to three.
+_FIVE = torch.tensor(
     [[1 / 2, 0], [-1 / 2, -1 / 2], [-1 / 6, 1 / 6], [1 / 6, 1 / 3], [0, 1]], dtype=torch.float64
 )
+_THREE = torch.tensor([[1, 0], [1, 1], [0, 1]], dtype=torch.float64)
+_PAIR = {torch.float32: _FIVE, torch.bfloat16: _THREE}
 # Which weights those two are: forward, (0, 2) at odd positions and (none, 1) at even ones;
 # backward, (2, 0) at odd positions and (1, none) at even ones.
-_DOWN = _PAIR @ torch.tensor([[[1, 0, 0], [0, 0, 1]], [[0, 0, 0], [0, 1, 0]]], dtype=torch.float64)
-_UP = _PAIR @ torch.tensor([[[0, 0, 1], [1, 0, 0]], [[0, 1, 0], [0, 0, 0]]], dtype=torch.float64)
+_DOWN = torch.tensor([[[1, 0, 0], [0, 0, 1]], [[0, 0, 0], [0, 1, 0]]], dtype=torch.float64)
+_UP = torch.tensor([[[0, 0, 1], [1, 0, 0]], [[0, 1, 0], [0, 0, 0]]], dtype=torch.float64)
 # How many numbers the nine weights of an input and an output become, by type and stride; and how
 # many inputs lie side by side.
-PRODUCTS = {torch.float32: {1: 36, 2: 81}, torch.bfloat16: {1: 16}}
+PRODUCTS = {torch.float32: {1: 36, 2: 81}, torch.bfloat16: {1: 16, 2: 25}}
 _TOGETHER = {torch.float32: 1, torch.bfloat16: 2}
 
 
 def forward_weights(weight: Tensor, stride: int, dtype: torch.dtype) -> Tensor:
     """Return weights (K, C, 3, 3) for the forward pass, flat: K * C * PRODUCTS numbers."""
-    axis = _SAME[dtype] if stride == 1 else _DOWN
+    axis = _SAME[dtype] if stride == 1 else _PAIR[dtype] @ _DOWN
     return _transformed(weight, axis, axis, dtype)
 
 
@@ -53,7 +56,7 @@ def backward_weights(weight: Tensor, stride: int, dtype: torch.dtype) -> Tensor:
     turned = weight.transpose(0, 1)
     if stride == 1:
         return _transformed(turned.flip(2, 3), _SAME[dtype], _SAME[dtype], dtype)
-    axes = (_UP[:1], _UP[1:])
+    axes = (_PAIR[dtype] @ _UP).split(1)
     parts = [_transformed(turned, down, across, dtype) for down in axes for across in axes]
     return torch.cat(parts)
 

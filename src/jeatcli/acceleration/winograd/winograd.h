@@ -51,6 +51,16 @@ struct Grid {
     long tiles() const { return n * down() * across(); }
 };
 
+// How many tiles ahead pixels are asked for: those of a tile lie in as many places as it has rows,
+// too many for the processor to guess the next ones.
+constexpr int AHEAD = 3;
+
+// Ask for so many numbers, that they are in the cache when they are needed; past the end, in vain.
+template <class Number>
+inline void fetch(const Number *from, long count) {
+    for (long c = 0; c < count; c += 64 / sizeof(Number)) __builtin_prefetch(from + c);
+}
+
 // Where a tile begins.
 struct Place {
     long image, top, left;
@@ -58,6 +68,15 @@ struct Place {
         : image(tile / (g.down() * g.across())),
           top(tile / g.across() % g.down() * g.tile),
           left(tile % g.across() * g.tile) {}
+
+    // Go on to the next tile.
+    void go_on(const Grid &g) {
+        if ((left += g.tile) < g.width) return;
+        left = 0;
+        if ((top += g.tile) < g.height) return;
+        top = 0;
+        image++;
+    }
 };
 
 // Pixels in a row to as many points, and points to pixels, by the number of points.
@@ -119,17 +138,34 @@ struct Transform<5> {
     }
 };
 
+template <>
+struct Transform<3> {
+    static inline void transform_pixels(const Vector *d, Vector *out, int stride) {
+        out[0] = d[0] - d[1];
+        out[stride] = d[1];
+        out[2 * stride] = d[2] - d[1];
+    }
+    static inline void transform_points(const Vector *m, Vector *out, int stride) {
+        out[0] = m[0] + m[1];
+        out[stride] = m[1] + m[2];
+    }
+};
+
 // Pixels of a tile, `from` one pointer for each, to points, channel by channel.
 template <int SIDE, class Number, class Put>
 inline void to_points(const Number *const *from, long channels, const Put &put) {
     for (long c = 0; c < channels; c += LANES) {
         Vector half[SIDE * SIDE], d[SIDE], out[SIDE];
+#pragma GCC unroll 6
         for (int j = 0; j < SIDE; j++) {
+#pragma GCC unroll 6
             for (int i = 0; i < SIDE; i++) d[i] = load(from[SIDE * i + j] + c);
             Transform<SIDE>::transform_pixels(d, half + j, SIDE);
         }
+#pragma GCC unroll 6
         for (int i = 0; i < SIDE; i++) {
             Transform<SIDE>::transform_pixels(half + SIDE * i, out, 1);
+#pragma GCC unroll 6
             for (int j = 0; j < SIDE; j++) put(SIDE * i + j, c, out[j]);
         }
     }
@@ -157,17 +193,17 @@ struct Window {
 
     template <class Number>
     static void spread(const Shape &s, const Grid &g, const Number *x, const Number *zeros,
-                       long tile, Number *v, long rows, long t) {
-        const Place at(g, tile);
+                       const Place &at, Number *v) {
         const Number *from[TOTAL];
-        for (int i = 0; i < SIDE; i++)
+        for (int i = 0; i < SIDE; i++) {
+            const long row = (at.image * g.height + at.top + i - MARGIN) * g.width;
+            fetch(x + (row + at.left + AHEAD * g.tile) * s.inputs, g.tile * s.inputs);
             for (int j = 0; j < SIDE; j++)
                 from[SIDE * i + j] = pixel(x, zeros, g, at.image, at.top + i - MARGIN,
                                            at.left + j - MARGIN, s.inputs);
-        v += t * s.inputs;
-        const long apart = rows * s.inputs;
+        }
         to_points<SIDE>(from, s.inputs, [=](int p, long c, Vector value) {
-            store(v + p * apart + c, value);
+            store(v + c * TOTAL + p * LANES, value);
         });
     }
 };
@@ -193,45 +229,50 @@ struct Same : Window<PIXELS + 2, 1>, Single {
 
 // Stride 2: of the four images, those of even rows have nothing at the points of the first row,
 // and those of even columns nothing at those of the first column.
+template <int PIXELS>
 struct Down : Single {
-    static constexpr int SIDE = 5, TILE = 4, TOTAL = 81, WEIGHTS = 81;
-    static constexpr int depth(int p) { return (p < 5 ? 1 : 2) * (p % 5 ? 2 : 1); }
+    static constexpr int SIDE = PIXELS + 1, TILE = PIXELS, ROW = 2 * SIDE - 1;
+    static constexpr int TOTAL = ROW * ROW, WEIGHTS = TOTAL;
+    static constexpr int depth(int p) { return (p < SIDE ? 1 : 2) * (p % SIDE ? 2 : 1); }
     static constexpr int before(int p) {
-        return p < 5 ? (p ? 2 * p - 1 : 0) : 18 * (p / 5) - 9 + (p % 5 ? 4 * (p % 5) - 2 : 0);
+        const int i = p / SIDE, j = p % SIDE;
+        return (i ? (2 * i - 1) * ROW : 0) + (j ? (i ? 2 : 1) * (2 * j - 1) : 0);
     }
     static Grid grid(const Shape &s) { return half(s, TILE); }
 
     template <class Number>
-    static void spread(const Shape &s, const Grid &g, const Number *x, const Number *zeros,
-                       long tile, Number *v, long rows, long t) {
+    static void spread(const Shape &s, const Grid &, const Number *x, const Number *zeros,
+                       const Place &at, Number *v) {
         const Grid all = {s.n, s.height, s.width, TILE};
-        const Place at(g, tile);
         for (int even = 0; even < 4; even++) {
             const int down = even / 2, across = even % 2;
-            const Number *from[25];
-            for (int i = 0; i < 5; i++)
-                for (int j = 0; j < 5; j++)
-                    from[5 * i + j] = pixel(x, zeros, all, at.image, 2 * (at.top + i) - 1 - down,
-                                            2 * (at.left + j) - 1 - across, s.inputs);
-            const long inputs = s.inputs;
-            to_points<5>(from, inputs, [=](int p, long c, Vector value) {
-                if ((down && p < 5) || (across && p % 5 == 0)) return;
-                const int slot = down * (p % 5 ? 2 : 1) + across;
-                const long place = rows * before(p) + t * depth(p) + slot;
-                store(v + place * inputs + c, value);
+            const Number *from[SIDE * SIDE];
+            for (int i = 0; i < SIDE; i++)
+                for (int j = 0; j < SIDE; j++)
+                    from[SIDE * i + j] =
+                        pixel(x, zeros, all, at.image, 2 * (at.top + i) - 1 - down,
+                              2 * (at.left + j) - 1 - across, s.inputs);
+            to_points<SIDE>(from, s.inputs, [=](int p, long c, Vector value) {
+                if ((down && p < SIDE) || (across && p % SIDE == 0)) return;
+                const int slot = down * (p % SIDE ? 2 : 1) + across;
+                store(v + c * TOTAL + (before(p) + slot) * LANES, value);
             });
         }
     }
 };
 
-static_assert(Down::before(24) + Down::depth(24) == Down::TOTAL, "points follow one another");
+static_assert(Down<4>::before(24) + Down<4>::depth(24) == Down<4>::TOTAL);
+static_assert(Down<2>::before(8) + Down<2>::depth(8) == Down<2>::TOTAL);
 
 // Stride 2, backward: the results are the four images, those of even rows without the points of the
 // last row, and those of even columns without those of the last column.
-struct Up : Window<5, 0> {
-    static constexpr int TILE = 4, PARTS = 4, STEP = 2, WEIGHTS = 81;
+template <int PIXELS>
+struct Up : Window<PIXELS + 1, 0> {
+    static constexpr int TILE = PIXELS, PARTS = 4, STEP = 2, SIDE = PIXELS + 1;
+    static constexpr int WEIGHTS = (2 * SIDE - 1) * (2 * SIDE - 1);
     static constexpr bool has(int part, int p) {
-        return (part / 2 == 0 || p < 20) && (part % 2 == 0 || p % 5 < 4);
+        return (part / 2 == 0 || p < SIDE * (SIDE - 1)) &&
+               (part % 2 == 0 || p % SIDE < SIDE - 1);
     }
     static constexpr int row(int part) { return 1 - part / 2; }
     static constexpr int column(int part) { return 1 - part % 2; }

@@ -1,0 +1,162 @@
+"""A rewritten network, forward and backward, in little more than the passes of its convolutions.
+
+Where autograd takes a pass over memory for each ReLU, normalisation and sum, here these are done
+while the result of the convolution before, or backward of the one after, is in registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor, fx, nn
+
+from .fused import FusedConv
+from .steps import Affine, Convolve, Other, Record, Step
+from .winograd.convolution import WinogradConv
+
+
+class Passes:
+    """The passes of a rewritten network; images alone get a gradient.
+
+    Args:
+        body: Its graph, with `WinogradConv` and `FusedConv`.
+    """
+
+    def __init__(self, body: fx.GraphModule) -> None:
+        nodes = {node.op: node for node in body.graph.nodes}
+        self.x = nodes["placeholder"].name
+        self.out = nodes["output"].args[0].name
+        self.steps = list(_steps(body))
+        makers = {step.out: step for step in self.steps}
+        live, ends = {self.x}, {}
+        for step in self.steps:
+            for name in step.inputs:
+                ends[name] = step
+                if name in makers:
+                    makers[name].users.append(step)
+            if live.intersection(step.inputs):
+                live.add(step.out)
+        for step in self.steps:
+            first = step.users[0] if step.users else None
+            if isinstance(first, Convolve) and first.x == step.out:
+                first.maker = step
+            if isinstance(step, Other):
+                step.live = [name for name in step.inputs if name in live]
+            if isinstance(step, Affine):
+                _join(step, makers.get(step.x), step.out == self.out)
+        self.kept = {name for step in self.steps for name in step.kept}
+        ends.pop(self.out, None)
+        self.updates = 0
+        self.ends = [
+            [name for name in step.inputs if ends.get(name) is step] for step in self.steps
+        ]
+
+    def refresh(self) -> None:
+        """Update what depends on the weights."""
+        self.updates += 1
+        for step in self.steps:
+            if isinstance(step, Affine):
+                step.refresh()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.requires_grad and torch.is_grad_enabled():
+            out: Tensor = _Passes.apply(x, self)
+            return out
+        with torch.no_grad():
+            return self.forward(x, Record(wanted=False))
+
+    def forward(self, x: Tensor, record: Record) -> Tensor:
+        """Return the result; leave in the record what the backward pass needs."""
+        record.keep(self.x, x)
+        for step, ends in zip(self.steps, self.ends, strict=True):
+            step.forward(record)
+            for name in ends:
+                if not record.wanted or name not in self.kept:
+                    del record.values[name]
+        out: Tensor = record.values[self.out]
+        return out
+
+    def backward(self, gradient: Tensor, record: Record) -> Tensor | None:
+        """Return the gradient by the images of what has that gradient by the result."""
+        record.gradients[self.out] = gradient
+        for step in reversed(self.steps):
+            step.backward(record)
+        return record.gradients.get(self.x)
+
+
+class _Passes(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, passes: Passes) -> Tensor:
+        record = Record()
+        out = passes.forward(x, record)
+        ctx.names = [*passes.kept]
+        kept = (record.values[name] for name in ctx.names)
+        ctx.save_for_backward(*kept, *record.saved.tensors)
+        record.values, record.saved.tensors = {}, []
+        ctx.record, ctx.passes, ctx.updates = record, passes, passes.updates
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None]:
+        if ctx.updates != ctx.passes.updates:
+            raise RuntimeError("the weights were updated between the forward and the backward pass")
+        before: Record = ctx.record
+        count, tensors = len(ctx.names), ctx.saved_tensors
+        values = dict(zip(ctx.names, tensors[:count], strict=True))
+        before.saved.tensors = [*tensors[count:]]
+        try:
+            # There may be several backward passes, even at once.
+            record = replace(before, values=values, gradients={}, cut=set())
+            return ctx.passes.backward(gradient, record), None
+        finally:
+            before.saved.tensors = []
+
+
+def _steps(body: fx.GraphModule) -> Iterable[Step]:
+    """Yield the operations in order; a normalisation and the ReLU that alone uses it are one."""
+    modules = dict(body.named_modules())
+    passed: set[fx.Node] = set()
+    for node in body.graph.nodes:
+        if node.op in ("placeholder", "output") or node in passed:
+            continue
+        module = modules[node.target] if node.op == "call_module" else None
+        follower = next(iter(node.users)) if len(node.users) == 1 else None
+        if isinstance(module, WinogradConv | FusedConv):
+            yield Convolve(node, module)
+        elif _is_affine(module) and follower is not None and _is_relu(follower, modules):
+            passed.add(follower)
+            step = Affine(node, module)
+            step.out = follower.name
+            yield step
+        elif _is_relu(node, modules):
+            yield Affine(node, None)
+        else:
+            yield Other(node, body)
+
+
+def _is_affine(module: nn.Module | None) -> TypeGuard[nn.BatchNorm2d]:
+    return isinstance(module, nn.BatchNorm2d) and module.running_var is not None
+
+
+def _is_relu(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    """Return whether it is a ReLU that changes nothing which others read."""
+    relu = modules[str(node.target)] if node.op == "call_module" else None
+    if type(relu) is not nn.ReLU:
+        return False
+    return not relu.inplace or len(node.all_input_nodes[0].users) == 1
+
+
+def _join(step: Affine, before: Step | None, is_result: bool) -> None:
+    """Let the convolution before compute a normalisation, and give it the type of those after."""
+    users = [user.swap for user in step.users if isinstance(user, Convolve)]
+    types = {swap.dtype for swap in users}
+    if len(users) == len(step.users) and len(types) == 1 and not is_result:
+        step.dtype = types.pop()
+    if not isinstance(before, Convolve) or before.normalised is not None:
+        return
+    if isinstance(before.swap, WinogradConv):
+        before.normalised, step.is_made = step, True

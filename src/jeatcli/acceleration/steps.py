@@ -1,0 +1,256 @@
+"""The operations of a rewritten network, each with its forward and its backward pass."""
+
+from __future__ import annotations
+
+import operator
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
+
+from .fused import FusedConv
+from .winograd.after import NOTHING, After, last
+from .winograd.convolution import WinogradConv
+from .winograd.finish import finish, normalise
+
+Swap = WinogradConv | FusedConv
+
+
+class Unsuited(Exception):
+    """An operation returns several tensors, or changes one in place."""
+
+
+class Saved(threading.local):
+    """The tensors that autograd's graphs save: a graph holds their numbers.
+
+    The tensors are saved with our own, and freed with them. Each thread that goes backward has a
+    list.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: list[Tensor] = []
+
+    def pack(self, tensor: Tensor) -> int:
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
+
+    def unpack(self, number: int) -> Tensor:
+        return self.tensors[number]
+
+
+@dataclass
+class Record:
+    """What the backward pass takes from the forward one, by the name of the result."""
+
+    wanted: bool = True  # whether there will be a backward pass
+    values: dict[str, Any] = field(default_factory=dict)
+    shapes: dict[str, torch.Size] = field(default_factory=dict)
+    dtypes: dict[str, torch.dtype] = field(default_factory=dict)
+    # Of the operations that autograd differentiates: the inputs, and where they and the result are.
+    graphs: dict[str, tuple[list[str], list[GradientEdge], GradientEdge]] = field(
+        default_factory=dict
+    )
+    saved: Saved = field(default_factory=Saved)
+    gradients: dict[str, Tensor] = field(default_factory=dict)
+    cut: set[str] = field(default_factory=set)  # whose gradient has passed the ReLU before
+
+    def keep(self, name: str, value: Any) -> None:
+        """Keep a result for its users."""
+        self.values[name] = value
+        if isinstance(value, Tensor):
+            self.shapes[name], self.dtypes[name] = value.shape, value.dtype
+
+    def add(self, name: str, gradient: Tensor) -> None:
+        """Add a user's share of the gradient by a result."""
+        gradient = gradient.to(self.dtypes[name])
+        before = self.gradients.get(name)
+        self.gradients[name] = gradient if before is None else before + gradient
+
+
+class Step:
+    """An operation, its inputs and its result, by name."""
+
+    def __init__(self, node: fx.Node) -> None:
+        self.out = node.name
+        self.inputs = [each.name for each in node.all_input_nodes]
+        self.users: list[Step] = []  # in order
+
+    def forward(self, record: Record) -> None:
+        raise NotImplementedError
+
+    def backward(self, record: Record) -> None:
+        raise NotImplementedError
+
+    @property
+    def kept(self) -> Iterable[str]:
+        """The results that the backward pass reads."""
+        return ()
+
+
+class Convolve(Step):
+    """A convolution, a sum with a residual and a ReLU."""
+
+    def __init__(self, node: fx.Node, swap: Swap) -> None:
+        super().__init__(node)
+        self.swap = swap
+        self.x, *others = (each.name for each in node.args if isinstance(each, fx.Node))
+        self.residual = others[0] if others else None
+        self.maker: Step | None = None  # of x, if this is its first user, the last one backward
+        self.normalised: Affine | None = None  # what is computed in the same pass
+
+    @property
+    def kept(self) -> Iterable[str]:
+        if isinstance(self.swap, FusedConv):
+            yield self.x
+        if self.swap.relu:
+            yield self.out
+
+    def forward(self, record: Record) -> None:
+        values, dtype = record.values, self.swap.dtype
+        x, after = last(values[self.x], dtype), NOTHING
+        if self.residual is not None:
+            residual = values[self.residual].expand(self.swap.shape(x))
+            after = After(residual=last(residual, dtype))
+        following = self.normalised
+        if following is not None:
+            assert isinstance(self.swap, WinogradConv)
+            too = self.swap.empty(x)
+            after = after._replace(scale_too=following.scale, shift_too=following.shift, too=too)
+            record.keep(following.out, too)
+        record.keep(self.out, self.swap.run(x, after))
+
+    def backward(self, record: Record) -> None:
+        gradient = record.gradients.pop(self.out, None)
+        if gradient is None:
+            return
+        if self.swap.relu and self.out not in record.cut:
+            gradient = finish(last(gradient), After(cut=record.values[self.out]).last())
+        if self.residual is not None:
+            record.add(self.residual, gradient.sum_to_size(record.shapes[self.residual]))
+        dtype, name, maker = self.swap.dtype, self.x, self.maker
+        x, shape, after = record.values.get(name), record.shapes[name], NOTHING
+        if record.dtypes[name] is dtype:
+            after = After(residual=record.gradients.pop(name, None))
+            if isinstance(maker, Affine) and record.dtypes[maker.x] is dtype:
+                name = maker.x
+                more = record.gradients.pop(name, None)
+                after = after._replace(cut=x, scale=maker.scale, more=more)
+            elif isinstance(maker, Convolve) and maker.swap.relu:
+                after = after._replace(cut=x)
+                record.cut.add(name)
+        record.add(name, self.swap.back(last(gradient, dtype), shape, x, after.last()))
+
+
+class Affine(Step):
+    """A ReLU, or a normalisation by running statistics and the ReLU after it."""
+
+    def __init__(self, node: fx.Node, norm: nn.BatchNorm2d | None) -> None:
+        super().__init__(node)
+        self.norm, (self.x,) = norm, self.inputs
+        self.scale: Tensor | None = None
+        self.shift: Tensor | None = None
+        self.dtype: torch.dtype | None = None  # of the convolutions that alone use it
+        self.is_made = False  # whether a convolution computes it
+        self.refresh()
+
+    @property
+    def kept(self) -> Iterable[str]:
+        yield self.out
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Update what depends on the weights."""
+        norm = self.norm
+        if norm is None:
+            return
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        weight = 1.0 if norm.weight is None else norm.weight.detach()
+        bias = 0.0 if norm.bias is None else norm.bias.detach()
+        self.scale = weight * (norm.running_var + norm.eps).rsqrt()
+        self.shift = bias - norm.running_mean * self.scale
+
+    def forward(self, record: Record) -> None:
+        if not self.is_made:
+            x = record.values[self.x]
+            out = normalise(x, self.scale, self.shift)
+            record.keep(self.out, out.to(self.dtype or x.dtype))
+
+    def backward(self, record: Record) -> None:
+        gradient = record.gradients.pop(self.out, None)
+        if gradient is not None:  # else the first user has passed it on
+            cut = record.values[self.out]
+            after = After(cut=cut, scale=self.scale).last()
+            record.add(self.x, finish(last(gradient, cut.dtype), after))
+
+
+class Other(Step):
+    """Anything else, by autograd."""
+
+    def __init__(self, node: fx.Node, body: fx.GraphModule) -> None:
+        super().__init__(node)
+        self.node, self.body = node, body
+        self.live: list[str] = []  # the inputs that depend on the images
+
+    def forward(self, record: Record) -> None:
+        values, saved = {name: record.values[name] for name in self.inputs}, record.saved
+        edges: dict[str, GradientEdge] = {}
+        with torch.set_grad_enabled(record.wanted), saved_tensors_hooks(saved.pack, saved.unpack):
+            for name in self.live if record.wanted else ():
+                if isinstance(values[name], Tensor) and values[name].is_floating_point():
+                    values[name] = _Enter.apply(_TOKEN, values[name])
+                    edges[name] = get_gradient_edge(values[name])
+            versions = [values[name]._version for name in edges]
+            out = _call(self.node, self.body, values)
+        if isinstance(out, tuple | list) and any(isinstance(each, Tensor) for each in out):
+            raise Unsuited
+        if versions != [values[name]._version for name in edges]:
+            raise Unsuited
+        if isinstance(out, Tensor):
+            if edges and out.requires_grad:
+                record.graphs[self.out] = [*edges], [*edges.values()], get_gradient_edge(out)
+            out = out.detach()
+        record.keep(self.out, out)
+
+    def backward(self, record: Record) -> None:
+        gradient = record.gradients.pop(self.out, None)
+        if gradient is None or self.out not in record.graphs:
+            return
+        names, edges, out = record.graphs[self.out]
+        # Retained: another sum of the results may ask for its gradient.
+        found = torch.autograd.grad([out], edges, [gradient], retain_graph=True, allow_unused=True)
+        for name, each in zip(names, found, strict=True):
+            if each is not None:
+                record.add(name, each)
+
+
+class _Enter(torch.autograd.Function):
+    """Where a graph begins. A leaf would keep its tensor as long as the graph lives."""
+
+    @staticmethod
+    def forward(ctx: Any, token: Tensor, x: Tensor) -> Tensor:
+        return x.detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None]:
+        return None, None
+
+
+_TOKEN = torch.empty(0, requires_grad=True)
+
+
+def _call(node: fx.Node, body: fx.GraphModule, values: Mapping[str, Any]) -> Any:
+    args = fx.map_arg(node.args, lambda each: values[each.name])
+    kwargs = fx.map_arg(node.kwargs, lambda each: values[each.name])
+    if node.op == "call_module":
+        return body.get_submodule(str(node.target))(*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    if node.op == "get_attr":
+        return operator.attrgetter(str(node.target))(body)
+    assert callable(node.target)
+    return node.target(*args, **kwargs)

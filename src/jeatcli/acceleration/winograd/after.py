@@ -1,0 +1,64 @@
+"""What the kernel does to a result while it is in registers, and not in passes over memory."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_NAMES = ("bias", "residual", "cut", "scale", "more", "scale_too", "shift_too", "too")
+
+
+class Struct(ctypes.Structure):
+    """The same as the kernel reads it."""
+
+    _fields_ = (*((name, ctypes.c_void_p) for name in _NAMES), ("relu", ctypes.c_long))
+
+
+class After(NamedTuple):
+    """What follows a convolution, in this order; tensors of channels are float32.
+
+    Forward it adds, and cuts off what is negative. Backward, where the convolution's input is a
+    ReLU of a normalised `u`, it makes the gradient by `u` of that by the input.
+    """
+
+    bias: Tensor | None = None  # (K,), added
+    residual: Tensor | None = None  # as the result (n, K, H, W), added
+    cut: Tensor | None = None  # as the result: where it is not positive, the result becomes zero
+    scale: Tensor | None = None  # (K,), multiplied
+    more: Tensor | None = None  # as the result, added to the product
+    scale_too: Tensor | None = None  # (K,), of a second result, the ReLU of a multiple and a sum
+    shift_too: Tensor | None = None  # (K,), there where `scale_too` is
+    too: Tensor | None = None  # where the second result goes, as the result
+    relu: bool = False  # whether what is negative becomes zero, after the residual
+
+    def last(self) -> After:
+        """Return the same with the channels of pixels side by side."""
+        pixels = (self.residual, self.cut, self.more)
+        residual, cut, more = (None if each is None else last(each) for each in pixels)
+        return self._replace(residual=residual, cut=cut, more=more)
+
+    def struct(self, result: Tensor) -> Struct:
+        """Return the pointers; the tensors of pixels are as the result, their channels last."""
+        shape, dtype = result.shape, result.dtype
+        for each in (self.residual, self.cut, self.more, self.too):
+            assert each is None or (each.shape, each.dtype) == (shape, dtype)
+            assert each is None or is_last(each)
+        pointers = (None if each is None else each.data_ptr() for each in self[:-1])
+        return Struct(*pointers, self.relu)
+
+
+NOTHING = After()
+
+
+def last(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Return images with the channels of a pixel side by side, in that type if one is given."""
+    form = torch.channels_last if x.dim() == 4 else torch.contiguous_format
+    return x.to(dtype or x.dtype).contiguous(memory_format=form)
+
+
+def is_last(x: Tensor) -> bool:
+    """Return whether the channels of images (n, C, H, W) lie side by side."""
+    return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)

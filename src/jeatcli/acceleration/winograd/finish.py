@@ -1,0 +1,49 @@
+"""What follows a convolution, after one that is not the kernel's; in one pass where it is there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .after import After, is_last
+from .kernel import kernel
+
+_FINISH = {torch.float32: "finish", torch.bfloat16: "finish_bf16"}
+
+
+def finish(x: Tensor, after: After) -> Tensor:
+    """Return what follows x (n, K, H, W), a gradient: neither bias, ReLU nor second result."""
+    if all(each is None for each in (after.residual, after.cut, after.scale, after.more)):
+        return x
+    out = torch.empty_like(x)
+    if _run(x, out.data_ptr(), after):
+        return out
+    if after.residual is not None:
+        x = x + after.residual
+    if after.cut is not None:
+        x = torch.ops.aten.threshold_backward(x, after.cut, 0)
+    if after.scale is not None:
+        x = x * after.scale[:, None, None]
+    return (x if after.more is None else x + after.more).to(out.dtype)
+
+
+def normalise(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+    """Return the ReLU of x (n, K, H, W), or of its multiple and a sum by channels (K,)."""
+    out = torch.empty_like(x)
+    if _run(x, None, After(scale_too=scale, shift_too=shift, too=out)):
+        return out
+    if scale is not None and shift is not None:
+        x = torch.addcmul(shift[:, None, None], x, scale[:, None, None])
+    return x.relu().to(out.dtype)
+
+
+def _run(x: Tensor, out: int | None, after: After) -> bool:
+    """Let the kernel do it; return whether it can."""
+    library = kernel() if x.device.type == "cpu" and is_last(x) else None
+    if library is None or x.shape[1] % library.lanes():
+        return False
+    run = getattr(library, _FINISH.get(x.dtype, ""), None)
+    if run is None:
+        return False
+    run(x.data_ptr(), out, after.struct(x), x.numel() // max(x.shape[1], 1), x.shape[1])
+    return True
