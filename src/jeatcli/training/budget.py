@@ -4,6 +4,7 @@ import math
 import time
 from dataclasses import replace
 from functools import partial
+from itertools import chain, count, islice
 from pathlib import Path
 
 import torch
@@ -101,10 +102,8 @@ def _seconds_per_validation(ready: setup.Setup) -> float:
 def _seconds_per_step(ready: setup.Setup) -> float:
     trainer = ready.trainer
     times: list[float] = []
-    while len(times) <= _TIMED:
-        for x, y in trainer.loader.epoch(trainer.epoch):
-            float(trainer.update(x, y)["loss"])  # waits for the device
-            times.append(time.perf_counter())
-            if len(times) > _TIMED:
-                break
+    epochs = (trainer.loader.epoch(trainer.epoch) for _ in count())
+    for x, y in islice(chain.from_iterable(epochs), 1 + _TIMED):
+        float(trainer.update(x, y)["loss"])  # waits for the device
+        times.append(time.perf_counter())
     return (times[-1] - times[0]) / _TIMED

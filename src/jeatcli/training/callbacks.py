@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..checkpoints.runs import read_log
 from ..core import energy
-from ..core.jeat import AdversarialExamples
 from ..core.models.classifier import evaluating
 from ..data import pictures
 from ..data.images import Images
@@ -92,14 +91,12 @@ class DeltaEnergy(Callback):
     found: dict[str, float] = field(default_factory=dict)
 
     def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
-        method, model = trainer.method, trainer.model
-        if not (trainer.between_epochs and isinstance(method, AdversarialExamples)):
-            return
-        if method.latest is None:
+        latest, model = getattr(trainer.method, "latest", None), trainer.model
+        if latest is None or not trainer.between_epochs:  # no method with an inner attack, or early
             return
         with torch.no_grad(), evaluating(model):
             # Not by a call: torch would compile the network for these two passes.
-            means = [energy.marginal(model.forward(images)).mean() for images in method.latest]
+            means = [energy.marginal(model.forward(images)).mean() for images in latest]
         clean, attacked = numbers(trainer.ranks.mean(dict(zip("ab", means, strict=True)))).values()
         self.found = {"energy_clean": clean, "energy_attacked": attacked}
         self.found["energy_delta"] = clean - attacked
