@@ -209,8 +209,9 @@ def _logits(net: Wrapped, x: Tensor, shape: Shape, name: str) -> Tensor:
             "its data set or, in Python, of `wrap(..., shape=(C, H, W))`",
         ) from problem
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        kind = f"tensor of {logits.dtype}" if isinstance(logits, Tensor) else type(logits).__name__
         raise JeatError(
-            f"`{name}` returns {_kind(logits)}, not logits",
+            f"`{name}` returns a {kind}, not logits",
             "return one tensor of floating-point logits (n, K), or give the module a method "
             "`classify` that does",
         )
@@ -221,9 +222,3 @@ def _logits(net: Wrapped, x: Tensor, shape: Shape, name: str) -> Tensor:
             f"it must have the {shape.classes} classes of the data set: check `--dataset`",
         )
     return logits
-
-
-def _kind(value: object) -> str:
-    return (
-        f"a tensor of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-    )

@@ -113,20 +113,14 @@ def _rewritten(archive: zipfile.ZipFile) -> io.BytesIO:
                 raise _NotAllowed(f"`{inside}`")
             if inside.endswith(".json"):
                 content = json.dumps(_checked_json(json.loads(content))).encode()
-            elif inside.endswith(".pt"):
-                _check_pickle(inside, content)
+            elif inside.endswith(".pt") and content:
+                try:
+                    torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+                except Exception as problem:
+                    raise _NotAllowed(f"more than tensors in `{inside}`") from problem
             clean.writestr(f"model/{inside}", content)
     plain.seek(0)
     return plain
-
-
-def _check_pickle(name: str, content: bytes) -> None:
-    if not content:
-        return
-    try:
-        torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as problem:
-        raise _NotAllowed(f"more than tensors in `{name}`") from problem
 
 
 def _checked_json(value: object, key: str = "") -> object:

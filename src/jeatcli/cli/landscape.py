@@ -16,7 +16,7 @@ from ..runtime.quick_start import import_torch
 from ..settings import Settings, declared
 from . import output
 from . import terminal as ui
-from .from_settings import foreign_options, options_of, take, used
+from .from_settings import foreign_options, options_of, take_look, used
 from .options import Command, F, combine, file_option, option, output_options
 from .page import Page, Picture, is_page
 from .record import keep, typed
@@ -73,13 +73,10 @@ def command(
       jeat landscape standard jeat -o report.html
     """
     terminal = ui.open_terminal(quiet, verbose)
-    from ..plots.figure import check_look
-
-    look = take(PlotSettings, options)
+    look = take_look(options)
     settings = make_settings(kind, {**used(options), "foreign": foreign})
     models = [resolve(run) for run in runs] or [resolve(reporter=terminal)]
     path = out or results_dir(models[0]) / f"{'landscape' if kind == 'contour' else kind}.png"
-    check_look(look)
     check_output(path, report_of("landscape") if is_page(path) else LANDSCAPE_PICTURE)
     check_output(path.with_suffix(".npz"), LANDSCAPE_NUMBERS)
     import_torch()
@@ -106,11 +103,7 @@ def command(
         own = [found for found in summary["results"] if Path(found["path"]) == model]
         keep(model, [shared | found for found in own], terminal)
     if foreign is None:
-        terminal.hint(_next(result.dataset, runs[0] if runs else None))
-
-
-def _next(dataset: str, run: str | None) -> str:
-    """Write a score that suits the data: that of images is in features of photographs."""
-    facts = dataset_facts(dataset)
-    grey = facts is not None and facts.shape[0] == 1
-    return ui.next_command("score", run) + " --calibration" * grey
+        facts, run = dataset_facts(result.dataset), runs[0] if runs else None
+        # The score of images is in features of photographs.
+        grey = facts is not None and facts.shape[0] == 1
+        terminal.hint(ui.next_command("score", run) + " --calibration" * grey)

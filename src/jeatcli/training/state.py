@@ -46,7 +46,10 @@ def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Callback]) -> N
     try:
         header = read_header(path)
     except CutShort as problem:
-        raise JeatError(problem.message, f"{_one_before(path)}, or {start_over}") from problem
+        before = path.with_name(runs.STATE_BEFORE_FILE)
+        there = before != path and before.is_file()
+        fix = f"go back to the save before by `mv {before} {path}`" if there else "copy it again"
+        raise JeatError(problem.message, f"{fix}, or {start_over}") from problem
     images = trainer.loader.digest
     if header.get("images", images) != images:
         config = trainer.config
@@ -76,14 +79,6 @@ def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Callback]) -> N
             part.load_state(under_prefix(f"extra.{name}.", tensors))
     except (RuntimeError, KeyError, ValueError, TypeError, IndexError, ArithmeticError) as problem:
         raise JeatError(f"`{path}` does not fit this run: {problem}", start_over) from problem
-
-
-def _one_before(path: Path) -> str:
-    """Say what to do about a state that is cut short."""
-    before = path.with_name(runs.STATE_BEFORE_FILE)
-    if before != path and before.is_file():
-        return f"go back to the save before by `mv {before} {path}`"
-    return "copy it again"
 
 
 def _whole(trainer: Trainer) -> dict[str, Tensor]:
