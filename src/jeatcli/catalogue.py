@@ -59,11 +59,9 @@ class Catalogue(Mapping[str, E]):
         self._entries[name] = entry
 
     def remove(self, name: str) -> None:
-        """Take a row away."""
         del self._entries[name]
 
     def summaries(self) -> dict[str, str]:
-        """Return the summary of each name."""
         return {name: entry.summary for name, entry in self.items()}
 
     def match(self, name: str) -> tuple[E, tuple[int, ...]]:

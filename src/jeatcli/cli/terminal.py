@@ -59,7 +59,6 @@ class Task:
 
     @property
     def seconds(self) -> float:
-        """Return the time since the start."""
         return time.monotonic() - self.start
 
     @property

@@ -54,11 +54,9 @@ class Images:
         return channels, height, width
 
     def to(self, device: torch.device | str) -> Images:
-        """Return the images on `device`."""
         return replace(self, x=self.x.to(device), y=self.y.to(device))
 
     def take(self, index: Tensor) -> Images:
-        """Return the images at the indices `index`."""
         return replace(self, x=self.x[index], y=self.y[index])
 
     def first(self, n: int, reporter: Reporter | None = None) -> Images:

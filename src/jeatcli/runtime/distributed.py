@@ -125,7 +125,6 @@ class ProcessGroup:
         return made[0] if self.is_main else make()
 
     def wait(self) -> None:
-        """Wait for all processes."""
         self.any(False)
 
 

@@ -74,7 +74,6 @@ class Trainer:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
         return next(self.model.parameters()).device
 
     @property
@@ -96,7 +95,6 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether the last step is done."""
         return self.step >= self.steps
 
     def fit(self, callbacks: Sequence[Callback] = (), epoch_ends: bool = False) -> None:
