@@ -192,6 +192,10 @@ def convolution_and_residual(net: Wired, x: Tensor) -> Tensor:
     return net.c(net.act(net.b(h) + h))
 
 
+def convolutions_alone(net: Wired, x: Tensor) -> Tensor:
+    return net.c(net.b(net.a(x)))
+
+
 def residual_first(net: Wired, x: Tensor) -> Tensor:
     h = net.act(net.a(x))
     y = net.act(net.b(x) + h)
@@ -349,6 +353,7 @@ def activation_in_place(net: Wired, x: Tensor) -> Tensor:
 GRAPHS = [
     two_convolutions,
     convolution_and_residual,
+    convolutions_alone,
     residual_first,
     its_own_residual,
     residual_of_images,

@@ -142,7 +142,7 @@ class Convolve(Step):
             elif isinstance(maker, Convolve) and maker.swap.relu:
                 after = after._replace(cut=x)
                 record.cut.add(name)
-        record.add(name, self.swap.back(last(gradient, dtype), shape, x, after.last()))
+        record.add(name, self.swap.back(last(gradient), shape, x, after.last()))
 
 
 class Affine(Step):
