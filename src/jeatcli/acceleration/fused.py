@@ -22,6 +22,8 @@ _LAST = torch.channels_last
 class FusedConv(nn.Module):
     """The same function of images as a convolution, to rounding; its weights get no gradient.
 
+    oneDNN's ReLU makes 0 of NaN: whether a network is sound is seen in itself.
+
     Args:
         conv: The convolution, one that is `fusible`; not changed.
         dtype: The type of its arithmetic and its output.
