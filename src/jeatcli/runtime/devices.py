@@ -3,7 +3,7 @@
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,9 +12,7 @@ from ..errors import JeatError, UsageProblem, unknown
 from . import launch
 
 # Seconds of this thread, which other processes do not advance; Windows counts them in 16 ms.
-thread_clock: Callable[[], float] = (
-    time.perf_counter if sys.platform == "win32" else time.thread_time
-)
+thread_clock = time.perf_counter if sys.platform == "win32" else time.thread_time
 
 
 def pick(name: str | torch.device = "auto") -> torch.device:

@@ -134,9 +134,7 @@ def to_toml(config: TrainConfig) -> str:
     settings = asdict(config)
     options = settings.pop("options")
     top, table = (
-        "".join(
-            f"{key} = {_toml_value(value)}\n" for key, value in part.items() if value is not None
-        )
+        "".join(f"{key} = {_toml_value(each)}\n" for key, each in part.items() if each is not None)
         for part in (settings, options)
     )
     return f"{top}\n[options]\n{table}"
