@@ -5,10 +5,12 @@
 // is 36 products where the definition takes 144. Of stride 2: the pixels of odd and of even rows
 // and columns are four images, of which the convolution is the sum of four, of 2x2, 2x1, 1x2 and
 // one weight: F(4x4, 2x2), 81 products at 25 points. In bfloat16, whose rounding larger tiles would
-// multiply: F(2x2, 3x3), 16 products for 36, and F(2x2, 2x2), 25 for 36. A block of tiles goes through all
-// three stages at once, so that what lies between them stays in the cache of one core. What a
-// network does to the result at once (bias, sum with a residual, ReLU) is done while it is in
-// registers, and not in a pass over memory; as is, in a backward pass, what comes before it.
+// multiply: F(2x2, 3x3), 16 products for 36, and F(2x2, 2x2), 25 for 36.
+//
+// A block of tiles goes through all three stages at once, so that what lies between them stays in
+// the cache of one core. What a network does to the result at once is done while it is in
+// registers, and not in a pass over memory: forward bias, residual, ReLU and the next
+// normalisation, backward the gradients of those before the convolution.
 
 #include "winograd.h"
 
