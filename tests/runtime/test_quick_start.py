@@ -95,7 +95,7 @@ def test_torch_is_imported_without_a_collection():
 def test_freed_memory_is_kept_for_the_next_tensors(monkeypatch):
     for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_"))]:
         monkeypatch.delenv(name)
-    assert told(FAULTS, "kept") < 1_000 < 100_000 < told(FAULTS, "by itself")
+    assert told(FAULTS, "kept") < 50_000 < 100_000 < told(FAULTS, "by itself")
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000000")
     assert told(FAULTS, "kept") > 100_000  # the user's own setting stands
 
