@@ -416,6 +416,12 @@ def test_channels_may_be_no_multiple_of_the_lanes(wire: Wire) -> None:
         check(both(Rewritten(net, dtype, 0, dtype), x), exact(net, x), most)
 
 
+def test_fused_convolutions_need_no_command_for_a_compiler(monkeypatch, anew) -> None:
+    monkeypatch.setenv("CXX", "'")
+    net, x = Wired(pre_activation).eval(), torch.randn(2, 16, 7, 5)
+    check(both(Rewritten(net, None, 0, torch.float32), x), exact(net, x), 1e-5)
+
+
 @pytest.mark.parametrize("wire", [pre_activation, input_used_between, residual_of_images])
 def test_without_a_compiler_it_is_the_same(monkeypatch, anew, wire: Wire) -> None:
     monkeypatch.setenv("CXX", "false")
