@@ -408,6 +408,18 @@ def test_any_graph_has_the_same_gradients(wire: Wire, types: str) -> None:
         check((rewritten(x),), (rewritten.body(x).double(),), 0.02)
 
 
+@pytest.mark.parametrize("viewed", [False, True])
+def test_images_that_are_changed_in_place_are_changed_once(viewed: bool) -> None:
+    def wire(net: Wired, x: Tensor) -> Tensor:
+        (x.view(-1) if viewed else x).mul_(2)
+        return net.c(net.act(net.a(x)))
+
+    net, x = Wired(wire).eval(), torch.randn(2, 16, 7, 5).requires_grad_()
+    rewritten = Rewritten(net, None, 0, torch.float32)
+    torch.testing.assert_close(rewritten.features(x * 1), net.features(x * 1))
+    assert rewritten.passes is None
+
+
 @needs_compiler
 @pytest.mark.parametrize("wire", [pre_activation, input_used_between, strides])
 def test_channels_may_be_no_multiple_of_the_lanes(wire: Wire) -> None:

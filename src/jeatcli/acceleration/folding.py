@@ -67,6 +67,7 @@ class Rewritten(Network):
         if winograd is not None or fused is not None:
             self.swaps = _swap(self.body, make)
         self.passes = Passes(self.body) if self.swaps and own_passes else None
+        self.suited = False  # whether a pass with gradients has gone well
 
     @property
     def differs(self) -> bool:
@@ -92,10 +93,14 @@ class Rewritten(Network):
     def features(self, x: Tensor) -> Tensor:
         passes = self.passes  # another thread may find them unsuited
         if passes is not None:
+            kept = None if self.suited else x.clone()  # which no operation has changed in place
             try:
-                return passes(x)
+                out = passes(x)
             except Unsuited:
-                self.passes = None
+                self.passes, x = None, x if kept is None else kept
+            else:
+                self.suited = self.suited or out.requires_grad
+                return out
         features: Tensor = self.body(x)
         return features
 
