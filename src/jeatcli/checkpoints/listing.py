@@ -91,8 +91,8 @@ def over_seeds(runs: Sequence[RunSummary]) -> list[SeedSummary]:
 def list_runs(pattern: str | None = None) -> list[RunSummary]:
     """Return the runs whose name fits a pattern, the latest last.
 
-    It is `lr*` as a shell reads it, or a part of the name. With a slash it is a path: that of a
-    directory of runs, or of runs (`sweep/lr*`).
+    The pattern is `lr*` as a shell reads it, or a part of the name. With a slash it is a path: that
+    of a directory of runs, or of runs (`sweep/lr*`).
     """
     folder, name = runs_dir(), pattern or "*"
     if pattern and "/" in pattern:

@@ -61,10 +61,11 @@ def is_name(text: str) -> bool:
 def resolve(
     run: str | Path | None = None, other_than: Path | None = None, reporter: Reporter = SILENT
 ) -> Path:
-    """Return the model file of a run, a path, or (None) of the latest finished run `other_than` it.
+    """Return the model file of a run or a path, or (None) of the latest finished run.
 
     `hf-hub:OWNER/NAME` is downloaded. Where there is no run at all, of which the reporter is told,
     and where a run is called `pretrained` that is not there, it is the package's own network.
+    `other_than` is a model file that is never taken for the latest.
 
     Raises:
         JeatError: If there is none.
@@ -86,7 +87,7 @@ def resolve(
 
 
 def is_foreign(path: Path) -> bool:
-    """Tell whether `jeat train` did not write a checkpoint; refuse a file that is none."""
+    """Tell whether a checkpoint is not of `jeat train`; refuse a file that is no checkpoint."""
     try:
         read_header(path)
     except NotOurs:

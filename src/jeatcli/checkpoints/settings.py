@@ -90,7 +90,7 @@ def check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
 
 
 def per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """Return one value for each channel; a single one is for all, any other number refused."""
+    """Return one value for each channel; one alone is for all. Refuse any other number of them."""
     if len(values) not in (1, channels):
         raise UsageProblem(
             f"the images have {channels} channels, but a normalisation has {len(values)} values",

@@ -102,7 +102,7 @@ class Option(click.Option):
 class Command(click.Command):
     """A command whose help groups the options and ends with lists of the names they take.
 
-    Several processes share its work; unless it is `shared`, the first does it alone.
+    If its work is `shared`, several processes do it together; else the first does it alone.
     """
 
     context_class = Context

@@ -25,7 +25,7 @@ _LONGEST = 32
 
 
 def show(pattern: str | None, key: str, as_json: bool) -> None:
-    """Print the runs that fit a pattern, in the order of a field of theirs, or that there is none.
+    """Print the runs that fit a pattern, in the order of a field; if none does, that is an error.
 
     Those without the figure come first, as the latest and the best are at the end.
     """

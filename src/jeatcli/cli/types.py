@@ -45,9 +45,10 @@ def starting(incomplete: str, names: Mapping[str, str]) -> list[CompletionItem]:
 
 
 class Name(ParamType):
-    """A name, of what `name` says, out of a list that is known without importing torch.
+    """A name out of a list that is known without importing torch.
 
-    `known` returns the names and a summary of each; `check` raises if a value is none of them.
+    `name` says what it is a name of, for the error; `known` returns the names and a summary of
+    each; `check` raises if a value is none of them.
     """
 
     def __init__(

@@ -94,7 +94,7 @@ def load_images(
 ) -> Images:
     """Read one split of a data set, the first `limit` images of it.
 
-    It is a key of `facts.DATASETS`, or one of `OWN`. The published ones lie in `data_dir`, by
+    `name` is a key of `facts.DATASETS`, or one of `OWN`. The published ones lie in `data_dir`, by
     default `JEAT_DATA_DIR` or the cache, and are downloaded at first use.
     """
     dataset_facts(name)

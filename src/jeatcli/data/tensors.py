@@ -24,7 +24,7 @@ def given_images(
     classes: tuple[str, ...],
     on: str | None = None,
 ) -> Images | None:
-    """Return what `own_images` does, None where none are given in place of a data set's, `on`."""
+    """Return what `own_images` does, None without images; refuse them beside a data set `on`."""
     if images is not None and on is not None:
         raise UsageProblem(f"`images` and `on={on!r}` exclude each other", "leave one of them out")
     if images is None and labels is not None:

@@ -110,8 +110,8 @@ def options_of(
 ) -> dict[str, Any]:
     """Return every option of method `name`: what is given, as text or value, else its default.
 
-    `table` has defaults that differ from the method's own, among others; `facts` are those of the
-    data set, which has a customary radius.
+    `table` has defaults that differ from the method's own; its other keys are passed over. `facts`
+    are those of the data set, which has a customary radius.
     """
     method = _class_of(name)
     options = declared(method)

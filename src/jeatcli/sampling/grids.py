@@ -36,8 +36,8 @@ def save_grid(
     """Write a .png of all images, the one they were made of first; return the picture.
 
     `text`, what is known of the images, is kept in the file. A pixel becomes a square of side
-    `scale`, by default of 64 pixels an image, and a class has by default a column or several,
-    under its name with `headings`.
+    `scale`; by default small images become 64 pixels wide. Of `columns` there are by default one or
+    several for each class; `headings` puts the classes above them.
     """
     images = samples.images
     if samples.origin is not None:

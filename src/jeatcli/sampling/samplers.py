@@ -49,7 +49,8 @@ class Sampler(ABC):
     def run(self, energy: PerImage, start: Tensor, rng: Rng, hook: Hook) -> Tensor:
         """Lower `energy` from `start`, (n, C, H, W) in [0, 1]; return where images end, detached.
 
-        `hook`, called after each step, is described at `core.energy.Hook`.
+        The energy maps images to (n,), and they do not influence one another. `rng` is the source
+        of noise. `hook`, called after each step, is described at `core.energy.Hook`.
         """
 
     @property

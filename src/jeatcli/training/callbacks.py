@@ -92,7 +92,7 @@ class DeltaEnergy(Callback):
 
     def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
         latest, model = getattr(trainer.method, "latest", None), trainer.model
-        if latest is None or not trainer.between_epochs:  # no method with an inner attack, or early
+        if latest is None or not trainer.between_epochs:  # no inner attack, or within an epoch
             return
         with torch.no_grad(), evaluating(model):
             # Not by a call: torch would compile the network for these two passes.

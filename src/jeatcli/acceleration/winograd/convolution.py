@@ -61,7 +61,7 @@ class WinogradConv(nn.Module):
         self.backward_weights.copy_(backward_weights(self.conv.weight, self.stride, self.dtype))
 
     def run(self, x: Tensor, after: After) -> Tensor:
-        """Return the convolution of x, and what follows it but bias and ReLU; no gradient."""
+        """Return the convolution of x, its bias and ReLU, and what else follows; no gradient."""
         after = after._replace(bias=self.conv.bias, relu=self.relu)
         return _run(_FORWARD, self.stride, x, self.forward_weights, self.empty(x), after)
 
