@@ -428,6 +428,12 @@ def test_channels_may_be_no_multiple_of_the_lanes(wire: Wire) -> None:
         check(both(Rewritten(net, dtype, 0, dtype), x), exact(net, x), most)
 
 
+def test_fused_convolutions_do_not_have_the_kernel_built(anew, tmp_path) -> None:
+    net, x = Wired(pre_activation).eval(), torch.randn(2, 16, 7, 5)
+    check(both(Rewritten(net, None, 0, torch.float32), x), exact(net, x), 1e-5)
+    assert not list(tmp_path.rglob("*.so"))
+
+
 def test_fused_convolutions_need_no_command_for_a_compiler(monkeypatch, anew) -> None:
     monkeypatch.setenv("CXX", "'")
     net, x = Wired(pre_activation).eval(), torch.randn(2, 16, 7, 5)

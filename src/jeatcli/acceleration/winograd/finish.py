@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import torch
 from torch import Tensor
 
-from ...errors import JeatError
 from .after import After, is_last
-from .kernel import kernel
+from .kernel import built
 
 _FINISH = {torch.float32: "finish", torch.bfloat16: "finish_bf16"}
 
@@ -41,11 +38,8 @@ def normalise(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
 
 
 def _run(x: Tensor, out: int | None, after: After) -> bool:
-    """Let the kernel do it; return whether it can."""
-    library = None
-    if x.device.type == "cpu" and is_last(x):
-        with suppress(JeatError):  # `CXX` is no command, but nobody has asked for the kernel
-            library = kernel()
+    """Let the kernel do it; return whether it can, without being built for that alone."""
+    library = built() if x.device.type == "cpu" and is_last(x) else None
     if library is None or x.shape[1] % library.lanes():
         return False
     run = getattr(library, _FINISH.get(x.dtype, ""), None)

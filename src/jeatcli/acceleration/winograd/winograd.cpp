@@ -150,13 +150,13 @@ inline void product(const Number *v, long next, const Number *u, float *m, int d
             store(m + r * apart<Kind>(VECTORS * LANES) + k * LANES, sum[r][k]);
 }
 
-// How many tiles a block has. Each block reads all weights, and the farther away they lie (in the
-// second-level cache, in the third, in memory), the more tiles have to share that.
+// How many tiles a block has. Each block reads all weights: where the second-level cache does not
+// hold them, more tiles have to share that.
 template <class Kind, class Number>
 long block_rows(const Shape &s, long tiles, long panel) {
     const long size = sizeof(Number);
     const long bytes = size * Kind::WEIGHTS * s.inputs * s.outputs;
-    const long least = DOZEN * (bytes <= 1 << 20 ? 1 : bytes <= 1 << 24 ? 2 : 3);
+    const long least = DOZEN * (bytes <= 1 << 20 ? 1 : 4);
     const long taken = size * Kind::TOTAL * s.inputs + 4 * Kind::SIDE * Kind::SIDE * panel;
     const long fit = CACHE / taken / DOZEN * DOZEN;
     const long threads = omp_get_max_threads();
