@@ -467,7 +467,7 @@ def layers(dtype: torch.dtype, channels: int, last: bool) -> list[Tensor]:
 def built(request, monkeypatch) -> None:
     """Compute with the kernel, and without."""
     if not request.param:
-        monkeypatch.setattr(finishing, "kernel", lambda: None)
+        monkeypatch.setattr(finishing, "built", lambda: None)
     elif kernel.kernel() is None:
         pytest.skip("needs a C++ compiler")
 
