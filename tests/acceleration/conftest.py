@@ -12,7 +12,5 @@ def anew(monkeypatch, tmp_path):
     """Let a test build a kernel of its own, in an empty cache."""
     monkeypatch.setenv("JEAT_CACHE_DIR", str(tmp_path))
     kernel.kernel.cache_clear()
-    kernel.is_built.cache_clear()
     yield
     kernel.kernel.cache_clear()
-    kernel.is_built.cache_clear()

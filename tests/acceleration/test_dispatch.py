@@ -353,3 +353,11 @@ def test_a_slow_kernel_is_not_chosen_by_the_real_clock(
     for slow in ("library", "winograd-64"):
         assert chosen(model, Work((3, 16, 16), 4, 3e4))[0].kernel != slow
         shutil.rmtree(cache)
+
+
+@needs_compiler
+def test_too_little_work_has_no_kernel_built(anew, tmp_path) -> None:
+    model = classifier("cifar-resnet-8", "batch").eval()
+    work = Work((3, 32, 32), 8, 20_000)  # seconds, of which it may take three hundredths
+    assert choose(model, None, work, Wish(compiled=False)) == Way("library")
+    assert not list(tmp_path.rglob("*.so"))

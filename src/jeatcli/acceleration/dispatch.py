@@ -94,7 +94,7 @@ def _kernels(bench: _Bench, wish: Wish, total: float) -> list[str]:
     if not getattr(bench.classifier.net, "foldable", False):
         return ["library"]
     if not is_built() and _SHARE * total * bench.seconds(Way(), 1) < _BUILDING:
-        return ["library", "fused"]
+        return ["library"]  # the others would have it built
     distinct = {bench.swapped(kernel): kernel for kernel in reversed(KERNELS)}
     return list(reversed(distinct.values()))
 

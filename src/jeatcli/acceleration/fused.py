@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .winograd.after import After, last
+from .winograd.after import NOTHING, After, last
 from .winograd.finish import finish
 
 _UNARY = "_convolution_pointwise"
@@ -54,16 +54,25 @@ class FusedConv(nn.Module):
 
     def run(self, x: Tensor, after: After) -> Tensor:
         """Return the convolution of x, and the residual and ReLU after it; no gradient."""
-        sides = self.stride, self.padding
-        return _run(x, after.residual, self.weight, self.bias, *sides, self.relu)
+        run, relu = getattr(torch.ops.mkldnn, _UNARY), "relu" if self.relu else None
+        given = (x, self.weight, self.bias, self.padding, self.stride, _ONES, 1)
+        out: Tensor
+        if after.residual is None:
+            out = run(*given, relu or "none", [], "")
+        else:
+            x, *others = given
+            out = run.binary(x, after.residual, *others, "add", 1.0, relu, [], "")
+        return out
 
     def back(
         self, gradient: Tensor, shape: Sequence[int], x: Tensor | None, after: After
     ) -> Tensor:
         """Return what follows the gradient by x, given that by the result."""
         assert x is not None
+        given = (self.stride, self.padding, _ONES, False, [0, 0], 1, [True, False, False])
         x = last(x, self.dtype)
-        return finish(last(_back(gradient, x, self.weight, self.stride, self.padding)), after)
+        by_x, *_ = torch.ops.aten.convolution_backward(gradient, x, self.weight, None, *given)
+        return finish(last(by_x), after)
 
     def shape(self, x: Tensor) -> tuple[int, ...]:
         """Return the shape of the result for x."""
@@ -74,12 +83,8 @@ class FusedConv(nn.Module):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Return the convolution of x, plus the residual, if any."""
         residual = None if residual is None else residual.expand(self.shape(x))
-        arrays = [
-            each if each is None else each.to(self.dtype).contiguous(memory_format=_LAST)
-            for each in (x, residual)
-        ]
-        sides = self.stride, self.padding
-        out: Tensor = _Convolution.apply(*arrays, self.weight, self.bias, *sides, self.relu)
+        residual = None if residual is None else last(residual, self.dtype)
+        out: Tensor = _Convolution.apply(last(x, self.dtype), residual, self.weight, self)
         return out
 
 
@@ -99,55 +104,17 @@ def fusible(conv: nn.Module) -> bool:
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        residual: Tensor | None,
-        weight: Tensor,
-        bias: Tensor | None,
-        stride: list[int],
-        padding: list[int],
-        relu: bool,
+        ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, conv: FusedConv
     ) -> Tensor:
-        out = _run(x, residual, weight, bias, stride, padding, relu)
-        ctx.save_for_backward(x, weight, out if relu else None)
-        ctx.shape = stride, padding
+        out, ctx.conv = conv.run(x, After(residual=residual)), conv
+        ctx.save_for_backward(x, weight, out if conv.relu else None)
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, out = ctx.saved_tensors
+        x, _, out = ctx.saved_tensors  # which tells whether the weights have changed since
         if out is not None:
             gradient = torch.ops.aten.threshold_backward(gradient, out, 0)
-        stride, padding = ctx.shape
-        by_x = _back(gradient, x, weight, stride, padding)
-        return by_x, gradient if ctx.needs_input_grad[1] else None, None, None, None, None, None
-
-
-def _run(
-    x: Tensor,
-    residual: Tensor | None,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    relu: bool,
-) -> Tensor:
-    run, shape, after = getattr(torch.ops.mkldnn, _UNARY), (padding, stride, _ONES, 1), "relu"
-    out: Tensor
-    if residual is None:
-        out = run(x, weight, bias, *shape, after if relu else "none", [], "")
-    else:
-        rest: tuple[Any, ...] = ("add", 1.0, after if relu else None, [], "")
-        out = run.binary(x, residual, weight, bias, *shape, *rest)
-    return out
-
-
-def _back(
-    gradient: Tensor, x: Tensor, weight: Tensor, stride: list[int], padding: list[int]
-) -> Tensor:
-    shape = (stride, padding, _ONES, False, [0, 0], 1)
-    wanted = [True, False, False]
-    by_x: Tensor
-    by_x, *_ = torch.ops.aten.convolution_backward(gradient, x, weight, None, *shape, wanted)
-    return by_x
+        by_x = ctx.conv.back(gradient, x.shape, x, NOTHING)
+        return by_x, gradient if ctx.needs_input_grad[1] else None, None, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,7 +72,7 @@ class Record:
         self.gradients[name] = gradient if before is None else before + gradient
 
 
-class Step:
+class Step(ABC):
     """An operation, its inputs and its result, by name."""
 
     def __init__(self, node: fx.Node) -> None:
@@ -79,11 +80,13 @@ class Step:
         self.inputs = [each.name for each in node.all_input_nodes]
         self.users: list[Step] = []  # in order
 
+    @abstractmethod
     def forward(self, record: Record) -> None:
-        raise NotImplementedError
+        """Keep the result of what was kept before."""
 
+    @abstractmethod
     def backward(self, record: Record) -> None:
-        raise NotImplementedError
+        """Turn the gradient by the result into shares of those by the inputs."""
 
     @property
     def kept(self) -> Iterable[str]:

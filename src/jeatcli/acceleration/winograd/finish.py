@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import torch
 from torch import Tensor
 
+from ...errors import JeatError
 from .after import After, is_last
-from .kernel import built
+from .kernel import kernel
 
 _FINISH = {torch.float32: "finish", torch.bfloat16: "finish_bf16"}
 
@@ -38,8 +41,15 @@ def normalise(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
 
 
 def _run(x: Tensor, out: int | None, after: After) -> bool:
-    """Let the kernel do it; return whether it can, without being built for that alone."""
-    library = built() if x.device.type == "cpu" and is_last(x) else None
+    """Let the kernel do it; return whether it can.
+
+    It is built if need be, not only used where it lies in the cache: the same run would otherwise
+    round in two ways before and after.
+    """
+    library = None
+    if x.device.type == "cpu" and is_last(x):
+        with suppress(JeatError):  # `CXX` is no command, but nobody has asked for the kernel
+            library = kernel()
     if library is None or x.shape[1] % library.lanes():
         return False
     run = getattr(library, _FINISH.get(x.dtype, ""), None)

@@ -55,19 +55,13 @@ def kernel() -> ctypes.CDLL | None:
     return library
 
 
-@cache
 def is_built() -> bool:
-    """Tell whether the library was in the cache, so that it can be had at once."""
+    """Tell whether the library is in the cache, so that it can be had at once."""
     try:
         compiler = _compiler()
         return compiler is not None and _find(*_place(compiler)) is not None
     except (OSError, JeatError, subprocess.CalledProcessError):
         return False
-
-
-def built() -> ctypes.CDLL | None:
-    """Return the library where it is there without being built, else None."""
-    return kernel() if kernel.cache_info().currsize or is_built() else None
 
 
 def _compiler() -> list[str] | None:
