@@ -21,7 +21,7 @@ from jeatcli.acceleration import dispatch
 from jeatcli.acceleration.choices import Place, Speeds
 from jeatcli.acceleration.dispatch import choose
 from jeatcli.acceleration.ways import KERNELS, NEVER_MEASURED, Way, Wish, Work
-from jeatcli.acceleration.winograd import convolution
+from jeatcli.acceleration.winograd import convolution, direct
 from jeatcli.acceleration.winograd.kernel import kernel
 from jeatcli.errors import Interrupted
 
@@ -297,7 +297,8 @@ def test_without_a_compiler_of_cpp_there_is_no_kernel(
     model, cache: Path, monkeypatch: pytest.MonkeyPatch, patient: bool
 ) -> None:
     # Not the kernel of all tests, nor for them that there is none.
-    monkeypatch.setattr(convolution, "kernel", kernel.__wrapped__)
+    for module in (convolution, direct):
+        monkeypatch.setattr(module, "kernel", kernel.__wrapped__)
     monkeypatch.setattr(dispatch, "_BUILDING", 0 if patient else math.inf)
     for command in ("/nonexistent/g++", "false", "'"):
         monkeypatch.setenv("CXX", command)

@@ -77,8 +77,8 @@ def test_without_gradients_a_value_lives_until_its_last_user(wanted: bool) -> No
         alive.extend(storage() is not None for storage in given)
         given.append(weakref.ref(args[0].untyped_storage()))
 
+    net.nothing.register_forward_hook(look)  # an identity that does something stays
     rewritten = Rewritten(net.eval(), torch.float32)
-    net.nothing.register_forward_hook(look)
     with torch.set_grad_enabled(wanted):
         rewritten(torch.randn(2, 16, 7, 5).requires_grad_())
     assert alive == [wanted]

@@ -7,7 +7,7 @@ import operator
 
 import pytest
 import torch
-from helpers.convolutions import both, conv, needs_compiler
+from helpers.convolutions import both, conv, has_bf16_kernel, needs_compiler
 from helpers.networks import classifier
 from torch import Tensor, nn
 
@@ -17,6 +17,7 @@ from jeatcli.acceleration.fused import FusedConv
 from jeatcli.acceleration.twins import accelerate, attach_twin
 from jeatcli.acceleration.ways import KERNELS, Way
 from jeatcli.acceleration.winograd.convolution import WinogradConv, fits
+from jeatcli.acceleration.winograd.direct import StemConv
 from jeatcli.core.models.classifier import Network, frozen
 
 
@@ -129,10 +130,15 @@ def test_a_way_is_a_kernel_and_a_compiler() -> None:
         assert isinstance(twin.net, Rewritten)
         swaps = twin.net.swaps
         assert sum(isinstance(swap, WinogradConv) for swap in swaps) == expected[name]
-        # The first convolution of all is in float32 whatever the rest is in.
+        # That of the pixels is the kernel's beside Winograd's; fused none is, as it is in float32
+        # whatever the rest is in.
+        stems = sum(isinstance(swap, StemConv) for swap in swaps)
+        assert stems == (expected[name] > 0 and not compiled)
         fused = sum(isinstance(swap, FusedConv) for swap in swaps)
         assert fused == (0 if compiled or name == "library" else 6 - expected[name])
+    if not has_bf16_kernel():
+        return
     half = accelerate(model, torch.bfloat16, Way("winograd-32")).net
     assert isinstance(half, Rewritten)
-    assert len(half.swaps) == 6
-    assert sum(isinstance(swap, FusedConv) for swap in half.swaps) == 3
+    kinds = [type(swap) for swap in half.swaps]
+    assert kinds == [StemConv] + 3 * [FusedConv] + 3 * [WinogradConv]

@@ -12,7 +12,7 @@ from helpers.networks import classifier
 from torch import nn
 
 from jeatcli.acceleration.twins import attach_twin
-from jeatcli.acceleration.winograd import convolution, kernel
+from jeatcli.acceleration.winograd import convolution
 from jeatcli.acceleration.winograd.convolution import LearningConv, WinogradConv, install
 from jeatcli.core.models.classifier import frozen
 
@@ -64,23 +64,6 @@ def test_a_relu_lets_nan_through() -> None:
     x[0, 3, 4, 4] = torch.nan
     assert fast(x)[0, :, 4, 4].isnan().all()
     assert not fast(x).isnan().all()
-
-
-@needs_compiler
-@pytest.mark.skipif(
-    "avx512" not in torch.backends.cpu.get_cpu_capability().lower(), reason="needs AVX-512"
-)
-@pytest.mark.parametrize("stride", [1, 2])
-def test_shorter_vectors_give_the_same(monkeypatch, anew, stride: int) -> None:
-    plain, x = conv(48, 32, stride=stride), torch.randn(3, 48, 9, 8)
-    long = both(WinogradConv(plain), x)
-    monkeypatch.setattr(kernel, "_FLAGS", (*kernel._FLAGS, "-mno-avx512f"))
-    kernel.kernel.cache_clear()
-    library = kernel.kernel()
-    assert library is not None
-    assert library.lanes() == 8
-    for one, other in zip(both(WinogradConv(plain), x), long, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
 
 
 @needs_compiler

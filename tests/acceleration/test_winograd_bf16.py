@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import shutil
 
 import pytest
 import torch
+from helpers.convolutions import has_bf16_kernel
 from helpers.networks import classifier
 from torch import Tensor, nn
 
@@ -20,13 +20,7 @@ from jeatcli.core.models.classifier import frozen
 HALF = torch.bfloat16
 
 
-def able() -> bool:
-    """Return whether there is a kernel for bfloat16 here."""
-    library = kernel.kernel() if shutil.which("g++") else None
-    return library is not None and hasattr(library, "same_bf16")
-
-
-needs_bf16 = pytest.mark.skipif(not able(), reason="needs g++ and AVX512-BF16")
+needs_bf16 = pytest.mark.skipif(not has_bf16_kernel(), reason="needs g++ and AVX512-BF16")
 
 
 def conv(inputs: int, outputs: int, bias: bool = True, stride: int = 1) -> nn.Conv2d:

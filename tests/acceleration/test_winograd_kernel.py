@@ -6,10 +6,13 @@ import ctypes
 import os
 
 import pytest
+import torch
 from helpers.convolutions import conv, needs_compiler
+from torch import nn
 
 from jeatcli.acceleration.winograd import kernel
 from jeatcli.acceleration.winograd.convolution import fits
+from jeatcli.acceleration.winograd.direct import direct
 from jeatcli.errors import UsageProblem
 
 
@@ -19,6 +22,8 @@ def test_without_a_compiler_nothing_is_rewritten(
 ) -> None:
     monkeypatch.setenv("CXX", compiler)
     assert not fits(conv(16, 16))
+    assert direct(conv(3, 16), torch.float32) is None
+    assert direct(nn.Conv2d(16, 16, 1), torch.float32) is None
     assert not list(tmp_path.rglob("*.so"))
 
 
@@ -85,3 +90,5 @@ def test_a_compiler_that_is_no_command_is_an_error(monkeypatch, anew) -> None:
     monkeypatch.setenv("CXX", "'")
     with pytest.raises(UsageProblem, match="environment variable CXX, `'`, is not a command"):
         fits(conv(16, 16))
+    # Where there is another way nobody has asked for it.
+    assert direct(conv(3, 16), torch.float32) is None

@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from jeatcli.acceleration.winograd.kernel import kernel
+
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+
+
+def has_bf16_kernel() -> bool:
+    """Return whether there is a kernel for bfloat16 here."""
+    library = kernel() if shutil.which("g++") else None
+    return library is not None and hasattr(library, "same_bf16")
 
 
 def conv(inputs: int, outputs: int, bias: bool = True, stride: int = 1) -> nn.Conv2d:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
 import torch
-from torch import nn
 
 from ..core.models.classifier import Classifier, frozen
 from ..errors import Interrupted, JeatError
@@ -25,6 +24,7 @@ from .fused import fusible
 from .twins import accelerate, learn_by
 from .ways import KERNELS, Way, Wish, Work
 from .winograd.convolution import fits
+from .winograd.direct import direct
 from .winograd.kernel import is_built
 
 # The share of the work that finding its fastest way may take.
@@ -180,7 +180,8 @@ class _Bench:
         least, dtype = KERNELS[kernel], self.dtype or torch.float32
         try:
             return sum(
-                least is not None and isinstance(module, nn.Conv2d) and fits(module, dtype, least)
+                least is not None
+                and (fits(module, dtype, least) or direct(module, dtype) is not None)
                 for module in self.classifier.modules()
             )
         except JeatError:  # `CXX` is no command

@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from ..core.models.classifier import Network
+from ..core.models.classifier import Network, PixelConv
+from ..errors import UsageProblem
 from .fused import FusedConv, fusible
 from .passes import Passes
-from .steps import Swap, Unsuited
-from .winograd.convolution import WinogradConv, fits
+from .steps import Unsuited
+from .swapped import SwappedConv, is_plain
+from .winograd.convolution import LearningConv, WinogradConv, fits
+from .winograd.direct import direct
 
 
 class Fold(NamedTuple):
@@ -53,16 +56,23 @@ class Rewritten(Network):
         super().__init__()
         self.net = net
         features = _Features(net)
-        self.body = fx.GraphModule(features, _Tracer().trace(features))
-        self.folds = _fold(self.body, dict(features.named_modules()))
-        self.swaps: list[Swap] = []
+        self.body = fx.GraphModule(features, _traced(features))
+        modules = dict(features.named_modules())
+        _drop_identities(self.body.graph, modules)
+        self.folds = _fold(self.body, modules)
+        self.swaps: list[SwappedConv] = []
         self.passes: Passes | None = None
         self.refresh()
 
-        def make(conv: nn.Conv2d) -> Swap | None:
+        def make(conv: nn.Conv2d) -> SwappedConv | None:
             if winograd is not None and fits(conv, winograd, least):
                 return WinogradConv(conv, winograd)
-            return FusedConv(conv, fused) if fused is not None and fusible(conv) else None
+            if fused is None:
+                return None
+            kind = direct(conv, fused) if winograd is not None else None
+            if kind is not None:
+                return kind(conv, fused)
+            return FusedConv(conv, fused) if fusible(conv) else None
 
         if winograd is not None or fused is not None:
             self.swaps = _swap(self.body, make)
@@ -87,8 +97,10 @@ class Rewritten(Network):
             )
             both.weight.copy_(weight)
             both.bias.copy_(bias)
-        for each in (*self.swaps, *([self.passes] if self.passes else [])):
-            each.refresh()
+        for swap in self.swaps:
+            swap.refresh()
+        if self.passes is not None:
+            self.passes.refresh()
 
     def features(self, x: Tensor) -> Tensor:
         passes = self.passes  # another thread may find them unsuited
@@ -120,10 +132,33 @@ class _Features(nn.Module):
 
 
 class _Tracer(fx.Tracer):
-    """Traces each convolution as one operation, those of subclasses too."""
+    """Traces each of these layers as one operation, those of subclasses too."""
+
+    proxy_buffer_attributes = True  # which the network's training changes
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, module_qualified_name)
+        layers = nn.Conv2d | nn.BatchNorm2d | nn.ReLU
+        return isinstance(m, layers) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _traced(features: _Features) -> fx.Graph:
+    try:
+        return _Tracer().trace(features)
+    except Exception as problem:  # whatever somebody's code makes of images that are not there
+        name = type(features.net).__name__
+        raise UsageProblem(
+            f"the network `{name}` is `foldable`, but which layers it runs is not the same for all "
+            f"images: {problem}",
+            f"leave `foldable = True` out of `{name}`",
+        ) from problem
+
+
+def _drop_identities(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
+    """Let the users of what does nothing take its input, so that they can join that."""
+    for node in list(graph.nodes):
+        if isinstance(_module(node, modules), nn.Identity):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
 
 
 def _fold(body: fx.GraphModule, modules: Mapping[str, nn.Module]) -> list[Fold]:
@@ -135,7 +170,7 @@ def _fold(body: fx.GraphModule, modules: Mapping[str, nn.Module]) -> list[Fold]:
         if not (isinstance(norm, nn.BatchNorm2d) and isinstance(conv, nn.Conv2d)):
             continue
         assert isinstance(before, fx.Node)
-        if len(before.users) > 1:
+        if len(before.users) > 1 or norm.running_mean is None:
             continue
         both = copy.deepcopy(conv)
         both.bias = nn.Parameter(conv.weight.new_zeros(conv.out_channels))
@@ -150,9 +185,11 @@ def _fold(body: fx.GraphModule, modules: Mapping[str, nn.Module]) -> list[Fold]:
     return folds
 
 
-def _swap(body: fx.GraphModule, make: Callable[[nn.Conv2d], Swap | None]) -> list[Swap]:
+def _swap(
+    body: fx.GraphModule, make: Callable[[nn.Conv2d], SwappedConv | None]
+) -> list[SwappedConv]:
     """Replace each convolution by the one that `make` returns, if any, with what follows it."""
-    swaps: dict[fx.Node, Swap] = {}
+    swaps: dict[fx.Node, SwappedConv] = {}
     modules = dict(body.named_modules())
     for node in list(body.graph.nodes):
         conv = _module(node, modules)
@@ -163,11 +200,11 @@ def _swap(body: fx.GraphModule, make: Callable[[nn.Conv2d], Swap | None]) -> lis
             body.add_submodule(node.target, swap)
             modules[node.target] = swap
     # Where two are added up the sum is in the pass of Winograd's, which takes others along as well.
-    for node in sorted(swaps, key=lambda node: isinstance(swaps[node], FusedConv)):
+    for node in sorted(swaps, key=lambda node: not isinstance(swaps[node], WinogradConv)):
         _join(node, swaps[node], modules)
     for node, swap in swaps.items():
         user = _only_user(node)
-        if isinstance(swap, FusedConv) and user in swaps and node in user.args[1:]:
+        if not isinstance(swap, WinogradConv) and user in swaps and node in user.args[1:]:
             # A shortcut: backward, the other convolution of its input then finishes the gradient.
             user.prepend(node)
     body.delete_all_unused_submodules()
@@ -175,7 +212,7 @@ def _swap(body: fx.GraphModule, make: Callable[[nn.Conv2d], Swap | None]) -> lis
     return list(swaps.values())
 
 
-def _join(node: fx.Node, swap: Swap, modules: Mapping[str, nn.Module]) -> None:
+def _join(node: fx.Node, swap: SwappedConv, modules: Mapping[str, nn.Module]) -> None:
     """Fuse the sum and the activation that alone use its output into a convolution.
 
     They are computed while its output is in registers, and not in passes over memory.
@@ -204,7 +241,9 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 
 
 def _module(node: object, modules: Mapping[str, nn.Module]) -> nn.Module | None:
-    """Return the module that a node of a graph calls, if any."""
+    """Return the layer that a node of a graph calls, if it is one that can be rewritten."""
     if not isinstance(node, fx.Node) or node.op != "call_module":
         return None
-    return modules.get(str(node.target))
+    module = modules.get(str(node.target))
+    kinds = (nn.Conv2d, PixelConv, LearningConv, nn.BatchNorm2d, nn.ReLU, nn.Identity)
+    return module if is_plain(module, *kinds) else None

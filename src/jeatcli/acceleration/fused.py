@@ -6,12 +6,12 @@ oneDNN has them as post-operations, which torch's own compiler uses too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .winograd.after import NOTHING, After, last
+from .swapped import SwappedConv
+from .winograd.after import After, last
 from .winograd.finish import finish
 
 _UNARY = "_convolution_pointwise"
@@ -19,24 +19,16 @@ _ONES = [1, 1]
 _LAST = torch.channels_last
 
 
-class FusedConv(nn.Module):
-    """The same function of images as a convolution, to rounding; its weights get no gradient.
+class FusedConv(SwappedConv):
+    """A convolution of the library's, one that is `fusible`.
 
     oneDNN's ReLU makes 0 of NaN: whether a network is sound is seen in itself.
-
-    Args:
-        conv: The convolution, one that is `fusible`; not changed.
-        dtype: The type of its arithmetic and its output.
-
-    Attributes:
-        relu: Whether a ReLU follows, after the sum with the residual if there is one.
     """
 
+    is_kernel = False
+
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.conv, self.dtype = conv, dtype
-        self.stride, self.padding = list(conv.stride), [int(side) for side in conv.padding]
-        self.relu = False
+        super().__init__(conv, dtype)
         self.weight: Tensor
         self.bias: Tensor | None
         weight = conv.weight.detach().to(dtype, memory_format=_LAST, copy=True)
@@ -46,15 +38,13 @@ class FusedConv(nn.Module):
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Update the weights after a change of those of the convolution."""
         self.weight.copy_(self.conv.weight)
         if self.bias is not None:
             assert self.conv.bias is not None
             self.bias.copy_(self.conv.bias)
 
     def run(self, x: Tensor, after: After) -> Tensor:
-        """Return the convolution of x, and the residual and ReLU after it; no gradient."""
-        run, relu = getattr(torch.ops.mkldnn, _UNARY), "relu" if self.relu else None
+        run, relu = getattr(torch.ops.mkldnn, _UNARY), "relu" if after.relu else None
         given = (x, self.weight, self.bias, self.padding, self.stride, _ONES, 1)
         out: Tensor
         if after.residual is None:
@@ -67,25 +57,11 @@ class FusedConv(nn.Module):
     def back(
         self, gradient: Tensor, shape: Sequence[int], x: Tensor | None, after: After
     ) -> Tensor:
-        """Return what follows the gradient by x, given that by the result."""
         assert x is not None
         given = (self.stride, self.padding, _ONES, False, [0, 0], 1, [True, False, False])
         x = last(x, self.dtype)
         by_x, *_ = torch.ops.aten.convolution_backward(gradient, x, self.weight, None, *given)
         return finish(last(by_x), after)
-
-    def shape(self, x: Tensor) -> tuple[int, ...]:
-        """Return the shape of the result for x."""
-        each = zip(x.shape[2:], self.conv.kernel_size, self.stride, self.padding, strict=True)
-        sides = ((side + 2 * pad - size) // step + 1 for side, size, step, pad in each)
-        return len(x), self.conv.out_channels, *sides
-
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Return the convolution of x, plus the residual, if any."""
-        residual = None if residual is None else residual.expand(self.shape(x))
-        residual = None if residual is None else last(residual, self.dtype)
-        out: Tensor = _Convolution.apply(last(x, self.dtype), residual, self.weight, self)
-        return out
 
 
 def fusible(conv: nn.Module) -> bool:
@@ -99,22 +75,3 @@ def fusible(conv: nn.Module) -> bool:
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, _UNARY)
     )
-
-
-class _Convolution(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, conv: FusedConv
-    ) -> Tensor:
-        out, ctx.conv = conv.run(x, After(residual=residual)), conv
-        ctx.save_for_backward(x, weight, out if conv.relu else None)
-        return out
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, _, out = ctx.saved_tensors  # which tells whether the weights have changed since
-        if out is not None:
-            gradient = torch.ops.aten.threshold_backward(gradient, out, 0)
-        by_x = ctx.conv.back(gradient, x.shape, x, NOTHING)
-        return by_x, gradient if ctx.needs_input_grad[1] else None, None, None

@@ -6,6 +6,7 @@ while the result of the convolution before, or backward of the one after, is in 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeGuard
@@ -13,16 +14,15 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, fx, nn
 
-from .fused import FusedConv
-from .steps import Affine, Convolve, Other, Record, Step
-from .winograd.convolution import WinogradConv
+from .steps import Affine, Convolve, Other, Record, Slice, Step
+from .swapped import SwappedConv, is_plain
 
 
 class Passes:
     """The passes of a rewritten network; images alone get a gradient.
 
     Args:
-        body: Its graph, with `WinogradConv` and `FusedConv`.
+        body: Its graph, with some convolutions swapped.
     """
 
     def __init__(self, body: fx.GraphModule) -> None:
@@ -125,7 +125,7 @@ def _steps(body: fx.GraphModule) -> Iterable[Step]:
             continue
         module = modules[node.target] if node.op == "call_module" else None
         follower = next(iter(node.users)) if len(node.users) == 1 else None
-        if isinstance(module, WinogradConv | FusedConv):
+        if isinstance(module, SwappedConv):
             yield Convolve(node, module)
         elif _is_affine(module) and follower is not None and _is_relu(follower, modules):
             passed.add(follower)
@@ -134,29 +134,50 @@ def _steps(body: fx.GraphModule) -> Iterable[Step]:
             yield step
         elif _is_relu(node, modules):
             yield Affine(node, None)
+        elif _is_slice(node):
+            yield Slice(node)
         else:
             yield Other(node, body)
 
 
+def _is_slice(node: fx.Node) -> bool:
+    """Return whether it is a part by slices whose ends are numbers, not results of the graph."""
+    if node.target is not operator.getitem or len(node.all_input_nodes) > 1:
+        return False
+    index = node.args[1]
+    return isinstance(index, tuple) and all(type(each) is slice for each in index)
+
+
 def _is_affine(module: nn.Module | None) -> TypeGuard[nn.BatchNorm2d]:
-    return isinstance(module, nn.BatchNorm2d) and module.running_var is not None
+    if not is_plain(module, nn.BatchNorm2d):
+        return False
+    assert isinstance(module, nn.BatchNorm2d)
+    return module.running_var is not None
 
 
 def _is_relu(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
     """Return whether it is a ReLU that changes nothing which others read."""
     relu = modules[str(node.target)] if node.op == "call_module" else None
-    if type(relu) is not nn.ReLU:
+    if not is_plain(relu, nn.ReLU):
         return False
-    return not relu.inplace or len(node.all_input_nodes[0].users) == 1
+    assert isinstance(relu, nn.ReLU)
+    before = node.all_input_nodes[0]
+    return not relu.inplace or (len(before.users) == 1 and _is_new(before, modules))
+
+
+def _is_new(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    """Return whether its result lies in memory of its own, and not in that of its input."""
+    kinds = SwappedConv | nn.Conv2d | nn.BatchNorm2d | nn.Linear
+    return node.target is operator.add or isinstance(modules.get(str(node.target)), kinds)
 
 
 def _join(step: Affine, before: Step | None, is_result: bool) -> None:
     """Let the convolution before compute a normalisation, and give it the type of those after."""
     users = [user.swap for user in step.users if isinstance(user, Convolve)]
-    types = {swap.dtype for swap in users}
+    types = {swap.takes for swap in users}
     if len(users) == len(step.users) and len(types) == 1 and not is_result:
         step.dtype = types.pop()
     if not isinstance(before, Convolve) or before.normalised is not None:
         return
-    if isinstance(before.swap, WinogradConv):
+    if before.swap.is_kernel:
         before.normalised, step.is_made = step, True

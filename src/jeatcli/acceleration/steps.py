@@ -7,22 +7,19 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 
-from .fused import FusedConv
-from .winograd.after import NOTHING, After, last
-from .winograd.convolution import WinogradConv
+from .swapped import SwappedConv, fits_in
+from .winograd.after import NOTHING, After, empty_as, last
 from .winograd.finish import finish, normalise
-
-Swap = WinogradConv | FusedConv
 
 
 class Unsuited(Exception):
-    """An operation returns several tensors, or changes one in place."""
+    """An operation returns several tensors, changes one in place, or adds what is larger."""
 
 
 class Saved(threading.local):
@@ -97,7 +94,7 @@ class Step(ABC):
 class Convolve(Step):
     """A convolution, a sum with a residual and a ReLU."""
 
-    def __init__(self, node: fx.Node, swap: Swap) -> None:
+    def __init__(self, node: fx.Node, swap: SwappedConv) -> None:
         super().__init__(node)
         self.swap = swap
         self.x, *others = (each.name for each in node.args if isinstance(each, fx.Node))
@@ -107,20 +104,21 @@ class Convolve(Step):
 
     @property
     def kept(self) -> Iterable[str]:
-        if isinstance(self.swap, FusedConv):
+        if not self.swap.is_kernel:
             yield self.x
         if self.swap.relu:
             yield self.out
 
     def forward(self, record: Record) -> None:
         values, dtype = record.values, self.swap.dtype
-        x, after = last(values[self.x], dtype), NOTHING
+        x, after = last(values[self.x], self.swap.takes), After(relu=self.swap.relu)
         if self.residual is not None:
-            residual = values[self.residual].expand(self.swap.shape(x))
-            after = After(residual=last(residual, dtype))
+            residual, shape = values[self.residual], self.swap.shape(x)
+            if not fits_in(residual, shape):
+                raise Unsuited
+            after = after._replace(residual=last(residual.expand(shape), dtype))
         following = self.normalised
         if following is not None:
-            assert isinstance(self.swap, WinogradConv)
             too = self.swap.empty(x)
             after = after._replace(scale_too=following.scale, shift_too=following.shift, too=too)
             record.keep(following.out, too)
@@ -134,7 +132,7 @@ class Convolve(Step):
             gradient = finish(last(gradient), After(cut=record.values[self.out]).last())
         if self.residual is not None:
             record.add(self.residual, gradient.sum_to_size(record.shapes[self.residual]))
-        dtype, name, maker = self.swap.dtype, self.x, self.maker
+        dtype, name, maker = self.swap.takes, self.x, self.maker
         x, shape, after = record.values.get(name), record.shapes[name], NOTHING
         if record.dtypes[name] is dtype:
             after = After(residual=record.gradients.pop(name, None))
@@ -189,6 +187,27 @@ class Affine(Step):
             cut = record.values[self.out]
             after = After(cut=cut, scale=self.scale).last()
             record.add(self.x, finish(last(gradient, cut.dtype), after))
+
+
+class Slice(Step):
+    """A part of images, by slices; autograd's gradient would have another order in memory."""
+
+    def __init__(self, node: fx.Node) -> None:
+        super().__init__(node)
+        self.x, self.index = self.inputs[0], cast("tuple[slice, ...]", node.args[1])
+
+    def forward(self, record: Record) -> None:
+        x = record.values[self.x]
+        if not isinstance(x, Tensor):
+            raise Unsuited
+        record.keep(self.out, x[self.index].detach())
+
+    def backward(self, record: Record) -> None:
+        gradient = record.gradients.pop(self.out, None)
+        if gradient is not None:
+            whole = empty_as(record.shapes[self.x], gradient).zero_()
+            whole[self.index] = gradient
+            record.add(self.x, whole)
 
 
 class Other(Step):

@@ -20,7 +20,7 @@ KERNELS: dict[str, int | None] = {
 class Way(NamedTuple):
     """A way of computing a network: the same function, to rounding."""
 
-    kernel: str = "library"  # of its 3x3 convolutions on a CPU, a key of `KERNELS`
+    kernel: str = "library"  # of its convolutions on a CPU, a key of `KERNELS`
     compiled: bool = False  # whether torch compiles its graph
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""3x3 convolutions on a CPU by Winograd's algorithm.
+"""The kernel for convolutions on a CPU: Winograd's of 3x3, 1x1, and that of the pixels.
 
 May import what `acceleration` may.
 """

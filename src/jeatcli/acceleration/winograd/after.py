@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -57,6 +58,12 @@ def last(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Return images with the channels of a pixel side by side, in that type if one is given."""
     form = torch.channels_last if x.dim() == 4 else torch.contiguous_format
     return x.to(dtype or x.dtype).contiguous(memory_format=form)
+
+
+def empty_as(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Return uninitialised images of that shape, channels last, of the type of others."""
+    form = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    return torch.empty([*shape], dtype=like.dtype, device=like.device, memory_format=form)
 
 
 def is_last(x: Tensor) -> bool:

@@ -11,14 +11,14 @@ In bfloat16, where the processor supports it, the tiles are smaller: four ninths
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from .after import NOTHING, After
-from .kernel import kernel
+from .after import After, empty_as, last
+from .kernel import call, kernel
+from .kernel_conv import KernelConv
 from .points import PRODUCTS, backward_weights, forward_weights
 
 # The functions of the kernel, by type and stride.
@@ -29,64 +29,26 @@ _FORWARD = {
 _BACKWARD = {torch.float32: {1: "same", 2: "up"}, torch.bfloat16: {1: "same_bf16", 2: "up_bf16"}}
 
 
-class WinogradConv(nn.Module):
-    """The same function of images as a convolution, to rounding; its weights get no gradient.
+class WinogradConv(KernelConv):
+    """A convolution that `fits`, by Winograd's algorithm.
 
     Args:
-        conv: The convolution, one that `fits`; not changed.
+        conv: The convolution; not changed.
         dtype: The type of its arithmetic and its output.
-
-    Attributes:
-        relu: Whether a ReLU follows, after the sum with the residual if there is one.
     """
 
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype = torch.float32) -> None:
-        super().__init__()
-        self.conv, self.dtype = conv, dtype
-        self.relu = False
-        self.forward_weights: Tensor
-        self.backward_weights: Tensor
-        self.stride = conv.stride[0]
-        self.register_buffer(
-            "forward_weights", forward_weights(conv.weight, self.stride, dtype), persistent=False
-        )
-        self.register_buffer(
-            "backward_weights", backward_weights(conv.weight, self.stride, dtype), persistent=False
-        )
+        stride = conv.stride[0]
+        super().__init__(conv, dtype, (_FORWARD[dtype][stride], _BACKWARD[dtype][stride]))
 
-    @torch.no_grad()
-    def refresh(self) -> None:
-        """Update the transformed weights after a change of the weights."""
-        self.forward_weights.copy_(forward_weights(self.conv.weight, self.stride, self.dtype))
-        self.backward_weights.copy_(backward_weights(self.conv.weight, self.stride, self.dtype))
+    def weights(self) -> tuple[Tensor, Tensor]:
+        given = (self.conv.weight, self.stride[0], self.dtype)
+        return forward_weights(*given), backward_weights(*given)
 
-    def run(self, x: Tensor, after: After) -> Tensor:
-        """Return the convolution of x, its bias and ReLU, and what else follows; no gradient."""
-        after = after._replace(bias=self.conv.bias, relu=self.relu)
-        return _run(_FORWARD, self.stride, x, self.forward_weights, self.empty(x), after)
-
-    def shape(self, x: Tensor) -> tuple[int, ...]:
-        """Return the shape of the result for x."""
-        return len(x), self.conv.out_channels, *_sides(x, self.stride)
-
-    def empty(self, x: Tensor) -> Tensor:
-        """Return an uninitialised result for x."""
-        return _empty(x, self.conv.out_channels, self.stride)
-
-    def back(
-        self, gradient: Tensor, shape: Sequence[int], x: Tensor | None, after: After
-    ) -> Tensor:
-        """Return what follows the gradient by x, of that shape, given that by the result."""
-        count, channels, height, width = shape
-        out = gradient.new_empty(count, height, width, channels).permute(0, 3, 1, 2)
-        return _run(_BACKWARD, self.stride, gradient, self.backward_weights, out, after)
-
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Return the convolution of x, plus the residual, if any."""
+    def add(self, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
+        # An operator of torch's, which its compiler takes as it is.
         weights = (self.forward_weights, self.backward_weights, self.conv.bias)
-        if residual is not None:
-            residual = residual.to(self.dtype).expand(self.shape(x))
-        out: Tensor = _convolve(x.to(self.dtype), *weights, residual, self.stride, self.relu)
+        out: Tensor = _convolve(x.to(self.dtype), *weights, residual, self.stride[0], relu)
         return out
 
 
@@ -149,9 +111,9 @@ def _convolve(
     out = _empty(x, _outputs(x, forward_weights, stride), stride)
     if residual is not None:
         assert residual.shape == out.shape
-        residual = _channels_last(residual)
+        residual = last(residual)
     after = After(bias, residual, relu=relu)
-    return _run(_FORWARD, stride, x, forward_weights, out, after)
+    return call(_FORWARD[x.dtype][stride], x, forward_weights, out, after)
 
 
 @torch.library.custom_op(
@@ -164,7 +126,8 @@ def _convolve_backward(
 ) -> Tensor:
     # `x` is not read, but given it torch's compiler keeps it, as for any convolution, and reads the
     # mask of the activation off it; else it writes a mask, at ten times the time.
-    return _run(_BACKWARD, stride, gradient, backward_weights, _empty(x, x.shape[1]))
+    name, out = _BACKWARD[gradient.dtype][stride], empty_as(x.shape, gradient)
+    return call(name, gradient, backward_weights, out)
 
 
 @torch.library.custom_op(
@@ -174,7 +137,7 @@ def _convolve_backward(
 )
 def _learn(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     out = _empty(x, len(weight), stride)
-    return _run(_FORWARD, stride, x, forward_weights(weight, stride, x.dtype), out)
+    return call(_FORWARD[x.dtype][stride], x, forward_weights(weight, stride, x.dtype), out)
 
 
 @torch.library.custom_op(
@@ -187,35 +150,15 @@ def _learn_backward(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) ->
     return out
 
 
-def _run(
-    names: Mapping[torch.dtype, Mapping[int, str]],
-    stride: int,
-    x: Tensor,
-    weight: Tensor,
-    out: Tensor,
-    after: After = NOTHING,
-) -> Tensor:
-    """Call the function of the kernel for this type and stride."""
-    x = _channels_last(x)
-    height, width = max(x.shape[2:], out.shape[2:])  # the larger ones, with a stride of 2
-    run = getattr(kernel(), names[x.dtype][stride])
-    pointers = (array.data_ptr() for array in (x, weight, out))
-    run(*pointers, after.struct(out), len(x), height, width, x.shape[1], out.shape[1])
-    return out
-
-
 def _outputs(x: Tensor, forward_weights: Tensor, stride: int) -> int:
     """Return the number of output channels of transformed weights, for images x."""
     return forward_weights.numel() // (PRODUCTS[x.dtype][stride] * x.shape[1])
 
 
-def _channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
-
-
 def _empty(x: Tensor, channels: int, stride: int = 1) -> Tensor:
     """Return an uninitialised output with that many channels, channels last."""
-    return x.new_empty(len(x), *_sides(x, stride), channels).permute(0, 3, 1, 2)
+    # No view of a tensor: in autograd's eyes what an operator returns could not change in place.
+    return empty_as((len(x), channels, *_sides(x, stride)), x)
 
 
 def _sides(x: Tensor, stride: int) -> tuple[int, ...]:

@@ -17,13 +17,27 @@ from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
+from torch import Tensor
+
 from ...errors import JeatError, UsageProblem
 from ...runtime import files, own_files
 from ...runtime.digests import checksum
-from .after import Struct
+from .after import NOTHING, After, Struct, last
 
-_FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
-_SOURCE, _HEADER = (Path(__file__).with_name(f"winograd.{suffix}") for suffix in ("cpp", "h"))
+# Predictive commoning trades a load that a multiplication has for free for several moves.
+_FLAGS = (
+    "-std=gnu++17",
+    "-O3",
+    "-fno-predictive-commoning",
+    "-march=native",
+    "-fopenmp",
+    "-shared",
+    "-fPIC",
+)
+_SOURCE = Path(__file__).with_name("winograd.cpp")
+# Each takes pointers and numbers, and some have a form in bfloat16.
+_CONVOLUTIONS = ("same", "down", "up", "point", "point_down", "point_up", "stem", "stem_back")
+_FUNCTIONS = {**dict.fromkeys(_CONVOLUTIONS, (3, 5)), "finish": (2, 2)}
 
 
 @cache
@@ -42,7 +56,7 @@ def kernel() -> ctypes.CDLL | None:
         return None
     for name in ("lanes", "panel"):
         getattr(library, name).restype = ctypes.c_long
-    for name, pointers, longs in (("same", 3, 5), ("down", 3, 5), ("up", 3, 5), ("finish", 2, 2)):
+    for name, (pointers, longs) in _FUNCTIONS.items():
         # Not every processor multiplies in bfloat16.
         for function in (getattr(library, name + suffix, None) for suffix in ("", "_bf16")):
             if function is not None:
@@ -53,6 +67,20 @@ def kernel() -> ctypes.CDLL | None:
                     *[ctypes.c_long] * longs,
                 ]
     return library
+
+
+def call(name: str, x: Tensor, weights: Tensor, out: Tensor, after: After = NOTHING) -> Tensor:
+    """Return `out`, images with their channels last, filled by a convolution of the kernel's.
+
+    x (n, C, H, W) has the type that the function takes, `weights` are as it reads them.
+    """
+    x, run = last(x), getattr(kernel(), name)
+    height, width = max(x.shape[2:], out.shape[2:])  # the larger ones, with a stride of 2
+    if after.bias is not None:  # which may be a part of other numbers
+        after = after._replace(bias=after.bias.contiguous())
+    pointers = (array.data_ptr() for array in (x, weights, out))
+    run(*pointers, after.struct(out), len(x), height, width, x.shape[1], out.shape[1])
+    return out
 
 
 def is_built() -> bool:
@@ -83,7 +111,8 @@ def _place(compiler: list[str]) -> tuple[Path, str]:
     # The macros that a compiler defines tell its version and what the processor can do.
     probe = [*compiler, "-march=native", "-fopenmp", "-E", "-dM", "-x", "c++", os.devnull]
     macros = subprocess.run(probe, check=True, capture_output=True).stdout
-    made_of = (macros, _SOURCE.read_bytes(), _HEADER.read_bytes(), " ".join(_FLAGS).encode())
+    sources = [path.read_bytes() for path in (_SOURCE, *sorted(_SOURCE.parent.glob("*.h")))]
+    made_of = (macros, *sources, " ".join(_FLAGS).encode())
     name = "winograd-" + hashlib.sha256(b"\0".join(made_of)).hexdigest()[:16]
     return files.cache_dir() / "kernels", name
 

@@ -39,6 +39,7 @@ _PAIR = {torch.float32: _FIVE, torch.bfloat16: _THREE}
 # backward, (2, 0) at odd positions and (1, none) at even ones.
 _DOWN = torch.tensor([[[1, 0, 0], [0, 0, 1]], [[0, 0, 0], [0, 1, 0]]], dtype=torch.float64)
 _UP = torch.tensor([[[0, 0, 1], [1, 0, 0]], [[0, 1, 0], [0, 0, 0]]], dtype=torch.float64)
+_ONE = torch.ones(1, 1, 1, dtype=torch.float64)
 # How many numbers the nine weights of an input and an output become, by type and stride; and how
 # many inputs lie side by side.
 PRODUCTS = {torch.float32: {1: 36, 2: 81}, torch.bfloat16: {1: 16, 2: 25}}
@@ -61,10 +62,15 @@ def backward_weights(weight: Tensor, stride: int, dtype: torch.dtype) -> Tensor:
     return torch.cat(parts)
 
 
-def _transformed(weight: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return weights (K, C, 3, 3) at the points where they are not all zero, rounded to `dtype`.
+def point_weights(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return weights (K, C, 1, 1) for a convolution of 1x1, flat; turned, for its backward pass."""
+    return _transformed(weight, _ONE, _ONE, dtype)
 
-    `down` has a matrix (points, 3) for each kind of row, `across` for each kind of column.
+
+def _transformed(weight: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return weights (K, C, s, s) at the points where they are not all zero, rounded to `dtype`.
+
+    `down` has a matrix (points, s) for each kind of row, `across` for each kind of column.
     """
     library = kernel()
     assert library is not None
@@ -74,6 +80,6 @@ def _transformed(weight: Tensor, down: Tensor, across: Tensor, dtype: torch.dtyp
     there = pairs[pairs.any(1)]
     # Autocast, where a network learns in bfloat16, would round both factors first.
     with torch.autocast("cpu", enabled=False):
-        points = there.float() @ weight.detach().reshape(outputs * inputs, 9).T
+        points = there.float() @ weight.detach().reshape(outputs * inputs, -1).T
     panels = points.to(dtype).view(-1, outputs // panel, panel, inputs // side, side)
     return panels.permute(1, 0, 3, 2, 4).flatten()

@@ -12,7 +12,11 @@
 // registers, and not in a pass over memory: forward bias, residual, ReLU and the next
 // normalisation, backward the gradients of those before the convolution.
 
-#include "winograd.h"
+#include "after.h"
+#include "kinds.h"
+#include "point.h"
+#include "product.h"
+#include "stem.h"
 
 #include <omp.h>
 
@@ -21,38 +25,8 @@
 
 namespace {
 
-// Tiles are taken by the dozen, which every `ROWS` below divides.
-constexpr long DOZEN = 12;
 // What a block takes of the second-level cache, in bytes.
 constexpr long CACHE = 300000;
-
-// What is done to the result while it is in registers; where a pointer is null, nothing.
-template <class Number>
-struct After {
-    const float *bias;       // one for each output, added
-    const Number *residual;  // as y, added
-    const Number *cut;       // as y; where it is not positive, the result becomes zero
-    const float *scale;      // one for each output, multiplied
-    const Number *more;      // as y, added to the product
-    const float *scale_too, *shift_too;  // of a second result, the ReLU of a multiple and a sum
-    Number *too;
-    long relu;  // whether what is negative becomes zero, before anything is cut
-
-    // Finish and store the values of the outputs from `k` on, of a pixel whose outputs begin there.
-    void operator()(Vector value, Number *y, long pixel, long k) const {
-        const long place = pixel + k;
-        if (bias) value += load(bias + k);
-        if (residual) value += load(residual + place);
-        if (relu) value = value < 0 ? Vector{} : value;
-        if (cut) value = load(cut + place) <= 0 ? Vector{} : value;
-        if (scale) value *= load(scale + k);
-        if (more) value += load(more + place);
-        if (y) store(y + place, value);
-        if (!too) return;
-        if (scale_too) value = value * load(scale_too + k) + load(shift_too + k);
-        store(too + place, value < 0 ? Vector{} : value);
-    }
-};
 
 // Points of a tile, side by side, to those of its pixels that are inside the image.
 template <class Kind, int WIDTH, class Number>
@@ -63,10 +37,13 @@ void gather(const Shape &s, const Grid &g, const float *m, const After<Number> a
     const long top = STEP * at.top + Kind::row(part), left = STEP * at.left + Kind::column(part);
     const long pixel = ((at.image * height + top) * width + left) * s.outputs;
     const long right = STEP * s.outputs, below = width * right;
+    // Beyond the end of a line the tiles of the next ones follow.
+    const bool ends = left + AHEAD * TILE * STEP >= width;
+    const long soon = pixel + AHEAD * TILE * right + ends * (STEP * TILE - 1) * width * s.outputs;
     for (const Number *array : {after.residual, after.cut, after.more})
         for (int i = 0; array && i < TILE; i++)
-            for (int j = AHEAD * TILE; j < (AHEAD + 1) * TILE; j++)
-                fetch(array + pixel + i * below + j * right + first, WIDTH);
+            for (int j = 0; j < TILE; j++)
+                fetch(array + soon + i * below + j * right + first, WIDTH);
     const bool whole = top + STEP * (TILE - 1) < height && left + STEP * (TILE - 1) < width;
     for (int k = 0; k < WIDTH; k += LANES) {
         Vector half[TILE * SIDE], d[SIDE], out[TILE * TILE];
@@ -98,51 +75,15 @@ constexpr long apart(long width) {
     return Kind::SIDE * Kind::SIDE * width + LANES;
 }
 
-// What one piece of the inputs, `left`, adds: one number of each row, times a row of u.
-template <int VECTORS, int ROWS>
-inline void add(Vector (&sum)[ROWS][VECTORS], const float *left, long next, const float *u) {
-    for (long c = 0; c < LANES; c++, u += VECTORS * LANES) {
-        Vector right[VECTORS];
-#pragma GCC unroll 4
-        for (int k = 0; k < VECTORS; k++) right[k] = load(u + k * LANES);
-#pragma GCC unroll 12
-        for (int r = 0; r < ROWS; r++)
-#pragma GCC unroll 4
-            for (int k = 0; k < VECTORS; k++) sum[r][k] += left[r * next + c] * right[k];
-    }
-}
-
-#if defined(__AVX512BF16__)
-// The same in bfloat16, whose instruction multiplies two neighbours at once and adds up in float:
-// of u, two inputs lie side by side for each output.
-template <int VECTORS, int ROWS>
-inline void add(Vector (&sum)[ROWS][VECTORS], const Bfloat16 *left, long next, const Bfloat16 *u) {
-    for (long c = 0; c < LANES; c += 2, u += 2 * VECTORS * LANES) {
-        __m512bh right[VECTORS];
-#pragma GCC unroll 4
-        for (int k = 0; k < VECTORS; k++)
-            right[k] = (__m512bh)_mm512_loadu_si512(u + 2 * k * LANES);
-#pragma GCC unroll 12
-        for (int r = 0; r < ROWS; r++) {
-            int pair;
-            __builtin_memcpy(&pair, left + r * next + c, sizeof pair);
-            const __m512bh both = (__m512bh)_mm512_set1_epi32(pair);
-#pragma GCC unroll 4
-            for (int k = 0; k < VECTORS; k++)
-                sum[r][k] = (Vector)_mm512_dpbf16_ps((__m512)sum[r][k], both, right[k]);
-        }
-    }
-}
-#endif
-
-// m (ROWS, VECTORS * LANES) = v (ROWS, inputs) u (inputs, VECTORS * LANES), sums in registers. Rows
-// of v are `next` apart; `depth` times as many inputs as an image has are at this point.
+// m (ROWS, VECTORS * LANES) = v (ROWS, inputs) u (inputs, VECTORS * LANES), sums in registers. The
+// rows of a piece of inputs lie side by side; `depth` times as many inputs as an image has are at
+// this point.
 template <class Kind, int VECTORS, int ROWS, class Number>
-inline void product(const Number *v, long next, const Number *u, float *m, int depth, long pieces) {
+inline void product(const Number *v, const Number *u, float *m, int depth, long pieces) {
     Vector sum[ROWS][VECTORS] = {};
     for (int d = 0; d < depth; d++)
         for (long piece = 0; piece < pieces; piece++, u += LANES * VECTORS * LANES)
-            add(sum, v + (piece * Kind::TOTAL + d) * LANES, next, u);
+            add(sum, v + (piece * Kind::TOTAL + d) * ROWS * LANES, u);
 #pragma GCC unroll 12
     for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 4
@@ -169,7 +110,7 @@ void convolve(const Shape &s, const Number *x, const Number *u, Number *y,
               const After<Number> &after) {
     constexpr int WIDTH = VECTORS * LANES, POINTS = Kind::SIDE * Kind::SIDE;
     constexpr long NEXT = apart<Kind>(WIDTH);
-    const long pieces = s.inputs / LANES, next = Kind::TOTAL * s.inputs + 2 * LANES;
+    const long pieces = s.inputs / LANES, next = Kind::TOTAL * s.inputs;
     static_assert(DOZEN % ROWS == 0, "a block must be whole for every product");
     const Grid g = Kind::grid(s);
     const long tiles = g.tiles();
@@ -189,15 +130,16 @@ void convolve(const Shape &s, const Number *x, const Number *u, Number *y,
             const long first = block * rows, count = std::min(rows, tiles - first);
             Place at(g, first);
             for (long t = 0; t < count; t++, at.go_on(g))
-                Kind::spread(s, g, x, zeros.data(), at, v.data() + t * next);
+                Kind::template spread<ROWS>(s, g, x, zeros.data(), at,
+                                            v.data() + t / ROWS * ROWS * next + t % ROWS * LANES);
             const Number *weights = u;
             for (int part = 0; part < Kind::PARTS; part++)
                 for (long k = 0; k < s.outputs; k += WIDTH) {
                     for (int p = 0; p < POINTS; p++) {
                         if (!Kind::has(part, p)) continue;
-                        const Number *from = v.data() + Kind::before(p) * LANES;
+                        const Number *from = v.data() + Kind::before(p) * ROWS * LANES;
                         for (long t = 0; t < count; t += ROWS)
-                            product<Kind, VECTORS, ROWS>(from + t * next, next, weights,
+                            product<Kind, VECTORS, ROWS>(from + t * next, weights,
                                                          m.data() + t * NEXT + p * WIDTH,
                                                          Kind::depth(p), pieces);
                         weights += Kind::depth(p) * s.inputs * WIDTH;
@@ -216,28 +158,9 @@ void convolve(const Shape &s, const Number *x, const Number *u, Number *y,
 extern "C" long lanes() { return LANES; }
 
 // How many outputs lie side by side in `u`, for a layer of so many.
-extern "C" long panel(long outputs) {
-    const long most = LANES == 16 ? 4 : 2;
-    for (long vectors = most; vectors > 1; vectors /= 2)
-        if (outputs % (vectors * LANES) == 0) return vectors * LANES;
-    return LANES;
-}
+extern "C" long panel(long outputs) { return vectors(outputs) * LANES; }
 
 namespace {
-
-template <class Kind, class Number>
-void choose(const Shape &s, const Number *x, const Number *u, Number *y,
-            const After<Number> &after) {
-    switch (panel(s.outputs) / LANES) {
-#if defined(__AVX512F__)
-        case 4: return convolve<Kind, 4, 6>(s, x, u, y, after);
-        case 2: return convolve<Kind, 2, 12>(s, x, u, y, after);
-#else
-        case 2: return convolve<Kind, 2, 6>(s, x, u, y, after);
-#endif
-        default: return convolve<Kind, 1, 12>(s, x, u, y, after);
-    }
-}
 
 template <class Number>
 void finish_all(const Number *x, Number *y, const After<Number> &after, long pixels,
@@ -250,53 +173,73 @@ void finish_all(const Number *x, Number *y, const After<Number> &after, long pix
 
 }  // namespace
 
+#define CONVOLUTION(NAME, KIND, NUMBER)                                                      \
+    extern "C" void NAME(const NUMBER *x, const NUMBER *u, NUMBER *y,                            \
+                         const After<NUMBER> *after, long n, long height, long width,            \
+                         long inputs, long outputs) {                                            \
+        const Shape s = {n, height, width, inputs, outputs};                                     \
+        with_panel(outputs, [&](auto panel) {                                                    \
+            convolve<KIND, panel.VECTORS, panel.ROWS>(s, x, u, y, *after);                       \
+        });                                                                                      \
+    }
+
+#define POINT(NAME, FROM, TO, NUMBER)                                                            \
+    extern "C" void NAME(const NUMBER *x, const NUMBER *u, NUMBER *y,                            \
+                         const After<NUMBER> *after, long n, long height, long width,            \
+                         long inputs, long outputs) {                                            \
+        const Shape s = {n, height, width, inputs, outputs};                                     \
+        with_panel(outputs, [&](auto panel) {                                                    \
+            mix<FROM, TO, panel.VECTORS, panel.ROWS>(s, x, u, y, *after);                        \
+        });                                                                                      \
+    }
+
+#define FINISH(NAME, NUMBER)                                                                     \
+    extern "C" void NAME(const NUMBER *x, NUMBER *y, const After<NUMBER> *after, long pixels,    \
+                         long channels) {                                                        \
+        finish_all(x, y, *after, pixels, channels);                                              \
+    }
+
+// The pixels are float, whatever the result.
+#define STEM(NAME, NUMBER)                                                                       \
+    extern "C" void NAME(const float *x, const float *u, NUMBER *y, const After<NUMBER> *after,  \
+                         long n, long height, long width, long inputs, long outputs) {           \
+        const Shape s = {n, height, width, inputs, outputs};                                     \
+        inputs == 1 ? stem<1>(s, x, u, y, *after) : stem<3>(s, x, u, y, *after);                 \
+    }
+
+#define STEM_BACK(NAME, NUMBER)                                                                  \
+    extern "C" void NAME(const NUMBER *x, const float *u, float *y, const After<float> *,        \
+                         long n, long height, long width, long inputs, long outputs) {           \
+        const Shape s = {n, height, width, inputs, outputs};                                     \
+        outputs == 1 ? stem_back<1>(s, x, u, y) : stem_back<3>(s, x, u, y);                      \
+    }
+
 // y (n, height, width, outputs) of x (n, height, width, inputs); of the transformed weights u,
 // panel after panel of outputs, in each all that a point has, point after point.
-extern "C" void same(const float *x, const float *u, float *y, const After<float> *after, long n,
-                     long height, long width, long inputs, long outputs) {
-    choose<Same<4>, float>({n, height, width, inputs, outputs}, x, u, y, *after);
-}
-
-// The same with a stride of 2: y has half the height and width, rounded up.
-extern "C" void down(const float *x, const float *u, float *y, const After<float> *after, long n,
-                     long height, long width, long inputs, long outputs) {
-    choose<Down<4>, float>({n, height, width, inputs, outputs}, x, u, y, *after);
-}
-
-// Its backward pass: x has half the height and width, rounded up; in u part follows part.
-extern "C" void up(const float *x, const float *u, float *y, const After<float> *after, long n,
-                   long height, long width, long inputs, long outputs) {
-    choose<Up<4>, float>({n, height, width, inputs, outputs}, x, u, y, *after);
-}
-
+CONVOLUTION(same, Same<4>, float)
+// With a stride of 2 y has half the height and width, rounded up; backward it is x that has them,
+// and in u part follows part.
+CONVOLUTION(down, Down<4>, float)
+CONVOLUTION(up, Up<4>, float)
+// 1x1.
+POINT(point, 1, 1, float)
+POINT(point_down, 2, 1, float)
+POINT(point_up, 1, 2, float)
+// 3x3 of one channel or of three, forward, and the gradient by these.
+STEM(stem, float)
+STEM_BACK(stem_back, float)
 // What is done after a convolution, to x (pixels, channels) as it is; y may be null.
-extern "C" void finish(const float *x, float *y, const After<float> *after, long pixels,
-                       long channels) {
-    finish_all(x, y, *after, pixels, channels);
-}
+FINISH(finish, float)
 
 #if defined(__AVX512BF16__)
 // The same in bfloat16; bias, scales and shift are float.
-extern "C" void same_bf16(const Bfloat16 *x, const Bfloat16 *u, Bfloat16 *y,
-                          const After<Bfloat16> *after, long n, long height, long width,
-                          long inputs, long outputs) {
-    choose<Same<2>, Bfloat16>({n, height, width, inputs, outputs}, x, u, y, *after);
-}
-
-extern "C" void down_bf16(const Bfloat16 *x, const Bfloat16 *u, Bfloat16 *y,
-                          const After<Bfloat16> *after, long n, long height, long width,
-                          long inputs, long outputs) {
-    choose<Down<2>, Bfloat16>({n, height, width, inputs, outputs}, x, u, y, *after);
-}
-
-extern "C" void up_bf16(const Bfloat16 *x, const Bfloat16 *u, Bfloat16 *y,
-                        const After<Bfloat16> *after, long n, long height, long width,
-                        long inputs, long outputs) {
-    choose<Up<2>, Bfloat16>({n, height, width, inputs, outputs}, x, u, y, *after);
-}
-
-extern "C" void finish_bf16(const Bfloat16 *x, Bfloat16 *y, const After<Bfloat16> *after,
-                            long pixels, long channels) {
-    finish_all(x, y, *after, pixels, channels);
-}
+CONVOLUTION(same_bf16, Same<2>, Bfloat16)
+CONVOLUTION(down_bf16, Down<2>, Bfloat16)
+CONVOLUTION(up_bf16, Up<2>, Bfloat16)
+POINT(point_bf16, 1, 1, Bfloat16)
+POINT(point_down_bf16, 2, 1, Bfloat16)
+POINT(point_up_bf16, 1, 2, Bfloat16)
+STEM(stem_bf16, Bfloat16)
+STEM_BACK(stem_back_bf16, Bfloat16)
+FINISH(finish_bf16, Bfloat16)
 #endif

@@ -1,0 +1,54 @@
+"""What follows a convolution, by torch in float64."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from jeatcli.acceleration.winograd.after import After, last
+
+_PIXELS = ("residual", "cut", "more")
+_CHANNELS = ("scale", "scale_too", "shift_too")
+
+
+def followed(x: Tensor, after: After) -> tuple[Tensor, Tensor]:
+    """Return what becomes of the exact result of a convolution, and the second result."""
+
+    def by_channel(each: Tensor) -> Tensor:
+        return each.double()[:, None, None]
+
+    if after.bias is not None:
+        x = x + by_channel(after.bias)
+    if after.residual is not None:
+        x = x + after.residual.double()
+    if after.relu:
+        x = x.relu()
+    if after.cut is not None:
+        x = torch.ops.aten.threshold_backward(x, after.cut.double(), 0)
+    if after.scale is not None:
+        x = x * by_channel(after.scale)
+    if after.more is not None:
+        x = x + after.more.double()
+    if after.scale_too is None or after.shift_too is None:
+        return x, x.relu()
+    return x, (x * by_channel(after.scale_too) + by_channel(after.shift_too)).relu()
+
+
+def every(like: Tensor, names: tuple[str, ...]) -> Iterator[After]:
+    """Yield each selection of what may follow a result like that; `too` comes with its scale."""
+    torch.manual_seed(2)
+    pixels, channels = like.shape, like.shape[1]
+    given = {name: last(torch.randn(pixels), like.dtype) for name in _PIXELS}
+    given["cut"][:, ::3] = 0
+    given |= {name: torch.randn(channels) for name in _CHANNELS}
+    for chosen in itertools.product((False, True), repeat=len(names)):
+        taken = [name for name, is_taken in zip(names, chosen, strict=True) if is_taken]
+        after = After(**{name: given[name] for name in taken if name in given})
+        if "scale_too" in taken:
+            after = after._replace(shift_too=given["shift_too"])
+        if "too" in taken or "scale_too" in taken:
+            after = after._replace(too=torch.full_like(like, torch.nan))
+        yield after
