@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,8 @@ from jeatcli.checkpoints.header import read_header
 from jeatcli.core.rng import BatchRng
 from jeatcli.data import loader
 from jeatcli.data.images import load_images
-from jeatcli.errors import Interrupted, UsageProblem
+from jeatcli.errors import Interrupted, JeatError, UsageProblem
+from jeatcli.runtime import distributed
 from jeatcli.training.resolve import read_config
 from jeatcli.training.train import train
 
@@ -49,6 +52,54 @@ def both(*arguments: object) -> str:
     assert said.count("\n") == 1, said
     assert "FutureWarning" not in heard
     return said
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({}, "`WORLD_SIZE` is 2: environment variable RANK expected"),
+        ({"RANK": "0"}, "MASTER_ADDR expected"),
+        ({"RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "?"}, "`WORLD_SIZE` is 2: .*'?'"),
+        ({"RANK": "0", "MASTER_ADDR": "127.0.0.1"}, "the 2 processes of the command have not met"),
+        ({"RANK": "1", "MASTER_ADDR": "127.0.0.1"}, "the 2 processes of the command have not met"),
+    ],
+)
+def test_a_process_whose_others_do_not_come_ends(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    alone(monkeypatch, message, {"MASTER_PORT": str(port), **variables})
+
+
+def alone(monkeypatch: pytest.MonkeyPatch, message: str, variables: dict[str, str]) -> None:
+    """Start one of two processes, and see it end."""
+    for name in ("RANK", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"WORLD_SIZE": "2", **variables}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed, "_MEETING", timedelta(seconds=1))
+    with (
+        pytest.raises(JeatError, match=message) as caught,
+        distributed.joined(torch.device("cpu")),
+    ):
+        pass
+    assert "unset `WORLD_SIZE`" in str(caught.value.hint)
+
+
+def test_a_second_attempt_does_not_meet_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of `torchrun`, which serves one store for all its attempts."""
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store.set("attempt 0/rank 1", "here")
+    variables = {
+        "RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "1",
+    }
+    alone(monkeypatch, "have not met: wait timeout .*attempt 1/rank 1", variables)
 
 
 def test_parts_of_a_batch_draw_what_the_whole_draws() -> None:

@@ -1,5 +1,6 @@
 """The processes of one run, as `torchrun` starts them: one a device, or a single one."""
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,11 +12,17 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..errors import JeatError, RankLost
+from ..errors import JeatError, RankLost, UsageProblem
 
 T = TypeVar("T")
 # How long one process may save or download while the others wait.
 _PATIENCE = timedelta(hours=2)
+# How long the first to come waits for all others.
+_MEETING = timedelta(minutes=10)
+_TORCHRUN = (
+    "start all processes by `torchrun`, which sets `RANK`, `MASTER_ADDR` and `MASTER_PORT`; "
+    "for a single one, unset `WORLD_SIZE`"
+)
 
 
 @dataclass(frozen=True)
@@ -140,10 +147,43 @@ def current() -> ProcessGroup:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[ProcessGroup]:
-    """Join the other processes that `torchrun` started, by NCCL on CUDA and gloo elsewhere."""
+    """Join the other processes that `torchrun` started, by NCCL on CUDA and gloo elsewhere.
+
+    Raises:
+        RankLost: If they do not come.
+        UsageProblem: If `WORLD_SIZE` says that there are others, and nothing where they are.
+    """
+    # Not every build of torch has them.
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    try:
+        store, rank, size = next(rendezvous("env://", timeout=_MEETING))
+        # What `torchrun` starts anew finds the store of the first attempt, with its addresses.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = PrefixStore(f"attempt {attempt}", store)
+        # Where `torchrun` serves the store, coming to it is not yet a meeting.
+        store.set(f"rank {rank}", "here")
+        store.wait([f"rank {each}" for each in range(size)], _MEETING)
+        store.set_timeout(_PATIENCE)
+    except (distributed.DistError, TimeoutError) as problem:
+        why = str(problem).partition("\n")[0]
+        raise RankLost(
+            f"the {os.environ['WORLD_SIZE']} processes of the command have not met: {why}",
+            _TORCHRUN,
+        ) from problem
+    except ValueError as problem:
+        words = str(problem).removeprefix(
+            "Error initializing torch.distributed using env:// rendezvous: "
+        )
+        raise UsageProblem(
+            f"`WORLD_SIZE` is {os.environ['WORLD_SIZE']}: {words}", _TORCHRUN
+        ) from problem
     with _together():
-        distributed.init_process_group(backend, timeout=_PATIENCE)
+        distributed.init_process_group(
+            backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE
+        )
     yield current()
     # Not after a failure: destroying the group may wait for a dead process for ever.
     distributed.destroy_process_group()
