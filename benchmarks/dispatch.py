@@ -4,8 +4,9 @@
 
 Passes forward and back to a batch of images, with frozen weights in evaluation mode, as attacks and
 chains make them. `plain` is the network as it is. The ways take their passes in turn; images/s are
-of the median. The clock is that of the processor in this thread, as in the measurement itself. The
-choice is made first, with the work of `--passes` images at hand, in the user's cache.
+of the median. The clock is that of the processor in this thread, as in the measurement itself, and
+freed memory is kept as by a command. The choice is made first, with the work of `--passes` images
+at hand, in the user's cache. Only noise tells apart ways that come to the same convolutions.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import statistics
 import time
 
 import torch
+from glibc_limits import set_for
 from torch import Tensor
 
 from jeatcli.acceleration.dispatch import choose
@@ -85,6 +87,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--compile", action="store_true", help="compiled graphs too: minutes each")
     given = parser.parse_args()
+    set_for("jeat")
     about = f"{devices.processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     print(f"{about}, batches of {given.batch_size}, {given.norm_layer}, {given.activation}\n")
     compiled = ["library, compiled", "winograd, compiled"] if given.compile else []
