@@ -173,23 +173,14 @@ void finish_all(const Number *x, Number *y, const After<Number> &after, long pix
 
 }  // namespace
 
-#define CONVOLUTION(NAME, KIND, NUMBER)                                                      \
+// FUNCTION is a template whose last arguments are the vectors and rows of a panel.
+#define CONVOLUTION(NAME, NUMBER, FUNCTION, ...)                                                 \
     extern "C" void NAME(const NUMBER *x, const NUMBER *u, NUMBER *y,                            \
                          const After<NUMBER> *after, long n, long height, long width,            \
                          long inputs, long outputs) {                                            \
         const Shape s = {n, height, width, inputs, outputs};                                     \
         with_panel(outputs, [&](auto panel) {                                                    \
-            convolve<KIND, panel.VECTORS, panel.ROWS>(s, x, u, y, *after);                       \
-        });                                                                                      \
-    }
-
-#define POINT(NAME, FROM, TO, NUMBER)                                                            \
-    extern "C" void NAME(const NUMBER *x, const NUMBER *u, NUMBER *y,                            \
-                         const After<NUMBER> *after, long n, long height, long width,            \
-                         long inputs, long outputs) {                                            \
-        const Shape s = {n, height, width, inputs, outputs};                                     \
-        with_panel(outputs, [&](auto panel) {                                                    \
-            mix<FROM, TO, panel.VECTORS, panel.ROWS>(s, x, u, y, *after);                        \
+            FUNCTION<__VA_ARGS__, panel.VECTORS, panel.ROWS>(s, x, u, y, *after);                \
         });                                                                                      \
     }
 
@@ -216,15 +207,15 @@ void finish_all(const Number *x, Number *y, const After<Number> &after, long pix
 
 // y (n, height, width, outputs) of x (n, height, width, inputs); of the transformed weights u,
 // panel after panel of outputs, in each all that a point has, point after point.
-CONVOLUTION(same, Same<4>, float)
+CONVOLUTION(same, float, convolve, Same<4>)
 // With a stride of 2 y has half the height and width, rounded up; backward it is x that has them,
 // and in u part follows part.
-CONVOLUTION(down, Down<4>, float)
-CONVOLUTION(up, Up<4>, float)
+CONVOLUTION(down, float, convolve, Down<4>)
+CONVOLUTION(up, float, convolve, Up<4>)
 // 1x1.
-POINT(point, 1, 1, float)
-POINT(point_down, 2, 1, float)
-POINT(point_up, 1, 2, float)
+CONVOLUTION(point, float, mix, 1, 1)
+CONVOLUTION(point_down, float, mix, 2, 1)
+CONVOLUTION(point_up, float, mix, 1, 2)
 // 3x3 of one channel or of three, forward, and the gradient by these.
 STEM(stem, float)
 STEM_BACK(stem_back, float)
@@ -233,12 +224,12 @@ FINISH(finish, float)
 
 #if defined(__AVX512BF16__)
 // The same in bfloat16; bias, scales and shift are float.
-CONVOLUTION(same_bf16, Same<2>, Bfloat16)
-CONVOLUTION(down_bf16, Down<2>, Bfloat16)
-CONVOLUTION(up_bf16, Up<2>, Bfloat16)
-POINT(point_bf16, 1, 1, Bfloat16)
-POINT(point_down_bf16, 2, 1, Bfloat16)
-POINT(point_up_bf16, 1, 2, Bfloat16)
+CONVOLUTION(same_bf16, Bfloat16, convolve, Same<2>)
+CONVOLUTION(down_bf16, Bfloat16, convolve, Down<2>)
+CONVOLUTION(up_bf16, Bfloat16, convolve, Up<2>)
+CONVOLUTION(point_bf16, Bfloat16, mix, 1, 1)
+CONVOLUTION(point_down_bf16, Bfloat16, mix, 2, 1)
+CONVOLUTION(point_up_bf16, Bfloat16, mix, 1, 2)
 STEM(stem_bf16, Bfloat16)
 STEM_BACK(stem_back_bf16, Bfloat16)
 FINISH(finish_bf16, Bfloat16)
