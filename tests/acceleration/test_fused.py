@@ -7,6 +7,8 @@ import operator
 
 import pytest
 import torch
+from helpers.cli import JEAT, done
+from helpers.convolutions import fuses_in
 from helpers.joined import pairs
 from helpers.networks import classifier
 from torch import nn
@@ -14,7 +16,7 @@ from torch import nn
 from jeatcli.acceleration.folding import Rewritten
 from jeatcli.acceleration.fused import FusedConv, fusible
 from jeatcli.acceleration.twins import accelerate, attach_twin
-from jeatcli.acceleration.ways import Way
+from jeatcli.acceleration.ways import KERNELS, Way
 from jeatcli.core.models.classifier import frozen
 
 HALF = torch.bfloat16
@@ -27,10 +29,12 @@ def conv(bias: bool = True, **more: object) -> nn.Conv2d:
     return nn.Conv2d(6, 8, **given).requires_grad_(False)
 
 
-pytestmark = pytest.mark.skipif(not fusible(conv()), reason="needs oneDNN")
+pytestmark = pytest.mark.skipif(not fuses_in(torch.float32), reason="needs oneDNN")
+# Not every processor can in bfloat16.
+types_here = pytest.mark.parametrize("dtype", [*filter(fuses_in, ROUNDING)])
 
 
-@pytest.mark.parametrize("dtype", ROUNDING)
+@types_here
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("residual", ["none", "given", "wants a gradient"])
 @pytest.mark.parametrize("shape", [{}, {"stride": 2}, {"kernel_size": 1, "padding": 0}])
@@ -49,9 +53,10 @@ def test_it_is_the_same_function_with_the_same_gradients(
         assert error < ROUNDING[dtype] * (8 if relu and dtype is HALF else 1)
 
 
+@types_here
 @pytest.mark.parametrize("residual", [False, True])
-def test_no_images_are_no_error(residual: bool) -> None:
-    fast, none = FusedConv(conv(), HALF), torch.rand(0, 6, 8, 8).requires_grad_(True)
+def test_no_images_are_no_error(residual: bool, dtype: torch.dtype) -> None:
+    fast, none = FusedConv(conv(), dtype), torch.rand(0, 6, 8, 8).requires_grad_(True)
     fast.relu = True
     out = fast(none, torch.rand(0, 8, 8, 8) if residual else None)
     assert out.shape == (0, 8, 8, 8)
@@ -59,12 +64,23 @@ def test_no_images_are_no_error(residual: bool) -> None:
 
 
 def test_what_it_stands_for() -> None:
-    assert fusible(conv(bias=False, stride=2))
+    assert fusible(conv(bias=False, stride=2), torch.float32)
     others = [{"groups": 2}, {"dilation": 2}, {"padding_mode": "circular"}, {"padding": "same"}]
-    assert not any(fusible(conv(**more)) for more in others)
-    assert not fusible(conv().double())
-    assert not fusible(nn.ReLU())
-    assert not fusible(conv().to("meta"))
+    modules = [*(conv(**more) for more in others), conv().double(), nn.ReLU(), conv().to("meta")]
+    assert not any(fusible(module, torch.float32) for module in modules)
+
+
+def test_a_type_that_the_library_does_not_fuse_is_left_to_it() -> None:
+    # As bfloat16 is on processors without instructions for it.
+    assert not fusible(conv(), torch.float64)
+    assert Rewritten(classifier("wrn-10-1", "batch").eval().net, fused=torch.float64).swaps == []
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_kernel_trains_in_bfloat16_on_any_processor(tmp_path, kernel: str) -> None:
+    asked = ("--precision", "bf16", "--kernel", kernel, "--no-compile", "-o", tmp_path / "run")
+    done(*JEAT, *asked)
+    assert f'kernel = "{kernel}"' in (tmp_path / "run" / "config.toml").read_text()
 
 
 @pytest.mark.parametrize("arch", ["cifar-resnet-8", "wrn-10-2", "resnet-18", "small"])
@@ -85,9 +101,10 @@ def test_a_network_of_them_is_the_same_function(arch: str, activation: str) -> N
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * other.abs().max().item())
 
 
-def test_sums_and_activations_are_in_its_pass() -> None:
+@types_here
+def test_sums_and_activations_are_in_its_pass(dtype: torch.dtype) -> None:
     net = classifier("cifar-resnet-8", "batch", activation="relu").eval().net
-    rewritten = Rewritten(net, fused=HALF)
+    rewritten = Rewritten(net, fused=dtype)
     left = [node.target for node in rewritten.body.graph.nodes]
     assert operator.add not in left
     assert sum(str(target).endswith("act") for target in left) == 1  # after that of the pixels

@@ -28,7 +28,7 @@ def test_what_it_stands_for() -> None:
     assert fits(nn.Conv2d(16, 16, 3, 2, 1))
     others = [
         nn.Conv2d(3, 16, 3, 1, 1),
-        nn.Conv2d(16, 24, 3, 1, 1),
+        nn.Conv2d(16, 20, 3, 1, 1),
         nn.Conv2d(16, 16, 3, 3, 1),
         nn.Conv2d(16, 16, 3, (2, 1), 1),
         nn.Conv2d(16, 16, 3, 1, 0),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from jeatcli.acceleration.fused import fusible
 from jeatcli.acceleration.winograd.kernel import kernel
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
@@ -17,6 +18,11 @@ def has_bf16_kernel() -> bool:
     """Return whether there is a kernel for bfloat16 here."""
     library = kernel() if shutil.which("g++") else None
     return library is not None and hasattr(library, "same_bf16")
+
+
+def fuses_in(dtype: torch.dtype | None) -> bool:
+    """Return whether the library fuses convolutions in that type here, if in any."""
+    return dtype is None or fusible(nn.Conv2d(1, 1, 1), dtype)
 
 
 def conv(inputs: int, outputs: int, bias: bool = True, stride: int = 1) -> nn.Conv2d:

@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 import torch
+from helpers.runs import Listener
 
 from jeatcli.errors import UsageProblem
 from jeatcli.runtime import devices
@@ -69,6 +70,24 @@ def test_bf16_is_measured_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None
     assert devices.bf16_gain(size=8, rounds=3) == 4.0
     assert seen == [(torch.float32, 1), (torch.bfloat16, 1)] * 3
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "gain", "told"),
+    [
+        ("bf16", "cpu", 0.25, "fp32 multiplies 4 times as fast"),
+        ("bf16", "cpu", 2.0, None),
+        ("bf16", "cuda", 0.25, None),
+        ("fp32", "cpu", 0.25, None),
+    ],
+)
+def test_emulated_bf16_is_told(
+    monkeypatch, precision: str, device: str, gain: float, told: str | None
+) -> None:
+    monkeypatch.setattr(devices, "bf16_gain", lambda: gain)
+    heard = Listener()
+    devices.tell_if_emulated(precision, torch.device(device), heard)
+    assert [str(told) in text for text in heard.said] == [True] * (told is not None)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="threads have no fine clock there")

@@ -175,9 +175,9 @@ class _Bench:
 
     def swapped(self, kernel: str) -> int:
         """Return how many convolutions of the network that kernel computes; -1 if all, fused."""
-        if kernel == "fused":
-            return -any(fusible(module) for module in self.classifier.modules())
         least, dtype = KERNELS[kernel], self.dtype or torch.float32
+        if kernel == "fused":
+            return -any(fusible(module, dtype) for module in self.classifier.modules())
         try:
             return sum(
                 least is not None

@@ -72,7 +72,7 @@ class Rewritten(Network):
             kind = direct(conv, fused) if winograd is not None else None
             if kind is not None:
                 return kind(conv, fused)
-            return FusedConv(conv, fused) if fusible(conv) else None
+            return FusedConv(conv, fused) if fusible(conv, fused) else None
 
         if winograd is not None or fused is not None:
             self.swaps = _swap(self.body, make)

@@ -6,6 +6,7 @@ oneDNN has them as post-operations, which torch's own compiler uses too.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -64,8 +65,8 @@ class FusedConv(SwappedConv):
         return finish(last(by_x), after)
 
 
-def fusible(conv: nn.Module) -> bool:
-    """Return whether the library can add up and cut off what this module returns."""
+def fusible(conv: nn.Module, dtype: torch.dtype) -> bool:
+    """Return whether the library can add up and cut off, in that type, what this module returns."""
     return (
         type(conv) is nn.Conv2d
         and conv.padding_mode == "zeros"
@@ -74,4 +75,19 @@ def fusible(conv: nn.Module) -> bool:
         and (conv.weight.device.type, conv.weight.dtype) == ("cpu", torch.float32)
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, _UNARY)
+        and _computes(dtype)
     )
+
+
+@cache
+def _computes(dtype: torch.dtype) -> bool:
+    """Return whether the library does so in that type on this processor.
+
+    Of bfloat16 without the instructions it has convolutions, but none with post-operations.
+    """
+    x = torch.zeros(1, 1, 1, 1, dtype=dtype)
+    try:
+        getattr(torch.ops.mkldnn, _UNARY)(x, x, None, [0, 0], _ONES, _ONES, 1, "none", [], "")
+    except RuntimeError:
+        return False
+    return True

@@ -10,6 +10,7 @@ import torch
 
 from ..errors import JeatError, UsageProblem, unknown
 from . import launch
+from .progress import Reporter
 
 # Seconds of this thread, which other processes do not advance; Windows counts them in 16 ms.
 thread_clock = time.perf_counter if sys.platform == "win32" else time.thread_time
@@ -107,6 +108,15 @@ def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "bf16":
         raise UsageProblem(f"bf16 is not available on `{device}`", "use `--precision fp32`")
     return None
+
+
+def tell_if_emulated(precision: str, device: torch.device, reporter: Reporter) -> None:
+    """Say that a CPU without instructions for bfloat16 will be slow, where it is asked for."""
+    if precision == "bf16" and device.type == "cpu" and (gain := bf16_gain()) < 1:
+        reporter.say(
+            "this processor has no instructions for bf16 and emulates it: fp32 multiplies "
+            f"{1 / gain:.0f} times as fast (`--precision fp32`)"
+        )
 
 
 def bf16_gain(size: int = 512, rounds: int = 5) -> float:

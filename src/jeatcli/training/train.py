@@ -99,6 +99,7 @@ def train(
     if already_done:
         reporter.say(f"`{folder}` is done; `--force` starts it over")
     else:
+        devices.tell_if_emulated(config.precision, here, reporter)
         build = partial(setup.build, config, folder, here, data_dir=data_dir, reporter=reporter)
         ready = build(ranks=ranks, should_stop=should_stop)
         with ExitStack() as held:
