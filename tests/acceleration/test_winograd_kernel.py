@@ -16,6 +16,16 @@ from jeatcli.acceleration.winograd.direct import direct
 from jeatcli.errors import UsageProblem
 
 
+@pytest.fixture
+def quick(monkeypatch, anew, tmp_path_factory) -> None:
+    """Let the kernel be one of a few lines, which computes nothing and is built at once."""
+    source = tmp_path_factory.mktemp("source") / "kernel.cpp"
+    lines = [f'extern "C" void {name}() {{}}' for name in ("same", "down", "up")]
+    lines += [f'extern "C" long {name}() {{ return 8; }}' for name in ("lanes", "panel")]
+    source.write_text("\n".join(lines))
+    monkeypatch.setattr(kernel, "_SOURCE", source)
+
+
 @pytest.mark.parametrize("compiler", ["/nonexistent/g++", "false"])
 def test_without_a_compiler_nothing_is_rewritten(
     monkeypatch, anew, tmp_path, compiler: str
@@ -28,7 +38,7 @@ def test_without_a_compiler_nothing_is_rewritten(
 
 
 @needs_compiler
-def test_the_kernel_is_built_once(anew, tmp_path) -> None:
+def test_the_kernel_is_built_once(quick, tmp_path) -> None:
     assert fits(conv(16, 16))
     (built,) = tmp_path.rglob("*.so")
     before = built.stat().st_mtime_ns
@@ -45,7 +55,7 @@ def test_a_broken_file_in_the_cache_is_no_error(monkeypatch, anew) -> None:
 
 @needs_compiler
 @pytest.mark.parametrize("damage", ["cut", "changed", "writable", "link"])
-def test_a_library_that_may_not_be_ours_is_not_loaded(anew, tmp_path, damage: str) -> None:
+def test_a_library_that_may_not_be_ours_is_not_loaded(quick, tmp_path, damage: str) -> None:
     """A cut library ends the process by SIGBUS, another user's runs whatever is in it."""
     assert fits(conv(16, 16))
     (built,) = tmp_path.rglob("*.so")
@@ -71,7 +81,7 @@ def test_a_library_that_may_not_be_ours_is_not_loaded(anew, tmp_path, damage: st
 
 @needs_compiler
 def test_where_another_user_owns_the_cache_the_kernel_is_built_elsewhere(
-    monkeypatch, anew, tmp_path
+    monkeypatch, quick, tmp_path
 ) -> None:
     loaded: list[str] = []
     load = ctypes.CDLL
