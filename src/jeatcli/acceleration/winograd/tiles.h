@@ -19,9 +19,9 @@ struct Grid {
 constexpr int AHEAD = 3;
 
 // Ask for so many numbers, that they are in the cache when they are needed; past the end, in vain.
-template <int WRITE = 0, class Number>
+template <class Number>
 inline void fetch(const Number *from, long count) {
-    for (long c = 0; c < count; c += 64 / sizeof(Number)) __builtin_prefetch(from + c, WRITE);
+    for (long c = 0; c < count; c += 64 / sizeof(Number)) __builtin_prefetch(from + c);
 }
 
 // Where a tile begins.
