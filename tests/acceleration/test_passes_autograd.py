@@ -79,6 +79,7 @@ def test_without_gradients_a_value_lives_until_its_last_user(wanted: bool) -> No
 
     net.nothing.register_forward_hook(look)  # an identity that does something stays
     rewritten = Rewritten(net.eval(), torch.float32)
+    rewritten.unchecked = False
     with torch.set_grad_enabled(wanted):
         rewritten(torch.randn(2, 16, 7, 5).requires_grad_())
     assert alive == [wanted]

@@ -239,3 +239,12 @@ def test_mean_corruption_error(
 def test_names_that_are_none(name: str, words: str) -> None:
     with pytest.raises(UsageProblem, match=words):
         dataset_facts(name)
+
+
+@pytest.mark.parametrize("kind", ["u1", "f2", "f4", ">f8"])
+def test_an_image_is_the_same_in_any_type(kind: str, tmp_path: Path) -> None:
+    """Half floats are no bytes to the last digit, and still those of the same pictures."""
+    stored = PIXELS if kind == "u1" else (PIXELS / 255).astype(kind)
+    found = load_images(archive(tmp_path, images=stored, labels=LABELS), "test")
+    plain = load_images(archive(tmp_path, images=PIXELS, labels=LABELS), "test")
+    assert torch.equal(found.fingerprints, plain.fingerprints)

@@ -12,7 +12,7 @@ from torch import nn
 from jeatcli.core.models import build
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.models.layers import Shape
-from jeatcli.training.trainer import Average, lr_factor, optimizer
+from jeatcli.training.trainer import Average, begin_momenta, lr_factor, optimizer
 
 
 def net() -> nn.Module:
@@ -39,6 +39,25 @@ def test_two_steps_of_constant_gradient_tell_the_momenta_apart(name: str, second
         before = weight.weight.item()
         made.step()
     assert before - weight.weight.item() == pytest.approx(second, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "heavy-ball", "adamw"])
+@pytest.mark.parametrize("momentum", [0.9, 0.0])
+def test_a_weight_may_get_its_first_gradient_late(name: str, momentum: float) -> None:
+    """Its first step is that of an optimiser which begins then."""
+    early, late = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    settings = config(optimizer=name, lr=0.1, weight_decay=0.01, momentum=momentum)
+    both, alone = nn.Sequential(early, late), copy.deepcopy(late)
+    made, beside = optimizer(settings, both), optimizer(settings, alone)
+    for step in range(3):
+        early.weight.grad = torch.ones_like(early.weight)
+        if step:
+            late.weight.grad = torch.full_like(late.weight, 0.5)
+            alone.weight.grad = late.weight.grad.clone()
+            beside.step()
+        begin_momenta(made)
+        made.step()
+    assert torch.equal(late.weight, alone.weight)
 
 
 def test_running_statistics_are_averaged_like_the_weights() -> None:

@@ -13,6 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..core.models.classifier import Network, PixelConv
 from ..errors import UsageProblem
+from .comparison import check_same
 from .fused import FusedConv, fusible
 from .passes import Passes
 from .steps import Unsuited
@@ -33,7 +34,8 @@ class Rewritten(Network):
     """The same function as a network in eval mode, to rounding.
 
     Batch normalisations are folded into the convolutions before them, which saves passes over
-    memory. Other layers are shared with the network; `refresh` updates the folded ones.
+    memory. Other layers are shared with the network; `refresh` updates the folded ones. The first
+    images, and later ones ever more rarely, go through the network, too, and have to give the same.
 
     Args:
         net: The network; not changed.
@@ -62,6 +64,7 @@ class Rewritten(Network):
         self.folds = _fold(self.body, modules)
         self.swaps: list[SwappedConv] = []
         self.passes: Passes | None = None
+        self.updates = 0
         self.refresh()
 
         def make(conv: nn.Conv2d) -> SwappedConv | None:
@@ -87,6 +90,9 @@ class Rewritten(Network):
     @torch.no_grad()
     def refresh(self) -> None:
         """Update the weights after a training step of the network."""
+        # What it computes may change beside its weights: each power of two is soon enough to see.
+        self.updates += 1
+        self.unchecked = self.updates & (self.updates - 1) == 0
         for both, conv, norm in self.folds:
             mean, variance = norm.running_mean, norm.running_var
             assert mean is not None
@@ -103,6 +109,16 @@ class Rewritten(Network):
             self.passes.refresh()
 
     def features(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling() and self.unchecked and len(x):
+            self.unchecked = False
+            half = torch.is_autocast_enabled(x.device.type) or any(
+                swap.dtype is torch.bfloat16 for swap in self.swaps
+            )
+            dtype = torch.bfloat16 if half else torch.float32
+            check_same(type(self.net).__name__, self._features, self.net.features, x, dtype)
+        return self._features(x)
+
+    def _features(self, x: Tensor) -> Tensor:
         passes = self.passes  # another thread may find them unsuited
         if passes is not None:
             kept = None if self.suited else x.clone()  # which no operation has changed in place
@@ -143,7 +159,7 @@ class _Tracer(fx.Tracer):
 
 def _traced(features: _Features) -> fx.Graph:
     try:
-        return _Tracer().trace(features)
+        graph = _Tracer().trace(features)
     except Exception as problem:  # whatever somebody's code makes of images that are not there
         name = type(features.net).__name__
         raise UsageProblem(
@@ -151,6 +167,10 @@ def _traced(features: _Features) -> fx.Graph:
             f"images: {problem}",
             f"leave `foldable = True` out of `{name}`",
         ) from problem
+    for node in graph.nodes:
+        if node.op == "call_module" and not node.args and [*node.kwargs] == ["input"]:
+            node.args, node.kwargs = (node.kwargs["input"],), {}  # as torch's layers name it
+    return graph
 
 
 def _drop_identities(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
@@ -170,7 +190,7 @@ def _fold(body: fx.GraphModule, modules: Mapping[str, nn.Module]) -> list[Fold]:
         if not (isinstance(norm, nn.BatchNorm2d) and isinstance(conv, nn.Conv2d)):
             continue
         assert isinstance(before, fx.Node)
-        if len(before.users) > 1 or norm.running_mean is None:
+        if len(before.users) > 1 or norm.running_mean is None or norm.training:
             continue
         both = copy.deepcopy(conv)
         both.bias = nn.Parameter(conv.weight.new_zeros(conv.out_channels))

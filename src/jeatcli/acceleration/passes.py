@@ -152,7 +152,7 @@ def _is_affine(module: nn.Module | None) -> TypeGuard[nn.BatchNorm2d]:
     if not is_plain(module, nn.BatchNorm2d):
         return False
     assert isinstance(module, nn.BatchNorm2d)
-    return module.running_var is not None
+    return module.running_var is not None and not module.training
 
 
 def _is_relu(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:

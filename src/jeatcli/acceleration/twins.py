@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -40,12 +41,17 @@ def learn_by(classifier: Classifier, way: Way) -> None:
         classifier.compile(dynamic=False)
 
 
-def attach_twin(classifier: Classifier, way: Way = LIBRARY) -> None:
-    """Let the attacks and chains of training run on a faster twin of the classifier."""
-    classifier.twin = partial(_twin, way=way)
+def attach_twin(
+    classifier: Classifier, way: Way = LIBRARY, shape: Sequence[int] | None = None
+) -> None:
+    """Let the attacks and chains of training run on a faster twin of the classifier.
+
+    A compiled one is compared with it on images of that shape, (C, H, W), if it is given.
+    """
+    classifier.twin = partial(_twin, way=way, shape=shape)
 
 
-def _twin(classifier: Classifier, way: Way) -> Classifier:
+def _twin(classifier: Classifier, way: Way, shape: Sequence[int] | None) -> Classifier:
     """Return the twin with the current weights, or the classifier if nothing is gained."""
     if classifier not in _twins:
         dtype = classifier.autocast
@@ -60,6 +66,11 @@ def _twin(classifier: Classifier, way: Way) -> Classifier:
         return classifier
     assert isinstance(kept.net, Rewritten)
     kept.net.refresh()
+    if way.compiled and shape and kept.net.unchecked:
+        mean = kept.normalize.mean
+        images = torch.rand(4, *shape, generator=torch.Generator().manual_seed(kept.net.updates))
+        with torch.no_grad():
+            kept.features(images.to(mean.device))  # which compares, as a compiled program does not
     return kept
 
 

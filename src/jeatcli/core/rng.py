@@ -7,7 +7,8 @@ any batch (Karras et al. 2022 have one seed per image for the same reason).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -25,6 +26,16 @@ def mix(*parts: int) -> int:
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
         state ^= state >> 31
     return state >> 1
+
+
+@contextmanager
+def drawing_by(seed: int, device: torch.device) -> Iterator[None]:
+    """Let the layers of a network that draw (dropout, stochastic depth) do so by a seed."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)  # of the current device, which is this process's
+        yield
 
 
 class Rng(Protocol):

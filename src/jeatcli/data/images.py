@@ -19,6 +19,7 @@ from ..runtime.progress import SILENT, Reporter
 from .arrays import corrupted, npz
 from .facts import DATASETS, TENSORS, Request, dataset_facts, image_size, own_path
 from .folder import fingerprint, folder
+from .pictures import to_uint8
 from .stored import check_number, is_picture, read_images, warn_of_sorted
 
 
@@ -41,9 +42,10 @@ class Images:
 
     @cached_property
     def fingerprints(self) -> Tensor:
-        """A number for the content of each image, int64 (n,)."""
+        """A number for the content of each image, rounded to bytes, int64 (n,)."""
         _, height, width = self.shape
-        colours = self.x.cpu().expand(-1, 3, height, width).permute(0, 2, 3, 1).numpy()
+        pixels = torch.from_numpy(to_uint8(self.x))
+        colours = pixels.expand(-1, 3, height, width).permute(0, 2, 3, 1).numpy()
         digests = [int(fingerprint(pixels)[:15], 16) for pixels in colours]
         return torch.tensor(digests, dtype=torch.int64)
 

@@ -23,7 +23,8 @@ def in_usual_state(function: Callable[P, R]) -> Callable[P, R]:
     """Run a function with gradients, in float32 and on the CPU by default, and put all of it back.
 
     Neither autocast nor rounded products reach into it; random numbers and flags, which a function
-    may set for a device, are put back. Threads take turns.
+    may set for a device, are put back. Those that a network draws begin the same each time. Threads
+    take turns.
     """
 
     @wraps(function)
@@ -35,6 +36,7 @@ def in_usual_state(function: Callable[P, R]) -> Callable[P, R]:
             torch.random.fork_rng(devices=[]),
             _float32_on_cpu(),
         ):
+            torch.default_generator.manual_seed(0)
             return function(*args, **kwargs)
 
     return run

@@ -154,7 +154,7 @@ def build(
     trainer = Trainer(config, classifier, method, loader, ranks)
     # Not the average, which has been copied by now: it is used rarely, in many shapes.
     learn_by(classifier, way)
-    attach_twin(classifier, way)
+    attach_twin(classifier, way, train.shape)
     ready = Setup(folder, trainer, evaluated, gaussians, meta, reporter)
     if not ranks.from_main((folder / runs.STATE_FILE).exists):
         ready.first_network()  # which is refused before there is a run

@@ -14,7 +14,7 @@ from torch.profiler import record_function
 
 from ..core.jeat import Method
 from ..core.models.classifier import Classifier
-from ..core.rng import BatchRng, mix
+from ..core.rng import BatchRng, drawing_by, mix
 from ..data.loader import Loader
 from ..runtime.distributed import SINGLE, ProcessGroup
 from .settings import OPTIMIZERS, SCHEDULES, TrainConfig
@@ -120,11 +120,12 @@ class Trainer:
         ranks = self.ranks
         seed = mix(self.config.seed, self.attempt, self.step)
         rng = BatchRng(seed, x.device, (ranks.rank, ranks.size))
-        with record_function("loss"):
-            loss, metrics = self.objective(x, y, rng)
         self.optimizer.zero_grad(set_to_none=True)
-        with record_function("backward"):
-            torch.autograd.backward(loss)
+        with drawing_by(mix(seed, ranks.rank), x.device):
+            with record_function("loss"):
+                loss, metrics = self.objective(x, y, rng)
+            with record_function("backward"):
+                torch.autograd.backward(loss)
         with record_function("optimizer"):
             norm = self._descend()
             ranks.average_statistics(self.model)
@@ -146,6 +147,7 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), maximum)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
+        begin_momenta(self.optimizer)
         with torch.no_grad():
             # Without its decorators, which import torch's compiler.
             inspect.unwrap(type(self.optimizer).step)(self.optimizer)
@@ -197,6 +199,20 @@ def heavy_ball(config: TrainConfig, groups: Any, fused: bool) -> torch.optim.Opt
 def adamw(config: TrainConfig, groups: Any, fused: bool) -> torch.optim.Optimizer:
     """Return AdamW (Loshchilov and Hutter 2019)."""
     return torch.optim.AdamW(groups, config.lr, (config.momentum, 0.999), fused=fused)
+
+
+def begin_momenta(optimizer: torch.optim.Optimizer) -> None:
+    """Let weights whose first gradient comes late (stochastic depth) begin with a momentum of zero.
+
+    It is what SGD's first step amounts to; its fused form refuses some with and some without one.
+    """
+    slot = "momentum_buffer"
+    for group in optimizer.param_groups if isinstance(optimizer, torch.optim.SGD) else ():
+        moved = [weight for weight in group["params"] if weight.grad is not None]
+        late = [weight for weight in moved if optimizer.state[weight].get(slot) is None]
+        if group["momentum"] and len(late) < len(moved):
+            for weight in late:
+                optimizer.state[weight][slot] = torch.zeros_like(weight)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
