@@ -135,7 +135,7 @@ def test_an_image_does_not_depend_on_its_batch(make: Make, dtype: torch.dtype) -
 @pytest.mark.parametrize("stride", [1, 2])
 def test_nor_does_what_follows(stride: int, dtype: torch.dtype) -> None:
     """Panels of one vector have so many rows that a compiler may round some otherwise."""
-    fast = PointConv(nn.Conv2d(48, 48, 1, stride).requires_grad_(False), dtype)
+    fast = swap(nn.Conv2d(48, 48, 1, stride).requires_grad_(False), dtype)
     x = pixels(fast, 7, 5, 9)
     gradient = last(torch.randn(fast.shape(x)), dtype)
     for after in every(x, ("residual", "cut", "scale", "more")):

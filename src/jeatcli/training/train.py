@@ -99,7 +99,6 @@ def train(
     if already_done:
         reporter.say(f"`{folder}` is done; `--force` starts it over")
     else:
-        devices.tell_if_emulated(config.precision, here, reporter)
         build = partial(setup.build, config, folder, here, data_dir=data_dir, reporter=reporter)
         ready = build(ranks=ranks, should_stop=should_stop)
         with ExitStack() as held:
@@ -188,6 +187,7 @@ class TrainingRun:
         trainer, reporter, folder = self.trainer, self.setup.reporter, self.setup.folder
         for line in self._summary():
             reporter.say(line)
+        devices.tell_if_emulated(self.config.precision, trainer.device, reporter)
         if self.config.val_split and not self.config.eval_every:
             reporter.warn(
                 f"{self.config.val_split:,} training images are held out, but never used with "

@@ -121,7 +121,7 @@ class Trainer:
         seed = mix(self.config.seed, self.attempt, self.step)
         rng = BatchRng(seed, x.device, (ranks.rank, ranks.size))
         self.optimizer.zero_grad(set_to_none=True)
-        with drawing_by(mix(seed, ranks.rank), x.device):
+        with drawing_by(seed + ranks.rank, x.device):
             with record_function("loss"):
                 loss, metrics = self.objective(x, y, rng)
             with record_function("backward"):
