@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers.checkpoints import written
 from helpers.cli import done, here, refused
+from helpers.runs import Listener
 from helpers.strangers import DESCRIBED
 
 from jeatcli import Foreign, load
@@ -93,6 +94,36 @@ def test_a_normalisation_is_asked_for(code: Path, tmp_path: Path) -> None:
         foreign=Foreign(f"{code}:make", "digits"),
     )
     assert found.meta.mean == pytest.approx((0.3,))
+
+
+def test_what_is_left_out_of_a_file_or_taken_from_it_is_said(code: Path, tmp_path: Path) -> None:
+    net = {"net.1.weight": torch.randn(10, 64), "net.1.bias": torch.zeros(10)}
+    beside = {"ema_net.1.weight": torch.zeros(10, 64), "train_loss.sum": torch.zeros(2)}
+    copy = {f"copy.{key}": value for key, value in net.items()}
+    numbers = {"mean": torch.tensor([0.3]), "std": torch.tensor([0.5])}
+    path = written(tmp_path, net | beside | copy | numbers)
+    ignored = (
+        "`theirs.pt`: ignored, beside the network: ema_net.1.weight, train_loss.sum, "
+        "copy.net.1.weight, copy.net.1.bias"
+    )
+    for given, words in (
+        ((None, None), "normalisation of `theirs.pt`: `--mean 0.3 --std 0.5`"),
+        (
+            ((0.0,), (1.0,)),
+            "`theirs.pt` contains the normalisation `--mean 0.3 --std 0.5`; the given one is used",
+        ),
+    ):
+        listener = Listener()
+        foreign = Foreign(f"{code}:make", "digits", *given)
+        load(path, device="cpu", foreign=foreign, reporter=listener)
+        assert listener.said == [ignored, words]
+
+
+def test_a_normalisation_among_settings_is_named(code: Path, tmp_path: Path) -> None:
+    weights = {"1.weight": torch.randn(10, 64), "1.bias": torch.zeros(10)}
+    path = written(tmp_path, {"state_dict": weights, "args": {"mean": [0.3], "std": [0.5]}})
+    with pytest.raises(UsageProblem, match=r"records a normalisation, `--mean 0\.3"):
+        load(path, device="cpu", foreign=Foreign(f"{code}:make", "digits"))
 
 
 def test_a_network_that_normalises_inside_keeps_its_numbers(tmp_path: Path) -> None:

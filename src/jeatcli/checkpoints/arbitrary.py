@@ -17,11 +17,13 @@ from ..data.facts import TENSORS, DatasetFacts, dataset_facts
 from ..data.images import load_images
 from ..errors import JeatError, UsageProblem
 from ..runtime.digests import checksum
+from ..runtime.progress import Reporter
 from ..runtime.usual_state import in_usual_state
 from .header import FOREIGN, Meta
-from .matching import KeyMatch, match
+from .matching import KeyMatch, list_names, match
 from .model import Model, network
 from .networks import check, wrapped
+from .normalisation import chosen, stated
 from .program import read_program
 from .settings import Foreign, per_channel
 from .state_dict import StateDict, check_kinds
@@ -158,10 +160,11 @@ def _copied(net: nn.Module, name: str) -> nn.Module:
         ) from problem
 
 
-def load_unknown(path: Path, foreign: Foreign, found: StateDict, device: torch.device) -> Model:
+def load_unknown(
+    path: Path, foreign: Foreign, found: StateDict, device: torch.device, reporter: Reporter
+) -> Model:
     """Load weights, name by name, into a network of a library or of the user's own code."""
-    mean, std = foreign.mean, foreign.std
-    draft = description(foreign, mean or (0.0,), std or (1.0,))
+    draft = description(foreign, foreign.mean or (0.0,), foreign.std or (1.0,))
     classifier = network(draft)
     assert isinstance(classifier.net, Wrapped)
     module = classifier.net.module
@@ -170,11 +173,13 @@ def load_unknown(path: Path, foreign: Foreign, found: StateDict, device: torch.d
     if not keys.fits:
         # A normalisation that lies beside the network in the file is none of its weights.
         keys = match(found.tensors, expected)
-        if found.applied:
-            mean, std = mean or found.mean, std or found.std
+    elif len(found.every) > len(found.tensors):
+        # One of the network's own; whether there is another before it, the file cannot tell.
+        found = replace(found, mean=None, std=None)
     exactly = "name the function that makes exactly the network of these weights"
-    fill(module, keys, path, draft.arch, f"{exactly}, without arguments")
-    meta = description(foreign, *stated(path, mean, std))
+    fill(module, keys, path, draft.arch, f"{exactly}, without arguments", reporter)
+    pixels = chosen(path, foreign, found, reporter) or stated(path, None, None)
+    meta = description(foreign, *pixels)
     whole = Classifier(classifier.net, meta.mean, meta.std)
     return _checked(placed(whole, meta, device, path, found.accuracy))
 
@@ -196,7 +201,9 @@ def load_program(path: Path, kind: str, foreign: Foreign, device: torch.device) 
     return _checked(placed(Classifier(net, meta.mean, meta.std), meta, device, path))
 
 
-def fill(net: nn.Module, keys: KeyMatch, path: Path, arch: str, hint: str) -> None:
+def fill(
+    net: nn.Module, keys: KeyMatch, path: Path, arch: str, hint: str, reporter: Reporter
+) -> None:
     """Load the weights of a file into a network, or refuse others; `hint` says what they may be."""
     if keys.holds:
         alone = "if these are no part of its function, load the network alone with"
@@ -205,6 +212,8 @@ def fill(net: nn.Module, keys: KeyMatch, path: Path, arch: str, hint: str) -> No
         raise JeatError(f"`{path}` does not fit `{arch}`: of its names\n{keys.describe()}", hint)
     check_kinds(path, keys.weights, net.state_dict())
     net.load_state_dict(keys.weights, strict=False)
+    if keys.ignored:
+        reporter.say(f"`{path.name}`: ignored, beside the network: {list_names(keys.ignored)}")
 
 
 def _checked(model: Model) -> Model:
@@ -255,15 +264,3 @@ def description(
         finished=True,
         seed=0,
     )
-
-
-def stated(
-    path: Path, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> tuple[Sequence[float], Sequence[float]]:
-    """Return a normalisation; it is asked for where a network may have one inside, or not."""
-    if mean is None or std is None:
-        raise UsageProblem(
-            f"the normalisation of `{path}` is unknown",
-            "give `--mean` and `--std`; 0 and 1 if the network does so itself",
-        )
-    return mean, std

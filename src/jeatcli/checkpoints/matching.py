@@ -108,7 +108,11 @@ def match(found: Tensors, expected: Tensors) -> KeyMatch:
     copies = tuple(
         prefix for prefix in matches if prefix != chosen.prefix and matches[prefix].holds
     )
-    return replace(chosen, beside=[key for key in chosen.beside if not key.startswith(copies)])
+    return replace(
+        chosen,
+        beside=[key for key in chosen.beside if not key.startswith(copies)],
+        ignored=chosen.ignored + [key for key in chosen.beside if key.startswith(copies)],
+    )
 
 
 def _prefixes(tensors: Tensors, expected: Tensors) -> list[str]:
