@@ -148,9 +148,14 @@ def _match_at(prefix: str, found: Tensors, expected: Tensors) -> KeyMatch:
     shared = [key for key in tensors if key in expected]
     fitting = [key for key in shared if tensors[key].shape == expected[key].shape]
     places = {_place(tensors[key]) for key in fitting}
+    filled = {_storage(expected[key]) for key in fitting if not expected[key].is_meta}
     return KeyMatch(
         {key: tensors[key] for key in fitting},
-        [key for key in expected if key not in tensors and not key.endswith(_COUNTER)],
+        [
+            key
+            for key, value in expected.items()
+            if not (key in tensors or key.endswith(_COUNTER) or _storage(value) in filled)
+        ],
         [
             key
             for key, value in tensors.items()
@@ -171,6 +176,11 @@ def _match_at(prefix: str, found: Tensors, expected: Tensors) -> KeyMatch:
 def _place(tensor: Tensor) -> tuple[int, torch.Size]:
     """Return where a tensor lies in memory, the same for all names of one."""
     return tensor.data_ptr(), tensor.shape
+
+
+def _storage(tensor: Tensor) -> tuple[object, ...]:
+    """Return what two names of a network have in common if they share one tensor."""
+    return *_place(tensor), tensor.stride(), tensor.dtype, tensor.device
 
 
 def _after(prefix: str, key: str) -> str:

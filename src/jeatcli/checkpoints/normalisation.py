@@ -51,9 +51,7 @@ def customary(path: Path, dataset: str | None, reporter: Reporter) -> Normalisat
     return facts.mean, facts.std
 
 
-def stated(
-    path: Path, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> Normalisation:
+def stated(path: Path, mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalisation:
     """Return a normalisation; it is asked for where a network may have one inside, or not."""
     if mean is None or std is None:
         raise UsageProblem(
