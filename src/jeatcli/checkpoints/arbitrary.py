@@ -12,7 +12,7 @@ from torch import nn
 
 from ..core.models.classifier import Classifier
 from ..core.models.layers import Shape
-from ..core.models.wrapped import Wrapped
+from ..core.models.wrapped import Wrapped, has_classify
 from ..data.facts import TENSORS, DatasetFacts, dataset_facts
 from ..data.images import load_images
 from ..errors import JeatError, UsageProblem
@@ -181,7 +181,13 @@ def load_unknown(
     pixels = chosen(path, foreign, found, reporter) or stated(path, None, None)
     meta = description(foreign, *pixels)
     whole = Classifier(classifier.net, meta.mean, meta.std)
-    return _checked(placed(whole, meta, device, path, found.accuracy))
+    model = _checked(placed(whole, meta, device, path, found.accuracy))
+    if has_classify(module):
+        way = (
+            "its method `classify`, as in JEM's code" if classifier.net.classifies else "`forward`"
+        )
+        reporter.say(f"the logits of `{model.name}` are those of {way}")
+    return model
 
 
 def load_program(path: Path, kind: str, foreign: Foreign, device: torch.device) -> Model:
