@@ -8,10 +8,10 @@ import torch
 
 from ..core.models import ARCHITECTURES
 from ..core.models.classifier import Classifier
-from ..errors import UsageProblem
+from ..errors import JeatError, UsageProblem
 from ..runtime.progress import Reporter
 from .arbitrary import description, fill, load_program, load_unknown, placed
-from .header import Meta
+from .header import MERGE, Meta
 from .matching import KeyMatch, guess, match
 from .model import Model, network
 from .naming import is_code, is_library
@@ -23,6 +23,8 @@ from .state_dict import StateDict, read
 
 # Names of what torch's `parametrize`, `weight_norm` and `prune` compute weights from.
 _COMPUTED = r"(^|\.)(parametrizations\.|\w+_(g|v|orig|mask)$)"
+# How the files of a checkpoint are numbered that is too large for one.
+_PART = r"-(\d{5})-of-(\d{5})\."
 
 
 def load_foreign(
@@ -35,6 +37,8 @@ def load_foreign(
         UsageProblem: If the description does not say enough.
     """
     foreign = foreign or Foreign()
+    if (part := re.search(_PART, path.name)) and int(part[2]) > 1:
+        raise JeatError(f"`{path}` is {int(part[1])} of {int(part[2])} files of a checkpoint", MERGE)
     if kind := kind_of(path):
         return load_program(path, kind, foreign, device)
     found = read(path, foreign.entry, reporter)
