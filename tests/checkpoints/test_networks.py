@@ -144,9 +144,7 @@ def test_what_a_network_lacks_is_named(after: Callable[[Tensor], Any], words: st
     assert caught.value.hint
 
 
-def test_a_network_in_training_mode_is_copied_and_one_that_stays_in_it_refused(
-    tmp_path: Path,
-) -> None:
+def test_a_network_in_training_mode_is_copied_and_one_that_stays_in_it_refused() -> None:
     net = Net().train()
     wrap(net, dataset="digits", **RAW)
     assert net.training
@@ -154,9 +152,6 @@ def test_a_network_in_training_mode_is_copied_and_one_that_stays_in_it_refused(
     net.train = lambda mode=True: net  # type: ignore[method-assign]
     with pytest.raises(JeatError, match="depend on the other images of its batch"):
         wrap(net, dataset="digits", **RAW)
-    path = exported(Net().train(), tmp_path / "train.pt2", (1, 8, 8))
-    with pytest.raises(JeatError, match="depend on the other images of its batch"):
-        load(path, device="cpu", foreign=Foreign(None, "digits", (0.0,), (1.0,)))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Models of networks that are not ours: the user's own, a library's, or one that a file brings."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -19,14 +19,15 @@ from ..errors import JeatError, UsageProblem
 from ..runtime.digests import checksum
 from ..runtime.progress import Reporter
 from ..runtime.usual_state import in_usual_state
+from .filling import fill
 from .header import FOREIGN, Meta
-from .matching import KeyMatch, list_names, match
+from .matching import match
 from .model import Model, network
 from .networks import check, wrapped
 from .normalisation import chosen, stated
 from .program import read_program
 from .settings import Foreign, per_channel
-from .state_dict import StateDict, check_kinds
+from .state_dict import StateDict
 
 _KINDS = {"exported": "an exported program", "onnx": "an ONNX program"}
 
@@ -204,41 +205,17 @@ def load_program(path: Path, kind: str, foreign: Foreign, device: torch.device) 
         )
     meta = description(replace(foreign, arch=kind), *stated(path, foreign.mean, foreign.std))
     net = Wrapped(read_program(path, kind, device), about=checksum(path))
-    return _checked(placed(Classifier(net, meta.mean, meta.std), meta, device, path))
-
-
-def fill(
-    net: nn.Module, keys: KeyMatch, path: Path, arch: str, hint: str, reporter: Reporter
-) -> None:
-    """Load the weights of a file into a network, or refuse others; `hint` says what they may be."""
-    if keys.holds:
-        alone = "if these are no part of its function, load the network alone with"
-        hint = f"{alone} `--entry {keys.prefix.rstrip('.')}`"
-    if not keys.fits:
-        raise JeatError(f"`{path}` does not fit `{arch}`: of its names\n{keys.describe()}", hint)
-    check_kinds(path, keys.weights, net.state_dict())
-    net.load_state_dict(keys.weights, strict=False)
-    _check_filled(net.state_dict(), keys, path, arch)
-    if keys.ignored:
-        reporter.say(f"`{path.name}`: ignored, beside the network: {list_names(keys.ignored)}")
-
-
-def _check_filled(held: Mapping[str, torch.Tensor], keys: KeyMatch, path: Path, arch: str) -> None:
-    """Refuse a network that has not taken every weight, as one that shares a tensor of two."""
-    lost = [name for name, value in keys.weights.items() if not _same(held[name], value)]
-    if lost:
+    tensors = [each for each in net.state_dict().values() if each.is_floating_point()]
+    other = {str(each.dtype).removeprefix("torch.") for each in tensors} - {"float32"}
+    try:
+        return _checked(placed(Classifier(net, meta.mean, meta.std), meta, device, path))
+    except JeatError as problem:
+        if not other:
+            raise
         raise JeatError(
-            f"`{path}` does not fit `{arch}`, which keeps other numbers than the file's in "
-            f"{list_names(lost)}",
-            "it may share one tensor where the file has two: name the code that trained these "
-            "weights, or save the file again from the network that it is of",
-        )
-
-
-def _same(held: torch.Tensor, given: torch.Tensor) -> bool:
-    """Tell whether two tensors are equal in the type of the first one, NaN to NaN."""
-    cast = given.to(held)
-    return bool(((held == cast) | ((held != held) & (cast != cast))).all())
+            f"{named} was exported in {' and '.join(sorted(other))}: {problem.message}",
+            "images are given in float32: export `net.float().eval()`",
+        ) from problem
 
 
 def _checked(model: Model) -> Model:

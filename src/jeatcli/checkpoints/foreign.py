@@ -10,7 +10,8 @@ from ..core.models import ARCHITECTURES
 from ..core.models.classifier import Classifier
 from ..errors import JeatError, UsageProblem
 from ..runtime.progress import Reporter
-from .arbitrary import description, fill, load_program, load_unknown, placed
+from .arbitrary import description, load_program, load_unknown, placed
+from .filling import fill
 from .header import MERGE, Meta
 from .matching import KeyMatch, guess, match
 from .model import Model, network
@@ -38,7 +39,8 @@ def load_foreign(
     """
     foreign = foreign or Foreign()
     if (part := re.search(_PART, path.name)) and int(part[2]) > 1:
-        raise JeatError(f"`{path}` is {int(part[1])} of {int(part[2])} files of a checkpoint", MERGE)
+        number, count = map(int, part.groups())
+        raise JeatError(f"`{path}` is {number} of {count} files of a checkpoint", MERGE)
     if kind := kind_of(path):
         return load_program(path, kind, foreign, device)
     found = read(path, foreign.entry, reporter)
