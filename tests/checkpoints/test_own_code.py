@@ -100,12 +100,13 @@ def test_a_normalisation_is_asked_for(code: Path, tmp_path: Path) -> None:
 def test_what_is_left_out_of_a_file_or_taken_from_it_is_said(code: Path, tmp_path: Path) -> None:
     net = {"net.1.weight": torch.randn(10, 64), "net.1.bias": torch.zeros(10)}
     beside = {"ema_net.1.weight": torch.zeros(10, 64), "train_loss.sum": torch.zeros(2)}
+    beside |= {"net.energy_output.bias": torch.zeros(1), "net.again.bias": net["net.1.bias"]}
     copy = {f"copy.{key}": value for key, value in net.items()}
     numbers = {"mean": torch.tensor([0.3]), "std": torch.tensor([0.5])}
     path = written(tmp_path, net | beside | copy | numbers)
     ignored = (
         "`theirs.pt`: ignored, beside the network: ema_net.1.weight, train_loss.sum, "
-        "copy.net.1.weight, copy.net.1.bias"
+        "net.energy_output.bias, net.again.bias, copy.net.1.weight, copy.net.1.bias"
     )
     for given, words in (
         ((None, None), "normalisation of `theirs.pt`: `--mean 0.3 --std 0.5`"),

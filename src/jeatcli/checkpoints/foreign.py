@@ -94,7 +94,7 @@ def _fitted(
 ) -> Classifier:
     """Return the network of a description with the weights of a file."""
     classifier = network(meta)
-    keys = match(found.tensors, classifier.net.state_dict())
+    keys = match(found.tensors, classifier.net.state_dict()).known_unused()
     hint = _what_fits(meta, fitting) or _fix(keys)
     fill(classifier.net, keys, path, meta.arch, hint, reporter)
     return classifier

@@ -1,5 +1,7 @@
 """Fitting a state dict to a network, name by name, and finding the networks that it fits."""
 
+from __future__ import annotations
+
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -58,6 +60,11 @@ class KeyMatch:
     def fits(self) -> bool:
         """Whether nothing is left over on either side."""
         return self.holds and not self.beside
+
+    def known_unused(self) -> KeyMatch:
+        """Leave out of what is ignored what code is known to save, and not to use."""
+        told = [key for key in self.ignored if not re.match(_UNUSED, key.removeprefix(self.prefix))]
+        return replace(self, ignored=told)
 
     def describe(self) -> str:
         """Return what does not fit, a line for each kind."""
@@ -148,6 +155,11 @@ def _match_at(prefix: str, found: Tensors, expected: Tensors) -> KeyMatch:
     shared = [key for key in tensors if key in expected]
     fitting = [key for key in shared if tensors[key].shape == expected[key].shape]
     places = {_place(tensors[key]) for key in fitting}
+    second = {  # names of those that fit, under which a module of ours has nothing
+        key
+        for key, value in tensors.items()
+        if key not in expected and _place(value) in places and _leaves_by_name(key, expected)
+    }
     filled = {_storage(expected[key]) for key in fitting if not expected[key].is_meta}
     return KeyMatch(
         {key: tensors[key] for key in fitting},
@@ -156,18 +168,13 @@ def _match_at(prefix: str, found: Tensors, expected: Tensors) -> KeyMatch:
             for key, value in expected.items()
             if not (key in tensors or key.endswith(_COUNTER) or _storage(value) in filled)
         ],
-        [
-            key
-            for key, value in tensors.items()
-            if key not in expected
-            and not (_place(value) in places and _leaves_by_name(key, expected))
-        ],
+        [key for key in tensors if key not in expected and key not in second],
         [
             f"{key} {_shape(tensors[key])} (not {_shape(expected[key])})"
             for key in shared
             if key not in fitting
         ],
-        [key for key in ignored if not re.match(_UNUSED, key.removeprefix(prefix))],
+        ignored + [prefix + key for key in tensors if key in second],
         beside,
         prefix,
     )
