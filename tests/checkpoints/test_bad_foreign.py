@@ -81,6 +81,14 @@ def test_an_index_of_several_files(tmp_path: Path) -> None:
     refused(here("attack", path, *DESCRIBED), 1, f"`{path}` is JSON", "as one state dict")
 
 
+def test_one_of_several_files(tmp_path: Path) -> None:
+    for path in (tmp_path / f"model-00001-of-0000{count}.safetensors" for count in (1, 2)):
+        save_file(weights(), path)
+    refused(here("attack", path, *DESCRIBED), 1, f"`{path}` is 1 of 2 files", "as one state dict")
+    whole = tmp_path / "model-00001-of-00001.safetensors"
+    assert checkpoint.load(whole, foreign=PLAIN, device="cpu").foreign
+
+
 def test_what_is_beside_a_network_without_a_prefix(tmp_path: Path) -> None:
     path = written(tmp_path, weights() | {"projector.0.weight": torch.zeros(3, 3)})
     hint = "if these are no part of its function, save a state dict without them"

@@ -193,6 +193,24 @@ def test_one_number_is_for_all_channels(tmp_path: Path) -> None:
         load(tmp_path / "theirs.pt", replace(theirs, mean=(0.5, 0.5)))
 
 
+def test_weights_at_the_top_with_dictionaries_beside_them(tmp_path: Path) -> None:
+    inner = {"index": torch.zeros(3)}
+    averaged = {"ema": {key: torch.zeros_like(value) for key, value in weights().items()}}
+    for content, words in (
+        (weights() | {"meta": inner}, "using the weights at the top of `theirs.pt`; `--entry` "),
+        (weights() | averaged, "using the weights at the top of `theirs.pt`; `--entry` "),
+        ({"net": weights() | {"meta": inner}}, "using `net` of `theirs.pt`; `--entry` "),
+        (averaged | {"temperature": torch.ones(1)}, None),
+    ):
+        listener = Listener()
+        model = load(written(tmp_path, content), PLAIN, reporter=listener)
+        if words:
+            assert any(text.startswith(words) for text in listener.said)
+            is_ours(model)
+        else:
+            assert not model.classifier(X).any()
+
+
 def test_of_two_state_dicts_the_customary_one_or_the_one_that_is_named(tmp_path: Path) -> None:
     other = {key: torch.zeros_like(value) for key, value in weights().items()}
     path = written(tmp_path, {"ema": other, "state_dict": weights()})

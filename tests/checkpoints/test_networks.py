@@ -144,9 +144,7 @@ def test_what_a_network_lacks_is_named(after: Callable[[Tensor], Any], words: st
     assert caught.value.hint
 
 
-def test_a_network_in_training_mode_is_copied_and_one_that_stays_in_it_refused(
-    tmp_path: Path,
-) -> None:
+def test_a_network_in_training_mode_is_copied_and_one_that_stays_in_it_refused() -> None:
     net = Net().train()
     wrap(net, dataset="digits", **RAW)
     assert net.training
@@ -154,9 +152,6 @@ def test_a_network_in_training_mode_is_copied_and_one_that_stays_in_it_refused(
     net.train = lambda mode=True: net  # type: ignore[method-assign]
     with pytest.raises(JeatError, match="depend on the other images of its batch"):
         wrap(net, dataset="digits", **RAW)
-    path = exported(Net().train(), tmp_path / "train.pt2", (1, 8, 8))
-    with pytest.raises(JeatError, match="depend on the other images of its batch"):
-        load(path, device="cpu", foreign=Foreign(None, "digits", (0.0,), (1.0,)))
 
 
 @pytest.mark.parametrize(
@@ -257,6 +252,45 @@ def test_a_method_classify_is_called_in_place_of_the_module() -> None:
     model = wrap(net, dataset="digits", **RAW)
     x = torch.rand(3, 1, 8, 8)
     torch.testing.assert_close(model.classifier(x), net.classify(x))
+
+
+class Twice(Net):
+    """A module that gives logits itself, and something else by `classify`."""
+
+    def classify(self, x: Tensor) -> Any:
+        return self(x).softmax(1)
+
+
+class Likely(Net):
+    """A module that gives probabilities, and logits by `classify`."""
+
+    def classify(self, x: Tensor) -> Any:
+        return super().forward(x)
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x).softmax(1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "way"),
+    [
+        (Classify, "its method `classify`, as in JEM's code"),
+        (Twice, "`forward`"),
+        (Likely, "its method `classify`, as in JEM's code"),
+    ],
+)
+def test_a_method_classify_is_called_only_where_the_module_gives_no_logits(
+    kind: type[Net], way: str, tmp_path: Path
+) -> None:
+    net = kind().eval()
+    torch.save(net.state_dict(), tmp_path / "theirs.pt")
+    foreign = Foreign(f"{__file__}:{kind.__name__}", "digits", (0.0,), (1.0,))
+    listener = Listener()
+    model = load(tmp_path / "theirs.pt", device="cpu", foreign=foreign, reporter=listener)
+    assert listener.said == [f"the logits of `theirs` are those of {way}"]
+    x = torch.rand(3, 1, 8, 8)
+    torch.testing.assert_close(model.classifier(x), Net.forward(net, x))
+    assert wrap(net, dataset="digits", **RAW).classifier.net.classifies is (kind is not Twice)
 
 
 def test_the_same_weights_in_other_code_are_another_model() -> None:

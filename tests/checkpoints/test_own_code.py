@@ -10,10 +10,12 @@ import pytest
 import torch
 from helpers.checkpoints import written
 from helpers.cli import done, here, refused
+from helpers.runs import Listener
 from helpers.strangers import DESCRIBED
+from safetensors.torch import save_file
 
 from jeatcli import Foreign, load
-from jeatcli.errors import UsageProblem
+from jeatcli.errors import JeatError, UsageProblem
 
 CODE = """
 import torch
@@ -93,6 +95,96 @@ def test_a_normalisation_is_asked_for(code: Path, tmp_path: Path) -> None:
         foreign=Foreign(f"{code}:make", "digits"),
     )
     assert found.meta.mean == pytest.approx((0.3,))
+
+
+def test_what_is_left_out_of_a_file_or_taken_from_it_is_said(code: Path, tmp_path: Path) -> None:
+    net = {"net.1.weight": torch.randn(10, 64), "net.1.bias": torch.zeros(10)}
+    beside = {"ema_net.1.weight": torch.zeros(10, 64), "train_loss.sum": torch.zeros(2)}
+    beside |= {"net.energy_output.bias": torch.zeros(1), "net.again.bias": net["net.1.bias"]}
+    copy = {f"copy.{key}": value for key, value in net.items()}
+    numbers = {"mean": torch.tensor([0.3]), "std": torch.tensor([0.5])}
+    path = written(tmp_path, net | beside | copy | numbers)
+    ignored = (
+        "`theirs.pt`: ignored, beside the network: ema_net.1.weight, train_loss.sum, "
+        "net.energy_output.bias, net.again.bias, copy.net.1.weight, copy.net.1.bias"
+    )
+    for given, words in (
+        ((None, None), "normalisation of `theirs.pt`: `--mean 0.3 --std 0.5`"),
+        (
+            ((0.0,), (1.0,)),
+            "`theirs.pt` contains the normalisation `--mean 0.3 --std 0.5`; the given one is used",
+        ),
+    ):
+        listener = Listener()
+        foreign = Foreign(f"{code}:make", "digits", *given)
+        load(path, device="cpu", foreign=foreign, reporter=listener)
+        assert listener.said == [ignored, words]
+
+
+def test_a_normalisation_among_settings_is_named(code: Path, tmp_path: Path) -> None:
+    weights = {"1.weight": torch.randn(10, 64), "1.bias": torch.zeros(10)}
+    path = written(tmp_path, {"state_dict": weights, "args": {"mean": [0.3], "std": [0.5]}})
+    with pytest.raises(UsageProblem, match=r"records a normalisation, `--mean 0\.3"):
+        load(path, device="cpu", foreign=Foreign(f"{code}:make", "digits"))
+
+
+TIED = """
+import torch
+from torch import nn
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(64, 64), nn.Linear(64, 64)
+        self.out = nn.Linear(64, 10)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.out(self.second(self.first(x.flatten(1))))
+"""
+
+
+@pytest.fixture
+def tied(tmp_path: Path) -> tuple[Foreign, dict[str, torch.Tensor]]:
+    """Return a network of which two layers share a weight, and weights that it may have."""
+    (tmp_path / "tied.py").write_text(TIED)
+    sizes = {"first": (64, 64), "second": (64, 64), "out": (10, 64)}
+    weights = {f"{name}.weight": torch.randn(size) for name, size in sizes.items()}
+    weights |= {f"{name}.bias": torch.zeros(size[0]) for name, size in sizes.items()}
+    return Foreign(f"{tmp_path / 'tied.py'}:Tied", "digits", (0.0,), (1.0,)), weights
+
+
+def test_a_network_that_shares_what_the_file_has_twice_is_refused(
+    tied: tuple[Foreign, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    foreign, weights = tied
+    with pytest.raises(
+        JeatError, match=r"other numbers than the file's in first\.weight"
+    ) as caught:
+        load(written(tmp_path, weights), device="cpu", foreign=foreign)
+    assert "share one tensor" in str(caught.value.hint)
+    # Equal ones, in another type, and such as are no numbers are the network's.
+    weights["second.weight"] = weights["first.weight"] = torch.randn(64, 64).double()
+    load(written(tmp_path, weights), device="cpu", foreign=foreign)
+    weights["first.weight"][0, 0] = torch.nan
+    with pytest.raises(JeatError, match="NaN or infinite on images"):
+        load(written(tmp_path, weights), device="cpu", foreign=foreign)
+
+
+def test_a_second_name_of_a_shared_weight_may_be_missing(
+    tied: tuple[Foreign, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    """As in the files of safetensors' `save_model`."""
+    foreign, weights = tied
+    del weights["second.weight"]
+    save_file(weights, tmp_path / "theirs.safetensors", {"second.weight": "first.weight"})
+    model = load(tmp_path / "theirs.safetensors", device="cpu", foreign=foreign)
+    held = model.classifier.state_dict()
+    for name in ("first", "second"):
+        assert torch.equal(held[f"net.module.{name}.weight"], weights["first.weight"])
+    del weights["first.weight"]
+    with pytest.raises(JeatError, match=r"2 missing: first\.weight, second\.weight"):
+        load(written(tmp_path, weights), device="cpu", foreign=foreign)
 
 
 def test_a_network_that_normalises_inside_keeps_its_numbers(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from helpers.cli import here, refused
 from helpers.strangers import DESCRIBED, Net, exported
 from torch import nn
 
-from jeatcli import Foreign, load
+from jeatcli import Foreign, JeatError, load
 
 
 def test_a_program_for_one_size_of_batches_is_refused(tmp_path: Path) -> None:
@@ -24,6 +24,71 @@ def test_a_program_for_one_size_of_batches_is_refused(tmp_path: Path) -> None:
     torch.export.save(torch.export.export(Net().eval(), (torch.rand(2, 1, 8, 8),)), path)
     said = here("attack", path, *DESCRIBED)
     refused(said, 1, "takes a batch of 2 images, but not one of 3", "Dim.DYNAMIC")
+
+
+class Dropped(nn.Module):
+    """Linear layers with layers between that are of another function in training."""
+
+    def __init__(self, *between: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), *between, nn.Linear(64, 10))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.layers(x)
+        return logits
+
+
+PROGRAM = Foreign(None, "digits", (0.0,), (1.0,))
+
+
+@pytest.mark.parametrize(
+    ("between", "words"),
+    [
+        ([nn.BatchNorm1d(64)], "training mode: `batch_norm` of its graph"),
+        ([nn.Dropout(), nn.BatchNorm1d(64)], "training mode: `batch_norm` and `dropout` of its"),
+        ([nn.BatchNorm1d(64, track_running_stats=False)], "depend on the other images"),
+        ([nn.Dropout(0.0)], None),
+    ],
+    ids=["norm", "both", "no statistics", "no share"],
+)
+def test_a_program_in_training_mode_is_refused(
+    tmp_path: Path, between: list[nn.Module], words: str | None
+) -> None:
+    path = exported(Dropped(*between).train(), tmp_path / "train.pt2", (1, 8, 8))
+    if words is None:
+        assert load(path, device="cpu", foreign=PROGRAM)
+        return
+    with pytest.raises(JeatError, match=words) as caught:
+        load(path, device="cpu", foreign=PROGRAM)
+    assert "`net.eval()`" in str(caught.value.hint)
+
+
+def test_a_program_in_half_precision_is_named(tmp_path: Path) -> None:
+    sizes, path = ({0: torch.export.Dim.DYNAMIC},), tmp_path / "half.pt2"
+    net, x = Dropped().half().eval(), torch.rand(2, 1, 8, 8).half()
+    torch.export.save(torch.export.export(net, (x,), dynamic_shapes=sizes), path)
+    with pytest.raises(JeatError, match=r"was exported in float16: `half` fails on") as caught:
+        load(path, device="cpu", foreign=PROGRAM)
+    assert "`net.float().eval()`" in str(caught.value.hint)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_onnx_program_in_training_mode_or_half_precision_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("onnx2torch")
+    axes = {"dynamo": False, "input_names": ["x"], "dynamic_axes": {"x": {0: "n"}}}
+    x = torch.rand(2, 1, 8, 8)
+    train = {"training": torch.onnx.TrainingMode.TRAINING, "opset_version": 13}
+    torch.onnx.export(Dropped(nn.BatchNorm1d(64)), (x,), tmp_path / "train.onnx", **axes, **train)
+    with pytest.raises(JeatError, match="was exported in training mode") as caught:
+        load(tmp_path / "train.onnx", device="cpu", foreign=PROGRAM)
+    assert "`net.eval()`" in str(caught.value.hint)
+    half = Dropped().half().eval()
+    torch.onnx.export(half, (x.half(),), tmp_path / "half.onnx", **axes, opset_version=13)
+    with pytest.raises(JeatError, match="was exported in float16: `half` fails on"):
+        load(tmp_path / "half.onnx", device="cpu", foreign=PROGRAM)
+    (tmp_path / "bad.onnx").write_bytes(b"no program")
+    with pytest.raises(JeatError, match="cannot be read as an ONNX program"):
+        load(tmp_path / "bad.onnx", device="cpu", foreign=PROGRAM)
 
 
 class Bomb:

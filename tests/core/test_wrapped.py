@@ -62,6 +62,50 @@ def test_it_is_called_as_jems_code_is() -> None:
     assert net(X[:1]).shape == (1, 3)
 
 
+def test_a_layer_called_classify_is_no_method() -> None:
+    class Layer(Two):
+        def __init__(self) -> None:
+            super().__init__()
+            self.classify = self.out
+
+    module = Layer()
+    assert torch.equal(Wrapped(module)(X), module(X))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_method_classify_is_found_in_what_torch_makes_of_a_module() -> None:
+    class Scripted(Jem):
+        @torch.jit.export
+        def classify(self, x: Tensor) -> Tensor:
+            return -self(x)
+
+    for module in (torch.jit.script(Scripted()), torch.compile(Jem())):
+        assert Wrapped(module).classifies
+    net = Wrapped(Jem())
+    net.classifies = False
+    assert torch.equal(net(X), net.module(X))
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_last_layer_may_be_of_a_class_of_its_own(named: bool) -> None:
+    class Last(nn.Linear):
+        """As of a library: the same layer, with something more."""
+
+    class Own(Two):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = Last(5, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = self.hidden(self.conv(x).flatten(1)).relu()
+            logits: Tensor = self.out(input=hidden) if named else self.out(hidden)
+            return logits
+
+    net = Wrapped(Own())
+    net.probe(X)
+    assert net.layer == (None if named else "out")
+
+
 def test_mixed_precision_keeps_the_pixels() -> None:
     module = Two()
     net = Wrapped(module, mixed=True)

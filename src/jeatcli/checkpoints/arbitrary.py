@@ -12,19 +12,22 @@ from torch import nn
 
 from ..core.models.classifier import Classifier
 from ..core.models.layers import Shape
-from ..core.models.wrapped import Wrapped
+from ..core.models.wrapped import Wrapped, has_classify
 from ..data.facts import TENSORS, DatasetFacts, dataset_facts
 from ..data.images import load_images
 from ..errors import JeatError, UsageProblem
 from ..runtime.digests import checksum
+from ..runtime.progress import Reporter
 from ..runtime.usual_state import in_usual_state
+from .filling import fill
 from .header import FOREIGN, Meta
-from .matching import KeyMatch, match
+from .matching import match
 from .model import Model, network
 from .networks import check, wrapped
+from .normalisation import chosen, stated
 from .program import read_program
 from .settings import Foreign, per_channel
-from .state_dict import StateDict, check_kinds
+from .state_dict import StateDict
 
 _KINDS = {"exported": "an exported program", "onnx": "an ONNX program"}
 
@@ -158,10 +161,11 @@ def _copied(net: nn.Module, name: str) -> nn.Module:
         ) from problem
 
 
-def load_unknown(path: Path, foreign: Foreign, found: StateDict, device: torch.device) -> Model:
+def load_unknown(
+    path: Path, foreign: Foreign, found: StateDict, device: torch.device, reporter: Reporter
+) -> Model:
     """Load weights, name by name, into a network of a library or of the user's own code."""
-    mean, std = foreign.mean, foreign.std
-    draft = description(foreign, mean or (0.0,), std or (1.0,))
+    draft = description(foreign, foreign.mean or (0.0,), foreign.std or (1.0,))
     classifier = network(draft)
     assert isinstance(classifier.net, Wrapped)
     module = classifier.net.module
@@ -170,13 +174,21 @@ def load_unknown(path: Path, foreign: Foreign, found: StateDict, device: torch.d
     if not keys.fits:
         # A normalisation that lies beside the network in the file is none of its weights.
         keys = match(found.tensors, expected)
-        if found.applied:
-            mean, std = mean or found.mean, std or found.std
+    elif len(found.every) > len(found.tensors):
+        # One of the network's own; whether there is another before it, the file cannot tell.
+        found = replace(found, mean=None, std=None)
     exactly = "name the function that makes exactly the network of these weights"
-    fill(module, keys, path, draft.arch, f"{exactly}, without arguments")
-    meta = description(foreign, *stated(path, mean, std))
+    fill(module, keys, path, draft.arch, f"{exactly}, without arguments", reporter)
+    pixels = chosen(path, foreign, found, reporter) or stated(path, None, None)
+    meta = description(foreign, *pixels)
     whole = Classifier(classifier.net, meta.mean, meta.std)
-    return _checked(placed(whole, meta, device, path, found.accuracy))
+    model = _checked(placed(whole, meta, device, path, found.accuracy))
+    if has_classify(module):
+        way = (
+            "its method `classify`, as in JEM's code" if classifier.net.classifies else "`forward`"
+        )
+        reporter.say(f"the logits of `{model.name}` are those of {way}")
+    return model
 
 
 def load_program(path: Path, kind: str, foreign: Foreign, device: torch.device) -> Model:
@@ -193,18 +205,17 @@ def load_program(path: Path, kind: str, foreign: Foreign, device: torch.device) 
         )
     meta = description(replace(foreign, arch=kind), *stated(path, foreign.mean, foreign.std))
     net = Wrapped(read_program(path, kind, device), about=checksum(path))
-    return _checked(placed(Classifier(net, meta.mean, meta.std), meta, device, path))
-
-
-def fill(net: nn.Module, keys: KeyMatch, path: Path, arch: str, hint: str) -> None:
-    """Load the weights of a file into a network, or refuse others; `hint` says what they may be."""
-    if keys.holds:
-        alone = "if these are no part of its function, load the network alone with"
-        hint = f"{alone} `--entry {keys.prefix.rstrip('.')}`"
-    if not keys.fits:
-        raise JeatError(f"`{path}` does not fit `{arch}`: of its names\n{keys.describe()}", hint)
-    check_kinds(path, keys.weights, net.state_dict())
-    net.load_state_dict(keys.weights, strict=False)
+    tensors = [each for each in net.state_dict().values() if each.is_floating_point()]
+    other = {str(each.dtype).removeprefix("torch.") for each in tensors} - {"float32"}
+    try:
+        return _checked(placed(Classifier(net, meta.mean, meta.std), meta, device, path))
+    except JeatError as problem:
+        if not other:
+            raise
+        raise JeatError(
+            f"{named} was exported in {' and '.join(sorted(other))}: {problem.message}",
+            "images are given in float32: export `net.float().eval()`",
+        ) from problem
 
 
 def _checked(model: Model) -> Model:
@@ -255,15 +266,3 @@ def description(
         finished=True,
         seed=0,
     )
-
-
-def stated(
-    path: Path, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> tuple[Sequence[float], Sequence[float]]:
-    """Return a normalisation; it is asked for where a network may have one inside, or not."""
-    if mean is None or std is None:
-        raise UsageProblem(
-            f"the normalisation of `{path}` is unknown",
-            "give `--mean` and `--std`; 0 and 1 if the network does so itself",
-        )
-    return mean, std

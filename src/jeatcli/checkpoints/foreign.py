@@ -1,7 +1,6 @@
 """A checkpoint that `jeat train` did not write, made a model by its description."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -9,21 +8,24 @@ import torch
 
 from ..core.models import ARCHITECTURES
 from ..core.models.classifier import Classifier
-from ..data.facts import dataset_facts
-from ..errors import UsageProblem
+from ..errors import JeatError, UsageProblem
 from ..runtime.progress import Reporter
-from .arbitrary import description, fill, load_program, load_unknown, placed, stated
-from .header import Meta
-from .matching import KeyMatch, guess, list_names, match
+from .arbitrary import description, load_program, load_unknown, placed
+from .filling import fill
+from .header import MERGE, Meta
+from .matching import KeyMatch, guess, match
 from .model import Model, network
 from .naming import is_code, is_library
+from .normalisation import chosen, customary
 from .program import kind_of
 from .robustbench import PREFIX, find
-from .settings import Foreign, check_normalisation
+from .settings import Foreign
 from .state_dict import StateDict, read
 
 # Names of what torch's `parametrize`, `weight_norm` and `prune` compute weights from.
 _COMPUTED = r"(^|\.)(parametrizations\.|\w+_(g|v|orig|mask)$)"
+# How the files of a checkpoint are numbered that is too large for one.
+_PART = r"-(\d{5})-of-(\d{5})\."
 
 
 def load_foreign(
@@ -36,6 +38,9 @@ def load_foreign(
         UsageProblem: If the description does not say enough.
     """
     foreign = foreign or Foreign()
+    if (part := re.search(_PART, path.name)) and int(part[2]) > 1:
+        number, count = map(int, part.groups())
+        raise JeatError(f"`{path}` is {number} of {count} files of a checkpoint", MERGE)
     if kind := kind_of(path):
         return load_program(path, kind, foreign, device)
     found = read(path, foreign.entry, reporter)
@@ -44,8 +49,10 @@ def load_foreign(
     if foreign.arch is None or foreign.dataset is None:
         raise _undescribed(path, foreign, found)
     if is_library(foreign.arch) or is_code(foreign.arch):
-        return load_unknown(path, foreign, found, device)
-    meta = description(foreign, *_normalisation(path, foreign, found, reporter))
+        return load_unknown(path, foreign, found, device, reporter)
+    pixels = chosen(path, foreign, found, reporter)
+    pixels = pixels or customary(path, foreign.dataset, reporter)
+    meta = description(foreign, *pixels)
     fitting = guess(found.tensors, meta.shape)
     classifier = _fitted(path, meta, found, fitting, reporter)
     if others := [option for option in fitting if option.split()[1] != meta.arch]:
@@ -87,10 +94,9 @@ def _fitted(
 ) -> Classifier:
     """Return the network of a description with the weights of a file."""
     classifier = network(meta)
-    keys = match(found.tensors, classifier.net.state_dict())
-    fill(classifier.net, keys, path, meta.arch, _what_fits(meta, fitting) or _fix(keys))
-    if keys.ignored:
-        reporter.say(f"`{path.name}`: ignored, beside the network: {list_names(keys.ignored)}")
+    keys = match(found.tensors, classifier.net.state_dict()).known_unused()
+    hint = _what_fits(meta, fitting) or _fix(keys)
+    fill(classifier.net, keys, path, meta.arch, hint, reporter)
     return classifier
 
 
@@ -141,50 +147,3 @@ def _none_fits() -> str:
 
 def _either(options: list[str]) -> str:
     return " or ".join(f"`{option}`" for option in options)
-
-
-def _normalisation(
-    path: Path, foreign: Foreign, found: StateDict, reporter: Reporter
-) -> tuple[Sequence[float], Sequence[float]]:
-    """Return mean and std: what is said, else what the file holds, else the data set's."""
-    own = None if found.mean is None or found.std is None else (found.mean, found.std)
-    if foreign.mean is not None and foreign.std is not None:
-        if own and found.applied and not _near(own, (foreign.mean, foreign.std)):
-            reporter.say(
-                f"`{path.name}` contains the normalisation {_words(*own)}; the given one is used"
-            )
-        return foreign.mean, foreign.std
-    if own and not found.applied:
-        raise UsageProblem(
-            f"`{path}` records a normalisation, {_words(*own)}, which its network may not apply",
-            "give `--mean` and `--std`: these, or 0 and 1",
-        )
-    if own:
-        try:
-            check_normalisation(*own)
-        except UsageProblem as problem:
-            hint = "give `--mean` and `--std`, of pixels in [0, 1]"
-            raise UsageProblem(f"`{path}`: {problem.message}", hint) from problem
-        reporter.say(f"normalisation of `{path.name}`: {_words(*own)}")
-        return own
-    if facts := dataset_facts(str(foreign.dataset)):
-        reporter.say(
-            f"`{path.name}` contains no normalisation, so that of {foreign.dataset} is used: "
-            f"{_words(facts.mean, facts.std)}"
-        )
-        return facts.mean, facts.std
-    return stated(path, None, None)
-
-
-def _near(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> bool:
-    """Compare two normalisations, of which a single number is for all channels."""
-    return all(
-        abs(a - b) < 0.002
-        for ours, theirs in zip(one, other, strict=True)
-        for a, b in zip(ours, [*theirs] * (len(ours) if len(theirs) == 1 else 1), strict=False)
-    )
-
-
-def _words(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
-    listed = [",".join(f"{value:.4g}" for value in values) for values in (mean, std)]
-    return f"`--mean {listed[0]} --std {listed[1]}`"

@@ -28,7 +28,7 @@ FOREIGN_ENDINGS = (".pt", ".pth", ".th", ".ckpt", ".pt2", ".onnx", ".npy", ".npz
 _MAGIC = (b"PK\x03\x04", b"\x93NUMPY", b"\x89HDF")
 # Options of methods that other commands go by.
 _NUMBERS = {"eps", "sgld_step_size", "sgld_noise", "sgld_clip", "chain_steps", "chain_step_size"}
-_MERGE = "name the file with the weights; save those of several files as one state dict"
+MERGE = "name the file with the weights; save those of several files as one state dict"
 _NAME_OURS = "name a run directory or a `model.safetensors` that `jeat train` wrote"
 
 
@@ -115,7 +115,7 @@ def read_header(path: Path) -> dict[str, Any]:
         pointer = start == b"version "
         raise JeatError(
             f"`{path}` is {'a pointer of Git LFS' if pointer else 'JSON'}, not a checkpoint",
-            "fetch the file itself: `git lfs pull`" if pointer else _MERGE,
+            "fetch the file itself: `git lfs pull`" if pointer else MERGE,
         )
     # The first byte alone may be that of the length of a header of ours.
     pickled = start.startswith(_MAGIC) or (start[:1] == b"\x80" and length > _LONGEST)

@@ -1,5 +1,7 @@
 """Fitting a state dict to a network, name by name, and finding the networks that it fits."""
 
+from __future__ import annotations
+
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -59,6 +61,11 @@ class KeyMatch:
         """Whether nothing is left over on either side."""
         return self.holds and not self.beside
 
+    def known_unused(self) -> KeyMatch:
+        """Leave out of what is ignored what code is known to save, and not to use."""
+        told = [key for key in self.ignored if not re.match(_UNUSED, key.removeprefix(self.prefix))]
+        return replace(self, ignored=told)
+
     def describe(self) -> str:
         """Return what does not fit, a line for each kind."""
         kinds = {
@@ -108,7 +115,11 @@ def match(found: Tensors, expected: Tensors) -> KeyMatch:
     copies = tuple(
         prefix for prefix in matches if prefix != chosen.prefix and matches[prefix].holds
     )
-    return replace(chosen, beside=[key for key in chosen.beside if not key.startswith(copies)])
+    return replace(
+        chosen,
+        beside=[key for key in chosen.beside if not key.startswith(copies)],
+        ignored=chosen.ignored + [key for key in chosen.beside if key.startswith(copies)],
+    )
 
 
 def _prefixes(tensors: Tensors, expected: Tensors) -> list[str]:
@@ -144,21 +155,26 @@ def _match_at(prefix: str, found: Tensors, expected: Tensors) -> KeyMatch:
     shared = [key for key in tensors if key in expected]
     fitting = [key for key in shared if tensors[key].shape == expected[key].shape]
     places = {_place(tensors[key]) for key in fitting}
+    second = {  # names of those that fit, under which a module of ours has nothing
+        key
+        for key, value in tensors.items()
+        if key not in expected and _place(value) in places and _leaves_by_name(key, expected)
+    }
+    filled = {_storage(expected[key]) for key in fitting if not expected[key].is_meta}
     return KeyMatch(
         {key: tensors[key] for key in fitting},
-        [key for key in expected if key not in tensors and not key.endswith(_COUNTER)],
         [
             key
-            for key, value in tensors.items()
-            if key not in expected
-            and not (_place(value) in places and _leaves_by_name(key, expected))
+            for key, value in expected.items()
+            if not (key in tensors or key.endswith(_COUNTER) or _storage(value) in filled)
         ],
+        [key for key in tensors if key not in expected and key not in second],
         [
             f"{key} {_shape(tensors[key])} (not {_shape(expected[key])})"
             for key in shared
             if key not in fitting
         ],
-        [key for key in ignored if not re.match(_UNUSED, key.removeprefix(prefix))],
+        ignored + [prefix + key for key in tensors if key in second],
         beside,
         prefix,
     )
@@ -167,6 +183,11 @@ def _match_at(prefix: str, found: Tensors, expected: Tensors) -> KeyMatch:
 def _place(tensor: Tensor) -> tuple[int, torch.Size]:
     """Return where a tensor lies in memory, the same for all names of one."""
     return tensor.data_ptr(), tensor.shape
+
+
+def _storage(tensor: Tensor) -> tuple[object, ...]:
+    """Return what two names of a network have in common if they share one tensor."""
+    return *_place(tensor), tensor.stride(), tensor.dtype, tensor.device
 
 
 def _after(prefix: str, key: str) -> str:

@@ -149,6 +149,8 @@ def wrapped(module: nn.Module) -> Wrapped:
 def check(net: Wrapped, shape: Shape, name: str, device: torch.device) -> None:
     """Refuse a network, frozen and in evaluation mode, without what attacks and chains need."""
     like = torch.randn(3, *shape.image, generator=torch.Generator().manual_seed(0)).to(device)
+    if net.classifies and _is_sound(net.module, like[:2], shape):
+        net.classifies = False
     logits = _logits(net, like[:2], shape, name)
     if not logits.isfinite().all():
         raise JeatError(
@@ -189,6 +191,20 @@ def check(net: Wrapped, shape: Shape, name: str, device: torch.device) -> None:
         # as processors differ in the last digits.
         rounded = [f"{value:.2e}" for value in logits.flatten().tolist()]
         net.about = digest(code=net.about, logits=rounded)
+
+
+@torch.no_grad()
+def _is_sound(module: nn.Module, x: Tensor, shape: Shape) -> bool:
+    """Tell whether a module gives logits: JEM's gives energies, and others probabilities."""
+    try:
+        logits = module(x.clone())
+    except Exception:  # whatever the user's code raises; `classify` is left
+        return False
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        return False
+    if logits.shape != (len(x), shape.classes) or not logits.isfinite().all():
+        return False
+    return bool((logits < 0).any() or ((logits.sum(1) - 1).abs() > _ROUNDING).any())
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from ..core.models.wrapped import Program
 from ..errors import JeatError, needs
@@ -55,7 +55,11 @@ def kind_of(path: Path) -> str | None:
 
 def read_program(path: Path, kind: str, device: torch.device) -> nn.Module:
     """Return the network that a file brings; refuse one that holds code, or is damaged."""
-    return _onnx(path) if kind == "onnx" else Program(_exported(path, device))
+    if kind == "onnx":
+        return _onnx(path)
+    graph = _exported(path, device)
+    _check_evaluation(path, graph)
+    return Program(graph)
 
 
 class _NotAllowed(Exception):
@@ -89,6 +93,32 @@ def _exported(path: Path, device: torch.device) -> nn.Module:
             f"`{path}` cannot be read as an exported program: {_first_line(problem)}",
             f"export it again with torch {torch.__version__}: `torch.export.save`",
         ) from problem
+
+
+def _check_evaluation(path: Path, graph: nn.Module) -> None:
+    """Refuse a program that trains: its mode is a part of the graph, so that nothing changes it."""
+    parts = [part.graph for part in graph.modules() if isinstance(part, fx.GraphModule)]
+    trains = {name for part in parts for node in part.nodes if (name := _training(node))}
+    if trains:
+        listed = " and ".join(f"`{name}`" for name in sorted(trains))
+        raise JeatError(
+            f"`{path}` was exported in training mode: {listed} of its graph",
+            "export `net.eval()`, with `F.dropout(..., training=self.training)` in its code; a "
+            "network that is random on purpose loads by `--arch FILE.py:FUNCTION`",
+        )
+
+
+def _training(node: fx.Node) -> str:
+    """Return the name of a normalisation or dropout in training mode; empty for anything else."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or not re.search("batch_norm|dropout", schema.name):
+        return ""
+    given = {each.name: each.default_value for each in schema.arguments}
+    given |= dict(zip(given, node.args, strict=False)) | node.kwargs
+    # Without running statistics a normalisation has one mode, and without a share dropout none.
+    idle = given.get("running_mean") is None if "norm" in schema.name else given.get("p") == 0
+    trains = given.get("train", given.get("training")) is True
+    return str(schema.name).partition("::")[2] if trains and not idle else ""
 
 
 def _first_line(problem: Exception) -> str:
@@ -180,6 +210,11 @@ def _onnx(path: Path) -> nn.Module:
             warnings.simplefilter("ignore")
             network: nn.Module = onnx2torch.convert(path)
     except Exception as problem:
+        if _onnx_trains(path):
+            raise JeatError(
+                f"`{path}` was exported in training mode",
+                "export `net.eval()`, without `training=`",
+            ) from problem
         raise JeatError(
             f"`{path}` cannot be read as an ONNX program: {_first_line(problem)}",
             "export it again with a lower opset: `torch.onnx.export(..., opset_version=13, "
@@ -188,3 +223,14 @@ def _onnx(path: Path) -> nn.Module:
     # onnx2torch's slices; torch says so at the first pass, which is long after.
     warnings.filterwarnings("ignore", "Using a non-tuple sequence", UserWarning)
     return network
+
+
+def _onnx_trains(path: Path) -> bool:
+    """Tell whether a normalisation in an ONNX file also returns statistics, as in training."""
+    import onnx
+
+    try:
+        nodes = onnx.load(path, load_external_data=False).graph.node
+    except Exception:  # a damaged file, of which onnx raises errors of any kind
+        return False
+    return any(node.op_type == "BatchNormalization" and len(node.output) > 1 for node in nodes)

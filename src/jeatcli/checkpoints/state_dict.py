@@ -20,9 +20,10 @@ from .unpickle import Refused, read_tensors_alone
 
 Tensors = Mapping[str, Tensor]
 
-# Where training scripts put the weights; of several, the first of these is meant.
+# Where training scripts put the weights, the empty name being the top of the file; of several, the
+# first of these is meant.
 ENTRIES = (
-    *("state_dict", "model_state_dict", "model", "net", "network", "weights"),
+    *("state_dict", "model_state_dict", "model", "net", "network", "weights", ""),
     *("ema_state_dict", "state_dict_ema", "model_ema", "ema", "last", "best"),
 )
 # What training scripts call the accuracy on clean test images, as a share or in per cent.
@@ -172,7 +173,10 @@ def _check_format(path: Path) -> bytes:
 
 
 def _state_dicts(value: Any, name: str, visited: set[int]) -> dict[str, Tensors]:
-    """Return the innermost dictionaries of tensors, by the keys that lead to them."""
+    """Return the innermost dictionaries of tensors, by the keys that lead to them.
+
+    A state dict is one even if there are dictionaries inside, which are no part of it.
+    """
     if not isinstance(value, Mapping) or id(value) in visited:
         return {}
     visited.add(id(value))
@@ -182,7 +186,8 @@ def _state_dicts(value: Any, name: str, visited: set[int]) -> dict[str, Tensors]
         if not key.startswith("optim"):
             found |= _state_dicts(item, f"{name}.{key}" if name else key, visited)
     tensors = {key: item for key, item in named.items() if isinstance(item, Tensor)}
-    return found or ({name: tensors} if tensors else {})
+    layers = any("." in key and item.ndim > 1 for key, item in tensors.items())
+    return {name: tensors} | found if tensors and (layers or not found) else found
 
 
 def _choose(
@@ -217,7 +222,8 @@ def _choose(
         )
     chosen = customary[0] if customary else next(iter(found))
     if others := [f"`{name}`" for name in names if name != chosen]:
-        reporter.say(f"using `{chosen}` of `{path.name}`; `--entry` names {' or '.join(others)}")
+        used = f"`{chosen}` of" if chosen else "the weights at the top of"
+        reporter.say(f"using {used} `{path.name}`; `--entry` names {' or '.join(others)}")
     return found[chosen]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -13,7 +14,8 @@ from .classifier import Network, PixelConv
 class Wrapped(Network):
     """A module of unknown content; its logits stand for the features, too.
 
-    A module with a method `classify`, as JEM's code has it, is called by that.
+    A module with a method `classify`, as JEM's code has it, is called by that, unless `classifies`
+    is set to False; a layer of that name is no such method.
 
     Args:
         module: Maps normalised images (n, C, H, W) to logits (n, K).
@@ -22,6 +24,7 @@ class Wrapped(Network):
         about: What tells its function apart from that of other code with the same weights.
 
     Attributes:
+        classifies: Whether `classify` gives the logits, not the module itself.
         layer: The name of the linear layer that gives the logits, or None; `probe` finds it.
     """
 
@@ -30,6 +33,7 @@ class Wrapped(Network):
         self.module = module
         self.mixed_precision = mixed
         self.about = about
+        self.classifies = has_classify(module)
         self.layer: str | None = None
         if mixed:
             _keep_pixels(module)
@@ -44,8 +48,10 @@ class Wrapped(Network):
 
     def call(self, x: Tensor) -> Tensor:
         """Return what the module returns; JEM's `squeeze` loses the batch of one image."""
-        classify: Callable[[Tensor], Tensor] = getattr(self.module, "classify", self.module)
-        logits = classify(x)
+        called: Callable[[Tensor], Tensor] = self.module
+        if self.classifies:
+            called = getattr(self.module, "classify", called)
+        logits = called(x)
         lost = len(x) == 1 and isinstance(logits, Tensor) and logits.ndim == 1
         return logits[None] if lost else logits
 
@@ -64,13 +70,14 @@ class Wrapped(Network):
     @torch.no_grad()
     def probe(self, x: Tensor) -> Tensor:
         """Return the logits of normalised images, and find the linear layer that gives them."""
-        ends: dict[str, tuple[Tensor, Tensor]] = {}
+        ends: dict[str, tuple[tuple[Tensor, ...], Tensor]] = {}
         hooks = [
             layer.register_forward_hook(
-                lambda _, inputs, output, name=name: ends.update({name: (inputs[0], output)})
+                # Without inputs if it is called by the names of its arguments.
+                lambda _, inputs, output, name=name: ends.update({name: (inputs, output)})
             )
             for name, layer in self.module.named_modules()
-            if type(layer) is nn.Linear
+            if isinstance(layer, nn.Linear)
         ]
         try:
             logits = self.call(x)
@@ -79,9 +86,15 @@ class Wrapped(Network):
                 hook.remove()
         for name, (inputs, output) in ends.items():
             # The same numbers in another tensor, if the code reshapes them.
-            if inputs.ndim == 2 and getattr(logits, "dtype", None) == output.dtype:
+            if inputs and inputs[0].ndim == 2 and getattr(logits, "dtype", None) == output.dtype:
                 self.layer = name if torch.equal(output, logits) else self.layer
         return logits
+
+
+def has_classify(module: nn.Module) -> bool:
+    """Tell whether a module, or what a wrapper of torch's has inside, has a method `classify`."""
+    found = getattr(module, "classify", None)
+    return inspect.ismethod(found) or isinstance(found, torch.ScriptMethod)
 
 
 class Program(nn.Module):
