@@ -29,7 +29,6 @@ from torch import nn
 from jeatcli.acceleration.winograd import kernel
 from jeatcli.acceleration.winograd.after import NOTHING, After, last
 from jeatcli.acceleration.winograd.convolution import WinogradConv
-from jeatcli.acceleration.winograd.direct import PointConv
 
 pytestmark = needs_compiler
 

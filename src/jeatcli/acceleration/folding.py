@@ -163,8 +163,8 @@ def _traced(features: _Features) -> fx.Graph:
     except Exception as problem:  # whatever somebody's code makes of images that are not there
         name = type(features.net).__name__
         raise UsageProblem(
-            f"the network `{name}` is `foldable`, but which layers it runs depends on the images or "
-            f"their shape: {problem}",
+            f"the network `{name}` is `foldable`, but which layers it runs depends on the "
+            f"images or their shape: {problem}",
             f"leave `foldable = True` out of `{name}`",
         ) from problem
     for node in graph.nodes:
