@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +10,9 @@ from types import ModuleType
 
 import pytest
 import torch
+from helpers.cli import done
 from helpers.compare_runs import same
 from helpers.training import StopAfter, config, run
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from jeatcli.core.models import ARCHITECTURES, Architecture
@@ -83,10 +84,14 @@ def test_another_seed_draws_otherwise(tmp_path: Path) -> None:
 
 def test_an_attack_on_it_is_the_same_again(tmp_path: Path) -> None:
     run(tmp_path / "run", arch="drawing-16", epochs=1)
-    assert load_file(tmp_path / "run" / "model.safetensors")
-    found = []
+    asked = (tmp_path / "run", "--attack", "pgd", "--steps", 2, "-n", 100, "--eps", 0.05)
+    found, printed = [], []
     for seed in (7, 8):
         torch.manual_seed(seed)
         result = attack(tmp_path / "run", attacks=["pgd"], steps=2, num=100, eps=0.05)
         found.append((result.clean, result.robust, result.samples))
+        torch.manual_seed(seed)
+        record = json.loads(done("attack", *asked, "--json"))
+        printed.append((record["clean"], record["robust"]))
     assert found[0] == found[1]
+    assert printed[0] == printed[1]
