@@ -20,6 +20,7 @@ from jeatcli.checkpoints.settings import Foreign
 from jeatcli.core.models import build
 from jeatcli.core.models.layers import Shape
 from jeatcli.data.images import Images, load_images, to_unit_range
+from jeatcli.robustness import plausibility
 from jeatcli.robustness.plausibility import likelier
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -149,6 +150,25 @@ def test_a_network_trained_here(ours: Trained, wrong: dict[str, Any], words: str
     model = load(ours.file, device="cpu", foreign=replace(ours.described, **wrong))
     found = said(model, ours.images)
     assert words in found if words else not found
+
+
+@pytest.mark.parametrize(("more", "words"), [(2, "with options"), (14, "with code")])
+def test_a_rarer_function_must_be_clearly_better(
+    path: Path, monkeypatch: pytest.MonkeyPatch, more: int, words: str
+) -> None:
+    """Two images of a hundred are chance: the user is not sent to write code for them."""
+    y = torch.arange(100) % 10
+
+    def right(count: int) -> Callable[[Tensor], Tensor]:
+        classes = torch.where(torch.arange(100) < count, y, (y + 1) % 10)
+        return lambda x: F.one_hot(classes[x[:, 0, 0, 0].long()], 10).float()
+
+    for name, function in (("options", right(85)), ("code", right(85 + more))):
+        candidates = [(name, function)]
+        monkeypatch.setattr(plausibility, f"_by_{name}", lambda model, each=candidates: iter(each))
+    x = torch.arange(100.0).view(-1, 1, 1, 1).expand(-1, 3, 32, 32)
+    model = load(path, device="cpu", foreign=PUBLIC)
+    assert words in (likelier(model, torch.zeros_like(y), x, y, 100) or "")
 
 
 def test_a_network_trained_here_with_exchanged_classes(ours: Trained, tmp_path: Path) -> None:

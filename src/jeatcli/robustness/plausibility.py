@@ -96,17 +96,14 @@ def likelier(model: Model, predicted: Tensor, x: Tensor, y: Tensor, size: int) -
     """
     right = predicted == y
     best, words = right, None
-    for name, other in _others(model):
-        found = torch.zeros_like(right)
-        found[:_FIRST] = _right(other, x[:_FIRST], y[:_FIRST], size)
-        if found[:_FIRST].sum() < right[:_FIRST].sum():
-            continue
-        if len(x) > _FIRST:
-            found[_FIRST:] = _right(other, x[_FIRST:], y[_FIRST:], size)
-        if _better(found, right) and found.sum() > best.sum():
+    # What an option describes goes before what takes code, and that before other classes: the
+    # rarer one must be better than the one before by as much as that is better than the model.
+    for others in (_by_options(model), _by_code(model)):
+        found, name = _most_right(others, right, x, y, size)
+        if _better(found, best):
             best, words = found, f"with {name}"
     renamed, exchanged = _renamed(model, predicted, y)
-    if _better(renamed, right) and renamed.sum() > best.sum():
+    if _better(renamed, best):
         best, words = renamed, f"with its classes in another order ({exchanged})"
     if words is None:
         return None
@@ -124,14 +121,31 @@ def _better(found: Tensor, right: Tensor) -> bool:
     return gained - lost > least
 
 
+def _most_right(
+    others: Iterator[tuple[str, Function]], right: Tensor, x: Tensor, y: Tensor, size: int
+) -> tuple[Tensor, str]:
+    """Return what the best of some functions gets right, and its name: `right` if none is."""
+    best, best_name = right, ""
+    for name, other in others:
+        found = torch.zeros_like(right)
+        found[:_FIRST] = _right(other, x[:_FIRST], y[:_FIRST], size)
+        if found[:_FIRST].sum() < right[:_FIRST].sum():
+            continue
+        if len(x) > _FIRST:
+            found[_FIRST:] = _right(other, x[_FIRST:], y[_FIRST:], size)
+        if found.sum() > best.sum():
+            best, best_name = found, name
+    return best, best_name
+
+
 def _right(classify: Function, x: Tensor, y: Tensor, size: int) -> Tensor:
     """Return which images are classified correctly."""
     parts = zip(x.split(size), y.split(size), strict=True)
     return torch.cat([classify(part).argmax(1) == labels for part, labels in parts])
 
 
-def _others(model: Model) -> Iterator[tuple[str, Function]]:
-    """Yield other functions of the same weights, and what `--arch` and the rest say of them."""
+def _by_options(model: Model) -> Iterator[tuple[str, Function]]:
+    """Yield other functions of the same weights, and the options that describe them."""
     meta, ours = model.meta, model.classifier
     facts = dataset_facts(meta.dataset)
     own = ((facts.mean, facts.std),) if facts else ()
@@ -139,42 +153,46 @@ def _others(model: Model) -> Iterator[tuple[str, Function]]:
         if len(mean) in (1, meta.shape[0]) and (mean, std) != (meta.mean, meta.std):
             other = Classifier(ours.net, mean, std).to(model.device).eval()
             yield f"`{described(mean, std)}`", other
-    if not isinstance(ours.net, Wrapped):
-        yield from _other_layers(model)
-    plain = Classifier(ours.net, (0.0,), (1.0,)).to(model.device).eval()
-    words = (
-        "each image standardised by itself (write that into your code: `--arch FILE.py:FUNCTION`)"
-    )
-    yield words, lambda x: plain(standardised(x))
-
-
-def _other_layers(model: Model) -> Iterator[tuple[str, Function]]:
-    """Yield networks of the same names and shapes, and of other activations and groups."""
-    meta, net = model.meta, model.classifier.net
-    for option in guess(net.state_dict(), meta.shape, rare=True):
+    if isinstance(ours.net, Wrapped):
+        return
+    for option in guess(ours.net.state_dict(), meta.shape, rare=True):
         arch = option.split()[1]
         if "--norm-layer" in option or arch == meta.arch:
             continue
         other = network(Meta.of(vars(meta) | {"arch": arch}))
-        found = match(net.state_dict(), other.net.state_dict())
+        found = match(ours.net.state_dict(), other.net.state_dict())
         if found.fits:
             other.net.load_state_dict(found.weights, strict=False)
             yield f"`{option}`", other.to(model.device).eval()
-    kinds = {repr(module) for module in net.modules() if isinstance(module, _REPLACED)}
+    for name, other in _activations(model):
+        if name.lower() in ACTIVATIONS:
+            yield f"`--activation {name.lower()}`", other
+
+
+def _by_code(model: Model) -> Iterator[tuple[str, Function]]:
+    """Yield other functions of the same weights that no option describes, and their names."""
+    meta, ours = model.meta, model.classifier
+    if not isinstance(ours.net, Wrapped):
+        for name, other in _activations(model):
+            if name.lower() not in ACTIVATIONS:
+                yield _own_code(f"{name} in its layers"), other
+        for count in (1, 2, 4, 8, 16) if meta.norm_layer == "group" else ():
+            words = _own_code(f"GroupNorm({count}) in its layers")
+            yield words, _replaced(ours, (nn.GroupNorm,), partial(_regrouped, count))
+    plain = Classifier(ours.net, (0.0,), (1.0,)).to(model.device).eval()
+    yield _own_code("each image standardised by itself"), lambda x: plain(standardised(x))
+
+
+def _activations(model: Model) -> Iterator[tuple[str, Classifier]]:
+    """Yield the classifier with each activation that it has not."""
+    kinds = {repr(each) for each in model.classifier.net.modules() if isinstance(each, _REPLACED)}
     for name, make in _ACTIVATIONS.items():
         if repr(make()) not in kinds:
-            option = name.lower()
-            words = f"`--activation {option}`" if option in ACTIVATIONS else _own_code(name)
-            yield words, _replaced(model.classifier, _REPLACED, partial(_instead, make))
-    for count in (1, 2, 4, 8, 16) if meta.norm_layer == "group" else ():
-        yield (
-            _own_code(f"GroupNorm({count})"),
-            _replaced(model.classifier, (nn.GroupNorm,), partial(_regrouped, count)),
-        )
+            yield name, _replaced(model.classifier, _REPLACED, partial(_instead, make))
 
 
-def _own_code(name: str) -> str:
-    return f"{name} in its layers (write that into your code: `--arch FILE.py:FUNCTION`)"
+def _own_code(what: str) -> str:
+    return f"{what} (write that into your code: `--arch FILE.py:FUNCTION`)"
 
 
 def _instead(make: Callable[[], nn.Module], layer: nn.Module) -> nn.Module:
