@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from ..acceleration.dispatch import choose
 from ..acceleration.ways import NEVER_MEASURED, Way, Wish, Work
 from ..core.models.classifier import Classifier
+from ..core.rng import drawing_by, mix
 from ..data.images import Images, batches, to_unit_range
 from ..errors import JeatError
 from ..runtime.distributed import current
@@ -113,7 +115,8 @@ class Evaluator:
     def _correct(self) -> Tensor:
         """Return which images are classified correctly: the only ones worth attacking."""
         correct = []
-        with self.reporter.track("clean accuracy", len(self.images)) as bar:
+        drawing = self._drawing(len(self.attacks))
+        with drawing, self.reporter.track("clean accuracy", len(self.images)) as bar:
             for x, y in batches(self.images, self.batch_size):
                 correct.append(predictions(self.classifier(x)) == y)
                 bar(len(x))
@@ -156,9 +159,9 @@ class Evaluator:
             for index in torch.split(left[state.done :], size) if len(left) > state.done else ():
                 began = time.perf_counter()
                 steps = _Steps(bar, attack.steps, len(index))
-                for outcome in processes.collect(
-                    self._attack_part(attack, processes.share(index), steps)
-                ):
+                with self._drawing(number, state.done, processes.rank):
+                    part = self._attack_part(attack, processes.share(index), steps)
+                for outcome in processes.collect(part):
                     state.record(number, outcome)
                     self._keep_images(outcome)
                 state.counts[number]["seconds"] += time.perf_counter() - began
@@ -167,6 +170,13 @@ class Evaluator:
                 steps.finish(robust=f"{100 * state.robust:.1f} %")
         state.finish(number)
         self._save(state)
+
+    def _drawing(self, *part: int) -> AbstractContextManager[None]:
+        """Let a network that draws do so by the seed and the part that is computed.
+
+        So a resumed attack meets the function that an uninterrupted one does.
+        """
+        return drawing_by(mix(self.options.seed, *part), self.images.y.device)
 
     def _attack_part(self, attack: Attack, index: Tensor, steps: _Steps) -> BatchOutcome:
         """Attack the images of index (n,), which are this process's part of a batch."""

@@ -17,7 +17,7 @@ from ..checkpoints.model import Model
 from ..core import energy, pgd
 from ..core.energy import PerImage
 from ..core.models.classifier import Classifier
-from ..core.rng import ImageRng, mix
+from ..core.rng import ImageRng, drawing_by, mix
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Bar, Reporter
 from .initializers import Initializer
@@ -82,7 +82,11 @@ class SamplingPlan:
 
         `watch` sees the steps of the first candidates.
         """
-        y = y.to(self.model.device)
+        with drawing_by(mix(self.seed, *index.tolist()), self.model.device):
+            return self._best(index, y.to(self.model.device), watch)
+
+    def _best(self, index: Tensor, y: Tensor, watch: Watch | None) -> Tensor:
+        """Return the likeliest of each image's candidates."""
         objective = self.energy_of(index, y)
         best = self._candidate(index, y, objective, 0, watch)
         if self.best_of == 1:
