@@ -3,7 +3,7 @@
 PAGES := cli house robustbench python skill
 
 test:
-	python -m pytest
+	python -m pytest -n auto
 
 lint:
 	ruff check .
@@ -37,7 +37,7 @@ smoke: build
 lowest:
 	rm -rf build/lowest && uv venv build/lowest
 	uv pip install --python build/lowest/bin/python --resolution lowest-direct -e ".[test]"
-	build/lowest/bin/python -m pytest -m "not slow"
+	build/lowest/bin/python -m pytest -n auto -m "not slow"
 
 # Changes of single lines in the core, the methods and the attacks that no test notices; hours.
 mutants:

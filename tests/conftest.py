@@ -18,7 +18,9 @@ from jeatcli.checkpoints.model import Model
 
 @pytest.fixture(scope="session", autouse=True)
 def _two_threads() -> None:
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    """Compute in two threads, or in this process's share of them where several test at once."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "2")) // processes))
 
 
 @pytest.fixture(autouse=True)

@@ -75,7 +75,7 @@ OTHERS = {
     "export ": "where the benchmarks' runs are",
     "hf upload": "the hub",
     "pip install": "CI, and the installation of the tests",
-    "python -m pytest": "CI",
+    "python -m pytest -n auto": "CI",
     "JEAT_PLUGINS=mine.py": "tests/cli/test_plugins.py",
     "for method in": "the loop; its body is run",
     "done": "the loop",
