@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model
-from ..data.facts import DATASETS
+from ..data.facts import DATASETS, own_path
 from ..data.images import load_images
 from ..data.stored import read_images
 from ..data.tensors import Own, Pixels, given_images
@@ -157,7 +157,8 @@ def _detection(
 def _other(name: str, model: Model, settings: ClassifierSettings, reporter: Reporter) -> Tensor:
     """Read the images of another data set, folder or archive, uint8 (n, C, H, W)."""
     path = expand(name)
-    if name not in DATASETS and (path.is_dir() or path.suffix.lower() == ".npz"):
+    named = name in DATASETS or own_path(name) is not None
+    if not named and (path.is_dir() or path.suffix.lower() == ".npz"):
         pixels, _ = read_images(path, model.meta.shape, None, reporter)
         return torch.from_numpy(pixels)[: settings.num]
     images = load_images(name, "test", data_dir=settings.data_dir, reporter=reporter)
