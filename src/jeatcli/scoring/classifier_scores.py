@@ -19,7 +19,7 @@ from ..data.tensors import Own, Pixels, given_images
 from ..runtime.files import expand
 from ..runtime.progress import SILENT, Reporter
 from ..runtime.usual_state import in_usual_state
-from .calibration import BINS, Calibration, Rescaled, calibrate, rescale
+from .calibration import BINS, FEWEST, Calibration, Rescaled, calibrate, rescale
 from .corruptions import Corrupted, corrupted_accuracy
 from .ood import classify, own_scores, separation
 from .settings import ClassifierSettings
@@ -38,7 +38,7 @@ class ClassifierScores:
         dataset, n: Whose test images were classified, and how many.
         accuracy: Share that was classified correctly.
         calibration, temperature: The calibration, and what a temperature would change of it, if
-            they were asked for.
+            they were asked for. The latter is None where no temperature is best.
         ood: For each other data set or folder the number of images `n`; by each of `ood.SCORES`
             the area under the ROC curve; and under `fpr95` and `aupr` the false positive rate
             at 95 % true positives and the average precision by each of them. The test images
@@ -108,6 +108,9 @@ def classifier_scores(
     logits = classify(model, test, size)
     highest = logits.softmax(1).max(1)
     correct = highest.indices == test.y.cpu()
+    scaled = rescale(logits, test.y.cpu()) if settings.calibrated else None
+    if settings.calibrated and scaled is None:
+        reporter.warn(_without_temperature(len(test), correct))
     return ClassifierScores(
         run=model.name,
         path=model.path,
@@ -115,7 +118,7 @@ def classifier_scores(
         n=len(test),
         accuracy=correct.double().mean().item(),
         calibration=calibrate(highest.values, correct) if settings.calibrated else None,
-        temperature=rescale(logits, test.y.cpu()) if settings.calibrated else None,
+        temperature=scaled,
         ood=_detection(model, test.x, others, size, reporter),
         corruptions=corrupted_accuracy(model, settings, reporter) if settings.corrupted else None,
         seconds=time.perf_counter() - began,
@@ -139,6 +142,18 @@ def _warn_of_few(
                 f"detection against `{name}` stands on {few:,} images, and the false positive rate "
                 f"at 95 % needs {_DETECTED} at least"
             )
+
+
+def _without_temperature(num: int, correct: Tensor) -> str:
+    """Say why no temperature was fitted."""
+    if num < FEWEST:
+        return f"no temperature is fitted to fewer than {FEWEST} images"
+    if correct[::2].all():
+        return (
+            f"no temperature is best for the {len(correct[::2]):,} images that it is fitted to: all "
+            "are classified correctly, and the cross-entropy falls on as it goes to 0"
+        )
+    return "no temperature is best: the logits tell nothing of the classes of the images"
 
 
 def _detection(
