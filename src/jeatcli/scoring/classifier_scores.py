@@ -150,8 +150,8 @@ def _without_temperature(num: int, correct: Tensor) -> str:
         return f"no temperature is fitted to fewer than {FEWEST} images"
     if correct[::2].all():
         return (
-            f"no temperature is best for the {len(correct[::2]):,} images that it is fitted to: all "
-            "are classified correctly, and the cross-entropy falls on as it goes to 0"
+            f"no temperature is best for the {len(correct[::2]):,} images that it is fitted to: "
+            "all are classified correctly, and the cross-entropy falls on as it goes to 0"
         )
     return "no temperature is best: the logits tell nothing of the classes of the images"
 
