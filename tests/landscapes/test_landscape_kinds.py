@@ -202,3 +202,17 @@ def test_noisy_images_lie_on_the_surface_of_the_ball(two: list[Model]) -> None:
         assert (distance <= radius + 1e-5).all()
         # The clip to [0, 1] takes something of the others.
         assert (distance >= radius * (1 - 1e-5 if norm == "l1" else 0.5)).all()
+
+
+def test_images_of_a_file_have_the_radius_of_the_run(two: list[Model], tmp_path: Path) -> None:
+    test = load_images("digits", "test").first(12)
+    file = tmp_path / "digits.npz"
+    np.savez(file, images=test.x.numpy(), labels=test.y.numpy())
+    for kind, more in (("sharpness", {"directions": 2}), ("contour", {"grid": 5})):
+        named = {} if kind == "contour" else {"num": 4}
+        own, other = (
+            energy_landscape(two, kind=kind, on=on, **named, **more).summary()
+            for on in (None, f"npz:{file}")
+        )
+        assert other["results"] == own["results"]
+        assert other["unit"] == own["unit"] == 0.15
