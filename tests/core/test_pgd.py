@@ -255,3 +255,25 @@ def test_starts_of_the_l1_ball_near_the_edge_of_the_range() -> None:
     for points in (pgd.L1(2.0).start(x, BatchRng(0)), pgd.L1(2.0).on_sphere(x, BatchRng(0))):
         assert points.min() == 0
         assert points.max() > 0.1
+
+
+def test_sparse_steps_leave_pixels_at_the_edge_of_the_range() -> None:
+    """A linear value is highest where the pixels that gain most take all of their room in turn."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(5, 1, 8, 8, generator=generator)
+    weights = torch.randn(1, 1, 8, 8, generator=generator)
+    found = pgd.ascend(
+        lambda moved: (weights * moved).flatten(1).sum(1),
+        x,
+        pgd.L1(3.0),
+        steps=40,
+        step_size=0.2,
+        keep_best=True,
+    )
+    for image, moved in zip(x, found, strict=True):
+        room = torch.where(weights[0] > 0, 1 - image, image).flatten()
+        left, highest = 3.0, 0.0
+        for pixel in weights.flatten().abs().argsort(descending=True).tolist():
+            taken = min(left, room[pixel].item())
+            left, highest = left - taken, highest + taken * weights.flatten()[pixel].abs().item()
+        assert (weights[0] * (moved - image)).sum().item() == pytest.approx(highest, rel=0.02)

@@ -186,3 +186,11 @@ def test_an_orientation_is_ignored_and_said(zoo: Path) -> None:
     listener = Listener()
     load_images(f"folder:{zoo}", "train", reporter=listener)
     assert "1 of all pictures have an EXIF orientation, which is ignored" in listener.said
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("L", 7), ("RGB", (7, 0, 0))])
+def test_a_transparent_colour_is_not_dropped(mode: str, colour: object, tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    Image.new(mode, (8, 8)).save(path, transparency=colour)
+    with pytest.raises(JeatError, match=f"is 8x8 in mode {mode} with a transparent colour"):
+        read_exact(path, (len(mode), 8, 8))

@@ -15,11 +15,13 @@ from helpers.runs import load_run
 from jeatcli.checkpoints.model import Model
 from jeatcli.core import objectives, pgd
 from jeatcli.core.rng import ImageRng
+from jeatcli.core.threat import Threat
 from jeatcli.data.images import load_images, to_unit_range
 from jeatcli.errors import UsageProblem
-from jeatcli.landscapes.histogram import HistogramResult
+from jeatcli.landscapes.histogram import HistogramResult, Sets
 from jeatcli.landscapes.landscape import Landscape, energy_landscape, save_numbers
 from jeatcli.landscapes.path import PathResult
+from jeatcli.landscapes.settings import HistogramSettings
 from jeatcli.landscapes.sharpness import SharpnessResult, top_eigenvalue
 from jeatcli.plots.landscape import draw
 from jeatcli.sampling.plan import SamplingPlan
@@ -187,3 +189,30 @@ def test_top_eigenvalue_of_what_is_linear_is_zero() -> None:
     x = torch.randn(2, 1, 2, 2)
     assert top_eigenvalue(lambda x: x.flatten(1).sum(1), x, ImageRng([0, 1])).eq(0).all()
     assert top_eigenvalue(lambda x: x.relu().flatten(1).sum(1), x, ImageRng([0, 1])).eq(0).all()
+
+
+def test_noisy_images_lie_on_the_surface_of_the_ball(two: list[Model]) -> None:
+    x, y = images(8)
+    index = torch.arange(8)
+    for norm, radius in {"linf": 0.1, "l2": 0.6, "l1": 2.5}.items():
+        threat = Threat(norm, radius)
+        sets = Sets(two[0], x, y, threat, None, HistogramSettings())
+        noisy = sets.noisy(index)[0]
+        distance = pgd.ball(threat).distance(noisy, x)
+        assert (distance <= radius + 1e-5).all()
+        # The clip to [0, 1] takes something of the others.
+        assert (distance >= radius * (1 - 1e-5 if norm == "l1" else 0.5)).all()
+
+
+def test_images_of_a_file_have_the_radius_of_the_run(two: list[Model], tmp_path: Path) -> None:
+    test = load_images("digits", "test").first(12)
+    file = tmp_path / "digits.npz"
+    np.savez(file, images=test.x.numpy(), labels=test.y.numpy())
+    for kind, more in (("sharpness", {"directions": 2}), ("contour", {"grid": 5})):
+        named = {} if kind == "contour" else {"num": 4}
+        own, other = (
+            energy_landscape(two, kind=kind, on=on, **named, **more).summary()
+            for on in (None, f"npz:{file}")
+        )
+        assert other["results"] == own["results"]
+        assert other["unit"] == own["unit"] == 0.15

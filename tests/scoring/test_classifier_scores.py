@@ -106,6 +106,14 @@ def test_against_a_folder_by_pairs(judge: Model, tmp_path: Path) -> None:
         assert areas[name] == pytest.approx(pairs.mean().item(), abs=1e-9)
 
 
+def test_against_images_by_any_name(judge: Model, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (25, 8, 8, 1), dtype=np.uint8)
+    file = tmp_path / "noise.npz"
+    np.savez(file, arr_0=pixels, arr_1=np.arange(25) % 10)
+    found = classifier_scores(judge, ood=[str(file), f"npz:{file}"]).ood
+    assert found[str(file)] == found[f"npz:{file}"]
+
+
 def test_other_kinds_must_have_the_shape(judge: Model, tmp_path: Path, mnist_root: Path) -> None:
     with pytest.raises(UsageProblem, match="takes 1x8x8 images, but those of mnist are 1x28x28"):
         classifier_scores(judge, ood=["mnist"], data_dir=mnist_root)

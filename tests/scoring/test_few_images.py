@@ -118,7 +118,8 @@ def test_images_of_two_classes_are_compared_with_these_classes(
     # The reference is the real images of these classes, and nothing else.
     only = training.take(index)
     text = json.dumps({"images": len(only), "sampler": "sgld"})
-    stored.save_npz(only.x.numpy(), only.y, tmp_path / "real.npz", {"jeat": text})
+    more = {"jeat": text, "classes": only.classes}
+    stored.save_npz(only.x.numpy(), only.y, tmp_path / "real.npz", more)
     real = image_scores(tmp_path / "real.npz", features=judge)
     assert (real.precision, real.recall) == (1.0, 1.0)
     assert real.fid == pytest.approx(0, abs=1e-4)
@@ -126,6 +127,33 @@ def test_images_of_two_classes_are_compared_with_these_classes(
     five = image_scores(artist, features=judge, num=5, steps=1)
     assert five.protocol["reference"]["n"] == 1400
     assert "images of 5 of the 10 classes" in five.protocol["comparable"]
+
+
+def test_classes_of_another_data_set_are_not_those_of_the_same_index(
+    artist: Model, judge: Model, tmp_path: Path
+) -> None:
+    kinds = [f"kind {k:02d}" for k in range(12)]
+    generator = torch.Generator().manual_seed(0)
+    for name in kinds:
+        for split in ("train", "test"):
+            pixels = torch.rand(4, 1, 8, 8, generator=generator)
+            save_images(pixels, tmp_path / "kinds" / split / name)
+    settings = {"features": judge, "dataset": f"folder:{tmp_path / 'kinds'}"}
+    for save, name, more in (
+        (writers.save_npz, "set.npz", {}),
+        (writers.save_folder, "set", {}),
+        (writers.save_npz, "two.npz", {"classes": ["3", "8"]}),
+        (writers.save_folder, "two", {"classes": ["3", "8"]}),
+    ):
+        save(prepare(artist, num=20, steps=1, **more), tmp_path / name)
+        listener = Listener()
+        found = image_scores(tmp_path / name, reporter=listener, **settings).protocol
+        assert found["reference"] == {"dataset": settings["dataset"], "split": "train", "n": 48}
+        said = [text for text in listener.said if "does not have the classes of the images" in text]
+        assert len(said) == bool(more)
+    drawn = image_scores(artist, num=20, steps=1, **settings).protocol
+    assert drawn["reference"]["n"] == 48
+    assert drawn["classes"] == "10, 2 of each"
 
 
 @pytest.mark.parametrize("drawn", [False, True])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.cli import done
-from helpers.runs import save_run
+from helpers.runs import Listener, save_run
 
 from jeatcli.catalogue import Entry
 from jeatcli.checkpoints.model import Model
@@ -84,6 +84,38 @@ def test_a_temperature_has_the_closed_form_of_two_classes() -> None:
     logits = torch.tensor([[2.0, 0.0]]).repeat(10, 1)
     y = torch.tensor([0] * 8 + [1] * 2)
     assert fit_temperature(logits, y) == pytest.approx(2 / math.log(4), rel=1e-6)
+
+
+def test_no_temperature_is_best_for_logits_that_are_always_right_or_tell_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(40) % 5
+    noise = torch.rand(40, 5, generator=generator, dtype=torch.float64)
+    right = noise.scatter_add(1, y[:, None], torch.full((40, 1), 1.5, dtype=torch.float64))
+    wrong = noise.scatter_add(1, y[:, None], torch.full((40, 1), -1.5, dtype=torch.float64))
+    for factor in (1, 100):
+        assert fit_temperature(factor * right, y) is None
+        assert fit_temperature(factor * wrong, y) is None
+        assert rescale(factor * right, y) is None
+    assert fit_temperature(torch.zeros(40, 5), y) is None
+    # One image that is wrong bounds it.
+    right[0] = right[1]
+    assert fit_temperature(right, y) is not None
+
+
+def test_why_there_is_no_temperature_is_said(judge: Model) -> None:
+    images = load_images("digits", "test").x[:200].float() / 255
+    predicted = judge.classifier(images).argmax(1)
+    for labels, num, words in (
+        (predicted, 200, "the 100 images that it is fitted to: all are classified correctly"),
+        (predicted, 19, "fewer than 20 images"),
+        (judge.classifier(images).argmin(1), 200, "the logits tell nothing of the classes"),
+    ):
+        listener = Listener()
+        found = classifier_scores(
+            judge, images=images[:num], labels=labels[:num], reporter=listener
+        )
+        assert found.temperature is None
+        assert sum(words in text for text in listener.said) == 1
 
 
 def test_fpr_and_aupr_by_a_loop_over_thresholds() -> None:

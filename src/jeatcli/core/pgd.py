@@ -192,6 +192,8 @@ def ascend(
         here, values = here.detach(), values.detach()
         if keep_best:
             best, highest = better(here, values, best, highest)
+        if isinstance(ball, L1):
+            gradient = _with_room(gradient, here)
         moved = ball.project(here + ball.step(gradient, step_size), x).clamp_(0, 1)
         after = hook(step, here, moved, values) if hook else moved
         if after is None:
@@ -202,6 +204,15 @@ def ascend(
         return moved
     with torch.no_grad():
         return better(moved, value(moved), best, highest)[0]
+
+
+def _with_room(gradient: Tensor, here: Tensor) -> Tensor:
+    """Return the gradient without the pixels that it would push out of [0, 1].
+
+    A sparse step would go to them again and again, and stay where it is.
+    """
+    pushed = torch.where(gradient > 0, here >= 1, here <= 0)
+    return gradient.masked_fill(pushed, 0.0)
 
 
 def better(moved: Tensor, values: Tensor, best: Tensor, highest: Tensor) -> tuple[Tensor, Tensor]:

@@ -128,7 +128,7 @@ def labelled_archive(
     path: Path, shape: tuple[int, int, int], classes: int
 ) -> tuple[Tensor, Tensor]:
     """Return the images (C,H,W) of an `.npz`, uint8 (n,C,H,W), and their labels, int64 (n,)."""
-    x, labels, _ = archive(path, shape)
+    x, labels, _, _ = archive(path, shape)
     where = f"the labels of `{path}`"
     y = indices(numbers(labels, where), len(x), classes, where)
     return torch.from_numpy(np.ascontiguousarray(x)), y

@@ -125,6 +125,8 @@ def read_exact(
         mode, size = image.mode, image.size
         if mode in _MODES.values():
             _check_depth(path, image, (mode,))
+        if "transparency" in image.info:
+            mode = f"{mode} with a transparent colour"
         if (mode, size) == (_MODES.get(channels), (width, height)):
             pixels = np.array(image, dtype=np.uint8).reshape(height, width, channels)
             return pixels.transpose(2, 0, 1)

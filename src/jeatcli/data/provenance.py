@@ -11,6 +11,8 @@ from ..runtime.plain import parsed
 TEXT = "jeat"
 # The key in the text of an .npz for the number of images drawn into it.
 IMAGES = "images"
+# The key in an .npz for the names of the classes.
+CLASSES = "classes"
 # The keys in the text of a PNG that belong to that image alone.
 _OWN = ("image", "class")
 
@@ -24,7 +26,8 @@ class Provenance:
     """
 
     sampling: Mapping[str, Any] | None = None
-    classes: Mapping[Any, int] | None = None  # the number of images by class
+    # The number of images by the name of the class, by its index where there are no names.
+    classes: Mapping[Any, int] | None = None
     lossy: bool = False  # whether they were stored in a format that changes pixels
     drawn: int | None = None  # at least how many were drawn, where some are missing here
 
@@ -82,11 +85,18 @@ def image_numbers(texts: Sequence[str | None]) -> list[int] | None:
     return [number for number in numbers if isinstance(number, int)]
 
 
-def of_archive(text: str | None, labels: Sequence[int], num: int | None) -> Provenance:
-    """Return the provenance of an archive by its text and the labels of its first `num` images."""
+def of_archive(
+    text: str | None, labels: Sequence[int], num: int | None, names: Sequence[str]
+) -> Provenance:
+    """Return the provenance of the first `num` images of an archive.
+
+    It has their text, their labels, and the names of the classes.
+    """
     settings = parsed(text)
     drawn = settings.pop(IMAGES, None)
     if not settings or not isinstance(drawn, int):
         return Provenance()
     missing = drawn if len(labels) < drawn else None
-    return Provenance(settings, Counter(labels[:num]), drawn=missing)
+    known = all(0 <= label < len(names) for label in labels)
+    classes = Counter[Any](names[label] if known else label for label in labels[:num])
+    return Provenance(settings, classes, drawn=missing)

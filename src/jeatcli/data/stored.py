@@ -16,7 +16,7 @@ from ..errors import JeatError, UsageProblem
 from ..runtime.files import write_atomic
 from ..runtime.progress import SILENT, Reporter
 from .pictures import ENDINGS, Pixels, embedded_text, read_exact, to_uint8
-from .provenance import TEXT, Provenance, image_numbers, of_archive, of_pictures
+from .provenance import CLASSES, TEXT, Provenance, image_numbers, of_archive, of_pictures
 
 _LOSSY = (".jpg", ".jpeg", ".webp")
 
@@ -78,10 +78,10 @@ def read_images(
     """
     if path.suffix.lower() != ".npz":
         return _directory(path, shape, num, reporter)
-    pixels, labels, text = archive(path, shape)
+    pixels, labels, names, text = archive(path, shape)
     check_number(path, len(pixels), num)
     labelled = labels.shape == (len(pixels),) and labels.dtype.kind in "iu"
-    known = of_archive(text, labels.tolist(), num) if labelled else Provenance()
+    known = of_archive(text, labels.tolist(), num, names) if labelled else Provenance()
     if labelled:
         warn_of_sorted(str(path), labels, labels[:num], reporter)
     return np.ascontiguousarray(pixels[:num]), known
@@ -153,8 +153,11 @@ def opened_npz(path: Path, fix: str) -> Iterator[Any]:
 
 def archive(
     path: Path, shape: tuple[int, int, int]
-) -> tuple[NDArray[np.uint8], NDArray[Any], str | None]:
-    """Return pixels (n,C,H,W), labels, empty if there are none, and our text in an archive."""
+) -> tuple[NDArray[np.uint8], NDArray[Any], tuple[str, ...], str | None]:
+    """Return pixels (n,C,H,W), labels, names of the classes and our text in an archive.
+
+    What it does not have is empty or, of the text, None.
+    """
     fix = (
         "it must hold `arr_0`, uint8 (n,H,W,C), as improved-diffusion and "
         "`jeat sample --format npz` write it, or `image`"
@@ -164,6 +167,7 @@ def archive(
         pixels = np.asarray(arrays[names[0]])
         text = str(arrays[TEXT]) if TEXT in arrays else None
         labels = np.asarray(arrays[names[1]] if names[1] in arrays else np.zeros(0, np.int64))
+        classes = arrays[CLASSES].reshape(-1).tolist() if CLASSES in arrays else ()
     channels, height, width = shape
     if pixels.ndim and not len(pixels):
         raise JeatError(f"`{path}` holds no images", "name another file or folder")
@@ -173,19 +177,20 @@ def archive(
             f"not uint8 (n, {height}, {width}, {channels}), as the data set does",
             "take images of its size and channels, or name another `--dataset`",
         )
-    return pixels.transpose(0, 3, 1, 2), labels, text
+    return pixels.transpose(0, 3, 1, 2), labels, tuple(map(str, classes)), text
 
 
 def save_npz(
-    images: Pixels, labels: Pixels, path: Path, text: Mapping[str, str] | None = None
+    images: Pixels, labels: Pixels, path: Path, more: Mapping[str, Any] | None = None
 ) -> Path:
     """Write (n,C,H,W) images in [0, 1] and labels (n,) in the layout of improved-diffusion.
 
-    `arr_0` holds the pixels, uint8 (n,H,W,C), `arr_1` the labels, and each key of `text` a text.
+    `arr_0` holds the pixels, uint8 (n,H,W,C), `arr_1` the labels, and each key of `more` a text or
+    another array.
     """
     pixels = to_uint8(images).transpose(0, 2, 3, 1)
     classes = labels if isinstance(labels, np.ndarray) else labels.cpu().numpy()
-    return write_npz(path, {"arr_0": pixels, "arr_1": classes, **(text or {})})
+    return write_npz(path, {"arr_0": pixels, "arr_1": classes, **(more or {})})
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> Path:

@@ -133,9 +133,10 @@ class Sets:
 
     def noisy(self, index: Tensor) -> Set:
         """Return the images with noise on the surface of the ball, clipped to [0, 1]."""
-        x = self.x[index]
-        step = pgd.ball(self.threat).step(self._rng(index, 3).normal(x), self.threat.eps)
-        return (x + step).clamp(0, 1), self.y[index]
+        x, ball, rng = self.x[index], pgd.ball(self.threat), self._rng(index, 3)
+        if isinstance(ball, pgd.L1):  # a sparse step would be clipped to a part of the radius
+            return ball.on_sphere(x, rng), self.y[index]
+        return (x + ball.step(rng.normal(x), ball.eps)).clamp(0, 1), self.y[index]
 
     def noise(self, index: Tensor) -> Set:
         return self._rng(index, 4).uniform(self.x[index]), None

@@ -154,7 +154,7 @@ class HistogramSettings(LandscapeSettings):
     """E(x) and E(x,y) of the first test images and of what can be made of them.
 
     The sets are the test images; PGD-20's examples on CE, untargeted and aimed at a random other
-    class; the images with noise of the ball's size (random signs, or a random direction in l2);
+    class; the images with noise of the ball's size (random signs, or a random direction);
     uniform noise; samples as `jeat sample` draws them; and another data set. y is the image's
     label, the class that a sample was drawn for, and otherwise the predicted class.
     """

@@ -66,8 +66,9 @@ class LandscapeInputs:
 
     @property
     def eps(self) -> Mapping[str, float]:
-        """The data set's customary radius by norm, in the [0, 1] pixel scale."""
-        return customary_eps(self.images.name)
+        """The customary radius of the runs' data set by norm, in the [0, 1] pixel scale."""
+        # Not of `images`: a file of digits does not say what it holds.
+        return customary_eps(self.models[0].meta.dataset)
 
     def threat(self, norm: str, eps: float | None) -> Threat:
         """Return the threat model, with the customary radius if `eps` is None."""

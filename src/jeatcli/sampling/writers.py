@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..data import pictures, stored
-from ..data.provenance import IMAGES, TEXT
+from ..data.provenance import CLASSES, IMAGES, TEXT
 from ..errors import Interrupted, JeatError
 from ..runtime.distributed import current
 from ..runtime.files import check_writable, writing
@@ -173,8 +173,9 @@ def _fill_archive(part: IO[bytes], plan: SamplingPlan, path: Path, reporter: Rep
         raise
     part.seek(offset)
     pixels = np.fromfile(part, np.uint8, len(labels) * size)
-    text = {TEXT: json.dumps(plan.identity | {IMAGES: len(labels)})}
-    stored.save_npz(pixels.reshape(len(labels), *shape), plan.labels, path, text)
+    text = json.dumps(plan.identity | {IMAGES: len(labels)})
+    more = {TEXT: text, CLASSES: np.array(plan.model.meta.classes)}
+    stored.save_npz(pixels.reshape(len(labels), *shape), plan.labels, path, more)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 BINS = 15
 # Half of fewer images says nothing about a temperature.
-_FEWEST = 20
+FEWEST = 20
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,13 @@ class Rescaled:
 
 
 def rescale(logits: Tensor, y: Tensor) -> Rescaled | None:
-    """Fit a temperature to half of the logits (n, K) and judge it on the rest; None for too few."""
-    if len(y) < _FEWEST:
-        return None
+    """Fit a temperature to half of the logits (n, K) and judge it on the rest.
+
+    None for too few images, and where no temperature is best.
+    """
     logits = logits.double()
-    fitted = fit_temperature(logits[::2], y[::2])
+    if len(y) < FEWEST or (fitted := fit_temperature(logits[::2], y[::2])) is None:
+        return None
     held_out, labels = logits[1::2], y[1::2]
     ece, nll = [], []
     for temperature in (1.0, fitted):
@@ -55,9 +57,15 @@ def rescale(logits: Tensor, y: Tensor) -> Rescaled | None:
     return Rescaled(fitted, len(labels), *ece, *nll)
 
 
-def fit_temperature(logits: Tensor, y: Tensor) -> float:
-    """Return the temperature of the least cross-entropy, from 1/1000 to 1000."""
-    limit = math.log(1000)
+def fit_temperature(logits: Tensor, y: Tensor) -> float | None:
+    """Return the temperature of the least cross-entropy, from 1/1000 to 1000.
+
+    None if there is none: where all images are classified correctly, the cross-entropy falls on
+    and on as T goes to 0; where the logits tell nothing of the classes, as T goes to infinity.
+    """
+    limit, own = math.log(1000), logits.gather(1, y[:, None])[:, 0]
+    if (own >= logits.amax(1)).all() or own.mean() <= logits.mean():
+        return None
 
     def loss(log_temperature: float) -> float:
         return cross_entropy(logits.double() / math.exp(log_temperature), y).item()

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model
-from ..data.facts import DATASETS
+from ..data.facts import DATASETS, own_path
 from ..data.images import load_images
 from ..data.stored import read_images
 from ..data.tensors import Own, Pixels, given_images
 from ..runtime.files import expand
 from ..runtime.progress import SILENT, Reporter
 from ..runtime.usual_state import in_usual_state
-from .calibration import BINS, Calibration, Rescaled, calibrate, rescale
+from .calibration import BINS, FEWEST, Calibration, Rescaled, calibrate, rescale
 from .corruptions import Corrupted, corrupted_accuracy
 from .ood import classify, own_scores, separation
 from .settings import ClassifierSettings
@@ -38,7 +38,7 @@ class ClassifierScores:
         dataset, n: Whose test images were classified, and how many.
         accuracy: Share that was classified correctly.
         calibration, temperature: The calibration, and what a temperature would change of it, if
-            they were asked for.
+            they were asked for. The latter is None where no temperature is best.
         ood: For each other data set or folder the number of images `n`; by each of `ood.SCORES`
             the area under the ROC curve; and under `fpr95` and `aupr` the false positive rate
             at 95 % true positives and the average precision by each of them. The test images
@@ -108,6 +108,9 @@ def classifier_scores(
     logits = classify(model, test, size)
     highest = logits.softmax(1).max(1)
     correct = highest.indices == test.y.cpu()
+    scaled = rescale(logits, test.y.cpu()) if settings.calibrated else None
+    if settings.calibrated and scaled is None:
+        reporter.warn(_without_temperature(len(test), correct))
     return ClassifierScores(
         run=model.name,
         path=model.path,
@@ -115,7 +118,7 @@ def classifier_scores(
         n=len(test),
         accuracy=correct.double().mean().item(),
         calibration=calibrate(highest.values, correct) if settings.calibrated else None,
-        temperature=rescale(logits, test.y.cpu()) if settings.calibrated else None,
+        temperature=scaled,
         ood=_detection(model, test.x, others, size, reporter),
         corruptions=corrupted_accuracy(model, settings, reporter) if settings.corrupted else None,
         seconds=time.perf_counter() - began,
@@ -141,6 +144,18 @@ def _warn_of_few(
             )
 
 
+def _without_temperature(num: int, correct: Tensor) -> str:
+    """Say why no temperature was fitted."""
+    if num < FEWEST:
+        return f"no temperature is fitted to fewer than {FEWEST} images"
+    if correct[::2].all():
+        return (
+            f"no temperature is best for the {len(correct[::2]):,} images that it is fitted to: "
+            "all are classified correctly, and the cross-entropy falls on as it goes to 0"
+        )
+    return "no temperature is best: the logits tell nothing of the classes of the images"
+
+
 def _detection(
     model: Model, images: Tensor, others: Mapping[str, Tensor], size: int, reporter: Reporter
 ) -> dict[str, dict[str, Any]]:
@@ -157,7 +172,8 @@ def _detection(
 def _other(name: str, model: Model, settings: ClassifierSettings, reporter: Reporter) -> Tensor:
     """Read the images of another data set, folder or archive, uint8 (n, C, H, W)."""
     path = expand(name)
-    if name not in DATASETS and (path.is_dir() or path.suffix.lower() == ".npz"):
+    named = name in DATASETS or own_path(name) is not None
+    if not named and (path.is_dir() or path.suffix.lower() == ".npz"):
         pixels, _ = read_images(path, model.meta.shape, None, reporter)
         return torch.from_numpy(pixels)[: settings.num]
     images = load_images(name, "test", data_dir=settings.data_dir, reporter=reporter)

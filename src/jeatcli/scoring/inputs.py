@@ -144,7 +144,9 @@ def images_of(
     )
     # Rounded batch by batch: 50,000 images take a quarter of the memory.
     parts = [torch.from_numpy(to_uint8(images)) for _, images in plan.batches(reporter)]
-    return torch.cat(parts), Provenance(plan.identity, Counter(plan.labels.tolist()))
+    names = inputs.artist.meta.classes
+    classes = Counter(names[label] for label in plan.labels.tolist())
+    return torch.cat(parts), Provenance(plan.identity, classes)
 
 
 def of_same_classes(reference: Images, origin: Provenance, reporter: Reporter) -> Images:
@@ -153,7 +155,13 @@ def of_same_classes(reference: Images, origin: Provenance, reporter: Reporter) -
     Of fewer images than classes that were drawn of all classes, some classes have none by chance.
     """
     kept, count = class_indices(reference, origin), len(reference.classes)
-    chosen = "classes" in (origin.sampling or {}) or sum((origin.classes or {}).values()) >= count
+    some = "classes" in (origin.sampling or {})
+    chosen = some or sum((origin.classes or {}).values()) >= count
+    if kept is None and some:
+        reporter.warn(
+            f"{reference.name} does not have the classes of the images by name: they are compared "
+            "with all of it"
+        )
     if kept is None or len(kept) == count or not chosen:
         return reference
     index = torch.isin(reference.y.cpu(), torch.tensor(sorted(kept))).nonzero().flatten()
@@ -165,11 +173,14 @@ def of_same_classes(reference: Images, origin: Provenance, reporter: Reporter) -
 
 
 def class_indices(reference: Images, origin: Provenance) -> set[int] | None:
-    """Return which classes of the reference the images are of; None if that is not known."""
+    """Return which classes of the reference, by their names, the images are of; None if unknown.
+
+    An index tells nothing: of another data set it is another class.
+    """
     if not origin.classes:
         return None
     names = {name: index for index, name in enumerate(reference.classes)}
-    indices = {name if isinstance(name, int) else names.get(name, -1) for name in origin.classes}
+    indices = {names.get(name, -1) for name in origin.classes}
     return indices if indices <= set(range(len(names))) else None
 
 
