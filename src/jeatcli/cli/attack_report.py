@@ -171,7 +171,9 @@ def _several(results: Sequence[Robustness], names: Sequence[str]) -> output.Sect
 def _about(result: Robustness) -> str:
     """Name what was run, and what it is not."""
     named = " + ".join(result.attacks)
-    if any(name in ENSEMBLES and ENSEMBLES[name].preview for name in result.attacks):
+    ensembles = [ENSEMBLES[name] for name in result.attacks if name in ENSEMBLES]
+    whole = {"autoattack", "autoattack-few", "autoattack-plus"}.intersection(result.attacks)
+    if not whole and any(each.preview for each in ensembles):
         named += " (a part of AutoAttack, not AutoAttack)"
     parts = [named]
     if result.target is not None:
