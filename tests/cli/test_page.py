@@ -114,6 +114,15 @@ def test_an_attack_of_two_runs(runs: None, tmp_path: Path) -> None:
     refused(here(*words), 1, "was not written by `jeat attack`")
 
 
+def test_what_an_attack_did_is_told_radius_by_radius(runs: None, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    ask = ("attack", "first", "-n", "4", "--steps", "1", "--eps", "0.1", "--eps", "0.2")
+    done(*ask, "-o", page)
+    # In the table of accuracies and in that of what the attacks did.
+    for radius in ("linf 0.1", "linf 0.2"):
+        assert page.read_text().count(f"<td>{radius}</td>") == 2
+
+
 def test_a_landscape_and_scores(runs: None, tmp_path: Path) -> None:
     few = ("-n", "20", "--kid-subset-size", "10", "--kid-subsets", "2", "--splits", "2")
     near = ("--neighbours", tmp_path / "near.png", "--steps", "1")

@@ -59,6 +59,13 @@ def test_a_comparison(run: Path) -> None:
         assert f"{100 * attack(name, *QUICK, '--eps', 0.1)['robust']:.2f} %" in line
 
 
+def test_a_preview_beside_the_whole_is_no_part(run: Path) -> None:
+    few = ("model", "-n", 1, "--eps", 1)
+    shown = done("attack", *few, "--attack", "quick", "--attack", "autoattack")
+    assert "quick + autoattack, n = 1" in shown
+    assert "a part of AutoAttack" not in shown
+
+
 def test_runs_of_one_name_are_told_apart(run: Path, tmp_path: Path) -> None:
     for place in ("a", "b"):
         shutil.copytree(run, tmp_path / place / "model")

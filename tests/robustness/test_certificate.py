@@ -91,6 +91,22 @@ def test_what_is_certified_is_never_broken() -> None:
     assert sure["abstained"] == found.samples["radius"].count(None)
 
 
+@pytest.mark.slow
+def test_every_image_with_the_right_prediction_is_attacked() -> None:
+    """Near the boundary of two classes the verdict of a hundred draws is often the other class."""
+    net = linear(classes=2)
+    model = wrap(net, classes=2, shape=SHAPE, mean=0, std=1)
+    normal = net.net.weight[0] - net.net.weight[1]
+    normal /= normal.norm()
+    x = 0.5 + 0.005 * torch.randn(120, normal.numel(), generator=torch.Generator().manual_seed(1))
+    away = torch.linspace(0.04, 0.06, 120)
+    x = (x + (away - x @ normal)[:, None] * normal).view(120, *SHAPE).clamp(0, 1)
+    y, settings = [0] * 120, few(num=None, sigma=0.3, certify_draws=1000, eps=2.0, steps=10)
+    found = evaluate.attack(model, images=x, labels=y, **settings)
+    assert 20 < sum(found.samples["correct"]) < 120
+    assert found.robust == 0
+
+
 def test_the_batches_change_no_certificate() -> None:
     model = load_run("model", gain=2.0)
     first, second = (evaluate.attack(model, batch_size=size, **few()) for size in (7, 64))

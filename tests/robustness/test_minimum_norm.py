@@ -95,6 +95,10 @@ def test_the_result_is_the_distribution(tmp_path: Path) -> None:
     assert summary["curve"]["robust"][-1] == 0
     assert found["robust"] == (radii > 0.05).mean()
     both = found["per_attack"].values()
+    left = 30 * found["clean"]
+    for each in both:
+        left -= each["broken"]
+        assert 30 * each["robust"] == pytest.approx(left)
     assert summary["median"] <= min(each["median"] for each in both)
     assert found["per_attack"]["fab"]["forward"] > 0
     assert "radius" in picture.read_text()

@@ -62,12 +62,13 @@ def section(
 def costs(found: Comparison, names: Sequence[str]) -> list[output.Section]:
     """Return the table of what each attack did and took."""
     rows: list[tuple[object, ...]] = [
-        ("run", "attack", "broke", "forward", "backward", "gradients NaN", "seconds")
+        ("run", "eps", "attack", "broke", "forward", "backward", "gradients NaN", "seconds")
     ]
     for result, name in zip(found.results, names, strict=True):
         for attack, outcome in result.per_attack.items():
             counts = (outcome[key] for key in ("broken", "forward", "backward", "nan", "seconds"))
-            rows.append((name, protocol(attack, outcome), *counts))
+            radius = f"{result.norm} {fraction(result.eps)}"
+            rows.append((name, radius, protocol(attack, outcome), *counts))
     return [output.Section(rows, ["forward and backward: images that passed through the network"])]
 
 
@@ -170,7 +171,9 @@ def _several(results: Sequence[Robustness], names: Sequence[str]) -> output.Sect
 def _about(result: Robustness) -> str:
     """Name what was run, and what it is not."""
     named = " + ".join(result.attacks)
-    if any(name in ENSEMBLES and ENSEMBLES[name].preview for name in result.attacks):
+    ensembles = [ENSEMBLES[name] for name in result.attacks if name in ENSEMBLES]
+    whole = {"autoattack", "autoattack-few", "autoattack-plus"}.intersection(result.attacks)
+    if not whole and any(each.preview for each in ensembles):
         named += " (a part of AutoAttack, not AutoAttack)"
     parts = [named]
     if result.target is not None:

@@ -148,6 +148,8 @@ def measure(
     radii = [radius(hits, draws, alpha, sampler.sigma) for _, hits in rows]
     predicted = [None if r is None else top for (top, _), r in zip(rows, radii, strict=True)]
     right = [top == label for top, label in zip(predicted, y, strict=True)]
+    # The hundred draws of the attack's verdict would call some of these wrong and not attack them.
+    evaluator.known = right
     outcome = evaluator.run()
     broken = _confirmed(evaluation, evaluator, sampler, outcome["samples"]["broken_by"])
     named = zip(outcome["samples"]["broken_by"], right, broken, strict=True)

@@ -47,6 +47,7 @@ class Evaluator:
     wish: Wish = NEVER_MEASURED
     source: Classifier | None = None  # what the attacks see, if it is another one
     keep: bool = False  # whether to keep the adversarial images
+    known: Sequence[bool] | None = None  # which images are classified correctly, if that is known
     files: StateFiles | None = None  # where the state goes
     reporter: Reporter = SILENT
     attacked: Tensor | None = field(init=False, default=None)
@@ -96,7 +97,7 @@ class Evaluator:
         }
 
     def _begun(self) -> EvaluationState:
-        correct = current().from_main(self._correct).tolist()
+        correct = list(self.known or current().from_main(self._correct).tolist())
         unbroken = [UNBROKEN] * len(correct)
         way = current().from_main(lambda: self._fastest(sum(correct)))
         bf16 = self.dtype is torch.bfloat16

@@ -69,13 +69,14 @@ def measure(
             smallest, by = torch.full_like(radii, torch.inf), torch.full(radii.shape, -1)
             nearest = moved.clone()
         nearer = radii < smallest
+        newly = int(((smallest > eps) & (radii <= eps) & correct).sum())
         smallest = torch.where(nearer, radii, smallest)
         nearest[nearer], by[nearer] = moved[nearer], number
         robust = (smallest > eps).double().mean().item()
         (counts,) = outcome["per_attack"].values()
         per_attack[label] = counts | {
             "robust": robust,
-            "broken": int((nearer & correct).sum()),
+            "broken": newly,
             "median": _quantiles(radii[correct])["median"],
         }
     broken = correct & (smallest <= eps)
