@@ -177,6 +177,7 @@ def _result(
     return {
         "run": plan.settings["run"],
         "path": plan.model.path,
+        "epoch": plan.model.epoch,
         "format": layout,
         "n": len(plan.labels),
         "labels": plan.labels,
