@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -22,6 +23,13 @@ from jeatcli.cli import output
 from jeatcli.errors import JeatError
 
 ATTACK = ("attack", "-n", 20, "--attack", "fgsm")
+MEASURED = [
+    ATTACK,
+    ("sample", "-n", 4, "--steps", 1),
+    ("landscape", "--grid", 5),
+    ("score", "--calibration", "-n", 20),
+    ("score", "--features", "standard", "-n", 20),
+]
 
 
 @pytest.fixture
@@ -130,17 +138,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]
     return happens
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ATTACK,
-        ("sample", "-n", 4, "--steps", 1),
-        ("landscape", "--grid", 5),
-        ("score", "--calibration", "-n", 20),
-        ("score", "--features", "standard", "-n", 20),
-    ],
-    ids=lambda each: " ".join(map(str, each)),
-)
+@pytest.mark.parametrize("arguments", MEASURED, ids=lambda each: " ".join(map(str, each)))
 def test_the_epoch_is_that_of_the_weights_that_were_measured(model, meanwhile, arguments):
     """A run that is being trained replaces them while they are measured."""
 
@@ -155,6 +153,18 @@ def test_the_epoch_is_that_of_the_weights_that_were_measured(model, meanwhile, a
     kept = read_results(model.parent)[str(arguments[0])][-1]
     assert (kept["epoch"], read_header(model)["epoch"]) == (1, 2)
     assert list_runs(LATEST)[0].attack is None
+
+
+@pytest.mark.parametrize("arguments", MEASURED, ids=lambda each: " ".join(map(str, each)))
+def test_a_result_that_cannot_be_printed_is_kept(model, meanwhile, arguments):
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    meanwhile(full)
+    said = here(*arguments, LATEST)
+    assert (said.exit_code, said.stdout) == (1, "")
+    assert "Error: no space left on the disk" in said.stderr
+    assert read_results(model.parent)[str(arguments[0])][-1]["seconds"] > 0
 
 
 def test_a_run_that_was_started_over_does_not_get_the_result_of_the_one_before(model, meanwhile):

@@ -100,12 +100,14 @@ def command(
     with files.writing("numbers"):
         save_numbers(result, numbers)
     summary |= output.written(**files.written)
-    output.emit(summary, as_json, lambda: landscape_report(summary))
-    shared = {key: summary[key] for key in summary if key != "results"}
-    for model in models:
-        # A contour has a result for each run and image.
-        own = [found for found in summary["results"] if Path(found["path"]) == model]
-        keep(model, [shared | found for found in own], terminal)
+    try:
+        output.emit(summary, as_json, lambda: landscape_report(summary))
+    finally:
+        shared = {key: summary[key] for key in summary if key != "results"}
+        for model in models:
+            # A contour has a result for each run and image.
+            own = [found for found in summary["results"] if Path(found["path"]) == model]
+            keep(model, [shared | found for found in own], terminal)
     files.end()
     if foreign is None:
         facts, run = dataset_facts(result.dataset), runs[0] if runs else None

@@ -139,8 +139,10 @@ def command(
         with outputs.writing("report"):
             page.write(out)
     written = output.written(**outputs.written)
-    output.emit(document | written, as_json, lambda: output.lay_out(score_sections(result)))
-    keep(result.path, [values | written], terminal)
+    try:
+        output.emit(document | written, as_json, lambda: output.lay_out(score_sections(result)))
+    finally:
+        keep(result.path, [values | written], terminal)
     outputs.end()
 
 
@@ -194,8 +196,10 @@ def _score_classifier(
     written = output.written(**outputs.written)
     diagram, heat_map = (outputs.written.get(kind) for kind in _KINDS.values())
     sections = classifier_sections(result, diagram, heat_map)
-    output.emit(document | written, as_json, lambda: output.lay_out(sections))
-    keep(result.path, [plain(result) | written], terminal)
+    try:
+        output.emit(document | written, as_json, lambda: output.lay_out(sections))
+    finally:
+        keep(result.path, [plain(result) | written], terminal)
     outputs.end()
 
 
