@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.cli import (
@@ -26,6 +27,7 @@ from helpers.cli import (
 )
 
 from jeatcli.checkpoints.results import read_results
+from jeatcli.robustness import compare
 from jeatcli.runtime import files
 
 resource = pytest.importorskip("resource", reason="limits files to play a full disk")
@@ -109,6 +111,26 @@ def test_an_attack_whose_record_cannot_be_written_is_shown_and_fails(
     assert again.exit_code == 0
     assert "resuming the attack" in again.stderr
     assert not list((home / LATEST).glob("attack-*"))
+
+
+def test_a_run_that_is_moved_while_it_is_attacked(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its old name is left free, and the result is shown."""
+    measure = compare.run_evaluation
+
+    def moved(*arguments: Any) -> Any:
+        (home / "standard").rename(home / "plain")
+        return measure(*arguments)
+
+    monkeypatch.setattr(compare, "run_evaluation", moved)
+    said = here("attack", "standard", "-n", 3, "--steps", 1, "--json")
+    assert said.exit_code == 1
+    assert json.loads(said.stdout)["n"] == 3
+    assert "standard/model.safetensors` was moved or removed meanwhile" in said.stderr
+    assert "Hint: attack it again where it is now" in said.stderr
+    assert not (home / "standard").exists()
+    assert not list((home / "plain").glob("attack*"))
 
 
 # a full disk
