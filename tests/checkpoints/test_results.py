@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.cli import LATEST, done, here, one
 
 from jeatcli.checkpoints import results as store
+from jeatcli.checkpoints.checkpoint import load, save_model
+from jeatcli.checkpoints.header import read_header
+from jeatcli.checkpoints.listing import list_runs
 from jeatcli.checkpoints.results import add_results, is_of_run, read_results
+from jeatcli.cli import output
 from jeatcli.errors import JeatError
 
 ATTACK = ("attack", "-n", 20, "--attack", "fgsm")
+MEASURED = [
+    ATTACK,
+    ("sample", "-n", 4, "--steps", 1),
+    ("landscape", "--grid", 5),
+    ("score", "--calibration", "-n", 20),
+    ("score", "--features", "standard", "-n", 20),
+]
 
 
 @pytest.fixture
@@ -105,6 +120,61 @@ def test_every_command_leaves_its_result_with_the_command_that_was_typed(home):
     assert {"centre", "ball"} <= {*drawn}
     assert read_results(home / "standard")["landscape"][0]["outputs"] == {}
     assert str(home) not in json.dumps({verb: kept[verb] for verb in ("train", "attack", "sample")})
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Return what lets something happen to a run after it was measured, before that is kept."""
+
+    def happens(what: Callable[[], object]) -> None:
+        emit = output.emit
+
+        def after(*arguments: Any) -> None:
+            what()
+            emit(*arguments)
+
+        monkeypatch.setattr(output, "emit", after)
+
+    return happens
+
+
+@pytest.mark.parametrize("arguments", MEASURED, ids=lambda each: " ".join(map(str, each)))
+def test_the_epoch_is_that_of_the_weights_that_were_measured(model, meanwhile, arguments):
+    """A run that is being trained replaces them while they are measured."""
+
+    def trained_on() -> None:
+        last = load(model)
+        meta = replace(last.meta, epoch=2)
+        assert last.statistics is not None
+        save_model(model, last.classifier, meta, last.statistics)
+
+    meanwhile(trained_on)
+    assert json.loads(done(*map(str, arguments), LATEST, "--json"))
+    kept = read_results(model.parent)[str(arguments[0])][-1]
+    assert (kept["epoch"], read_header(model)["epoch"]) == (1, 2)
+    assert list_runs(LATEST)[0].attack is None
+
+
+@pytest.mark.parametrize("arguments", MEASURED, ids=lambda each: " ".join(map(str, each)))
+def test_a_result_that_cannot_be_printed_is_kept(model, meanwhile, arguments):
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    meanwhile(full)
+    said = here(*arguments, LATEST)
+    assert (said.exit_code, said.stdout) == (1, "")
+    assert "Error: no space left on the disk" in said.stderr
+    assert read_results(model.parent)[str(arguments[0])][-1]["seconds"] > 0
+
+
+def test_a_run_that_was_started_over_does_not_get_the_result_of_the_one_before(model, meanwhile):
+    config = model.with_name("config.toml")
+    meanwhile(lambda: config.write_text(config.read_text()))
+    said = here(*ATTACK, LATEST)
+    assert said.exit_code == 0
+    assert "robust " in said.stdout
+    assert "was started over meanwhile: the result is of the weights before" in said.stderr
+    assert "attack" not in read_results(model.parent)
 
 
 def test_a_result_that_cannot_be_kept_is_printed_with_a_warning(home, monkeypatch):

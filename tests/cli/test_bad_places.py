@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import subprocess
 import tomllib
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.cli import (
@@ -23,6 +25,10 @@ from helpers.cli import (
     stopped_after,
     untouched,
 )
+
+from jeatcli.checkpoints.results import read_results
+from jeatcli.robustness import compare
+from jeatcli.runtime import files
 
 resource = pytest.importorskip("resource", reason="limits files to play a full disk")
 LATEST = "digits-jeat-small"
@@ -107,6 +113,26 @@ def test_an_attack_whose_record_cannot_be_written_is_shown_and_fails(
     assert not list((home / LATEST).glob("attack-*"))
 
 
+def test_a_run_that_is_moved_while_it_is_attacked(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its old name is left free, and the result is shown."""
+    measure = compare.run_evaluation
+
+    def moved(*arguments: Any) -> Any:
+        (home / "standard").rename(home / "plain")
+        return measure(*arguments)
+
+    monkeypatch.setattr(compare, "run_evaluation", moved)
+    said = here("attack", "standard", "-n", 3, "--steps", 1, "--json")
+    assert said.exit_code == 1
+    assert json.loads(said.stdout)["n"] == 3
+    assert "standard/model.safetensors` was moved or removed meanwhile" in said.stderr
+    assert "Hint: attack it again where it is now" in said.stderr
+    assert not (home / "standard").exists()
+    assert not list((home / "plain").glob("attack*"))
+
+
 # a full disk
 
 
@@ -168,21 +194,59 @@ def test_a_full_disk_while_writing_the_log(home: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["sample", "-n", 64, "--steps", 1, "-o", "grid.png"],
         ["landscape", "--grid", 3, "-o", "plane.png"],
         ["landscape", "--grid", 3, "-o", "plane.pdf"],
         ["landscape", "--grid", 3, "-o", "plane.svg"],
+        ["landscape", "--grid", 3, "-o", "plane.html"],
+        ["score", "--calibration", "-n", 20, "-o", "score.html"],
+        ["score", "-n", 20, "--calibration", "bins.png"],
+        ["score", "--features", "standard", "-n", 20, "-o", "score.html"],
     ],
     ids=lambda each: f"{each[0]} {each[-1]}",
 )
-def test_a_full_disk_while_saving_pictures(
+def test_numbers_whose_picture_cannot_be_written_are_shown_and_kept(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
+    """A score takes hours; the command fails once they are safe."""
     monkeypatch.chdir(tmp_path)
-    done(*arguments, "--seed", 1)
+    with monkeypatch.context() as full:
+        full.setattr(files, "replacing", _replacing_only("results.json", "figure.svg"))
+        said = here(*arguments, "--json")
+    assert said.exit_code == 1
+    found = json.loads(said.stdout)
+    assert found["outputs"] == {}
+    assert f"Error: cannot write `{arguments[-1]}`: No space left on device" in said.stderr
+    assert "Hint: free some space and run it again" in said.stderr
+    kept = read_results(home / LATEST)[arguments[0]][-1]
+    assert kept["seconds"] == found["seconds"]
+    assert not Path(arguments[-1]).exists()
+    done(*arguments)
+    assert Path(arguments[-1]).exists()
+
+
+def _replacing_only(*names: str) -> Callable[..., AbstractContextManager[Path]]:
+    """Return `files.replacing` for a disk that has room for these files alone."""
+    replacing = files.replacing
+
+    @contextmanager
+    def where_there_is_room(path: Path, *elsewhere: str) -> Iterator[Path]:
+        if path.name not in (*names, "README.md"):
+            raise files.unwritable(path, os.strerror(errno.ENOSPC), *elsewhere)
+        with replacing(path, *elsewhere) as beside:
+            yield beside
+
+    return where_there_is_room
+
+
+def test_a_full_disk_while_saving_a_grid(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    grid = ("sample", "-n", 64, "--steps", 1, "-o", "grid.png")
+    done(*grid, "--seed", 1)
     with untouched(tmp_path), disk_of(500):
-        said = here(*arguments)
-    refused(said, 1, f"cannot write `{arguments[-1]}`", "Hint: free some space and run it again")
+        said = here(*grid)
+    refused(said, 1, "cannot write `grid.png`", "Hint: free some space and run it again")
 
 
 def test_a_full_disk_keeps_the_images_that_are_drawn(

@@ -176,3 +176,45 @@ def test_a_file_system_without_locks_is_no_obstacle(
     listener = Listener()
     assert train(config(epochs=1), tmp_path / "run", reporter=listener).epochs == 1
     assert any("cannot be locked (No locks available)" in line for line in listener.said)
+
+
+def test_a_model_that_is_damaged_is_written_anew_from_the_state(tmp_path: Path) -> None:
+    """As the error of the commands says that use it."""
+    run(tmp_path / "run")
+    model = tmp_path / "run" / "model.safetensors"
+    whole = model.read_bytes()
+    damaged = whole.replace(b'\\"classes\\"', b'\\"clashes\\"')
+    model.write_bytes(damaged)
+    with pytest.raises(JeatError, match="is damaged: `classes` is missing") as caught:
+        load(model)
+    assert "resume the run with `jeat train`, which rewrites it" in (caught.value.hint or "")
+    for content in (damaged, b"garbage" * 9):
+        model.write_bytes(content)
+        run(tmp_path / "run")
+        assert model.read_bytes() == whole
+    (tmp_path / "run" / "state.safetensors").unlink()
+    model.write_bytes(damaged)  # which may be of a newer version
+    with pytest.raises(JeatError, match="is damaged"):
+        run(tmp_path / "run")
+    assert model.read_bytes() == damaged
+
+
+def test_a_run_whose_lock_cannot_be_made_names_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that may only be read."""
+    run(tmp_path / "run")
+    opened = Path.open
+
+    def read_only(path: Path, mode: str = "r", **more: Any) -> Any:
+        if path.name == ".lock":
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return opened(path, mode, **more)
+
+    monkeypatch.setattr(Path, "open", read_only)
+    before = everything(tmp_path)
+    with pytest.raises(JeatError) as caught:
+        train(config(), tmp_path / "run", force=True)
+    assert everything(tmp_path) == before
+    assert caught.value.message.endswith(".lock`: Read-only file system")
+    assert caught.value.hint == "name another place"

@@ -99,6 +99,11 @@ class Model:
         return self.meta.method == FOREIGN
 
     @property
+    def epoch(self) -> int | None:
+        """The epochs that its weights have behind them; None if `jeat train` did not make them."""
+        return None if self.foreign else self.meta.epoch
+
+    @property
     def unfinished(self) -> str:
         """A warning that the run of the last weights did not come to its end; else empty."""
         # Only the last weights of a run tell whether it did.

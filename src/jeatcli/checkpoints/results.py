@@ -47,7 +47,8 @@ def add_results(model: Path, verb: str, results: Sequence[Mapping[str, Any]], co
     """Add results of a command, as it is typed, to its run; they replace those of the same command.
 
     `is_of_run` holds for the model's file. The results are what the verb, `attack`, prints with
-    `--json` for this model, one object a threat model.
+    `--json` for this model, one object a threat model. One without an `epoch` is of the weights as
+    they are now; a run in training may have replaced those that were measured.
     """
     folder = model.parent
     about = {

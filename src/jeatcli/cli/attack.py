@@ -105,10 +105,12 @@ def command(
     each = [subject for subject in subjects for _ in range(radii)]
     names = told_apart([result.run for result in found.results], [one.path for one in each])
     document, failure = files.written(found, each, names, radii)
-    output.emit(document, as_json, lambda: report(found, names, document.get("outputs", {})))
-    objects = document.get("results", [document])
-    for first in range(0, len(each), radii):
-        keep(each[first].path, objects[first : first + radii], terminal)
+    try:
+        output.emit(document, as_json, lambda: report(found, names, document.get("outputs", {})))
+    finally:
+        objects = document.get("results", [document])
+        for first in range(0, len(each), radii):
+            keep(each[first].path, objects[first : first + radii], terminal)
     if failure is not None:
         raise failure
     _check_gate(min([*found.unions, *(result.robust for result in found.results)]), fail_under)

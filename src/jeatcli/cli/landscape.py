@@ -85,23 +85,30 @@ def command(
 
     result = energy_landscape(models, settings, reporter=terminal)
     numbers = path.with_suffix(".npz")
-    files = {"report" if is_page(path) else "picture": path, "numbers": numbers}
-    summary = output.document("landscape", result.summary() | output.written(**files))
-    if is_page(path):
-        shown = Picture.drawn(lambda place: draw(result, place, look), result.result.title)
-        names = dict.fromkeys(found["run"] for found in summary["results"])
-        title = f"{result.result.title}: {', '.join(names)}"
-        sections = landscape_sections(summary)
-        Page(title, typed(models[0]), summary, sections, [shown]).write(path)
-    else:
-        draw(result, path, look)
-    save_numbers(result, numbers)
-    output.emit(summary, as_json, lambda: landscape_report(summary))
-    shared = {key: summary[key] for key in summary if key != "results"}
-    for model in models:
-        # A contour has a result for each run and image.
-        own = [found for found in summary["results"] if Path(found["path"]) == model]
-        keep(model, [shared | found for found in own], terminal)
+    drawn = "report" if is_page(path) else "picture"
+    files = output.Files(**{drawn: path, "numbers": numbers})
+    summary = output.document("landscape", result.summary() | output.written(**files.written))
+    with files.writing(drawn):
+        if is_page(path):
+            shown = Picture.drawn(lambda place: draw(result, place, look), result.result.title)
+            names = dict.fromkeys(found["run"] for found in summary["results"])
+            title = f"{result.result.title}: {', '.join(names)}"
+            sections = landscape_sections(summary)
+            Page(title, typed(models[0]), summary, sections, [shown]).write(path)
+        else:
+            draw(result, path, look)
+    with files.writing("numbers"):
+        save_numbers(result, numbers)
+    summary |= output.written(**files.written)
+    try:
+        output.emit(summary, as_json, lambda: landscape_report(summary))
+    finally:
+        shared = {key: summary[key] for key in summary if key != "results"}
+        for model in models:
+            # A contour has a result for each run and image.
+            own = [found for found in summary["results"] if Path(found["path"]) == model]
+            keep(model, [shared | found for found in own], terminal)
+    files.end()
     if foreign is None:
         facts, run = dataset_facts(result.dataset), runs[0] if runs else None
         # The score of images is in features of photographs.

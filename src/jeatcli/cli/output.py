@@ -9,13 +9,15 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
+from ..errors import JeatError
 from ..runtime import launch
 from ..runtime.plain import plain
 
@@ -85,6 +87,28 @@ def clean(text: str, stream: TextIO | None = None) -> str:
         return text
     encoding = stream.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+class Files:
+    """What a command writes beside its result, which is shown whatever keeps them from it."""
+
+    def __init__(self, **files: Path | None) -> None:
+        self.written = {kind: path for kind, path in files.items() if path is not None}
+        self.failure: JeatError | None = None
+
+    @contextmanager
+    def writing(self, kind: str) -> Iterator[None]:
+        """Leave a file out where it cannot be written, and remember why."""
+        try:
+            yield
+        except JeatError as problem:
+            self.failure = self.failure or problem
+            self.written.pop(kind, None)
+
+    def end(self) -> None:
+        """Fail if anything could not be written, once the result is shown."""
+        if self.failure is not None:
+            raise self.failure
 
 
 def lay_out(sections: Iterable[Section]) -> str:

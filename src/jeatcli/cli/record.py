@@ -9,12 +9,13 @@ from typing import Any
 import click
 
 from ..checkpoints.results import add_results, is_of_run
+from ..checkpoints.runs import CONFIG_FILE
 from ..errors import JeatError
 from ..runtime import launch
 from ..runtime.plain import plain
 from .card import write_card
 from .options import ARGUMENTS
-from .terminal import Terminal, next_command
+from .terminal import BEGAN, Terminal, next_command
 
 # The name of RUN in the commands.
 _RUN = ("run", "runs", "source")
@@ -26,7 +27,15 @@ def keep(model: Path, results: Sequence[Mapping[str, Any]], terminal: Terminal) 
     """Keep what the running command found of a model, if that is a run's that may be written."""
     if not (launch.first() and is_of_run(model) and os.access(model.parent, os.W_OK)):
         return
-    verb = str(click.get_current_context().info_name)
+    ctx = click.get_current_context()
+    verb = str(ctx.info_name)
+    began, config = ctx.meta.get(BEGAN), model.parent / CONFIG_FILE
+    if began is not None and config.is_file() and config.stat().st_mtime > began:
+        terminal.warn(
+            f"`{model.parent}` was started over meanwhile: the result is of the weights before, "
+            "and only printed"
+        )
+        return
     try:
         add_results(model, verb, plain(results), typed(model))
         write_card(model.parent)

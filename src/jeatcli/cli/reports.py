@@ -31,7 +31,7 @@ Report = tuple[list[tuple[Any, ...]], str]
 def landscape_report(summary: Mapping[str, Any]) -> str:
     """Write a table, what it is of, and where the picture is."""
     tables = (section.text() for section in landscape_sections(summary))
-    return "\n".join([*tables, next(iter(summary["outputs"].values()))])
+    return "\n".join([*tables, *[*summary["outputs"].values()][:1]])
 
 
 def landscape_sections(summary: Mapping[str, Any]) -> list[Section]:

@@ -103,8 +103,10 @@ def command(run: str | None, as_json: bool, quiet: bool, verbose: bool, **option
         writers.save_npz(plan, target, terminal)
     result = _result(plan, files.format, distance, began)
     result |= output.written(images=target, trace=files.trace)
-    output.emit(output.document("sample", result), as_json, lambda: str(target))
-    keep(path, [result], terminal)
+    try:
+        output.emit(output.document("sample", result), as_json, lambda: str(target))
+    finally:
+        keep(path, [result], terminal)
     if not runs.is_foreign(path):
         terminal.hint(ui.next_command("landscape", run))
 
@@ -177,6 +179,7 @@ def _result(
     return {
         "run": plan.settings["run"],
         "path": plan.model.path,
+        "epoch": plan.model.epoch,
         "format": layout,
         "n": len(plan.labels),
         "labels": plan.labels,

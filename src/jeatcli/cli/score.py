@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _OF_CLASSIFIER = ("num", "dataset", "data_dir", "batch_size", "device", "foreign")
 _ENDINGS = (".png", ".svg", ".pdf")
 _PRODUCTS = {"calibration": RELIABILITY, "corruptions": CORRUPTED}
+_KINDS = {"calibration": "diagram", "corruptions": "heat_map"}
 
 
 class Diagram(click.Path):
@@ -128,15 +129,21 @@ def command(
         for score, note in result.notes.items()
     ]
     values = plain(result) | {"warnings": warnings}
-    values |= output.written(neighbours=options["neighbours"], report=out)
-    document = output.document("score", values)
+    outputs = output.Files(neighbours=options["neighbours"], report=out)
+    document = output.document("score", values | output.written(**outputs.written))
     if out is not None and launch.first():
         near = "Images, each beside the training images nearest to it"
         shown = [Picture.of(result.neighbours.picture, near)] if result.neighbours else []
         sections = score_sections(result)[:1]
-        Page(f"Scores of {result.run}", typed(result.path), document, sections, shown).write(out)
-    output.emit(document, as_json, lambda: output.lay_out(score_sections(result)))
-    keep(result.path, [values], terminal)
+        page = Page(f"Scores of {result.run}", typed(result.path), document, sections, shown)
+        with outputs.writing("report"):
+            page.write(out)
+    written = output.written(**outputs.written)
+    try:
+        output.emit(document | written, as_json, lambda: output.lay_out(score_sections(result)))
+    finally:
+        keep(result.path, [values | written], terminal)
+    outputs.end()
 
 
 def _classifier_settings(
@@ -175,19 +182,25 @@ def _score_classifier(
 
     result = classifier_scores(run, settings, reporter=terminal)
     figures = _figures(result, look) if launch.first() else {}
+    outputs = output.Files(**{_KINDS[name]: file for name, file in files.items()}, report=page)
     for name, (draw, _) in figures.items():
         if name in files:
-            draw(files[name])
-    diagram, heat_map = files.get("calibration"), files.get("corruptions")
-    values = plain(result) | output.written(diagram=diagram, heat_map=heat_map, report=page)
-    document = output.document("score", values)
+            with outputs.writing(_KINDS[name]):
+                draw(files[name])
+    document = output.document("score", plain(result) | output.written(**outputs.written))
     if page is not None and launch.first():
         title, tables = f"The classifier {result.run}", classifier_sections(result)
-        shown = [Picture.drawn(draw, caption) for draw, caption in figures.values()]
-        Page(title, typed(result.path), document, tables, shown).write(page)
+        with outputs.writing("report"):
+            shown = [Picture.drawn(draw, caption) for draw, caption in figures.values()]
+            Page(title, typed(result.path), document, tables, shown).write(page)
+    written = output.written(**outputs.written)
+    diagram, heat_map = (outputs.written.get(kind) for kind in _KINDS.values())
     sections = classifier_sections(result, diagram, heat_map)
-    output.emit(document, as_json, lambda: output.lay_out(sections))
-    keep(result.path, [values], terminal)
+    try:
+        output.emit(document | written, as_json, lambda: output.lay_out(sections))
+    finally:
+        keep(result.path, [plain(result) | written], terminal)
+    outputs.end()
 
 
 def _figures(

@@ -35,6 +35,8 @@ _SOURCES = {
     ParameterSource.ENVIRONMENT: "environment",
     ParameterSource.DEFAULT_MAP: "file",
 }
+# The key of the context that holds when a command began.
+BEGAN = "jeatcli.began"
 FIRST_LINE = 1.0
 LINE_EVERY = 5.0
 
@@ -208,10 +210,11 @@ def _bar_width(width: int) -> int:
 
 
 def open_terminal(quiet: bool, verbose: bool) -> Terminal:
-    """Return the reporter of the running command; a verbose one says who set what."""
+    """Return the reporter of the running command, which begins; a verbose one says who set what."""
     terminal = Terminal(quiet, verbose)
     output.WARNED.clear()
     ctx = click.get_current_context()
+    ctx.meta[BEGAN] = time.time()
     for name, value in ctx.params.items():
         if source := source_of(ctx, name):
             terminal.detail(f"{name} = {value} ({source})")

@@ -132,9 +132,11 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, verbose: bool, **
     if curves:
         terminal.say(f"curves in `{curves}`")
     document = output.document("train", values | output.written(run=path, curves=curves))
-    output.emit(document, as_json, lambda: result.run)
-    if not result.already_done:
-        keep(path / MODEL_FILE, [values | output.written(curves=curves)], terminal)
+    try:
+        output.emit(document, as_json, lambda: result.run)
+    finally:
+        if not result.already_done:
+            keep(path / MODEL_FILE, [values | output.written(curves=curves)], terminal)
     terminal.hint(ui.next_command("attack", result.run))
 
 

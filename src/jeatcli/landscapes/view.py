@@ -27,16 +27,18 @@ _LONGEST_LABEL = 24
 
 @dataclass(frozen=True)
 class RunInfo:
-    """How a run is named: its name, its file, its method, and its label in a picture."""
+    """How a run is named: its name, its file, its method, its label in a picture, its epoch."""
 
     name: str
     path: str
     method: str
     label: str
+    epoch: int | None = None
 
-    def describe(self) -> dict[str, str]:
+    def describe(self) -> dict[str, str | int | None]:
         """Return what a summary says of the run."""
-        return {"run": self.name, "path": self.path, "method": self.method}
+        about = {"run": self.name, "path": self.path, "method": self.method}
+        return about | {"epoch": self.epoch}
 
 
 class Result(Protocol):
@@ -107,7 +109,7 @@ def describe_models(models: Sequence[Model]) -> tuple[RunInfo, ...]:
         for model, name in zip(models, names, strict=True)
     ]
     return tuple(
-        RunInfo(model.name, str(model.path), model.meta.method, label)
+        RunInfo(model.name, str(model.path), model.meta.method, label, model.epoch)
         for model, label in zip(models, shortened(labels, _LONGEST_LABEL), strict=True)
     )
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,11 @@ class Subject:
     archive: Path | None = None
     # The directory that keeps the state meanwhile, or None for no resuming.
     progress: Path | None = None
+
+    @property
+    def moved(self) -> bool:
+        """Whether the run is no longer in the directory that keeps its results."""
+        return self.archive is not None and not self.path.exists()
 
 
 @dataclass(frozen=True)
@@ -89,16 +95,24 @@ def attack_each(
             files = StateFiles(subject.progress, evaluation.key) if subject.progress else None
             state_files.append(files)
             own.append(run_evaluation(evaluation, files, reporter))
-            if subject.archive is not None and is_main:
+            if subject.archive is not None and is_main and not subject.moved:
                 unwritten = unwritten or _write(own[-1:], subject.archive / _named(own[-1]))
         union = {"union": _union(own)} if len(norms) > 1 else {}
-        if subject.record is not None and is_main:
+        if subject.record is not None and is_main and not subject.moved:
             unwritten = unwritten or _write(own, subject.record, union)
         results += own
         unions += union.values()
     for files in state_files:
         if files is not None and is_main and unwritten is None:
             files.remove()
+    for subject in subjects:
+        if subject.moved:
+            unwritten = unwritten or JeatError(
+                f"`{subject.path}` was moved or removed meanwhile: the result is only printed",
+                "attack it again where it is now, to keep the result with it",
+            )
+            with suppress(OSError):  # the state has made the directory again
+                subject.path.parent.rmdir()
     return Comparison(results, unwritten, unions)
 
 

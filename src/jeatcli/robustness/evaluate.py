@@ -114,6 +114,7 @@ def run_evaluation(
         run=model.name,
         dataset=evaluation.test_set.name,
         method=model.meta.method,
+        epoch=model.epoch,
         attacks=settings.attacks,
         norm=evaluation.options.threat.norm,
         eps=evaluation.options.threat.eps,

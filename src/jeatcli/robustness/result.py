@@ -59,6 +59,7 @@ class Robustness:
             `per_attack` the median of each attack.
         corruption_errors: On `cifar10-c:all` the error under each corruption, and their `mean`: the
             mean corruption error; else None.
+        epoch: Of the weights, which a run in training replaces; None if they are not of a run.
     """
 
     run: str
@@ -90,6 +91,7 @@ class Robustness:
     purification: dict[str, Any] | None = None
     certificate: dict[str, Any] | None = None
     corruption_errors: dict[str, float] | None = None
+    epoch: int | None = None
 
     def __repr__(self) -> str:
         """Say what was found on one line, without the verdicts."""

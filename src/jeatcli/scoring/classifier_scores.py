@@ -45,6 +45,7 @@ class ClassifierScores:
             are the positive ones.
         corruptions: The accuracy on corrupted images, if it was asked for.
         seconds, device, version: Of the computation.
+        epoch: Of the weights, which a run in training replaces; None if they are not of a run.
     """
 
     run: str
@@ -59,6 +60,7 @@ class ClassifierScores:
     seconds: float
     device: str
     version: str
+    epoch: int | None = None
 
 
 @in_usual_state
@@ -124,6 +126,7 @@ def classifier_scores(
         seconds=time.perf_counter() - began,
         device=str(model.device),
         version=version("jeat-cli"),
+        epoch=model.epoch,
     )
 
 

@@ -49,6 +49,7 @@ class Scores:
         protocol: Everything that the numbers depend on, and whether they compare with others'.
         seconds, device, version: Of the computation.
         seed: Of the drawing, None for stored images.
+        epoch: Of the weights, which a run in training replaces; None if they are not of a run.
     """
 
     run: str
@@ -69,6 +70,7 @@ class Scores:
     device: str
     seed: int | None
     version: str
+    epoch: int | None = None
 
 
 @in_usual_state
@@ -131,6 +133,7 @@ def image_scores(
         device=str(judge.device),
         seed=None if inputs.artist is None else settings.seed or 0,
         version=version("jeat-cli"),
+        epoch=inputs.artist.epoch if inputs.artist else None,
     )
 
 

@@ -4,7 +4,7 @@ import itertools
 import os
 import unicodedata
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from ..checkpoints import runs
 from ..checkpoints.header import CutShort, read_header
 from ..data.facts import image_size, own_path
 from ..errors import JeatError, UsageProblem
-from ..runtime.files import TEMPORARY, expand, runs_dir, write_atomic
+from ..runtime.files import TEMPORARY, expand, runs_dir, write_atomic, writing
 from ..runtime.progress import SILENT, Reporter
 from .resolve import read_config, to_toml
 from .settings import TrainConfig, differing, unmeasured
@@ -120,6 +120,10 @@ def epochs_done(folder: Path) -> int | None:
         header = read_header(model) if model.is_file() else {}
     except CutShort:  # the state writes it anew
         return None
+    except JeatError:
+        if (folder / runs.STATE_FILE).is_file():
+            return None
+        raise
     epoch = header.get("epoch")
     return epoch if header.get("finished") is True and isinstance(epoch, int) else None
 
@@ -135,7 +139,9 @@ def locked(folder: Path, reporter: Reporter = SILENT) -> Iterator[None]:
     except ImportError:  # Windows has no such locks
         yield
         return
-    with (folder / _LOCK).open("a") as handle:
+    with ExitStack() as held:
+        with writing(folder / _LOCK):
+            handle = held.enter_context((folder / _LOCK).open("a"))
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
