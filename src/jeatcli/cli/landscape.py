@@ -1,6 +1,6 @@
 """`jeat landscape`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +103,18 @@ def command(
     try:
         output.emit(summary, as_json, lambda: landscape_report(summary))
     finally:
-        shared = {key: summary[key] for key in summary if key != "results"}
-        for model in models:
-            # A contour has a result for each run and image.
-            own = [found for found in summary["results"] if Path(found["path"]) == model]
-            keep(model, [shared | found for found in own], terminal)
+        _keep_each(models, summary, terminal)
     files.end()
     if foreign is None:
         facts, run = dataset_facts(result.dataset), runs[0] if runs else None
         # The score of images is in features of photographs.
         grey = facts is not None and facts.shape[0] == 1
         terminal.hint(ui.next_command("score", run) + " --calibration" * grey)
+
+
+def _keep_each(models: Sequence[Path], summary: Mapping[str, Any], terminal: ui.Terminal) -> None:
+    """Keep with each run what was found of it: a contour has a result for each run and image."""
+    shared = {key: summary[key] for key in summary if key != "results"}
+    for model in models:
+        own = [found for found in summary["results"] if Path(found["path"]) == model]
+        keep(model, [shared | found for found in own], terminal)
