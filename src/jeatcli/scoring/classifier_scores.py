@@ -111,8 +111,7 @@ def classifier_scores(
     highest = logits.softmax(1).max(1)
     correct = highest.indices == test.y.cpu()
     return ClassifierScores(
-        run=model.name,
-        path=model.path,
+        *(model.name, model.path),
         dataset=test.name,
         n=len(test),
         accuracy=correct.double().mean().item(),
