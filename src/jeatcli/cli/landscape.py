@@ -1,6 +1,6 @@
 """`jeat landscape`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,7 @@ def command(
     from ..plots.landscape import draw
 
     result = energy_landscape(models, settings, reporter=terminal)
-    numbers = path.with_suffix(".npz")
-    drawn = "report" if is_page(path) else "picture"
+    drawn, numbers = "report" if is_page(path) else "picture", path.with_suffix(".npz")
     files = output.Files(**{drawn: path, "numbers": numbers})
     summary = output.document("landscape", result.summary() | output.written(**files.written))
     with files.writing(drawn):
@@ -93,8 +92,8 @@ def command(
             shown = Picture.drawn(lambda place: draw(result, place, look), result.result.title)
             names = dict.fromkeys(found["run"] for found in summary["results"])
             title = f"{result.result.title}: {', '.join(names)}"
-            sections = landscape_sections(summary)
-            Page(title, typed(models[0]), summary, sections, [shown]).write(path)
+            tables = landscape_sections(summary)
+            Page(title, typed(models[0]), summary, tables, [shown]).write(path)
         else:
             draw(result, path, look)
     with files.writing("numbers"):
@@ -103,14 +102,17 @@ def command(
     try:
         output.emit(summary, as_json, lambda: landscape_report(summary))
     finally:
-        shared = {key: summary[key] for key in summary if key != "results"}
-        for model in models:
-            # A contour has a result for each run and image.
-            own = [found for found in summary["results"] if Path(found["path"]) == model]
-            keep(model, [shared | found for found in own], terminal)
+        _keep_each(models, summary, terminal)
     files.end()
     if foreign is None:
         facts, run = dataset_facts(result.dataset), runs[0] if runs else None
-        # The score of images is in features of photographs.
-        grey = facts is not None and facts.shape[0] == 1
+        grey = facts is not None and facts.shape[0] == 1  # scores are in features of photographs
         terminal.hint(ui.next_command("score", run) + " --calibration" * grey)
+
+
+def _keep_each(models: Sequence[Path], summary: Mapping[str, Any], terminal: ui.Terminal) -> None:
+    """Keep with each run what was found of it: a contour has a result for each run and image."""
+    shared = {key: summary[key] for key in summary if key != "results"}
+    for model in models:
+        own = [found for found in summary["results"] if Path(found["path"]) == model]
+        keep(model, [shared | found for found in own], terminal)

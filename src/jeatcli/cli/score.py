@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # What the scores of the classifier take as well.
 _OF_CLASSIFIER = ("num", "dataset", "data_dir", "batch_size", "device", "foreign")
+_NEAR = "Images, each beside the training images nearest to it"
 _ENDINGS = (".png", ".svg", ".pdf")
 _PRODUCTS = {"calibration": RELIABILITY, "corruptions": CORRUPTED}
 _KINDS = {"calibration": "diagram", "corruptions": "heat_map"}
@@ -123,17 +124,11 @@ def command(
     from ..scoring.image_scores import image_scores
 
     result = image_scores(source, reporter=terminal, **explicit)
-    # A section of docs/scoring.md and what it is about.
-    warnings = [
-        {"name": "how-few-images-are-enough", "text": f"{score}: {note}"}
-        for score, note in result.notes.items()
-    ]
-    values = plain(result) | {"warnings": warnings}
+    values = plain(result) | {"warnings": _warnings(result.notes)}
     outputs = output.Files(neighbours=options["neighbours"], report=out)
     document = output.document("score", values | output.written(**outputs.written))
     if out is not None and launch.first():
-        near = "Images, each beside the training images nearest to it"
-        shown = [Picture.of(result.neighbours.picture, near)] if result.neighbours else []
+        shown = [Picture.of(near.picture, _NEAR)] if (near := result.neighbours) else []
         sections = score_sections(result)[:1]
         page = Page(f"Scores of {result.run}", typed(result.path), document, sections, shown)
         with outputs.writing("report"):
@@ -144,6 +139,14 @@ def command(
     finally:
         keep(result.path, [values | written], terminal)
     outputs.end()
+
+
+def _warnings(notes: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return a section of docs/scoring.md and what it is about, for each score in doubt."""
+    return [
+        {"name": "how-few-images-are-enough", "text": f"{score}: {note}"}
+        for score, note in notes.items()
+    ]
 
 
 def _classifier_settings(

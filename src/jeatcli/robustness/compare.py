@@ -105,15 +105,21 @@ def attack_each(
     for files in state_files:
         if files is not None and is_main and unwritten is None:
             files.remove()
-    for subject in subjects:
-        if subject.moved:
-            unwritten = unwritten or JeatError(
-                f"`{subject.path}` was moved or removed meanwhile: the result is only printed",
-                "attack it again where it is now, to keep the result with it",
-            )
-            with suppress(OSError):  # the state has made the directory again
-                subject.path.parent.rmdir()
-    return Comparison(results, unwritten, unions)
+    return Comparison(results, unwritten or _moved(subjects), unions)
+
+
+def _moved(subjects: Sequence[Subject]) -> JeatError | None:
+    """Say which run was moved meanwhile, if one was; leave no directory under its old name."""
+    gone = [subject.path for subject in subjects if subject.moved]
+    for path in gone:
+        with suppress(OSError):  # the state has made it again
+            path.parent.rmdir()
+    if not gone:
+        return None
+    return JeatError(
+        f"`{gone[0]}` was moved or removed meanwhile: the result is only printed",
+        "attack it again where it is now, to keep the result with it",
+    )
 
 
 def _threats(

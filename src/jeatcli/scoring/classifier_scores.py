@@ -114,8 +114,7 @@ def classifier_scores(
     if settings.calibrated and scaled is None:
         reporter.warn(_without_temperature(len(test), correct))
     return ClassifierScores(
-        run=model.name,
-        path=model.path,
+        *(model.name, model.path),
         dataset=test.name,
         n=len(test),
         accuracy=correct.double().mean().item(),

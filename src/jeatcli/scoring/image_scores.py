@@ -121,8 +121,7 @@ def image_scores(
     classes = class_indices(inputs.reference, origin)
     protocol = Protocol(origin, judge, reference, inputs.split, numbers, notes, classes)
     return Scores(
-        run=inputs.name,
-        path=inputs.path,
+        *(inputs.name, inputs.path),
         **values,
         metrics=metrics,
         intervals=intervals_of(metrics),
