@@ -108,7 +108,7 @@ def test_why_there_is_no_temperature_is_said(judge: Model) -> None:
     for labels, num, words in (
         (predicted, 200, "the 100 images that it is fitted to: all are classified correctly"),
         (predicted, 19, "fewer than 20 images"),
-        (judge.classifier(images).argmin(1), 200, "the logits tell nothing of the classes"),
+        (judge.classifier(images).argmin(1), 200, "the logits tell nothing of the images' classes"),
     ):
         listener = Listener()
         found = classifier_scores(

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model
 from ..data.facts import DATASETS, own_path
-from ..data.images import load_images
+from ..data.images import Images, load_images
 from ..data.stored import read_images
 from ..data.tensors import Own, Pixels, given_images
 from ..runtime.files import expand
@@ -99,27 +99,21 @@ def classifier_scores(
     settings = settings.with_changes(changes)
     (model,) = load_each([run], device=settings.device, foreign=settings.foreign, reporter=reporter)
     model.warn_if_unfinished(reporter)
-    own = given_images(images, labels, model.meta.classes)
-    if own is not None:
-        model.accepts(own, reporter)
-    test = own or model.test_images(None, settings.data_dir, reporter)
-    test = test if settings.num is None else test.first(settings.num, reporter)
+    test = _images(model, given_images(images, labels, model.meta.classes), settings, reporter)
     others = {name: _other(name, model, settings, reporter) for name in settings.ood}
     _warn_of_few(len(test), settings.calibrated, others, reporter)
     size = settings.batch_size or model.images_at_once()
     logits = classify(model, test, size)
     highest = logits.softmax(1).max(1)
     correct = highest.indices == test.y.cpu()
-    scaled = rescale(logits, test.y.cpu()) if settings.calibrated else None
-    if settings.calibrated and scaled is None:
-        reporter.warn(_without_temperature(len(test), correct))
     return ClassifierScores(
-        *(model.name, model.path),
+        run=model.name,
+        path=model.path,
         dataset=test.name,
         n=len(test),
         accuracy=correct.double().mean().item(),
         calibration=calibrate(highest.values, correct) if settings.calibrated else None,
-        temperature=scaled,
+        temperature=_rescaled(logits, test.y.cpu(), reporter) if settings.calibrated else None,
         ood=_detection(model, test.x, others, size, reporter),
         corruptions=corrupted_accuracy(model, settings, reporter) if settings.corrupted else None,
         seconds=time.perf_counter() - began,
@@ -127,6 +121,16 @@ def classifier_scores(
         version=version("jeat-cli"),
         epoch=model.epoch,
     )
+
+
+def _images(
+    model: Model, own: Images | None, settings: ClassifierSettings, reporter: Reporter
+) -> Images:
+    """Return the images that are classified: the user's own, or the data set's."""
+    if own is not None:
+        model.accepts(own, reporter)
+    test = own or model.test_images(None, settings.data_dir, reporter)
+    return test if settings.num is None else test.first(settings.num, reporter)
 
 
 def _warn_of_few(
@@ -146,16 +150,21 @@ def _warn_of_few(
             )
 
 
-def _without_temperature(num: int, correct: Tensor) -> str:
-    """Say why no temperature was fitted."""
-    if num < FEWEST:
-        return f"no temperature is fitted to fewer than {FEWEST} images"
-    if correct[::2].all():
-        return (
-            f"no temperature is best for the {len(correct[::2]):,} images that it is fitted to: "
-            "all are classified correctly, and the cross-entropy falls on as it goes to 0"
+def _rescaled(logits: Tensor, y: Tensor, reporter: Reporter) -> Rescaled | None:
+    """Return what a temperature would change, or None and say why there is none."""
+    if found := rescale(logits, y):
+        return found
+    fitted = (logits.argmax(1) == y)[::2]
+    if len(y) < FEWEST:
+        reporter.warn(f"no temperature is fitted to fewer than {FEWEST} images")
+    elif fitted.all():
+        reporter.warn(
+            f"no temperature is best for the {len(fitted):,} images that it is fitted to: all are "
+            "classified correctly, and the cross-entropy falls on as it goes to 0"
         )
-    return "no temperature is best: the logits tell nothing of the classes of the images"
+    else:
+        reporter.warn("no temperature is best: the logits tell nothing of the images' classes")
+    return None
 
 
 def _detection(

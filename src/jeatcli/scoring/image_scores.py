@@ -117,16 +117,16 @@ def image_scores(
     numbers, notes = _numbers(ours, theirs, settings, reporter)
     values: Any = current().from_main(lambda: fidelity.compute(ours, theirs, numbers))
     metrics = _metrics(settings.metric, ours, theirs, notes, reporter)
-    near = _neighbours(settings.neighbours, images, ours, reference, theirs)
     classes = class_indices(inputs.reference, origin)
     protocol = Protocol(origin, judge, reference, inputs.split, numbers, notes, classes)
     return Scores(
-        *(inputs.name, inputs.path),
+        run=inputs.name,
+        path=inputs.path,
         **values,
         metrics=metrics,
         intervals=intervals_of(metrics),
         notes=notes,
-        neighbours=near,
+        neighbours=_neighbours(settings.neighbours, images, ours, reference, theirs),
         protocol=protocol.describe(),
         seconds=time.perf_counter() - began,
         device=str(judge.device),
