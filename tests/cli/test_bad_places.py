@@ -224,6 +224,30 @@ def test_numbers_whose_picture_cannot_be_written_are_shown_and_kept(
     assert Path(arguments[-1]).exists()
 
 
+def test_a_picture_of_neighbours_that_cannot_be_written_loses_no_score(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ask = ("score", "-n", 20, "--steps", 1, "--features", "standard", "--neighbours", "near.png")
+    with monkeypatch.context() as full:
+        full.setattr(files, "replacing", _replacing_only("results.json"))
+        said = here(*ask, "-o", "page.html", "--json")
+    assert said.exit_code == 1
+    assert "Warning: cannot write `near.png`: No space left on device" in said.stderr
+    assert "Error: cannot write `page.html`: No space left on device" in said.stderr
+    found = json.loads(said.stdout)
+    assert found["outputs"] == {}
+    assert found["neighbours"]["picture"] is None
+    assert found["neighbours"]["median"] > 0
+    with monkeypatch.context() as full:
+        full.setattr(files, "replacing", _replacing_only("results.json", "page.html"))
+        said = here(*ask, "-o", "page.html")
+    assert said.exit_code == 1
+    assert "Error: cannot write `near.png`\nHint: see the warning above" in said.stderr
+    assert "distance to the nearest training image" in said.stdout
+    assert "<img" not in (tmp_path / "page.html").read_text()
+
+
 def _replacing_only(*names: str) -> Callable[..., AbstractContextManager[Path]]:
     """Return `files.replacing` for a disk that has room for these files alone."""
     replacing = files.replacing

@@ -61,14 +61,18 @@ def test_the_network_decides_what_nobody_says(source: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "what"),
-    [({"activation": "relu"}, "activation"), ({"arch": "wrn-10-2"}, "arch")],
+    ("said", "what", "fix"),
+    [
+        ({"activation": "relu"}, "activation", "omit `--activation`, or"),
+        ({"arch": "wrn-10-2", "norm_layer": "group"}, "arch", "omit `--arch`, `--norm-layer`, or"),
+    ],
 )
 def test_another_network_is_refused(
-    source: Path, tmp_path: Path, said: dict[str, str], what: str
+    source: Path, tmp_path: Path, said: dict[str, str], what: str, fix: str
 ) -> None:
-    with pytest.raises(JeatError, match=f"differs from this run in {what}"):
+    with pytest.raises(JeatError, match=f"differs from this run in {what}") as refused:
         started(from_source(source, **said), tmp_path / "new")
+    assert fix in str(refused.value.hint)
 
 
 def test_a_run_that_cannot_begin_leaves_nothing(source: Path, tmp_path: Path) -> None:
@@ -84,8 +88,9 @@ def test_other_classes_are_refused(source: Path, tmp_path: Path) -> None:
         Image.new("L", (8, 8)).save(folder / label / "0.png")
     shutil.copytree(folder, folder.with_name("test"))
     settings = {"dataset": f"folder:{folder.parent}", "batch_size": 2, "limit": 0}
-    with pytest.raises(JeatError, match="differs from this run in classes"):
+    with pytest.raises(JeatError, match="differs from this run in classes") as refused:
         started(from_source(source, **settings), tmp_path / "new")
+    assert "train on its data set (`--dataset digits`)" in str(refused.value.hint)
 
 
 def test_a_run_goes_on_without_the_network_that_it_started_from(

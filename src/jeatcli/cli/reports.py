@@ -169,7 +169,7 @@ def _nearest(neighbours: Neighbours | None) -> list[tuple[str, str]]:
     return [
         ("distance to the nearest training image", f"{neighbours.median:.4g} {usual}"),
         ("training images among them", output.percent(neighbours.identical)),
-        ("nearest neighbours", str(neighbours.picture)),
+        *([("nearest neighbours", str(picture))] if (picture := neighbours.picture) else []),
     ]
 
 

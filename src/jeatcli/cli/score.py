@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from ..checkpoints.settings import Foreign
-from ..errors import UsageProblem
+from ..errors import JeatError, UsageProblem
 from ..plots.settings import PlotSettings
 from ..runtime import launch
 from ..runtime.outputs import CORRUPTED, RELIABILITY, check_output, report_of
@@ -120,15 +120,26 @@ def command(
         settings = _classifier_settings(explicit, pictures, ood)
         files = {name: Path(file) for name, file in pictures.items() if file}
         _score_classifier(source, settings, files, out, look, terminal, as_json)
-        return
+    else:
+        _score_images(source, explicit, out, terminal, as_json)
+
+
+def _score_images(
+    source: str | None,
+    settings: Mapping[str, Any],
+    out: Path | None,
+    terminal: ui.Terminal,
+    as_json: bool,
+) -> None:
     from ..scoring.image_scores import image_scores
 
-    result = image_scores(source, reporter=terminal, **explicit)
+    result = image_scores(source, reporter=terminal, **settings)
     values = plain(result) | {"warnings": _warnings(result.notes)}
-    outputs = output.Files(neighbours=options["neighbours"], report=out)
+    picture = result.neighbours.picture if result.neighbours else None
+    outputs = output.Files(neighbours=picture, report=out)
     document = output.document("score", values | output.written(**outputs.written))
     if out is not None and launch.first():
-        shown = [Picture.of(near.picture, _NEAR)] if (near := result.neighbours) else []
+        shown = [Picture.of(picture, _NEAR)] if picture else []
         sections = score_sections(result)[:1]
         page = Page(f"Scores of {result.run}", typed(result.path), document, sections, shown)
         with outputs.writing("report"):
@@ -139,6 +150,8 @@ def command(
     finally:
         keep(result.path, [values | written], terminal)
     outputs.end()
+    if result.neighbours and not picture:
+        raise JeatError(f"cannot write `{settings['neighbours']}`", "see the warning above")
 
 
 def _warnings(notes: Mapping[str, str]) -> list[dict[str, str]]:

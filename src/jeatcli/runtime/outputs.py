@@ -20,18 +20,19 @@ class Product:
     endings: tuple[str, ...]  # in lower case
     marks: tuple[bytes, ...]  # one of these every such file has near its beginning or end
     others: tuple[bytes, ...] = ()  # what other files with such a mark begin with
+    or_page: bool = False  # whether the option takes a report, `.html`, as well
 
 
 _FIGURES = (".png", ".svg", ".pdf")
 _RESULTS = b'{\n "schema": 1'
-ATTACK_RECORD = Product("jeat attack", (".json",), (b'"per_attack": {',), (_RESULTS,))
+ATTACK_RECORD = Product("jeat attack", (".json",), (b'"per_attack": {',), (_RESULTS,), True)
 RUN_RESULTS = Product("jeat", (".json",), (_RESULTS,))
 ATTACK_IMAGES = Product("jeat attack --save", (".safetensors",), (rb"\"per_attack\": {",))
 ATTACK_PLOT = Product("jeat attack --plot", _FIGURES, (b"Accuracy under attack",))
 SAMPLE_PICTURE = Product("jeat sample", (".png",), (b'tEXtjeat\0{"sampler": ',))
 SAMPLE_TRACE = Product("jeat sample --trace", (".png", ".gif", ".webp"), (b'"trace": [',))
 SAMPLE_ARCHIVE = Product("jeat sample", (".npz",), (b"jeat.npy",))
-LANDSCAPE_PICTURE = Product("jeat landscape", _FIGURES, (b'{"kind": ',))
+LANDSCAPE_PICTURE = Product("jeat landscape", _FIGURES, (b'{"kind": ',), or_page=True)
 LANDSCAPE_NUMBERS = Product("jeat landscape", (".npz",), (b"summary.npy",))
 NEIGHBOURS = Product("jeat score --neighbours", (".png",), (b"the image, then its ",))
 CORRUPTED = Product("jeat score --corruptions", _FIGURES, (b"Corruptions of ",))
@@ -44,7 +45,8 @@ def check_output(path: Path, product: Product, option: str = "-o") -> None:
     Only empty files and those that the same command wrote are written over.
     """
     if path.suffix.lower() not in product.endings:
-        endings = " or ".join(f"`{ending}`" for ending in product.endings)
+        known = product.endings + ((".html",) if product.or_page else ())
+        endings = " or ".join(f"`{ending}`" for ending in known)
         raise UsageProblem(
             f"`{option}` writes a {endings} file, not `{path}`",
             f"name a file that ends in {endings}",

@@ -126,7 +126,7 @@ def image_scores(
         metrics=metrics,
         intervals=intervals_of(metrics),
         notes=notes,
-        neighbours=_neighbours(settings.neighbours, images, ours, reference, theirs),
+        neighbours=_neighbours(settings, images, ours, reference, theirs, reporter),
         protocol=protocol.describe(),
         seconds=time.perf_counter() - began,
         device=str(judge.device),
@@ -204,11 +204,17 @@ def _metrics(
 
 
 def _neighbours(
-    path: Path | None, images: Tensor, ours: Features, reference: Images, theirs: Features
+    settings: ScoreSettings,
+    images: Tensor,
+    ours: Features,
+    reference: Images,
+    theirs: Features,
+    reporter: Reporter,
 ) -> Neighbours | None:
-    if path is None:
+    if (path := settings.neighbours) is None:
         return None
-    return current().from_main(lambda: look_up(images, ours.values, reference, theirs.values, path))
+    values = ours.values, reference, theirs.values
+    return current().from_main(lambda: look_up(images, *values, path, reporter))
 
 
 def _require_two(num: int, name: str) -> None:

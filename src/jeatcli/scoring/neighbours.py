@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ..data import pictures
 from ..data.images import Images
+from ..errors import JeatError
+from ..runtime.progress import SILENT, Reporter
 from .features import Features
 from .intervals import Estimate, bootstrapped
 
@@ -26,7 +28,9 @@ class Neighbours:
     # far below it.
     median_train: float
     identical: float  # share of the images that are a training image, pixel for pixel
-    picture: Path  # where the first images are shown beside their nearest training images
+    # Where the first images are shown beside their nearest training images; None if that could not
+    # be written.
+    picture: Path | None
 
 
 def nearest(values: Tensor, among: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -43,7 +47,12 @@ def nearest(values: Tensor, among: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def look_up(
-    images: Tensor, values: Tensor, training: Images, theirs: Tensor, path: Path
+    images: Tensor,
+    values: Tensor,
+    training: Images,
+    theirs: Tensor,
+    path: Path,
+    reporter: Reporter = SILENT,
 ) -> Neighbours:
     """Find the nearest training images, and draw them beside the first images.
 
@@ -57,12 +66,17 @@ def look_up(
     rows = torch.cat([torch.cat([image[None], training.x[near]]) for image, near in first])
     picture = pictures.grid(rows, count + 1, max(1, 32 // images.shape[-1]))
     text = {"jeat": f"the image, then its {count} nearest of {training.name}, the nearest first"}
-    pictures.save_png(picture, path, text)
+    try:
+        pictures.save_png(picture, path, text)
+        written: Path | None = path
+    except JeatError as problem:  # which is no reason to lose the scores
+        reporter.warn(problem.message)
+        written = None
     # torch's own median is the lower one of the two in the middle.
     median, median_train = (float(rows.quantile(0.5)) for rows in (distances[:, 0], own[:, -1]))
     known = {image.numpy().tobytes() for image in training.x.cpu()}
     copies = sum(image.numpy().tobytes() in known for image in images.cpu())
-    return Neighbours(median, median_train, copies / len(images), path)
+    return Neighbours(median, median_train, copies / len(images), written)
 
 
 def authpct(images: Features, reference: Features) -> dict[str, Estimate]:

@@ -73,9 +73,15 @@ class Setup:
         source = checkpoint.load(path, device="cpu", foreign=foreign, reporter=self.reporter)
         same = ("arch", "norm_layer", "activation", "classes", "shape")
         if others := [key for key in same if getattr(source.meta, key) != getattr(self.meta, key)]:
+            options = [f"`--{key.replace('_', '-')}`" for key in others if key in same[:3]]
+            fix = (
+                f"omit {', '.join(options)}"
+                if len(options) == len(others)
+                else f"train on its data set (`--dataset {source.meta.dataset}`)"
+            )
             raise JeatError(
                 f"`{config.init_from}` differs from this run in {', '.join(others)}",
-                "omit those settings, or start from another network",
+                f"{fix}, or start from another network",
             )
         return source
 
