@@ -188,12 +188,10 @@ def test_a_model_that_is_damaged_is_written_anew_from_the_state(tmp_path: Path) 
     with pytest.raises(JeatError, match="is damaged: `classes` is missing") as caught:
         load(model)
     assert "resume the run with `jeat train`, which rewrites it" in (caught.value.hint or "")
-    for content in (damaged, b"garbage" * 9):
-        model.write_bytes(content)
-        run(tmp_path / "run")
-        assert model.read_bytes() == whole
+    run(tmp_path / "run")
+    assert model.read_bytes() == whole
     (tmp_path / "run" / "state.safetensors").unlink()
-    model.write_bytes(damaged)  # which may be of a newer version
+    model.write_bytes(damaged)
     with pytest.raises(JeatError, match="is damaged"):
         run(tmp_path / "run")
     assert model.read_bytes() == damaged

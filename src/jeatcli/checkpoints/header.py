@@ -36,6 +36,10 @@ class CutShort(JeatError):
     """A checkpoint is not whole; what there is of it is of no use."""
 
 
+class Damaged(JeatError):
+    """The header of a checkpoint of ours lacks something or has what cannot be."""
+
+
 class NotOurs(JeatError):
     """A checkpoint that `jeat train` did not write."""
 
@@ -98,8 +102,9 @@ def read_header(path: Path) -> dict[str, Any]:
 
     Raises:
         CutShort: If its end is missing.
+        Damaged: If its header has the marks of ours and lacks the rest.
         NotOurs: If `jeat train` did not write it.
-        JeatError: If it is of another kind, damaged, or written by a newer version.
+        JeatError: If it is of another kind, or written by a newer version.
     """
     try:
         size = path.stat().st_size
@@ -159,7 +164,7 @@ def _checked(path: Path, header: dict[str, Any]) -> dict[str, Any]:
         hint = "copy the file again, or resume the run with `jeat train`, which rewrites it"
         if problem.startswith("unknown "):
             hint += "; what a plugin added needs its module in `JEAT_PLUGINS`"
-        raise JeatError(f"the header of `{path}` is damaged: {problem}", hint)
+        raise Damaged(f"the header of `{path}` is damaged: {problem}", hint)
     return header
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints import runs
-from ..checkpoints.header import CutShort, read_header
+from ..checkpoints.header import CutShort, Damaged, read_header
 from ..data.facts import image_size, own_path
 from ..errors import JeatError, UsageProblem
 from ..runtime.files import TEMPORARY, expand, runs_dir, write_atomic, writing
@@ -120,7 +120,7 @@ def epochs_done(folder: Path) -> int | None:
         header = read_header(model) if model.is_file() else {}
     except CutShort:  # the state writes it anew
         return None
-    except JeatError:
+    except Damaged:
         if (folder / runs.STATE_FILE).is_file():
             return None
         raise
