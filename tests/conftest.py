@@ -16,6 +16,14 @@ from helpers.runs import Trained, load_run
 from jeatcli.checkpoints.model import Model
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Return the processes of `-n auto`: one a core, but eight at most, which take 2 GB each."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return min(8, os.cpu_count() or 1)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _two_threads() -> None:
     """Compute in two threads, or in this process's share of them where several test at once."""
