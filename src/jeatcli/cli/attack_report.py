@@ -172,8 +172,7 @@ def _about(result: Robustness) -> str:
     """Name what was run, and what it is not."""
     named = " + ".join(result.attacks)
     ensembles = [ENSEMBLES[name] for name in result.attacks if name in ENSEMBLES]
-    whole = {"autoattack", "autoattack-few", "autoattack-plus"}.intersection(result.attacks)
-    if not whole and any(each.preview for each in ensembles):
+    if ensembles and all(each.preview for each in ensembles):
         named += " (a part of AutoAttack, not AutoAttack)"
     parts = [named]
     if result.target is not None:
