@@ -120,7 +120,8 @@ def header_of(path: Path) -> tuple[dict[str, Any], dict[str, Any], bytes]:
     content = path.read_bytes()
     size = int.from_bytes(content[:8], "little")
     outer = json.loads(content[8 : 8 + size])
-    return outer, json.loads(outer["__metadata__"]["jeat"]), content[8 + size :]
+    about = json.loads(outer["__metadata__"]["jeat"]) | {"digest": None}
+    return outer, about, content[8 + size :]
 
 
 KEYS = ["activation", "arch", "classes", "dataset", "epoch", "finished", "mean", "method"]

@@ -24,7 +24,7 @@ def rewritten(model: bytes, **changes: object) -> bytes:
     """Return the bytes of a checkpoint with other entries in its header."""
     (length,) = struct.unpack("<Q", model[:8])
     header = json.loads(model[8 : 8 + length])
-    meta = json.loads(header["__metadata__"]["jeat"]) | changes
+    meta = json.loads(header["__metadata__"]["jeat"]) | {"digest": None} | changes
     raw = json.dumps(header | {"__metadata__": {"jeat": json.dumps(meta)}}).encode()
     return struct.pack("<Q", len(raw)) + raw + model[8 + length :]
 
@@ -57,8 +57,8 @@ def broken(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("state-only", "(it is not a run)", "name the directory of a run"),
         ("no-run", "(it is not a run)", "name the directory of a run"),
         ("state-only/state.safetensors", "is the state of a training run", "`model.safetensors`"),
-        ("cut", "model.safetensors` is cut short at", "copy it again"),
-        ("begun", "model.safetensors` is cut short at 8 bytes", "copy it again"),
+        ("cut", "model.safetensors` is cut short at", "copy the file again"),
+        ("begun", "model.safetensors` is cut short at 8 bytes", "copy the file again"),
         ("newer", "has schema 99, written by jeat 9.1", "upgrade: `pip install -U jeat-cli`"),
         ("words.txt", "words.txt` is not a jeat checkpoint", "name a run directory"),
         ("web.pt", "web.pt` is a web page", "download it again"),
@@ -116,6 +116,13 @@ def test_no_run_of_that_name() -> None:
         refused(here(verb, "any"), 1, "there is no run `any`", "make one with `jeat train`")
 
 
+def flip(path: Path) -> None:
+    """Flip the last bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
 def without_the_one_before(run: Path) -> None:
     cut(run / "state.safetensors")
     (run / "state-before.safetensors").unlink()
@@ -125,6 +132,7 @@ def without_the_one_before(run: Path) -> None:
     ("damage", "code", "error", "hint"),
     [
         (lambda run: cut(run / "state.safetensors"), 1, "is cut short", "save before by `mv"),
+        (lambda run: flip(run / "state.safetensors"), 1, "is not what was", "save before by `mv"),
         (without_the_one_before, 1, "is cut short", "copy it again, or start over with `--force`"),
         (lambda run: (run / "config.toml").unlink(), 1, "has no `config.toml`", "`--force`"),
         (
@@ -140,7 +148,14 @@ def without_the_one_before(run: Path) -> None:
             "did you mean `lr`?",
         ),
     ],
-    ids=["state cut short", "both states", "no settings", "bad TOML", "bad key"],
+    ids=[
+        "state cut short",
+        "a bit of the state",
+        "both states",
+        "no settings",
+        "bad TOML",
+        "bad key",
+    ],
 )
 def test_training_on_with_a_damaged_run(
     home: Path, damage: Callable[[Path], object], code: int, error: str, hint: str

@@ -32,7 +32,7 @@ def folder(trained: Path, tmp_path: Path) -> Path:
 def rewrite(path: Path, **changes: object) -> None:
     with safe_open(path, "pt") as handle:
         meta = json.loads(handle.metadata()["jeat"])
-    save_file(load_file(path), path, {"jeat": json.dumps({**meta, **changes})})
+    save_file(load_file(path), path, {"jeat": json.dumps({**meta, "digest": None, **changes})})
 
 
 def test_the_classifier_comes_back(trained: Path) -> None:
@@ -108,6 +108,35 @@ def test_a_truncated_file(folder: Path, share: float) -> None:
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(JeatError, match="is cut short"):
         checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("name", ["classifier.", "statistics.mean"])
+def test_a_bit_that_flipped(name: str, folder: Path) -> None:
+    """In the lowest of a number, which no check of values can notice."""
+    path = folder / runs.MODEL_FILE
+    content = bytearray(path.read_bytes())
+    size = 8 + int.from_bytes(content[:8], "little")
+    entries = json.loads(content[8:size])
+    name = min(key for key in entries if key.startswith(name))
+    content[size + entries[name]["data_offsets"][0]] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(JeatError, match="is not what was written") as caught:
+        checkpoint.load(folder)
+    assert "resume the run with `jeat train`" in (caught.value.hint or "")
+
+
+def test_a_digit_of_the_header_that_flipped(folder: Path) -> None:
+    path = folder / runs.MODEL_FILE
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'\\"std\\": [0.3', b'\\"std\\": [0.2'))
+    assert path.read_bytes() != content
+    with pytest.raises(JeatError, match="is not what was written"):
+        checkpoint.load(folder)
+
+
+def test_a_file_of_an_early_version_has_no_digest(folder: Path) -> None:
+    rewrite(folder / runs.MODEL_FILE, digest=None)
+    checkpoint.load(folder)
 
 
 def test_a_newer_schema(folder: Path) -> None:

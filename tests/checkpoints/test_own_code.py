@@ -217,7 +217,7 @@ def test_a_header_names_no_code(code: Path, home: Path) -> None:
     content = file.read_bytes()
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
-    about = json.loads(header["__metadata__"]["jeat"]) | {"arch": f"{code}:make"}
+    about = json.loads(header["__metadata__"]["jeat"]) | {"arch": f"{code}:make", "digest": None}
     header["__metadata__"]["jeat"] = json.dumps(about)
     raw = json.dumps(header).encode()
     file.write_bytes(len(raw).to_bytes(8, "little") + raw + content[8 + size :])

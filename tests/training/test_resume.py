@@ -167,7 +167,7 @@ def test_a_state_whose_header_is_damaged_is_refused(damage: dict[str, Any], tmp_
     with pytest.raises(Interrupted):
         train(config(), tmp_path / "run", should_stop=lambda: True)
     path = tmp_path / "run" / runs.STATE_FILE
-    header = runs.read_header(path) | damage
+    header = runs.read_header(path) | {"digest": None} | damage
     save_file(load_file(path), path, {"jeat": json.dumps(header)})
     with pytest.raises(JeatError, match=r"does not fit this run|the header of .* is damaged"):
         run(tmp_path / "run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -178,14 +179,25 @@ def test_a_file_system_without_locks_is_no_obstacle(
     assert any("cannot be locked (No locks available)" in line for line in listener.said)
 
 
-def test_a_model_that_is_damaged_is_written_anew_from_the_state(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda whole: whole.replace(b'\\"classes\\"', b'\\"clashes\\"'), "`classes` is missing"),
+        (lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]), "it is not what was written"),
+    ],
+    ids=["header", "tensors"],
+)
+def test_a_model_that_is_damaged_is_written_anew_from_the_state(
+    damage: Callable[[bytes], bytes], words: str, tmp_path: Path
+) -> None:
     """As the error of the commands says that use it."""
     run(tmp_path / "run")
     model = tmp_path / "run" / "model.safetensors"
     whole = model.read_bytes()
-    damaged = whole.replace(b'\\"classes\\"', b'\\"clashes\\"')
+    damaged = damage(whole)
+    assert damaged != whole
     model.write_bytes(damaged)
-    with pytest.raises(JeatError, match="is damaged: `classes` is missing") as caught:
+    with pytest.raises(JeatError, match=f"is damaged: {words}") as caught:
         load(model)
     assert "resume the run with `jeat train`, which rewrites it" in (caught.value.hint or "")
     run(tmp_path / "run")

@@ -148,7 +148,7 @@ def test_killed_between_state_and_model_the_model_is_written_at_the_next_start(
     old = tmp_path / "run" / runs.MODEL_FILE
     train(config(), tmp_path / "two")
     whole = (tmp_path / "two" / runs.MODEL_FILE).read_bytes()
-    header = json.dumps(runs.read_header(old) | {"finished": False})
+    header = json.dumps(runs.read_header(old) | {"finished": False, "digest": None})
     save_file(load_file(old), tmp_path / "two" / runs.MODEL_FILE, {"jeat": header})
     assert train(config(), tmp_path / "two").images == 0
     assert (tmp_path / "two" / runs.MODEL_FILE).read_bytes() == whole

@@ -14,15 +14,18 @@ from ..core.class_gaussians import ClassGaussians
 from ..core.models.classifier import Classifier
 from ..errors import JeatError, UsageProblem
 from ..runtime import devices
+from ..runtime.digests import named_digest
 from ..runtime.files import write_atomic
 from ..runtime.progress import SILENT, Reporter
 from ..runtime.usual_state import in_usual_state
 from . import runs
 from .foreign import load_foreign
-from .header import Meta, NotOurs, read_header
+from .header import REWRITTEN, Damaged, Meta, NotOurs, read_header
 from .model import Model, network, ready
 from .settings import Foreign
 
+# The field of the header that is of all others, and of the tensors.
+DIGEST = "digest"
 # Where a run on a folder keeps the fingerprints of its training images.
 _FINGERPRINTS = "images.fingerprints"
 
@@ -124,7 +127,7 @@ def _ours(path: Path, header: dict[str, Any], device: torch.device) -> Model:
             f"name the `{runs.MODEL_FILE}` beside it",
         )
     meta = Meta.of(header)
-    tensors = read_tensors(path)
+    tensors = read_tensors(path, header)
     # Compared before anything of the size that a damaged header names is built.
     with torch.device("meta"):
         expected = {f"classifier.{k}": v for k, v in network(meta).state_dict().items()}
@@ -177,19 +180,28 @@ def _statistics(tensors: Mapping[str, Tensor], meta: Meta) -> ClassGaussians | N
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON header as one safetensors file, atomically."""
+    """Write tensors and a JSON header with their digest as one safetensors file, atomically."""
     plain = {key: value.detach().contiguous() for key, value in tensors.items()}
-    write_atomic(path, lambda beside: save_file(plain, beside, {"jeat": json.dumps(header)}))
+    about = json.dumps({**header, DIGEST: named_digest(sorted(plain.items()), header=header)})
+    write_atomic(path, lambda beside: save_file(plain, beside, {"jeat": about}))
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file, on the CPU, or refuse a damaged one."""
+def read_tensors(path: Path, header: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Read the tensors of a file with this header, on the CPU.
+
+    Raises:
+        Damaged: If they or the header are not those that were written.
+    """
     try:
-        return dict(sorted(load_file(path).items()))
+        tensors = dict(sorted(load_file(path).items()))
     except Exception as problem:
-        raise JeatError(
-            f"cannot read `{path}`: {problem}", "the file is damaged: copy it again"
-        ) from problem
+        raise Damaged(f"cannot read `{path}`: {problem}", REWRITTEN) from problem
+    about = dict(header)
+    # The files of early versions have none.
+    written = about.pop(DIGEST, None)
+    if written is not None and written != named_digest(tensors.items(), header=about):
+        raise Damaged(f"`{path}` is damaged: it is not what was written", REWRITTEN)
+    return tensors
 
 
 def under_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

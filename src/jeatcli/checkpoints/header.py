@@ -29,6 +29,7 @@ _MAGIC = (b"PK\x03\x04", b"\x93NUMPY", b"\x89HDF")
 # Options of methods that other commands go by.
 _NUMBERS = {"eps", "sgld_step_size", "sgld_noise", "sgld_clip", "chain_steps", "chain_step_size"}
 MERGE = "name the file with the weights; save those of several files as one state dict"
+REWRITTEN = "copy the file again, or resume the run with `jeat train`, which rewrites it"
 _NAME_OURS = "name a run directory or a `model.safetensors` that `jeat train` wrote"
 
 
@@ -161,7 +162,7 @@ def _checked(path: Path, header: dict[str, Any]) -> dict[str, Any]:
     kind = StateHeader if "step" in header else Meta
     problem = _misfit(header, kind) or (_impossible(header) if kind is Meta else None)
     if problem:
-        hint = "copy the file again, or resume the run with `jeat train`, which rewrites it"
+        hint = REWRITTEN
         if problem.startswith("unknown "):
             hint += "; what a plugin added needs its module in `JEAT_PLUGINS`"
         raise Damaged(f"the header of `{path}` is damaged: {problem}", hint)
@@ -232,5 +233,5 @@ def _impossible(header: Mapping[str, Any]) -> str | None:
 def _cut_short(path: Path, size: int) -> CutShort:
     return CutShort(
         f"`{path}` is cut short at {size:,} bytes",
-        "copy it again, or resume the run with `jeat train`, which rewrites it",
+        REWRITTEN,
     )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -10,11 +11,16 @@ from torch import Tensor, nn
 
 def digest(*networks: nn.Module, **settings: object) -> str:
     """Return a digest of the weights of networks and of settings, 16 hexadecimal digits."""
+    named = [pair for network in networks for pair in network.state_dict().items()]
+    return named_digest(named, **settings)
+
+
+def named_digest(tensors: Iterable[tuple[str, Tensor]], **settings: object) -> str:
+    """Return a digest of tensors with their names, in this order, and of settings, 16 digits."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    for network in networks:
-        for name, weight in network.state_dict().items():
-            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-            digest.update(_bytes(weight))
+    for name, tensor in tensors:
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(_bytes(tensor))
     return digest.hexdigest()[:16]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints import runs
+from ..checkpoints.checkpoint import read_tensors
 from ..checkpoints.header import CutShort, Damaged, read_header
 from ..data.facts import image_size, own_path
 from ..errors import JeatError, UsageProblem
@@ -118,6 +119,8 @@ def epochs_done(folder: Path) -> int | None:
     model = folder / runs.MODEL_FILE
     try:
         header = read_header(model) if model.is_file() else {}
+        if header.get("finished") is True:
+            read_tensors(model, header)
     except CutShort:  # the state writes it anew
         return None
     except Damaged:

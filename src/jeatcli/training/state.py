@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..checkpoints import runs
 from ..checkpoints.checkpoint import read_tensors, under_prefix, write_tensors
-from ..checkpoints.header import SCHEMA, CutShort, read_header
+from ..checkpoints.header import SCHEMA, CutShort, Damaged, read_header
 from ..errors import JeatError
 from ..runtime.files import link_or_copy, replacing
 from .divergence import Divergence
@@ -45,7 +45,8 @@ def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Callback]) -> N
     start_over = "start over with `--force`, which keeps the old run beside the new one"
     try:
         header = read_header(path)
-    except CutShort as problem:
+        tensors = read_tensors(path, header)
+    except (CutShort, Damaged) as problem:
         before = path.with_name(runs.STATE_BEFORE_FILE)
         there = before != path and before.is_file()
         fix = f"go back to the save before by `mv {before} {path}`" if there else "copy it again"
@@ -65,8 +66,7 @@ def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Callback]) -> N
             f"the images of {named} are not those that `{path.parent}` was started on{why}",
             f"put those back, or {start_over}",
         )
-    # To the CPU first, for Apple's devices have no float64; each goes where its like is.
-    tensors = read_tensors(path)
+    # On the CPU, for Apple's devices have no float64; each goes where its like is.
     try:
         trainer.model.load_state_dict(under_prefix("model.", tensors))
         trainer.average.model.load_state_dict(under_prefix("average.", tensors))
