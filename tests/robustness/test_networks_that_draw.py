@@ -10,7 +10,7 @@ import torch
 from test_attack_resume import Stopped, stop_after
 from torch import Tensor, nn
 
-from jeatcli import attack, sample, wrap
+from jeatcli import attack, energy_landscape, sample, wrap
 from jeatcli.checkpoints.model import Model
 from jeatcli.data.images import load_images, to_unit_range
 from jeatcli.sampling.sample import prepare
@@ -45,7 +45,9 @@ def noisy() -> Model:
 SETTINGS: dict[str, Any] = {"attacks": ["fgsm", "pgd"], "steps": 2, "num": 60, "batch_size": 10}
 
 
-@pytest.mark.parametrize(("verb", "passes"), [("attack", 6 + 6 + 3), ("sample", 2 * 2)])
+@pytest.mark.parametrize(
+    ("verb", "passes"), [("attack", 6 + 6 + 3), ("sample", 2 * 2), ("landscape", 3)]
+)
 def test_the_seed_decides(verb: str, passes: int) -> None:
     heard = []
     for seed in (0, 1, 0):
@@ -54,6 +56,8 @@ def test_the_seed_decides(verb: str, passes: int) -> None:
         torch.manual_seed(10 + len(heard))  # of the caller
         if verb == "attack":
             attack(model, **SETTINGS, seed=seed)
+        elif verb == "landscape":
+            energy_landscape(model, kind="contour", image=(3,), grid=5, batch_size=10, seed=seed)
         else:
             sample(model, num=20, classes=[1], batch_size=10, steps=2, seed=seed)
         heard.append([*HEARD])

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model, difference
+from ..core.rng import drawing_by
 from ..data.stored import write_npz
 from ..data.tensors import Own, Pixels, given_images
 from ..errors import UsageProblem
@@ -101,7 +102,8 @@ def energy_landscape(
     if own is not None:
         models[0].accepts(own, reporter)
     around = own or models[0].test_images(settings.on, settings.data_dir, reporter)
-    result = measure(LandscapeInputs(models, around, reporter), settings)
+    with drawing_by(settings.seed, models[0].device):
+        result = measure(LandscapeInputs(models, around, reporter), settings)
     seconds, device = time.perf_counter() - started, str(models[0].device)
     return Landscape(settings.kind, result, around.name, seconds, device, settings.seed)
 
