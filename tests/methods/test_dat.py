@@ -148,6 +148,13 @@ def test_the_mean_over_the_processes_decides() -> None:
     assert int(method.counts[2]) == 0
 
 
+def test_the_sum_that_is_saved_is_that_of_all_processes() -> None:
+    method, zeros = dat(grow_over=100), torch.zeros(4)
+    for _ in range(2):
+        method.curriculum.update(zeros + 1, zeros, 2, lambda auc: auc.mul_(0.5))
+    assert method.auc.item() == 1
+
+
 def test_negatives_start_at_images_of_no_class() -> None:
     outliers = torch.arange(7).view(7, 1, 1, 1).expand(7, 1, 8, 8).to(torch.uint8)
     method = methods.make("dat", {"eps": 0.1, "ood": "elsewhere"})

@@ -142,6 +142,21 @@ def test_two_processes_have_the_loss_curve_of_one(awp: float, tmp_path: Path) ->
             assert right[key] == pytest.approx(left[key], rel=2e-4, abs=1e-5), key
 
 
+@pytest.mark.slow
+def test_two_processes_end_a_run_that_was_stopped_within_an_epoch(tmp_path: Path) -> None:
+    """Only the first keeps the log; the others load its sums, too."""
+    more = ("--method", "at", "--attack-steps", 2, "--epochs", 2, "--save-every", 1000, *DIGITS)
+    whole = tmp_path / "whole"
+    both("train", *more, "-o", whole)
+    settings, stop = read_config(whole / "config.toml"), iter([False] * 7 + [True])
+    with pytest.raises(Interrupted, match="in epoch 1"):
+        train(settings, tmp_path / "left", device="cpu", should_stop=lambda: next(stop))
+    both("train", *more, "-o", tmp_path / "left")
+    assert [line["step"] for line in lines(tmp_path / "left")] == [4, 8]
+    for left, right in zip(lines(whole), lines(tmp_path / "left"), strict=True):
+        assert right["loss"] == pytest.approx(left["loss"], rel=2e-4)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(done(*STANDARD, "-o", tmp_path_factory.mktemp("ranks") / "run").strip())

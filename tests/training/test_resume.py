@@ -221,3 +221,24 @@ def test_the_state_before_is_the_old_file_and_no_copy_of_it(
     monkeypatch.setattr(state, "save_state", noted)
     run(tmp_path / "run", epochs=1)
     assert (tmp_path / "run" / "state-before.safetensors").stat().st_ino == old[-1]
+
+
+def test_an_epoch_whose_end_is_left_twice_has_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in its evaluations, then killed between its line in the log and the save."""
+    settings = config(eval_every=1)
+    train(settings, tmp_path / "straight")
+
+    def full(self: Saver, trainer: Trainer) -> None:
+        raise OSError("the disk is full")
+
+    # Four questions between steps; the next comes from the evaluations.
+    with pytest.raises(Interrupted, match="at the end of epoch 1"):
+        train(settings, tmp_path / "left", should_stop=StopAfter(5))
+    with monkeypatch.context() as patch:
+        patch.setattr(Saver, "on_epoch", full)
+        with pytest.raises(OSError, match="full"):
+            train(settings, tmp_path / "left")
+    train(settings, tmp_path / "left")
+    same(tmp_path / "straight", tmp_path / "left")

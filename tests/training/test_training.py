@@ -12,6 +12,7 @@ import pytest
 import torch
 from helpers.compare_runs import lines, same
 from helpers.training import StopAfter, config, run
+from torch import Tensor
 
 from jeatcli.acceleration.ways import Way, Wish, Work
 from jeatcli.checkpoints.checkpoint import load
@@ -20,6 +21,7 @@ from jeatcli.errors import Interrupted, JeatWarning
 from jeatcli.training import setup
 from jeatcli.training.resolve import resolve
 from jeatcli.training.train import train
+from jeatcli.training.trainer import Trainer, numbers
 
 
 def test_only_a_long_run_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,3 +127,31 @@ def test_a_compiled_network_learns_the_same(
     for name in ("loss", "grad_norm"):
         assert compiled[name] == pytest.approx(plain[name], rel=rounding)
     assert load(tmp_path / "True").classifier(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("first_stage", [0, 2])
+def test_a_figure_is_the_mean_over_the_steps_that_have_it(
+    first_stage: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DAT has no energies in its first stage, which ends within an epoch of four steps."""
+    steps: list[dict[str, float]] = []
+    update = Trainer.update
+
+    def recorded(trainer: Trainer, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        metrics = update(trainer, x, y)
+        steps.append(numbers(metrics))
+        return metrics
+
+    settings = config("dat", epochs=1, options={"first_stage": first_stage})
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "update", recorded)
+        train(settings, tmp_path / "straight")
+    (line,) = lines(tmp_path / "straight")
+    for name in ("loss", "accuracy", "energy", "energy_sgld", "auc"):
+        had = [step[name] for step in steps if name in step]
+        assert len(had) == 4 - (0 if name in ("loss", "accuracy") else first_stage)
+        assert line[name] == pytest.approx(sum(had) / len(had)), name
+    with pytest.raises(Interrupted):  # after the third step
+        train(settings, tmp_path / "stopped", should_stop=StopAfter(3 * 3))
+    train(settings, tmp_path / "stopped")
+    same(tmp_path / "straight", tmp_path / "stopped")

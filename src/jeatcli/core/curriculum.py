@@ -34,10 +34,11 @@ class Curriculum:
         A tie counts as not told apart. `average` puts the mean over the processes into a tensor.
         """
         auc = (real[:, None] > drawn).float().mean()
+        # At each batch, so that a state saved by one process is that of all.
+        average(auc)
         self.auc += auc
         self.counts[0] += 1
         if int(self.counts[0]) * len(real) * processes >= self.over:
-            average(self.auc)
             reached = bool(self.auc / self.counts[0] >= self.at)
             self.counts[1] += int(reached and self.steps < self.most)
             self.counts[0] = 0

@@ -31,6 +31,8 @@ class Log(Callback):
     reporter: Reporter = SILENT
     bar: Bar = ignore
     sums: Metrics = field(default_factory=dict)
+    # How many steps each sum is of: DAT has no energies in its first stage.
+    counts: dict[str, int] = field(default_factory=dict)
     steps: int = 0
     extra: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
@@ -40,10 +42,11 @@ class Log(Callback):
     _announced: bool = False
 
     def on_step(self, trainer: Trainer, metrics: Metrics) -> None:
-        self.sums = {
+        self.sums = self.sums | {
             name: self.sums[name] + value if name in self.sums else value.clone()
             for name, value in metrics.items()
         }
+        self.counts = self.counts | {name: self.counts.get(name, 0) + 1 for name in metrics}
         self.steps += 1
         self.timed_steps += 1
         # Reading the metrics makes an accelerator wait.
@@ -61,7 +64,7 @@ class Log(Callback):
         # Short epochs would scroll everything else away.
         shown = seconds >= _SHORT or "test_clean" in figures or "val_clean" in figures
         (self.reporter.say if shown else self.reporter.detail)(_epoch_line(trainer, line))
-        self.sums, self.steps, self.extra = {}, 0, {}
+        self.sums, self.counts, self.steps, self.extra = {}, {}, 0, {}
         self.restart_clock()
 
     def _announce(self, trainer: Trainer) -> None:
@@ -86,8 +89,8 @@ class Log(Callback):
             self.reporter.say(f"{about} {device} (measured on {steps} step{plural}){hint}")
 
     def means(self) -> dict[str, float]:
-        """Return the metrics' averages over the epoch so far."""
-        return {name: total / self.steps for name, total in numbers(self.sums).items()}
+        """Return the metrics' averages over the steps of this epoch that had them."""
+        return {name: total / self.counts[name] for name, total in numbers(self.sums).items()}
 
     def restart_clock(self) -> None:
         """Measure the speed from now on."""
@@ -98,15 +101,21 @@ class Log(Callback):
         append(self.path, json.dumps(line) + "\n")
 
     def state(self) -> dict[str, Tensor]:  # for a resume within an epoch
-        return {**self.sums, "steps": torch.tensor(self.steps)} if self.steps else {}
+        if not self.steps:
+            return {}
+        fewer = {name: count for name, count in self.counts.items() if count != self.steps}
+        counts = {f"steps.{name}": torch.tensor(count) for name, count in fewer.items()}
+        return {**self.sums, **counts, "steps": torch.tensor(self.steps)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        self.steps = int(state.get("steps", torch.tensor(0)))
-        self.sums = {name: value for name, value in state.items() if name != "steps"}
+        counts = {name: int(value) for name, value in state.items() if name.startswith("steps")}
+        self.steps = counts.get("steps", 0)
+        self.sums = {name: value for name, value in state.items() if name not in counts}
+        self.counts = {name: counts.get(f"steps.{name}", self.steps) for name in self.sums}
         self.restart_clock()
 
     def rewind(self, step: int) -> None:
-        """Drop the epochs after `step`: the resumed run writes them again."""
+        """Drop the epochs that end after `step`: the resumed run writes them again."""
         if not self.path.exists():
             return
         lines = read_log(self.path)

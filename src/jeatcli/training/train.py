@@ -212,7 +212,9 @@ class TrainingRun:
     @property
     def epoch_ends(self) -> bool:
         """Whether the last epoch is without its evaluations, its line in the log and its model."""
-        return self.trainer.between_epochs and self.trainer.ranks.any(self.log.steps > 0)
+        # The other processes have no log but what they loaded with the state.
+        begun = self.trainer.ranks.from_main(lambda: self.log.steps > 0)
+        return self.trainer.between_epochs and begun
 
     def _summary(self) -> tuple[str, str]:
         """Say what is trained: `jeat on digits: small (95,000 weights), 30 epochs of 22 steps`."""
@@ -255,8 +257,10 @@ class TrainingRun:
                 f"the processes found different states in `{folder}`",
                 "use `-o` to put the run on a disk that all machines share",
             )
+        # A line of the epoch whose end is still to come was written by a process that died there.
+        last = trainer.step - self.epoch_ends
         if trainer.ranks.is_main:
-            self.log.rewind(trainer.step)
+            self.log.rewind(last)
 
     def _roll_back(self, reason: str) -> None:
         trainer, step, best = self.trainer, self.trainer.step, self.validation.state()
