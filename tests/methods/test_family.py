@@ -18,6 +18,7 @@ from jeatcli.core.models.layers import Shape
 from jeatcli.core.rng import BatchRng, mix
 from jeatcli.core.sgld import replayed
 from jeatcli.core.worst_weights import at_worst_weights, layerwise
+from jeatcli.errors import UsageProblem
 from jeatcli.methods.eb_jdat import EbJdat
 from jeatcli.methods.fast import Fast
 
@@ -317,10 +318,20 @@ def test_worst_weights_of_a_network_with_an_idle_part() -> None:
 
 @pytest.mark.parametrize(("start", "spread"), [("clean", 0.0), ("near", 1e-3)])
 def test_where_the_inner_attack_starts(start: str, spread: float) -> None:
-    method = made("trades", attack_start=start, **ATTACK)
+    method = made("mart", attack_start=start, **ATTACK)
     assert isinstance(method, AdversarialExamples)
     expected = X + spread * BatchRng(3).normal(X)
     assert torch.equal(method.start(X, BatchRng(3)), expected if spread else X)
+
+
+@pytest.mark.parametrize("name", ["trades", "weat", "at"])
+def test_a_divergence_does_not_rise_from_the_image_itself(name: str) -> None:
+    """Its gradient there is zero: the sign of rounding errors would be the attack."""
+    options = {"attack_objective": "kl", **ATTACK}
+    with pytest.raises(UsageProblem, match="no gradient at the image itself") as refused:
+        made(name, attack_start="clean", **options)
+    assert "attack_start=near" in (refused.value.hint or "")
+    made(name, attack_start="near", **options)
 
 
 def test_the_noise_of_jempp_is_added(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,28 @@ def test_a_budget_and_a_length_exclude_each_other(other: str) -> None:
     refused(here("train", "--budget", "5m", other, 3, "--dry-run"), 2, words)
 
 
+@pytest.mark.parametrize("preset", ["rice2020", "madry2018"])
+def test_a_budget_replaces_the_length_of_a_recipe(
+    preset: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "_seconds_per_step", lambda _: 1.0)
+    quick = ("--dataset", "digits", "--arch", "small", "--limit", 128, "-b", 32, "--val-split", 0)
+    quick = (*quick, "--eval-every", 0, "--sample-every", 0, "--attack-steps", 1)
+    done("train", "--preset", preset, *quick, "--budget", "10s", "-o", "recipe")
+    settings = read_config(home / "recipe" / "config.toml")
+    assert (settings.epochs, settings.max_steps) == (2, 0)
+    refused(here("train", "--preset", preset, "--epochs", 3, "--budget", "5m"), 2, "exclude each")
+
+
+def test_no_budget_has_more_epochs_than_a_run_may_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "_seconds_per_step", lambda _: 1e-3)
+    settings = config(eval_every=0, kernel="library", compile=False)
+    fitted = fit_to_budget(settings, 1e5, tmp_path / "run", device="cpu")
+    assert fitted.epochs == 1_000_000
+
+
 def test_a_long_run_is_announced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for long, count in ((0.0, 1), (1e9, 0)):
         listener = Listener()

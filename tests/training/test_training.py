@@ -17,7 +17,7 @@ from torch import Tensor
 from jeatcli.acceleration.ways import Way, Wish, Work
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.data.images import load_images
-from jeatcli.errors import Interrupted, JeatWarning
+from jeatcli.errors import Interrupted, JeatWarning, UsageProblem
 from jeatcli.training import setup
 from jeatcli.training.resolve import resolve
 from jeatcli.training.train import train
@@ -155,3 +155,12 @@ def test_a_figure_is_the_mean_over_the_steps_that_have_it(
         train(settings, tmp_path / "stopped", should_stop=StopAfter(3 * 3))
     train(settings, tmp_path / "stopped")
     same(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_batches_of_one_image_without_batch_statistics_are_refused(tmp_path: Path) -> None:
+    """The last features of `resnet-18` are 1x1 for digits; larger ones have statistics."""
+    one = {"norm_layer": "batch", "batch_size": 1, "limit": 2, "epochs": 1}
+    with pytest.raises(UsageProblem, match=r"batches of one image\n.*--batch-size"):
+        run(tmp_path / "run", arch="resnet-18", **one)
+    assert not (tmp_path / "run").exists()
+    run(tmp_path / "run", **one)

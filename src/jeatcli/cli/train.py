@@ -154,7 +154,8 @@ def _with_sources(ctx: click.Context, config: TrainConfig) -> str:
 def _check_given(ctx: click.Context, config: TrainConfig, call: TrainCall) -> None:
     """Refuse options that would change nothing beside the others."""
     for name in ("epochs", "max_steps"):
-        if call.budget and ui.source_of(ctx, name):
+        # A recipe has a length, which is what the budget is to replace.
+        if call.budget and ui.source_of(ctx, name) not in (None, "file"):
             option = name.replace("_", "-")
             raise UsageProblem(
                 f"`--budget` and `--{option}` exclude each other", "leave one of the two out"

@@ -126,6 +126,11 @@ class AdversarialExamples(InnerAttackOptions, Method):
             self.attack_step_size = min(2.5 * self.eps / self.attack_steps, 1.25 * self.eps)
         if self.attack_step_size == 0 < self.eps:
             raise UsageProblem("`attack_step_size` must be above 0, not 0")
+        if (self.attack_objective, self.attack_start) == ("kl", "clean"):
+            raise UsageProblem(
+                "the objective `kl` has no gradient at the image itself, where the attack starts",
+                "start it beside the image: `-O attack_start=near` or `random`",
+            )
 
     def setup(self, context: MethodContext) -> None:
         super().setup(context)

@@ -22,6 +22,8 @@ from .settings import TrainConfig
 
 # Steps that are measured, after one that is not.
 _TIMED = 5
+# The most epochs that a run may have.
+_MOST = 1_000_000
 # What is left of the time for grids and saves.
 _RESERVE = 0.15
 
@@ -46,7 +48,7 @@ def fit_to_budget(
         return replace(config, epochs=theirs.epochs, max_steps=theirs.max_steps)
     chosen = devices.pick(device)
     dtype = devices.autocast_type(config.precision, chosen)
-    exact = replace(config, epochs=_TIMED + 1, precision=devices.precision_name(dtype))
+    exact = replace(config, epochs=_TIMED + 1, max_steps=0, precision=devices.precision_name(dtype))
     fitted, step = config, 0.0
     way: tuple[str, bool | None] = ("", None)
     # The second time, the way of computing the network is that of a run as long as the first says.
@@ -76,7 +78,7 @@ def fit_to_budget(
 
 def _epochs(room: float, epoch: float, validation: float, every: int) -> int:
     """Return how many epochs take `room` seconds, evaluated every few of them and in the end."""
-    epochs = int(room / (epoch + (validation / every if every else 0.0)))
+    epochs = min(_MOST, int(room / (epoch + (validation / every if every else 0.0))))
     while every and epochs and epochs * epoch + math.ceil(epochs / every) * validation > room:
         epochs -= 1
     return epochs

@@ -1,5 +1,6 @@
 """The images, the network, the method and the trainer of a configuration."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +22,7 @@ from ..core.models.classifier import Classifier
 from ..core.rng import mix
 from ..data.arrays import labelled_archive
 from ..data.facts import dataset_facts
-from ..data.images import Images, hold_out, load_images, unlabelled
+from ..data.images import Images, hold_out, load_images, to_unit_range, unlabelled
 from ..data.loader import Loader
 from ..errors import JeatError, UsageProblem
 from ..runtime import devices
@@ -144,6 +145,7 @@ def build(
         extra=extra.to(device) if extra else None,
         extra_share=config.extra_share,
     )
+    _check_share(classifier, loader)
     outliers = None
     if (name := config.options.get("ood")) == config.dataset:
         raise UsageProblem(
@@ -206,6 +208,26 @@ def _classifier(config: TrainConfig, meta: Meta, device: torch.device) -> Classi
         classifier = network(meta).to(device)
     classifier.autocast = devices.autocast_type(config.precision, device)
     return classifier
+
+
+def _check_share(classifier: Classifier, loader: Loader) -> None:
+    """Refuse batches of one image if the network's batch normalisation has no statistics of it.
+
+    It has where the layer's input is larger than 1x1.
+    """
+    if loader.share > 1:
+        return
+    try:
+        with torch.no_grad():
+            copy.deepcopy(classifier).train()(to_unit_range(loader.images.x[:1]))
+    except ValueError as problem:
+        if "more than 1 value per channel" not in str(problem):
+            raise
+        each = " per process" if loader.parts > 1 else ""
+        raise UsageProblem(
+            f"batch normalisation cannot be trained on batches of one image{each}",
+            "raise `--batch-size`, or choose another `--norm-layer`",
+        ) from problem
 
 
 def _fastest(
