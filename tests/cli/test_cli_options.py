@@ -74,6 +74,8 @@ def test_command_line_wins_over_environment_over_file(toml):
     assert (options["eps"], options["sgld_steps"], options["lambda"]) == (0.2, 7, 2.0)
     assert resolved("-c", path, JEAT_TRAIN_EPS="8/255")["options"]["eps"] == 8 / 255
     assert resolved("-c", path, JEAT_TRAIN_OPTION="eps=0.3 reinit=0.5")["options"]["eps"] == 0.3
+    options = resolved("-O", "eps=0.2", JEAT_TRAIN_OPTION="eps=0.3 reinit=0.5")["options"]
+    assert (options["eps"], options["reinit"]) == (0.2, 0.5)
 
 
 @pytest.mark.parametrize("verb", ["train", "attack", "sample", "landscape", "score"])

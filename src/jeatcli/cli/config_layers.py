@@ -182,9 +182,18 @@ def _layers(ctx: click.Context) -> list[Layer]:
         layers[-1].options = _once(above, layers[-1].options)
     for level in (ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE):
         named = {key: ctx.params[key] for key in FLAGS if source(key) is level}
-        pairs = dict(ctx.params["option"]) if source("option") is level else {}
-        layers.append(Layer(_once(named, pairs)))
+        layers.append(Layer(_once(named, _pairs(ctx, level))))
     return layers
+
+
+def _pairs(ctx: click.Context, level: ParameterSource) -> dict[str, Any]:
+    """Return what `-O`, or its variable, sets; of two sources click's own value is one alone."""
+    if ctx.get_parameter_source("option") is level:
+        return dict(ctx.params["option"])
+    if level is not ParameterSource.ENVIRONMENT:
+        return {}
+    parameter = next(each for each in ctx.command.params if each.name == "option")
+    return dict(parameter.process_value(ctx, parameter.value_from_envvar(ctx)) or ())
 
 
 def _once(named: Mapping[str, Any], pairs: Mapping[str, Any]) -> dict[str, Any]:
