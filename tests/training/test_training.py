@@ -164,3 +164,18 @@ def test_batches_of_one_image_without_batch_statistics_are_refused(tmp_path: Pat
         run(tmp_path / "run", arch="resnet-18", **one)
     assert not (tmp_path / "run").exists()
     run(tmp_path / "run", **one)
+
+
+def test_pixels_are_normalised_by_images_of_all_classes(tmp_path: Path) -> None:
+    """An archive that is sorted: its first 5,000 images are black."""
+    images = np.zeros((10_001, 8, 8, 3), np.uint8)
+    images[5_001:] = 200, 100, 0
+    labels = np.arange(10_001) // 5_001
+    archive = {"train_images": images, "train_labels": labels}
+    archive |= {"test_images": images[::2000] + 1, "test_labels": labels[::2000]}
+    np.savez(tmp_path / "sorted.npz", **archive)
+    settings = config(dataset=f"npz:{tmp_path}/sorted.npz", limit=0)
+    ready = setup.build(settings, tmp_path / "run", torch.device("cpu"))
+    meta = ready.model().meta
+    assert meta.mean == pytest.approx((200 / 510, 100 / 510, 0), rel=1e-3)
+    assert meta.std == pytest.approx((200 / 510, 100 / 510, 1e-3), rel=1e-3)

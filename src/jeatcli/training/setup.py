@@ -56,7 +56,8 @@ class Setup:
         """Return the averaged model as it is."""
         trainer = self.trainer
         meta = replace(self.meta, epoch=trainer.epoch, finished=trainer.finished)
-        if trainer.config.init_from:
+        # Those of an earlier version, or of another network, came with the weights.
+        if trainer.config.init_from or dataset_facts(trainer.config.dataset) is None:
             normalize = trainer.average.model.normalize
             mean, std = (part.flatten().tolist() for part in (normalize.mean, normalize.std))
             meta = replace(meta, mean=tuple(mean), std=tuple(std))
@@ -287,7 +288,10 @@ def _meta(config: TrainConfig, images: Images, extra: Images | None) -> Meta:
 
 
 def _pixel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation by channel, pixels in [0, 1]."""
-    pixels = images.x[:5000].double() / 255
+    """Return mean and standard deviation by channel, pixels in [0, 1], of at least 5,000 images.
+
+    They are taken from the whole set, as arrays may be sorted by class.
+    """
+    pixels = images.x[:: max(1, len(images) // 5000)].double() / 255
     mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp_min(1e-3)
     return tuple(mean.tolist()), tuple(std.tolist())
