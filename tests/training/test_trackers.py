@@ -17,8 +17,8 @@ import pytest
 from helpers.cli import QUICK, done, here, refused, stopped_after
 from helpers.training import config, run
 from PIL import Image
+from safetensors.torch import load_file
 
-from jeatcli.checkpoints.checkpoint import read_tensors
 from jeatcli.plots import curves
 from jeatcli.training import trackers
 from jeatcli.training.settings import TRACKERS, Tracker
@@ -62,9 +62,7 @@ def _known() -> Iterator[None]:
 
 
 def weights(folder: Path) -> dict[str, Any]:
-    return {
-        name: value.tolist() for name, value in read_tensors(folder / "model.safetensors").items()
-    }
+    return {name: value.tolist() for name, value in load_file(folder / "model.safetensors").items()}
 
 
 def test_a_resumed_run_has_the_same_identity_and_goes_on_where_it_stopped():
