@@ -90,6 +90,9 @@ PAIRS = list(zip(X, Y.tolist(), strict=True))
         ([(X, Y), (X[:, :, 1:], Y)], None, "batches differ: torch.float32 of 1x7x8, torch.float32"),
         ([(X, Y), ((255 * X).byte(), Y)], None, "batches differ"),
         (7, Y, "images cannot be of the type int"),
+        (X.to_sparse(), Y, "the images are a tensor of the layout sparse_coo"),
+        (np.ma.masked_greater(X.numpy(), 0.5), Y, "the images have masked values"),
+        (X, np.ma.masked_equal(Y.numpy(), 0), "the labels have masked values"),
     ],
 )
 def test_what_does_not_fit_is_named(images: Any, labels: Any, words: str) -> None:
@@ -97,6 +100,17 @@ def test_what_does_not_fit_is_named(images: Any, labels: Any, words: str) -> Non
         own_images(images, labels, CLASSES)
     assert words in caught.value.message
     assert caught.value.hint
+
+
+def test_nested_tensors_are_refused_and_eight_bit_floats_are_read() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are a prototype
+        nested = torch.nested.nested_tensor([*X[:2]])
+    with pytest.raises(UsageProblem, match="the images are a tensor of the layout nested"):
+        own_images(nested, Y[:2], CLASSES)
+    coarse = X.to(torch.float8_e4m3fn)
+    assert own_images(coarse, Y, CLASSES).x.equal(coarse.float())
+    assert own_images(np.ma.masked_array(X.numpy()), Y, CLASSES).x.equal(X)
 
 
 def test_images_of_another_shape_are_refused(model: Model) -> None:

@@ -181,15 +181,21 @@ def _published(clean: str, kind: str, shape: tuple[int, ...], root: Path) -> NDA
 def numbers(values: object, where: str) -> Tensor:
     """Return numbers of the caller's as a tensor on the CPU, whatever they are stored as."""
     kind = getattr(values, "dtype", type(values).__name__)
+    if np.ma.is_masked(values):  # what is under the mask would be taken for data
+        raise UsageProblem(f"{where} have masked values", "fill them, or leave these images out")
     try:
         if isinstance(values, np.ndarray):
             # Neither another byte order nor negative strides nor read-only memory is for torch.
             values = np.require(values, values.dtype.newbyteorder("="), ["C", "W", "E"])
-        return torch.as_tensor(values).detach().cpu()
+        given = torch.as_tensor(values).detach().cpu()
     except (TypeError, ValueError, RuntimeError, OverflowError):
         raise UsageProblem(
             f"{where} cannot be read as numbers ({kind})", "give a tensor or an array of numbers"
         ) from None
+    if given.is_nested or given.layout != torch.strided:
+        kind = "nested" if given.is_nested else str(given.layout).removeprefix("torch.")
+        raise UsageProblem(f"{where} are a tensor of the layout {kind}", "give a dense tensor")
+    return given
 
 
 def pixels(x: Tensor, where: str = "the images") -> Tensor:
@@ -210,6 +216,7 @@ def pixels(x: Tensor, where: str = "the images") -> Tensor:
         return x
     if not x.is_floating_point():
         raise UsageProblem(f"{where} are {x.dtype}", "give uint8, or floats in [0, 1]")
+    x = x.float()  # of 8-bit floats torch finds no minimum
     low, high = x.min().item(), x.max().item()
     if math.isnan(low):
         raise UsageProblem(f"{where} have pixels that are NaN", "leave these images out")
@@ -223,7 +230,7 @@ def pixels(x: Tensor, where: str = "the images") -> Tensor:
             f"no pixel of {where} is above {high:.2g}: they are black",
             "divide pixels 0..255 by 255 once",
         )
-    return x.float().clamp(0, 1)
+    return x.clamp(0, 1)
 
 
 def indices(y: Tensor, count: int, classes: int | None, where: str = "the labels") -> Tensor:
