@@ -20,6 +20,7 @@ from jeatcli.data.images import load_images
 from jeatcli.errors import Interrupted, JeatWarning, UsageProblem
 from jeatcli.training import setup
 from jeatcli.training.resolve import resolve
+from jeatcli.training.settings import TrainConfig
 from jeatcli.training.train import train
 from jeatcli.training.trainer import Trainer, numbers
 
@@ -45,6 +46,18 @@ def test_training_learns_the_digits(tmp_path: Path) -> None:
     result = run(tmp_path / "run", epochs=6, limit=0, batch_size=64, eval_every=6)
     assert result.metrics["test_clean"] > 0.95
     assert result.images == 6 * 21 * 64
+
+
+def test_settings_without_the_options_of_their_method_get_them(tmp_path: Path) -> None:
+    settings = TrainConfig(
+        "at", "digits", epochs=1, max_steps=1, sample_every=0, kernel="library", compile=False
+    )
+    train(settings, tmp_path / "run")
+    assert load(tmp_path / "run").meta.options["eps"] == 0.15
+    assert train(settings, tmp_path / "run").already_done
+    for given in (None, "at", ["at"]):
+        with pytest.raises(UsageProblem, match="cannot be of the type"):
+            train(given)  # type: ignore[arg-type]
 
 
 def test_a_set_smaller_than_a_batch_is_counted_as_it_is(tmp_path: Path) -> None:

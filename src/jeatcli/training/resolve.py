@@ -67,8 +67,18 @@ def defaults(method: str, dataset: str, arch: str | None = None) -> dict[str, An
     return {**merged, "method": method, "dataset": dataset, "arch": arch}
 
 
-def resolve(settings: Mapping[str, Any]) -> TrainConfig:
-    """Fill in the defaults for the fields of `TrainConfig` that are absent or None."""
+def resolve(settings: TrainConfig | Mapping[str, Any]) -> TrainConfig:
+    """Fill in the defaults for the fields of `TrainConfig` that are absent or None.
+
+    Of a whole `TrainConfig` only options can be absent, and paths relative.
+    """
+    if isinstance(settings, TrainConfig):
+        settings = vars(settings)
+    elif not isinstance(settings, Mapping):
+        raise UsageProblem(
+            f"the settings of a run cannot be of the type {type(settings).__name__}",
+            'give a dictionary, such as `{"method": "at", "dataset": "digits"}`, or a TrainConfig',
+        )
     explicit = {key: value for key, value in settings.items() if value is not None}
     if source := str(explicit.get("init_from", "")):
         # In another working directory a relative path would name another network.

@@ -69,7 +69,8 @@ _every = partial(_output, low=0, high=1e6, metavar="EPOCHS")
 class TrainConfig(Settings):
     """Every setting of a training run; `options` holds the method's own.
 
-    `resolve` fills in what suits the method, the network and the data set.
+    A field that is left out here has one default for all runs. `resolve`, which `train` calls on a
+    dictionary, takes what suits the method, the network and the data set instead.
 
     Raises:
         UsageProblem: If a value is out of bounds, or two do not go together.

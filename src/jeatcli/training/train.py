@@ -90,7 +90,7 @@ def train(
         64
     """
     began = time.perf_counter()
-    config = config if isinstance(config, TrainConfig) else resolve(config)
+    config = resolve(config)
     check_trackers(config.track)
     here, ranks = devices.pick(device), current()
     reporter = reporter if ranks.is_main else SILENT
