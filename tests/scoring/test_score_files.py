@@ -17,6 +17,7 @@ from PIL import Image
 
 from jeatcli.checkpoints.model import Model
 from jeatcli.data import stored
+from jeatcli.data.images import load_images
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.sampling import writers
 from jeatcli.sampling.sample import prepare
@@ -79,6 +80,7 @@ def test_broken_and_lossy_pictures(judge: Model, tmp_path: Path) -> None:
         ({"arr_0": np.zeros((2, 8, 8, 1))}, "float64"),
         ({"arr_0": np.zeros((2, 1, 8, 8), np.uint8)}, r"\(2, 1, 8, 8\)"),
         ({"arr_0": np.array([{}], dtype=object)}, "cannot read"),
+        ({"arr_0": np.eye(8, dtype=np.uint8)[None, ..., None]}, "are uint8 from 0 to 1"),
     ],
 )
 def test_archives_of_another_kind(
@@ -87,6 +89,27 @@ def test_archives_of_another_kind(
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(JeatError, match=found):
         score_folder(tmp_path / "a.npz", judge)
+
+
+def test_archives_of_every_name_are_scored(judge: Model, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(256, size=(20, 8, 8, 1), dtype=np.uint8)
+    scores = []
+    for names in (("arr_0", "arr_1"), ("image", "label"), ("images", "labels")):
+        np.savez(tmp_path / "a.npz", **dict(zip(names, (pixels, np.arange(20)), strict=True)))
+        scores.append(score_folder(tmp_path / "a.npz", judge).fid)
+    assert len(set(scores)) == 1
+
+
+def test_pictures_of_zeros_and_ones_are_not_black(judge: Model, tmp_path: Path) -> None:
+    folders = [f"{split}/{label}" for split in ("train", "test") for label in "ab"]
+    for folder in ("flat", *folders):
+        (tmp_path / folder).mkdir(parents=True)
+        for k in range(4):
+            Image.fromarray(np.eye(8, k=k, dtype=np.uint8)).save(tmp_path / folder / f"{k}.png")
+    with pytest.raises(JeatError, match="are uint8 from 0 to 1"):
+        score_folder(tmp_path / "flat", judge)
+    with pytest.raises(JeatError, match="are uint8 from 0 to 1"):
+        load_images(f"folder:{tmp_path}", "test")
 
 
 def test_archive_that_is_none_or_absent(judge: Model, tmp_path: Path) -> None:

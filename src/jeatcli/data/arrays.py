@@ -14,12 +14,11 @@ from ..runtime.progress import SILENT, Reporter
 from .facts import DATASETS, SEVERITIES, corruption
 from .folder import Parts, warn_of_absent
 from .pictures import to_uint8
-from .stored import archive, opened_npz
+from .stored import LABELS, PIXELS, archive, check_scale, opened_npz
 
 # Of a normalisation that was taken back, and of floats that were bytes.
 _ROUNDING = 1e-5
 _MOST_CLASSES = 100_000
-_PIXELS, _LABELS = ("image", "images", "arr_0"), ("label", "labels", "arr_1")
 _ONE = 10_000  # images of one corruption and severity
 _PLACES = {
     "cifar10": ("CIFAR-10-C", "https://zenodo.org/records/2535967"),
@@ -89,7 +88,7 @@ def npz(path: Path, split: str, reporter: Reporter = SILENT) -> Parts:
 def _pair(
     arrays: dict[str, NDArray[np.generic]], prefix: str
 ) -> tuple[NDArray[np.generic], NDArray[np.generic]] | None:
-    for image, label in zip(_PIXELS, _LABELS, strict=True):
+    for image, label in zip(PIXELS, LABELS, strict=True):
         if prefix + image in arrays and prefix + label in arrays:
             return arrays[prefix + image], arrays[prefix + label]
     return None
@@ -211,8 +210,7 @@ def pixels(x: Tensor, where: str = "the images") -> Tensor:
             "move them: `images.transpose(0, 3, 1, 2)`, or `permute` for tensors",
         )
     if x.dtype == torch.uint8:
-        if x.max() == 1:
-            raise UsageProblem(f"{where} are uint8 from 0 to 1", "multiply them by 255")
+        check_scale(x.numpy(), where)
         return x
     if not x.is_floating_point():
         raise UsageProblem(f"{where} are {x.dtype}", "give uint8, or floats in [0, 1]")

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import JeatError
 from ..runtime.progress import Reporter
 from .pictures import ENDINGS, decode, is_grey, middle_square
-from .stored import Listing, describe_left_out
+from .stored import Listing, check_scale, describe_left_out
 
 # A data set without its name: uint8 images (n, C, H, W), int64 labels (n,), classes.
 Parts = tuple[Tensor, Tensor, tuple[str, ...]]
@@ -141,6 +141,7 @@ class _Decoded:
     def tensor(self, indices: Sequence[int]) -> Tensor:
         """Return some of them, uint8 (n, C, H, W)."""
         pixels = np.stack([self._pixels[index] for index in indices])
+        check_scale(pixels, "the pictures")
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
 
     def describe(self, labels: Sequence[int], reporter: Reporter) -> None:

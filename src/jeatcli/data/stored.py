@@ -19,6 +19,8 @@ from .pictures import ENDINGS, Pixels, embedded_text, read_exact, to_uint8
 from .provenance import CLASSES, TEXT, Provenance, image_numbers, of_archive, of_pictures
 
 _LOSSY = (".jpg", ".jpeg", ".webp")
+# How archives call images and their labels.
+PIXELS, LABELS = ("image", "images", "arr_0"), ("label", "labels", "arr_1")
 
 
 class Listing:
@@ -103,6 +105,12 @@ def warn_of_sorted(
         )
 
 
+def check_scale(pixels: NDArray[np.uint8], where: str) -> None:
+    """Refuse bytes that are 0 and 1, which would be taken for black."""
+    if pixels.max() == 1:
+        raise UsageProblem(f"{where} are uint8 from 0 to 1", "multiply them by 255")
+
+
 def check_number(name: object, there: int, num: int | None) -> None:
     """Refuse to take more images than there are, or none."""
     if num is not None and not 1 <= num <= there:
@@ -133,6 +141,7 @@ def _directory(
     if lossy := any(listing.pictures[index].suffix.lower() in _LOSSY for index in order):
         reporter.warn(f"`{path}` holds lossy pictures (JPEG, WebP), which changes every score")
     pixels = np.stack([images[index] for index in order])
+    check_scale(pixels, f"the pictures in `{path}`")
     return pixels, of_pictures([texts[index] for index in order], lossy)
 
 
@@ -160,10 +169,11 @@ def archive(
     """
     fix = (
         "it must hold `arr_0`, uint8 (n,H,W,C), as improved-diffusion and "
-        "`jeat sample --format npz` write it, or `image`"
+        "`jeat sample --format npz` write it, or `image` or `images`"
     )
     with opened_npz(path, fix) as arrays:
-        names = ("image", "label") if "image" in arrays else ("arr_0", "arr_1")
+        pairs = [pair for pair in zip(PIXELS, LABELS, strict=True) if pair[0] in arrays]
+        names = pairs[0] if pairs else ("arr_0", "arr_1")
         pixels = np.asarray(arrays[names[0]])
         text = str(arrays[TEXT]) if TEXT in arrays else None
         labels = np.asarray(arrays[names[1]] if names[1] in arrays else np.zeros(0, np.int64))
@@ -177,6 +187,7 @@ def archive(
             f"not uint8 (n, {height}, {width}, {channels}), as the data set does",
             "take images of its size and channels, or name another `--dataset`",
         )
+    check_scale(pixels, f"the images of `{path}`")
     return pixels.transpose(0, 3, 1, 2), labels, tuple(map(str, classes)), text
 
 
