@@ -188,6 +188,30 @@ def test_another_network_that_fits_is_named(tmp_path: Path) -> None:
     assert caught.value.hint == "it fits `--arch wrn-10-1 --norm-layer none`"
 
 
+def test_what_fits_for_other_images_is_named(tmp_path: Path) -> None:
+    with pytest.raises(JeatError, match=r"16x1x3x3 \(not 16x3x3x3\)") as caught:
+        checkpoint.load(written(tmp_path, weights()), foreign=replace(PLAIN, dataset="cifar10"))
+    assert caught.value.hint == (
+        "it fits `--arch wrn-10-1` of another number of classes than the 10 of cifar10, or for "
+        "images of other channels or size: check `--dataset`"
+    )
+
+
+def test_parameters_without_running_statistics_are_told(tmp_path: Path) -> None:
+    """They fit group norms, too, which compute another function."""
+    lacks = "it lacks the running statistics of batch norms: save `net.state_dict()`"
+    alone = {key: value for key, value in weights().items() if "running" not in key}
+    with pytest.raises(JeatError) as caught:
+        checkpoint.load(written(tmp_path, alone), foreign=PLAIN)
+    assert str(caught.value.hint).startswith(lacks)  # a counter is of batch norms
+    alone = {key: value for key, value in alone.items() if "num_batches" not in key}
+    fits = f"`--arch wrn-10-1 --norm-layer group`, unless {lacks}"
+    for foreign in (PLAIN, None):
+        with pytest.raises(JeatError) as caught:
+            checkpoint.load(written(tmp_path, alone), foreign=foreign)
+        assert fits in str(caught.value.hint)
+
+
 def test_two_networks_in_one_state_dict_stay_apart(tmp_path: Path) -> None:
     """Of the same weights either will do; of others the user chooses."""
     same = weights(prefix="model.") | weights(prefix="net.")

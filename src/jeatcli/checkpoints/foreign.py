@@ -24,6 +24,12 @@ from .state_dict import StateDict, read
 
 # Names of what torch's `parametrize`, `weight_norm` and `prune` compute weights from.
 _COMPUTED = r"(^|\.)(parametrizations\.|\w+_(g|v|orig|mask)$)"
+# What batch norms measure in training; parameters alone, without them, fit group norms.
+_MEASURED = r"(^|\.)running_(mean|var)$"
+_LACKS = (
+    "it lacks the running statistics of batch norms: save `net.state_dict()`, not its parameters "
+    "alone"
+)
 # How the files of a checkpoint are numbered that is too large for one.
 _PART = r"-(\d{5})-of-(\d{5})\."
 
@@ -95,7 +101,11 @@ def _fitted(
     """Return the network of a description with the weights of a file."""
     classifier = network(meta)
     keys = match(found.tensors, classifier.net.state_dict()).known_unused()
-    hint = _what_fits(meta, fitting) or _fix(keys)
+    hint = _what_fits(meta, fitting or guess(found.tensors))
+    measured = [name for name in keys.missing if re.search(_MEASURED, name)]
+    if measured and measured == keys.missing and not keys.mismatched:
+        hint = f"{hint}, unless {_LACKS}" if hint else _LACKS
+    hint = hint or _fix(keys)
     fill(classifier.net, keys, path, meta.arch, hint, reporter)
     return classifier
 
@@ -109,6 +119,8 @@ def _undescribed(path: Path, foreign: Foreign, found: StateDict) -> UsageProblem
     fitting = guess(found.tensors)
     arch = fitting[0] if len(fitting) == 1 else "--arch ARCH"
     known = f"; its names fit {_either(fitting)}" if fitting else f"; {_none_fits()}"
+    if fitting and all(option.endswith(" group") for option in fitting):
+        known += f", unless {_LACKS}"
     return UsageProblem(
         f"`{path}` was not written by `jeat train`, and does not say what it is",
         f"describe it: `{arch} --dataset {foreign.dataset or 'DATASET'}`{known}",
@@ -121,7 +133,7 @@ def _what_fits(meta: Meta, fitting: list[str]) -> str | None:
         classes = len(meta.classes)
         return (
             f"it fits {_either(fitting)} of another number of classes than the {classes} of "
-            f"{meta.dataset}, or of another size: check `--dataset`"
+            f"{meta.dataset}, or for images of other channels or size: check `--dataset`"
         )
     return f"it fits {_either(fitting)}" if fitting else None
 
