@@ -21,7 +21,7 @@ from jeatcli.core.models import build
 from jeatcli.core.models.layers import Shape
 from jeatcli.data.images import Images, load_images, to_unit_range
 from jeatcli.robustness import plausibility
-from jeatcli.robustness.plausibility import likelier
+from jeatcli.robustness.plausibility import likelier, low_accuracy
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PUBLIC = Foreign("cifar-resnet-20", "cifar10", MEAN, STD)
@@ -83,6 +83,13 @@ def wrapped(path: Path, **more: Any) -> Model:
     content = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     net.load_state_dict({key.removeprefix("module."): value for key, value in content.items()})
     return wrap(net, dataset="cifar10", **{"mean": MEAN, "std": STD} | more)
+
+
+def test_of_few_images_that_are_all_right_nothing_is_doubted() -> None:
+    """So few could be right by chance, but nothing says that they are."""
+    y = torch.tensor([0, 0, 1, 0])
+    assert low_accuracy(y, y, 3, None) is None
+    assert "75 % on 4 images (chance: 75 %)" in str(low_accuracy(y * 0, y, 3, None))
 
 
 def test_a_wrapped_network_with_another_range(path: Path, cifar10: Images) -> None:

@@ -58,7 +58,7 @@ def low_accuracy(predicted: Tensor, y: Tensor, classes: int, stated: float | Non
     # Of one class alone nothing is known of a network that always predicts it.
     chance = float(sizes.max()) / n if (sizes > 0).sum() > 1 else 1 / classes
     stated_error = 3 * math.sqrt(0.25 / n) + _BELOW
-    if clean <= chance + 3 * math.sqrt(chance * (1 - chance) / n):
+    if clean < 1 and clean <= chance + 3 * math.sqrt(chance * (1 - chance) / n):
         beside = f"chance: {100 * chance:.0f} %"
     elif stated is not None and clean < stated - stated_error:
         beside = f"stated: {100 * stated:.1f} %"
