@@ -176,6 +176,10 @@ def test_pictures_that_do_not_fit(model: Model, three: Path, tmp_path: Path) -> 
     Image.new("L", (8, 8)).save(dark)
     with pytest.raises(JeatError, match="0 light pixels"):
         sample.sample(model, inpaint=three, mask=dark)
+    painted = tmp_path / "painted.png"  # white on a transparent ground
+    Image.fromarray(np.eye(8, dtype=np.uint8)[..., None].repeat(4, 2) * 255).save(painted)
+    with pytest.raises(JeatError, match="nothing of the picture would be kept"):
+        sample.sample(model, inpaint=three, mask=painted)
     (tmp_path / "no.png").write_text("no picture")
     with pytest.raises(JeatError, match=r"no.png` is not a readable picture"):
         sample.sample(model, inpaint=three, mask=tmp_path / "no.png")

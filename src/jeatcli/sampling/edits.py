@@ -77,6 +77,11 @@ def read_mask(path: Path, model: Model) -> Tensor:
             f"the mask `{path}` is {hole.shape[1]}x{hole.shape[0]} with {hole.sum()} light pixels",
             f"it must be {width}x{height}, and its light pixels are those to be filled",
         )
+    if hole.all():  # as of white paint on a transparent ground
+        raise JeatError(
+            f"all pixels of the mask `{path}` are light, so nothing of the picture would be kept",
+            "paint what is to be filled white on black; transparent pixels count as white",
+        )
     return torch.from_numpy(hole).to(model.device)
 
 
