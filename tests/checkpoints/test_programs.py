@@ -63,6 +63,17 @@ def test_a_program_in_training_mode_is_refused(
     assert "`net.eval()`" in str(caught.value.hint)
 
 
+class Named(Dropped):
+    def forward(self, x: torch.Tensor) -> Any:
+        return {"logits": super().forward(x)}
+
+
+def test_a_program_that_returns_a_dictionary_is_named(tmp_path: Path) -> None:
+    path = exported(Named(), tmp_path / "named.pt2", (1, 8, 8))
+    with pytest.raises(JeatError, match="`named` returns a dict, not logits"):
+        load(path, device="cpu", foreign=PROGRAM)
+
+
 def test_a_program_in_half_precision_is_named(tmp_path: Path) -> None:
     sizes, path = ({0: torch.export.Dim.DYNAMIC},), tmp_path / "half.pt2"
     net, x = Dropped().half().eval(), torch.rand(2, 1, 8, 8).half()

@@ -109,7 +109,7 @@ class Program(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # `torch.export` takes a batch of one for another case than those of two and more.
         logits: Tensor = self.graph(x.repeat_interleave(2, 0) if len(x) == 1 else x)
-        return logits[: len(x)]
+        return logits[: len(x)] if isinstance(logits, Tensor) else logits  # which is refused
 
     def train(self, mode: bool = True) -> Program:
         """Stay in evaluation mode."""
