@@ -14,6 +14,7 @@ from helpers.cli import done, here, one, refused
 from helpers.linear_model import batch, distances, linear
 from helpers.runs import load_run, save_run
 
+from jeatcli import wrap
 from jeatcli.core.threat import Threat
 from jeatcli.robustness import evaluate, evaluator
 from jeatcli.robustness.attacks import ATTACKS
@@ -72,6 +73,23 @@ def test_fmn_goes_back_to_the_boundary(norm: str) -> None:
     # A forward pass with a gradient a step, and eight without one.
     assert search.backward == 4 * len(images)
     assert search.forward == search.backward + 8 * broken.sum()
+
+
+def test_images_that_are_floats_stay_as_they_are() -> None:
+    """They are not the tensor into which the attacked images are written."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    model = wrap(net, mean=0, std=0.2, classes=3, shape=(1, 8, 8))
+    pixels = torch.randint(50, 200, (40, 1, 8, 8), dtype=torch.uint8)
+    labels = model.classifier(pixels / 255).argmax(1)
+    settings = {"labels": labels, "norm": "l2", "eps": 0.1, "minimum_norm": True}
+    attacks = ["fmn", "fab-t"]  # the second starts from the images, too
+    of_bytes, of_floats = (
+        evaluate.attack(model, images=images, attacks=attacks, **settings)
+        for images in (pixels, pixels / 255)
+    )
+    assert min(of_floats.samples["distance"]) > 0
+    assert of_floats.samples == of_bytes.samples
 
 
 def test_every_attack_that_looks_for_the_nearest_is_tested() -> None:

@@ -68,8 +68,11 @@ class Evaluator:
         return self._result()
 
     def clean(self) -> Tensor:
-        """Return the images as they are, in [0, 1], on the CPU."""
-        return to_unit_range(self.images.x).cpu()
+        """Return a copy of the images as they are, in [0, 1], on the CPU.
+
+        Those that are floats already would otherwise be the same tensor as `attacked`.
+        """
+        return to_unit_range(self.images.x).to("cpu", copy=True)
 
     def _result(self) -> dict[str, Any]:
         labels, broken_by = labels_of(self.attacks), self.state.broken_by
