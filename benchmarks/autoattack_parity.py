@@ -6,11 +6,11 @@
 RUN may be a state dict of others, with `--arch`, `--dataset`, `--mean` and `--std`. The reference
 searches in float32, on the network in torch's own memory layout, as its users load it; ours in each
 of `--search`, in batches of the same size, and with `--compile` on a compiled network, whose
-compilation counts. The clock is the processor's on a CPU. Each of the four parts is run by itself
-on all images that are classified correctly, then the whole on what is left. Starts are random and
-not shared, so that images near the limit may fall either way; to tell that noise from a difference,
-the reference is also run with a second seed (`--seeds 2`), and autoattack_shared.py has both sides
-draw the same numbers.
+compilation counts. The clock is the processor's on a CPU. Each part of the ensemble is run by
+itself on all images that are classified correctly, then the whole on what is left. Starts are
+random and not shared, so that images near the limit may fall either way; to tell that noise from a
+difference, the reference is also run with a second seed (`--seeds 2`), and autoattack_shared.py has
+both sides draw the same numbers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from jeatcli.robustness.attacks.attack import resolve_attacks
 from jeatcli.robustness.attacks.batch import AttackOptions, Batch
 from jeatcli.robustness.attacks.surrogate import Surrogate
 
-PARTS = tuple(name for name, _ in ENSEMBLES["autoattack"].parts)
+VERSIONS = {"autoattack": "standard", "autoattack-plus": "plus", "autoattack-rand": "rand"}
 NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 SEARCHES = {"fp32": None, "bf16": torch.bfloat16}
 
@@ -62,6 +62,12 @@ class Case:
     y: Tensor
     threat: Threat
     batch_size: int
+    ensemble: str  # of `VERSIONS`
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The attacks of the ensemble, in order."""
+        return tuple(name for name, _ in ENSEMBLES[self.ensemble].parts)
 
     def robust(self, moved: Tensor) -> Tensor:
         """Return which images the plain classifier still takes for what they are."""
@@ -77,6 +83,7 @@ class Case:
             norm=NORMS[self.threat.norm],
             eps=self.threat.eps,
             seed=seed,
+            version=VERSIONS[self.ensemble],
             device=self.model.device,
         )
 
@@ -101,7 +108,7 @@ def ours(case: Case, parts: Sequence[str], dtype: torch.dtype | None, wish: Wish
     set_for("jeat")
     began = clock(case)
     plan = AttackOptions(case.threat, seed=0)
-    attacks = [each for each in resolve_attacks(["autoattack"], plan) if each.name in parts]
+    attacks = [each for each in resolve_attacks([case.ensemble], plan) if each.name in parts]
     passes = len(case.x) * sum(attack.passes for attack in attacks) / 2
     work = Work(tuple(case.x.shape[1:]), case.batch_size, passes)
     way = choose(case.model.classifier, dtype, work, wish, Told())
@@ -166,7 +173,7 @@ def options(purpose: str) -> argparse.ArgumentParser:
     return parser
 
 
-def chosen(given: argparse.Namespace) -> Case:
+def chosen(given: argparse.Namespace, ensemble: str = "autoattack") -> Case:
     """Return what the options name, the images alone that are classified correctly, and tell it."""
     logging.getLogger("auto-attack").setLevel(logging.ERROR)
     model = subject(given)
@@ -175,7 +182,7 @@ def chosen(given: argparse.Namespace) -> Case:
     with torch.no_grad():
         correct = model.classifier(x).argmax(1) == images.y
     threat = Threat(given.norm, model.meta.threat.eps if given.eps is None else given.eps)
-    case = Case(model, x[correct], images.y[correct], threat, given.batch_size)
+    case = Case(model, x[correct], images.y[correct], threat, given.batch_size, ensemble)
     threads = f"{torch.get_num_threads()} threads" + (", ours compiled" if given.compile else "")
     print(f"{model.name}, {threat}, n = {given.n}, clean {len(case.x) / given.n:.4f}, {threads}\n")
     return case
@@ -184,15 +191,18 @@ def chosen(given: argparse.Namespace) -> Case:
 def main() -> None:
     """Compare and print."""
     parser = options(__doc__)
-    parser.add_argument("--parts", nargs="*", default=[*PARTS, "all"], choices=[*PARTS, "all"])
+    parser.add_argument("--ensemble", default="autoattack", choices=VERSIONS)
+    parser.add_argument("--parts", nargs="*", help="of the ensemble, or `all` together")
     parser.add_argument("--seeds", type=int, default=1, choices=(1, 2))
     parser.add_argument("--search", nargs="+", default=["fp32"], choices=SEARCHES)
     given = parser.parse_args()
-    case = chosen(given)
+    case = chosen(given, given.ensemble)
+    if unknown := set(given.parts or ()) - {*case.parts, "all"}:
+        parser.error(f"{given.ensemble} has no {', '.join(unknown)}, but {', '.join(case.parts)}")
     print("| attack | search | robust, jeat | reference | agree | its own | s | s | ratio |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    for name in given.parts:
-        parts = PARTS if name == "all" else (name,)
+    for name in given.parts or (*case.parts, "all"):
+        parts = case.parts if name == "all" else (name,)
         theirs = reference(case, parts, 0)
         again = reference(case, parts, 1) if given.seeds > 1 else None
         for search in given.search:
