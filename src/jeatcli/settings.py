@@ -204,12 +204,12 @@ def batch_size_setting(default: int | None, shown: str | None = None, **bounds: 
     return setting(default, text, low=1, **about, **bounds)
 
 
-def on_setting() -> Any:
+def on_setting(section: str = "Data") -> Any:
     """Declare which images to test on, which every command calls `--on`."""
     return setting(
         None,
         "Test images instead of the run's: npz:FILE, folder:PATH, cifar10-c:fog:3",
-        section="Data",
+        section=section,
         kind="dataset",
         metavar="DATASET",
     )

@@ -17,6 +17,7 @@ from jeatcli.checkpoints.model import Model
 from jeatcli.data import pictures
 from jeatcli.data.images import load_images
 from jeatcli.errors import JeatError, UsageProblem
+from jeatcli.runtime.plain import plain
 from jeatcli.scoring import ood
 from jeatcli.scoring.calibration import calibrate
 from jeatcli.scoring.classifier_scores import classifier_scores
@@ -157,6 +158,25 @@ def test_the_command_prints_and_draws(tmp_path: Path) -> None:
 def test_options_of_the_other_scores(more: list[object], words: str) -> None:
     save_run("judge")
     refused(here("score", "judge", *more), 2, words)
+
+
+def test_on_other_test_images(judge: Model, tmp_path: Path) -> None:
+    train = load_images("digits", "train").first(160)
+    file = tmp_path / "others.npz"
+    pixels = train.x.permute(0, 2, 3, 1).numpy()
+    np.savez(file, arr_0=pixels, arr_1=train.y.numpy())
+    given = classifier_scores(judge, images=train.x, labels=train.y, ood=["digits"])
+    ask = ("score", "judge", "--on", f"npz:{file}", "--device", "cpu", "--json")
+    found = json.loads(done(*ask, "--calibration", "--ood", "digits"))
+    assert (found["n"], found["dataset"]) == (160, f"npz:{file}")
+    assert found["accuracy"] == given.accuracy != classifier_scores(judge).accuracy
+    assert found["calibration"]["ece"] == pytest.approx(plain(given.calibration)["ece"])
+    for name in ood.SCORES:
+        assert found["ood"]["digits"][name] == pytest.approx(given.ood["digits"][name])
+    for more in ((), ("--corruptions",)):
+        refused(here(*ask, *more), 2, "`--on` is for `--calibration` and `--ood`")
+    with pytest.raises(UsageProblem, match="exclude each other"):
+        classifier_scores(judge, images=train.x, labels=train.y, on="digits")
 
 
 def test_logits_that_are_no_numbers_are_no_scores(judge: Model) -> None:

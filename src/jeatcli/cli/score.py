@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..scoring.classifier_scores import ClassifierScores
 
 # What the scores of the classifier take as well.
-_OF_CLASSIFIER = ("num", "dataset", "data_dir", "batch_size", "device", "foreign")
+_OF_CLASSIFIER = ("num", "on", "dataset", "data_dir", "batch_size", "device", "foreign")
 _NEAR = "Images, each beside the training images nearest to it"
 _ENDINGS = (".png", ".svg", ".pdf")
 _PRODUCTS = {"calibration": RELIABILITY, "corruptions": CORRUPTED}
@@ -68,7 +68,7 @@ def _measurement(flag: str, help: str) -> Callable[[F], F]:
 @_measurement(
     "--corruptions", "Accuracy on CIFAR-10-C or CIFAR-100-C, and its mean error; FILE is a heat map"
 )
-@options_of(ClassifierSettings, only=("ood",))
+@options_of(ClassifierSettings, only=("ood", "on"))
 @options_of(PlotSettings, without=("cmap",))
 @options_of(SamplerSettings)
 @foreign_options(dataset=False)
@@ -84,6 +84,7 @@ def command(
     calibration: str | None,
     corruptions: str | None,
     ood: tuple[str, ...],
+    on: str | None,
     out: Path | None,
     as_json: bool,
     quiet: bool,
@@ -116,8 +117,13 @@ def command(
         check_output(out, report_of("score"))
     import_torch()
     explicit = used(options)
+    if on is not None and calibration is None and not ood:
+        raise UsageProblem(
+            "`--on` is for `--calibration` and `--ood`, which score the classifier",
+            "images are scored by name: `jeat score FOLDER --dataset DATASET`",
+        )
     if wanted or ood:
-        settings = _classifier_settings(explicit, pictures, ood)
+        settings = _classifier_settings(explicit | {"on": on}, pictures, ood)
         files = {name: Path(file) for name, file in pictures.items() if file}
         _score_classifier(source, settings, files, out, look, terminal, as_json)
     else:

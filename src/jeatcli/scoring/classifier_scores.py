@@ -80,7 +80,7 @@ def classifier_scores(
         settings: Which scores, on which images.
         images, labels: As `attack` takes them, in place of the test images.
         reporter: Listens to the progress.
-        changes: Settings by name: `calibrated`, `ood`, `num`, `device`.
+        changes: Settings by name: `calibrated`, `ood`, `on`, `num`, `device`.
 
     Raises:
         JeatError: If a run or the data is at fault.
@@ -99,7 +99,8 @@ def classifier_scores(
     settings = settings.with_changes(changes)
     (model,) = load_each([run], device=settings.device, foreign=settings.foreign, reporter=reporter)
     model.warn_if_unfinished(reporter)
-    test = _images(model, given_images(images, labels, model.meta.classes), settings, reporter)
+    own = given_images(images, labels, model.meta.classes, settings.on)
+    test = _images(model, own, settings, reporter)
     others = {name: _other(name, model, settings, reporter) for name in settings.ood}
     _warn_of_few(len(test), settings.calibrated, others, reporter)
     size = settings.batch_size or model.images_at_once()
@@ -129,7 +130,7 @@ def _images(
     """Return the images that are classified: the user's own, or the data set's."""
     if own is not None:
         model.accepts(own, reporter)
-    test = own or model.test_images(None, settings.data_dir, reporter)
+    test = own or model.test_images(settings.on, settings.data_dir, reporter)
     return test if settings.num is None else test.first(settings.num, reporter)
 
 

@@ -8,7 +8,14 @@ from typing import Literal
 from ..catalogue import Catalogue, Entry
 from ..checkpoints.settings import Foreign
 from ..errors import UsageProblem
-from ..settings import Settings, batch_size_setting, data_dir_setting, device_setting, setting
+from ..settings import (
+    Settings,
+    batch_size_setting,
+    data_dir_setting,
+    device_setting,
+    on_setting,
+    setting,
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,8 @@ _WHOSE = "Data set of the reference, for a FOLDER, an .npz or a third-party chec
 _FEATURES = "inception, dinov2, clip, one of these with :FILE, or a RUN whose features are used"
 _WEIGHTS = "File of the Inception weights, instead of downloading them"
 _MANY = "all; as many as the reference has"
-_classifier = partial(setting, section="Classifier (instead of images)")
+_CLASSIFIER = "Classifier (instead of images)"
+_classifier = partial(setting, section=_CLASSIFIER)
 _score = partial(setting, section="Score")
 _data = partial(setting, section="Data")
 
@@ -102,7 +110,7 @@ class ScoreSettings(Settings):
 
 @dataclass(frozen=True)
 class ClassifierSettings(Settings):
-    """How a classifier is scored on the test images of its data set.
+    """How a classifier is scored on the test images of its data set, or on those of `on`.
 
     Each of `ood` is a data set, of which the test images are taken, or a folder of pictures or an
     `.npz`, of the shape of the classifier's images.
@@ -112,6 +120,7 @@ class ClassifierSettings(Settings):
     calibrated: bool = setting(True, "Compute the calibration")
     corrupted: bool = setting(False, "Compute the accuracy on corrupted images")
     ood: tuple[str, ...] = _classifier((), _OOD, metavar="DATASET|FOLDER", multiple=True)
+    on: str | None = on_setting(_CLASSIFIER)
     data_dir: Path | None = data_dir_setting()
     batch_size: int | None = batch_size_setting(None, "256 up to 32x32, on a CPU 64 of 32x32")
     device: str = device_setting()
