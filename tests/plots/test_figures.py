@@ -162,6 +162,19 @@ def test_the_name_of_an_axis_lies_beside_its_numbers() -> None:
                 assert label.x1 <= min(number.x0 for number in numbers)
 
 
+@pytest.mark.parametrize("steps", [3, 10, 40])
+def test_steps_are_whole_numbers(steps: int) -> None:
+    settings: dict[str, Any] = {"num": 2, "steps": steps, "beyond": 0, "chain": steps}
+    landscape = energy_landscape([load_run("run")], kind="path", **settings)
+    with figure.styled():
+        drawing = FIGURES.load("path")(landscape.result)
+        drawing.canvas.draw()
+        for axis in drawing.axes:
+            shown = [tick for tick in axis.get_xticks() if 0 <= tick <= steps]
+            assert len(shown) > 1
+            assert all(tick.is_integer() for tick in shown)
+
+
 def drawn_curves(
     results: list[SimpleNamespace], radii: int, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, list[float]]:

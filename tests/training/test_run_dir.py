@@ -74,6 +74,8 @@ def test_another_configuration_is_refused_by_name_unless_forced(tmp_path: Path) 
     ) as caught:
         run(tmp_path / "run", "at", lr=0.5, options={"eps": 0.1, "attack_step_size": 0.1875})
     assert "--force" in (caught.value.hint or "")
+    with pytest.raises(JeatError, match=r"it has .*init_from=none, .* not .*init_from=pretrained"):
+        run(tmp_path / "run", "at", init_from="pretrained")
     assert tensors(tmp_path / "run").keys() == before.keys()
     train(config("at", epochs=1), tmp_path / "run", force=True)
     assert load(tmp_path / "run").meta.epochs == 1

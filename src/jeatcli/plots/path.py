@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from ..landscapes.path import PATHS, QUANTILES, QUANTITIES, PathResult
 from .figure import DOTTED, ball_text, line, new_figure, plain_text, tidy
@@ -49,6 +49,7 @@ def _panel(axis: Any, result: PathResult, path: str, quantity: int) -> None:
             low, high = np.quantile(values, QUANTILES, axis=1)
             axis.fill_between(steps, low, high, color=line(k)["color"], alpha=0.13, linewidth=0)
     axis.set_xlim(0, steps[-1])
+    axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=(1, 2, 2.5, 5, 10)))
     axis.set_xlabel("step", fontsize="small", labelpad=1)
     if QUANTITIES[quantity] == "correct":
         axis.set_ylim(-0.03, 1.03)

@@ -95,7 +95,9 @@ def _other_run(folder: Path, values: Mapping[str, tuple[Any, Any]]) -> JeatError
 
 
 def _shown(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else "none" if value is None else str(value)
+    if value is None or value == "":
+        return "none"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def set_aside(folder: Path) -> None:
