@@ -182,6 +182,7 @@ def _statistics(tensors: Mapping[str, Tensor], meta: Meta) -> ClassGaussians | N
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write tensors and a JSON header with their digest as one safetensors file, atomically."""
     plain = {key: value.detach().contiguous() for key, value in tensors.items()}
+    # Not an entry of its own: safetensors writes several in any order.
     about = json.dumps({**header, DIGEST: named_digest(sorted(plain.items()), header=header)})
     write_atomic(path, lambda beside: save_file(plain, beside, {"jeat": about}))
 
