@@ -32,8 +32,9 @@ def tensor_digest(*tensors: Tensor) -> str:
     return digest.hexdigest()[:16]
 
 
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+def _bytes(tensor: Tensor) -> memoryview:
+    """Return the bytes of a tensor, on the CPU without a copy of them."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def checksum(path: Path, algorithm: str = "sha256") -> str:
