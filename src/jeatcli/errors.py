@@ -33,6 +33,10 @@ class JeatError(Exception):
             self.add_note(f"Hint: {hint}")  # so that a notebook shows it below the message
 
 
+class NoSuchRun(JeatError):
+    """There is no run or checkpoint of that name."""
+
+
 class JeatWarning(UserWarning):
     """Something that may make a result of the Python API wrong."""
 
@@ -75,10 +79,13 @@ def needs(package: str, extra: str, what: str) -> Iterator[None]:
         raise JeatError(f"{what} needs {package}", hint) from problem
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UsageProblem:
-    """Build the error for a `kind` called `name` that is not among `known`."""
+def unknown(kind: str, name: str, known: Iterable[str], meant: str | None = None) -> UsageProblem:
+    """Build the error for a `kind` called `name` that is not among `known`.
+
+    Its hint has what is probably `meant`: by default, the nearest of them.
+    """
     choices = sorted(known)
-    near = nearest(name, choices)
+    near = meant or nearest(name, choices)
     hint = f"did you mean `{near}`? " if near else ""
     shown = [choice.replace("\n", "\\n") for choice in choices]  # of a name on several lines
     rest = f", and {len(shown) - _LISTED:,} more" if len(shown) > _LISTED else ""

@@ -49,12 +49,77 @@ LATEST = "digits-jeat-small"
         (["score", "--dataset", "digist"], "unknown data set `digist`", "`digits`?"),
         (["sample", "--device", "gpu"], "unknown device `gpu`", "known: auto, cpu, cuda"),
         (["atack"], "unknown command `atack`", "did you mean `attack`?"),
+        (["version"], "unknown command `version`", "did you mean `jeat --version`?"),
+        (["attack", "--attack", "pgd-20"], "unknown attack", "mean `--attack pgd --steps 20`?"),
+        (["attack", "--attack", "aa"], "unknown attack `aa`", "did you mean `autoattack`?"),
+        (
+            ["attack", "--attack", "pgd,cw"],
+            "unknown attack",
+            "for several values, repeat `--attack`",
+        ),
+        (["sample", "--class", "3,8"], "unknown class `3,8`", "`--class 3 --class 8`"),
+        (["score", "--metric", "fid"], "`fid` is always computed", "leave it out"),
     ],
     ids=lambda value: " ".join(map(str, value[:5])) if isinstance(value, list) else "",
 )
 def test_unknown_names(home: Path, arguments: list[str], error: str, hint: str) -> None:
     with untouched(home):
         refused(here(*arguments), 2, f"Error: {error}", "Hint: ", hint)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["train", "--methd", "jeat"], "'--methd': did you mean `--method`?"),
+        (
+            ["train", "--lambda", 2],
+            "'--lambda': an option of a method is written `-O lambda=VALUE`.",
+        ),
+        (["train", "--learning-rate", 1], "'--learning-rate': here it is called `--lr`."),
+        (
+            ["train", "--steps", 5],
+            "did you mean `--attack-steps`, `--max-steps` or `--sgld-steps`?",
+        ),
+        (["attack", "--epochs", 4], "'--epochs': it is an option of `jeat train`."),
+        (["attack", "--model", "x"], "'--model': the model is the argument RUN."),
+        (["--method", "jeat"], "'--method': write it after `jeat train`."),
+        (["-v"], "'-v': write it after the command."),
+        (["attack", "--xyz"], "No such option '--xyz'."),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_options_that_do_not_exist(arguments: list[str], advice: str) -> None:
+    refused(here(*arguments), 2, advice)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["attack", "--eps", "0.1", "0.2"], "for several values, write `--eps 0.1 --eps 0.2`;"),
+        (["sample", "--class", 3, 8], "for several values, write `--class 3 --class 8`; known: "),
+        (["attack", "--eps", "0.1", "nowhere"], "Hint: known: "),
+        (["attack", "pgd"], "did you mean `--attack pgd`? known: "),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_values_that_are_taken_for_a_run(home: Path, arguments: list[str], advice: str) -> None:
+    with untouched(home):
+        refused(here(*arguments), 1, "there is no run `", advice)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["attack", "--norm", "linf,l2"],
+            "'linf', 'l2', 'l1'; for several values, repeat `--norm`",
+        ),
+        (["train", "--seed", -1], "-1 is not in the range from 0 up"),
+    ],
+    ids=["list", "seed"],
+)
+def test_values_that_do_not_fit(arguments: list[str], words: str) -> None:
+    refused(here(*arguments), 2, words)
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "mps"])

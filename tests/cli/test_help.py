@@ -127,8 +127,8 @@ def test_help_is_a_command_too():
         result = CliRunner().invoke(main, words)
         assert result.exit_code == 0
         assert result.stdout == CliRunner().invoke(main, same).stdout
-    for word in ("runs", "list"):
-        assert "`jeat --runs` lists the runs" in CliRunner().invoke(main, [word]).stderr
+    for word, option in (("runs", "runs"), ("list", "runs"), ("info", "info")):
+        assert f"did you mean `jeat --{option}`?" in CliRunner().invoke(main, [word]).stderr
     resume = CliRunner().invoke(main, ["train", "--resume"])
     assert "a run resumes by the same command" in resume.stderr
 

@@ -183,7 +183,7 @@ def test_the_options_go_without_a_command(home):
     refused(here("--json", "train"), 2, "cannot be followed by a command", "after its name")
     refused(here("--json"), 2, "belong to `--runs` or `--info`", "add one of the two")
     assert here("--runs", "--sort", "x").exit_code == 2
-    refused(here("runs"), 2, "unknown command `runs`", "`jeat --runs` lists the runs")
+    refused(here("runs"), 2, "unknown command `runs`", "did you mean `jeat --runs`?")
 
 
 def test_the_table_fits_the_terminal(home):

@@ -255,6 +255,10 @@ def class_index(name: str | int, classes: Sequence[str]) -> int:
         return int(text)
     by_index = [] if numbered else [f"0..{len(classes) - 1}"]
     problem = unknown("class", text, [*classes, *by_index])
+    parts = text.split(",")
+    if all(part in classes for part in parts):
+        each = " ".join(f"--class {part}" for part in parts)
+        raise UsageProblem(problem.message, f"repeat the option for each class: `{each}`")
     if text in read_header(runs.PRETRAINED)["classes"]:
         hint = f"{problem.hint}; name a RUN that has it, such as `{runs.PRETRAINED.stem}`"
         raise UsageProblem(problem.message, hint)

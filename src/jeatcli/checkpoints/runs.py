@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import JeatError, UsageProblem, nearest, unknown
+from ..errors import JeatError, NoSuchRun, UsageProblem, nearest, unknown
 from ..runtime.files import expand, runs_dir
 from ..runtime.plain import parsed
 from ..runtime.progress import SILENT, Reporter
@@ -116,7 +116,7 @@ def _without_model(path: Path) -> JeatError:
     return JeatError(f"`{path}` holds no `{MODEL_FILE}` ({what})", fix)
 
 
-def _missing(path: Path) -> JeatError:
+def _missing(path: Path) -> NoSuchRun:
     """Say which runs there are where this one is not."""
     hint: str | None
     if re.search(r"/https?:/", path.as_posix()):
@@ -133,8 +133,8 @@ def _missing(path: Path) -> JeatError:
     else:
         hint = "make one with `jeat train`, or check the path"
     if path.parent == runs_dir():
-        return JeatError(f"there is no run `{path.name}` in `{runs_dir()}`", hint)
-    return JeatError(f"there is no run or checkpoint at `{path}`", hint)
+        return NoSuchRun(f"there is no run `{path.name}` in `{runs_dir()}`", hint)
+    return NoSuchRun(f"there is no run or checkpoint at `{path}`", hint)
 
 
 def _latest(other_than: Path | None, reporter: Reporter) -> Path:

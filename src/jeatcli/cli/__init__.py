@@ -37,8 +37,8 @@ SORTS = {
     "fd": "frechet_distance",
     "size": "bytes",
 }
-_LISTS = ("runs", "list", "ls")
-_RESUME = ("--resume", "--continue")
+# What is asked for as if it were a command, and the option for it.
+_ASKED = {"runs": "runs", "list": "runs", "ls": "runs", "info": "info", "version": "version"}
 # Variables of the environment for all commands, after `JEAT_`.
 _VARIABLES = ("RUNS_DIR", "DATA_DIR", "CACHE_DIR", "DEVICE", "PLUGINS", "DEBUG")
 
@@ -65,8 +65,9 @@ class LazyGroup(click.Group):
                 click.echo(ctx.get_help())
                 ctx.exit()
             args = [args[1], "--help"]
-        if args[0] in _LISTS:
-            raise UsageProblem(f"unknown command `{args[0]}`", "`jeat --runs` lists the runs")
+        if args[0] in _ASKED:
+            hint = f"did you mean `jeat --{_ASKED[args[0]]}`?"
+            raise UsageProblem(f"unknown command `{args[0]}`", hint)
         if args[0] not in COMMANDS and not ctx.resilient_parsing:
             raise unknown("command", args[0], [*COMMANDS, "help"])
         return super().resolve_command(ctx, args)
@@ -113,8 +114,10 @@ def _in_words() -> Iterator[None]:
         from .failures import clean
 
         message = clean(problem.format_message())
-        if isinstance(problem, click.NoSuchOption) and problem.option_name in _RESUME:
-            message = f"No such option '{problem.option_name}': a run resumes by the same command."
+        if isinstance(problem, click.NoSuchOption):
+            from .mistakes import advise
+
+            message = clean(advise(problem))
         command = getattr(getattr(problem, "ctx", None), "info_name", None)
         if "unexpected extra argument" in message and command == "train":
             message += ": settings are options, such as `--dataset digits --method at`."

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from ..errors import UsageProblem, nearest
+from ..errors import NoSuchRun, UsageProblem, nearest
 from ..runtime import launch
 from ..runtime.quick_start import import_torch
 from .interrupts import answered_by
@@ -76,9 +76,19 @@ class Option(click.Option):
             return super().process_value(ctx, value)
         except click.BadParameter as problem:
             message = problem.message.removesuffix(".") + self._origin(ctx)
+            if self._joined(value):
+                message += f"; for several values, repeat `{max(self.opts, key=len)}`"
             raise click.BadParameter(message, ctx, self) from None
         except UsageProblem as problem:
-            raise UsageProblem(problem.message + self._origin(ctx), problem.hint) from None
+            hint = problem.hint
+            if self._joined(value):
+                hint = f"for several values, repeat `{max(self.opts, key=len)}`; {hint}"
+            raise UsageProblem(problem.message + self._origin(ctx), hint) from None
+
+    def _joined(self, value: Any) -> bool:
+        """Tell whether values may have been written as one, for example `pgd,cw`."""
+        several = self.multiple and isinstance(value, tuple | list)
+        return several and any("," in str(each) for each in value)
 
     def _origin(self, ctx: click.Context) -> str:
         source, name = ctx.get_parameter_source(str(self.name)), str(self.name)
@@ -143,13 +153,21 @@ class Command(click.Command):
         if not (self.shared and launch.several()):
             # The first process works alone and joins no group: nothing would answer it.
             with answered_by():
-                return super().invoke(ctx) if launch.first() else None
+                return self._work(ctx) if launch.first() else None
         import_torch()
         from ..runtime.devices import pick
         from ..runtime.distributed import joined
 
         with joined(pick(ctx.params.get("device") or "auto")), answered_by():
+            return self._work(ctx)
+
+    def _work(self, ctx: click.Context) -> Any:
+        try:
             return super().invoke(ctx)
+        except NoSuchRun as problem:
+            from .mistakes import explain
+
+            raise explain(ctx, problem) from None
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         """Return `--help`, its help in the form of the others."""

@@ -19,10 +19,11 @@ from ..checkpoints.hub import is_hub
 from ..core.models import ARCHITECTURES
 from ..core.threat import parse_number
 from ..data.facts import DATASETS, OWN, dataset_facts
-from ..errors import JeatError, UsageProblem, unknown
+from ..errors import JeatError, UsageProblem
 from ..landscapes import KINDS
 from ..methods import METHODS
 from ..robustness.attacks import summaries as attacks
+from ..robustness.attacks import unknown_attack
 from ..sampling.settings import INITIALIZERS, SAMPLERS
 from ..scoring.settings import METRICS
 from ..settings import Setting
@@ -97,9 +98,18 @@ def datasets() -> dict[str, str]:
 
 def _check_attack(name: str) -> None:
     if name not in attacks():
-        raise unknown("attack", name, attacks())
+        raise unknown_attack(name)
 
 
+def _check_metric(name: str) -> None:
+    if name in _ALWAYS:
+        known = ", ".join(METRICS)
+        raise UsageProblem(f"`{name}` is always computed", f"leave it out; `--metric` adds {known}")
+    METRICS.match(name)
+
+
+# The scores that need no `--metric`, as they may be asked for.
+_ALWAYS = ("fid", "kid", "is", "isc", "inception-score", "precision", "recall", "prc")
 PRESET = Name("preset", presets.PRESETS.summaries, presets.file)
 
 
@@ -110,7 +120,7 @@ class Whole(click.IntRange):
 
     def _describe_range(self) -> str:  # click's `1<=x<=1000000` is none that a user writes
         low, high = ("" if end is None else f"{end:,}" for end in (self.min, self.max))
-        return f"from {low} to {high}" if low and high else f"at least {low}" if low else high
+        return f"from {low} to {high}" if low and high else f"from {low} up" if low else high
 
 
 class Number(ParamType):
@@ -245,7 +255,7 @@ BY_KIND: dict[str, ParamType] = {
     "existing file": click.Path(exists=True, dir_okay=False, path_type=Path),
     "kind": _row_of(KINDS),
     "method": _row_of(METHODS),
-    "metric": _row_of(METRICS),
+    "metric": Name("metric", METRICS.summaries, _check_metric),
     "path": click.Path(path_type=Path),
     "run": RUN,
     "time": Duration(),

@@ -46,7 +46,8 @@ def check_output(path: Path, product: Product, option: str = "-o") -> None:
     """
     if path.suffix.lower() not in product.endings:
         known = product.endings + ((".html",) if product.or_page else ())
-        endings = " or ".join(f"`{ending}`" for ending in known)
+        *others, last = (f"`{ending}`" for ending in known)
+        endings = f"{', '.join(others)} or {last}" if others else last
         raise UsageProblem(
             f"`{option}` writes a {endings} file, not `{path}`",
             f"name a file that ends in {endings}",

@@ -1,11 +1,13 @@
 """The table of attacks, and the ensembles made of them, one row each; no torch here."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from ...catalogue import Catalogue, Entry
+from ...errors import UsageProblem, unknown
 
 # The targeted attacks of AutoAttack try the nine most likely classes (Croce and Hein 2020a).
 TARGETS = 9
@@ -13,6 +15,8 @@ TARGETS = 9
 NEAR_TARGETS = 3
 # AutoAttack for 2 or 3 classes.
 FEW = "autoattack-few"
+# Attacks as papers and other libraries call them.
+_ELSEWHERE = {"aa": "autoattack", "apgd": "apgd-ce", "bim": "pgd", "ifgsm": "pgd"}
 
 
 @dataclass(frozen=True)
@@ -186,3 +190,13 @@ def summaries() -> dict[str, str]:
     """Return the attacks and the ensembles, with a summary of each."""
     ensembles = {name: ensemble.summary for name, ensemble in ENSEMBLES.items()}
     return dict(sorted((ATTACKS.summaries() | ensembles).items()))
+
+
+def unknown_attack(name: str) -> UsageProblem:
+    """Build the error for an attack that there is not; `pgd-20` means PGD with 20 steps."""
+    base = re.sub(r"[-_]?\d+$", "", name)
+    steps = name[len(base) :].lstrip("-_")
+    meant = _ELSEWHERE.get(base, base if base in ATTACKS else None)
+    if meant and steps and "steps" in ATTACKS[meant].options:
+        meant = f"--attack {meant} --steps {steps}"
+    return unknown("attack", name, summaries(), meant)

@@ -9,8 +9,8 @@ from torch import Tensor
 from ...core import objectives
 from ...core.models.classifier import Classifier
 from ...core.threat import Threat
-from ...errors import UsageProblem, unknown
-from . import ATTACKS, ENSEMBLES, FEW, AttackEntry, summaries
+from ...errors import UsageProblem
+from . import ATTACKS, ENSEMBLES, FEW, AttackEntry, unknown_attack
 from .batch import AttackOptions, Batch
 from .surrogate import Surrogate
 
@@ -101,7 +101,7 @@ def make_attack(name: str, options: AttackOptions | None = None, **changes: obje
         UsageProblem: If there is none, with the nearest name.
     """
     if name not in ATTACKS:
-        raise unknown("attack", name, summaries())
+        raise unknown_attack(name)
     standard = {**ATTACKS[name].options, **changes}
     chosen = options.chosen if options else {}
     return Attack(name, {key: chosen.get(key, value) for key, value in standard.items()})

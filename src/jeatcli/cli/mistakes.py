@@ -1,0 +1,137 @@
+"""What was meant by an option or a RUN that does not exist. Imported only once there is one."""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+
+import click
+
+from ..errors import NoSuchRun, UsageProblem
+from . import COMMANDS, main
+from .options import ARGUMENTS
+from .types import Look, Name
+
+_RESUME = ("resume", "continue")
+# Options as other tools call them, and what they are called here.
+_ELSEWHERE = {
+    "alpha": "step-size",
+    "bs": "batch-size",
+    "cuda": "device",
+    "epsilon": "eps",
+    "gpu": "device",
+    "iterations": "steps",
+    "iters": "steps",
+    "learning-rate": "lr",
+    "model": "arch",
+    "n": "num",
+    "name": "out",
+    "num-images": "num",
+    "num-samples": "num",
+    "num-steps": "steps",
+    "output": "out",
+    "samples": "num",
+    "wd": "weight-decay",
+}
+# As alike as a letter too many, too few or exchanged leaves two names, and as a guess needs.
+_TYPO, _GUESS = 0.85, 0.7
+
+
+def advise(problem: click.NoSuchOption) -> str:
+    """Return the error for an option that does not exist, with what to write instead."""
+    ctx, name = problem.ctx, problem.option_name.lstrip("-").replace("_", "-")
+    meant = _meant(ctx, problem.option_name, name) if ctx else None
+    text = f"No such option '{problem.option_name}'" + (f": {meant}" if meant else "")
+    return text if text.endswith("?") else f"{text}."
+
+
+def _meant(ctx: click.Context, typed: str, name: str) -> str | None:
+    here = {flag[2:] for flag in _flags(ctx.command) if flag.startswith("--")}
+    if name in _RESUME and ctx.info_name == "train":
+        return "a run resumes by the same command"
+    if name == "model" and ctx.info_name != "train":
+        return "the model is the argument RUN"
+    if (known := _ELSEWHERE.get(name)) in here:
+        return f"here it is called `--{known}`"
+    if near := get_close_matches(name, here, 1, _TYPO):
+        return f"did you mean `--{near[0]}`?"
+    if ctx.info_name == "train" and (option := name.replace("-", "_")) in _of_methods():
+        return f"an option of a method is written `-O {option}=VALUE`"
+    if near := sorted(flag for flag in here if name in flag.split("-")):
+        return f"did you mean {_listed(near, '--', ' or ')}?"
+    if verbs := [verb for verb in COMMANDS if typed in _flags(main.get_command(ctx, verb))]:
+        if ctx.command is main:
+            after = f"`jeat {verbs[0]}`" if len(verbs) == 1 else "the command"
+            return f"write it after {after}"
+        return f"it is an option of {_listed(verbs, 'jeat ', ' and ')}"
+    near = get_close_matches(name, here, 1, _GUESS)
+    return f"did you mean `--{near[0]}`?" if near else None
+
+
+def _flags(command: click.Command | None) -> set[str]:
+    params = command.params if command else []
+    return {flag for each in params for flag in (*each.opts, *each.secondary_opts)}
+
+
+def _of_methods() -> set[str]:
+    """Return the options of all methods, which takes torch."""
+    from ..methods import METHODS
+    from ..settings import declared
+
+    return {key.rstrip("_") for name in METHODS for key in declared(METHODS.load(name))}
+
+
+def _listed(names: list[str], before: str, last: str) -> str:
+    quoted = [f"`{before}{name}`" for name in names]
+    return last.join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
+
+
+def explain(ctx: click.Context, problem: NoSuchRun) -> NoSuchRun:
+    """Return the error for a RUN that does not exist, with the option that it may belong to.
+
+    A second value of an option is taken for a RUN, and so is an attack without its option.
+    """
+    hint = problem.hint or ""
+    for text in _arguments(ctx):
+        if f"{text}`" not in problem.message:
+            continue
+        if repeated := _repeated(ctx, text):
+            return NoSuchRun(problem.message, f"for several values, write `{repeated}`; {hint}")
+        if hint.startswith("did you mean"):  # a run that is called nearly so
+            continue
+        for param in ctx.command.params:
+            kind = param.type
+            if isinstance(kind, Name) and not isinstance(kind, Look) and text in kind.known():
+                return NoSuchRun(problem.message, f"did you mean `{_flag(param)} {text}`? {hint}")
+    return problem
+
+
+def _arguments(ctx: click.Context) -> Iterator[str]:
+    for param in ctx.command.params:
+        if isinstance(param, click.Argument):
+            value = ctx.params.get(str(param.name)) or ()
+            yield from map(str, value if isinstance(value, tuple | list) else [value])
+
+
+def _repeated(ctx: click.Context, text: str) -> str | None:
+    """Return how the values of an option, of which `text` is a later one, should be written."""
+    typed = ctx.meta.get(ARGUMENTS, ())
+    end = typed.index(text) if text in typed else 0
+    begin = end
+    while begin > 0 and not typed[begin - 1].startswith("-"):
+        begin -= 1
+    for param in ctx.command.params:
+        one = isinstance(param, click.Option) and param.multiple and param.nargs == 1
+        if one and 0 < begin < end and typed[begin - 1] in param.opts and _takes(param, text, ctx):
+            return " ".join(f"{typed[begin - 1]} {value}" for value in typed[begin : end + 1])
+    return None
+
+
+def _takes(param: click.Parameter, text: str, ctx: click.Context) -> bool:
+    try:
+        param.type.convert(text, param, ctx)
+    except (click.ClickException, UsageProblem):
+        return False
+    return True
+
+
+def _flag(param: click.Parameter) -> str:
+    return max(param.opts, key=len)
