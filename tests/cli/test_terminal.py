@@ -254,6 +254,11 @@ def test_table_aligns_numbers_to_the_right():
     ]
 
 
+def test_table_counts_the_columns_of_a_terminal():
+    rows = [("run", "clean"), ("数字", "1 %"), ("e\u0301te", "22 %")]
+    assert output.table(rows).splitlines() == ["run   clean", "数字    1 %", "e\u0301te    22 %"]
+
+
 def test_clock():
     assert [ui.clock(s) for s in (0.4, 59.6, 3600, 90061)] == [
         "0:00",

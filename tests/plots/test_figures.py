@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +40,19 @@ def test_no_text_is_cut_off(view: str, runs: int) -> None:
     landscape = energy_landscape(models, **VIEWS[view])
     with figure.styled():
         assert cut_off(FIGURES.load(landscape.kind)(landscape.result)) == []
+
+
+def test_long_names_of_runs_do_not_overlap(tmp_path: Path) -> None:
+    models = [load_run(f"a-sweep-with-a-{'very-' * 8}long-name-{k}", seed=k) for k in range(5)]
+    landscape = energy_landscape(models, grid=5)
+    with figure.styled():
+        drawn = FIGURES.load(landscape.kind)(landscape.result)
+        figure.save(drawn, tmp_path / "five.png", "five", "")
+        titles = [axis.title for axis in drawn.axes if axis.get_title()]
+        assert len(titles) == 5
+        boxes = [title.get_window_extent() for title in titles]
+    pairs = itertools.combinations(boxes, 2)
+    assert not any(one.overlaps(other) for one, other in pairs)
 
 
 def test_a_style_and_options_decide_the_look(tmp_path: Path) -> None:

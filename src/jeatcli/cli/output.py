@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
+from unicodedata import combining, east_asian_width
 
 import click
 
@@ -119,15 +120,23 @@ def lay_out(sections: Iterable[Section]) -> str:
 def table(rows: Sequence[Sequence[object]]) -> str:
     """Lay out rows in columns, those of numbers to the right."""
     cells = [[cell_text(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths = [max(map(_columns, column)) for column in zip(*cells, strict=True)]
     right = numeric_columns(rows)
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if flush else cell.ljust(width)
+            " " * (width - _columns(cell)) + cell
+            if flush
+            else cell + " " * (width - _columns(cell))
             for cell, width, flush in zip(line, widths, right, strict=True)
         ).rstrip()
         for line in cells
     )
+
+
+def _columns(text: str) -> int:
+    """Count the columns of a terminal that a text takes: two for a Chinese character."""
+    wide = sum(east_asian_width(each) in "WF" for each in text)
+    return len(text) + wide - sum(combining(each) > 0 for each in text)
 
 
 def numeric_columns(rows: Sequence[Sequence[object]], header: bool = True) -> list[bool]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from matplotlib import colormaps, rc_context, rc_params_from_file, rcParams
@@ -178,12 +179,24 @@ def _say_otherwise(figure: Any, settings: PlotSettings) -> None:
         figure.suptitle(plain_text(settings.title))
 
 
+def _wrap_titles(figure: Any) -> None:
+    """Break titles that are wider than their panel, which the names of runs may be."""
+    for axis in figure.axes:
+        text, place = axis.get_title(), axis.get_subplotspec()
+        if text and place is not None:
+            points = 72 * figure.get_figwidth() / place.get_gridspec().ncols
+            room = max(12, int(points / (0.65 * axis.title.get_fontsize())))
+            if len(text) > room:
+                axis.title.set_text("\n".join(wrap(text, room)))
+
+
 def save(
     figure: Any, path: Path, title: str, description: str, settings: PlotSettings = PLAIN
 ) -> Path:
     """Write `figure` as its path's ending says, with title and description in the file itself."""
     kind = check_path(path)
     _say_otherwise(figure, settings)
+    _wrap_titles(figure)
     # The time of writing is left out: the same picture is the same file.
     described: dict[str, dict[str, str | None]] = {
         "png": {"Title": title, "jeat": description},
