@@ -183,7 +183,7 @@ def _wrap_titles(figure: Any) -> None:
     """Break titles that are wider than their panel, which the names of runs may be."""
     for axis in figure.axes:
         text, place = axis.get_title(), axis.get_subplotspec()
-        if text and place is not None:
+        if text and "$" not in text and place is not None:  # not within a formula
             points = 72 * figure.get_figwidth() / place.get_gridspec().ncols
             room = max(12, int(points / (0.65 * axis.title.get_fontsize())))
             if len(text) > room:
