@@ -41,6 +41,10 @@ class JeatWarning(UserWarning):
     """Something that may make a result of the Python API wrong."""
 
 
+class FontWarning(UserWarning):
+    """A picture has words that its font cannot draw."""
+
+
 class UsageProblem(JeatError):
     """The command or the configuration asks for something that does not exist."""
 

@@ -128,6 +128,14 @@ def test_the_strongest_attack_of_the_last_weights_counts(home):
     assert listed(LATEST)[0]["robust"] is None
 
 
+def test_a_run_without_a_threat_model_has_the_customary_one(home):
+    model = home / "standard" / "model.safetensors"
+    attacked(model, 0.3, "autoattack", n=100)
+    attacked(model, 0.0, "autoattack", norm="l2", eps=36, n=1000)
+    run = listed("standard")[0]
+    assert (run["robust"], run["attack"]["norm"]) == (0.3, "linf")
+
+
 def test_unfinished_and_damaged_runs_are_marked(home):
     begun = home / "begun"
     begun.mkdir()

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers.cli import here, one
 from helpers.figures import cut_off
-from helpers.runs import load_run
+from helpers.runs import load_run, save_run
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -187,6 +188,19 @@ def test_steps_are_whole_numbers(steps: int) -> None:
             shown = [tick for tick in axis.get_xticks() if 0 <= tick <= steps]
             assert len(shown) > 1
             assert all(tick.is_integer() for tick in shown)
+
+
+@pytest.mark.filterwarnings("always::jeatcli.errors.FontWarning")
+def test_characters_that_the_font_lacks_are_told_in_one_line(tmp_path: Path) -> None:
+    save_run("run")
+    ask = ("landscape", "run", "--grid", 5, "-o", tmp_path / "x.png", "--device", "cpu", "--title")
+    for title, missing in (("長い-数字-長", "長い数字"), ("ρобуст", None)):
+        said = here(*ask, title)
+        assert said.exit_code == 0, said.stderr
+        told = [line for line in said.stderr.splitlines() if "font" in line or "Glyph" in line]
+        assert len(told) == (1 if missing else 0), said.stderr
+        assert all(f"Warning: the font of the picture has no `{missing}`" in line for line in told)
+    assert "長い数字" in one(*ask, "長い数字", "-q")["warnings"][0]["text"]
 
 
 def drawn_curves(

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import JeatError
 from ..runtime.files import expand, runs_dir
-from .header import read_header
+from .header import Meta, read_header
 from .results import read_results
 from .runs import CONFIG_FILE, LOG_FILE, MODEL_FILE, read_log, size_of
 
@@ -157,13 +157,13 @@ def _settings(config: Path) -> dict[str, Any]:
 def accuracy(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
     """Return the accuracies by the strongest attack on the last weights.
 
-    That is the one within the run's own threat model, then AutoAttack, then that on most images,
-    then the latest.
+    That is the one within the run's own threat model, or the data set's customary one where it
+    was trained for none, then AutoAttack, then that on most images, then the latest.
     """
-    own = header.get("options", {})
+    own = _own_threat(header)
 
     def strength(result: Mapping[str, Any]) -> tuple[Any, ...]:
-        threat = all(own.get(key) in (None, result.get(key)) for key in ("norm", "eps"))
+        threat = (result.get("norm"), result.get("eps")) == own
         return threat, "autoattack" in result.get("attacks", ()), result.get("n", 0)
 
     suited = [
@@ -180,6 +180,13 @@ def accuracy(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
     about = {key: best.get(key) for key in ("attacks", "norm", "eps", "n", "command")}
     accuracy = {key: best.get(key) for key in ("clean", "robust")}
     return accuracy | {"attack": about | {"training": False}}
+
+
+def _own_threat(header: Mapping[str, Any]) -> tuple[str, float] | None:
+    if not header:
+        return None
+    threat = Meta.of(header).threat
+    return threat.norm, threat.eps
 
 
 def _in_training(log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -98,16 +98,21 @@ def command(
             draw(result, path, look)
     with files.writing("numbers"):
         save_numbers(result, numbers)
-    summary |= output.written(**files.written)
+    # Anew, with what the picture was warned of.
+    summary = output.document("landscape", result.summary() | output.written(**files.written))
     try:
         output.emit(summary, as_json, lambda: landscape_report(summary))
     finally:
         _keep_each(models, summary, terminal)
     files.end()
     if foreign is None:
-        facts, run = dataset_facts(result.dataset), runs[0] if runs else None
-        grey = facts is not None and facts.shape[0] == 1  # scores are in features of photographs
-        terminal.hint(ui.next_command("score", run) + " --calibration" * grey)
+        terminal.hint(_next(result.dataset, runs[0] if runs else None))
+
+
+def _next(dataset: str, run: str | None) -> str:
+    facts = dataset_facts(dataset)
+    grey = facts is not None and facts.shape[0] == 1  # scores are in features of photographs
+    return ui.next_command("score", run) + " --calibration" * grey
 
 
 def _keep_each(models: Sequence[Path], summary: Mapping[str, Any], terminal: ui.Terminal) -> None:

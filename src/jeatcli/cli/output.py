@@ -120,20 +120,18 @@ def lay_out(sections: Iterable[Section]) -> str:
 def table(rows: Sequence[Sequence[object]]) -> str:
     """Lay out rows in columns, those of numbers to the right."""
     cells = [[cell_text(cell) for cell in row] for row in rows]
-    widths = [max(map(_columns, column)) for column in zip(*cells, strict=True)]
+    widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
     right = numeric_columns(rows)
     return "\n".join(
         "  ".join(
-            " " * (width - _columns(cell)) + cell
-            if flush
-            else cell + " " * (width - _columns(cell))
+            " " * (width - columns(cell)) + cell if flush else cell + " " * (width - columns(cell))
             for cell, width, flush in zip(line, widths, right, strict=True)
         ).rstrip()
         for line in cells
     )
 
 
-def _columns(text: str) -> int:
+def columns(text: str) -> int:
     """Count the columns of a terminal that a text takes: two for a Chinese character."""
     wide = sum(east_asian_width(each) in "WF" for each in text)
     return len(text) + wide - sum(combining(each) > 0 for each in text)

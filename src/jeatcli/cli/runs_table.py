@@ -55,7 +55,7 @@ def table(runs: Sequence[RunSummary], width: int | None = None) -> str:
     for name in ("", *empty, *_DISPENSABLE):
         columns = [column for column in columns if column != name]
         text = output.table([columns, *([row[column] for column in columns] for row in rows)])
-        if width is None or max(map(len, text.splitlines())) <= width:
+        if width is None or max(map(output.columns, text.splitlines())) <= width:
             break
     unfinished = [run for run in runs if not run.finished]
     notes = ["* not finished: the command that began it resumes it"] if unfinished else []

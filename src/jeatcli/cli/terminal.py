@@ -10,17 +10,18 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from ..checkpoints.runs import is_name
-from ..errors import UsageProblem
+from ..errors import FontWarning, UsageProblem
 from ..runtime import launch
 from ..runtime.files import runs_dir
 from ..runtime.progress import SILENT, Bar, BarContext
@@ -144,6 +145,17 @@ class Terminal:
         output.WARNED.append(text)
         self.say(f"Warning: {text}")
 
+    def in_place_of(self, usual: Callable[..., None]) -> Callable[..., None]:
+        """Return what shows Python's warnings: those of pictures in one line, others as usual."""
+
+        def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if issubclass(category, FontWarning):
+                self.warn(str(message))
+            else:
+                usual(message, category, *where)
+
+        return show
+
     def hint(self, command: str) -> None:
         """Name the command that is likely to come next."""
         self.say(f"Hint: {command}")
@@ -213,6 +225,7 @@ def open_terminal(quiet: bool, verbose: bool) -> Terminal:
     """Return the reporter of the running command, which begins; a verbose one says who set what."""
     terminal = Terminal(quiet, verbose)
     output.WARNED.clear()
+    warnings.showwarning = terminal.in_place_of(warnings.showwarning)
     ctx = click.get_current_context()
     ctx.meta[BEGAN] = time.time()
     for name, value in ctx.params.items():

@@ -5,6 +5,7 @@ Fonts are in points and sizes relative to `font.size`, so that a style file chan
 
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from matplotlib.style import library
 from matplotlib.text import Text
 
 from ..core.threat import Threat, fraction
-from ..errors import UsageProblem, unknown
+from ..errors import FontWarning, UsageProblem, unknown
 from ..runtime.files import expand, write_atomic
 from .settings import PLAIN, PlotSettings
 
@@ -127,8 +128,29 @@ def styled(settings: PlotSettings = PLAIN) -> Iterator[None]:
         raise unknown("colour map", settings.cmap, list(colormaps))
     style = {} if settings.style is None else _read_style(settings.style)
     own = {key: value for key, value in chosen.items() if value is not None}
-    with rc_context(STYLE | style | own):
+    with rc_context(STYLE | style | own), _told_in_one():
         yield
+
+
+@contextmanager
+def _told_in_one() -> Iterator[None]:
+    """Warn once of all characters that the font does not have, and of all else as usual."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    missing = dict[str, None]()
+    for each in caught:
+        if found := re.match(r"Glyph (\d+) .*missing from font", str(each.message)):
+            missing[chr(int(found[1]))] = None
+        else:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    if missing:
+        warnings.warn(
+            f"the font of the picture has no `{''.join(missing)}`, which are boxes; name one that "
+            "has them, such as `font.family: Noto Sans CJK JP`, in a file for `--style`",
+            FontWarning,
+            stacklevel=2,
+        )
 
 
 def styles() -> list[str]:
