@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
-from helpers.cli import STANDARD, done, here, refused
+from helpers.cli import STANDARD, done, here, one, refused
 
 from jeatcli.checkpoints import runs
 from jeatcli.errors import UsageProblem
@@ -51,3 +52,14 @@ def test_a_name_that_is_a_path_here_is_told(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lr0.01").mkdir()
     refused(here("attack", "lr0.01"), 1, "no run `lr0.01`", "`./lr0.01`")
+
+
+def test_the_best_epoch_is_named_as_in_tables(home: Path) -> None:
+    refused(here("attack", "best"), 1, "there is no run `best`")
+    refused(here("attack", "standard/best"), 1, "there is no run or checkpoint at")
+    best = home / "standard" / runs.BEST_FILE
+    shutil.copy(home / "standard" / runs.MODEL_FILE, best)
+    few = ("-n", 4, "--attack", "fgsm", "--device", "cpu")
+    for run in ("standard/best", home / "standard" / "best"):
+        found = one("attack", run, *few)
+        assert (found["run"], found["path"]) == ("standard/best", str(best))

@@ -63,8 +63,9 @@ def resolve(
 ) -> Path:
     """Return the model file of a run or a path, or (None) of the latest finished run.
 
-    `hf-hub:OWNER/NAME` is downloaded. Where there is no run at all, of which the reporter is told,
-    and where a run is called `pretrained` that is not there, it is the package's own network.
+    `RUN/best` is that of its best epoch, as tables call it; `hf-hub:OWNER/NAME` is downloaded.
+    Where there is no run at all, of which the reporter is told, and where a run is called
+    `pretrained` that is not there, it is the package's own network.
     `other_than` is a model file that is never taken for the latest.
 
     Raises:
@@ -83,6 +84,9 @@ def resolve(
         return path / MODEL_FILE
     if path.is_file() and path.suffix != ".py":
         return path
+    parent, _, name = str(run).rpartition("/")
+    if parent and name == Path(BEST_FILE).stem and (best := place(parent) / BEST_FILE).is_file():
+        return best
     raise _missing(path)
 
 
