@@ -304,7 +304,27 @@ def test_the_same_weights_in_other_code_are_another_model() -> None:
     scaled = Scaled(first)
     before = wrap(scaled, dataset="digits", **RAW).fingerprint
     scaled.scale = 2.0
-    assert before != wrap(scaled, dataset="digits", **RAW).fingerprint
+    model = wrap(scaled, dataset="digits", **RAW)
+    assert before != model.fingerprint
+    # Even if it is changed in the model, between two calls.
+    model.classifier.net.module.scale = 1.0
+    assert before == model.fingerprint
+    model.classifier.net.module.register_forward_hook(lambda _, inputs, output: 2 * output)
+    assert before != model.fingerprint
+
+
+def test_a_fingerprint_changes_nothing_and_stands_on_no_state_of_torch() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10), nn.Dropout())
+    model = wrap(net, dataset="digits", **RAW)
+    calm, state = model.fingerprint, torch.get_rng_state()
+    model.classifier.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.fingerprint == calm
+    assert all(module.training for module in model.classifier.modules())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.classifier.net.module[2].num_batches_tracked == 0
+    model.classifier.double()  # which takes other images
+    assert model.fingerprint != calm
 
 
 @pytest.mark.filterwarnings("ignore")

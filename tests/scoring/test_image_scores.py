@@ -186,6 +186,21 @@ def test_features_of_a_data_set_are_taken_once(
     assert kept.stat().st_size > 1000
 
 
+def test_kept_features_are_not_those_of_a_judge_that_was_changed(
+    judge: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "WORTH_KEEPING", 100)
+    real, drawn = torch.rand(2, 150, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    before = image_scores(drawn, real=real, features=judge).fid
+    # A hook is in no digest of the weights.
+    layer = next(each for each in judge.classifier.modules() if isinstance(each, torch.nn.Conv2d))
+    layer.register_forward_hook(lambda _, inputs, output: 3 * output)
+    after = image_scores(drawn, real=real, features=judge).fid
+    for kept in (cache_dir() / "features").iterdir():
+        kept.unlink()
+    assert after == image_scores(drawn, real=real, features=judge).fid != before
+
+
 def test_protocol_says_all_that_the_numbers_depend_on(artist: Model, judge: Model) -> None:
     listener = Listener()
     found = image_scores("artist", features="judge", num=15, steps=1, seed=4, reporter=listener)

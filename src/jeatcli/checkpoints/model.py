@@ -8,15 +8,16 @@ from pathlib import Path
 import torch
 
 from ..core.class_gaussians import ClassGaussians
-from ..core.models.classifier import Classifier
+from ..core.models.classifier import Classifier, evaluating
 from ..core.models.layers import Shape
-from ..core.models.wrapped import Wrapped
+from ..core.models.wrapped import Wrapped, noise
 from ..data.facts import dataset_facts, own_path
 from ..data.images import Images, load_images
 from ..errors import JeatError, UsageProblem, unknown
 from ..runtime import devices
 from ..runtime.digests import digest
 from ..runtime.progress import SILENT, Reporter
+from ..runtime.usual_state import in_usual_state
 from . import runs
 from .header import FOREIGN, Meta, read_header
 from .networks import make_network
@@ -81,7 +82,7 @@ class Model:
         meta, net = self.meta, self.classifier.net
         about = (meta.arch, meta.norm_layer, meta.activation, meta.mean, meta.std, meta.classes)
         # Of code that is not ours the weights and the name do not tell the function.
-        code = (net.about,) if isinstance(net, Wrapped) else ()
+        code = (_told(net, meta.shape, self.device),) if isinstance(net, Wrapped) else ()
         return digest(self.classifier, about=about + code)
 
     def autocast_type(self, precision: str) -> torch.dtype | None:
@@ -181,6 +182,25 @@ class Model:
                 f"`{self.name}` was trained on {count:,} of the {len(images):,} test images of "
                 f"{images.name}: results on them are too optimistic"
             )
+
+
+@in_usual_state
+def _told(net: Wrapped, shape: Sequence[int], device: torch.device) -> str:
+    """Return what tells the function of a network that is not ours, beside its weights.
+
+    Numbers in attributes, buffers that are not saved and hooks are in neither its text nor its
+    weights, and may be changed between two calls: so it is asked each time.
+    """
+    try:
+        with evaluating(net):
+            logits = net.constant(noise(3, shape)[:2].to(device))
+    except RuntimeError:  # it is not in float32, and nothing is computed with it as it is
+        logits = None
+    if logits is None:
+        return net.about
+    # Processors differ in the last digits.
+    rounded = [f"{value:.2e}" for value in logits.flatten().tolist()]
+    return digest(code=net.about, logits=rounded)
 
 
 def difference(first: Model, second: Model) -> str:

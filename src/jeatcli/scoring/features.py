@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..checkpoints.model import Model
+from ..core.rng import drawing_by
 from ..data.images import Images, to_unit_range
 from ..errors import JeatError
 from ..runtime.digests import digest, tensor_digest
@@ -20,6 +21,9 @@ from .extractors import Extractor
 
 # The features of fewer images are computed sooner than a file is read.
 WORTH_KEEPING = 5000
+# Images on which kept features are tried, and how far rounding moves them in batches of other
+# sizes, relative to the largest.
+_TRIED, _ROUNDING = 4, 1e-3
 
 # What turns images into features: a classifier or a published network.
 Judge = Model | Extractor
@@ -81,7 +85,7 @@ def of_reference(
     name = safe_name(f"{reference.name}-{split}".replace(":", "-").replace("/", "-"))
     path = cache_dir() / "features" / f"{name}-{key}.safetensors"
     group = current()
-    if stored := group.from_main(lambda: _stored(path)):
+    if stored := group.from_main(lambda: _stored(path, reference.x, judge)):
         return stored
     features = extract(reference.x, judge, batch_size, reporter)
     if group.is_main:
@@ -92,12 +96,30 @@ def of_reference(
     return features
 
 
-def _stored(path: Path) -> Features | None:
+def _stored(path: Path, images: Tensor, judge: Judge) -> Features | None:
+    """Return the features that are kept, None if there are none, or the judge has others now."""
     try:
         tensors = load_file(path)
-        return Features(tensors["values"], tensors["logits"])
+        features = Features(tensors["values"], tensors["logits"])
     except (OSError, SafetensorError, KeyError):
         return None
+    return features if _are_of(judge, features, images) else None
+
+
+@torch.no_grad()
+def _are_of(judge: Judge, features: Features, images: Tensor) -> bool:
+    """Try a classifier on a few of the images: hooks of the user's are not in its fingerprint."""
+    if isinstance(judge, Extractor):
+        return True
+    few = torch.linspace(0, len(images) - 1, _TRIED).long()
+    with drawing_by(0, judge.device):  # what is computed next draws as without this
+        outputs = _outputs(judge, images[few])
+    return all(
+        len(kept) == len(images)
+        and kept[few].shape == now.shape
+        and bool((kept[few] - now).abs().max() <= _ROUNDING * now.abs().max())
+        for kept, now in zip(vars(features).values(), outputs, strict=True)
+    )
 
 
 def _outputs(judge: Judge, images: Tensor) -> tuple[Tensor, Tensor]:

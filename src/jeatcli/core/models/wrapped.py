@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,12 @@ class Wrapped(Network):
         lost = len(x) == 1 and isinstance(logits, Tensor) and logits.ndim == 1
         return logits[None] if lost else logits
 
+    @torch.no_grad()
+    def constant(self, x: Tensor) -> Tensor | None:
+        """Return the logits of normalised images, None if they are others each time."""
+        logits = self.call(x.clone())
+        return logits if torch.equal(logits, self.call(x.clone())) else None
+
     def penultimate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.layer is None:
             return super().penultimate(x)
@@ -89,6 +95,11 @@ class Wrapped(Network):
             if inputs and inputs[0].ndim == 2 and getattr(logits, "dtype", None) == output.dtype:
                 self.layer = name if torch.equal(output, logits) else self.layer
         return logits
+
+
+def noise(count: int, shape: Sequence[int]) -> Tensor:
+    """Return normalised images of noise (n, C, H, W), the same each time, to try a module on."""
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
 
 
 def has_classify(module: nn.Module) -> bool:
