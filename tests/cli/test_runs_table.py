@@ -233,3 +233,24 @@ def test_the_sweep_of_the_documentation(home, tmp_path):
     rows = [line.split("\t") for line in said.stdout.splitlines() if "\t" in line]
     assert rows[0] == ["eps", "runs", "clean", "robust", "spread"]
     assert [row[:2] for row in rows[1:]] == [["0.05", "2"], ["0.1", "2"], ["0.2", "2"]]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_runs_are_summed_up_whatever_they_are_called(home: Path, together: bool) -> None:
+    names = ("5", "6", "at", "at-seed-1")
+    for number, name in enumerate(names):
+        shutil.copytree(home / LATEST, home / name)
+        config = (home / name / "config.toml").read_text()
+        config = config.replace("seed = 0", f"seed = {number}")
+        (home / name / "config.toml").write_text(config)
+        found = {**THREAT, "attacks": ["pgd"], "robust": 0.5, "clean": 0.9}
+        named = " ".join(names) if together else name
+        command = f"jeat attack {named} --steps 5"
+        add_results(home / name / MODEL_FILE, "attack", [found], command)
+    assert [each["runs"] for each in one("--runs")["seeds"]] == [[*names]]
+    # A number of steps is no run.
+    for name in names[:2]:
+        more = found | {"n": 101}
+        command = f"jeat attack {name} --steps {name}"
+        add_results(home / name / MODEL_FILE, "attack", [more], command)
+    assert [each["runs"] for each in one("--runs")["seeds"]] == [[*names[2:]]]

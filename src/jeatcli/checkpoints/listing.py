@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePath
 from statistics import mean, stdev
 from typing import Any
 
@@ -67,10 +67,11 @@ class SeedSummary:
 def over_seeds(runs: Sequence[RunSummary]) -> list[SeedSummary]:
     """Summarise the finished runs that differ in their seed alone, attacked by one command."""
     groups: dict[str, list[RunSummary]] = {}
+    names = {run.run for run in runs}
     for run in sorted(runs, key=lambda run: run.run):
         if run.finished and run.settings and run.attack and None not in (run.clean, run.robust):
             same = {key: value for key, value in run.settings.items() if key != "seed"}
-            command = str(run.attack.get("command", "")).replace(run.run, "RUN")
+            command = _unnamed(str(run.attack.get("command", "")), names)
             key = json.dumps([same, run.attack | {"command": command}], sort_keys=True)
             groups.setdefault(key, []).append(run)
     return [
@@ -86,6 +87,20 @@ def over_seeds(runs: Sequence[RunSummary]) -> list[SeedSummary]:
         for group in groups.values()
         if len({run.settings.get("seed") for run in group}) == len(group) > 1
     ]
+
+
+def _unnamed(command: str, runs: set[str]) -> str:
+    """Return a command without the runs that it names, alone or beside one another.
+
+    As whole words: `jeat attack` has the names of the runs `jeat` and `at` in it.
+    """
+    words = command.split()
+    return " ".join(
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        # The value of an option is none, though a run may be called `5`.
+        if before in ("", "jeat") or before.startswith("-") or PurePath(word).name not in runs
+    )
 
 
 def list_runs(pattern: str | None = None) -> list[RunSummary]:
