@@ -45,14 +45,13 @@ def draw_contours(result: ContourResult) -> Any:
         inset.spines[:].set(color="white", linewidth=1.2)
     colour_bars(figure, axes, meshes, result)
     first, second = axis_labels(result)
-    if axes[0].get_subplotspec().get_gridspec().ncols > 1:
-        figure.supylabel(second, fontsize="medium")
-    else:  # matplotlib would lay it over the numbers of a single column
-        for axis in axes:
-            axis.set_ylabel(second)
+    # Beside its own panels: a label of the whole figure lies over the numbers of a single column,
+    # and far from the panels of a wide picture.
+    for axis in axes[:: axes[0].get_subplotspec().get_gridspec().ncols]:
+        axis.set_ylabel(second)
     legend = _legend(result)
     # The name of the axis is the legend's title: matplotlib would lay one over the other.
-    figure.legend(
+    placed = figure.legend(
         list(legend.values()),
         list(legend),
         # The unit, in parentheses, goes below: beside a long name it is wider than a panel.
@@ -62,6 +61,7 @@ def draw_contours(result: ContourResult) -> Any:
         ncols=len(legend),
         frameon=False,
     )
+    placed.get_title().set_multialignment("center")
     return figure
 
 

@@ -6,7 +6,7 @@ Fonts are in points and sizes relative to `font.size`, so that a style file chan
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import wrap
@@ -14,6 +14,7 @@ from typing import Any
 
 from matplotlib import colormaps, rc_context, rc_params_from_file, rcParams
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.style import library
 from matplotlib.text import Text
 
@@ -84,6 +85,27 @@ def tidy(axis: Any) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(visible=True, linewidth=0.4, color="0.88")
     axis.set_axisbelow(True)
+
+
+def legend_columns(names: Sequence[str], inches: float, most: int = 6) -> int:
+    """Return how many columns of a legend with these names fit in so many inches, or 1."""
+    # A letter is about 0.55 of the size wide; a line, its gaps and that between columns 5 sizes.
+    column = (0.55 * max(map(len, names)) + 5) * _legend_size()
+    return max(1, min(most, len(names), int(72 * inches / column)))
+
+
+def legend_below(figure: Any, entries: tuple[list[Any], list[str]], most: int = 6) -> None:
+    """Put a legend under the figure, in as many columns as fit, at no cost to the panels."""
+    columns = legend_columns(entries[1], figure.get_figwidth(), most)
+    if _size_by_content():
+        lines = -(-len(entries[1]) // columns)
+        # A first line has its place in all figures.
+        figure.set_figheight(figure.get_figheight() + (lines - 1) * 1.7 * _legend_size() / 72)
+    figure.legend(*entries, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _legend_size() -> float:
+    return float(FontProperties(size=rcParams["legend.fontsize"]).get_size_in_points())
 
 
 def plain_text(text: str) -> str:

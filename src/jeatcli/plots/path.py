@@ -7,7 +7,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from ..landscapes.path import PATHS, QUANTILES, QUANTITIES, PathResult
-from .figure import DOTTED, ball_text, line, new_figure, plain_text, tidy
+from .figure import DOTTED, ball_text, legend_below, line, new_figure, plain_text, tidy
 
 _TITLES = ("$E(x, y)$", "$E(x)$", "$CE(x, y)$", "predicted as $y$")
 _OBJECTIVES = {"ce": "$CE$", "joint": "$E(x, y)$", "marginal": "$E(x)$", "dlr": "DLR"}
@@ -29,7 +29,7 @@ def draw_paths(result: PathResult) -> Any:
     low, high = (round(100 * share) for share in QUANTILES)
     handles.append(Patch(color="0.5", alpha=0.3, linewidth=0))
     names = [*names, f"bands: {low} to {high} % of the images"]
-    figure.legend(handles, names, loc="outside lower center", ncols=6, frameon=False)
+    legend_below(figure, (handles, names))
     return figure
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..core.threat import fraction
 from ..robustness.result import Robustness
-from .figure import NORMS, line, mark, new_figure, plain_text, save, styled, tidy
+from .figure import NORMS, legend_below, line, mark, new_figure, plain_text, save, styled, tidy
 from .settings import PLAIN, PlotSettings
 
 
@@ -60,7 +60,12 @@ def plot(
         axis.set_xlim(left=0)
         axis.locator_params(axis="x", nbins=5)
         tidy(axis)
-        axis.legend(frameon=False)
+        handles, labels = axis.get_legend_handles_labels()
+        # Few short names are beside the curves, others would cover them.
+        if len(labels) <= 5 and max(map(len, labels)) <= 32:
+            axis.legend(frameon=False)
+        else:
+            legend_below(figure, (handles, labels), most=2)
         return save(figure, path, "Accuracy under attack", json.dumps(about), settings)
 
 

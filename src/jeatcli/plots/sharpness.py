@@ -6,15 +6,36 @@ import numpy as np
 
 from ..core.threat import fraction
 from ..landscapes.sharpness import SharpnessResult
-from .figure import ball_text, figure_text, label_above, line, mark, new_figure, plain_text, tidy
+from .figure import (
+    ball_text,
+    figure_text,
+    label_above,
+    legend_below,
+    legend_columns,
+    line,
+    mark,
+    new_figure,
+    plain_text,
+    tidy,
+)
 
 
 def draw_sharpness(result: SharpnessResult) -> Any:
     """Lay out the curves above and the four measures below, a row a run."""
-    figure = new_figure(7.0, 4.6)
-    grid = figure.add_gridspec(2, 4, height_ratios=(1.5, 1))
+    # The points of more than five runs need more height.
+    further = max(0, len(result.runs) - 5)
+    figure = new_figure(7.0, 4.6 + 0.35 * further)
+    grid = figure.add_gridspec(2, 4, height_ratios=(1.5, 1 + 0.15 * further))
     names = [plain_text(run.label) for run in result.runs]
-    _curves(figure.add_subplot(grid[0, :]), result, names)
+    curves = figure.add_subplot(grid[0, :])
+    _curves(curves, result, names)
+    # The names beside the points leave the curves so much less room.
+    room = figure.get_figwidth() - 0.7 - 0.07 * max(map(len, names))
+    columns = legend_columns(names, room, most=4)
+    if len(names) <= 2 * columns:
+        curves.legend(frameon=False, fontsize="small", ncols=columns, loc="upper left")
+    else:
+        legend_below(figure, curves.get_legend_handles_labels(), most=4)
     captions = {
         "energy": "$E(x, y)$ at the data",
         "worst": f"worst rise, {ball_text(result.threat)}",
@@ -33,8 +54,7 @@ def _curves(axis: Any, result: SharpnessResult, names: list[str]) -> None:
     for run, name in enumerate(names):
         points = [result.interval(rises) for rises in result.rises[run]]
         means = [point.mean for point in points]
-        axis.plot(radii, means, label=name, **line(run))
-        axis.plot(radii, means, linestyle="none", **mark(run))
+        axis.plot(radii, means, label=name, **line(run) | mark(run))
         ends = [point.low for point in points], [point.high for point in points]
         axis.fill_between(radii, *ends, color=line(run)["color"], alpha=0.15, linewidth=0)
     _scale(axis, result)
@@ -42,7 +62,6 @@ def _curves(axis: Any, result: SharpnessResult, names: list[str]) -> None:
     axis.set_xticks(radii, [f"{radius:g}" for radius in radii])
     axis.set_xlabel(f"radius (units of {fraction(result.unit)} per-pixel RMS)")
     axis.set_ylabel("mean rise of $E(x, y)$\nin random directions")
-    axis.legend(frameon=False, fontsize="small", ncols=min(len(names), 4), loc="upper left")
     tidy(axis)
 
 
