@@ -13,7 +13,7 @@ from helpers.cli import done, here, one, refused
 from helpers.runs import save_run
 
 from jeatcli.cli.output import Section
-from jeatcli.cli.page import Page, Picture
+from jeatcli.cli.page import Page, Picture, headline
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
 EVIL = '<script>alert("1")</script> & \x1b[31m'
@@ -78,6 +78,11 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JEAT_DEVICE", "cpu")
     for number, name in enumerate(("first", "second")):
         save_run(name, seed=number)
+
+
+def test_a_title_names_a_few_runs_and_counts_many() -> None:
+    assert headline(["a", "b", "a"]) == "a, b"
+    assert headline([f"run-{number}" for number in range(10)] * 2) == "10 runs"
 
 
 def test_an_attack_of_two_runs(runs: None, tmp_path: Path) -> None:

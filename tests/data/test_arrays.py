@@ -68,6 +68,7 @@ def test_floats_that_are_no_bytes_stay_as_they_are(tmp_path: Path) -> None:
         ({"images": PIXELS, "labels": LABELS, "classes": ["a"]}, "the label 9, and as classes a"),
         ({"images": PIXELS // 255, "labels": LABELS}, "uint8 from 0 to 1"),
         ({"images": PIXELS, "labels": LABELS, "classes": list("abcdefghia")}, "the label 9"),
+        ({"images": PIXELS, "labels": LABELS, "classes": list("abcdefghi ")}, "the label 9"),
         ({"images": PIXELS, "labels": LABELS.astype(str)}, "the labels of"),
         ({"images": PIXELS.astype(str), "labels": LABELS}, "the images of"),
         (

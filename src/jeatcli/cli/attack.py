@@ -24,7 +24,7 @@ from . import terminal as ui
 from .attack_report import as_json_object, costs, report, section
 from .from_settings import foreign_options, options_of, take, take_look
 from .options import Command, file_option, option, output_options
-from .page import Page, Picture, is_page
+from .page import Page, Picture, headline, is_page
 from .record import keep, typed
 from .types import RUN, SHARE
 
@@ -173,7 +173,7 @@ class _Files:
             if self.page is not None:
                 one_norm = len({result.norm for result in found.results}) == 1
                 shown = [Picture.drawn(curve, "Accuracy over the radius")] if one_norm else []
-                title = "Robustness of " + ", ".join(dict.fromkeys(names))
+                title = f"Robustness of {headline(names)}"
                 sections = [section(found.results, names, found.unions), *costs(found, names)]
                 Page(title, typed(each[0].path), document, sections, shown).write(self.page)
         except JeatError as problem:

@@ -18,7 +18,7 @@ from . import output
 from . import terminal as ui
 from .from_settings import foreign_options, options_of, take_look, used
 from .options import Command, F, combine, file_option, option, output_options
-from .page import Page, Picture, is_page
+from .page import Page, Picture, headline, is_page
 from .record import keep, typed
 from .reports import landscape_report, landscape_sections
 from .types import BY_KIND, RUN
@@ -90,8 +90,8 @@ def command(
     with files.writing(drawn):
         if is_page(path):
             shown = Picture.drawn(lambda place: draw(result, place, look), result.result.title)
-            names = dict.fromkeys(found["run"] for found in summary["results"])
-            title = f"{result.result.title}: {', '.join(names)}"
+            names = [found["run"] for found in summary["results"]]
+            title = f"{result.result.title}: {headline(names)}"
             tables = landscape_sections(summary)
             Page(title, typed(models[0]), summary, tables, [shown]).write(path)
         else:

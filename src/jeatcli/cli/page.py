@@ -51,6 +51,12 @@ def is_page(path: Path | None) -> bool:
     return path is not None and path.suffix.lower() in (".html", ".htm")
 
 
+def headline(names: Sequence[str]) -> str:
+    """Name the runs of a report for its title; many of them are in the tables alone."""
+    different = list(dict.fromkeys(names))
+    return ", ".join(different) if len(different) <= 5 else f"{len(different)} runs"
+
+
 @dataclass(frozen=True)
 class Page:
     """A report: the command as it is typed, tables, pictures, and how it was measured."""
