@@ -100,7 +100,7 @@ def test_a_mask_is_seen_on_white_and_in_eight_bits(tmp_path: Path) -> None:
     hole.paste((0, 0, 0, 0), (0, 2, 4, 4))
     hole.save(tmp_path / "hole.png")
     assert (
-        pictures.light_pixels(tmp_path / "hole.png").tolist()
+        pictures.light_pixels(tmp_path / "hole.png")[0].tolist()
         == [[False] * 4] * 2 + [[True] * 4] * 2
     )
     Image.new("I;16", (4, 4), 200).save(tmp_path / "deep.png")

@@ -137,10 +137,13 @@ def read_exact(
     )
 
 
-def light_pixels(path: Path) -> NDArray[np.bool_]:
-    """Return which pixels of a picture, on white, are lighter than medium grey, bool (H,W)."""
-    pixels, *_ = decode(path)
-    return np.array(Image.fromarray(pixels).convert("L")) > 127
+def light_pixels(path: Path) -> tuple[NDArray[np.bool_], bool]:
+    """Return which pixels of a picture, on white, are lighter than medium grey, bool (H,W).
+
+    Also return whether parts of it are transparent.
+    """
+    pixels, transparent, _ = decode(path)
+    return np.array(Image.fromarray(pixels).convert("L")) > 127, transparent
 
 
 def embedded_text(path: Path) -> dict[str, str] | None:

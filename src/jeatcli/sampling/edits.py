@@ -70,14 +70,14 @@ def read_image(
 
 def read_mask(path: Path, model: Model) -> Tensor:
     """Read a picture whose light pixels are the hole, bool (H, W)."""
-    hole = light_pixels(expand(path))
+    hole, transparent = light_pixels(expand(path))
     height, width = model.meta.shape[1:]
     if hole.shape != (height, width) or not hole.any():
         raise JeatError(
             f"the mask `{path}` is {hole.shape[1]}x{hole.shape[0]} with {hole.sum()} light pixels",
             f"it must be {width}x{height}, and its light pixels are those to be filled",
         )
-    if hole.all():  # as of white paint on a transparent ground
+    if transparent and hole.all():  # as of white paint on a transparent ground
         raise JeatError(
             f"all pixels of the mask `{path}` are light, so nothing of the picture would be kept",
             "paint what is to be filled white on black; transparent pixels count as white",
