@@ -132,7 +132,12 @@ def without_the_one_before(run: Path) -> None:
     ("damage", "code", "error", "hint"),
     [
         (lambda run: cut(run / "state.safetensors"), 1, "is cut short", "save before by `mv"),
-        (lambda run: flip(run / "state.safetensors"), 1, "is not what was", "save before by `mv"),
+        (
+            lambda run: flip(run / "state.safetensors"),
+            1,
+            "contents have changed",
+            "save before by `mv",
+        ),
         (without_the_one_before, 1, "is cut short", "copy it again, or start over with `--force`"),
         (lambda run: (run / "config.toml").unlink(), 1, "has no `config.toml`", "`--force`"),
         (

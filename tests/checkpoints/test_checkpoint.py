@@ -120,7 +120,7 @@ def test_a_bit_that_flipped(name: str, folder: Path) -> None:
     name = min(key for key in entries if key.startswith(name))
     content[size + entries[name]["data_offsets"][0]] ^= 1
     path.write_bytes(content)
-    with pytest.raises(JeatError, match="is not what was written") as caught:
+    with pytest.raises(JeatError, match="have changed since it was written") as caught:
         checkpoint.load(folder)
     assert "resume the run with `jeat train`" in (caught.value.hint or "")
 
@@ -130,7 +130,7 @@ def test_a_digit_of_the_header_that_flipped(folder: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content.replace(b'\\"std\\": [0.3', b'\\"std\\": [0.2'))
     assert path.read_bytes() != content
-    with pytest.raises(JeatError, match="is not what was written"):
+    with pytest.raises(JeatError, match="have changed since it was written"):
         checkpoint.load(folder)
 
 

@@ -199,7 +199,7 @@ def test_characters_that_the_font_lacks_are_told_in_one_line(tmp_path: Path) -> 
         assert said.exit_code == 0, said.stderr
         told = [line for line in said.stderr.splitlines() if "font" in line or "Glyph" in line]
         assert len(told) == (1 if missing else 0), said.stderr
-        assert all(f"Warning: the font of the picture has no `{missing}`" in line for line in told)
+        assert all(f"Warning: the picture's font lacks `{missing}`" in line for line in told)
     assert "長い数字" in one(*ask, "長い数字", "-q")["warnings"][0]["text"]
 
 

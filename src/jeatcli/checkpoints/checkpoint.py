@@ -201,7 +201,9 @@ def read_tensors(path: Path, header: Mapping[str, Any]) -> dict[str, Tensor]:
     # The files of early versions have none.
     written = about.pop(DIGEST, None)
     if written is not None and written != named_digest(tensors.items(), header=about):
-        raise Damaged(f"`{path}` is damaged: it is not what was written", REWRITTEN)
+        raise Damaged(
+            f"`{path}` is damaged: its contents have changed since it was written", REWRITTEN
+        )
     return tensors
 
 

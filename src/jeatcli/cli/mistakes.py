@@ -1,13 +1,12 @@
 """What was meant by an option or a RUN that does not exist. Imported only once there is one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
 import click
 
 from ..errors import NoSuchRun, UsageProblem
 from . import COMMANDS, main
-from .options import ARGUMENTS
 from .types import Look, Name
 
 _RESUME = ("resume", "continue")
@@ -84,16 +83,17 @@ def _listed(names: list[str], before: str, last: str) -> str:
     return last.join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
 
 
-def explain(ctx: click.Context, problem: NoSuchRun) -> NoSuchRun:
+def explain(ctx: click.Context, problem: NoSuchRun, typed: Sequence[str]) -> NoSuchRun:
     """Return the error for a RUN that does not exist, with the option that it may belong to.
 
-    A second value of an option is taken for a RUN, and so is an attack without its option.
+    `typed` are the command's arguments. A second value of an option is taken for a RUN, and so is
+    an attack without its option.
     """
     hint = problem.hint or ""
     for text in _arguments(ctx):
         if f"{text}`" not in problem.message:
             continue
-        if repeated := _repeated(ctx, text):
+        if repeated := _repeated(ctx, text, typed):
             return NoSuchRun(problem.message, f"for several values, write `{repeated}`; {hint}")
         if hint.startswith("did you mean"):  # a run that is called nearly so
             continue
@@ -111,9 +111,8 @@ def _arguments(ctx: click.Context) -> Iterator[str]:
             yield from map(str, value if isinstance(value, tuple | list) else [value])
 
 
-def _repeated(ctx: click.Context, text: str) -> str | None:
+def _repeated(ctx: click.Context, text: str, typed: Sequence[str]) -> str | None:
     """Return how the values of an option, of which `text` is a later one, should be written."""
-    typed = ctx.meta.get(ARGUMENTS, ())
     end = typed.index(text) if text in typed else 0
     begin = end
     while begin > 0 and not typed[begin - 1].startswith("-"):

@@ -167,7 +167,7 @@ class Command(click.Command):
         except NoSuchRun as problem:
             from .mistakes import explain
 
-            raise explain(ctx, problem) from None
+            raise explain(ctx, problem, ctx.meta.get(ARGUMENTS, ())) from None
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         """Return `--help`, its help in the form of the others."""

@@ -120,7 +120,7 @@ def command(
     if on is not None and calibration is None and not ood:
         raise UsageProblem(
             "`--on` is for `--calibration` and `--ood`, which score the classifier",
-            "images are scored by name: `jeat score FOLDER --dataset DATASET`",
+            "to score images, name them: `jeat score FOLDER --dataset DATASET`",
         )
     if wanted or ood:
         settings = _classifier_settings(explicit | {"on": on}, pictures, ood)

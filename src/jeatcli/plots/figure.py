@@ -168,8 +168,8 @@ def _told_in_one() -> Iterator[None]:
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
     if missing:
         warnings.warn(
-            f"the font of the picture has no `{''.join(missing)}`, which are boxes; name one that "
-            "has them, such as `font.family: Noto Sans CJK JP`, in a file for `--style`",
+            f"the picture's font lacks `{''.join(missing)}` and draws boxes; choose one that has "
+            "them in a file for `--style`, such as `font.family: Noto Sans CJK JP`",
             FontWarning,
             stacklevel=2,
         )
