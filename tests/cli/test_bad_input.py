@@ -115,8 +115,13 @@ def test_values_that_are_taken_for_a_run(home: Path, arguments: list[str], advic
             "'linf', 'l2', 'l1'; for several values, repeat `--norm`",
         ),
         (["train", "--seed", -1], "-1 is not in the range from 0 up"),
+        (
+            ["sample", LATEST, "--class", 3, 8, 9],
+            "(8 9); for several values, write `--class 3 --class 8 --class 9`",
+        ),
+        (["sample", LATEST, "other"], "Got unexpected extra argument (other)"),
     ],
-    ids=["list", "seed"],
+    ids=["list", "seed", "classes", "two runs"],
 )
 def test_values_that_do_not_fit(arguments: list[str], words: str) -> None:
     refused(here(*arguments), 2, words)

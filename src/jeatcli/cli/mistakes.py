@@ -1,5 +1,6 @@
 """What was meant by an option or a RUN that does not exist. Imported only once there is one."""
 
+import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
@@ -109,6 +110,13 @@ def _arguments(ctx: click.Context) -> Iterator[str]:
         if isinstance(param, click.Argument):
             value = ctx.params.get(str(param.name)) or ()
             yield from map(str, value if isinstance(value, tuple | list) else [value])
+
+
+def one_by_one(ctx: click.Context, problem: click.UsageError, typed: Sequence[str]) -> str | None:
+    """Return how to write arguments beyond the RUNs that are further values of an option."""
+    found = re.search(r"unexpected extra arguments? \((.+)\)", problem.message)
+    repeated = _repeated(ctx, found[1].split()[-1], typed) if found else None
+    return f"for several values, write `{repeated}`" if repeated else None
 
 
 def _repeated(ctx: click.Context, text: str, typed: Sequence[str]) -> str | None:

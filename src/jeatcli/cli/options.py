@@ -125,8 +125,15 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments, and remember how they were typed."""
-        ctx.meta[ARGUMENTS] = tuple(args)
-        rest = super().parse_args(ctx, args)
+        ctx.meta[ARGUMENTS] = typed = tuple(args)
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.UsageError as problem:
+            from .mistakes import one_by_one
+
+            if fix := one_by_one(ctx, problem, typed):
+                raise click.UsageError(f"{problem.message}; {fix}", ctx) from None
+            raise
         if not ctx.resilient_parsing:
             self._check_environment(ctx)
         return rest
