@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from jeatcli.acceleration.winograd import kernel
+from jeatcli.acceleration.winograd import amx, kernel
 
 
 @pytest.fixture
 def anew(monkeypatch, tmp_path):
     """Let a test build a kernel of its own, in an empty cache."""
     monkeypatch.setenv("JEAT_CACHE_DIR", str(tmp_path))
-    kernel.kernel.cache_clear()
+    caches = (kernel.kernel, amx.has_tiles)
+    for each in caches:
+        each.cache_clear()
     yield
-    kernel.kernel.cache_clear()
+    for each in caches:
+        each.cache_clear()

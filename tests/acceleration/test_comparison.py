@@ -231,4 +231,4 @@ def test_the_types_of_its_convolutions_say_how_it_rounds() -> None:
     if not fuses_in(half):
         pytest.skip("needs a processor that computes in bfloat16")
     plain = model(Base)
-    both(accelerate(plain, half, Way("fused")).net, x)  # outside autocast
+    both(accelerate(plain, half, Way("fused")).net.features, x)  # outside autocast

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from helpers.convolutions import both, conv, fuses_in, has_bf16_kernel, needs_compiler
@@ -120,31 +122,38 @@ def test_a_network_of_them_has_the_same_gradients(
         assert (ours - best).norm() < 3 * (theirs - best).norm() + 0.05 * best.norm()
 
 
-TYPES = {
-    "float32": (torch.float32, torch.float32),
-    "fused": (None, torch.float32),
-    "bfloat16": (HALF, HALF),
-    "winograd in bf16": (HALF, torch.float32),
-    "direct in bf16": (torch.float32, HALF),
+TYPES: dict[str, dict[str, Any]] = {
+    "float32": {"winograd": torch.float32, "fused": torch.float32},
+    "fused": {"fused": torch.float32},
+    "bfloat16": {"winograd": HALF, "fused": HALF},
+    "winograd in bf16": {"winograd": HALF, "fused": torch.float32},
+    "direct in bf16": {"winograd": torch.float32, "fused": HALF},
+    "tiles": {"fused": HALF, "amx": True},
 }
-any_types = pytest.mark.parametrize("types", TYPES)
+ACTIVATED = [
+    *((each, nn.ReLU) for each in TYPES),
+    *((each, nn.SiLU) for each in ("float32", "bfloat16", "tiles")),
+]
 
 
 @needs_compiler
-@any_types
+@pytest.mark.parametrize(("types", "activation"), ACTIVATED)
 @pytest.mark.parametrize("wire", [*SLICED, *POINTS, *IN_PLACE])
-def test_any_graph_has_the_same_gradients(wire: Wire, types: str) -> None:
-    winograd, fused = TYPES[types]
-    if not fuses_in(fused):
+def test_any_graph_has_the_same_gradients(
+    wire: Wire, types: str, activation: type[nn.ReLU | nn.SiLU]
+) -> None:
+    given = TYPES[types]
+    if not fuses_in(given.get("fused")):
         pytest.skip("needs a processor that computes in bfloat16")
-    net, x = Wired(wire).eval().requires_grad_(False), torch.randn(2, 16, 7, 5)
-    most = 0.2 if HALF in (winograd, fused) else 1e-5
+    net = Wired(wire, activation=activation).eval().requires_grad_(False)
+    x = torch.randn(2, 16, 7, 5)
+    most = 0.2 if HALF in given.values() else 1e-5
     expected = exact(net, x)
-    rewritten = Rewritten(net, winograd, 0, fused)
+    rewritten = Rewritten(net, **given)
     for _ in range(2):
         check(both(rewritten, x), expected, most)
         assert (rewritten.passes is None) == (wire in IN_PLACE)
-    for again in (rewritten, Rewritten(net, winograd, 0, fused)):
+    for again in (rewritten, Rewritten(net, **given)):
         with torch.no_grad():
             check((again(x),), (expected[0],), most)
 

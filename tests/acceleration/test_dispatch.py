@@ -15,13 +15,13 @@ import torch
 from helpers.convolutions import needs_compiler
 from helpers.networks import classifier
 from helpers.runs import Listener
-from torch import Tensor
+from torch import Tensor, nn
 
 from jeatcli.acceleration import dispatch
 from jeatcli.acceleration.choices import Place, Speeds
 from jeatcli.acceleration.dispatch import choose
-from jeatcli.acceleration.ways import KERNELS, NEVER_MEASURED, Way, Wish, Work
-from jeatcli.acceleration.winograd import convolution, direct
+from jeatcli.acceleration.ways import KERNELS, NEVER_MEASURED, Way, Wish, Work, compilable
+from jeatcli.acceleration.winograd import amx, convolution, direct, finish
 from jeatcli.acceleration.winograd.kernel import kernel
 from jeatcli.errors import Interrupted
 
@@ -29,6 +29,8 @@ SHAPE = (3, 32, 32)
 MUCH, LITTLE = Work(SHAPE, 8, 1e5), Work(SHAPE, 8, 1000)
 AUTO = Wish()
 EAGER = Wish(compiled=False)
+HALF = torch.bfloat16
+SWAPPED = dispatch._Bench.swapped
 # Seconds of an image by way, on an imagined processor.
 Clock = dict[str, float]
 
@@ -53,6 +55,7 @@ def clock(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Clock:
         "winograd": 3e-3,
         "winograd-32": 1e-3,
         "winograd-64": 1.5e-3,
+        "amx": 2.5e-3,
     }
     monkeypatch.setattr(dispatch, "is_built", lambda: True)
     monkeypatch.setattr(
@@ -297,7 +300,7 @@ def test_without_a_compiler_of_cpp_there_is_no_kernel(
     model, cache: Path, monkeypatch: pytest.MonkeyPatch, patient: bool
 ) -> None:
     # Not the kernel of all tests, nor for them that there is none.
-    for module in (convolution, direct):
+    for module in (amx, convolution, direct, finish):
         monkeypatch.setattr(module, "kernel", kernel.__wrapped__)
     monkeypatch.setattr(dispatch, "_BUILDING", 0 if patient else math.inf)
     for command in ("/nonexistent/g++", "false", "'"):
@@ -349,11 +352,55 @@ def test_a_slow_kernel_is_not_chosen_by_the_real_clock(
     monkeypatch.setattr(dispatch, "accelerate", slowed)
     monkeypatch.setattr(dispatch, "is_built", lambda: True)
     monkeypatch.setattr(
-        dispatch._Bench, "swapped", lambda _, kernel: int(KERNELS[kernel] is not None)
+        dispatch._Bench, "swapped", lambda _, kernel: KERNELS[kernel].winograd is not None
     )
-    for slow in ("library", "winograd-64"):
+    for slow in ("library", "winograd"):
         assert chosen(model, Work((3, 16, 16), 4, 3e4))[0].kernel != slow
         shutil.rmtree(cache)
+
+
+@pytest.fixture
+def tiles(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Clock:
+    """The speeds of a processor on which tiles are there and win."""
+    monkeypatch.setattr(dispatch._Bench, "swapped", SWAPPED)
+    monkeypatch.setattr(amx, "has_tiles", lambda: True)
+    clock["amx"] = 5e-4
+    return clock
+
+
+def test_tiles_are_taken_where_they_win(model, tiles: Clock) -> None:
+    assert choose(model, HALF, MUCH, EAGER) == Way("amx")
+    assert "amx" in asked
+    tiles["amx"] = 9e-3
+    assert choose(model, HALF, MUCH._replace(batch=16), EAGER) != Way("amx")
+
+
+@pytest.mark.parametrize("what", ["type", "processor", "network"])
+def test_tiles_that_change_nothing_are_not_measured(
+    model, tiles: Clock, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    if what == "processor":
+        monkeypatch.setattr(amx, "has_tiles", lambda: False)
+    elif what == "network":
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                module.padding_mode = "circular"
+    dtype = None if what == "type" else HALF
+    assert choose(model, dtype, MUCH, EAGER) != Way("amx")
+    assert "amx" not in asked
+    assert choose(model, dtype, MUCH, Wish("amx", compiled=False)) == Way("amx")
+
+
+def test_a_compiled_graph_has_no_tiles(model, tiles: Clock) -> None:
+    assert Way(compilable("amx"), compiled=True) == Way("library", True)
+    assert choose(model, HALF, MUCH, Wish(compiled=True)) == Way("library", True)
+    longer = MUCH._replace(passes=1e7)
+    for seconds, way in ((6e-4, Way("amx")), (2e-4, Way("library", True))):
+        tiles["library, compiled"] = seconds
+        for wish in (AUTO, Wish("amx")):
+            shutil.rmtree(Path(os.environ["JEAT_CACHE_DIR"]))
+            assert choose(model, HALF, longer, wish) == way
+    assert {name for name in asked if "compiled" in name} == {"library, compiled"}
 
 
 @needs_compiler

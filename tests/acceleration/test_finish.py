@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jeatcli.acceleration.winograd import finish as finishing
 from jeatcli.acceleration.winograd import kernel
@@ -41,23 +41,29 @@ SHAPES = [(16, True), (80, True), (6, True), (16, False)]
 @pytest.mark.parametrize("dtype", [torch.float32, HALF])
 @pytest.mark.parametrize(("channels", "last"), SHAPES)
 def test_what_follows_a_gradient(channels: int, last: bool, dtype: torch.dtype) -> None:
-    x, residual, cut, more, scale, _ = layers(dtype, channels, last)
+    x, residual, cut, more, scale, shift = layers(dtype, channels, last)
     by_channel = scale.double()[:, None, None]
-    for chosen in range(16):
+    for chosen in range(32):
         after, expected = After(), x.double()
         if chosen & 1:
             after, expected = after._replace(residual=residual), expected + residual.double()
+        if chosen & 16:
+            after = after._replace(silu=True, scale_too=scale, shift_too=shift)
         if chosen & 2:
             after = after._replace(cut=cut)
-            # As torch does, NaN lets a gradient through.
-            expected = torch.ops.aten.threshold_backward(expected, cut.double(), 0)
+            given = cut.double()
+            if after.silu:
+                given = given * by_channel + shift.double()[:, None, None]
+                expected = torch.ops.aten.silu_backward(expected, given)
+            else:  # as torch does, NaN lets a gradient through
+                expected = torch.ops.aten.threshold_backward(expected, given, 0)
         if chosen & 4:
             after, expected = after._replace(scale=scale), expected * by_channel
         if chosen & 8:
             after, expected = after._replace(more=more), expected + more.double()
         found = finishing.finish(x, after.last())
         assert found.dtype is dtype
-        assert (found is x) == (chosen == 0)
+        assert (found is x) == (chosen % 16 == 0)
         rtol = 0.02 if dtype is HALF else 1e-5
         torch.testing.assert_close(found.double(), expected, rtol=rtol, atol=rtol, equal_nan=True)
 
@@ -65,12 +71,19 @@ def test_what_follows_a_gradient(channels: int, last: bool, dtype: torch.dtype) 
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize("dtype", [torch.float32, HALF])
 @pytest.mark.parametrize(("channels", "last"), SHAPES)
-def test_a_normalisation_and_its_relu(channels: int, last: bool, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("silu", [False, True])
+def test_a_normalisation_and_its_activation(
+    channels: int, last: bool, dtype: torch.dtype, silu: bool
+) -> None:
     x, *_, scale, shift = layers(dtype, channels, last)
-    found = finishing.normalise(x, scale, shift)
-    expected = (x.double() * scale[:, None, None] + shift[:, None, None]).relu()
+    activation = nn.functional.silu if silu else torch.relu
+    found = finishing.normalise(x, scale, shift, silu)
+    expected = activation(x.double() * scale[:, None, None] + shift[:, None, None])
     assert found.dtype is dtype
     rtol = 0.01 if dtype is HALF else 1e-5
     torch.testing.assert_close(found.double(), expected, rtol=rtol, atol=rtol, equal_nan=True)
-    found = finishing.normalise(x, None, None)
-    torch.testing.assert_close(found, x.relu(), rtol=0, atol=0, equal_nan=True)
+    found = finishing.normalise(x, None, None, silu)
+    rtol = rtol if silu else 0
+    torch.testing.assert_close(
+        found.double(), activation(x.double()), rtol=rtol, atol=rtol, equal_nan=True
+    )

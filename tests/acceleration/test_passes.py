@@ -22,7 +22,7 @@ from helpers.wired import (
     residual_of_images,
     strides,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
 from jeatcli.acceleration import steps
 from jeatcli.acceleration.folding import Rewritten
@@ -78,7 +78,7 @@ def test_so_has_every_kernel_in_either_type(arch: str, activation: str, name: st
 
 @needs_compiler
 @pytest.mark.parametrize("count", [0, 1])
-@pytest.mark.parametrize("name", ["winograd", "fused"])
+@pytest.mark.parametrize("name", ["winograd", "fused", "amx"])
 @pytest.mark.parametrize("dtype", [None, HALF])
 def test_batches_may_have_any_size(count: int, name: str, dtype: torch.dtype | None) -> None:
     twin, x = accelerate(network("wrn-10-1"), dtype, Way(name)), torch.rand(3, 3, 13, 15)
@@ -119,26 +119,33 @@ def test_few_activations_take_a_pass_over_memory(
 
 
 # The types of Winograd's convolutions and of the others.
-TYPES = {
-    "winograd": (torch.float32, None),
-    "fused": (None, torch.float32),
-    "both": (HALF, HALF),
-    "winograd in bf16": (HALF, torch.float32),
-    "fused in bf16": (torch.float32, HALF),
+TYPES: dict[str, dict[str, Any]] = {
+    "winograd": {"winograd": torch.float32},
+    "fused": {"fused": torch.float32},
+    "both": {"winograd": HALF, "fused": HALF},
+    "winograd in bf16": {"winograd": HALF, "fused": torch.float32},
+    "fused in bf16": {"winograd": torch.float32, "fused": HALF},
+    "tiles": {"fused": HALF, "amx": True},
 }
+ACTIVATED = [
+    *((each, nn.ReLU) for each in TYPES),
+    *((each, nn.SiLU) for each in ("both", "winograd in bf16", "tiles", "fused")),
+]
 
 
 @needs_compiler
-@pytest.mark.parametrize("types", TYPES)
+@pytest.mark.parametrize(("types", "activation"), ACTIVATED)
 @pytest.mark.parametrize("wire", [*GRAPHS, *UNSUITED])
-def test_any_graph_has_the_same_gradients(wire: Wire, types: str) -> None:
-    winograd, fused = TYPES[types]
-    if not fuses_in(fused):
+def test_any_graph_has_the_same_gradients(
+    wire: Wire, types: str, activation: type[nn.ReLU | nn.SiLU]
+) -> None:
+    given = TYPES[types]
+    if not fuses_in(given.get("fused")):
         pytest.skip("needs a processor that computes in bfloat16")
-    net, x = Wired(wire).eval(), torch.randn(2, 16, 7, 5)
-    rewritten = Rewritten(net, winograd, 0, fused)
+    net, x = Wired(wire, activation=activation).eval(), torch.randn(2, 16, 7, 5)
+    rewritten = Rewritten(net, **given)
     assert rewritten.passes is not None
-    check(both(rewritten, x), exact(net, x), 0.2 if HALF in (winograd, fused) else 1e-5)
+    check(both(rewritten, x), exact(net, x), 0.2 if HALF in given.values() else 1e-5)
     assert (rewritten.passes is None) == (wire in UNSUITED)
     # What the result is, no gradient being asked for.
     with torch.no_grad():

@@ -11,11 +11,13 @@ from helpers.convolutions import both, conv, has_bf16_kernel, needs_compiler
 from helpers.networks import classifier
 from torch import Tensor, nn
 
+from jeatcli.acceleration import twins
 from jeatcli.acceleration.compiled import Compiled
 from jeatcli.acceleration.folding import Rewritten
 from jeatcli.acceleration.fused import FusedConv
 from jeatcli.acceleration.twins import accelerate, attach_twin
 from jeatcli.acceleration.ways import KERNELS, Way
+from jeatcli.acceleration.winograd.amx import AmxConv, has_tiles
 from jeatcli.acceleration.winograd.convolution import WinogradConv, fits
 from jeatcli.acceleration.winograd.direct import StemConv
 from jeatcli.core.models.classifier import Network, frozen
@@ -122,7 +124,14 @@ def test_they_follow_the_weights_of_a_network_that_learns() -> None:
 @needs_compiler
 def test_a_way_is_a_kernel_and_a_compiler() -> None:
     model = classifier("cifar-resnet-8", "batch").eval()
-    expected = {"library": 0, "fused": 0, "winograd": 6, "winograd-32": 3, "winograd-64": 1}
+    expected = {
+        "library": 0,
+        "fused": 0,
+        "winograd": 6,
+        "winograd-32": 3,
+        "winograd-64": 1,
+        "amx": 0,
+    }
     assert expected.keys() == KERNELS.keys()
     for name, compiled in itertools.product(KERNELS, (False, True)):
         twin = accelerate(model, None, Way(name, compiled))
@@ -142,3 +151,28 @@ def test_a_way_is_a_kernel_and_a_compiler() -> None:
     assert isinstance(half, Rewritten)
     kinds = [type(swap) for swap in half.swaps]
     assert kinds == [StemConv] + 3 * [FusedConv] + 3 * [WinogradConv]
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("arch", ["cifar-resnet-8", "wrn-10-2"])
+def test_tiles_have_all_but_the_pixels(
+    monkeypatch: pytest.MonkeyPatch, arch: str, dtype: torch.dtype | None
+) -> None:
+    """In bfloat16; elsewhere, and where there are none, convolutions are the library's, fused."""
+    model = classifier(arch, "batch").eval()
+
+    def kinds(kernel: str, compiled: bool = False) -> list[type]:
+        net = accelerate(model, dtype, Way(kernel, compiled)).net
+        assert isinstance(net, Rewritten)
+        return [type(swap) for swap in net.swaps]
+
+    fused, found = kinds("fused"), kinds("amx")
+    if dtype is not None and has_tiles():
+        convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
+        assert found == [StemConv] + (convolutions - 1) * [AmxConv]
+    else:
+        assert found == fused
+    assert kinds("amx", compiled=True) == []
+    monkeypatch.setattr(twins, "has_tiles", lambda: False)
+    assert kinds("amx") == fused

@@ -16,6 +16,8 @@ from helpers.cli import (
     untouched,
 )
 
+from jeatcli.core.models.classifier import Classifier
+
 LATEST = "digits-jeat-small"
 
 
@@ -125,6 +127,20 @@ def test_values_that_are_taken_for_a_run(home: Path, arguments: list[str], advic
 )
 def test_values_that_do_not_fit(arguments: list[str], words: str) -> None:
     refused(here(*arguments), 2, words)
+
+
+@pytest.mark.parametrize("verb", ["train", "attack", "sample", "score"])
+def test_what_torch_cannot_compile_is_refused_at_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    def begin(*_: object, **__: object) -> None:
+        raise AssertionError("begun")
+
+    monkeypatch.setattr(Classifier, "features", begin)
+    given = STANDARD if verb == "train" else (verb,)
+    with untouched(home):
+        said = here(*given, "--kernel", "amx", "--compile")
+    refused(said, 2, "Error: `--kernel amx` and `--compile` do not go together", "Hint: leave one")
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "mps"])

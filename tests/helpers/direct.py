@@ -1,16 +1,19 @@
-"""Convolutions of 1x1 and of the pixels, by the kernel and by torch in float64."""
+"""Convolutions that the kernel computes as defined, by it and by torch in float64."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from helpers.convolutions import conv as three
 from jeatcli.acceleration.swapped import SwappedConv
 from jeatcli.acceleration.winograd.after import NOTHING, After, last
+from jeatcli.acceleration.winograd.amx import AmxConv, fits_tiles, has_tiles
 from jeatcli.acceleration.winograd.direct import PointConv, StemConv, direct
 
 HALF = torch.bfloat16
@@ -39,6 +42,16 @@ def swap(conv: nn.Conv2d, dtype: torch.dtype = torch.float32) -> SwappedConv:
         pytest.skip("needs AVX512-BF16")
     assert kind is (StemConv if conv.kernel_size == (3, 3) else PointConv)
     return kind(conv, dtype)
+
+
+def tiled(side: int, inputs: int, outputs: int, stride: int = 1, bias: bool = True) -> SwappedConv:
+    """Return a convolution by the processor's tiles; skip the test where there are none."""
+    if not has_tiles():
+        pytest.skip("needs g++ and AMX")
+    conv = {1: point, 3: three}[side](inputs, outputs, stride=stride, bias=bias)
+    conv.weight.copy_(conv.weight.to(HALF))
+    assert fits_tiles(conv, HALF)
+    return AmxConv(conv)
 
 
 def close(found: Tensor, exact: Tensor) -> None:
@@ -75,14 +88,32 @@ def compare(fast: SwappedConv, x: Tensor) -> None:
     close(found, wanted)
 
 
-EVERY = [
-    *(lambda d, s=s: swap(point(32, 48, s), d) for s in (1, 2)),
-    *(lambda d, c=c: swap(stem(c, 48), d) for c in (1, 3)),
-]
-NAMES = ["point", "point-2", "grey", "coloured"]
-every_kind = pytest.mark.parametrize("make", EVERY, ids=NAMES)
+Make = Callable[[], SwappedConv]
+_CONVOLUTIONS = {
+    "point": partial(point, 32, 48),
+    "point-2": partial(point, 32, 48, 2),
+    "grey": partial(stem, 1, 48),
+    "coloured": partial(stem, 3, 48),
+}
+# By their channels: of 16 two pixels are side by side in a row of a tile.
+_TILED = {
+    f"{side}x{side}-of-{inputs}" + f"-{stride}" * (stride > 1): (side, inputs, 48, stride)
+    for side in (3, 1)
+    for inputs in (16, 32)
+    for stride in (1, 2)
+}
+EVERY: dict[str, Make] = {
+    **{
+        f"{name}-{str(dtype).removeprefix('torch.')}": lambda make=make, dtype=dtype: swap(
+            make(), dtype
+        )
+        for name, make in _CONVOLUTIONS.items()
+        for dtype in ROUNDING
+    },
+    **{f"tiles-{name}": partial(tiled, *given) for name, given in _TILED.items()},
+}
+every_kind = pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
 either_type = pytest.mark.parametrize("dtype", ROUNDING)
-Make = Callable[[torch.dtype], SwappedConv]
 
 
 def pixels(fast: SwappedConv, *size: int) -> Tensor:

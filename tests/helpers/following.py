@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jeatcli.acceleration.winograd.after import After, last
 
@@ -20,25 +20,34 @@ def followed(x: Tensor, after: After) -> tuple[Tensor, Tensor]:
     def by_channel(each: Tensor) -> Tensor:
         return each.double()[:, None, None]
 
+    def normalised(each: Tensor) -> Tensor:
+        if after.scale_too is None or after.shift_too is None:
+            return each
+        return each * by_channel(after.scale_too) + by_channel(after.shift_too)
+
     if after.bias is not None:
         x = x + by_channel(after.bias)
     if after.residual is not None:
         x = x + after.residual.double()
     if after.relu:
         x = x.relu()
-    if after.cut is not None:
+    if after.cut is not None and after.silu:
+        x = torch.ops.aten.silu_backward(x, normalised(after.cut.double()))
+    elif after.cut is not None:
         x = torch.ops.aten.threshold_backward(x, after.cut.double(), 0)
     if after.scale is not None:
         x = x * by_channel(after.scale)
     if after.more is not None:
         x = x + after.more.double()
-    if after.scale_too is None or after.shift_too is None:
-        return x, x.relu()
-    return x, (x * by_channel(after.scale_too) + by_channel(after.shift_too)).relu()
+    second = normalised(x)
+    return x, nn.functional.silu(second) if after.silu else second.relu()
 
 
 def every(like: Tensor, names: tuple[str, ...]) -> Iterator[After]:
-    """Yield each selection of what may follow a result like that; `too` comes with its scale."""
+    """Yield each selection of what may follow a result like that; `too` comes with its scale.
+
+    The scale of `cut`, as `too` has it, is `of_cut`.
+    """
     torch.manual_seed(2)
     pixels, channels = like.shape, like.shape[1]
     given = {name: last(torch.randn(pixels), like.dtype) for name in _PIXELS}
@@ -47,8 +56,11 @@ def every(like: Tensor, names: tuple[str, ...]) -> Iterator[After]:
     for chosen in itertools.product((False, True), repeat=len(names)):
         taken = [name for name, is_taken in zip(names, chosen, strict=True) if is_taken]
         after = After(**{name: given[name] for name in taken if name in given})
-        if "scale_too" in taken:
+        if "of_cut" in taken:
+            after = after._replace(scale_too=given["scale_too"])
+        if after.scale_too is not None:
             after = after._replace(shift_too=given["shift_too"])
+        after = after._replace(silu="silu" in taken)
         if "too" in taken or "scale_too" in taken:
             after = after._replace(too=torch.full_like(like, torch.nan))
         yield after

@@ -56,7 +56,9 @@ class Wired(Network):
 
     foldable = True
 
-    def __init__(self, wire: Wire, channels: int = 16) -> None:
+    def __init__(
+        self, wire: Wire, channels: int = 16, activation: type[nn.ReLU | nn.SiLU] = nn.ReLU
+    ) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.a, self.b, self.c = (nn.Conv2d(channels, channels, 3, 1, 1) for _ in range(3))
@@ -64,7 +66,7 @@ class Wired(Network):
         self.one = nn.Conv2d(channels, channels, 1)
         self.norm, self.other = nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)
         self.plain = nn.BatchNorm2d(channels, affine=False)
-        self.act, self.act_ = nn.ReLU(), nn.ReLU(inplace=True)
+        self.act, self.act_ = activation(), activation(inplace=True)
         self.leaky, self.nothing = nn.LeakyReLU(0.2), nn.Identity()
         self.gain = nn.Parameter(torch.tensor(2.0))
         for norm in (self.norm, self.other):

@@ -22,7 +22,8 @@ from ..runtime.progress import SILENT, Reporter
 from .choices import Place, Speeds
 from .fused import fusible
 from .twins import accelerate, learn_by
-from .ways import KERNELS, Way, Wish, Work
+from .ways import KERNELS, Way, Wish, Work, compilable
+from .winograd.amx import fits_tiles
 from .winograd.convolution import fits
 from .winograd.direct import direct
 from .winograd.kernel import is_built
@@ -75,12 +76,11 @@ def choose(
         speeds, kept = _measured(bench, ways, place.read())
         best = min(ways, key=lambda way: speeds.seconds[str(way)])
         if wish.compiled:
-            chosen = Way(best.kernel.replace("fused", "library"), compiled=True)
+            chosen = Way(compilable(best.kernel), compiled=True)
         elif wish.compiled is False:
             chosen = best
         else:
-            # Torch's compiler fuses by itself.
-            kernels = dict.fromkeys([best.kernel.replace("fused", "library"), "library"])
+            kernels = dict.fromkeys([compilable(best.kernel), "library"])
             chosen = _compiled(bench, best, kernels, speeds, total)
         place.write(speeds)
     reporter.detail(_told(chosen, speeds, "kept, and checked" if kept else "measured"))
@@ -173,19 +173,24 @@ class _Bench:
         # How often an image goes through the network in a way, and the function that does it once.
         self._runs: dict[Way, list[tuple[float, Callable[[], None]]]] = {}
 
-    def swapped(self, kernel: str) -> int:
-        """Return how many convolutions of the network that kernel computes; -1 if all, fused."""
-        least, dtype = KERNELS[kernel], self.dtype or torch.float32
-        if kernel == "fused":
-            return -any(fusible(module, dtype) for module in self.classifier.modules())
+    def swapped(self, kernel: str) -> tuple[str, int]:
+        """Return what computes convolutions of the network for that kernel, and how many."""
+        (least, amx, fused), dtype = KERNELS[kernel], self.dtype or torch.float32
+        modules = [*self.classifier.modules()]
+        if amx:
+            count = sum(fits_tiles(module, dtype) for module in modules)
+            return ("amx", count) if count else ("library", 0)
+        if least is None:
+            fuses = fused and any(fusible(module, dtype) for module in modules)
+            return ("fused" if fuses else "library", 0)
         try:
-            return sum(
-                least is not None
-                and (fits(module, dtype, least) or direct(module, dtype) is not None)
-                for module in self.classifier.modules()
+            count = sum(
+                fits(module, dtype, least) or direct(module, dtype) is not None
+                for module in modules
             )
         except JeatError:  # `CXX` is no command
-            return 0
+            count = 0
+        return ("winograd", count) if count else ("library", 0)
 
     def alternate(self, ways: list[Way], rounds: int) -> dict[str, float]:
         """Return the least seconds of an image in each way, all ways taken in turn."""

@@ -18,6 +18,7 @@ from .fused import FusedConv, fusible
 from .passes import Passes
 from .steps import Unsuited
 from .swapped import SwappedConv, is_plain
+from .winograd.amx import AmxConv, fits_tiles
 from .winograd.convolution import LearningConv, WinogradConv, fits
 from .winograd.direct import direct
 
@@ -45,6 +46,8 @@ class Rewritten(Network):
             None where these stay apart.
         own_passes: Whether the passes are ours (`passes`), where a convolution is; autograd's are
             what torch can compile.
+        amx: Whether the processor's matrix tiles compute those that they can, where others are
+            fused.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Rewritten(Network):
         least: int = 0,
         fused: torch.dtype | None = None,
         own_passes: bool = True,
+        amx: bool = False,
     ) -> None:
         super().__init__()
         self.net = net
@@ -72,7 +76,9 @@ class Rewritten(Network):
                 return WinogradConv(conv, winograd)
             if fused is None:
                 return None
-            kind = direct(conv, fused) if winograd is not None else None
+            if amx and fits_tiles(conv, fused):
+                return AmxConv(conv)
+            kind = direct(conv, fused) if winograd is not None or amx else None
             if kind is not None:
                 return kind(conv, fused)
             return FusedConv(conv, fused) if fusible(conv, fused) else None

@@ -117,7 +117,7 @@ class _Passes(torch.autograd.Function):
 
 
 def _steps(body: fx.GraphModule) -> Iterable[Step]:
-    """Yield the operations in order; a normalisation and the ReLU that alone uses it are one."""
+    """Yield the operations in order: a normalisation and the activation alone after it as one."""
     modules = dict(body.named_modules())
     passed: set[fx.Node] = set()
     for node in body.graph.nodes:
@@ -127,13 +127,13 @@ def _steps(body: fx.GraphModule) -> Iterable[Step]:
         follower = next(iter(node.users)) if len(node.users) == 1 else None
         if isinstance(module, SwappedConv):
             yield Convolve(node, module)
-        elif _is_affine(module) and follower is not None and _is_relu(follower, modules):
+        elif _is_affine(module) and follower is not None and _activation(follower, modules):
             passed.add(follower)
-            step = Affine(node, module)
+            step = Affine(node, module, _activation(follower, modules) is nn.SiLU)
             step.out = follower.name
             yield step
-        elif _is_relu(node, modules):
-            yield Affine(node, None)
+        elif activation := _activation(node, modules):
+            yield Affine(node, None, activation is nn.SiLU)
         elif _is_slice(node):
             yield Slice(node)
         else:
@@ -155,14 +155,18 @@ def _is_affine(module: nn.Module | None) -> TypeGuard[nn.BatchNorm2d]:
     return module.running_var is not None and not module.training
 
 
-def _is_relu(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
-    """Return whether it is a ReLU that changes nothing which others read."""
-    relu = modules[str(node.target)] if node.op == "call_module" else None
-    if not is_plain(relu, nn.ReLU):
-        return False
-    assert isinstance(relu, nn.ReLU)
+def _activation(
+    node: fx.Node, modules: Mapping[str, nn.Module]
+) -> type[nn.ReLU] | type[nn.SiLU] | None:
+    """Return the activation that it is, if it is one that changes nothing which others read."""
+    module = modules[str(node.target)] if node.op == "call_module" else None
+    if not is_plain(module, nn.ReLU, nn.SiLU):
+        return None
+    assert isinstance(module, nn.ReLU | nn.SiLU)
     before = node.all_input_nodes[0]
-    return not relu.inplace or (len(before.users) == 1 and _is_new(before, modules))
+    if module.inplace and not (len(before.users) == 1 and _is_new(before, modules)):
+        return None
+    return type(module)
 
 
 def _is_new(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:

@@ -64,7 +64,9 @@ class Record:
 
     def add(self, name: str, gradient: Tensor) -> None:
         """Add a user's share of the gradient by a result."""
-        gradient = gradient.to(self.dtypes[name])
+        dtype = self.dtypes[name]
+        if gradient.dtype is not dtype:
+            gradient = gradient.to(dtype)
         before = self.gradients.get(name)
         self.gradients[name] = gradient if before is None else before + gradient
 
@@ -110,19 +112,21 @@ class Convolve(Step):
             yield self.out
 
     def forward(self, record: Record) -> None:
-        values, dtype = record.values, self.swap.dtype
-        x, after = last(values[self.x], self.swap.takes), After(relu=self.swap.relu)
+        values, swap = record.values, self.swap
+        x, residual, made = last(values[self.x], swap.takes), None, After()
         if self.residual is not None:
-            residual, shape = values[self.residual], self.swap.shape(x)
+            residual, shape = values[self.residual], swap.shape(x)
             if not fits_in(residual, shape):
                 raise Unsuited
-            after = after._replace(residual=last(residual.expand(shape), dtype))
+            if residual.shape != shape:
+                residual = residual.expand(shape)
+            residual = last(residual, swap.dtype)
         following = self.normalised
         if following is not None:
-            too = self.swap.empty(x)
-            after = after._replace(scale_too=following.scale, shift_too=following.shift, too=too)
-            record.keep(following.out, too)
-        record.keep(self.out, self.swap.run(x, after))
+            made = following.made(swap.empty(x))
+            record.keep(following.out, made.too)
+        after = made._replace(residual=residual, relu=swap.relu)
+        record.keep(self.out, swap.run(x, after))
 
     def backward(self, record: Record) -> None:
         gradient = record.gradients.pop(self.out, None)
@@ -131,15 +135,18 @@ class Convolve(Step):
         if self.swap.relu and self.out not in record.cut:
             gradient = finish(last(gradient), After(cut=record.values[self.out]).last())
         if self.residual is not None:
-            record.add(self.residual, gradient.sum_to_size(record.shapes[self.residual]))
+            shape = record.shapes[self.residual]
+            record.add(
+                self.residual, gradient if gradient.shape == shape else gradient.sum_to_size(shape)
+            )
         dtype, name, maker = self.swap.takes, self.x, self.maker
         x, shape, after = record.values.get(name), record.shapes[name], NOTHING
         if record.dtypes[name] is dtype:
             after = After(residual=record.gradients.pop(name, None))
             if isinstance(maker, Affine) and record.dtypes[maker.x] is dtype:
                 name = maker.x
-                more = record.gradients.pop(name, None)
-                after = after._replace(cut=x, scale=maker.scale, more=more)
+                after = maker.after(record, residual=after.residual)
+                after = after._replace(more=record.gradients.pop(name, None))
             elif isinstance(maker, Convolve) and maker.swap.relu:
                 after = after._replace(cut=x)
                 record.cut.add(name)
@@ -147,11 +154,11 @@ class Convolve(Step):
 
 
 class Affine(Step):
-    """A ReLU, or a normalisation by running statistics and the ReLU after it."""
+    """An activation, ReLU or SiLU, and maybe a normalisation by running statistics before it."""
 
-    def __init__(self, node: fx.Node, norm: nn.BatchNorm2d | None) -> None:
+    def __init__(self, node: fx.Node, norm: nn.BatchNorm2d | None, silu: bool) -> None:
         super().__init__(node)
-        self.norm, (self.x,) = norm, self.inputs
+        self.norm, (self.x,), self.silu = norm, self.inputs, silu
         self.scale: Tensor | None = None
         self.shift: Tensor | None = None
         self.dtype: torch.dtype | None = None  # of the convolutions that alone use it
@@ -160,7 +167,7 @@ class Affine(Step):
 
     @property
     def kept(self) -> Iterable[str]:
-        yield self.out
+        yield self.x if self.silu else self.out
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -178,15 +185,27 @@ class Affine(Step):
     def forward(self, record: Record) -> None:
         if not self.is_made:
             x = record.values[self.x]
-            out = normalise(x, self.scale, self.shift)
+            out = normalise(x, self.scale, self.shift, self.silu)
             record.keep(self.out, out.to(self.dtype or x.dtype))
 
     def backward(self, record: Record) -> None:
         gradient = record.gradients.pop(self.out, None)
         if gradient is not None:  # else the first user has passed it on
-            cut = record.values[self.out]
-            after = After(cut=cut, scale=self.scale).last()
-            record.add(self.x, finish(last(gradient, cut.dtype), after))
+            after = self.after(record).last()
+            assert after.cut is not None
+            record.add(self.x, finish(last(gradient, after.cut.dtype), after))
+
+    def made(self, too: Tensor) -> After:
+        """Return what fills `too` with the result, after a convolution that makes x."""
+        return After(scale_too=self.scale, shift_too=self.shift, too=too, silu=self.silu)
+
+    def after(self, record: Record, residual: Tensor | None = None) -> After:
+        """Return what makes the gradient by x of that by the result, a share of it being given."""
+        if not self.silu:
+            return After(residual=residual, cut=record.values[self.out], scale=self.scale)
+        cut, scale, shift = record.values[self.x], self.scale, self.shift
+        given = After(residual=residual, cut=cut, scale=scale, silu=True)
+        return given._replace(scale_too=scale, shift_too=shift)
 
 
 class Slice(Step):

@@ -53,6 +53,8 @@ class SwappedConv(nn.Module, ABC):
         same = isinstance(conv.padding, str)
         self.padding = [size // 2 for size in conv.kernel_size] if same else [*conv.padding]
         self.relu = False
+        # Of a result, by those of an image; computed once, which takes as long as small layers.
+        self._sides: dict[torch.Size, tuple[int, ...]] = {}
 
     @abstractmethod
     def refresh(self) -> None:
@@ -70,9 +72,12 @@ class SwappedConv(nn.Module, ABC):
 
     def shape(self, x: Tensor) -> tuple[int, ...]:
         """Return the shape of the result for x."""
-        each = zip(x.shape[2:], self.conv.kernel_size, self.stride, self.padding, strict=True)
-        sides = ((side + 2 * pad - size) // step + 1 for side, size, step, pad in each)
-        return len(x), self.conv.out_channels, *sides
+        sides = x.shape[2:]
+        if sides not in self._sides:
+            each = zip(sides, self.conv.kernel_size, self.stride, self.padding, strict=True)
+            found = ((side + 2 * pad - size) // step + 1 for side, size, step, pad in each)
+            self._sides = {sides: tuple(found)}
+        return len(x), self.conv.out_channels, *self._sides[sides]
 
     def empty(self, x: Tensor) -> Tensor:
         """Return an uninitialised result for x."""

@@ -12,6 +12,7 @@ from ..core.models.classifier import Classifier, Network
 from .compiled import Compiled
 from .folding import Rewritten
 from .ways import KERNELS, LIBRARY, Way
+from .winograd.amx import has_tiles
 from .winograd.convolution import install
 
 # The twins of the classifiers in training; None where nothing is gained.
@@ -34,7 +35,7 @@ def accelerate(
 
 def learn_by(classifier: Classifier, way: Way) -> None:
     """Let a classifier learn in that way."""
-    least = KERNELS[way.kernel]
+    least = KERNELS[way.kernel].winograd
     if least is not None:
         install(classifier.net, classifier.autocast or torch.float32, least)
     if way.compiled:
@@ -76,14 +77,17 @@ def _twin(classifier: Classifier, way: Way, shape: Sequence[int] | None) -> Clas
 
 def _rewritten(classifier: Classifier, dtype: torch.dtype | None, way: Way) -> Network:
     """Return the network in fewer operations, or itself where that is impossible."""
-    net, least, kind = classifier.net, KERNELS[way.kernel], dtype or torch.float32
+    net, kernel, kind = classifier.net, KERNELS[way.kernel], dtype or torch.float32
     if classifier.training or not getattr(net, "foldable", False):
         return net
     # Torch's compiler fuses by itself.
-    fuse = (way.kernel == "fused" or least is not None) and not way.compiled
-    winograd = None if least is None else kind
     rewritten = Rewritten(
-        net, winograd, least or 0, kind if fuse else None, own_passes=not way.compiled
+        net,
+        None if kernel.winograd is None else kind,
+        kernel.winograd or 0,
+        kind if kernel.fused and not way.compiled else None,
+        own_passes=not way.compiled,
+        amx=kernel.amx and not way.compiled and kind is torch.bfloat16 and has_tiles(),
     )
     return rewritten if rewritten.differs else net
 

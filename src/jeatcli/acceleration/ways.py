@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from ..errors import UsageProblem
 from ..settings import setting
 
-# Least channels, in and out, of a convolution that is Winograd's; None where all are the library's,
-# with the sums and ReLUs after them in the same pass where they are `fused`.
-KERNELS: dict[str, int | None] = {
-    "library": None,
-    "fused": None,
-    "winograd": 0,
-    "winograd-32": 32,
-    "winograd-64": 64,
+
+class Kernel(NamedTuple):
+    """What computes the convolutions on a CPU; the library does the others."""
+
+    winograd: int | None = None  # the least channels, in and out, of those by Winograd's algorithm
+    amx: bool = False  # whether the processor's matrix tiles compute those that they can
+    fused: bool = True  # whether the library's are in one pass with the sums and ReLUs after them
+
+
+KERNELS = {
+    "library": Kernel(fused=False),
+    "fused": Kernel(),
+    "winograd": Kernel(0),
+    "winograd-32": Kernel(32),
+    "winograd-64": Kernel(64),
+    "amx": Kernel(amx=True),
 }
+
+
+def compilable(kernel: str) -> str:
+    """Return the one that goes with a graph that torch compiles, which fuses by itself."""
+    return kernel if KERNELS[kernel].winograd is not None else "library"
 
 
 class Way(NamedTuple):
@@ -43,6 +57,19 @@ class Wish(NamedTuple):
         if kernel == "auto":
             kernel = "winograd" if self.compiled else LIBRARY.kernel
         return Way(kernel, bool(self.compiled))
+
+    def check(self) -> None:
+        """Refuse what does not go together.
+
+        Raises:
+            UsageProblem: If torch is to compile a graph whose convolutions are the kernel's alone.
+        """
+        if self.compiled and self.kernel in KERNELS and KERNELS[self.kernel].amx:
+            raise UsageProblem(
+                f"`--kernel {self.kernel}` and `--compile` do not go together: torch compiles no "
+                "graph with these convolutions",
+                "leave one of the two out",
+            )
 
 
 NEVER_MEASURED = Wish(LIBRARY.kernel, LIBRARY.compiled)
@@ -73,7 +100,7 @@ def kernel_setting() -> Any:
     return setting(
         "auto",
         "Convolutions on a CPU: library, fused, winograd, winograd-32 (those of 32 channels and "
-        "more) or winograd-64; auto measures",
+        "more), winograd-64 or amx (on processors with AMX, in bfloat16); auto measures",
         section="Machine",
         choices=("auto", *KERNELS),
         metavar="KERNEL",

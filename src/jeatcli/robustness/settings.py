@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..acceleration.ways import compile_setting, kernel_setting
+from ..acceleration.ways import Wish, compile_setting, kernel_setting
 from ..core.options import OBJECTIVES
 from ..core.threat import NORMS
 from ..errors import UsageProblem
@@ -164,6 +164,7 @@ class AttackSettings(Settings):
         if len(modes) > 1:
             flags = " and ".join(f"`--{name.replace('_', '-')}`" for name in modes[:2])
             raise UsageProblem(f"{flags} do not go together", "leave one of the two out")
+        Wish(self.kernel, self.compiled).check()
         slow = [name for name in ("purify", "certify") if getattr(self, name)]
         if slow and self.kernel not in ("auto", "library"):
             raise UsageProblem(

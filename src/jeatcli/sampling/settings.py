@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ..acceleration.ways import compile_setting, kernel_setting
+from ..acceleration.ways import Wish, compile_setting, kernel_setting
 from ..catalogue import Catalogue, Entry
 from ..errors import UsageProblem
 from ..settings import Settings, batch_size_setting, data_dir_setting, device_setting, setting
@@ -128,6 +128,7 @@ class SamplerSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        Wish(self.kernel, self.compiled).check()
         if self.sampler is not None:
             SAMPLERS.match(self.sampler)
         if self.init is not None:

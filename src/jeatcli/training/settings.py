@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..acceleration.ways import compile_setting, kernel_setting
+from ..acceleration.ways import Wish, compile_setting, kernel_setting
 from ..catalogue import Catalogue, Entry
 from ..core.models import ACTIVATIONS, NORM_LAYERS
 from ..data.facts import AUGMENTATIONS
@@ -216,6 +216,7 @@ class TrainConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        Wish(self.kernel, self.compile).check()
         if not all(0 < low < high < 1 for low, high in pairwise((1e-9, *self.milestones))):
             raise UsageProblem(
                 f"milestones must increase from 0 to 1, not {', '.join(map(str, self.milestones))}",

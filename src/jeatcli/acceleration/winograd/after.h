@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "vectors.h"
+#include "silu.h"
 
 namespace {
 
@@ -14,27 +14,77 @@ struct After {
     const Number *cut;       // as y; where it is not positive, the result becomes zero
     const float *scale;      // one for each output, multiplied
     const Number *more;      // as y, added to the product
-    const float *scale_too, *shift_too;  // of a second result, the ReLU of a multiple and a sum
+    // Of a second result, the ReLU of a multiple and a sum; backward with SiLU, of `cut`.
+    const float *scale_too, *shift_too;
     Number *too;
     long relu;  // whether what is negative becomes zero, before anything is cut
+    long silu;  // whether the second result is the SiLU, and its slope at `cut` is multiplied
 
     // Finish and store the values of the outputs from `k` on, of a pixel whose outputs begin there.
     void operator()(Vector value, Number *y, long pixel, long k) const {
-        const long place = pixel + k;
-        if (bias) value += load(bias + k);
-        if (residual) value += load(residual + place);
-        if (relu) value = value < 0 ? Vector{} : value;
-        if (cut) value = load(cut + place) <= 0 ? Vector{} : value;
-        if (scale || more) {
-            // In one expression: a product in one branch and a sum in another would be rounded once
-            // for some pixels of a block and twice for others.
-            const Vector sum = more ? load(more + place) : Vector{};
-            value = scale ? value * load(scale + k) + sum : value + sum;
+        Vector values[1] = {value};
+        all<1>(values, y, &pixel, k);
+    }
+
+    // The same of several pixels, of which those are stored that have their bit in `valid`; the
+    // others' outputs must begin where there is memory.
+    template <int COUNT>
+    void all(Vector (&value)[COUNT], Number *y, const long *pixel, long k,
+             unsigned valid = (1u << COUNT) - 1) const {
+        if (bias) each<COUNT>([&](int i) { value[i] += load(bias + k); });
+        if (residual) each<COUNT>([&](int i) { value[i] += load(residual + pixel[i] + k); });
+        if (relu) each<COUNT>([&](int i) { value[i] = value[i] < 0 ? Vector{} : value[i]; });
+        if (cut) pass<COUNT>(value, pixel, k);
+        // In one expression: a product in one branch and a sum in another would be rounded once
+        // for some pixels of a block and twice for others.
+        if (scale && more) {
+            each<COUNT>([&](int i) {
+                value[i] = value[i] * load(scale + k) + load(more + pixel[i] + k);
+            });
+        } else if (scale) {
+            each<COUNT>([&](int i) { value[i] = value[i] * load(scale + k); });
+        } else if (more) {
+            each<COUNT>([&](int i) { value[i] += load(more + pixel[i] + k); });
         }
-        if (y) store(y + place, value);
+        const auto put = [&](Number *to) {
+            each<COUNT>([&](int i) {
+                if (valid >> i & 1) store(to + pixel[i] + k, value[i]);
+            });
+        };
+        if (y) put(y);
         if (!too) return;
-        if (scale_too) value = value * load(scale_too + k) + load(shift_too + k);
-        store(too + place, value < 0 ? Vector{} : value);
+        if (scale_too) each<COUNT>([&](int i) { value[i] = normalised(value[i], k); });
+        if (silu)
+            each<COUNT>([&](int i) { value[i] = ::silu<Number>(value[i]); });
+        else
+            each<COUNT>([&](int i) { value[i] = value[i] < 0 ? Vector{} : value[i]; });
+        put(too);
+    }
+
+  private:
+    Vector normalised(Vector value, long k) const {
+        return value * load(scale_too + k) + load(shift_too + k);
+    }
+
+    // Let the gradient pass the activation.
+    template <int COUNT>
+    inline void pass(Vector (&value)[COUNT], const long *pixel, long k) const {
+        if (!silu) {
+            each<COUNT>([&](int i) {
+                value[i] = load(cut + pixel[i] + k) <= 0 ? Vector{} : value[i];
+            });
+            return;
+        }
+        each<COUNT>([&](int i) {
+            const Vector given = load(cut + pixel[i] + k);
+            value[i] *= silu_slope<Number>(scale_too ? normalised(given, k) : given);
+        });
+    }
+
+    template <int COUNT, class Do>
+    static inline void each(const Do &run) {
+#pragma GCC unroll 16
+        for (int i = 0; i < COUNT; i++) run(i);
     }
 };
 

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 _NAMES = ("bias", "residual", "cut", "scale", "more", "scale_too", "shift_too", "too")
+_FLAGS = ("relu", "silu")
+_LAST = torch.channels_last
 
 
 class Struct(ctypes.Structure):
     """The same as the kernel reads it."""
 
-    _fields_ = (*((name, ctypes.c_void_p) for name in _NAMES), ("relu", ctypes.c_long))
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in _NAMES),
+        *((name, ctypes.c_long) for name in _FLAGS),
+    )
 
 
 class After(NamedTuple):
     """What follows a convolution, in this order; tensors of channels are float32.
 
-    Forward it adds, and cuts off what is negative. Backward, where the convolution's input is a
-    ReLU of a normalised `u`, it makes the gradient by `u` of that by the input.
+    Forward it adds, and cuts off what is negative. Backward, where the convolution's input is an
+    activation of a normalised `u`, it makes the gradient by `u` of that by the input.
     """
 
     bias: Tensor | None = None  # (K,), added
@@ -34,21 +39,32 @@ class After(NamedTuple):
     shift_too: Tensor | None = None  # (K,), there where `scale_too` is
     too: Tensor | None = None  # where the second result goes, as the result
     relu: bool = False  # whether what is negative becomes zero, after the residual
+    # Whether the activation is SiLU: it makes the second result, and its slope at `cut`, or at its
+    # multiple and the sum, is multiplied.
+    silu: bool = False
 
     def last(self) -> After:
         """Return the same with the channels of pixels side by side."""
-        pixels = (self.residual, self.cut, self.more)
-        residual, cut, more = (None if each is None else last(each) for each in pixels)
-        return self._replace(residual=residual, cut=cut, more=more)
+        residual, cut, more = self.residual, self.cut, self.more
+        if residual is None and cut is None and more is None:
+            return self
+        return self._replace(
+            residual=None if residual is None else last(residual),
+            cut=None if cut is None else last(cut),
+            more=None if more is None else last(more),
+        )
 
     def struct(self, result: Tensor) -> Struct:
         """Return the pointers; the tensors of pixels are as the result, their channels last."""
         shape, dtype = result.shape, result.dtype
         for each in (self.residual, self.cut, self.more, self.too):
-            assert each is None or (each.shape, each.dtype) == (shape, dtype)
-            assert each is None or is_last(each)
-        pointers = (None if each is None else each.data_ptr() for each in self[:-1])
-        return Struct(*pointers, self.relu)
+            if each is not None:
+                assert each.shape == shape
+                assert each.dtype is dtype
+                assert is_last(each)
+        tensors = cast("tuple[Tensor | None, ...]", self[: len(_NAMES)])
+        pointers = (None if each is None else each.data_ptr() for each in tensors)
+        return Struct(*pointers, self.relu, self.silu)
 
 
 NOTHING = After()
@@ -56,16 +72,20 @@ NOTHING = After()
 
 def last(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Return images with the channels of a pixel side by side, in that type if one is given."""
-    form = torch.channels_last if x.dim() == 4 else torch.contiguous_format
-    return x.to(dtype or x.dtype).contiguous(memory_format=form)
+    if dtype is not None and x.dtype is not dtype:
+        x = x.to(dtype)
+    if x.dim() != 4:
+        return x.contiguous()
+    # Asked first, which is ten times as fast.
+    return x if is_last(x) else x.contiguous(memory_format=_LAST)
 
 
 def empty_as(shape: Sequence[int], like: Tensor) -> Tensor:
     """Return uninitialised images of that shape, channels last, of the type of others."""
-    form = torch.channels_last if len(shape) == 4 else torch.contiguous_format
-    return torch.empty([*shape], dtype=like.dtype, device=like.device, memory_format=form)
+    form = _LAST if len(shape) == 4 else torch.contiguous_format
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=form)
 
 
 def is_last(x: Tensor) -> bool:
     """Return whether the channels of images (n, C, H, W) lie side by side."""
-    return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return x.dim() == 4 and x.is_contiguous(memory_format=_LAST)

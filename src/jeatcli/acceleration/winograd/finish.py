@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import JeatError
 from .after import After, is_last
@@ -24,20 +24,35 @@ def finish(x: Tensor, after: After) -> Tensor:
     if after.residual is not None:
         x = x + after.residual
     if after.cut is not None:
-        x = torch.ops.aten.threshold_backward(x, after.cut, 0)
+        x = _passed(x, after.cut, after)
     if after.scale is not None:
         x = x * after.scale[:, None, None]
     return (x if after.more is None else x + after.more).to(out.dtype)
 
 
-def normalise(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
-    """Return the ReLU of x (n, K, H, W), or of its multiple and a sum by channels (K,)."""
+def normalise(x: Tensor, scale: Tensor | None, shift: Tensor | None, silu: bool = False) -> Tensor:
+    """Return the activation of x (n, K, H, W), or of its multiple and a sum by channels (K,)."""
     out = torch.empty_like(x)
-    if _run(x, None, After(scale_too=scale, shift_too=shift, too=out)):
+    if _run(x, None, After(scale_too=scale, shift_too=shift, too=out, silu=silu)):
         return out
-    if scale is not None and shift is not None:
-        x = torch.addcmul(shift[:, None, None], x, scale[:, None, None])
-    return x.relu().to(out.dtype)
+    x = _affine(x, scale, shift)
+    return (nn.functional.silu(x) if silu else x.relu()).to(out.dtype)
+
+
+def _passed(gradient: Tensor, cut: Tensor, after: After) -> Tensor:
+    """Return a gradient by the result of an activation as one by what it was given."""
+    if not after.silu:
+        passed: Tensor = torch.ops.aten.threshold_backward(gradient, cut, 0)
+        return passed
+    given = _affine(cut, after.scale_too, after.shift_too)
+    sloped: Tensor = torch.ops.aten.silu_backward(gradient.to(given.dtype), given)
+    return sloped
+
+
+def _affine(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+    if scale is None or shift is None:
+        return x
+    return torch.addcmul(shift[:, None, None], x, scale[:, None, None])
 
 
 def _run(x: Tensor, out: int | None, after: After) -> bool:

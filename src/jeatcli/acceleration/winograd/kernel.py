@@ -37,7 +37,8 @@ _FLAGS = (
 _SOURCE = Path(__file__).with_name("winograd.cpp")
 # Each takes pointers and numbers, and some have a form in bfloat16.
 _CONVOLUTIONS = ("same", "down", "up", "point", "point_down", "point_up", "stem", "stem_back")
-_FUNCTIONS = {**dict.fromkeys(_CONVOLUTIONS, (3, 5)), "finish": (2, 2)}
+_AMX = ("amx_same", "amx_down", "amx_up", "amx_point", "amx_point_down", "amx_point_up")
+_FUNCTIONS = {**dict.fromkeys((*_CONVOLUTIONS, *_AMX), (3, 5)), "finish": (2, 2)}
 
 
 @cache
@@ -54,10 +55,12 @@ def kernel() -> ctypes.CDLL | None:
         library = _load(compiler)
     except (OSError, JeatError, subprocess.CalledProcessError):
         return None
+    if hasattr(library, "ask_for_amx"):
+        library.ask_for_amx.restype = ctypes.c_bool
     for name in ("lanes", "panel"):
         getattr(library, name).restype = ctypes.c_long
     for name, (pointers, longs) in _FUNCTIONS.items():
-        # Not every processor multiplies in bfloat16.
+        # Not every processor multiplies in bfloat16, or has tiles.
         for function in (getattr(library, name + suffix, None) for suffix in ("", "_bf16")):
             if function is not None:
                 function.restype = None
@@ -75,11 +78,13 @@ def call(name: str, x: Tensor, weights: Tensor, out: Tensor, after: After = NOTH
     x (n, C, H, W) has the type that the function takes, `weights` are as it reads them.
     """
     x, run = last(x), getattr(kernel(), name)
-    height, width = max(x.shape[2:], out.shape[2:])  # the larger ones, with a stride of 2
-    if after.bias is not None:  # which may be a part of other numbers
-        after = after._replace(bias=after.bias.contiguous())
-    pointers = (array.data_ptr() for array in (x, weights, out))
-    run(*pointers, after.struct(out), len(x), height, width, x.shape[1], out.shape[1])
+    (n, inputs, *sides), (_, outputs, *others) = x.shape, out.shape
+    height, width = max(sides, others)  # the larger ones, with a stride of 2
+    bias = after.bias
+    if bias is not None and not bias.is_contiguous():  # it may be a part of other numbers
+        after = after._replace(bias=bias.contiguous())
+    pointers = x.data_ptr(), weights.data_ptr(), out.data_ptr()
+    run(*pointers, after.struct(out), n, height, width, inputs, outputs)
     return out
 
 
