@@ -61,10 +61,7 @@ def fits_tiles(conv: nn.Module, dtype: torch.dtype) -> bool:
 
 @cache
 def has_tiles() -> bool:
-    """Return whether the processor has tiles, the compiler knows them, and the system allows them.
-
-    Asks the system for them, for this process.
-    """
+    """Return whether processor and compiler have tiles, and the system allows them."""
     library = None
     with suppress(JeatError):  # `CXX` is no command
         library = kernel()

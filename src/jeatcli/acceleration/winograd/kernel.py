@@ -57,6 +57,8 @@ def kernel() -> ctypes.CDLL | None:
         return None
     if hasattr(library, "ask_for_amx"):
         library.ask_for_amx.restype = ctypes.c_bool
+        # Each process has to, one that got a network from another, too.
+        library.ask_for_amx()
     for name in ("lanes", "panel"):
         getattr(library, name).restype = ctypes.c_long
     for name, (pointers, longs) in _FUNCTIONS.items():
