@@ -6,10 +6,14 @@ What they have in common with the kernel's others is in `test_direct.py`.
 from __future__ import annotations
 
 import copy
+import ctypes
 import itertools
+import mmap
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -84,14 +88,14 @@ def test_what_follows_is_done_in_any_tile(
     fast = tiled(side, 48, 48, stride)
     x = pixels(fast, *size)
     exact = copy.deepcopy(fast.conv).double()(x.double())
-    for each in every(fast.empty(x), ("residual", "too", "scale_too")):
+    for each in every(fast.empty(x), ("residual", "too", "scale_too", "silu")):
         for after in (each, each._replace(relu=True)):
             result, too = followed(exact, after)
             close(fast.run(x, after), result)
             if after.too is not None:
                 close(after.too, too)
     gradient = torch.randn(exact.shape).to(HALF)
-    for after in every(x, ("residual", "cut", "scale", "more")):
+    for after in every(x, ("residual", "cut", "scale", "more", "silu", "of_cut")):
         found, wanted = backward(fast, gradient, x, after)
         close(found, followed(wanted, after)[0])
 
@@ -112,7 +116,7 @@ def test_an_image_does_not_depend_on_those_beside_it(
     x = pixels(fast, *size)
     gradient = last(torch.randn(fast.shape(x)), HALF)
     parts = (slice(0, 1), slice(size[0] - 1, None), slice(1, 4))
-    for after in every(fast.empty(x), ("residual", "scale_too")):
+    for after in every(fast.empty(x), ("residual", "scale_too", "silu")):
         whole = fast.run(x, after)
         for part in parts:
             alone = part_of(after, part)
@@ -120,7 +124,7 @@ def test_an_image_does_not_depend_on_those_beside_it(
                 alone = alone._replace(too=torch.full_like(alone.too, torch.nan))
             assert torch.equal(fast.run(x[part], alone), whole[part])
             assert alone.too is None or torch.equal(alone.too, after.too[part])
-    for after in every(x, ("residual", "cut", "scale", "more")):
+    for after in every(x, ("residual", "cut", "scale", "more", "silu", "of_cut")):
         whole = fast.back(gradient, x.shape, None, after)
         for part in parts:
             alone = part_of(after, part)
@@ -185,6 +189,41 @@ def test_nothing_is_read_or_written_beside_the_images(
         assert torch.equal(found, expected)
         assert torch.equal(inner["too"], expected.relu())
         assert all(value[:: len(value) - 1].isnan().all() for value in beside.values())
+
+
+@contextmanager
+def at_the_end(numbers: Tensor) -> Iterator[Tensor]:
+    """Yield a copy of numbers after which this process may neither read nor write."""
+    size = numbers.numel() * numbers.element_size()
+    pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, pages + mmap.PAGESIZE)
+    end = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + pages
+    protect = ctypes.CDLL(None).mprotect
+    assert protect(ctypes.c_void_p(end), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    flat = torch.frombuffer(memory, dtype=numbers.dtype, count=numbers.numel(), offset=pages - size)
+    yield flat.as_strided(numbers.shape, numbers.stride()).copy_(numbers)
+    protect(ctypes.c_void_p(end), ctypes.c_size_t(mmap.PAGESIZE), mmap.PROT_READ | mmap.PROT_WRITE)
+
+
+@every_form
+@pytest.mark.parametrize("size", [(1, 3, 5), (3, 4, 4), (17, 1, 2), (2, 2, 33)], ids=str)
+def test_nothing_is_read_or_written_beyond_the_memory(
+    side: int, stride: int, size: tuple[int, int, int]
+) -> None:
+    fast = tiled(side, 16, 48, stride)
+    x = pixels(fast, *size)
+    out = fast.empty(x)
+    for name, given, weights, result in (
+        (fast.names[0], x, fast.forward_weights, out),
+        (fast.names[1], torch.ones_like(out), fast.backward_weights, x),
+    ):
+        expected = call(name, given, weights, torch.empty_like(result), NOTHING)
+        zeros = torch.zeros_like(result)
+        with ExitStack() as held:
+            each = (given, weights, zeros, zeros, zeros, zeros)
+            given, weights, y, *others = (held.enter_context(at_the_end(one)) for one in each)
+            after = After(residual=others[0], more=others[1], too=others[2])
+            assert torch.equal(call(name, given, weights, y, after), expected)
 
 
 @pytest.mark.slow

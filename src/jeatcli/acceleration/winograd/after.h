@@ -37,15 +37,11 @@ struct After {
         if (cut) pass<COUNT>(value, pixel, k);
         // In one expression: a product in one branch and a sum in another would be rounded once
         // for some pixels of a block and twice for others.
-        if (scale && more) {
+        if (scale || more)
             each<COUNT>([&](int i) {
-                value[i] = value[i] * load(scale + k) + load(more + pixel[i] + k);
+                const Vector sum = more ? load(more + pixel[i] + k) : Vector{};
+                value[i] = scale ? value[i] * load(scale + k) + sum : value[i] + sum;
             });
-        } else if (scale) {
-            each<COUNT>([&](int i) { value[i] = value[i] * load(scale + k); });
-        } else if (more) {
-            each<COUNT>([&](int i) { value[i] += load(more + pixel[i] + k); });
-        }
         const auto put = [&](Number *to) {
             each<COUNT>([&](int i) {
                 if (valid >> i & 1) store(to + pixel[i] + k, value[i]);

@@ -7,7 +7,7 @@
 
 #pragma once
 
-#if defined(__AMX_BF16__) && defined(__linux__)
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)
 
 #include "after.h"
 
@@ -103,8 +103,7 @@ struct Layout {
     }
     // Where a column's pixel is: those of a weight follow each other.
     long slot(long column) const { return column % Kind::FROM * half + column / Kind::FROM; }
-    // How many columns of weights a part has. Of pairs, the second has the third weight alone: the
-    // pixel that is multiplied by zero is one that the others see.
+    // How many columns of weights a part has. Of pairs, the pixel in the middle is in both.
     int steps(int part) const { return pairs ? 2 : Kind::columns(part); }
 };
 

@@ -88,9 +88,10 @@ def _tiles(weight: Tensor) -> Tensor:
     """Return weights (K, C, r, s) as tiles, whose rows have two inputs of each of 16 outputs."""
     outputs, inputs, rows, columns = weight.shape
     if (inputs, columns) == (_INPUTS // 2, 3):
-        # A row of pixels has two of 16 channels: the first two weights, then the third alone.
+        # A row of pixels has two of 16 channels, and the one in the middle comes twice: both times
+        # with half its weight, as a weight of zero would make NaN of an infinity.
         first, second, third = weight.permute(3, 0, 2, 1)
-        pairs = (torch.cat(each, -1) for each in ((first, second), (0 * third, third)))
+        pairs = (torch.cat(each, -1) for each in ((first, second / 2), (second / 2, third)))
         pieces = torch.stack([*pairs], 2)[:, None]
     else:
         planes = -(-inputs // _INPUTS)

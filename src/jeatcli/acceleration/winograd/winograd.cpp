@@ -236,7 +236,7 @@ STEM_BACK(stem_back_bf16, Bfloat16)
 FINISH(finish_bf16, Bfloat16)
 #endif
 
-#if defined(__AMX_BF16__) && defined(__linux__)
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)
 // Whether this process may use the processor's tiles, which has to be asked before they are used.
 extern "C" bool ask_for_amx() { return ask_for_tiles(); }
 
