@@ -19,14 +19,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.convolutions import conv
+from helpers.convolutions import conv, needs_compiler
 from helpers.direct import HALF, backward, close, compare, pixels, point, tiled
 from helpers.following import every, followed
 from helpers.networks import classifier
 from torch import Tensor, nn
 
 from jeatcli.acceleration.folding import Rewritten
-from jeatcli.acceleration.twins import attach_twin, learn_by
+from jeatcli.acceleration.steps import Affine
+from jeatcli.acceleration.twins import accelerate, attach_twin, learn_by
 from jeatcli.acceleration.ways import Way
 from jeatcli.acceleration.winograd import amx
 from jeatcli.acceleration.winograd.after import NOTHING, After, last
@@ -239,6 +240,18 @@ def test_a_copy_may_go_to_another_process(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, tmp_path / "sent", tmp_path / "back"]
     subprocess.run(command, check=True)
     assert torch.equal(pickle.loads((tmp_path / "back").read_bytes()), fast(x))
+
+
+@needs_compiler
+def test_silu_is_in_their_pass_alone() -> None:
+    """Vectors take longer for it there than torch in a pass over memory."""
+    model = classifier("wrn-10-1", "batch", activation="silu").eval().requires_grad_(False)
+    for name, dtype in (("winograd", None), ("amx", HALF)):
+        twin = accelerate(model, dtype, Way(name))
+        assert isinstance(twin.net, Rewritten)
+        assert twin.net.passes is not None
+        found = [step for step in twin.net.passes.steps if isinstance(step, Affine) and step.silu]
+        assert bool(found) == (name == "amx" and has_tiles())
 
 
 def test_a_network_that_learns_lends_a_twin_of_them() -> None:

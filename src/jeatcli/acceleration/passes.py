@@ -7,7 +7,7 @@ while the result of the convolution before, or backward of the one after, is in 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeGuard
 
@@ -120,6 +120,8 @@ def _steps(body: fx.GraphModule) -> Iterable[Step]:
     """Yield the operations in order: a normalisation and the activation alone after it as one."""
     modules = dict(body.named_modules())
     passed: set[fx.Node] = set()
+    silu = any(isinstance(each, SwappedConv) and each.has_silu for each in modules.values())
+    kinds = (nn.ReLU, nn.SiLU) if silu else (nn.ReLU,)
     for node in body.graph.nodes:
         if node.op in ("placeholder", "output") or node in passed:
             continue
@@ -127,12 +129,12 @@ def _steps(body: fx.GraphModule) -> Iterable[Step]:
         follower = next(iter(node.users)) if len(node.users) == 1 else None
         if isinstance(module, SwappedConv):
             yield Convolve(node, module)
-        elif _is_affine(module) and follower is not None and _activation(follower, modules):
+        elif _is_affine(module) and follower is not None and _activation(follower, modules, kinds):
             passed.add(follower)
-            step = Affine(node, module, _activation(follower, modules) is nn.SiLU)
+            step = Affine(node, module, _activation(follower, modules, kinds) is nn.SiLU)
             step.out = follower.name
             yield step
-        elif activation := _activation(node, modules):
+        elif activation := _activation(node, modules, kinds):
             yield Affine(node, None, activation is nn.SiLU)
         elif _is_slice(node):
             yield Slice(node)
@@ -156,11 +158,11 @@ def _is_affine(module: nn.Module | None) -> TypeGuard[nn.BatchNorm2d]:
 
 
 def _activation(
-    node: fx.Node, modules: Mapping[str, nn.Module]
-) -> type[nn.ReLU] | type[nn.SiLU] | None:
-    """Return the activation that it is, if it is one that changes nothing which others read."""
+    node: fx.Node, modules: Mapping[str, nn.Module], kinds: Sequence[type[nn.ReLU | nn.SiLU]]
+) -> type[nn.ReLU | nn.SiLU] | None:
+    """Return the activation that it is, if it is one of these and changes nothing others read."""
     module = modules[str(node.target)] if node.op == "call_module" else None
-    if not is_plain(module, nn.ReLU, nn.SiLU):
+    if not is_plain(module, *kinds):
         return None
     assert isinstance(module, nn.ReLU | nn.SiLU)
     before = node.all_input_nodes[0]

@@ -42,9 +42,11 @@ class SwappedConv(nn.Module, ABC):
         takes: The type of its input.
         relu: Whether a ReLU follows, after the sum with the residual if there is one.
         is_kernel: Whether our kernel computes it, and what follows it in the same pass.
+        has_silu: Whether a SiLU costs less there than a pass over memory.
     """
 
     is_kernel: ClassVar[bool] = True
+    has_silu: ClassVar[bool] = False
 
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype) -> None:
         super().__init__()

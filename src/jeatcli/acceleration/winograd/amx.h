@@ -253,10 +253,13 @@ struct Waiting {
             value[r] = load(from + r * LANES);
             place[r] = rows[one]->base + pixels.place[row + r];
         }
-        if (pixels.valid == 0xffff)
-            after.template all<EACH>(value, y, place, k[one]);
+        const unsigned valid = pixels.valid >> row;
+        if (after.silu)
+            after.template all<EACH, true>(value, y, place, k[one], valid);
+        else if (pixels.valid == 0xffff)
+            after.template all<EACH, false>(value, y, place, k[one]);
         else
-            after.template all<EACH>(value, y, place, k[one], pixels.valid >> row);
+            after.template all<EACH, false>(value, y, place, k[one], valid);
     }
 };
 

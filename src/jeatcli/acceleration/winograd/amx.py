@@ -34,6 +34,8 @@ _PARTS = {3: ([1], [2, 0]), 1: ([0],)}
 class AmxConv(KernelConv):
     """A convolution that `fits_tiles`, in bfloat16; its sums are in float32."""
 
+    has_silu = True  # while the processor multiplies the next tiles
+
     def __init__(self, conv: nn.Conv2d) -> None:
         names = _FUNCTIONS[conv.kernel_size[0], conv.stride[0]]
         super().__init__(conv, torch.bfloat16, names)
