@@ -75,11 +75,12 @@ class SwappedConv(nn.Module, ABC):
     def shape(self, x: Tensor) -> tuple[int, ...]:
         """Return the shape of the result for x."""
         sides = x.shape[2:]
-        if sides not in self._sides:
+        found = self._sides.get(sides)
+        if found is None:
             each = zip(sides, self.conv.kernel_size, self.stride, self.padding, strict=True)
-            found = ((side + 2 * pad - size) // step + 1 for side, size, step, pad in each)
-            self._sides = {sides: tuple(found)}
-        return len(x), self.conv.out_channels, *self._sides[sides]
+            found = tuple((side + 2 * pad - size) // step + 1 for side, size, step, pad in each)
+            self._sides = {sides: found}  # a new one: another thread may read the old
+        return len(x), self.conv.out_channels, *found
 
     def empty(self, x: Tensor) -> Tensor:
         """Return an uninitialised result for x."""

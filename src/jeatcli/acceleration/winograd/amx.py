@@ -1,7 +1,7 @@
 """Convolutions on a CPU in bfloat16 by matrix tiles, on processors that have them (AMX).
 
 3x3 and 1x1, of stride 1 and 2, as sums of products: the processor multiplies matrices of 16 rows of
-32 numbers eight times as fast as vectors, so that Winograd's algorithm would gain nothing.
+32 numbers so much faster than vectors that Winograd's algorithm would gain nothing.
 """
 
 from __future__ import annotations
