@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from .after import After, empty_as, last
-from .kernel import call, kernel
+from .kernel import call, kernel, wgrad
 from .kernel_conv import KernelConv
-from .points import PRODUCTS, backward_weights, forward_weights
+from .points import PRODUCTS, backward_weights, forward_weights, wgrad_points
 
 # The functions of the kernel, by type and stride.
 _FORWARD = {
@@ -27,6 +27,10 @@ _FORWARD = {
     torch.bfloat16: {1: "same_bf16", 2: "down_bf16"},
 }
 _BACKWARD = {torch.float32: {1: "same", 2: "up"}, torch.bfloat16: {1: "same_bf16", 2: "up_bf16"}}
+_WGRAD = {
+    torch.float32: {1: "same_wgrad", 2: "down_wgrad"},
+    torch.bfloat16: {1: "same_wgrad_bf16", 2: "down_wgrad_bf16"},
+}
 
 
 class WinogradConv(KernelConv):
@@ -131,7 +135,7 @@ def _convolve_backward(
 
 
 @torch.library.custom_op(
-    "jeat::winograd_learning",
+    "jeat::winograd_training",
     mutates_args=(),
     schema="(Tensor x, Tensor weight, int stride) -> Tensor",
 )
@@ -141,13 +145,28 @@ def _learn(x: Tensor, weight: Tensor, stride: int) -> Tensor:
 
 
 @torch.library.custom_op(
-    "jeat::winograd_learning_backward",
+    "jeat::winograd_training_backward",
     mutates_args=(),
     schema="(Tensor gradient, Tensor x, Tensor weight, int stride) -> Tensor",
 )
 def _learn_backward(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
     out: Tensor = _convolve_backward(gradient, x, backward_weights(weight, stride, x.dtype), stride)
     return out
+
+
+@torch.library.custom_op(
+    "jeat::winograd_wgrad",
+    mutates_args=(),
+    schema="(Tensor gradient, Tensor x, Tensor weight, int stride) -> Tensor",
+)
+def _learn_weight(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    points, (outputs, inputs) = wgrad_points(stride), weight.shape[:2]
+    sums = weight.new_empty(len(points), inputs * outputs)
+    wgrad(_WGRAD[x.dtype][stride], x, gradient, sums)
+    # Autocast would round both factors.
+    with torch.autocast("cpu", enabled=False):
+        slope = (points.T @ sums).view(3, 3, inputs, outputs).permute(3, 2, 0, 1)
+    return torch.empty_like(weight).copy_(slope)
 
 
 def _outputs(x: Tensor, forward_weights: Tensor, stride: int) -> int:
@@ -182,6 +201,11 @@ def _(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
     return _empty(x, x.shape[1])
 
 
+@_learn_weight.register_fake
+def _(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    return torch.empty_like(weight)
+
+
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, _, backward_weights, _, _, ctx.stride, relu = inputs
     ctx.save_for_backward(x, output if relu else None, backward_weights)
@@ -201,13 +225,14 @@ def _keep_learning(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(x, weight)
 
 
-def _learn_from(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-    x, weight = ctx.saved_tensors
-    strides, ones, none, wanted = [ctx.stride] * 2, [1, 1], [0, 0], [False, True, False]
-    _, slope, _ = torch.ops.aten.convolution_backward(
-        gradient, x, weight.to(x.dtype), None, strides, ones, ones, False, none, 1, wanted
+def _learn_from(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    given, (by_x, by_weight, _) = (gradient, *ctx.saved_tensors, ctx.stride), ctx.needs_input_grad
+    # In an attack on the network as it learns, the weights are frozen.
+    return (
+        _learn_backward(*given) if by_x else None,
+        _learn_weight(*given) if by_weight else None,
+        None,
     )
-    return _learn_backward(gradient, x, weight, ctx.stride), slope.to(weight.dtype), None
 
 
 _convolve.register_autograd(_differentiate, setup_context=_keep)

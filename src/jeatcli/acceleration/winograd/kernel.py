@@ -38,7 +38,8 @@ _SOURCE = Path(__file__).with_name("winograd.cpp")
 # Each takes pointers and numbers, and some have a form in bfloat16.
 _CONVOLUTIONS = ("same", "down", "up", "point", "point_down", "point_up", "stem", "stem_back")
 _AMX = ("amx_same", "amx_down", "amx_up", "amx_point", "amx_point_down", "amx_point_up")
-_FUNCTIONS = {**dict.fromkeys((*_CONVOLUTIONS, *_AMX), (3, 5)), "finish": (2, 2)}
+_WGRAD = ("same_wgrad", "down_wgrad")
+_FUNCTIONS = {**dict.fromkeys((*_CONVOLUTIONS, *_AMX, *_WGRAD), (3, 5)), "finish": (2, 2)}
 
 
 @cache
@@ -88,6 +89,17 @@ def call(name: str, x: Tensor, weights: Tensor, out: Tensor, after: After = NOTH
     pointers = x.data_ptr(), weights.data_ptr(), out.data_ptr()
     run(*pointers, after.struct(out), n, height, width, inputs, outputs)
     return out
+
+
+def wgrad(name: str, x: Tensor, gradient: Tensor, sums: Tensor) -> None:
+    """Fill `sums` (points, C * K) with the gradient by the weights at the points.
+
+    Of images x (n, C, H, W), and the gradient (n, K, h, w) by what their convolution is.
+    """
+    x, gradient = last(x), last(gradient)
+    (n, inputs, *sides), outputs = x.shape, gradient.shape[1]
+    pointers = x.data_ptr(), gradient.data_ptr(), sums.data_ptr()
+    getattr(kernel(), name)(*pointers, Struct(), n, *sides, inputs, outputs)
 
 
 def is_built() -> bool:

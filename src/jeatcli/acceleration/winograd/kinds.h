@@ -9,7 +9,8 @@ namespace {
 // A kind of convolution has `SIDE` by `SIDE` points for `TILE` by `TILE` pixels; how many images
 // lie side by side at point p (`depth`), at all points before it (`before`), and at all (`TOTAL`);
 // `PARTS` results, of which not every one `has` every point; and so many `WEIGHTS` at points for
-// each input and output. The pixels of a result are `STEP` apart.
+// each input and output. The pixels of a result are `STEP` apart. `spread` takes the pixels that a
+// tile sees to the points and puts them there, image by image and channel by channel.
 
 // What is common to those that see one image, in windows of as many pixels as points.
 template <int WIDTH, int MARGIN>
@@ -18,12 +19,9 @@ struct Window {
     static constexpr int depth(int) { return 1; }
     static constexpr int before(int p) { return p; }
 
-    template <int ROWS, class Number>
+    template <class Number, class Put>
     static void spread(const Shape &s, const Grid &g, const Number *x, const Number *zeros,
-                       const Place &at, Number *v) {
-        const auto put = [=](int p, long c, Vector value) {
-            store(v + (c * TOTAL + p * LANES) * ROWS, value);
-        };
+                       const Place &at, const Put &put) {
         const long top = at.top - MARGIN, left = at.left - MARGIN, n = s.inputs, line = g.width * n;
         const Number *corner = x + (at.image * g.height + top) * line + left * n;
         // Beyond the end of a line the tiles of the next ones follow.
@@ -75,9 +73,9 @@ struct Down : Single {
     }
     static Grid grid(const Shape &s) { return half(s, TILE); }
 
-    template <int ROWS, class Number>
+    template <class Number, class Put>
     static void spread(const Shape &s, const Grid &, const Number *x, const Number *zeros,
-                       const Place &at, Number *v) {
+                       const Place &at, const Put &put) {
         const Grid all = {s.n, s.height, s.width, TILE};
         for (int even = 0; even < 4; even++) {
             const int down = even / 2, across = even % 2;
@@ -90,8 +88,7 @@ struct Down : Single {
             const auto get = [&](int i, int j) { return from[i][j]; };
             to_points<SIDE>(get, s.inputs, [=](int p, long c, Vector value) {
                 if ((down && p < SIDE) || (across && p % SIDE == 0)) return;
-                const int slot = down * (p % SIDE ? 2 : 1) + across;
-                store(v + (c * TOTAL + (before(p) + slot) * LANES) * ROWS, value);
+                put(before(p) + down * (p % SIDE ? 2 : 1) + across, c, value);
             });
         }
     }

@@ -8,6 +8,8 @@ the middle one does.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -67,6 +69,16 @@ def point_weights(weight: Tensor, dtype: torch.dtype) -> Tensor:
     return _transformed(weight, _ONE, _ONE, dtype)
 
 
+@cache
+def wgrad_points(stride: int) -> Tensor:
+    """Return what maps the nine weights to the points at which their gradient is summed up.
+
+    (36 or 81, 9) for a stride of 1 or 2; in bfloat16, too, the points are those of float32.
+    """
+    axis = _SIX if stride == 1 else _FIVE @ _DOWN
+    return _pairs(axis, axis).float()
+
+
 def _transformed(weight: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype) -> Tensor:
     """Return weights (K, C, s, s) at the points where they are not all zero, rounded to `dtype`.
 
@@ -76,10 +88,15 @@ def _transformed(weight: Tensor, down: Tensor, across: Tensor, dtype: torch.dtyp
     assert library is not None
     outputs, inputs = weight.shape[:2]
     panel, side = library.panel(outputs), _TOGETHER[dtype]
-    pairs = torch.einsum("rpa,sqb->pqrsab", down, across).flatten(0, 3).flatten(1)
-    there = pairs[pairs.any(1)]
+    there = _pairs(down, across)
     # Autocast, where a network learns in bfloat16, would round both factors first.
     with torch.autocast("cpu", enabled=False):
         points = there.float() @ weight.detach().reshape(outputs * inputs, -1).T
     panels = points.to(dtype).view(-1, outputs // panel, panel, inputs // side, side)
     return panels.permute(1, 0, 3, 2, 4).flatten()
+
+
+def _pairs(down: Tensor, across: Tensor) -> Tensor:
+    """Return what maps the weights (s, s), flat, to the points where they are not all zero."""
+    pairs = torch.einsum("rpa,sqb->pqrsab", down, across).flatten(0, 3).flatten(1)
+    return pairs[pairs.any(1)]

@@ -42,7 +42,8 @@ struct Place {
     }
 };
 
-// Pixels in a row to as many points, and points to pixels, by the number of points.
+// Pixels in a row to as many points, points to pixels, and gradients by these pixels to ones by the
+// points, by the number of points.
 template <int SIDE>
 struct Transform;
 
@@ -80,6 +81,16 @@ struct Transform<6> {
         out[2 * stride] = sum + 4 * sum2;
         out[3 * stride] = difference + 8 * difference2 + m[5];
     }
+    static inline void transform_gradients(const Vector *e, Vector *out, int stride) {
+        Vector even = e[0] + e[2], odd = e[1] + e[3];
+        Vector even2 = e[0] + 4 * e[2], odd2 = 2 * e[1] + 8 * e[3];
+        out[0] = e[0];
+        out[stride] = even + odd;
+        out[2 * stride] = even - odd;
+        out[3 * stride] = even2 + odd2;
+        out[4 * stride] = even2 - odd2;
+        out[5 * stride] = e[3];
+    }
 };
 
 template <>
@@ -98,6 +109,14 @@ struct Transform<5> {
         out[stride] = difference + 2 * m[3];
         out[2 * stride] = sum + 4 * m[3];
         out[3 * stride] = difference + 8 * m[3] + m[4];
+    }
+    static inline void transform_gradients(const Vector *e, Vector *out, int stride) {
+        Vector even = e[0] + e[2], odd = e[1] + e[3];
+        out[0] = e[0];
+        out[stride] = even + odd;
+        out[2 * stride] = even - odd;
+        out[3 * stride] = e[0] + 4 * e[2] + (2 * e[1] + 8 * e[3]);
+        out[4 * stride] = e[3];
     }
 };
 

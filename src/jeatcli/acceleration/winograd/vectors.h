@@ -21,12 +21,12 @@ typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 inline Vector load(const float *from) { return *reinterpret_cast<const Vector *>(from); }
 inline void store(float *to, Vector value) { *reinterpret_cast<Vector *>(to) = value; }
 
-#if defined(__AVX512BF16__)
 // The upper half of a float. Registers hold floats either way.
 struct Bfloat16 {
     uint16_t bits;
 };
 
+#if defined(__AVX512BF16__)
 inline Vector load(const Bfloat16 *from) {
     const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(from));
     return (Vector)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
@@ -34,6 +34,19 @@ inline Vector load(const Bfloat16 *from) {
 inline void store(Bfloat16 *to, Vector value) {
     const __m256i half = (__m256i)_mm512_cvtneps_pbh((__m512)value);
     _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), half);
+}
+#else
+typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
+typedef uint16_t Halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+
+inline Vector load(const Bfloat16 *from) {
+    return (Vector)(__builtin_convertvector(*reinterpret_cast<const Halves *>(from), Words) << 16);
+}
+inline void store(Bfloat16 *to, Vector value) {
+    const Words bits = (Words)value, rounded = bits + 0x7fff + (bits >> 16 & 1);
+    // Rounding would make an infinity of some that are no numbers.
+    const Words kept = value == value ? rounded : bits | 1 << 22;
+    *reinterpret_cast<Halves *>(to) = __builtin_convertvector(kept >> 16, Halves);
 }
 #endif
 

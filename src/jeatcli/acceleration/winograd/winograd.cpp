@@ -18,6 +18,7 @@
 #include "point.h"
 #include "product.h"
 #include "stem.h"
+#include "wgrad.h"
 
 #include <omp.h>
 
@@ -130,9 +131,12 @@ void convolve(const Shape &s, const Number *x, const Number *u, Number *y,
         for (long block = 0; block < blocks; block++) {
             const long first = block * rows, count = std::min(rows, tiles - first);
             Place at(g, first);
-            for (long t = 0; t < count; t++, at.go_on(g))
-                Kind::template spread<ROWS>(s, g, x, zeros.data(), at,
-                                            v.data() + t / ROWS * ROWS * next + t % ROWS * LANES);
+            for (long t = 0; t < count; t++, at.go_on(g)) {
+                Number *to = v.data() + t / ROWS * ROWS * next + t % ROWS * LANES;
+                Kind::spread(s, g, x, zeros.data(), at, [=](int image, long c, Vector value) {
+                    store(to + (c * Kind::TOTAL + image * LANES) * ROWS, value);
+                });
+            }
             const Number *weights = u;
             for (int part = 0; part < Kind::PARTS; part++)
                 for (long k = 0; k < s.outputs; k += WIDTH) {
@@ -206,6 +210,13 @@ void finish_all(const Number *x, Number *y, const After<Number> &after, long pix
         outputs == 1 ? stem_back<1>(s, x, u, y) : stem_back<3>(s, x, u, y);                      \
     }
 
+#define WGRAD(NAME, NUMBER, ...)                                                                 \
+    extern "C" void NAME(const NUMBER *x, const NUMBER *y, float *u, const After<NUMBER> *,      \
+                         long n, long height, long width, long inputs, long outputs) {           \
+        const Shape s = {n, height, width, inputs, outputs};                                     \
+        with_panel(outputs, [&](auto panel) { wgrad<__VA_ARGS__, panel.VECTORS>(s, x, y, u); }); \
+    }
+
 // y (n, height, width, outputs) of x (n, height, width, inputs); of the transformed weights u,
 // panel after panel of outputs, in each all that a point has, point after point.
 CONVOLUTION(same, float, convolve, Same<4>)
@@ -220,6 +231,13 @@ CONVOLUTION(point_up, float, mix, 1, 2)
 // 3x3 of one channel or of three, forward, and the gradient by these.
 STEM(stem, float)
 STEM_BACK(stem_back, float)
+// The gradient by the weights u, point after point (inputs, outputs), of x and of the gradient y by
+// the result.
+WGRAD(same_wgrad, float, Same<4>)
+WGRAD(down_wgrad, float, Down<4>)
+// In bfloat16, too, the sums are of floats, whose rounding allows for the larger tiles.
+WGRAD(same_wgrad_bf16, Bfloat16, Same<4>)
+WGRAD(down_wgrad_bf16, Bfloat16, Down<4>)
 // What is done after a convolution, to x (pixels, channels) as it is; y may be null.
 FINISH(finish, float)
 
