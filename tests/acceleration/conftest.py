@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jeatcli.acceleration.winograd import amx, kernel
+from jeatcli.acceleration.native import amx, kernel
 
 
 @pytest.fixture

@@ -27,9 +27,9 @@ from helpers.following import every, followed
 from helpers.joined import pairs
 from torch import nn
 
-from jeatcli.acceleration.winograd import kernel
-from jeatcli.acceleration.winograd.after import NOTHING, After, last
-from jeatcli.acceleration.winograd.convolution import WinogradConv
+from jeatcli.acceleration.native import kernel
+from jeatcli.acceleration.native.after import NOTHING, After, last
+from jeatcli.acceleration.native.convolution import WinogradConv
 
 pytestmark = needs_compiler
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from jeatcli.acceleration import steps
 from jeatcli.acceleration.folding import Rewritten
 from jeatcli.acceleration.fused import FusedConv
+from jeatcli.acceleration.native import direct as direct_module
+from jeatcli.acceleration.native.direct import PointConv, StemConv, direct
 from jeatcli.acceleration.twins import accelerate
 from jeatcli.acceleration.ways import Way
-from jeatcli.acceleration.winograd import direct as direct_module
-from jeatcli.acceleration.winograd.direct import PointConv, StemConv, direct
 from jeatcli.core.models.classifier import Network, PixelConv
 
 HALF = torch.bfloat16

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from jeatcli.acceleration import dispatch
 from jeatcli.acceleration.choices import Place, Speeds
 from jeatcli.acceleration.dispatch import choose
+from jeatcli.acceleration.native import amx, convolution, direct, finish
+from jeatcli.acceleration.native.kernel import kernel
 from jeatcli.acceleration.ways import KERNELS, NEVER_MEASURED, Way, Wish, Work, compilable
-from jeatcli.acceleration.winograd import amx, convolution, direct, finish
-from jeatcli.acceleration.winograd.kernel import kernel
 from jeatcli.errors import Interrupted
 
 SHAPE = (3, 32, 32)

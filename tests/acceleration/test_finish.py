@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jeatcli.acceleration.winograd import finish as finishing
-from jeatcli.acceleration.winograd import kernel
-from jeatcli.acceleration.winograd.after import After
+from jeatcli.acceleration.native import finish as finishing
+from jeatcli.acceleration.native import kernel
+from jeatcli.acceleration.native.after import After
 
 HALF = torch.bfloat16
 

@@ -26,10 +26,10 @@ from torch import Tensor, nn
 
 from jeatcli.acceleration import steps
 from jeatcli.acceleration.folding import Rewritten
+from jeatcli.acceleration.native import finish as finishing
+from jeatcli.acceleration.native import kernel
 from jeatcli.acceleration.twins import accelerate
 from jeatcli.acceleration.ways import KERNELS, Way
-from jeatcli.acceleration.winograd import finish as finishing
-from jeatcli.acceleration.winograd import kernel
 
 HALF = torch.bfloat16
 

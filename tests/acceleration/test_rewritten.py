@@ -15,11 +15,11 @@ from jeatcli.acceleration import twins
 from jeatcli.acceleration.compiled import Compiled
 from jeatcli.acceleration.folding import Rewritten
 from jeatcli.acceleration.fused import FusedConv
+from jeatcli.acceleration.native.amx import AmxConv, has_tiles
+from jeatcli.acceleration.native.convolution import WinogradConv, fits
+from jeatcli.acceleration.native.direct import StemConv
 from jeatcli.acceleration.twins import accelerate, attach_twin
 from jeatcli.acceleration.ways import KERNELS, Way
-from jeatcli.acceleration.winograd.amx import AmxConv, has_tiles
-from jeatcli.acceleration.winograd.convolution import WinogradConv, fits
-from jeatcli.acceleration.winograd.direct import StemConv
 from jeatcli.core.models.classifier import Network, frozen
 
 

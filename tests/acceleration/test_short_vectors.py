@@ -8,10 +8,10 @@ from helpers.convolutions import both, conv, needs_compiler
 from helpers.wired import exact
 from torch import nn
 
-from jeatcli.acceleration.winograd import kernel
-from jeatcli.acceleration.winograd.convolution import WinogradConv, fits
-from jeatcli.acceleration.winograd.direct import PointConv, StemConv, direct
-from jeatcli.acceleration.winograd.finish import normalise
+from jeatcli.acceleration.native import kernel
+from jeatcli.acceleration.native.convolution import WinogradConv, fits
+from jeatcli.acceleration.native.direct import PointConv, StemConv, direct
+from jeatcli.acceleration.native.finish import normalise
 
 
 @needs_compiler

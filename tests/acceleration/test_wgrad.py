@@ -7,9 +7,9 @@ import torch
 from helpers.convolutions import both, conv, needs_compiler
 from torch import Tensor, nn
 
-from jeatcli.acceleration.winograd import convolution
-from jeatcli.acceleration.winograd.convolution import install
-from jeatcli.acceleration.winograd.kernel import wgrad
+from jeatcli.acceleration.native import learning
+from jeatcli.acceleration.native.kernel import wgrad
+from jeatcli.acceleration.native.learning import install
 
 # One tile, lines that end within one, and more tiles than a block has.
 SIZES = [(1, 4, 4), (3, 7, 9), (2, 1, 5), (5, 32, 32), (99, 4, 4)]
@@ -39,7 +39,7 @@ def test_it_is_the_same_gradient(
 ) -> None:
     x, weight, gradient = given(*channels, size, stride)
     x, gradient = x.to(dtype), gradient.to(dtype)
-    ours = convolution._learn_weight(gradient, x, weight, stride)
+    ours = learning._learn_weight(gradient, x, weight, stride)
     theirs = exact(x, weight, gradient, stride)
     # In bfloat16, too, the sums are float32's.
     atol = 2e-5 * theirs.abs().max().item()
@@ -71,13 +71,13 @@ def test_the_sums_do_not_depend_on_the_number_of_threads(
 @pytest.mark.parametrize("stride", [1, 2])
 def test_of_no_images_it_is_zero(stride: int) -> None:
     x, weight, gradient = given(16, 32, (0, 8, 8), stride)
-    found = convolution._learn_weight(gradient, x, weight, stride)
+    found = learning._learn_weight(gradient, x, weight, stride)
     assert torch.equal(found, torch.zeros_like(weight))
 
 
 @needs_compiler
 def test_frozen_weights_get_none(monkeypatch) -> None:
-    monkeypatch.setattr(convolution, "_learn_weight", None)
+    monkeypatch.setattr(learning, "_learn_weight", None)
     plain, x = conv(16, 32), torch.randn(2, 16, 8, 8)
     expected = both(plain, x)
     install(net := nn.Sequential(plain))
@@ -87,7 +87,7 @@ def test_frozen_weights_get_none(monkeypatch) -> None:
 
 @needs_compiler
 def test_the_first_layer_asks_for_none_by_its_images(monkeypatch) -> None:
-    monkeypatch.setattr(convolution, "_learn_backward", None)
+    monkeypatch.setattr(learning, "_learn_backward", None)
     x, weight, gradient = given(16, 32, (2, 8, 8), 1)
     plain = conv(16, 32).requires_grad_(True)
     install(net := nn.Sequential(plain))

@@ -11,9 +11,10 @@ from helpers.joined import pairs
 from helpers.networks import classifier
 from torch import nn
 
+from jeatcli.acceleration.native import convolution, learning
+from jeatcli.acceleration.native.convolution import WinogradConv
+from jeatcli.acceleration.native.learning import LearningConv, install
 from jeatcli.acceleration.twins import attach_twin
-from jeatcli.acceleration.winograd import convolution
-from jeatcli.acceleration.winograd.convolution import LearningConv, WinogradConv, install
 from jeatcli.core.models.classifier import frozen
 
 SIZES = [(1, 8, 8), (3, 7, 9), (2, 28, 28), (5, 32, 32), (33, 4, 4), (2, 1, 5)]
@@ -137,4 +138,4 @@ def test_torch_finds_nothing_wrong_with_the_operators(stride: int) -> None:
         given_all = (given, fast.forward_weights, fast.backward_weights, *rest[:2], stride, rest[2])
         torch.library.opcheck(convolution._convolve, given_all)
     weight = fast.conv.weight.clone().requires_grad_()
-    torch.library.opcheck(convolution._learn, (given, weight, stride))
+    torch.library.opcheck(learning._learn, (given, weight, stride))

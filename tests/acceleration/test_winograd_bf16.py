@@ -11,10 +11,11 @@ from helpers.networks import classifier
 from torch import Tensor, nn
 
 from jeatcli.acceleration.folding import Rewritten
+from jeatcli.acceleration.native import convolution, kernel, learning
+from jeatcli.acceleration.native.convolution import WinogradConv, fits
+from jeatcli.acceleration.native.learning import LearningConv, install
 from jeatcli.acceleration.twins import accelerate, attach_twin, learn_by
 from jeatcli.acceleration.ways import Way
-from jeatcli.acceleration.winograd import convolution, kernel
-from jeatcli.acceleration.winograd.convolution import LearningConv, WinogradConv, fits, install
 from jeatcli.core.models.classifier import frozen
 
 HALF = torch.bfloat16
@@ -159,7 +160,7 @@ def test_torch_finds_nothing_wrong_with_the_operators() -> None:
     for rest in ((None, None, False), (plain.bias, residual, True)):
         given_all = (given, fast.forward_weights, fast.backward_weights, *rest[:2], 1, rest[2])
         torch.library.opcheck(convolution._convolve, given_all)
-    torch.library.opcheck(convolution._learn, (given, plain.weight.clone().requires_grad_(), 1))
+    torch.library.opcheck(learning._learn, (given, plain.weight.clone().requires_grad_(), 1))
 
 
 @needs_bf16

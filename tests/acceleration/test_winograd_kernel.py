@@ -10,9 +10,9 @@ import torch
 from helpers.convolutions import conv, needs_compiler
 from torch import nn
 
-from jeatcli.acceleration.winograd import kernel
-from jeatcli.acceleration.winograd.convolution import fits
-from jeatcli.acceleration.winograd.direct import direct
+from jeatcli.acceleration.native import kernel
+from jeatcli.acceleration.native.convolution import fits
+from jeatcli.acceleration.native.direct import direct
 from jeatcli.errors import UsageProblem
 
 

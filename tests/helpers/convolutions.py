@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from jeatcli.acceleration.fused import fusible
-from jeatcli.acceleration.winograd.kernel import kernel
+from jeatcli.acceleration.native.kernel import kernel
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 

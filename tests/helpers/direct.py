@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from helpers.convolutions import conv as three
+from jeatcli.acceleration.native.after import NOTHING, After, last
+from jeatcli.acceleration.native.amx import AmxConv, fits_tiles, has_tiles
+from jeatcli.acceleration.native.direct import PointConv, StemConv, direct
 from jeatcli.acceleration.swapped import SwappedConv
-from jeatcli.acceleration.winograd.after import NOTHING, After, last
-from jeatcli.acceleration.winograd.amx import AmxConv, fits_tiles, has_tiles
-from jeatcli.acceleration.winograd.direct import PointConv, StemConv, direct
 
 HALF = torch.bfloat16
 # What the type of a result rounds, as a share of a value and of the largest one.

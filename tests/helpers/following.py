@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from jeatcli.acceleration.winograd.after import After, last
+from jeatcli.acceleration.native.after import After, last
 
 _PIXELS = ("residual", "cut", "more")
 _CHANNELS = ("scale", "scale_too", "shift_too")

@@ -21,12 +21,12 @@ from ..runtime.devices import thread_clock
 from ..runtime.progress import SILENT, Reporter
 from .choices import Place, Speeds
 from .fused import fusible
+from .native.amx import fits_tiles
+from .native.convolution import fits
+from .native.direct import direct
+from .native.kernel import is_built
 from .twins import accelerate, learn_by
 from .ways import KERNELS, Way, Wish, Work, compilable
-from .winograd.amx import fits_tiles
-from .winograd.convolution import fits
-from .winograd.direct import direct
-from .winograd.kernel import is_built
 
 # The share of the work that finding its fastest way may take.
 _SHARE = 0.03

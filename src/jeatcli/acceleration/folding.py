@@ -15,12 +15,13 @@ from ..core.models.classifier import Network, PixelConv
 from ..errors import UsageProblem
 from .comparison import check_same
 from .fused import FusedConv, fusible
+from .native.amx import AmxConv, fits_tiles
+from .native.convolution import WinogradConv, fits
+from .native.direct import direct
+from .native.learning import LearningConv
 from .passes import Passes
 from .steps import Unsuited
 from .swapped import SwappedConv, is_plain
-from .winograd.amx import AmxConv, fits_tiles
-from .winograd.convolution import LearningConv, WinogradConv, fits
-from .winograd.direct import direct
 
 
 class Fold(NamedTuple):

@@ -11,9 +11,9 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from .native.after import After, last
+from .native.finish import finish
 from .swapped import SwappedConv
-from .winograd.after import After, last
-from .winograd.finish import finish
 
 _UNARY = "_convolution_pointwise"
 _ONES = [1, 1]

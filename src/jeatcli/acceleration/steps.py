@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 
+from .native.after import NOTHING, After, empty_as, last
+from .native.finish import finish, normalise
 from .swapped import SwappedConv, fits_in
-from .winograd.after import NOTHING, After, empty_as, last
-from .winograd.finish import finish, normalise
 
 
 class Unsuited(Exception):

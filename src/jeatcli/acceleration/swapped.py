@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .winograd.after import NOTHING, After, last
+from .native.after import NOTHING, After, last
 
 
 def is_plain(module: object, *kinds: type[nn.Module]) -> bool:

@@ -11,9 +11,9 @@ import torch
 from ..core.models.classifier import Classifier, Network
 from .compiled import Compiled
 from .folding import Rewritten
+from .native.amx import has_tiles
+from .native.learning import install
 from .ways import KERNELS, LIBRARY, Way
-from .winograd.amx import has_tiles
-from .winograd.convolution import install
 
 # The twins of the classifiers in training; None where nothing is gained.
 _twins: WeakKeyDictionary[Classifier, Classifier | None] = WeakKeyDictionary()

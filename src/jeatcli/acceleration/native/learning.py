@@ -1,0 +1,107 @@
+"""Winograd's convolutions whose weights get a gradient, too."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from .after import empty_as
+from .convolution import BACKWARD, FORWARD, empty, fits
+from .kernel import call, wgrad
+from .points import backward_weights, forward_weights, wgrad_points
+
+# The functions of the kernel, by type and stride.
+_WGRAD = {
+    torch.float32: {1: "same_wgrad", 2: "down_wgrad"},
+    torch.bfloat16: {1: "same_wgrad_bf16", 2: "down_wgrad_bf16"},
+}
+
+
+class LearningConv(nn.Conv2d):
+    """A convolution that `fits`, by Winograd's algorithm, whose weights get a gradient."""
+
+    dtype: torch.dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = _learn(x.to(self.dtype), self.weight, self.stride[0])
+        return out if self.bias is None else out + self.bias.to(self.dtype)[:, None, None]
+
+
+def install(net: nn.Module, dtype: torch.dtype = torch.float32, least: int = 0) -> None:
+    """Make each fitting convolution of a network a `LearningConv`; weights and names stay."""
+    for module in net.modules():
+        if type(module) is nn.Conv2d and fits(module, dtype, least):
+            # As torch's parametrisations do: references to the module stay valid.
+            module.__class__ = LearningConv
+            cast(LearningConv, module).dtype = dtype
+
+
+# As in `convolution`, an operator whose backward pass changes needs another name.
+@torch.library.custom_op(
+    "jeat::winograd_training",
+    mutates_args=(),
+    schema="(Tensor x, Tensor weight, int stride) -> Tensor",
+)
+def _learn(x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    out = empty(x, len(weight), stride)
+    return call(FORWARD[x.dtype][stride], x, forward_weights(weight, stride, x.dtype), out)
+
+
+@torch.library.custom_op(
+    "jeat::winograd_training_backward",
+    mutates_args=(),
+    schema="(Tensor gradient, Tensor x, Tensor weight, int stride) -> Tensor",
+)
+def _learn_backward(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    turned = backward_weights(weight, stride, x.dtype)
+    return call(BACKWARD[x.dtype][stride], gradient, turned, empty_as(x.shape, gradient))
+
+
+@torch.library.custom_op(
+    "jeat::winograd_wgrad",
+    mutates_args=(),
+    schema="(Tensor gradient, Tensor x, Tensor weight, int stride) -> Tensor",
+)
+def _learn_weight(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    points, (outputs, inputs) = wgrad_points(stride), weight.shape[:2]
+    sums = weight.new_empty(len(points), inputs * outputs)
+    wgrad(_WGRAD[x.dtype][stride], x, gradient, sums)
+    # Autocast would round both factors.
+    with torch.autocast("cpu", enabled=False):
+        slope = (points.T @ sums).view(3, 3, inputs, outputs).permute(3, 2, 0, 1)
+    return torch.empty_like(weight).copy_(slope)
+
+
+@_learn.register_fake
+def _(x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    return empty(x, len(weight), stride)
+
+
+@_learn_backward.register_fake
+def _(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    return empty(x, x.shape[1])
+
+
+@_learn_weight.register_fake
+def _(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    return torch.empty_like(weight)
+
+
+def _keep_learning(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, ctx.stride = inputs
+    ctx.save_for_backward(x, weight)
+
+
+def _learn_from(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    given, (by_x, by_weight, _) = (gradient, *ctx.saved_tensors, ctx.stride), ctx.needs_input_grad
+    # In an attack on the network as it learns, the weights are frozen.
+    return (
+        _learn_backward(*given) if by_x else None,
+        _learn_weight(*given) if by_weight else None,
+        None,
+    )
+
+
+_learn.register_autograd(_learn_from, setup_context=_keep_learning)
