@@ -38,7 +38,7 @@ _BATCH = 64
 # Kept speeds stand until another way is faster by more than the clock's noise.
 _NOISE = 1.1
 # Seconds, with margin: of the C++ compiler on the kernel, of torch's on a network.
-_BUILDING, _COMPILING = 10.0, 90.0
+_BUILDING, _COMPILING = 15.0, 90.0
 # A wait of more seconds is announced.
 _LONG = 3.0
 

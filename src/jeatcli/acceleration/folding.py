@@ -11,17 +11,16 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from ..core.models.classifier import Network, PixelConv
-from ..errors import UsageProblem
+from ..core.models.classifier import Network
 from .comparison import check_same
 from .fused import FusedConv, fusible
 from .native.amx import AmxConv, fits_tiles
 from .native.convolution import WinogradConv, fits
 from .native.direct import direct
-from .native.learning import LearningConv
 from .passes import Passes
 from .steps import Unsuited
-from .swapped import SwappedConv, is_plain
+from .swapped import SwappedConv
+from .tracing import Features, layer, only_user, traced
 
 
 class Fold(NamedTuple):
@@ -62,8 +61,8 @@ class Rewritten(Network):
     ) -> None:
         super().__init__()
         self.net = net
-        features = _Features(net)
-        self.body = fx.GraphModule(features, _traced(features))
+        features = Features(net)
+        self.body = fx.GraphModule(features, traced(features))
         modules = dict(features.named_modules())
         _drop_identities(self.body.graph, modules)
         self.folds = _fold(self.body, modules)
@@ -143,47 +142,10 @@ class Rewritten(Network):
         return self.net.head(features)
 
 
-class _Features(nn.Module):
-    """The features of a network as a module."""
-
-    def __init__(self, net: Network) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net.features(x)
-
-
-class _Tracer(fx.Tracer):
-    """Traces each of these layers as one operation, those of subclasses too."""
-
-    proxy_buffer_attributes = True  # which the network's training changes
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        layers = nn.Conv2d | nn.BatchNorm2d | nn.ReLU
-        return isinstance(m, layers) or super().is_leaf_module(m, module_qualified_name)
-
-
-def _traced(features: _Features) -> fx.Graph:
-    try:
-        graph = _Tracer().trace(features)
-    except Exception as problem:  # whatever somebody's code makes of images that are not there
-        name = type(features.net).__name__
-        raise UsageProblem(
-            f"the network `{name}` is `foldable`, but which layers it runs depends on the "
-            f"images or their shape: {problem}",
-            f"leave `foldable = True` out of `{name}`",
-        ) from problem
-    for node in graph.nodes:
-        if node.op == "call_module" and not node.args and [*node.kwargs] == ["input"]:
-            node.args, node.kwargs = (node.kwargs["input"],), {}  # as torch's layers name it
-    return graph
-
-
 def _drop_identities(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> None:
     """Let the users of what does nothing take its input, so that they can join that."""
     for node in list(graph.nodes):
-        if isinstance(_module(node, modules), nn.Identity):
+        if isinstance(layer(node, modules), nn.Identity):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
 
@@ -192,8 +154,8 @@ def _fold(body: fx.GraphModule, modules: Mapping[str, nn.Module]) -> list[Fold]:
     """Replace each pair by one convolution, whose weights `refresh` fills in."""
     folds: list[Fold] = []
     for node in list(body.graph.nodes):
-        norm, before = _module(node, modules), node.args[0] if node.args else None
-        conv = _module(before, modules)
+        norm, before = layer(node, modules), node.args[0] if node.args else None
+        conv = layer(before, modules)
         if not (isinstance(norm, nn.BatchNorm2d) and isinstance(conv, nn.Conv2d)):
             continue
         assert isinstance(before, fx.Node)
@@ -219,7 +181,7 @@ def _swap(
     swaps: dict[fx.Node, SwappedConv] = {}
     modules = dict(body.named_modules())
     for node in list(body.graph.nodes):
-        conv = _module(node, modules)
+        conv = layer(node, modules)
         swap = make(conv) if isinstance(conv, nn.Conv2d) else None
         if swap is not None:
             swaps[node] = swap
@@ -230,7 +192,7 @@ def _swap(
     for node in sorted(swaps, key=lambda node: not isinstance(swaps[node], WinogradConv)):
         _join(node, swaps[node], modules)
     for node, swap in swaps.items():
-        user = _only_user(node)
+        user = only_user(node)
         if not isinstance(swap, WinogradConv) and user in swaps and node in user.args[1:]:
             # A shortcut: backward, the other convolution of its input then finishes the gradient.
             user.prepend(node)
@@ -245,13 +207,13 @@ def _join(node: fx.Node, swap: SwappedConv, modules: Mapping[str, nn.Module]) ->
     They are computed while its output is in registers, and not in passes over memory.
     """
     joined = [node]
-    total = _only_user(node)
+    total = only_user(node)
     if total is not None and total.target is operator.add and len(total.all_input_nodes) == 2:
         (residual,) = (operand for operand in total.all_input_nodes if operand is not node)
         node.args = (*node.args, residual)
         joined.append(total)
-    after = _only_user(joined[-1])
-    if after is not None and isinstance(_module(after, modules), nn.ReLU):
+    after = only_user(joined[-1])
+    if after is not None and isinstance(layer(after, modules), nn.ReLU):
         swap.relu = True
         joined.append(after)
     if len(joined) == 1:
@@ -260,17 +222,3 @@ def _join(node: fx.Node, swap: SwappedConv, modules: Mapping[str, nn.Module]) ->
     joined[-1].append(node)  # the residual may be computed later than the convolution was
     for fused in reversed(joined[1:]):
         node.graph.erase_node(fused)
-
-
-def _only_user(node: fx.Node) -> fx.Node | None:
-    """Return the operation that uses the output of a node, if there is only one."""
-    return next(iter(node.users)) if len(node.users) == 1 else None
-
-
-def _module(node: object, modules: Mapping[str, nn.Module]) -> nn.Module | None:
-    """Return the layer that a node of a graph calls, if it is one that can be rewritten."""
-    if not isinstance(node, fx.Node) or node.op != "call_module":
-        return None
-    module = modules.get(str(node.target))
-    kinds = (nn.Conv2d, PixelConv, LearningConv, nn.BatchNorm2d, nn.ReLU, nn.Identity)
-    return module if is_plain(module, *kinds) else None

@@ -11,6 +11,7 @@ import torch
 from ..core.models.classifier import Classifier, Network
 from .compiled import Compiled
 from .folding import Rewritten
+from .learner import learner_of
 from .native.amx import has_tiles
 from .native.learning import install
 from .ways import KERNELS, LIBRARY, Way
@@ -33,13 +34,18 @@ def accelerate(
     return _around(net, classifier, Compiled if way.compiled else Classifier, dtype)
 
 
-def learn_by(classifier: Classifier, way: Way) -> None:
-    """Let a classifier learn in that way."""
-    least = KERNELS[way.kernel].winograd
-    if least is not None:
-        install(classifier.net, classifier.autocast or torch.float32, least)
-    if way.compiled:
+def learn_by(classifier: Classifier, way: Way, shape: Sequence[int] | None = None) -> None:
+    """Let a classifier, in train mode, learn in that way.
+
+    What fuses its layers is compared with them on images of that shape, (C, H, W), if it is given.
+    """
+    kernel = KERNELS[way.kernel]
+    if kernel.winograd is not None:
+        install(classifier.net, classifier.autocast or torch.float32, kernel.winograd)
+    if way.compiled:  # which fuses by itself
         classifier.compile(dynamic=False)
+    elif kernel.fused:
+        classifier.learner = learner_of(classifier.net, shape)
 
 
 def attach_twin(

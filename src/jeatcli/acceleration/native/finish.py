@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from ctypes import byref
 
 import torch
 from torch import Tensor, nn
@@ -70,5 +71,5 @@ def _run(x: Tensor, out: int | None, after: After) -> bool:
     run = getattr(library, _FINISH.get(x.dtype, ""), None)
     if run is None:
         return False
-    run(x.data_ptr(), out, after.struct(x), x.numel() // max(x.shape[1], 1), x.shape[1])
+    run(x.data_ptr(), out, byref(after.struct(x)), x.numel() // max(x.shape[1], 1), x.shape[1])
     return True

@@ -1,4 +1,4 @@
-"""The kernel in `winograd.cpp`, built by the machine's own compiler and kept in the cache.
+"""The kernel in `kernel.cpp`, built by the machine's own compiler and kept in the cache.
 
 A library is code: what lies in the cache is loaded only if no other user can have written it, and
 if its name has the digest of its content.
@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import tempfile
 from contextlib import suppress
+from ctypes import byref
 from functools import cache, partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from torch import Tensor
 from ...errors import JeatError, UsageProblem
 from ...runtime import files, own_files
 from ...runtime.digests import checksum
-from .after import NOTHING, After, Struct, last
+from .after import NOTHING, After, last
 
 # Predictive commoning trades a load that a multiplication has for free for several moves.
 _FLAGS = (
@@ -34,12 +35,17 @@ _FLAGS = (
     "-shared",
     "-fPIC",
 )
-_SOURCE = Path(__file__).with_name("winograd.cpp")
-# Each takes pointers and numbers, and some have a form in bfloat16.
+_SOURCE = Path(__file__).with_name("kernel.cpp")
+# Some have a form in bfloat16.
 _CONVOLUTIONS = ("same", "down", "up", "point", "point_down", "point_up", "stem", "stem_back")
 _AMX = ("amx_same", "amx_down", "amx_up", "amx_point", "amx_point_down", "amx_point_up")
 _WGRAD = ("same_wgrad", "down_wgrad")
-_FUNCTIONS = {**dict.fromkeys((*_CONVOLUTIONS, *_AMX, *_WGRAD), (3, 5)), "finish": (2, 2)}
+# How many pointers they take, and how many numbers after these.
+_FUNCTIONS = {
+    **dict.fromkeys((*_CONVOLUTIONS, *_AMX), (4, 5)),
+    **dict.fromkeys(_WGRAD, (3, 5)),
+    **dict.fromkeys(("finish", "norm", "norm_back"), (3, 2)),
+}
 
 
 @cache
@@ -67,11 +73,7 @@ def kernel() -> ctypes.CDLL | None:
         for function in (getattr(library, name + suffix, None) for suffix in ("", "_bf16")):
             if function is not None:
                 function.restype = None
-                function.argtypes = [
-                    *[ctypes.c_void_p] * pointers,
-                    ctypes.POINTER(Struct),
-                    *[ctypes.c_long] * longs,
-                ]
+                function.argtypes = [ctypes.c_void_p] * pointers + [ctypes.c_long] * longs
     return library
 
 
@@ -87,7 +89,7 @@ def call(name: str, x: Tensor, weights: Tensor, out: Tensor, after: After = NOTH
     if bias is not None and not bias.is_contiguous():  # it may be a part of other numbers
         after = after._replace(bias=bias.contiguous())
     pointers = x.data_ptr(), weights.data_ptr(), out.data_ptr()
-    run(*pointers, after.struct(out), n, height, width, inputs, outputs)
+    run(*pointers, byref(after.struct(out)), n, height, width, inputs, outputs)
     return out
 
 
@@ -99,7 +101,7 @@ def wgrad(name: str, x: Tensor, gradient: Tensor, sums: Tensor) -> None:
     x, gradient = last(x), last(gradient)
     (n, inputs, *sides), outputs = x.shape, gradient.shape[1]
     pointers = x.data_ptr(), gradient.data_ptr(), sums.data_ptr()
-    getattr(kernel(), name)(*pointers, Struct(), n, *sides, inputs, outputs)
+    getattr(kernel(), name)(*pointers, n, *sides, inputs, outputs)
 
 
 def is_built() -> bool:
@@ -132,7 +134,7 @@ def _place(compiler: list[str]) -> tuple[Path, str]:
     macros = subprocess.run(probe, check=True, capture_output=True).stdout
     sources = [path.read_bytes() for path in (_SOURCE, *sorted(_SOURCE.parent.glob("*.h")))]
     made_of = (macros, *sources, " ".join(_FLAGS).encode())
-    name = "winograd-" + hashlib.sha256(b"\0".join(made_of)).hexdigest()[:16]
+    name = "kernel-" + hashlib.sha256(b"\0".join(made_of)).hexdigest()[:16]
     return files.cache_dir() / "kernels", name
 
 
@@ -146,7 +148,7 @@ def _load(compiler: list[str]) -> ctypes.CDLL:
     if private and (library := _find(folder, name)):
         return ctypes.CDLL(str(library))
     with tempfile.TemporaryDirectory(prefix="jeat-kernel-") as temporary:
-        path = Path(temporary) / "winograd.so"
+        path = Path(temporary) / "kernel.so"
         _compile(compiler, path)
         if private:
             with suppress(JeatError):

@@ -51,7 +51,7 @@ inline void spread_gradients(const Grid &g, const Number *y, const Number *zeros
 // Add to `sum` (inputs, outputs) or, with `begin`, let it be the product of v (inputs, tiles) and w
 // (tiles, VECTORS * LANES), ROWS inputs at a time.
 template <int VECTORS>
-inline void add_tiles(const float *v, const float *w, float *sum, long count, long tiles,
+void add_tiles(const float *v, const float *w, float *sum, long count, long tiles,
                       long inputs, long outputs, bool begin) {
     constexpr int ROWS = std::min(8, (LANES == 16 ? 16 : 8) / VECTORS);
     static_assert(LANES % ROWS == 0, "a chunk of inputs must be whole");
@@ -79,11 +79,12 @@ inline void add_tiles(const float *v, const float *w, float *sum, long count, lo
     }
 }
 
-template <class Kind, int VECTORS, class Number>
+template <class Kind, class Number>
 void wgrad(const Shape &s, const Number *x, const Number *y, float *u) {
     constexpr int POINTS = Kind::SIDE * Kind::SIDE;
     const Grid g = Kind::grid(s);
-    const long all = g.tiles(), tiles = std::min(WGRAD_TILES, all), width = VECTORS * LANES;
+    const long all = g.tiles(), tiles = std::min(WGRAD_TILES, all);
+    const long width = vectors(s.outputs) * LANES;
     const long next_v = point_apart(tiles, s.inputs), next_w = point_apart(tiles, s.outputs);
     // What an image has at each point, one after the other, and the point that this belongs to.
     int point[Kind::TOTAL];
@@ -113,9 +114,12 @@ void wgrad(const Shape &s, const Number *x, const Number *y, float *u) {
 #pragma omp for collapse(2)
         for (int image = 0; image < Kind::TOTAL; image++)
             for (long k = 0; k < s.outputs; k += width)
-                add_tiles<VECTORS>(v + image * next_v, w + point[image] * next_w + k * tiles,
-                                   u + image * s.inputs * s.outputs + k, count, tiles, s.inputs,
-                                   s.outputs, first == 0);
+                with_panel(s.outputs, [&](auto panel) {
+                    add_tiles<panel.VECTORS>(v + image * next_v,
+                                             w + point[image] * next_w + k * tiles,
+                                             u + image * s.inputs * s.outputs + k, count, tiles,
+                                             s.inputs, s.outputs, first == 0);
+                });
     }
 }
 

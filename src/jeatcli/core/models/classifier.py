@@ -81,8 +81,10 @@ class Classifier(nn.Module):
         self.normalize = Normalize(mean, std)
         self.net = net
         self.autocast: torch.dtype | None = None
-        # Returns a faster classifier of the same weights; set by the training's setup.
+        # Returns a faster classifier of the same weights; set by the training's setup, as is
+        # what computes the network's features faster in train mode.
         self.twin: Callable[[Classifier], Classifier] | None = None
+        self.learner: Callable[[Tensor], Tensor] | None = None
 
     def compile(self, *args: object, **kwargs: object) -> None:
         """Let torch compile the forward pass (`torch.nn.Module.compile`)."""
@@ -98,8 +100,10 @@ class Classifier(nn.Module):
         enabled = self.autocast is not None and getattr(self.net, "mixed_precision", True)
         # The cache ends with the outermost autocast: in one of a caller's it would keep the weights
         # of the first step for all others.
+        learner = self.learner if self.training else None
+        features = learner or self.net.features
         with torch.autocast(x.device.type, dtype, enabled=enabled, cache_enabled=False):
-            return self.net.features(self._normalized(x)).float()
+            return features(self._normalized(x)).float()
 
     def penultimate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features and logits that score images, in float32."""

@@ -1,0 +1,146 @@
+// The kernel's functions, as Python calls them.
+
+#include "after.h"
+#include "amx.h"
+#include "norm.h"
+#include "point.h"
+#include "stem.h"
+#include "wgrad.h"
+#include "winograd.h"
+
+// How many channels are taken at once: a layer's must be a multiple.
+extern "C" long lanes() { return LANES; }
+
+// How many outputs lie side by side in `u`, for a layer of so many.
+extern "C" long panel(long outputs) { return vectors(outputs) * LANES; }
+
+namespace {
+
+template <class Number>
+void finish_all(const Number *x, Number *y, const After<Number> &after, long pixels,
+                long channels) {
+#pragma omp parallel for
+    for (long pixel = 0; pixel < pixels; pixel++)
+        for (long k = 0; k < channels; k += LANES)
+            after(load(x + pixel * channels + k), y, pixel * channels, k);
+}
+
+}  // namespace
+
+// FUNCTION is a template whose last arguments are the vectors and rows of a panel.
+#define CONVOLUTION(NAME, NUMBER, FUNCTION, ...)                                                 \
+    extern "C" void NAME(const NUMBER *x, const NUMBER *u, NUMBER *y,                            \
+                         const After<NUMBER> *after, long n, long height, long width,            \
+                         long inputs, long outputs) {                                            \
+        const Shape s = {n, height, width, inputs, outputs};                                     \
+        with_panel(outputs, [&](auto panel) {                                                    \
+            FUNCTION<__VA_ARGS__, panel.VECTORS, panel.ROWS>(s, x, u, y, *after);                \
+        });                                                                                      \
+    }
+
+#define FINISH(NAME, NUMBER)                                                                     \
+    extern "C" void NAME(const NUMBER *x, NUMBER *y, const After<NUMBER> *after, long pixels,    \
+                         long channels) {                                                        \
+        finish_all(x, y, *after, pixels, channels);                                              \
+    }
+
+// The pixels are float, whatever the result.
+#define STEM(NAME, NUMBER)                                                                       \
+    extern "C" void NAME(const float *x, const float *u, NUMBER *y, const After<NUMBER> *after,  \
+                         long n, long height, long width, long inputs, long outputs) {           \
+        const Shape s = {n, height, width, inputs, outputs};                                     \
+        inputs == 1 ? stem<1>(s, x, u, y, *after) : stem<3>(s, x, u, y, *after);                 \
+    }
+
+#define STEM_BACK(NAME, NUMBER)                                                                  \
+    extern "C" void NAME(const NUMBER *x, const float *u, float *y, const After<float> *,        \
+                         long n, long height, long width, long inputs, long outputs) {           \
+        const Shape s = {n, height, width, inputs, outputs};                                     \
+        outputs == 1 ? stem_back<1>(s, x, u, y) : stem_back<3>(s, x, u, y);                      \
+    }
+
+#define WGRAD(NAME, NUMBER, ...)                                                                 \
+    extern "C" void NAME(const NUMBER *x, const NUMBER *y, float *u, long n, long height,        \
+                         long width, long inputs, long outputs) {                                \
+        wgrad<__VA_ARGS__>({n, height, width, inputs, outputs}, x, y, u);                        \
+    }
+
+#define NORM(NAME, NUMBER)                                                                       \
+    extern "C" void NAME(const NUMBER *x, NUMBER *y, const Norm<NUMBER> *norm, long pixels,      \
+                         long channels) {                                                        \
+        with_layer(norm->activation, channels, [&](auto silu, auto wide) {                       \
+            normalise<silu, wide>({pixels, channels}, x, y, *norm);                              \
+        });                                                                                      \
+    }
+
+#define NORM_BACK(NAME, NUMBER)                                                                  \
+    extern "C" void NAME(const NUMBER *x, const Norm<NUMBER> *norm,                              \
+                         const Slopes<NUMBER> *slopes, long pixels, long channels) {             \
+        with_layer(norm->activation, channels, [&](auto silu, auto wide) {                       \
+            differentiate<silu, wide>({pixels, channels}, x, *norm, *slopes);                    \
+        });                                                                                      \
+    }
+
+// y (n, height, width, outputs) of x (n, height, width, inputs); of the transformed weights u,
+// panel after panel of outputs, in each all that a point has, point after point.
+CONVOLUTION(same, float, convolve, Same<4>)
+// With a stride of 2 y has half the height and width, rounded up; backward it is x that has them,
+// and in u part follows part.
+CONVOLUTION(down, float, convolve, Down<4>)
+CONVOLUTION(up, float, convolve, Up<4>)
+// 1x1.
+CONVOLUTION(point, float, mix, 1, 1)
+CONVOLUTION(point_down, float, mix, 2, 1)
+CONVOLUTION(point_up, float, mix, 1, 2)
+// 3x3 of one channel or of three, forward, and the gradient by these.
+STEM(stem, float)
+STEM_BACK(stem_back, float)
+// The gradient by the weights u, point after point (inputs, outputs), of x and of the gradient y by
+// the result.
+WGRAD(same_wgrad, float, Same<4>)
+WGRAD(down_wgrad, float, Down<4>)
+// In bfloat16, too, the sums are of floats, whose rounding allows for the larger tiles.
+WGRAD(same_wgrad_bf16, Bfloat16, Same<4>)
+WGRAD(down_wgrad_bf16, Bfloat16, Down<4>)
+// What is done after a convolution, to x (pixels, channels) as it is; y may be null.
+FINISH(finish, float)
+
+// y (pixels, channels), the normalisation of x and what follows; and the gradients.
+NORM(norm, float)
+NORM(norm_bf16, Bfloat16)
+NORM_BACK(norm_back, float)
+NORM_BACK(norm_back_bf16, Bfloat16)
+
+#if defined(__AVX512BF16__)
+// The same in bfloat16; bias, scales and shift are float.
+CONVOLUTION(same_bf16, Bfloat16, convolve, Same<2>)
+CONVOLUTION(down_bf16, Bfloat16, convolve, Down<2>)
+CONVOLUTION(up_bf16, Bfloat16, convolve, Up<2>)
+CONVOLUTION(point_bf16, Bfloat16, mix, 1, 1)
+CONVOLUTION(point_down_bf16, Bfloat16, mix, 2, 1)
+CONVOLUTION(point_up_bf16, Bfloat16, mix, 1, 2)
+STEM(stem_bf16, Bfloat16)
+STEM_BACK(stem_back_bf16, Bfloat16)
+FINISH(finish_bf16, Bfloat16)
+#endif
+
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)
+// Whether this process may use the processor's tiles, which has to be asked before they are used.
+extern "C" bool ask_for_amx() { return ask_for_tiles(); }
+
+#define TILED(NAME, ...)                                                                         \
+    extern "C" void NAME(const Bfloat16 *x, const Bfloat16 *u, Bfloat16 *y,                      \
+                         const After<Bfloat16> *after, long n, long height, long width,          \
+                         long inputs, long outputs) {                                            \
+        convolve_tiles<__VA_ARGS__>({n, height, width, inputs, outputs}, x, u, y, *after);       \
+    }
+
+// 3x3 and 1x1 by tiles of the processor's; of the weights u, panel after panel of 16 outputs, in each
+// plane after plane of 32 inputs.
+TILED(amx_same_bf16, Plain<3>)
+TILED(amx_down_bf16, Halved<3>)
+TILED(amx_up_bf16, Doubled<3>)
+TILED(amx_point_bf16, Plain<1>)
+TILED(amx_point_down_bf16, Halved<1>)
+TILED(amx_point_up_bf16, Doubled<1>)
+#endif
