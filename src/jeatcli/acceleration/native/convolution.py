@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from .after import After, empty_as, last
 from .kernel import call, kernel
@@ -44,6 +45,12 @@ class WinogradConv(KernelConv):
     def weights(self) -> tuple[Tensor, Tensor]:
         given = (self.conv.weight, self.stride[0], self.dtype)
         return forward_weights(*given), backward_weights(*given)
+
+    def refresh(self) -> None:
+        given = (self.conv.weight, self.stride[0], self.dtype)
+        forward_weights(*given, out=self.forward_weights)
+        backward_weights(*given, out=self.backward_weights)
+        increment_version((self.forward_weights, self.backward_weights))
 
     def add(self, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
         # An operator of torch's, which its compiler takes as it is.

@@ -5,6 +5,7 @@
 #include "norm.h"
 #include "point.h"
 #include "stem.h"
+#include "weights.h"
 #include "wgrad.h"
 #include "winograd.h"
 
@@ -65,6 +66,14 @@ void finish_all(const Number *x, Number *y, const After<Number> &after, long pix
         wgrad<__VA_ARGS__>({n, height, width, inputs, outputs}, x, y, u);                        \
     }
 
+#define TO_POINTS(NAME, NUMBER, SMALL, LARGE)                                                    \
+    extern "C" void NAME(const float *w, const Points *points, NUMBER *u, long inputs,           \
+                         long outputs) {                                                         \
+        with_side<SMALL, LARGE>(points->side, [&](auto side) {                                   \
+            to_points<side>(w, *points, u, inputs, outputs);                                     \
+        });                                                                                      \
+    }
+
 #define NORM(NAME, NUMBER)                                                                       \
     extern "C" void NAME(const NUMBER *x, NUMBER *y, const Norm<NUMBER> *norm, long pixels,      \
                          long channels) {                                                        \
@@ -105,6 +114,14 @@ WGRAD(down_wgrad_bf16, Bfloat16, Down<4>)
 // What is done after a convolution, to x (pixels, channels) as it is; y may be null.
 FINISH(finish, float)
 
+// Weights w (outputs, inputs, 3, 3), which may lie in any order, at points; and back.
+TO_POINTS(to_points, float, 5, 6)
+TO_POINTS(to_points_bf16, Bfloat16, 3, 4)
+extern "C" void from_points(const float *sums, const Points *points, float *w, long inputs,
+                            long outputs) {
+    with_side<5, 6>(points->side,
+                    [&](auto side) { from_points<side>(sums, *points, w, inputs, outputs); });
+}
 // y (pixels, channels), the normalisation of x and what follows; and the gradients.
 NORM(norm, float)
 NORM(norm_bf16, Bfloat16)

@@ -44,7 +44,7 @@ _WGRAD = ("same_wgrad", "down_wgrad")
 _FUNCTIONS = {
     **dict.fromkeys((*_CONVOLUTIONS, *_AMX), (4, 5)),
     **dict.fromkeys(_WGRAD, (3, 5)),
-    **dict.fromkeys(("finish", "norm", "norm_back"), (3, 2)),
+    **dict.fromkeys(("finish", "norm", "norm_back", "to_points", "from_points"), (3, 2)),
 }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .after import empty_as
 from .convolution import BACKWARD, FORWARD, empty, fits
 from .kernel import call, wgrad
-from .points import backward_weights, forward_weights, wgrad_points
+from .points import PRODUCTS, backward_weights, forward_weights, weight_gradient
 
 # The functions of the kernel, by type and stride.
 _WGRAD = {
@@ -65,13 +65,10 @@ def _learn_backward(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) ->
     schema="(Tensor gradient, Tensor x, Tensor weight, int stride) -> Tensor",
 )
 def _learn_weight(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    points, (outputs, inputs) = wgrad_points(stride), weight.shape[:2]
-    sums = weight.new_empty(len(points), inputs * outputs)
+    products = PRODUCTS[torch.float32][stride]
+    sums = weight.new_empty(products, weight.shape[0] * weight.shape[1])
     wgrad(_WGRAD[x.dtype][stride], x, gradient, sums)
-    # Autocast would round both factors.
-    with torch.autocast("cpu", enabled=False):
-        slope = (points.T @ sums).view(3, 3, inputs, outputs).permute(3, 2, 0, 1)
-    return torch.empty_like(weight).copy_(slope)
+    return weight_gradient(sums, weight, stride)
 
 
 @_learn.register_fake

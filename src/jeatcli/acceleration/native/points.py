@@ -8,7 +8,10 @@ the middle one does.
 
 from __future__ import annotations
 
+import ctypes
+from ctypes import byref
 from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,79 +27,133 @@ _SIX = torch.tensor(
         [1 / 24, 1 / 12, 1 / 6],
         [1 / 24, -1 / 12, 1 / 6],
         [0, 0, 1],
-    ],
-    dtype=torch.float64,
-)[None]
-_FOUR = torch.tensor(
-    [[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]], dtype=torch.float64
-)[None]
+    ]
+)
+_FOUR = torch.tensor([[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]])
 _SAME = {torch.float32: _SIX, torch.bfloat16: _FOUR}
 # Two weights to five points: 0, 1, -1, 2 and infinity; and to three.
-_FIVE = torch.tensor(
-    [[1 / 2, 0], [-1 / 2, -1 / 2], [-1 / 6, 1 / 6], [1 / 6, 1 / 3], [0, 1]], dtype=torch.float64
-)
-_THREE = torch.tensor([[1, 0], [1, 1], [0, 1]], dtype=torch.float64)
+_FIVE = torch.tensor([[1 / 2, 0], [-1 / 2, -1 / 2], [-1 / 6, 1 / 6], [1 / 6, 1 / 3], [0, 1]])
+_THREE = torch.tensor([[1.0, 0], [1, 1], [0, 1]])
 _PAIR = {torch.float32: _FIVE, torch.bfloat16: _THREE}
 # Which weights those two are: forward, (0, 2) at odd positions and (none, 1) at even ones;
 # backward, (2, 0) at odd positions and (1, none) at even ones.
-_DOWN = torch.tensor([[[1, 0, 0], [0, 0, 1]], [[0, 0, 0], [0, 1, 0]]], dtype=torch.float64)
-_UP = torch.tensor([[[0, 0, 1], [1, 0, 0]], [[0, 1, 0], [0, 0, 0]]], dtype=torch.float64)
-_ONE = torch.ones(1, 1, 1, dtype=torch.float64)
-# How many numbers the nine weights of an input and an output become, by type and stride; and how
-# many inputs lie side by side.
+_DOWN = torch.tensor([[[1.0, 0, 0], [0, 0, 1]], [[0, 0, 0], [0, 1, 0]]])
+_UP = torch.tensor([[[0.0, 0, 1], [1, 0, 0]], [[0, 1, 0], [0, 0, 0]]])
+# How many numbers the nine weights of an input and an output become, by type and stride.
 PRODUCTS = {torch.float32: {1: 36, 2: 81}, torch.bfloat16: {1: 16, 2: 25}}
-_TOGETHER = {torch.float32: 1, torch.bfloat16: 2}
+_TO_POINTS = {torch.float32: "to_points", torch.bfloat16: "to_points_bf16"}
 
 
-def forward_weights(weight: Tensor, stride: int, dtype: torch.dtype) -> Tensor:
-    """Return weights (K, C, 3, 3) for the forward pass, flat: K * C * PRODUCTS numbers."""
-    axis = _SAME[dtype] if stride == 1 else _PAIR[dtype] @ _DOWN
-    return _transformed(weight, axis, axis, dtype)
+class _Struct(ctypes.Structure):
+    """Points as the kernel reads them."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("down", "across", "slot")),
+        *((name, ctypes.c_long) for name in ("output", "input", "row", "column")),
+        *((name, ctypes.c_long) for name in ("side", "slots", "add")),
+    )
 
 
-def backward_weights(weight: Tensor, stride: int, dtype: torch.dtype) -> Tensor:
-    """Return weights (K, C, 3, 3) for the backward pass, flat."""
-    turned = weight.transpose(0, 1)
-    if stride == 1:
-        return _transformed(turned.flip(2, 3), _SAME[dtype], _SAME[dtype], dtype)
-    axes = (_PAIR[dtype] @ _UP).split(1)
-    parts = [_transformed(turned, down, across, dtype) for down in axes for across in axes]
-    return torch.cat(parts)
+class _Points(NamedTuple):
+    """Where the weights of one kind of row and of column go."""
+
+    down: Tensor  # (side, 3), the weights of a column to points
+    across: Tensor  # (side, 3), those of a row
+    slot: Tensor  # (side * side,), int32: the place of each point, -1 where all is zero
+    slots: int  # places in all
+    before: int  # those in what lies before
+
+    def struct(self, weight: Tensor, add: bool = False) -> _Struct:
+        """Return the pointers and numbers for weights (K, C, 3, 3) in any order in memory."""
+        pointers = (each.data_ptr() for each in self[:3])
+        return _Struct(*pointers, *weight.stride(), len(self.down), self.slots, add)
+
+
+def forward_weights(
+    weight: Tensor, stride: int, dtype: torch.dtype, out: Tensor | None = None
+) -> Tensor:
+    """Return weights (K, C, 3, 3) for the forward pass, flat: K * C * PRODUCTS numbers.
+
+    They fill `out`, if it is given.
+    """
+    return _at_points(weight, _forward(stride, dtype), PRODUCTS[dtype][stride], dtype, out)
+
+
+def backward_weights(
+    weight: Tensor, stride: int, dtype: torch.dtype, out: Tensor | None = None
+) -> Tensor:
+    """Return weights (K, C, 3, 3) for the backward pass, flat; they fill `out`, if it is given."""
+    turned, points = weight.transpose(0, 1), _backward(stride, dtype)
+    return _at_points(turned, points, PRODUCTS[dtype][stride], dtype, out)
+
+
+def weight_gradient(sums: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """Return the gradient by weights (K, C, 3, 3), of what it is at the points of float32.
+
+    `sums` are (36 or 81, C * K) for a stride of 1 or 2, one after the other in float32.
+    """
+    out, (outputs, inputs) = torch.empty_like(weight), weight.shape[:2]
+    for number, points in enumerate(_forward(stride, torch.float32)):
+        struct = points.struct(out, add=number > 0)
+        given = sums.data_ptr(), byref(struct), out.data_ptr()
+        _function("from_points")(*given, inputs, outputs)
+    return out
 
 
 def point_weights(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """Return weights (K, C, 1, 1) for a convolution of 1x1, flat; turned, for its backward pass."""
-    return _transformed(weight, _ONE, _ONE, dtype)
-
-
-@cache
-def wgrad_points(stride: int) -> Tensor:
-    """Return what maps the nine weights to the points at which their gradient is summed up.
-
-    (36 or 81, 9) for a stride of 1 or 2; in bfloat16, too, the points are those of float32.
-    """
-    axis = _SIX if stride == 1 else _FIVE @ _DOWN
-    return _pairs(axis, axis).float()
-
-
-def _transformed(weight: Tensor, down: Tensor, across: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return weights (K, C, s, s) at the points where they are not all zero, rounded to `dtype`.
-
-    `down` has a matrix (points, s) for each kind of row, `across` for each kind of column.
-    """
     library = kernel()
     assert library is not None
     outputs, inputs = weight.shape[:2]
-    panel, side = library.panel(outputs), _TOGETHER[dtype]
-    there = _pairs(down, across)
-    # Autocast, where a network learns in bfloat16, would round both factors first.
-    with torch.autocast("cpu", enabled=False):
-        points = there.float() @ weight.detach().reshape(outputs * inputs, -1).T
-    panels = points.to(dtype).view(-1, outputs // panel, panel, inputs // side, side)
-    return panels.permute(1, 0, 3, 2, 4).flatten()
+    panel, side = library.panel(outputs), 2 if dtype is torch.bfloat16 else 1
+    panels = weight.detach().to(dtype).reshape(outputs // panel, panel, inputs // side, side)
+    return panels.permute(0, 2, 1, 3).flatten()
 
 
-def _pairs(down: Tensor, across: Tensor) -> Tensor:
-    """Return what maps the weights (s, s), flat, to the points where they are not all zero."""
-    pairs = torch.einsum("rpa,sqb->pqrsab", down, across).flatten(0, 3).flatten(1)
-    return pairs[pairs.any(1)]
+def _at_points(
+    weight: Tensor, kinds: list[_Points], products: int, dtype: torch.dtype, out: Tensor | None
+) -> Tensor:
+    outputs, inputs = weight.shape[:2]
+    if out is None:
+        out = weight.new_empty(products * outputs * inputs, dtype=dtype)
+    for points in kinds:
+        place = out.data_ptr() + points.before * outputs * inputs * out.element_size()
+        given = weight.data_ptr(), byref(points.struct(weight)), place
+        _function(_TO_POINTS[dtype])(*given, inputs, outputs)
+    return out
+
+
+def _function(name: str) -> Any:
+    return getattr(kernel(), name)
+
+
+@cache
+def _forward(stride: int, dtype: torch.dtype) -> list[_Points]:
+    """Return the points of the forward pass, and of the gradient by the weights.
+
+    With a stride of 2, those of odd and even rows and columns lie side by side at each point.
+    """
+    axes = _SAME[dtype][None] if stride == 1 else _PAIR[dtype] @ _DOWN
+    there = axes.bool().any(2).T  # at each point, for each kind of row or column
+    both = there[:, None, :, None] & there[None, :, None, :]
+    slots = both.flatten().cumsum(0).sub(1).view(both.shape).masked_fill(~both, -1).int()
+    of_kind = slots.flatten(0, 1).permute(1, 2, 0).contiguous()
+    return [
+        _Points(down, across, of_kind[i, j], int(both.sum()), 0)
+        for i, down in enumerate(axes)
+        for j, across in enumerate(axes)
+    ]
+
+
+@cache
+def _backward(stride: int, dtype: torch.dtype) -> list[_Points]:
+    """Return the points of the backward pass; with a stride of 2, kind follows kind."""
+    axes = _SAME[dtype].flip(1)[None] if stride == 1 else _PAIR[dtype] @ _UP
+    found, before = [], 0
+    for down in axes:
+        for across in axes:
+            both = down.bool().any(1)[:, None] & across.bool().any(1)[None]
+            slot = both.flatten().cumsum(0).sub(1).masked_fill(~both.flatten(), -1).int()
+            found.append(_Points(down, across, slot, int(both.sum()), before))
+            before += found[-1].slots
+    return found

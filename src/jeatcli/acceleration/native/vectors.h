@@ -26,6 +26,15 @@ struct Bfloat16 {
     uint16_t bits;
 };
 
+typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
+
+// Bits whose upper half is the nearest bfloat16.
+inline Words rounded(Vector value) {
+    const Words bits = (Words)value;
+    // Rounding would make an infinity of some that are no numbers.
+    return value == value ? bits + 0x7fff + (bits >> 16 & 1) : bits | 1 << 22;
+}
+
 #if defined(__AVX512BF16__)
 inline Vector load(const Bfloat16 *from) {
     const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(from));
@@ -36,17 +45,13 @@ inline void store(Bfloat16 *to, Vector value) {
     _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), half);
 }
 #else
-typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
 typedef uint16_t Halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
 inline Vector load(const Bfloat16 *from) {
     return (Vector)(__builtin_convertvector(*reinterpret_cast<const Halves *>(from), Words) << 16);
 }
 inline void store(Bfloat16 *to, Vector value) {
-    const Words bits = (Words)value, rounded = bits + 0x7fff + (bits >> 16 & 1);
-    // Rounding would make an infinity of some that are no numbers.
-    const Words kept = value == value ? rounded : bits | 1 << 22;
-    *reinterpret_cast<Halves *>(to) = __builtin_convertvector(kept >> 16, Halves);
+    *reinterpret_cast<Halves *>(to) = __builtin_convertvector(rounded(value) >> 16, Halves);
 }
 #endif
 
