@@ -73,6 +73,7 @@ PAIRS = list(zip(X, Y.tolist(), strict=True))
         (X.permute(0, 2, 3, 1), Y, "channels last"),
         ((X * 255).int(), Y, "torch.int32"),
         (X, Y[:5], "have the shape 5 for 6 images"),
+        (X[:1], Y[:5], "have the shape 5 for 1 image"),
         (X, Y + 5, "go from 5 to 10, but there are 10 classes"),
         (X, Y.float(), "torch.float32"),
         (X, None, "the images have no labels"),

@@ -88,6 +88,15 @@ def test_kinds_on_a_public_network(
     assert [path.name for path in file.parent.glob("*.npz")] == []
 
 
+def test_one_image_is_in_the_singular(home: Path) -> None:
+    few = ("--steps", 1, "--beyond", 1, "--chain", 1)
+    shown = done("landscape", "standard", "--kind", "path", "-n", 1, *few)
+    assert "means over 1 test image; PGD on ce, linf 0.15, 1 step to the edge and 1 " in shown
+    assert "beyond; 1 step of SGLD" in shown
+    shown = done("landscape", "standard", "--kind", "histogram", "-n", 1)
+    assert "over 1 image a set, linf 0.15; AUROC: " in shown
+
+
 def test_histogram_on_a_public_network(shared: Path, cifar10_root: Path, tmp_path: Path) -> None:
     file = shared / "models" / "resnet20-12fca82f.th"
     picture = tmp_path / "a.pdf"
@@ -121,7 +130,9 @@ def test_landscape_of_several_runs(home: Path, tmp_path: Path, ending: str, magi
     shown = done("landscape", "standard", LATEST, "--grid", 5, "--image", 7, "-o", path)
     header, first, second, about, last = shown.splitlines()
     assert about.startswith("E(x,y); mean, min, max and rise over the ")
-    assert about.endswith(" grid points within l2 1.2 of the image")
+    assert about.endswith(" the 1 grid point within l2 1.2 of the image")
+    shown = done("landscape", "standard", "--grid", 9, "-o", path.with_stem("one"))
+    assert "over the 5 grid points within l2 1.2" in shown
     assert header.split()[-1] == "rise"
     assert first.split()[:2] == ["standard", "7"]
     assert second.split()[:2] == [LATEST, "7"]

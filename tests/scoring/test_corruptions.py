@@ -57,6 +57,7 @@ def test_mean_error_and_heat_map(data: Path, monkeypatch: pytest.MonkeyPatch) ->
     shown = done(*ask[:3], picture, *ask[3:], "--title", "mine")
     assert f"(3 corruptions, 5 severities, {NUM} images each)" in shown
     assert "snow" in shown
+    assert "5 severities, 1 image each)" in done(*ask[:4], 1, *ask[5:])
     assert "glass blur" in picture.read_text().replace("\xa0", " ")
     # It is drawn over, and nothing else is.
     done(*ask[:3], picture, *ask[3:])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.threat import Threat, fraction
 from ..robustness.attacks import ENSEMBLES
 from ..runtime.plain import plain
+from ..runtime.words import counted
 from . import output
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _certificate(result: Robustness) -> list[str]:
     ]
     if found["contradicted"]:
         lines.append(
-            f"{found['contradicted']:,} images were broken within their radius; alpha allows "
+            f"broken within their radius: {counted(found['contradicted'], 'image')}; alpha allows "
             f"{found['alpha'] * result.n:.3g}"
         )
     return lines
@@ -183,7 +184,8 @@ def _about(result: Robustness) -> str:
         parts.append("of the smoothed classifier")
     if (chain := result.purification) is not None:
         over = f" over {chain['draws']} draws" if chain["draws"] > 1 else ""
-        parts.append(f"purified by {chain['steps']} steps, gradient {chain['gradient']}{over}")
+        steps = counted(chain["steps"], "step")
+        parts.append(f"purified by {steps}, gradient {chain['gradient']}{over}")
     of_class = "" if result.only is None else f" of class {result.only}"
     among = "" if result.indices is None else f" in {result.indices}"
     parts.append(f"n = {result.n:,}{of_class}{among}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.runs import told_apart
 from ..core.threat import fraction
+from ..runtime.words import counted
 from . import output
 from .output import Section
 
@@ -54,10 +55,11 @@ def _contour(summary: Mapping[str, Any]) -> Report:
     runs = summary["results"]
     rows = [tuple("none" if run[key] is None else run[key] for key in header) for run in runs]
     counts = sorted({run["points_in_ball"] for run in runs})
-    points = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    points = counted(counts[-1], "grid point")
+    points = points if len(counts) == 1 else f"{counts[0]} to {points}"
     symbol = {"joint": "E(x,y)", "marginal": "E(x)", "ce": "CE(x,y)"}[summary["energy"]]
     return [header, *rows], (
-        f"{symbol}; mean, min, max and rise over the {points} grid points within "
+        f"{symbol}; mean, min, max and rise over the {points} within "
         f"{summary['ball']['norm']} {summary['ball']['radius']:.3g} of the image"
     )
 
@@ -72,9 +74,9 @@ def _path(summary: Mapping[str, Any]) -> Report:
                 energies = (means["joint"], means["marginal"], means["ce"])
                 rows.append((run["run"], path, point, *energies, output.percent(means["correct"])))
     return rows, (
-        f"means over {summary['n']} test images; PGD on {summary['objective']}, {_ball(summary)}, "
-        f"{summary['steps']} steps to the edge and {summary['beyond']} beyond; "
-        f"{summary['chain']} steps of SGLD"
+        f"means over {counted(summary['n'], 'test image')}; PGD on {summary['objective']}, "
+        f"{_ball(summary)}, {counted(summary['steps'], 'step')} to the edge and "
+        f"{summary['beyond']} beyond; {counted(summary['chain'], 'step')} of SGLD"
     )
 
 
@@ -90,8 +92,8 @@ def _histogram(summary: Mapping[str, Any]) -> Report:
     other = summary["results"][0]["sets"].get("against", {"n": summary["n"]})["n"]
     fewer = "" if other == summary["n"] else f" ({other} of {summary['against']})"
     return rows, (
-        f"means and quantiles over {summary['n']} images a set{fewer}, {_ball(summary)}; "
-        "AUROC: the chance that a test image has the lower E(x)"
+        f"means and quantiles over {counted(summary['n'], 'image')} a set{fewer}, "
+        f"{_ball(summary)}; AUROC: the chance that a test image has the lower E(x)"
     )
 
 
@@ -191,7 +193,8 @@ def classifier_sections(
     if diagram:
         rows.append(("reliability", str(diagram)))
     if found := result.corruptions:
-        kinds = f"{len(found.accuracy)} corruptions, 5 severities, {found.n:,} images each"
+        each = counted(found.n, "image")
+        kinds = f"{len(found.accuracy)} corruptions, 5 severities, {each} each"
         rows.append(("mean corruption error", f"{output.percent(found.mean_error)} ({kinds})"))
     if heat_map:
         rows.append(("heat map", str(heat_map)))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import JeatError, UsageProblem
 from ..runtime.progress import SILENT, Reporter
+from ..runtime.words import counted
 from .facts import DATASETS, SEVERITIES, corruption
 from .folder import Parts, warn_of_absent
 from .pictures import to_uint8
@@ -240,7 +241,8 @@ def indices(y: Tensor, count: int, classes: int | None, where: str = "the labels
     if y.shape != (count,):
         shape = "x".join(map(str, y.shape))
         raise UsageProblem(
-            f"{where} have the shape {shape} for {count:,} images", "give one for each image"
+            f"{where} have the shape {shape} for {counted(count, 'image')}",
+            "give one for each image",
         )
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise UsageProblem(f"{where} are {y.dtype}", "give whole numbers from 0")

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..checkpoints.runs import read_log
 from ..runtime.files import append, write_atomic
 from ..runtime.progress import SILENT, Bar, Reporter, ignore
+from ..runtime.words import counted
 from .trainer import Callback, Metrics, Trainer, numbers
 
 # Steps that estimate the length of a run, after the first, which may wait for a compiler.
@@ -85,8 +86,8 @@ class Log(Callback):
             new = trainer.step == self._seen
             about = f"about {duration(left)} {'' if new else 'left '}on this"
             hint = f"; `--budget {less}` for less" if new else ""
-            device, plural = trainer.device.type.upper(), "s" * (steps > 1)
-            self.reporter.say(f"{about} {device} (measured on {steps} step{plural}){hint}")
+            how = f"{trainer.device.type.upper()} (measured on {counted(steps, 'step')})"
+            self.reporter.say(f"{about} {how}{hint}")
 
     def means(self) -> dict[str, float]:
         """Return the metrics' averages over the steps of this epoch that had them."""

@@ -19,6 +19,7 @@ from ..runtime.distributed import current, lost, rank_lost
 from ..runtime.files import check_writable
 from ..runtime.progress import SILENT, Reporter, Watched
 from ..runtime.usual_state import in_usual_state
+from ..runtime.words import counted
 from . import memory, run_dir, setup
 from .callbacks import VALIDATION_STEPS, DeltaEnergy, Grids, Stop, Validation
 from .divergence import Diverging, gentler
@@ -190,7 +191,7 @@ class TrainingRun:
         devices.tell_if_emulated(self.config.precision, trainer.device, reporter)
         if self.config.val_split and not self.config.eval_every:
             reporter.warn(
-                f"{self.config.val_split:,} training images are held out, but never used with "
+                f"{counted(self.config.val_split, 'training image')} held out, but never used with "
                 "`--eval-every 0`; `--val-split 0` trains on them"
             )
         if trainer.ranks.from_main((folder / runs.STATE_FILE).exists):
@@ -224,9 +225,9 @@ class TrainingRun:
         epochs, steps = config.epochs, len(trainer.loader)
         return (
             f"{config.method} on {config.dataset}: {config.arch} ({weights:,} weights), "
-            f"{epochs} epoch{'s' * (epochs > 1)} of {steps:,} step{'s' * (steps > 1)}, "
+            f"{counted(epochs, 'epoch')} of {counted(steps, 'step')}, "
             f"{config.precision} on {str(trainer.device).replace('cpu', 'CPU')}",
-            f"{len(trainer.loader.images):,} training images, {augment}",
+            f"{counted(len(trainer.loader.images), 'training image')}, {augment}",
         )
 
     def _attempt(self) -> None:
