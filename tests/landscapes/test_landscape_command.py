@@ -37,6 +37,7 @@ PUBLIC = (
         (["--axes", "classes", "--class", "3"], "two classes span a plane, not 1", "twice"),
         (["--axes", "classes", "--class", "3", "--class", "3"], "toward `3`", "two classes"),
         (["--class", "3", "--kind", "path"], "`--class` does nothing for `--kind path`", ""),
+        ([LATEST, "standard"], "the run `standard` is given twice", "name it once"),
         (["--kind", "histogram", "--against", "folder:nowhere"], "nowhere` is not a directory", ""),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",

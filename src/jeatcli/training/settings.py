@@ -208,6 +208,7 @@ class TrainConfig(Settings):
         "Log each epoch to tensorboard, wandb or trackio too",
         kind="tracker",
         multiple=True,
+        distinct=True,
         metavar="SERVICE",
     )
     retries: int = _optimise(
