@@ -115,12 +115,20 @@ class Log(Callback):
         self.counts = {name: counts.get(f"steps.{name}", self.steps) for name in self.sums}
         self.restart_clock()
 
-    def rewind(self, step: int) -> None:
-        """Drop the epochs that end after `step`: the resumed run writes them again."""
+    def rewind(self, step: int, attempt: int) -> None:
+        """Drop epochs that end after `step` and later divergences: the run writes them again.
+
+        A run that died as it rolled back has the divergence in its log, not in its state.
+        """
         if not self.path.exists():
             return
         lines = read_log(self.path)
-        kept = [line for line, entry in lines if "event" in entry or entry.get("step", 0) <= step]
+        kept = [
+            line
+            for line, entry in lines
+            if entry.get("attempt", 0) <= attempt
+            and ("event" in entry or entry.get("step", 0) <= step)
+        ]
         text = b"".join(line + b"\n" for line in kept)
         write_atomic(self.path, lambda beside: beside.write_bytes(text))
 
