@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -98,10 +99,13 @@ def _minimum_norm(result: Robustness) -> list[str]:
     """Say at which radii the images break, and at what price."""
     if (found := result.minimum_norm) is None:
         return []
+    if not any(result.samples["correct"]):
+        return ["smallest radius that breaks an image: no image is classified correctly"]
     lower, median, upper = (
-        f"{found[name]:.4g}" for name in ("lower_quartile", "median", "upper_quartile")
+        f"{found[name]:.4g}" if math.isfinite(found[name]) else "infinite"
+        for name in ("lower_quartile", "median", "upper_quartile")
     )
-    if result.norm == "linf":
+    if result.norm == "linf" and math.isfinite(found["median"]):
         median += f" ({255 * found['median']:.4g}/255)"
     passes = sum(count["forward"] + count["backward"] for count in result.per_attack.values())
     attacked = max(1, round(result.clean * result.n))
