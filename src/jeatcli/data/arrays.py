@@ -135,16 +135,17 @@ def labelled_archive(
     return torch.from_numpy(np.ascontiguousarray(x)), y
 
 
-def corrupted(name: str, root: Path) -> Parts:
+def corrupted(name: str, root: Path, limit: int | None = None) -> Parts:
     """Read `cifar10-c:CORRUPTION[:SEVERITY]` or `cifar100-c:` from the published arrays.
 
     An image comes under each corruption at each severity that the name stands for, one after the
-    other, so that the first ones are a sample of all.
+    other, so that the first ones are a sample of all. With a `limit` hardly more are read.
     """
     clean, kinds, severities = corruption(name)
-    order = np.arange(SEVERITIES * _ONE).reshape(SEVERITIES, _ONE)
+    each = -(-limit // (len(kinds) * len(severities))) if limit and limit > 0 else _ONE
+    order = np.arange(SEVERITIES * _ONE).reshape(SEVERITIES, _ONE)[:, :each]
     columns = [(kind, order[severity - 1]) for kind in kinds for severity in severities]
-    x = torch.empty((_ONE, len(columns), 3, 32, 32), dtype=torch.uint8)
+    x = torch.empty((order.shape[1], len(columns), 3, 32, 32), dtype=torch.uint8)
     for place, (kind, rows) in enumerate(columns):
         part = _published(clean, kind, (SEVERITIES * _ONE, 32, 32, 3), root)[rows]
         x[:, place] = torch.from_numpy(part).permute(0, 3, 1, 2)
