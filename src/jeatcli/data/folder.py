@@ -203,6 +203,10 @@ def _classes(path: Path) -> tuple[str, ...]:
             f"`{path / 'cat'}` and `{path / 'dog'}`",
         )
     for name in names:
+        if not name.strip():
+            raise JeatError(
+                f"a directory in `{path}` has a blank name, `{name}`", "rename it as its class"
+            )
         try:
             name.encode()
         except UnicodeEncodeError:
