@@ -74,7 +74,7 @@ PAIRS = list(zip(X, Y.tolist(), strict=True))
         ((X * 255).int(), Y, "torch.int32"),
         (X, Y[:5], "have the shape 5 for 6 images"),
         (X[:1], Y[:5], "have the shape 5 for 1 image"),
-        (X, Y + 5, "go from 5 to 10, but there are 10 classes"),
+        (X, Y + 5, "go from 5 to 10, but there are 10 classes; 10 at index 5 is the"),
         (X, Y.float(), "torch.float32"),
         (X, None, "the images have no labels"),
         ([(X, Y)], Y, "already have labels"),
