@@ -70,7 +70,7 @@ def command(
       jeat landscape
       jeat landscape standard at prejeat jeat -o fig2.pdf
       jeat landscape jeat --axes adversarial --image 7 --image 8 --absolute
-      jeat landscape standard jeat --kind sharpness -n 500 --figsize 5 3.5
+      jeat landscape standard jeat --kind sharpness -n 500 --figsize 6 4
       jeat landscape standard jeat -o report.html
     """
     terminal = ui.open_terminal(quiet, verbose)
