@@ -10,6 +10,8 @@ import pytest
 from helpers.cli import LATEST, done, here, jeat, parsed, pixels, refused, settings, untouched
 from helpers.runs import save_run
 
+from jeatcli.cli.reports import landscape_sections
+
 PUBLIC = (
     *("--arch", "cifar-resnet-20", "--dataset", "cifar10"),
     *("--mean", ".485,.456,.406", "--std", ".229,.224,.225"),
@@ -87,6 +89,24 @@ def test_kinds_on_a_public_network(
         numbers = [each for each in arrays.values() if each.dtype.kind == "f"]
     assert all(np.isfinite(each).all() for each in numbers)
     assert [path.name for path in file.parent.glob("*.npz")] == []
+
+
+@pytest.mark.parametrize(("count", "parts"), [(1, [1]), (4, [4]), (5, [4, 1]), (10, [4, 4, 2])])
+def test_the_sharpness_of_many_runs_is_told_below_one_another(count: int, parts: list[int]) -> None:
+    measures = ("energy", "marginal", "rise", "variance", "worst", "gradient", "curvature")
+    names = [f"run-{number}" for number in range(count)]
+    results = [
+        {"run": name} | {key: {"mean": k, "low": k, "high": k} for key in measures}
+        for k, name in enumerate(names)
+    ]
+    about = {"kind": "sharpness", "n": 5, "unit": 0.15, "norm": "linf", "eps": 0.15}
+    sections = landscape_sections({**about, "results": results})
+    headers = [section.rows[0] for section in sections]
+    assert [len(header) - 1 for header in headers] == parts
+    assert [name for header in headers for name in header[1:]] == names
+    assert {section.rows[1][0] for section in sections} == {"E(x,y) at the data"}
+    assert sections[-1].rows[1][-1] == f"{count - 1} [{count - 1}, {count - 1}]"
+    assert [len(section.notes) for section in sections] == [0] * (len(parts) - 1) + [1]
 
 
 def test_one_image_is_in_the_singular(home: Path) -> None:

@@ -26,17 +26,19 @@ _MEASURES = {
     "gradient": "gradient norm",
     "curvature": "top Hessian eigenvalue",
 }
+# Runs that stand beside each other, each with an interval.
+_ABREAST = 4
 Report = tuple[list[tuple[Any, ...]], str]
 
 
 def landscape_report(summary: Mapping[str, Any]) -> str:
     """Write a table, what it is of, and where the picture is."""
-    tables = (section.text() for section in landscape_sections(summary))
-    return "\n".join([*tables, *[*summary["outputs"].values()][:1]])
+    tables = output.lay_out(landscape_sections(summary))
+    return "\n".join([*([tables] if tables else []), *[*summary["outputs"].values()][:1]])
 
 
 def landscape_sections(summary: Mapping[str, Any]) -> list[Section]:
-    """Return a table and what it is of."""
+    """Return a table, or several where it would be too wide, and what it is of."""
     write = {"contour": _contour, "path": _path, "histogram": _histogram, "sharpness": _sharpness}
     # A kind that was added from outside has its numbers in the `.npz` and in `--json`.
     if summary["kind"] not in write:
@@ -47,7 +49,13 @@ def landscape_sections(summary: Mapping[str, Any]) -> list[Section]:
     )
     named = [{**run, "run": name} for run, name in zip(results, names, strict=True)]
     rows, about = write[summary["kind"]]({**summary, "results": named})
-    return [Section(rows, [about])]
+    parts = [rows]
+    if summary["kind"] == "sharpness":  # a column a run
+        parts = [
+            [(row[0], *row[first : first + _ABREAST]) for row in rows]
+            for first in range(1, len(rows[0]), _ABREAST)
+        ]
+    return [*map(Section, parts[:-1]), Section(parts[-1], [about])]
 
 
 def _contour(summary: Mapping[str, Any]) -> Report:
