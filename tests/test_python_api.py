@@ -287,7 +287,7 @@ def test_other_numbers_of_the_api(model: Model, tmp_path: Path) -> None:
     described = jeatcli.Foreign("small", "digits", np.array([0.5]), torch.tensor([0.5]))
     assert (described.mean, described.std) == ((0.5,), (0.5,))
     assert jeatcli.load("pretrained", device=torch.device("cpu")).device.type == "cpu"
-    with pytest.raises(UsageProblem, match="there are 6 images, not 7"):
+    with pytest.raises(UsageProblem, match="there are not 7 images, but 6"):
         image_scores(X, real=X, features=model, num=7)
     (tmp_path / "mine.safetensors").write_text("mine")
     with pytest.raises(JeatError, match="was not written by `jeat attack --save`"):

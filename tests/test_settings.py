@@ -6,13 +6,38 @@ import pytest
 import torch
 
 from jeatcli.errors import UsageProblem, unknown
+from jeatcli.landscapes.settings import ContourSettings
 from jeatcli.robustness.settings import AttackSettings
 from jeatcli.sampling.settings import SampleSettings
+from jeatcli.scoring.settings import ClassifierSettings, ScoreSettings
+from jeatcli.settings import Settings
+from jeatcli.training.settings import TrainConfig
 
 
 @pytest.mark.parametrize("given", ["pgd", ["pgd"], ("pgd",)])
 def test_one_value_stands_for_a_list_of_one(given: object) -> None:
     assert AttackSettings.of({"attacks": given}).attacks == ("pgd",)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "values"),
+    [
+        (AttackSettings, "attacks", ("pgd", "fgsm")),
+        (ContourSettings, "image", (4, 0)),
+        (ScoreSettings, "metric", ("vendi", "mind")),
+        (ClassifierSettings, "ood", ("svhn", "mnist")),
+        (TrainConfig, "track", ("wandb", "tensorboard")),
+    ],
+)
+def test_what_is_named_again_is_done_once(
+    settings: type[Settings], name: str, values: tuple[object, ...]
+) -> None:
+    first, second = values
+    assert getattr(settings.of({name: (first, second, first)}), name) == values
+
+
+def test_a_class_that_is_named_again_has_more_turns() -> None:
+    assert SampleSettings(classes=(3, 3, 5)).classes == (3, 3, 5)
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,8 @@ class JeatWarning(UserWarning):
     """Something that may make a result of the Python API wrong."""
 
 
-class FontWarning(UserWarning):
-    """A picture has words that its font cannot draw."""
+class PictureWarning(UserWarning):
+    """A picture has words that its font cannot draw, or for which it is too small."""
 
 
 class UsageProblem(JeatError):

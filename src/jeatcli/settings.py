@@ -36,6 +36,7 @@ class Setting:
     choices: Collection[str] = ()
     kind: str | None = None
     multiple: bool = False  # whether the option may be repeated; the value is a tuple
+    distinct: bool = False  # whether a value that is there already is left out
     envvar: str | None = None  # that all commands share: `JEAT_DEVICE`
 
     def bounds(self, given: float = 0) -> str:
@@ -153,7 +154,8 @@ def _checked(name: str, value: Any, about: Setting, kinds: Sequence[Any]) -> Any
         items = get_args(sequences[0])
         if get_origin(sequences[0]) is tuple and ... not in items and len(items) != len(value):
             raise UsageProblem(f"`{name}` cannot be {value!r}", f"give {len(items)} values")
-        return tuple(_checked(name, item, about, alternatives(items[0])) for item in value)
+        found = [_checked(name, item, about, alternatives(items[0])) for item in value]
+        return tuple(dict.fromkeys(found) if about.distinct else found)
     whole = isinstance(value, int) and not isinstance(value, bool)
     if whole and float in kinds and abs(value) <= _LARGEST_INT:
         value = float(value)

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from jeatcli.checkpoints import checkpoint
 from jeatcli.checkpoints.model import Model
-from jeatcli.checkpoints.settings import Foreign
+from jeatcli.checkpoints.settings import Foreign, per_channel
 from jeatcli.data import facts as datasets
 from jeatcli.data.images import load_images
 from jeatcli.errors import JeatError, UsageProblem
@@ -191,6 +191,8 @@ def test_one_number_is_for_all_channels(tmp_path: Path) -> None:
     assert (model.meta.mean, model.meta.std) == ((0.5,) * 3, (0.25,) * 3)
     with pytest.raises(UsageProblem, match="3 channels, but a normalisation has 2 values"):
         load(tmp_path / "theirs.pt", replace(theirs, mean=(0.5, 0.5)))
+    with pytest.raises(UsageProblem, match="1 channel, but a normalisation has 3 values"):
+        per_channel((0.5, 0.5, 0.5), 1)
 
 
 def test_weights_at_the_top_with_dictionaries_beside_them(tmp_path: Path) -> None:

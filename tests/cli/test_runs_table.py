@@ -184,7 +184,8 @@ def test_sorting_puts_the_best_last_and_what_is_not_known_first(home):
 def test_where_there_is_nothing(tmp_path):
     refused(here("--runs"), 1, "there are no runs in `", "jeat train --dataset digits")
     refused(here("--runs", "x*"), 1, "no run fits `x*` in `", "`jeat --runs` lists all")
-    assert listed("x*") == []
+    refused(here("--json", "--runs", "x*"), 1, "no run fits `x*` in `", "`jeat --runs` lists all")
+    assert listed() == []
 
 
 def test_the_options_go_without_a_command(home):

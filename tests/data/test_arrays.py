@@ -23,6 +23,8 @@ from jeatcli.errors import JeatError, UsageProblem
 
 DIGITS = load_images("digits", "test").first(60)
 PIXELS, LABELS = DIGITS.x.permute(0, 2, 3, 1).numpy(), DIGITS.y.numpy()
+IGNORED = LABELS.copy()
+IGNORED[[7, 9]] = 255
 
 
 def archive(folder: Path, **arrays: Any) -> str:
@@ -51,6 +53,24 @@ def test_every_layout_is_read(tmp_path: Path, arrays: dict[str, Any]) -> None:
     assert found.classes == DIGITS.classes
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"labels": IGNORED, "classes": [f"c{k}" for k in range(256)]},
+        {"labels": np.where(LABELS == 4, 255, LABELS)},  # of many classes, which are not all here
+        {"labels": np.arange(60) + 196},
+    ],
+)
+def test_255_may_be_a_class(tmp_path: Path, more: dict[str, Any]) -> None:
+    assert len(load_images(archive(tmp_path, images=PIXELS, **more), "test").classes) == 256
+
+
+def test_all_bytes_may_be_classes(tmp_path: Path) -> None:
+    images = np.arange(256, dtype=np.uint8)[:, None, None, None].repeat(8, 1).repeat(8, 2)
+    found = load_images(archive(tmp_path, images=images, labels=np.arange(256)), "test")
+    assert len(found.classes) == 256
+
+
 def test_floats_that_are_no_bytes_stay_as_they_are(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).random((4, 8, 8, 1))
     found = load_images(archive(tmp_path, images=pixels, labels=np.arange(4)), "test")
@@ -64,7 +84,16 @@ def test_floats_that_are_no_bytes_stay_as_they_are(tmp_path: Path) -> None:
         ({"images": PIXELS * 1.0, "labels": LABELS}, "not in [0, 1]"),
         ({"images": PIXELS, "labels": LABELS[:9]}, "have the shape 9 for 60 images"),
         ({"images": PIXELS, "labels": LABELS * 0.5}, "torch.float64"),
-        ({"images": PIXELS, "labels": LABELS - 1}, "go from -1 to 8"),
+        (
+            {"images": PIXELS, "labels": LABELS - 1},
+            "go from -1 to 8; -1 at index 8 is the first that is none",
+        ),
+        ({"images": PIXELS, "labels": IGNORED}, "go from 0 to 9, but for 255 at index 7"),
+        (
+            {"test_images": PIXELS, "test_labels": LABELS}
+            | {"train_images": PIXELS, "train_labels": IGNORED},
+            "go from 0 to 9, but for 255 at index 7",
+        ),
         ({"images": PIXELS, "labels": LABELS, "classes": ["a"]}, "the label 9, and as classes a"),
         ({"images": PIXELS // 255, "labels": LABELS}, "uint8 from 0 to 1"),
         ({"images": PIXELS, "labels": LABELS, "classes": list("abcdefghia")}, "the label 9"),

@@ -146,9 +146,22 @@ def spoil(name: str, content: bytes) -> Callable[[Path], object]:
             "pictures of different sizes: `",
             "`--dataset folder:PATH@64`",
         ),
+        (
+            lambda zoo: (zoo / "dog").rename(zoo / " "),
+            "a directory in `",
+            "zoo` has a blank name, ` `",
+        ),
         (shutil.rmtree, "zoo` is not a directory", "write `folder:PATH` with an existing PATH"),
     ],
-    ids=["one class", "an empty class", "no picture", "cut short", "mixed sizes", "absent"],
+    ids=[
+        "one class",
+        "an empty class",
+        "no picture",
+        "cut short",
+        "mixed sizes",
+        "a blank name",
+        "absent",
+    ],
 )
 def test_a_folder_that_cannot_be_used(
     zoo: Path, tmp_path: Path, damage: Callable[[Path], object], error: str, hint: str

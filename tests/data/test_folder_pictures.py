@@ -114,7 +114,7 @@ def test_pictures_of_any_size_are_resized_if_a_size_is_named(zoo: Path) -> None:
     sets = [load_images(f"folder:{zoo}@8", split, reporter=listener) for split in ("train", "test")]
     assert {images.name for images in sets} == {f"folder:{zoo}@8"}
     assert {images.shape for images in sets} == {(3, 8, 8)}
-    assert "the middle squares of 81 pictures are resized to 8x8 (bicubic)" in listener.said
+    assert "81 pictures resized to 8x8 (the middle square, bicubic)" in listener.said
     x = torch.cat([images.x for images in sets]).int()
     odd = x[(x[:, 0] == x[:, 2]).all((1, 2))]
     assert len(odd) == 1

@@ -61,6 +61,16 @@ def test_a_directory_beside_the_splits_is_left_out(zoo: Path, tmp_path: Path) ->
     assert said.endswith("80 test pictures of 2 classes; left out: 80 in `val/`")
 
 
+def test_a_single_picture_of_a_class_is_one(zoo: Path, tmp_path: Path) -> None:
+    shutil.copytree(zoo, tmp_path / "both" / "train")
+    for name in ("cat", "dog"):
+        (tmp_path / "both" / "test" / name).mkdir(parents=True)
+    shutil.copy(zoo / "cat" / "3.png", tmp_path / "both" / "test" / "cat")
+    listener = Listener()
+    load_images(f"folder:{tmp_path / 'both'}", "test", reporter=listener)
+    assert listener.said[0].endswith("both`: 1 test picture of 1 class")
+
+
 def test_a_class_that_is_never_tested_is_named(zoo: Path, tmp_path: Path) -> None:
     fingerprints = load_images(f"folder:{zoo}", "train").fingerprints
     assert len(fingerprints.unique()) == len(fingerprints)
@@ -178,6 +188,6 @@ def test_pictures_of_two_splits_or_two_classes_are_counted(zoo: Path, tmp_path: 
         config = resolve({**source, **settings, "limit": limit})
         train(config, tmp_path / f"run-{limit}", device="cpu", reporter=listener)
         said.append("\n".join(listener.said))
-    assert "1 pictures are in more than one class" in said[0]
+    assert "in more than one class: 1 picture\n" in said[0]
     assert "40 of the 80 images to evaluate on are training images, too" in said[0]
     assert "`limit` and `val_split` leave no training image of" in said[1]

@@ -58,6 +58,8 @@ def test_a_set_smaller_than_a_batch_is_one_batch() -> None:
     loader = Loader(images(5), 8, augment="none", seed=0)
     assert len(loader) == 1
     assert [len(y) for _, y in loader.epoch(0)] == [5]
+    with pytest.raises(UsageProblem, match="batches of 1 image cannot be split over 2 processes"):
+        Loader(images(5), 1, augment="none", seed=0, part=(0, 2))
     with pytest.raises(UsageProblem):
         Loader(images(5), 0, augment="none", seed=0)
 

@@ -10,6 +10,8 @@ import pytest
 from helpers.cli import LATEST, done, here, jeat, parsed, pixels, refused, settings, untouched
 from helpers.runs import save_run
 
+from jeatcli.cli.reports import landscape_sections
+
 PUBLIC = (
     *("--arch", "cifar-resnet-20", "--dataset", "cifar10"),
     *("--mean", ".485,.456,.406", "--std", ".229,.224,.225"),
@@ -37,6 +39,7 @@ PUBLIC = (
         (["--axes", "classes", "--class", "3"], "two classes span a plane, not 1", "twice"),
         (["--axes", "classes", "--class", "3", "--class", "3"], "toward `3`", "two classes"),
         (["--class", "3", "--kind", "path"], "`--class` does nothing for `--kind path`", ""),
+        ([LATEST, "standard"], "the run `standard` is given twice", "name it once"),
         (["--kind", "histogram", "--against", "folder:nowhere"], "nowhere` is not a directory", ""),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
@@ -88,6 +91,33 @@ def test_kinds_on_a_public_network(
     assert [path.name for path in file.parent.glob("*.npz")] == []
 
 
+@pytest.mark.parametrize(("count", "parts"), [(1, [1]), (4, [4]), (5, [4, 1]), (10, [4, 4, 2])])
+def test_the_sharpness_of_many_runs_is_told_below_one_another(count: int, parts: list[int]) -> None:
+    measures = ("energy", "marginal", "rise", "variance", "worst", "gradient", "curvature")
+    names = [f"run-{number}" for number in range(count)]
+    results = [
+        {"run": name} | {key: {"mean": k, "low": k, "high": k} for key in measures}
+        for k, name in enumerate(names)
+    ]
+    about = {"kind": "sharpness", "n": 5, "unit": 0.15, "norm": "linf", "eps": 0.15}
+    sections = landscape_sections({**about, "results": results})
+    headers = [section.rows[0] for section in sections]
+    assert [len(header) - 1 for header in headers] == parts
+    assert [name for header in headers for name in header[1:]] == names
+    assert {section.rows[1][0] for section in sections} == {"E(x,y) at the data"}
+    assert sections[-1].rows[1][-1] == f"{count - 1} [{count - 1}, {count - 1}]"
+    assert [len(section.notes) for section in sections] == [0] * (len(parts) - 1) + [1]
+
+
+def test_one_image_is_in_the_singular(home: Path) -> None:
+    few = ("--steps", 1, "--beyond", 1, "--chain", 1)
+    shown = done("landscape", "standard", "--kind", "path", "-n", 1, *few)
+    assert "means over 1 test image; PGD on ce, linf 0.15, 1 step to the edge and 1 " in shown
+    assert "beyond; 1 step of SGLD" in shown
+    shown = done("landscape", "standard", "--kind", "histogram", "-n", 1)
+    assert "over 1 image a set, linf 0.15; AUROC: " in shown
+
+
 def test_histogram_on_a_public_network(shared: Path, cifar10_root: Path, tmp_path: Path) -> None:
     file = shared / "models" / "resnet20-12fca82f.th"
     picture = tmp_path / "a.pdf"
@@ -121,7 +151,9 @@ def test_landscape_of_several_runs(home: Path, tmp_path: Path, ending: str, magi
     shown = done("landscape", "standard", LATEST, "--grid", 5, "--image", 7, "-o", path)
     header, first, second, about, last = shown.splitlines()
     assert about.startswith("E(x,y); mean, min, max and rise over the ")
-    assert about.endswith(" grid points within l2 1.2 of the image")
+    assert about.endswith(" the 1 grid point within l2 1.2 of the image")
+    shown = done("landscape", "standard", "--grid", 9, "-o", path.with_stem("one"))
+    assert "over the 5 grid points within l2 1.2" in shown
     assert header.split()[-1] == "rise"
     assert first.split()[:2] == ["standard", "7"]
     assert second.split()[:2] == [LATEST, "7"]

@@ -190,7 +190,7 @@ def test_steps_are_whole_numbers(steps: int) -> None:
             assert all(tick.is_integer() for tick in shown)
 
 
-@pytest.mark.filterwarnings("always::jeatcli.errors.FontWarning")
+@pytest.mark.filterwarnings("always::jeatcli.errors.PictureWarning")
 def test_characters_that_the_font_lacks_are_told_in_one_line(tmp_path: Path) -> None:
     save_run("run")
     ask = ("landscape", "run", "--grid", 5, "-o", tmp_path / "x.png", "--device", "cpu", "--title")
@@ -201,6 +201,19 @@ def test_characters_that_the_font_lacks_are_told_in_one_line(tmp_path: Path) -> 
         assert len(told) == (1 if missing else 0), said.stderr
         assert all(f"Warning: the picture's font lacks `{missing}`" in line for line in told)
     assert "長い数字" in one(*ask, "長い数字", "-q")["warnings"][0]["text"]
+
+
+@pytest.mark.filterwarnings("always::jeatcli.errors.PictureWarning")
+def test_words_that_are_cut_off_are_warned_of(tmp_path: Path) -> None:
+    save_run("run")
+    ask = ("landscape", "run", "--grid", 5, "-o", tmp_path / "x.png", "--device", "cpu")
+    for size, small in (((2, 2), True), ((5, 4), False)):
+        said = here(*ask, "--figsize", *size)
+        assert said.exit_code == 0, said.stderr
+        words = "Warning: 2 x 2 inches are too small for the words of the picture, some of which"
+        assert (words in said.stderr) == small
+        assert ("inches" in said.stderr) == small
+    assert "inches" not in here(*ask).stderr
 
 
 def drawn_curves(

@@ -16,9 +16,11 @@ from safetensors.torch import load_file
 from scipy.stats import binom, norm
 
 from jeatcli import wrap
+from jeatcli.cli.attack_report import report
 from jeatcli.data.images import to_unit_range
 from jeatcli.robustness import certificate, evaluate
 from jeatcli.robustness.certificate import Sampler, lower_bound, radius
+from jeatcli.robustness.compare import Comparison
 
 
 @pytest.mark.parametrize(("hits", "draws"), [(990, 1000), (600, 1000), (51, 100), (100, 100)])
@@ -141,6 +143,15 @@ def test_the_command_prints_what_it_stands_on(tmp_path: Path) -> None:
     assert "certified at l2 0.6" in shown
     assert "sigma 0.1, n0 100, n 50, alpha 0.001" in shown
     assert "without a prediction" in shown
+
+
+def test_one_that_is_contradicted_is_reported() -> None:
+    model = load_run("model", gain=2.0)
+    found = evaluate.attack(model, **few())
+    doubtful = replace(found, certificate={**(found.certificate or {}), "contradicted": 1})
+    for result, said in ((doubtful, True), (found, False)):
+        shown = report(Comparison([result], None), ["model"], {})
+        assert ("broken within their radius: 1 image; alpha allows 0.0" in shown) == said
 
 
 @pytest.mark.parametrize("mode", [("--certify",), ("--purify", 2)])

@@ -15,12 +15,15 @@ from helpers.linear_model import batch, distances, linear
 from helpers.runs import load_run, save_run
 
 from jeatcli import wrap
+from jeatcli.cli.attack_report import report
 from jeatcli.core.threat import Threat
-from jeatcli.robustness import evaluate, evaluator
+from jeatcli.robustness import evaluate, evaluator, minimum_norm
 from jeatcli.robustness.attacks import ATTACKS
 from jeatcli.robustness.attacks.attack import make_attack
 from jeatcli.robustness.attacks.batch import AttackOptions
 from jeatcli.robustness.attacks.surrogate import Surrogate
+from jeatcli.robustness.compare import Comparison
+from jeatcli.robustness.result import Robustness
 
 EVERYTHING = {"linf": 1.0, "l2": 4.0}
 NEAREST = {"fmn": {}, "fab": {"nearest": True}, "fab-t": {"nearest": True}}
@@ -136,6 +139,39 @@ def test_an_image_that_stays_unbroken_has_no_distance_in_the_record() -> None:
     record = json.loads((path.parent / "attack.json").read_text(), parse_constant=refuse)
     unbroken = record["samples"]["distance"].count(None)
     assert unbroken == record["minimum_norm"]["unbroken"] > 0
+
+
+@pytest.mark.parametrize(
+    ("radii", "median", "upper"),
+    [
+        ([0.1, 0.3, 0.5], 0.3, 0.4),
+        ([0.1, 0.3], 0.2, 0.25),
+        ([0.1, torch.inf], torch.inf, torch.inf),
+        ([0.1, 0.2, torch.inf], 0.2, torch.inf),
+        ([0.1, 0.2, 0.3, 0.4, torch.inf], 0.3, 0.4),
+        ([torch.inf, torch.inf], torch.inf, torch.inf),
+    ],
+)
+def test_a_quantile_beside_an_unbroken_image_is_infinite(
+    radii: list[float], median: float, upper: float
+) -> None:
+    found = minimum_norm._quantiles(torch.tensor(radii))
+    assert found["median"] == pytest.approx(median)
+    assert found["upper_quartile"] == pytest.approx(upper)
+    assert found["lower_quartile"] <= found["median"]
+
+
+def test_the_report_says_what_there_is_no_radius_of() -> None:
+    found = evaluate.attack(load_run("model"), num=12, minimum_norm=True, steps=1)
+    infinite = minimum_norm._quantiles(torch.tensor([0.1, torch.inf]))
+    far = replace(found, minimum_norm={**infinite, "unbroken": 1})
+    assert "median infinite, quartiles infinite and infinite, 1 unbroken" in told(far)
+    wrong = replace(found, samples={**found.samples, "correct": [False] * 12})
+    assert told(wrong).endswith("breaks an image: no image is classified correctly")
+
+
+def told(found: Robustness) -> str:
+    return report(Comparison([found], None), ["model"], {})
 
 
 def test_what_cannot_be_is_refused() -> None:

@@ -90,6 +90,7 @@ def test_of_few_images_that_are_all_right_nothing_is_doubted() -> None:
     y = torch.tensor([0, 0, 1, 0])
     assert low_accuracy(y, y, 3, None) is None
     assert "75 % on 4 images (chance: 75 %)" in str(low_accuracy(y * 0, y, 3, None))
+    assert "0 % on 1 image (chance: 33 %)" in str(low_accuracy(y[:1] + 1, y[:1], 3, None))
 
 
 def test_a_wrapped_network_with_another_range(path: Path, cifar10: Images) -> None:

@@ -110,6 +110,8 @@ def test_the_command_attacks_and_says_how() -> None:
     assert found["robust"] <= found["clean"]
     shown = done(*ask, "--purify-gradient", "straight-through")
     assert "purified by 3 steps, gradient straight-through over 2 draws" in shown
+    once = (*ask[:5], 1, *ask[6:])
+    assert "purified by 1 step, gradient exact over 2 draws" in done(*once)
     other = one(*ask[:-2], "--purify-gradient", "none")
     assert other["purification"] == {"steps": 3, "gradient": "none", "draws": 1}
 

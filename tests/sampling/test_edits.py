@@ -172,6 +172,11 @@ def test_pictures_that_do_not_fit(model: Model, three: Path, tmp_path: Path) -> 
         sample.sample(model, image=wide)
     with pytest.raises(JeatError, match="9x8 with 72 light pixels"):
         sample.sample(model, inpaint=three, mask=wide)
+    wide_dark = Image.new("L", (9, 8))
+    wide_dark.putpixel((0, 0), 255)
+    wide_dark.save(wide)
+    with pytest.raises(JeatError, match="9x8 with 1 light pixel\\n"):
+        sample.sample(model, inpaint=three, mask=wide)
     dark = tmp_path / "dark.png"
     Image.new("L", (8, 8)).save(dark)
     with pytest.raises(JeatError, match="0 light pixels"):

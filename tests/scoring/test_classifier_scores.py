@@ -203,5 +203,9 @@ def test_few_images_are_warned_of(tmp_path: Path) -> None:
         "needs 20 at least"
     ]
     listener.said.clear()
+    classifier_scores(model, num=1, ood=("digits",), reporter=listener)
+    assert "the calibration error of 1 image in 15 bins" in listener.said[0]
+    assert "detection against `digits` stands on 1 image, and" in listener.said[1]
+    listener.said.clear()
     classifier_scores(model, num=150, ood=("digits",), reporter=listener)
     assert not [text for text in listener.said if "bins" in text or "stands on" in text]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers.cli import done, here, one, refused
 from helpers.runs import save_run
 
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.model import Model
 from jeatcli.data.images import load_images
+from jeatcli.errors import UsageProblem
+from jeatcli.plots.corruptions import save_heat_map
 from jeatcli.scoring import corruptions
 
 # The whole list takes minutes.
@@ -57,6 +61,7 @@ def test_mean_error_and_heat_map(data: Path, monkeypatch: pytest.MonkeyPatch) ->
     shown = done(*ask[:3], picture, *ask[3:], "--title", "mine")
     assert f"(3 corruptions, 5 severities, {NUM} images each)" in shown
     assert "snow" in shown
+    assert "5 severities, 1 image each)" in done(*ask[:4], 1, *ask[5:])
     assert "glass blur" in picture.read_text().replace("\xa0", " ")
     # It is drawn over, and nothing else is.
     done(*ask[:3], picture, *ask[3:])
@@ -65,6 +70,26 @@ def test_mean_error_and_heat_map(data: Path, monkeypatch: pytest.MonkeyPatch) ->
     refused(here(*ask[:3], other, *ask[3:]), 1, "other.svg")
     (data / "CIFAR-10-C" / "snow.npy").unlink()
     refused(here(*ask), 1, "CIFAR-10-C/snow.npy` is missing", "https://zenodo.org/records/2535967")
+
+
+def test_no_more_images_are_read_than_are_asked_for(data: Path) -> None:
+    for name, read in (("cifar10-c:fog:3", 7), ("cifar10-c:fog", 10)):
+        whole = load_images(name, "test", data_dir=data)
+        few = load_images(name, "test", data_dir=data, limit=7)
+        assert torch.equal(few.x, whole.x[:7])
+        assert torch.equal(few.y, whole.y[:7])
+        assert few.x.untyped_storage().nbytes() == read * 3 * 32 * 32
+    with pytest.raises(UsageProblem, match="which has 50,000"):
+        load_images("cifar10-c:fog", "test", data_dir=data, limit=50_001)
+    with pytest.raises(UsageProblem, match="which has 50,000"):
+        load_images("cifar10-c:fog", "test", data_dir=data, limit=0)
+
+
+def test_the_heat_map_rounds_halves_up(tmp_path: Path) -> None:
+    found = corruptions.Corrupted(40, {"fog": [0.124, 0.125, 0.145, 0.986, 1.0]}, 0.5)
+    text = save_heat_map(found, tmp_path / "map.svg", "run").read_text()
+    shares = re.findall(r"font-size: 7[.\d]*px[^>]*text-anchor: middle[^>]*>(\d+)<", text)
+    assert shares == ["12", "13", "15", "99", "100"]
 
 
 def test_the_benchmark_has_fifteen() -> None:

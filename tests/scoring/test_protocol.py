@@ -42,6 +42,8 @@ def test_the_published_protocol_is_comparable() -> None:
         ({"split": "test"}, "reference cifar10 test, not cifar10 train"),
         ({"reference": replace(TRAINING, name="svhn")}, "reference svhn train"),
         ({"numbers": replace(NUMBERS, splits=5)}, "5 splits instead of 10"),
+        ({"numbers": replace(NUMBERS, splits=1)}, "1 split instead of 10"),
+        ({"numbers": replace(NUMBERS, num=1)}, "1 image instead of 50,000"),
         ({"origin": Provenance()}, "how the images were chosen is not known"),
         ({"origin": replace(DRAWN, lossy=True)}, "pixels of a lossy format"),
         (

@@ -112,6 +112,8 @@ def test_a_budget_is_measured(tmp_path: Path) -> None:
     fitted = fit_to_budget(config(), 0.5, tmp_path / "run", device="cpu", reporter=listener)
     assert fitted.epochs >= 1
     assert "in the budget, at " in listener.said[-1]
+    fit_to_budget(config(), 1e-4, tmp_path / "run", device="cpu", reporter=listener)
+    assert "part of an epoch (1 step) in the budget" in listener.said[-1]
 
 
 @pytest.mark.parametrize("text", ["", "30", "m", "0m", "-5m", "1e3m", "nan", "5 minutes"])
@@ -157,6 +159,9 @@ def test_a_long_run_is_announced_once(tmp_path: Path, monkeypatch: pytest.Monkey
             "standard on digits: small (438,090 weights), 3 epochs of 4 steps" in listener.said[0]
         )
         assert listener.said[1] == "128 training images, not augmented"
+    train(config(limit=1, epochs=1), tmp_path / "one", device="cpu", reporter=listener)
+    assert "1 epoch of 1 step, " in "".join(listener.said)
+    assert "1 training image, not augmented" in listener.said
 
 
 def test_a_first_step_that_compiles_says_nothing_of_the_others(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,33 @@ def test_a_run_recovers_with_a_new_seed_and_half_the_rate(
     assert events[0]["step"] == 4
     assert lines(tmp_path / "run")[-1]["epoch"] == 2
     assert load(tmp_path / "run").meta.finished
+
+
+def test_a_run_that_dies_as_it_rolls_back_has_the_divergence_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = divergence.Divergence.on_step
+
+    def fail(self: divergence.Divergence, at: Trainer, metrics: Metrics) -> None:
+        look(self, at, metrics)
+        if at.step == 6 and at.attempt < 2:
+            raise divergence.Diverging("the gap is 1e+09")
+
+    def full(self: Saver, trainer: Trainer) -> None:
+        if trainer.attempt in dying:
+            raise OSError("the disk is full")
+        save_again(self, trainer)
+
+    save_again = Saver.save_again
+    monkeypatch.setattr(divergence.Divergence, "on_step", fail)
+    monkeypatch.setattr(Saver, "rare", 0)
+    monkeypatch.setattr(Saver, "save_again", full)
+    for dying in ([1], [2], []):
+        with pytest.raises(OSError, match="full") if dying else nullcontext():
+            run(tmp_path / "run")
+    log = lines(tmp_path / "run")
+    assert [line["attempt"] for line in log if "event" in line] == [1, 2]
+    assert [line["step"] for line in log if "event" not in line] == [4, 8]
 
 
 def test_where_the_last_state_fails_again_the_one_before_is_gone_back_to(

@@ -36,6 +36,12 @@ def room_for(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return tried
 
 
+def test_not_even_one_image_may_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room_for(0, monkeypatch)
+    with pytest.raises(JeatError, match=r"batches of 1 image\n.*not even one image fits"):
+        train(config(batch_size=1), tmp_path / "run")
+
+
 @pytest.mark.parametrize(("most", "told"), [(20, 20), (31, 30), (16, 16), (1, 1)])
 def test_the_largest_batch_that_fits_is_named(
     most: int, told: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -142,6 +148,7 @@ def test_profile_tells_where_the_time_goes(tmp_path: Path) -> None:
     more = ("--max-steps", 9, "--eval-every", 0, "--sample-every", 0, "--buffer-size", 50)
     said = here(*short, *more, "--profile", "-o", tmp_path / "run")
     assert said.exit_code == 0, said.stderr
+    assert "where the time goes, 5 steps (cpu):" in said.stderr
     # Name, own share, own time, share, time, ...; names of operations may have spaces in them.
     rows = re.findall(r"^ *(\S.*?)  +[\d.]+% +\S+ +([\d.]+)%", said.stderr, re.MULTILINE)
     share = {name: float(number) for name, number in rows}
@@ -153,9 +160,9 @@ def test_profile_tells_where_the_time_goes(tmp_path: Path) -> None:
     assert {"attack", "chain", "aten::convolution"} <= names
 
 
-@pytest.mark.parametrize("steps", [2, 3])
-def test_a_run_too_short_to_profile_says_so(steps: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("steps", "words"), [(1, "1 step"), (3, "3 steps")])
+def test_a_run_too_short_to_profile_says_so(steps: int, words: str, tmp_path: Path) -> None:
     said = here(*STANDARD, "--max-steps", steps, "--profile", "-o", tmp_path / "run")
     assert said.exit_code == 0
-    assert "too short" in said.stderr
+    assert f"a run of {words} is too short" in said.stderr
     assert not (tmp_path / "run" / "profile.json").exists()

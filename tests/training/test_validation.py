@@ -112,7 +112,7 @@ def test_without_a_split_nothing_is_chosen_by_the_test_images(tmp_path: Path) ->
 def test_a_split_that_nothing_is_judged_by_is_warned_of(tmp_path: Path) -> None:
     listener = Listener()
     train(config(val_split=100, max_steps=1), tmp_path / "run", reporter=listener)
-    assert any("100 training images are held out" in each for each in listener.said)
+    assert any("100 training images held out, but never used" in each for each in listener.said)
 
 
 def test_the_split_is_a_thousand_where_the_set_is_large() -> None:

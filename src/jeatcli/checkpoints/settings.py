@@ -8,6 +8,7 @@ from functools import partial
 from ..core.models import ACTIVATIONS, NORM_LAYERS
 from ..data.facts import dataset_facts
 from ..errors import UsageProblem
+from ..runtime.words import counted
 from ..settings import Settings, setting
 
 _other = partial(
@@ -93,7 +94,8 @@ def per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
     """Return one value for each channel; one alone is for all. Refuse any other number of them."""
     if len(values) not in (1, channels):
         raise UsageProblem(
-            f"the images have {channels} channels, but a normalisation has {len(values)} values",
+            f"the images have {counted(channels, 'channel')}, but a normalisation has "
+            f"{counted(len(values), 'value')}",
             "give one number for each channel, or one for all",
         )
     return tuple(values) * (channels if len(values) == 1 else 1)

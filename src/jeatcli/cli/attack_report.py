@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.threat import Threat, fraction
 from ..robustness.attacks import ENSEMBLES
 from ..runtime.plain import plain
+from ..runtime.words import counted
 from . import output
 
 if TYPE_CHECKING:
@@ -97,10 +99,13 @@ def _minimum_norm(result: Robustness) -> list[str]:
     """Say at which radii the images break, and at what price."""
     if (found := result.minimum_norm) is None:
         return []
+    if not any(result.samples["correct"]):
+        return ["smallest radius that breaks an image: no image is classified correctly"]
     lower, median, upper = (
-        f"{found[name]:.4g}" for name in ("lower_quartile", "median", "upper_quartile")
+        f"{found[name]:.4g}" if math.isfinite(found[name]) else "infinite"
+        for name in ("lower_quartile", "median", "upper_quartile")
     )
-    if result.norm == "linf":
+    if result.norm == "linf" and math.isfinite(found["median"]):
         median += f" ({255 * found['median']:.4g}/255)"
     passes = sum(count["forward"] + count["backward"] for count in result.per_attack.values())
     attacked = max(1, round(result.clean * result.n))
@@ -121,7 +126,7 @@ def _certificate(result: Robustness) -> list[str]:
     ]
     if found["contradicted"]:
         lines.append(
-            f"{found['contradicted']:,} images were broken within their radius; alpha allows "
+            f"broken within their radius: {counted(found['contradicted'], 'image')}; alpha allows "
             f"{found['alpha'] * result.n:.3g}"
         )
     return lines
@@ -183,7 +188,8 @@ def _about(result: Robustness) -> str:
         parts.append("of the smoothed classifier")
     if (chain := result.purification) is not None:
         over = f" over {chain['draws']} draws" if chain["draws"] > 1 else ""
-        parts.append(f"purified by {chain['steps']} steps, gradient {chain['gradient']}{over}")
+        steps = counted(chain["steps"], "step")
+        parts.append(f"purified by {steps}, gradient {chain['gradient']}{over}")
     of_class = "" if result.only is None else f" of class {result.only}"
     among = "" if result.indices is None else f" in {result.indices}"
     parts.append(f"n = {result.n:,}{of_class}{among}")

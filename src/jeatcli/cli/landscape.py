@@ -9,6 +9,7 @@ import click
 from ..checkpoints.runs import resolve, results_dir
 from ..checkpoints.settings import Foreign
 from ..data.facts import dataset_facts
+from ..errors import UsageProblem
 from ..landscapes import KINDS, make_settings
 from ..plots.settings import PlotSettings
 from ..runtime.outputs import LANDSCAPE_NUMBERS, LANDSCAPE_PICTURE, check_output, report_of
@@ -69,13 +70,13 @@ def command(
       jeat landscape
       jeat landscape standard at prejeat jeat -o fig2.pdf
       jeat landscape jeat --axes adversarial --image 7 --image 8 --absolute
-      jeat landscape standard jeat --kind sharpness -n 500 --figsize 5 3.5
+      jeat landscape standard jeat --kind sharpness -n 500 --figsize 6 4
       jeat landscape standard jeat -o report.html
     """
     terminal = ui.open_terminal(quiet, verbose)
     look = take_look(options)
     settings = make_settings(kind, {**used(options), "foreign": foreign})
-    models = [resolve(run) for run in runs] or [resolve(reporter=terminal)]
+    models = _found(runs) or [resolve(reporter=terminal)]
     path = out or results_dir(models[0]) / f"{'landscape' if kind == 'contour' else kind}.png"
     check_output(path, report_of("landscape") if is_page(path) else LANDSCAPE_PICTURE)
     check_output(path.with_suffix(".npz"), LANDSCAPE_NUMBERS)
@@ -107,6 +108,14 @@ def command(
     files.end()
     if foreign is None:
         terminal.hint(_next(result.dataset, runs[0] if runs else None))
+
+
+def _found(runs: Sequence[str]) -> list[Path]:
+    models = [resolve(run) for run in runs]
+    places = [model.resolve() for model in models]
+    if twice := [run for k, run in enumerate(runs) if places[k] in places[:k]]:
+        raise UsageProblem(f"the run `{twice[0]}` is given twice", "name it once")
+    return models
 
 
 def _next(dataset: str, run: str | None) -> str:

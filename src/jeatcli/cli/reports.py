@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.runs import told_apart
 from ..core.threat import fraction
+from ..runtime.words import counted
 from . import output
 from .output import Section
 
@@ -25,17 +26,19 @@ _MEASURES = {
     "gradient": "gradient norm",
     "curvature": "top Hessian eigenvalue",
 }
+# Runs that stand beside each other, each with an interval.
+_ABREAST = 4
 Report = tuple[list[tuple[Any, ...]], str]
 
 
 def landscape_report(summary: Mapping[str, Any]) -> str:
     """Write a table, what it is of, and where the picture is."""
-    tables = (section.text() for section in landscape_sections(summary))
-    return "\n".join([*tables, *[*summary["outputs"].values()][:1]])
+    tables = output.lay_out(landscape_sections(summary))
+    return "\n".join([*([tables] if tables else []), *[*summary["outputs"].values()][:1]])
 
 
 def landscape_sections(summary: Mapping[str, Any]) -> list[Section]:
-    """Return a table and what it is of."""
+    """Return a table, or several where it would be too wide, and what it is of."""
     write = {"contour": _contour, "path": _path, "histogram": _histogram, "sharpness": _sharpness}
     # A kind that was added from outside has its numbers in the `.npz` and in `--json`.
     if summary["kind"] not in write:
@@ -46,7 +49,13 @@ def landscape_sections(summary: Mapping[str, Any]) -> list[Section]:
     )
     named = [{**run, "run": name} for run, name in zip(results, names, strict=True)]
     rows, about = write[summary["kind"]]({**summary, "results": named})
-    return [Section(rows, [about])]
+    parts = [rows]
+    if summary["kind"] == "sharpness":  # a column a run
+        parts = [
+            [(row[0], *row[first : first + _ABREAST]) for row in rows]
+            for first in range(1, len(rows[0]), _ABREAST)
+        ]
+    return [*map(Section, parts[:-1]), Section(parts[-1], [about])]
 
 
 def _contour(summary: Mapping[str, Any]) -> Report:
@@ -54,10 +63,11 @@ def _contour(summary: Mapping[str, Any]) -> Report:
     runs = summary["results"]
     rows = [tuple("none" if run[key] is None else run[key] for key in header) for run in runs]
     counts = sorted({run["points_in_ball"] for run in runs})
-    points = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    points = counted(counts[-1], "grid point")
+    points = points if len(counts) == 1 else f"{counts[0]} to {points}"
     symbol = {"joint": "E(x,y)", "marginal": "E(x)", "ce": "CE(x,y)"}[summary["energy"]]
     return [header, *rows], (
-        f"{symbol}; mean, min, max and rise over the {points} grid points within "
+        f"{symbol}; mean, min, max and rise over the {points} within "
         f"{summary['ball']['norm']} {summary['ball']['radius']:.3g} of the image"
     )
 
@@ -72,9 +82,9 @@ def _path(summary: Mapping[str, Any]) -> Report:
                 energies = (means["joint"], means["marginal"], means["ce"])
                 rows.append((run["run"], path, point, *energies, output.percent(means["correct"])))
     return rows, (
-        f"means over {summary['n']} test images; PGD on {summary['objective']}, {_ball(summary)}, "
-        f"{summary['steps']} steps to the edge and {summary['beyond']} beyond; "
-        f"{summary['chain']} steps of SGLD"
+        f"means over {counted(summary['n'], 'test image')}; PGD on {summary['objective']}, "
+        f"{_ball(summary)}, {counted(summary['steps'], 'step')} to the edge and "
+        f"{summary['beyond']} beyond; {counted(summary['chain'], 'step')} of SGLD"
     )
 
 
@@ -90,8 +100,8 @@ def _histogram(summary: Mapping[str, Any]) -> Report:
     other = summary["results"][0]["sets"].get("against", {"n": summary["n"]})["n"]
     fewer = "" if other == summary["n"] else f" ({other} of {summary['against']})"
     return rows, (
-        f"means and quantiles over {summary['n']} images a set{fewer}, {_ball(summary)}; "
-        "AUROC: the chance that a test image has the lower E(x)"
+        f"means and quantiles over {counted(summary['n'], 'image')} a set{fewer}, "
+        f"{_ball(summary)}; AUROC: the chance that a test image has the lower E(x)"
     )
 
 
@@ -191,7 +201,8 @@ def classifier_sections(
     if diagram:
         rows.append(("reliability", str(diagram)))
     if found := result.corruptions:
-        kinds = f"{len(found.accuracy)} corruptions, 5 severities, {found.n:,} images each"
+        each = counted(found.n, "image")
+        kinds = f"{len(found.accuracy)} corruptions, 5 severities, {each} each"
         rows.append(("mean corruption error", f"{output.percent(found.mean_error)} ({kinds})"))
     if heat_map:
         rows.append(("heat map", str(heat_map)))

@@ -27,11 +27,12 @@ _LONGEST = 32
 def show(pattern: str | None, key: str, as_json: bool) -> None:
     """Print the runs that fit a pattern, in the order of a field; if none does, that is an error.
 
-    Those without the figure come first, as the latest and the best are at the end.
+    Those without the figure come first, as the latest and the best are at the end. Without a
+    pattern, no runs at all are an empty list in JSON.
     """
     runs = list_runs(pattern)
     runs.sort(key=lambda run: (getattr(run, key) is not None, getattr(run, key)))
-    if not runs and not as_json:
+    if not runs and (pattern or not as_json):
         what = f"no run fits `{pattern}`" if pattern else "there are no runs"
         where = "" if pattern and "/" in pattern else f" in `{runs_dir()}`"
         make = "make one with `jeat train --dataset digits`"

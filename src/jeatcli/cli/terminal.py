@@ -21,7 +21,7 @@ import click
 from click.core import ParameterSource
 
 from ..checkpoints.runs import is_name
-from ..errors import FontWarning, UsageProblem
+from ..errors import PictureWarning, UsageProblem
 from ..runtime import launch
 from ..runtime.files import runs_dir
 from ..runtime.progress import SILENT, Bar, BarContext
@@ -149,7 +149,7 @@ class Terminal:
         """Return what shows Python's warnings: those of pictures in one line, others as usual."""
 
         def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
-            if issubclass(category, FontWarning):
+            if issubclass(category, PictureWarning):
                 self.warn(str(message))
             else:
                 usual(message, category, *where)

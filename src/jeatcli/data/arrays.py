@@ -1,6 +1,7 @@
 """Images as arrays: an `.npz` of your own, and the corrupted CIFARs (Hendrycks and Dietterich)."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ..errors import JeatError, UsageProblem
 from ..runtime.progress import SILENT, Reporter
+from ..runtime.words import counted
 from .facts import DATASETS, SEVERITIES, corruption
 from .folder import Parts, warn_of_absent
 from .pictures import to_uint8
@@ -19,6 +21,8 @@ from .stored import LABELS, PIXELS, archive, check_scale, opened_npz
 # Of a normalisation that was taken back, and of floats that were bytes.
 _ROUNDING = 1e-5
 _MOST_CLASSES = 100_000
+_IGNORED = 255  # what marks an image without a class, in bytes
+_NUMBER = "number the classes from 0, and leave out images without one"
 _ONE = 10_000  # images of one corruption and severity
 _PLACES = {
     "cifar10": ("CIFAR-10-C", "https://zenodo.org/records/2535967"),
@@ -64,15 +68,27 @@ def npz(path: Path, split: str, reporter: Reporter = SILENT) -> Parts:
             f"the splits of `{path}` have images of {' and '.join(sorted(shapes))}",
             "give both the same size and channels",
         )
-    most = max(int(_indices(labels, len(images), path).max()) for images, labels in pairs)
-    if not 1 <= most < _MOST_CLASSES:
-        raise UsageProblem(
-            f"the labels of `{path}` go up to {most:,}", "number two or more classes from 0"
-        )
+    labels = [_indices(own, len(images), path) for images, own in pairs]
+    names = _names(arrays, labels, path)
     x, y = _images(found[0], path), _indices(found[1], len(found[0]), path)
     if split == "train" and x.is_floating_point():
         reporter.say(f"`{path}`: training images are rounded to 8 bits")
         x = torch.from_numpy(to_uint8(x))
+    warn_of_absent(split, names, y.tolist(), reporter)
+    return x, y, names
+
+
+def _names(
+    arrays: dict[str, NDArray[np.generic]], labels: Sequence[Tensor], path: Path
+) -> tuple[str, ...]:
+    """Return the names of the classes, their numbers if there are none."""
+    if "classes" not in arrays:
+        _refuse_ignored(labels, path)
+    most = max(int(own.max()) for own in labels)
+    if not 1 <= most < _MOST_CLASSES:
+        raise UsageProblem(
+            f"the labels of `{path}` go up to {most:,}", "number two or more classes from 0"
+        )
     texts = arrays["classes"].reshape(-1).tolist() if "classes" in arrays else []
     names = tuple(t.decode(errors="replace") if isinstance(t, bytes) else str(t) for t in texts)
     named = all(map(str.strip, names))  # else no file of a run could be read again
@@ -81,9 +97,7 @@ def npz(path: Path, split: str, reporter: Reporter = SILENT) -> Parts:
             f"`{path}` has the label {most}, and as classes {', '.join(names[:10])}",
             "give each class a name of its own",
         )
-    names = names or tuple(map(str, range(most + 1)))
-    warn_of_absent(split, names, y.tolist(), reporter)
-    return x, y, names
+    return names or tuple(map(str, range(most + 1)))
 
 
 def _pair(
@@ -124,6 +138,24 @@ def _indices(array: NDArray[np.generic], count: int, path: Path) -> Tensor:
     return indices(y.squeeze(1) if y.ndim == 2 and y.shape[1] == 1 else y, count, None, where)
 
 
+def _refuse_ignored(labels: Sequence[Tensor], path: Path) -> None:
+    """Refuse the label 255 beside those of a few classes: it mostly marks images without one."""
+    present = torch.cat([*labels]).unique()
+    others = present[:-1]
+    if (
+        present[-1] != _IGNORED
+        or len(others) == _IGNORED
+        or not others.equal(torch.arange(len(others)))
+    ):
+        return
+    own = next(own for own in labels if (own == _IGNORED).any())
+    one = _first(own, own == _IGNORED)
+    raise UsageProblem(
+        f"the labels of `{path}` go from 0 to {len(others) - 1}, but for {one}",
+        f"{_NUMBER}; if it is one, name all in `classes`",
+    )
+
+
 def labelled_archive(
     path: Path, shape: tuple[int, int, int], classes: int
 ) -> tuple[Tensor, Tensor]:
@@ -134,16 +166,17 @@ def labelled_archive(
     return torch.from_numpy(np.ascontiguousarray(x)), y
 
 
-def corrupted(name: str, root: Path) -> Parts:
+def corrupted(name: str, root: Path, limit: int | None = None) -> Parts:
     """Read `cifar10-c:CORRUPTION[:SEVERITY]` or `cifar100-c:` from the published arrays.
 
     An image comes under each corruption at each severity that the name stands for, one after the
-    other, so that the first ones are a sample of all.
+    other, so that the first ones are a sample of all. With a `limit` hardly more are read.
     """
     clean, kinds, severities = corruption(name)
-    order = np.arange(SEVERITIES * _ONE).reshape(SEVERITIES, _ONE)
+    each = -(-limit // (len(kinds) * len(severities))) if limit and limit > 0 else _ONE
+    order = np.arange(SEVERITIES * _ONE).reshape(SEVERITIES, _ONE)[:, :each]
     columns = [(kind, order[severity - 1]) for kind in kinds for severity in severities]
-    x = torch.empty((_ONE, len(columns), 3, 32, 32), dtype=torch.uint8)
+    x = torch.empty((order.shape[1], len(columns), 3, 32, 32), dtype=torch.uint8)
     for place, (kind, rows) in enumerate(columns):
         part = _published(clean, kind, (SEVERITIES * _ONE, 32, 32, 3), root)[rows]
         x[:, place] = torch.from_numpy(part).permute(0, 3, 1, 2)
@@ -240,7 +273,8 @@ def indices(y: Tensor, count: int, classes: int | None, where: str = "the labels
     if y.shape != (count,):
         shape = "x".join(map(str, y.shape))
         raise UsageProblem(
-            f"{where} have the shape {shape} for {count:,} images", "give one for each image"
+            f"{where} have the shape {shape} for {counted(count, 'image')}",
+            "give one for each image",
         )
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise UsageProblem(f"{where} are {y.dtype}", "give whole numbers from 0")
@@ -248,5 +282,15 @@ def indices(y: Tensor, count: int, classes: int | None, where: str = "the labels
     low, high = int(y.min()), int(y.max())
     if low < 0 or (classes is not None and high >= classes):
         there = "" if classes is None else f", but there are {classes} classes"
-        raise UsageProblem(f"{where} go from {low} to {high}{there}", "number the classes from 0")
+        none = (y < 0) | (y > high if classes is None else y >= classes)
+        raise UsageProblem(
+            f"{where} go from {low} to {high}{there}; {_first(y, none)} is the first that is none",
+            _NUMBER,
+        )
     return y
+
+
+def _first(y: Tensor, chosen: Tensor) -> str:
+    """Name the first label of those that are chosen (n,), and its place."""
+    place = int(chosen.nonzero()[0])
+    return f"{int(y[place])} at index {place}"

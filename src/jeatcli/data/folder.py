@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import JeatError
 from ..runtime.progress import Reporter
+from ..runtime.words import counted
 from .pictures import ENDINGS, decode, is_grey, middle_square
 from .stored import Listing, check_scale, describe_left_out
 
@@ -109,7 +110,8 @@ def folder(path: Path, split: str, reporter: Reporter, size: int | None = None) 
     images.describe(listed.labels, reporter)
     kind = "training" if split == "train" else split
     reporter.say(
-        f"`{path}`: {len(labels):,} {kind} pictures of {len(set(labels)):,} classes"
+        f"`{path}`: {counted(len(labels), f'{kind} picture')} of "
+        f"{counted(len(set(labels)), 'class')}"
         f"{describe_left_out(listed.left_out)}"
     )
     warn_of_absent(split, classes, labels, reporter)
@@ -148,8 +150,8 @@ class _Decoded:
         """Say how the pictures were read, and which of them have more than one label."""
         if self._resized:
             reporter.say(
-                f"the middle squares of {self._resized:,} pictures are resized to "
-                f"{self._size}x{self._size} (bicubic)"
+                f"{counted(self._resized, 'picture')} resized to {self._size}x{self._size} "
+                "(the middle square, bicubic)"
             )
         if self._transparent:
             reporter.say(
@@ -161,7 +163,7 @@ class _Decoded:
             )
         classes = Counter(key for key, _ in {*zip(self.fingerprints, labels, strict=True)})
         if twice := sum(count > 1 for count in classes.values()):
-            reporter.warn(f"{twice:,} pictures are in more than one class")
+            reporter.warn(f"in more than one class: {counted(twice, 'picture')}")
 
 
 def warn_of_absent(
@@ -201,6 +203,10 @@ def _classes(path: Path) -> tuple[str, ...]:
             f"`{path / 'cat'}` and `{path / 'dog'}`",
         )
     for name in names:
+        if not name.strip():
+            raise JeatError(
+                f"a directory in `{path}` has a blank name, `{name}`", "rename it as its class"
+            )
         try:
             name.encode()
         except UnicodeEncodeError:

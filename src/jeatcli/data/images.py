@@ -106,7 +106,7 @@ def load_images(
             "give `images` and `labels`, or wrap it with `dataset=`",
         )
     root = files.data_dir(data_dir)
-    images = current().main_first(lambda: _read(name, split, root, download, reporter))
+    images = current().main_first(lambda: _read(name, split, root, download, reporter, limit))
     return images if limit is None else images.first(limit)
 
 
@@ -137,8 +137,14 @@ def unlabelled(
 
 
 def _read(
-    name: str, split: Literal["train", "test"], root: Path, download: bool, reporter: Reporter
+    name: str,
+    split: Literal["train", "test"],
+    root: Path,
+    download: bool,
+    reporter: Reporter,
+    limit: int | None = None,
 ) -> Images:
+    """Read a split; of corrupted images, of which there are many, only as many as are asked for."""
     try:
         if name.startswith("folder:"):
             path = files.expand(own_path(name) or "")
@@ -148,7 +154,7 @@ def _read(
         if "-c:" in name:
             if split == "train":
                 raise UsageProblem(f"{name} is for tests alone", "train on the clean data set")
-            return Images(name, *corrupted(name, root))
+            return Images(name, *corrupted(name, root, limit))
         return Images(name, *DATASETS.load(name)(Request(name, split, root, download, reporter)))
     except OSError as problem:
         raise JeatError(

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..core.rng import mix
 from ..errors import UsageProblem
+from ..runtime.words import counted
 from .images import Images, to_unit_range
 
 # A crop may be shifted by this part of the image's side in each direction: by 4 pixels of CIFAR's
@@ -44,7 +45,8 @@ class Loader:
         self.part, self.parts = part
         if self.batch_size % self.parts:
             raise UsageProblem(
-                f"batches of {self.batch_size} images cannot be split over {self.parts} processes",
+                f"batches of {counted(self.batch_size, 'image')} cannot be split over "
+                f"{self.parts} processes",
                 f"use a `--batch-size` divisible by {self.parts}",
             )
         self.flip = augment.endswith("flip")

@@ -69,7 +69,7 @@ class ContourSettings(LandscapeSettings):
     kind = "contour"
 
     image: tuple[int, ...] = _plane(
-        (0,), "Index into the test images; repeatable, a row each", multiple=True
+        (0,), "Index into the test images; repeatable, a row each", multiple=True, distinct=True
     )
     axes: str = _plane(
         "random",

@@ -1,5 +1,6 @@
 """The heat map of accuracy over corruption and severity."""
 
+import math
 from pathlib import Path
 
 from ..scoring.corruptions import SEVERITIES, Corrupted
@@ -22,9 +23,9 @@ def save_heat_map(found: Corrupted, path: Path, title: str, settings: PlotSettin
         for y, row in enumerate(rows):
             for x, value in enumerate(row):
                 colour = "white" if value < 55 else "black"
-                axis.text(
-                    x, y, f"{value:.0f}", ha="center", va="center", fontsize="small", color=colour
-                )
+                # Halves up, not to the even number as Python writes them.
+                text = f"{math.floor(value + 0.5 + 1e-9)}"
+                axis.text(x, y, text, ha="center", va="center", fontsize="small", color=colour)
         axis.set_title(f"{plain_text(title)}, mean error {100 * found.mean_error:.1f} %")
         figure.colorbar(image, ax=axis, label="accuracy (%)", aspect=30)
         about = f"mean corruption error {found.mean_error:.4f}"

@@ -13,6 +13,8 @@ from .figure import COLOURS, DOTTED, new_figure, plain_text
 # Inches: a panel's width, a ridge's height, what lies around them; and what the legend takes.
 _WIDTH, _ROW, _LEFT, _REST = 1.9, 0.42, 1.0, 0.95
 _LEGEND = 3.9
+# Panels beside each other, as wide as a page, and the height between two lines of them.
+_ABREAST, _BETWEEN = 5, 0.5
 _BINS = 60
 _GREY = "0.72"
 
@@ -20,9 +22,14 @@ _GREY = "0.72"
 def draw_histograms(result: HistogramResult) -> Any:
     """Lay out the panels, each on its own axis: the energies of runs differ in scale."""
     count = len(result.runs)
-    figure = new_figure(max(_LEFT + _WIDTH * count, _LEGEND), _REST + _ROW * len(result.values))
-    axes = figure.subplots(1, count, squeeze=False, sharey=True)[0]
-    for k, (axis, run) in enumerate(zip(axes, result.runs, strict=True)):
+    columns = min(count, _ABREAST)
+    lines = -(-count // columns)
+    height = lines * _ROW * len(result.values) + (lines - 1) * _BETWEEN
+    figure = new_figure(max(_LEFT + _WIDTH * columns, _LEGEND), _REST + height)
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=True).flatten()
+    for axis in axes[count:]:
+        axis.remove()
+    for k, (axis, run) in enumerate(zip(axes, result.runs, strict=False)):
         _panel(axis, result, k)
         axis.set_title(plain_text(run.label))
     labels = [result.settings.against if name == "against" else name for name in result.values]

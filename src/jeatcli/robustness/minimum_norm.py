@@ -97,13 +97,17 @@ def _distances(evaluator: Evaluator) -> Tensor:
 
 
 def _quantiles(radii: Tensor) -> dict[str, float]:
-    """Return median and quartiles, infinite where too many images are not broken."""
+    """Return median and quartiles, infinite where too many images are not broken.
+
+    Between a radius and an infinite one the quantile is infinite, too: it has no bound.
+    """
     ordered, last = radii.double().sort().values, len(radii) - 1
     quantiles = {}
     for name, share in (("median", 0.5), ("lower_quartile", 0.25), ("upper_quartile", 0.75)):
         place, part = divmod(share * last, 1)
         low, high = ordered[[int(place), min(int(place) + 1, last)]] if last >= 0 else _NONE
-        quantiles[name] = float(torch.lerp(low, high, part) if high.isfinite() else low)
+        high = high if part else low
+        quantiles[name] = float(torch.lerp(low, high, part) if high.isfinite() else high)
     return quantiles
 
 

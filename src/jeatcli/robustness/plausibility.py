@@ -16,6 +16,7 @@ from ..core.models.classifier import Classifier
 from ..core.models.layers import standardised
 from ..core.models.wrapped import Wrapped
 from ..data.facts import dataset_facts
+from ..runtime.words import counted
 
 Statistics = tuple[Sequence[float], Sequence[float]]
 # Networks are trained on pixels in [0, 1], [-1, 1], [-0.5, 0.5], [0, 255], or normalised by the
@@ -76,7 +77,7 @@ def low_accuracy(predicted: Tensor, y: Tensor, classes: int, stated: float | Non
         "another order"
     )
     return (
-        f"the clean accuracy is {100 * clean:.0f} % on {n:,} images ({beside}): either it "
+        f"the clean accuracy is {100 * clean:.0f} % on {counted(n, 'image')} ({beside}): either it "
         f"was trained badly, or {cause}"
     )
 

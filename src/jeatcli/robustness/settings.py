@@ -48,6 +48,7 @@ class AttackSettings(Settings):
         flags=("--attack",),
         kind="attack",
         multiple=True,
+        distinct=True,
         shown="pgd, fmn with --minimum-norm",
     )
     objective: str | None = _choice(

@@ -30,7 +30,7 @@ def subset(
         raise UsageProblem(f"there are no test images{where}", "name another class or file")
     if settings.num is not None and settings.num > len(chosen):
         raise UsageProblem(
-            f"there are {len(chosen):,} test images{where}, not {settings.num:,}", "lower `-n`"
+            f"there are not {settings.num:,} test images{where}, but {len(chosen):,}", "lower `-n`"
         )
     usual = CPU_IMAGES if on_cpu and settings.indices is None else len(chosen)
     chosen = chosen[: settings.num or usual]

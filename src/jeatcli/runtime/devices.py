@@ -11,6 +11,7 @@ import torch
 from ..errors import JeatError, UsageProblem, unknown
 from . import launch
 from .progress import Reporter
+from .words import counted
 
 # Seconds of this thread, which other processes do not advance; Windows counts them in 16 ms.
 thread_clock = time.perf_counter if sys.platform == "win32" else time.thread_time
@@ -87,7 +88,7 @@ def images_at_once(shape: Sequence[int], device: torch.device, most: int = 256) 
 def batches_of(size: int, shape: Sequence[int]) -> str:
     """Say that there are fewer images (C, H, W) at once than usual."""
     dimensions = "x".join(map(str, shape))
-    return f"{size} images of {dimensions} at once; `--batch-size` sets another number"
+    return f"{counted(size, 'image')} of {dimensions} at once; `--batch-size` sets another number"
 
 
 def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:

@@ -20,6 +20,7 @@ from ..errors import JeatError, UsageProblem
 from ..runtime.digests import checksum
 from ..runtime.files import expand
 from ..runtime.progress import SILENT, Reporter
+from ..runtime.words import counted
 from .plan import SamplingPlan
 from .settings import SampleSettings
 
@@ -72,9 +73,10 @@ def read_mask(path: Path, model: Model) -> Tensor:
     """Read a picture whose light pixels are the hole, bool (H, W)."""
     hole, transparent = light_pixels(expand(path))
     height, width = model.meta.shape[1:]
+    light = counted(int(hole.sum()), "light pixel")
     if hole.shape != (height, width) or not hole.any():
         raise JeatError(
-            f"the mask `{path}` is {hole.shape[1]}x{hole.shape[0]} with {hole.sum()} light pixels",
+            f"the mask `{path}` is {hole.shape[1]}x{hole.shape[0]} with {light}",
             f"it must be {width}x{height}, and its light pixels are those to be filled",
         )
     if transparent and hole.all():  # as of white paint on a transparent ground

@@ -23,6 +23,7 @@ from ..runtime import devices
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
 from ..runtime.usual_state import in_usual_state
+from ..runtime.words import counted
 from . import edits, initializers, samplers
 from .plan import SamplingPlan, Trace
 from .settings import SampleSettings
@@ -56,7 +57,7 @@ class Samples:
         """Say what was drawn on one line, without the pixels."""
         shape = "x".join(map(str, self.images.shape[1:]))
         how = ", ".join(f"{key} {value}" for key, value in self.settings.items() if key != "n")
-        return f"<Samples: {len(self.images)} images {shape}; {how}>"
+        return f"<Samples: {counted(len(self.images), 'image')} {shape}; {how}>"
 
     @property
     def distance(self) -> Tensor | None:

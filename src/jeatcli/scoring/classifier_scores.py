@@ -19,6 +19,7 @@ from ..data.tensors import Own, Pixels, given_images
 from ..runtime.files import expand
 from ..runtime.progress import SILENT, Reporter
 from ..runtime.usual_state import in_usual_state
+from ..runtime.words import counted
 from .calibration import BINS, FEWEST, Calibration, Rescaled, calibrate, rescale
 from .corruptions import Corrupted, corrupted_accuracy
 from .ood import classify, own_scores, separation
@@ -140,14 +141,14 @@ def _warn_of_few(
     """Warn of numbers that so few images do not give."""
     if calibrated and num < _IN_A_BIN * BINS:
         reporter.warn(
-            f"the calibration error of {num:,} images in {BINS} bins is biased upward: take "
-            f"{_IN_A_BIN * BINS:,} or more"
+            f"the calibration error of {counted(num, 'image')} in {BINS} bins is biased upward: "
+            f"take {_IN_A_BIN * BINS:,} or more"
         )
     for name, other in others.items():
         if (few := min(num, len(other))) < _DETECTED:
             reporter.warn(
-                f"detection against `{name}` stands on {few:,} images, and the false positive rate "
-                f"at 95 % needs {_DETECTED} at least"
+                f"detection against `{name}` stands on {counted(few, 'image')}, and the false "
+                f"positive rate at 95 % needs {_DETECTED} at least"
             )
 
 

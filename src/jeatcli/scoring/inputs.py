@@ -127,7 +127,7 @@ def images_of(
     if inputs.own is not None:
         if settings.num is not None and settings.num > len(inputs.own):
             raise UsageProblem(
-                f"there are {len(inputs.own):,} images, not {settings.num:,}", "lower `num`"
+                f"there are not {settings.num:,} images, but {len(inputs.own):,}", "lower `num`"
             )
         return inputs.own[: settings.num], Provenance()
     if inputs.artist is None:

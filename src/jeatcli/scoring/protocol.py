@@ -9,6 +9,7 @@ from ..checkpoints.model import Model
 from ..data.images import Images
 from ..data.provenance import Provenance
 from ..runtime import digests
+from ..runtime.words import counted
 from . import fidelity
 from .extractors import EXTRACTORS
 from .features import Judge
@@ -88,7 +89,7 @@ class Protocol:
     def _of_judgement(self, checksum: str) -> list[str]:
         reasons = []
         if self.numbers.num != PUBLISHED_NUM:
-            reasons.append(f"{self.numbers.num:,} images instead of {PUBLISHED_NUM:,}")
+            reasons.append(f"{counted(self.numbers.num, 'image')} instead of {PUBLISHED_NUM:,}")
         if (self.reference.name, self.split) != PUBLISHED_REFERENCE:
             reasons.append(f"reference {self.reference.name} {self.split}, not cifar10 train")
         if isinstance(self.judge, Model):
@@ -100,7 +101,7 @@ class Protocol:
         elif checksum != EXTRACTORS["inception"].sha256:
             reasons.append("weights that are not the published Inception file")
         if self.numbers.splits != PUBLISHED_SPLITS:
-            reasons.append(f"{self.numbers.splits} splits instead of {PUBLISHED_SPLITS}")
+            reasons.append(f"{counted(self.numbers.splits, 'split')} instead of {PUBLISHED_SPLITS}")
         return reasons
 
     def _of_images(self) -> list[str]:

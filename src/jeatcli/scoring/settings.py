@@ -84,7 +84,11 @@ class ScoreSettings(Settings):
     # The unbiased estimate of a subset of one divides by zero.
     kid_subset_size: int = _score(1000, "Images in a subset", low=2)
     metric: tuple[str, ...] = _score(
-        (), "A further score, listed below; repeatable", kind="metric", multiple=True
+        (),
+        "A further score, listed below; repeatable",
+        kind="metric",
+        multiple=True,
+        distinct=True,
     )
     seed: int | None = _score(None, "Seed of the sampling", shown="0", low=0)
     neighbours: Path | None = _score(
@@ -119,7 +123,9 @@ class ClassifierSettings(Settings):
     num: int | None = setting(None, "Images of each set, the first ones", low=1)
     calibrated: bool = setting(True, "Compute the calibration")
     corrupted: bool = setting(False, "Compute the accuracy on corrupted images")
-    ood: tuple[str, ...] = _classifier((), _OOD, metavar="DATASET|FOLDER", multiple=True)
+    ood: tuple[str, ...] = _classifier(
+        (), _OOD, metavar="DATASET|FOLDER", multiple=True, distinct=True
+    )
     on: str | None = on_setting(_CLASSIFIER)
     data_dir: Path | None = data_dir_setting()
     batch_size: int | None = batch_size_setting(None, "256 up to 32x32, on a CPU 64 of 32x32")

@@ -15,6 +15,7 @@ from ..data.images import to_unit_range
 from ..runtime import devices
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
+from ..runtime.words import counted
 from . import run_dir, setup
 from .callbacks import VALIDATION_STEPS
 from .resolve import read_config
@@ -70,7 +71,7 @@ def fit_to_budget(
             break
     if ranks.is_main:
         length = (
-            f"{epochs} epoch{'s' * (epochs > 1)}" if epochs else f"part of an epoch ({steps} steps)"
+            counted(epochs, "epoch") if epochs else f"part of an epoch ({counted(steps, 'step')})"
         )
         reporter.say(f"{length} in the budget, at {step:.3g} s per step")
     return replace(fitted, kernel=way[0], compile=way[1])

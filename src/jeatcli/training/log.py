@@ -13,6 +13,7 @@ from torch import Tensor
 from ..checkpoints.runs import read_log
 from ..runtime.files import append, write_atomic
 from ..runtime.progress import SILENT, Bar, Reporter, ignore
+from ..runtime.words import counted
 from .trainer import Callback, Metrics, Trainer, numbers
 
 # Steps that estimate the length of a run, after the first, which may wait for a compiler.
@@ -85,8 +86,8 @@ class Log(Callback):
             new = trainer.step == self._seen
             about = f"about {duration(left)} {'' if new else 'left '}on this"
             hint = f"; `--budget {less}` for less" if new else ""
-            device, plural = trainer.device.type.upper(), "s" * (steps > 1)
-            self.reporter.say(f"{about} {device} (measured on {steps} step{plural}){hint}")
+            how = f"{trainer.device.type.upper()} (measured on {counted(steps, 'step')})"
+            self.reporter.say(f"{about} {how}{hint}")
 
     def means(self) -> dict[str, float]:
         """Return the metrics' averages over the steps of this epoch that had them."""
@@ -114,12 +115,20 @@ class Log(Callback):
         self.counts = {name: counts.get(f"steps.{name}", self.steps) for name in self.sums}
         self.restart_clock()
 
-    def rewind(self, step: int) -> None:
-        """Drop the epochs that end after `step`: the resumed run writes them again."""
+    def rewind(self, step: int, attempt: int) -> None:
+        """Drop epochs that end after `step` and later divergences: the run writes them again.
+
+        A run that died as it rolled back has the divergence in its log, not in its state.
+        """
         if not self.path.exists():
             return
         lines = read_log(self.path)
-        kept = [line for line, entry in lines if "event" in entry or entry.get("step", 0) <= step]
+        kept = [
+            line
+            for line, entry in lines
+            if entry.get("attempt", 0) <= attempt
+            and ("event" in entry or entry.get("step", 0) <= step)
+        ]
         text = b"".join(line + b"\n" for line in kept)
         write_atomic(self.path, lambda beside: beside.write_bytes(text))
 

@@ -7,6 +7,7 @@ import torch
 from ..core.rng import BatchRng
 from ..data.images import to_unit_range
 from ..errors import JeatError, no_memory
+from ..runtime.words import counted
 from .trainer import Objective, Trainer
 
 # Halvings of the interval between the largest size that fitted and the smallest that did not.
@@ -16,12 +17,10 @@ _REFINEMENTS = 3
 def too_large(trainer: Trainer) -> JeatError:
     """Build the error for a batch that did not fit, with the largest one that does."""
     hint = "not even one image fits: use a smaller `--arch`, or `--device cpu`"
-    if size := largest_batch(trainer):
-        hint = f"use `--batch-size {size}`, the largest that fitted in a quick probe"
-    return JeatError(
-        f"`{trainer.device}` is out of memory with batches of {trainer.loader.batch_size} images",
-        hint,
-    )
+    if most := largest_batch(trainer):
+        hint = f"use `--batch-size {most}`, the largest that fitted in a quick probe"
+    size = counted(trainer.loader.batch_size, "image")
+    return JeatError(f"`{trainer.device}` is out of memory with batches of {size}", hint)
 
 
 def largest_batch(trainer: Trainer) -> int:

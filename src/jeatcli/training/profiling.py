@@ -8,6 +8,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from ..runtime.files import write_atomic
 from ..runtime.progress import Reporter
+from ..runtime.words import counted
 from .trainer import Callback, Metrics, Trainer
 
 SKIPPED, MEASURED = 3, 5
@@ -52,7 +53,8 @@ class Profile(Callback):
             profiler.stop()
             torch.autograd.set_multithreading_enabled(True)
         if profiler is None or self.steps == SKIPPED:
-            self.reporter.warn(f"a run of {self.steps} steps is too short for `--profile`")
+            steps = counted(self.steps, "step")
+            self.reporter.warn(f"a run of {steps} is too short for `--profile`")
             return
         trace = self.folder / TRACE_FILE
         write_atomic(trace, lambda beside: profiler.export_chrome_trace(str(beside)))
@@ -60,5 +62,6 @@ class Profile(Callback):
         table = profiler.key_averages().table(
             sort_by=f"{kind}_time_total", row_limit=_ROWS, max_name_column_width=40
         )
-        self.reporter.say(f"where the time goes, {self.steps - SKIPPED} steps ({kind}):\n{table}")
+        steps = counted(self.steps - SKIPPED, "step")
+        self.reporter.say(f"where the time goes, {steps} ({kind}):\n{table}")
         self.reporter.say(f"the trace is in `{trace}`")

@@ -16,6 +16,7 @@ from ..catalogue import Catalogue, Entry
 from ..core.models import ACTIVATIONS, NORM_LAYERS
 from ..data.facts import AUGMENTATIONS
 from ..errors import UsageProblem
+from ..runtime.words import counted
 from ..settings import Settings, data_dir_setting, device_setting, setting
 
 OPTIMIZERS = Catalogue(
@@ -207,6 +208,7 @@ class TrainConfig(Settings):
         "Log each epoch to tensorboard, wandb or trackio too",
         kind="tracker",
         multiple=True,
+        distinct=True,
         metavar="SERVICE",
     )
     retries: int = _optimise(
@@ -230,7 +232,8 @@ class TrainConfig(Settings):
         buffer = self.options.get("buffer_size", self.batch_size)
         if buffer < self.batch_size:
             raise UsageProblem(
-                f"a replay buffer of {buffer} images is too small for batches of {self.batch_size}",
+                f"a replay buffer of {counted(buffer, 'image')} is too small for batches of "
+                f"{self.batch_size}",
                 "raise `--buffer-size` or lower `--batch-size`",
             )
 

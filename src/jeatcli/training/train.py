@@ -19,6 +19,7 @@ from ..runtime.distributed import current, lost, rank_lost
 from ..runtime.files import check_writable
 from ..runtime.progress import SILENT, Reporter, Watched
 from ..runtime.usual_state import in_usual_state
+from ..runtime.words import counted
 from . import memory, run_dir, setup
 from .callbacks import VALIDATION_STEPS, DeltaEnergy, Grids, Stop, Validation
 from .divergence import Diverging, gentler
@@ -190,7 +191,7 @@ class TrainingRun:
         devices.tell_if_emulated(self.config.precision, trainer.device, reporter)
         if self.config.val_split and not self.config.eval_every:
             reporter.warn(
-                f"{self.config.val_split:,} training images are held out, but never used with "
+                f"{counted(self.config.val_split, 'training image')} held out, but never used with "
                 "`--eval-every 0`; `--val-split 0` trains on them"
             )
         if trainer.ranks.from_main((folder / runs.STATE_FILE).exists):
@@ -220,13 +221,13 @@ class TrainingRun:
         """Say what is trained: `jeat on digits: small (95,000 weights), 30 epochs of 22 steps`."""
         trainer, config = self.trainer, self.config
         weights = sum(weight.numel() for weight in trainer.model.parameters())
+        device = str(trainer.device).replace("cpu", "CPU")
         augment = "not augmented" if config.augment == "none" else f"augmented by {config.augment}"
-        epochs, steps = config.epochs, len(trainer.loader)
+        epochs, steps = counted(config.epochs, "epoch"), counted(len(trainer.loader), "step")
         return (
             f"{config.method} on {config.dataset}: {config.arch} ({weights:,} weights), "
-            f"{epochs} epoch{'s' * (epochs > 1)} of {steps:,} step{'s' * (steps > 1)}, "
-            f"{config.precision} on {str(trainer.device).replace('cpu', 'CPU')}",
-            f"{len(trainer.loader.images):,} training images, {augment}",
+            f"{epochs} of {steps}, {config.precision} on {device}",
+            f"{counted(len(trainer.loader.images), 'training image')}, {augment}",
         )
 
     def _attempt(self) -> None:
@@ -248,8 +249,11 @@ class TrainingRun:
         if reason:
             self._roll_back(reason)
 
-    def _load_state(self, name: str = runs.STATE_FILE) -> None:
-        """Load a state, in every process before the first may write another in its place."""
+    def _load_state(self, name: str = runs.STATE_FILE, attempts: int = 0) -> None:
+        """Load a state, in every process before the first may write another in its place.
+
+        The log keeps as many divergences as the state knows of, or as there were `attempts`.
+        """
         trainer, folder = self.trainer, self.setup.folder
         self.saver.go_back(trainer, name)
         if len(set(trainer.ranks.collect((trainer.step, trainer.attempt)))) > 1:
@@ -257,15 +261,14 @@ class TrainingRun:
                 f"the processes found different states in `{folder}`",
                 "use `-o` to put the run on a disk that all machines share",
             )
-        # A line of the epoch whose end is still to come was written by a process that died there.
-        last = trainer.step - self.epoch_ends
+        last = trainer.step - self.epoch_ends  # of an epoch that ends again, the line is dropped
         if trainer.ranks.is_main:
-            self.log.rewind(last)
+            self.log.rewind(last, max(trainer.attempt, attempts))
 
     def _roll_back(self, reason: str) -> None:
         trainer, step, best = self.trainer, self.trainer.step, self.validation.state()
         attempt = trainer.attempt + 1
-        self._load_state(trainer.ranks.from_main(self.saver.last_good))
+        self._load_state(trainer.ranks.from_main(self.saver.last_good), trainer.attempt)
         # The best weights so far are those of `best.safetensors`, however far the run rolls back.
         self.validation.load_state(best)
         trainer.attempt = attempt
