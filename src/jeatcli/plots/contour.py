@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..core.threat import fraction
 from ..landscapes.contour import ContourResult, Panel
-from .figure import NORMS, figure_text, label_above, new_figure, plain_text
+from .figure import NORMS, faint, figure_text, label_above, new_figure, plain_text
 
 STAR = "#2a7fff"
 STAR_LOOK: dict[str, Any] = {
@@ -161,7 +161,12 @@ def _lines(axis: Any, panel: Panel, values: NDArray[np.float64], norm: Any, leve
     vertices = [path.vertices for path in lines.get_paths()]
     points = _label_points(vertices, panel.plane.span, [(a, b) for _, a, b in panel.marks])
     if points:
-        axis.clabel(lines, fontsize="small", inline_spacing=2, manual=points, fmt=figure_text)
+        axis.clabel(lines, fontsize="small", inline_spacing=2, manual=points, fmt=_level_text)
+
+
+def _level_text(level: float) -> str:
+    """Write a level, which is a round number."""
+    return f"{level:.3g}".replace("-", "−")
 
 
 def _choose(values: NDArray[np.float64], levels: Any) -> tuple[list[float], str]:
@@ -204,9 +209,8 @@ def _mark(axis: Any, result: ContourResult, panel: Panel) -> None:
     axis.plot(0, 0, marker="*", markersize=11, **STAR_LOOK)
     for name, a, b in panel.marks:
         axis.plot(a, b, marker="X", markersize=7, clip_on=True, **STAR_LOOK)
-        text = axis.annotate(
-            plain_text(name), (a, b), annotation_clip=True, zorder=7, **label_above(6)
-        )
+        look = label_above(6) | {"color": "black", "zorder": 7}
+        text = axis.annotate(plain_text(name), (a, b), annotation_clip=True, **look)
         text.set_bbox({"boxstyle": "round,pad=0.15", "fc": "white", "lw": 0, "alpha": 0.8})
 
 
@@ -220,7 +224,8 @@ def name_panel(axis: Any, panel: Panel) -> None:
     if panel.rise is not None:
         parts.append(f"rise {figure_text(panel.rise, signed=True)}")
     text = (",\n" if narrow else ", ").join(parts)
-    note = axis.annotate(text, (0.5, 1), xycoords="axes fraction", color="0.3", **label_above(5))
+    look = label_above(5) | faint(0.7)
+    note = axis.annotate(text, (0.5, 1), xycoords="axes fraction", **look)
     # The title reserves the height, and the layout must not take the width into account.
     note.set_in_layout(False)
 

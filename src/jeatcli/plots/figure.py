@@ -65,13 +65,23 @@ def _size_by_content() -> bool:
 def line(index: int) -> dict[str, Any]:
     """Return the look of the curve of run `index`: colour and dashes."""
     dashes = _DASHES[index % len(_DASHES)]
-    return {"color": COLOURS[index % len(COLOURS)], "linestyle": dashes, "linewidth": 1.4}
+    return {"color": _colour(index), "linestyle": dashes, "linewidth": 1.4}
 
 
 def mark(index: int) -> dict[str, Any]:
     """Return the look of the point of run `index`."""
     marker = _MARKS[index % len(_MARKS)]
-    return {"color": COLOURS[index % len(COLOURS)], "marker": marker, "markersize": 4.5}
+    return {"color": _colour(index), "marker": marker, "markersize": 4.5}
+
+
+def _colour(index: int) -> str:
+    """Return the colour of run `index`; the first has that of the style's text, on any ground."""
+    return (rcParams["text.color"], *COLOURS[1:])[index % len(COLOURS)]
+
+
+def faint(share: float) -> dict[str, Any]:
+    """Return the look of what stands back: so much of the colour of the style's text."""
+    return {"color": rcParams["text.color"], "alpha": share}
 
 
 def label_above(points: float) -> dict[str, Any]:
@@ -83,7 +93,7 @@ def label_above(points: float) -> dict[str, Any]:
 def tidy(axis: Any) -> None:
     """Leave the two axes that are read, and a light grid."""
     axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(visible=True, linewidth=0.4, color="0.88")
+    axis.grid(visible=True, linewidth=0.4, **faint(0.12))
     axis.set_axisbelow(True)
 
 
@@ -114,9 +124,9 @@ def plain_text(text: str) -> str:
 
 
 def figure_text(value: float, signed: bool = False) -> str:
-    """Write a number with three significant digits and a true minus."""
-    text = f"{value:+.3g}" if signed else f"{value:.3g}"
-    return text.replace("-", "−")
+    """Write a measured number with three significant digits, zeros too, and a true minus."""
+    text = f"{value:+#.3g}" if signed else f"{value:#.3g}"
+    return text.removesuffix(".").replace("-", "−")
 
 
 def ball_text(threat: Threat) -> str:

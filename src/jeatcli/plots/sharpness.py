@@ -8,6 +8,7 @@ from ..core.threat import fraction
 from ..landscapes.sharpness import SharpnessResult
 from .figure import (
     ball_text,
+    faint,
     figure_text,
     label_above,
     legend_below,
@@ -79,7 +80,7 @@ def _points(axis: Any, result: SharpnessResult, measure: str, names: list[str]) 
     rows = range(len(names))[::-1]
     for run, row in enumerate(rows):
         point = result.interval(result.values[measure][run])
-        axis.plot([point.low, point.high], [row, row], color="0.35", linewidth=1.2)
+        axis.plot([point.low, point.high], [row, row], linewidth=1.2, **faint(0.65))
         axis.plot(point.mean, row, **mark(run))
         axis.annotate(figure_text(point.mean), (point.mean, row), **label_above(5))
     axis.set_yticks(list(rows), names)
