@@ -23,7 +23,7 @@ STAR_LOOK: dict[str, Any] = {
     "markeredgewidth": 0.7,
     "zorder": 6,
 }
-_FORMULAS = {"joint": "$E(x, y)$", "marginal": "$E(x)$", "ce": "$CE(x, y)$"}
+_FORMULAS = {"joint": "$E(x, y)$", "marginal": "$E(x)$", "ce": r"$\mathrm{CE}(x, y)$"}
 # About how many contour lines a scale has; inches of a panel with its margins.
 _LEVELS, _SIDE, _HEADER, _MARGIN = 10, 2.5, 0.3, 1.1
 
@@ -99,7 +99,9 @@ def colour_bars(figure: Any, axes: list[Any], meshes: list[Any], result: Contour
     for bar in bars:
         bar.outline.set_linewidth(0.6)
         bar.ax.tick_params(length=3)
-    bars[-1].set_label(energy_label(result))
+    label = energy_label(result)
+    low = figure.get_figheight() < 3  # where the label is longer than the bar
+    bars[-1].set_label(label.replace(" relative", "\nrelative") if low else label)
 
 
 def colour_scales(result: ContourResult) -> list[Any]:
@@ -216,7 +218,10 @@ def _mark(axis: Any, result: ContourResult, panel: Panel) -> None:
 
 def name_panel(axis: Any, panel: Panel) -> None:
     """Put the run's name and its two numbers over the panel, on two lines if it is narrow."""
-    narrow = axis.figure.get_figwidth() / axis.get_subplotspec().get_gridspec().ncols < 2.2
+    grid = axis.get_subplotspec().get_gridspec()
+    width, height = axis.figure.get_size_inches()
+    # A panel is square.
+    narrow = min(width / grid.ncols, (height - 0.8) / grid.nrows - _HEADER) < 2.2
     axis.set_title(
         plain_text(panel.run.label), pad=6 + (2.2 if narrow else 1.25) * rcParams["font.size"]
     )

@@ -38,6 +38,9 @@ STYLE: dict[str, Any] = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "legend.fontsize": "small",
+    # Of surfaces; other grids are fainter still.
+    "grid.color": "0.85",
+    "grid.linewidth": 0.5,
     "mathtext.fontset": "dejavusans",
     # Text stays text in vector files, and the same picture is the same file.
     "svg.fonttype": "none",
@@ -100,8 +103,12 @@ def tidy(axis: Any) -> None:
 def legend_columns(names: Sequence[str], inches: float, most: int = 6) -> int:
     """Return how many columns of a legend with these names fit in so many inches, or 1."""
     # A letter is about 0.55 of the size wide; a line, its gaps and that between columns 5 sizes.
-    column = (0.55 * max(map(len, names)) + 5) * _legend_size()
-    return max(1, min(most, len(names), int(72 * inches / column)))
+    widths = [(0.55 * len(name) + 5) * _legend_size() for name in names]
+    for columns in range(min(most, len(names)), 1, -1):
+        lines = -(-len(names) // columns)
+        if sum(max(widths[k : k + lines]) for k in range(0, len(names), lines)) <= 72 * inches:
+            return -(-len(names) // lines)  # which leaves no column empty
+    return 1
 
 
 def legend_below(figure: Any, entries: tuple[list[Any], list[str]], most: int = 6) -> None:
