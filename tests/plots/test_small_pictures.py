@@ -94,7 +94,10 @@ def test_the_edge_of_the_ball_is_in_the_legend() -> None:
     for beyond in (0, 3):
         landscape = energy_landscape(models, kind="path", num=2, steps=2, chain=2, beyond=beyond)
         with figure.styled():
-            (legend,) = FIGURES.load("path")(landscape.result).legends
+            drawing = FIGURES.load("path")(landscape.result)
+        (legend,) = drawing.legends
+        marked = [any(each.get_xdata()[0] == 2 for each in axis.lines) for axis in drawing.axes]
+        assert marked == [beyond > 0] * 4 + [False] * 4
         names[beyond] = [text.get_text() for text in legend.get_texts()]
     assert names[3][:-1] == names[0]
     assert names[3][-1].startswith("leaves the ball, ")

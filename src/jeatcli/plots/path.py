@@ -78,4 +78,5 @@ def _loss_axis(axis: Any) -> None:
 
 def _mark_ball(row: Any, result: PathResult) -> Any:
     """Mark the step at which the attack leaves its ball; return a line."""
-    return [axis.axvline(result.settings.steps, **DOTTED) for axis in row][0]
+    marks = [axis.axvline(result.settings.steps, **DOTTED) for axis in row]
+    return marks[0]
