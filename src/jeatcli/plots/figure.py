@@ -247,8 +247,8 @@ def _wrap_titles(figure: Any) -> None:
         if text and "$" not in text and place is not None:  # not within a formula
             points = 72 * figure.get_figwidth() / place.get_gridspec().ncols
             room = max(12, int(points / (0.65 * axis.title.get_fontsize())))
-            if len(text) > room:
-                axis.title.set_text("\n".join(wrap(text, room)))
+            lines = [piece for line in text.split("\n") for piece in wrap(line, room)]
+            axis.title.set_text("\n".join(lines))
 
 
 def save(
