@@ -244,7 +244,9 @@ def test_a_picture_of_neighbours_that_cannot_be_written_loses_no_score(
         said = here(*ask, "-o", "page.html")
     assert said.exit_code == 1
     assert "Error: cannot write `near.png`\nHint: see the warning above" in said.stderr
-    assert "distance to the nearest training image" in said.stdout
+    assert "median distance to the nearest training image" in said.stdout
+    assert "(between training images: " in said.stdout
+    assert "copies of training images" in said.stdout
     assert "<img" not in (tmp_path / "page.html").read_text()
 
 

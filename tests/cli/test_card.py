@@ -59,6 +59,20 @@ def test_every_command_adds_what_it_measured(run: Path) -> None:
     assert "jeat attack a_run other" in (run.parent / "other" / CARD).read_text(encoding="utf-8")
 
 
+def test_commands_with_the_same_results_share_a_table(run: Path) -> None:
+    drawn = ("landscape", "a_run", "--grid", "3", "-o", "{}.svg")
+    for name, more in (("a", ()), ("b", ("--title", "B")), ("c", ("--image", "1"))):
+        done(*(word.format(run.parent / name) for word in drawn), *more)
+    done("sample", "a_run", "-n", "2", "--steps", "1", "--class", "3", "--class", "8")
+    card = (run / CARD).read_text(encoding="utf-8")
+    energy = card.partition("\n## Energy\n")[2].partition("\n## ")[0]
+    assert energy.count("| run |") == 2
+    first, second = energy.split("| run |")[1:]
+    assert first.count("`jeat landscape a_run --grid 3") == 2
+    assert second.count("`jeat landscape a_run --grid 3") == 1
+    assert "\n| classes | 3, 8 |\n" in card
+
+
 def test_only_flags_of_an_attack_are_named_beside_its_accuracy(run: Path) -> None:
     add_results(
         run / "model.safetensors",

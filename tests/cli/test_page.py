@@ -63,6 +63,7 @@ def test_foreign_text_is_only_text(tmp_path: Path) -> None:
         "n": 3,
         "warnings": [{"name": "a", "text": EVIL}],
         "per_attack": {EVIL: {"steps": 3}},
+        "accuracy": [None, 0.5],
         "path": "\udcff.pt",
     }
     section = Section([(EVIL, "n"), (EVIL, 3)], [EVIL])
@@ -70,6 +71,7 @@ def test_foreign_text_is_only_text(tmp_path: Path) -> None:
     Page(EVIL, EVIL, document, [section], [picture]).write(tmp_path / "a.html")
     found = read(tmp_path / "a.html")
     assert found.text.count('<script>alert("1")</script>') > 6
+    assert "-, 0.5" in found.text
     assert "\x1b" not in (tmp_path / "a.html").read_text(encoding="utf-8")
 
 
@@ -126,6 +128,17 @@ def test_what_an_attack_did_is_told_radius_by_radius(runs: None, tmp_path: Path)
     # In the table of accuracies and in that of what the attacks did.
     for radius in ("linf 0.1", "linf 0.2"):
         assert page.read_text().count(f"<td>{radius}</td>") == 2
+    seconds = re.findall(r'<td class="number">([\d.]+)</td></tr>', page.read_text())
+    assert len(seconds) == 2
+    assert all(re.fullmatch(r"\d+(\.\d\d?)?", each) for each in seconds)
+
+
+def test_a_score_in_doubt_has_the_name_of_the_table(runs: None) -> None:
+    few = ("-n", "4", "--steps", "1", "--kid-subset-size", "4")
+    found = one("score", "first", "--features", "second", *few)
+    names = {each["text"].partition(":")[0] for each in found["warnings"]}
+    assert {"Fréchet distance", "kernel distance"} <= names
+    assert not names & {"fid", "kid", "inception_score"}
 
 
 def test_a_landscape_and_scores(runs: None, tmp_path: Path) -> None:
@@ -159,7 +172,9 @@ def test_a_browser_shows_it_without_scrolling_sideways(
     probe.write_text(
         f'<iframe src="{page.name}" width="{width}" height="900"></iframe><script>onload = () => '
         "{ const page = document.querySelector('iframe').contentDocument.documentElement;"
-        " document.title = [page.scrollWidth, page.querySelector('img').naturalWidth] }</script>"
+        " const cells = [...page.querySelectorAll('thead + tbody td')];"
+        " document.title = [page.scrollWidth, page.querySelector('img').naturalWidth,"
+        " Math.max(...cells.map((cell) => cell.offsetHeight))] }</script>"
     )
     flags = "--headless --no-sandbox --disable-gpu --allow-file-access-from-files --dump-dom"
     said = subprocess.run(
@@ -168,7 +183,8 @@ def test_a_browser_shows_it_without_scrolling_sideways(
         text=True,
         timeout=60,
     )
-    sizes = re.search(r"<title>(\d+),(\d+)</title>", said.stdout)
+    sizes = re.search(r"<title>(\d+),(\d+),(\d+)</title>", said.stdout)
     assert sizes, said.stderr[-2000:]
     assert int(sizes[1]) <= width
     assert int(sizes[2]) > 100
+    assert 0 < int(sizes[3]) < 50  # a line: below a header nothing is broken

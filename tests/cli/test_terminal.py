@@ -169,6 +169,19 @@ def test_a_bar_of_training_fits_on_its_line(columns, monkeypatch, capsys, time):
     assert ("energy gap -1.25" in shown) == (columns == 200)
 
 
+@pytest.mark.parametrize(("columns", "rows"), [(100, 2), (70, 2), (50, 4), (30, 6)])
+def test_bars_erase_the_rows_into_which_a_narrower_terminal_breaks_them(columns, rows):
+    bars = ui._progress()
+    bars.live.console.width = columns
+    drawn = bars.live._live_render
+    assert drawn.position_cursor().segment.text == ""
+    drawn._shape = (70, 2)
+    assert drawn.position_cursor().segment.text.count("\x1b[2K") == rows
+    assert drawn.last_render_height == 2
+    with bars:
+        assert drawn is bars.live._live_render
+
+
 def test_nothing_that_is_printed_commands_the_terminal(capsys):
     """Names of classes and versions come from files of others."""
     evil = "cat\x1b]0;owned\x07\r\x9b2J\u202edog\ttab\nline"

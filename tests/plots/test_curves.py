@@ -54,3 +54,11 @@ def test_an_evaluation_is_a_point_at_its_epoch_in_per_cent():
     assert points["test, clean"] == [[5, 90]]
     assert points["test, PGD-10"] == [[5, 40]]
     assert len(points["training"]) == 5
+
+
+def test_names_of_axes_are_below_each_other():
+    figure = figure_of(ATTACK)
+    assert cut_off(figure) == []
+    lefts = [axis.yaxis.label.get_window_extent().x0 for axis in figure.axes]
+    assert lefts[0] == pytest.approx(lefts[2], abs=1)
+    assert lefts[1] == pytest.approx(lefts[3], abs=1)

@@ -151,6 +151,14 @@ def test_traces_and_previews(tmp_path: Path) -> None:
         assert strip.size == (9 * 66 + 2, 3 * 66 + 2)
         assert json.loads(strip.info["jeat"])["trace"] == [0, 2, 4, 6, 8, 10, 12, 14, 16]
         last = np.array(strip)[:, 8 * 66 :]
+    done(*drawing, "-o", tmp_path / "other.png", "--trace", tmp_path / "above.png")
+    with Image.open(tmp_path / "above.png") as above:
+        heading = above.height - 3 * 66 - 2
+        words = np.array(above)[:heading]
+        assert np.array_equal(np.array(above)[heading:, 8 * 66 :], last)
+    assert all(words[:, 66 * k + 24 : 66 * k + 44].max() > 200 for k in range(9))
+    # Texts above neighbouring columns are apart.
+    assert all(set(words[:, 66 * k - 1 : 66 * k + 3].flatten()) == {96} for k in range(1, 9))
     with Image.open(tmp_path / "grid.png") as grid:
         whole = np.array(grid)
     for k in range(3):

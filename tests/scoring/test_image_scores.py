@@ -141,10 +141,14 @@ def test_copies_are_seen(artist: Model, judge: Model, tmp_path: Path) -> None:
     assert near.median == pytest.approx(0, abs=1e-5)
     assert near.median_train > 0
     with Image.open(picture) as image:
-        # Twelve rows of an image and its six nearest, each 32 x 32, lines of 2 around them.
-        assert image.size == (7 * 34 + 2, 12 * 34 + 2)
-        shown = np.array(image)
-    assert np.array_equal(shown[2:34, 2:34], shown[2:34, 36:68])
+        # Twelve rows of an image and its six nearest, each 64 x 64, lines of 2 around them, and
+        # above them what they are.
+        high = 12 * 66 + 2
+        assert image.width == 7 * 66 + 2
+        assert high + 12 < image.height < high + 24
+        shown, words = np.array(image)[-high:], np.array(image)[:-high]
+    assert np.array_equal(shown[2:66, 2:66], shown[2:66, 68:132])
+    assert all(words[:, 66 * k : 66 * k + 66].max() > 200 for k in range(7))
     values = torch.from_numpy(features_of(judge, training.x))
     distances, places = nearest(values[:5], values, 3)
     for row in range(5):

@@ -123,18 +123,24 @@ def _training(header: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _of_verb(results: Sequence[Result], folder: Path, epoch: object, write: Any) -> Iterator[str]:
-    """Write the results of each command, with it and its date; what cannot be read is left out."""
+    """Write the results of each command, with it and its date; what cannot be read is left out.
+
+    Commands with the same results, such as those that differ in the look of a picture, share them.
+    """
+    shared: dict[tuple[str, ...], list[str]] = {}
     for command, group in groupby(results, key=lambda result: result.get("command")):
         found = list(group)
         with suppress(AttributeError, IndexError, KeyError, TypeError, ValueError):
-            tables = [table(section) for section in write(found)]
+            tables = tuple(table(section) for section in write(found))
             about = f"{code(command)}, {str(found[0].get('date'))[:10]}"
             which, at = found[0].get("model"), found[0].get("epoch")
             about += "" if which == MODEL_FILE else f", weights of `{which}`"
             about += "" if at == epoch or which != MODEL_FILE else f", when at epoch {at}"
-            yield "\n\n".join([*tables, about])
             names = [str(name) for result in found for name in result.get("outputs", {}).values()]
-            yield from _pictures(dict.fromkeys(names), folder, str(command))
+            pictures = _pictures(dict.fromkeys(names), folder, str(command))
+            shared.setdefault(tables, []).extend([about, *pictures])
+    for tables, commands in shared.items():
+        yield from (*tables, *commands)
 
 
 def _attack(results: list[Result]) -> list[Section]:

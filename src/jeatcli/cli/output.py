@@ -149,9 +149,11 @@ def cell_text(cell: object) -> str:
 
 
 def inline(value: Any) -> str:
-    """Write a setting, or several, on one line: `steps 60, step size 0.5`."""
+    """Write a setting, or several, on one line: `steps 60, step size 0.5`, `cat, dog`."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key.replace('_', ' ')} {inline(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(inline, value))
     return number(value) if isinstance(value, float) else str(value)
 
 

@@ -157,7 +157,8 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, st
                 yield from _flat(value, f"{name}, ")
         elif isinstance(value, list):
             if len(value) <= _LONGEST and not any(isinstance(item, dict | list) for item in value):
-                yield name, ", ".join(map(output.cell_text, value))
+                items = ("-" if item is None else output.cell_text(item) for item in value)
+                yield name, ", ".join(items)
         elif isinstance(value, bool):
             yield name, "yes" if value else "no"
         else:

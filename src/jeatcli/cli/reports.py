@@ -175,10 +175,10 @@ def _between(value: float, interval: tuple[float, float] | None) -> str:
 def _nearest(neighbours: Neighbours | None) -> list[tuple[str, str]]:
     if neighbours is None:
         return []
-    usual = f"(of a training image to another: {neighbours.median_train:.4g})"
+    usual = f"(between training images: {neighbours.median_train:.4g})"
     return [
-        ("distance to the nearest training image", f"{neighbours.median:.4g} {usual}"),
-        ("training images among them", output.percent(neighbours.identical)),
+        ("median distance to the nearest training image", f"{neighbours.median:.4g} {usual}"),
+        ("copies of training images", output.percent(neighbours.identical)),
         *([("nearest neighbours", str(picture))] if (picture := neighbours.picture) else []),
     ]
 

@@ -165,7 +165,7 @@ def _draw_grid(
         text = plan.identity | {"n": len(plan.labels)}
         picture = grids.save_grid(samples, target, text, files.scale, files.columns, files.headings)
         if files.trace:
-            grids.save_trace(samples, files.trace, files.scale)
+            grids.save_trace(samples, files.trace, files.scale, files.headings)
         if files.preview:
             ui.show(picture)
     return target, samples.distance

@@ -25,11 +25,12 @@ from .from_settings import foreign_options, options_of, take_look, used
 from .options import Command, F, file_option, option, output_options
 from .page import Page, Picture
 from .record import keep, typed
-from .reports import classifier_sections, score_sections
+from .reports import SCORE_NAMES, classifier_sections, score_sections
 from .types import RUN
 
 if TYPE_CHECKING:
     from ..scoring.classifier_scores import ClassifierScores
+    from ..scoring.image_scores import Scores
 
 # What the scores of the classifier take as well.
 _OF_CLASSIFIER = ("num", "on", "dataset", "data_dir", "batch_size", "device", "foreign")
@@ -140,7 +141,7 @@ def _score_images(
     from ..scoring.image_scores import image_scores
 
     result = image_scores(source, reporter=terminal, **settings)
-    values = plain(result) | {"warnings": _warnings(result.notes)}
+    values = plain(result) | {"warnings": _warnings(result)}
     picture = result.neighbours.picture if result.neighbours else None
     outputs = output.Files(neighbours=picture, report=out)
     document = output.document("score", values | output.written(**outputs.written))
@@ -160,11 +161,14 @@ def _score_images(
         raise JeatError(f"cannot write `{settings['neighbours']}`", "see the warning above")
 
 
-def _warnings(notes: Mapping[str, str]) -> list[dict[str, str]]:
+def _warnings(result: Scores) -> list[dict[str, str]]:
     """Return a section of docs/scoring.md and what it is about, for each score in doubt."""
+    # As the table calls them.
+    names = SCORE_NAMES[result.protocol["features"]["kind"]]
+    named = dict(zip(("inception_score", "fid", "kid"), names, strict=True))
     return [
-        {"name": "how-few-images-are-enough", "text": f"{score}: {note}"}
-        for score, note in notes.items()
+        {"name": "how-few-images-are-enough", "text": f"{named.get(score, score)}: {note}"}
+        for score, note in result.notes.items()
     ]
 
 

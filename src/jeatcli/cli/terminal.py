@@ -206,15 +206,30 @@ class Terminal:
 
 def _progress() -> Progress:
     from rich.console import Console
+    from rich.control import Control
+    from rich.live_render import LiveRender
     from rich.progress import BarColumn, Progress, TextColumn
 
+    class Reflowed(LiveRender):
+        """Bars that erase all rows into which a terminal breaks them when it is made narrower."""
+
+        def position_cursor(self) -> Control:
+            drawn = self._shape
+            if drawn is not None:
+                self._shape = drawn[0], drawn[1] * max(1, math.ceil(drawn[0] / console.width))
+            control = super().position_cursor()
+            self._shape = drawn
+            return control
+
     console = Console(stderr=True, highlight=False)
-    return Progress(
+    bars = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=_bar_width(console.width)),
         TextColumn("{task.fields[detail]}", markup=False),
         console=console,
     )
+    bars.live._live_render = Reflowed(bars.get_renderable())
+    return bars
 
 
 def _bar_width(width: int) -> int:

@@ -211,7 +211,7 @@ def _below_headings(drawn: Image.Image, headings: Sequence[str], wide: int) -> I
     """Return a grid whose columns are `wide` with a line of text above them."""
     # Names from a file may hold line breaks, and halves of characters.
     headings = [" ".join(text.encode(errors="replace").decode().split()) for text in headings]
-    room = wide - _LINE
+    room = wide - 3 * _LINE  # which keeps neighbours apart
     for size in range(_HEADING, _SMALLEST_HEADING - 1, -1):
         font = ImageFont.load_default(size)
         if max(map(font.getlength, headings)) <= room:
@@ -222,7 +222,7 @@ def _below_headings(drawn: Image.Image, headings: Sequence[str], wide: int) -> I
     for column, text in enumerate(headings):
         while len(text) > 1 and draw.textlength(text, font) > room:
             text = text.removesuffix("\u2026")[:-1] + "\u2026"
-        middle = _LINE + column * wide + room / 2
+        middle = _LINE / 2 + (column + 0.5) * wide
         draw.text((middle, height / 2), text, "white", font, anchor="mm")
     return canvas
 
@@ -235,10 +235,10 @@ def save_png(image: Image.Image, path: Path, text: Mapping[str, str] | None = No
     return write_atomic(path, lambda beside: image.save(beside, format="PNG", pnginfo=chunks))
 
 
-def strip(frames: Pixels, scale: int = 1) -> Image.Image:
+def strip(frames: Pixels, scale: int = 1, headings: Sequence[str] = ()) -> Image.Image:
     """Lay the states (frames,n,C,H,W) of images out in rows, an image a row, the first at left."""
     states = to_uint8(frames).swapaxes(0, 1)
-    return grid(states.reshape(-1, *states.shape[2:]), columns=states.shape[1], scale=scale)
+    return grid(states.reshape(-1, *states.shape[2:]), states.shape[1], scale, headings)
 
 
 def save_animation(frames: Pixels, path: Path, scale: int, text: Mapping[str, Any]) -> Path:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..core.threat import fraction
 from ..landscapes.contour import ContourResult, Panel
-from .figure import NORMS, figure_text, label_above, new_figure, plain_text
+from .figure import NORMS, faint, figure_text, label_above, new_figure, plain_text
 
 STAR = "#2a7fff"
 STAR_LOOK: dict[str, Any] = {
@@ -23,7 +23,7 @@ STAR_LOOK: dict[str, Any] = {
     "markeredgewidth": 0.7,
     "zorder": 6,
 }
-_FORMULAS = {"joint": "$E(x, y)$", "marginal": "$E(x)$", "ce": "$CE(x, y)$"}
+_FORMULAS = {"joint": "$E(x, y)$", "marginal": "$E(x)$", "ce": r"$\mathrm{CE}(x, y)$"}
 # About how many contour lines a scale has; inches of a panel with its margins.
 _LEVELS, _SIDE, _HEADER, _MARGIN = 10, 2.5, 0.3, 1.1
 
@@ -99,7 +99,9 @@ def colour_bars(figure: Any, axes: list[Any], meshes: list[Any], result: Contour
     for bar in bars:
         bar.outline.set_linewidth(0.6)
         bar.ax.tick_params(length=3)
-    bars[-1].set_label(energy_label(result))
+    label = energy_label(result)
+    low = figure.get_figheight() < 3  # where the label is longer than the bar
+    bars[-1].set_label(label.replace(" relative", "\nrelative") if low else label)
 
 
 def colour_scales(result: ContourResult) -> list[Any]:
@@ -161,7 +163,12 @@ def _lines(axis: Any, panel: Panel, values: NDArray[np.float64], norm: Any, leve
     vertices = [path.vertices for path in lines.get_paths()]
     points = _label_points(vertices, panel.plane.span, [(a, b) for _, a, b in panel.marks])
     if points:
-        axis.clabel(lines, fontsize="small", inline_spacing=2, manual=points, fmt=figure_text)
+        axis.clabel(lines, fontsize="small", inline_spacing=2, manual=points, fmt=_level_text)
+
+
+def _level_text(level: float) -> str:
+    """Write a level, which is a round number."""
+    return f"{level:.3g}".replace("-", "−")
 
 
 def _choose(values: NDArray[np.float64], levels: Any) -> tuple[list[float], str]:
@@ -204,15 +211,17 @@ def _mark(axis: Any, result: ContourResult, panel: Panel) -> None:
     axis.plot(0, 0, marker="*", markersize=11, **STAR_LOOK)
     for name, a, b in panel.marks:
         axis.plot(a, b, marker="X", markersize=7, clip_on=True, **STAR_LOOK)
-        text = axis.annotate(
-            plain_text(name), (a, b), annotation_clip=True, zorder=7, **label_above(6)
-        )
+        look = label_above(6) | {"color": "black", "zorder": 7}
+        text = axis.annotate(plain_text(name), (a, b), annotation_clip=True, **look)
         text.set_bbox({"boxstyle": "round,pad=0.15", "fc": "white", "lw": 0, "alpha": 0.8})
 
 
 def name_panel(axis: Any, panel: Panel) -> None:
     """Put the run's name and its two numbers over the panel, on two lines if it is narrow."""
-    narrow = axis.figure.get_figwidth() / axis.get_subplotspec().get_gridspec().ncols < 2.2
+    grid = axis.get_subplotspec().get_gridspec()
+    width, height = axis.figure.get_size_inches()
+    # A panel is square.
+    narrow = min(width / grid.ncols, (height - 0.8) / grid.nrows - _HEADER) < 2.2
     axis.set_title(
         plain_text(panel.run.label), pad=6 + (2.2 if narrow else 1.25) * rcParams["font.size"]
     )
@@ -220,7 +229,8 @@ def name_panel(axis: Any, panel: Panel) -> None:
     if panel.rise is not None:
         parts.append(f"rise {figure_text(panel.rise, signed=True)}")
     text = (",\n" if narrow else ", ").join(parts)
-    note = axis.annotate(text, (0.5, 1), xycoords="axes fraction", color="0.3", **label_above(5))
+    look = label_above(5) | faint(0.7)
+    note = axis.annotate(text, (0.5, 1), xycoords="axes fraction", **look)
     # The title reserves the height, and the layout must not take the width into account.
     note.set_in_layout(False)
 

@@ -16,7 +16,7 @@ def save_heat_map(found: Corrupted, path: Path, title: str, settings: PlotSettin
         axis = figure.add_subplot()
         image = axis.imshow(rows, vmin=0, vmax=100, cmap="cividis", aspect="auto")
         axis.set_xticks(range(len(SEVERITIES)), SEVERITIES)
-        axis.set_yticks(range(len(rows)), [kind.replace("_", " ") for kind in found.accuracy])
+        axis.set_yticks(range(len(rows)), [_name(kind) for kind in found.accuracy])
         axis.set_xlabel("severity")
         axis.tick_params(length=0)
         axis.spines[:].set_visible(False)
@@ -26,7 +26,12 @@ def save_heat_map(found: Corrupted, path: Path, title: str, settings: PlotSettin
                 # Halves up, not to the even number as Python writes them.
                 text = f"{math.floor(value + 0.5 + 1e-9)}"
                 axis.text(x, y, text, ha="center", va="center", fontsize="small", color=colour)
-        axis.set_title(f"{plain_text(title)}, mean error {100 * found.mean_error:.1f} %")
+        axis.set_title(f"{plain_text(title)}\nmean error {100 * found.mean_error:.1f} %")
         figure.colorbar(image, ax=axis, label="accuracy (%)", aspect=30)
         about = f"mean corruption error {found.mean_error:.4f}"
         return save(figure, path, f"Corruptions of {title}", about, settings)
+
+
+def _name(kind: str) -> str:
+    """Write a corruption as in print: `Gaussian noise`, `JPEG compression`."""
+    return kind.replace("_", " ").replace("gaussian", "Gaussian").replace("jpeg", "JPEG")

@@ -35,6 +35,7 @@ def draw(
         for place, (label, found) in enumerate(shown, 1):
             axis = figure.add_subplot(rows, 2, place)
             _panel(axis, "learning rate" if label == "lr" else label, found)
+        figure.align_ylabels()
         figure.suptitle(plain_text(name), fontsize="medium")
         return save(
             figure, path, f"Training of {name}", json.dumps({"epochs": len(lines)}), settings

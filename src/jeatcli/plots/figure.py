@@ -38,6 +38,9 @@ STYLE: dict[str, Any] = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "legend.fontsize": "small",
+    # Of surfaces; other grids are fainter still.
+    "grid.color": "0.85",
+    "grid.linewidth": 0.5,
     "mathtext.fontset": "dejavusans",
     # Text stays text in vector files, and the same picture is the same file.
     "svg.fonttype": "none",
@@ -67,13 +70,23 @@ def _size_by_content() -> bool:
 def line(index: int) -> dict[str, Any]:
     """Return the look of the curve of run `index`: colour and dashes."""
     dashes = _DASHES[index % len(_DASHES)]
-    return {"color": COLOURS[index % len(COLOURS)], "linestyle": dashes, "linewidth": 1.4}
+    return {"color": _colour(index), "linestyle": dashes, "linewidth": 1.4}
 
 
 def mark(index: int) -> dict[str, Any]:
     """Return the look of the point of run `index`."""
     marker = _MARKS[index % len(_MARKS)]
-    return {"color": COLOURS[index % len(COLOURS)], "marker": marker, "markersize": 4.5}
+    return {"color": _colour(index), "marker": marker, "markersize": 4.5}
+
+
+def _colour(index: int) -> str:
+    """Return the colour of run `index`; the first has that of the style's text, on any ground."""
+    return (rcParams["text.color"], *COLOURS[1:])[index % len(COLOURS)]
+
+
+def faint(share: float) -> dict[str, Any]:
+    """Return the look of what stands back: so much of the colour of the style's text."""
+    return {"color": rcParams["text.color"], "alpha": share}
 
 
 def label_above(points: float) -> dict[str, Any]:
@@ -85,15 +98,19 @@ def label_above(points: float) -> dict[str, Any]:
 def tidy(axis: Any) -> None:
     """Leave the two axes that are read, and a light grid."""
     axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(visible=True, linewidth=0.4, color="0.88")
+    axis.grid(visible=True, linewidth=0.4, **faint(0.12))
     axis.set_axisbelow(True)
 
 
 def legend_columns(names: Sequence[str], inches: float, most: int = 6) -> int:
     """Return how many columns of a legend with these names fit in so many inches, or 1."""
     # A letter is about 0.55 of the size wide; a line, its gaps and that between columns 5 sizes.
-    column = (0.55 * max(map(len, names)) + 5) * _legend_size()
-    return max(1, min(most, len(names), int(72 * inches / column)))
+    widths = [(0.55 * len(name) + 5) * _legend_size() for name in names]
+    for columns in range(min(most, len(names)), 1, -1):
+        lines = -(-len(names) // columns)
+        if sum(max(widths[k : k + lines]) for k in range(0, len(names), lines)) <= 72 * inches:
+            return -(-len(names) // lines)  # which leaves no column empty
+    return 1
 
 
 def legend_below(figure: Any, entries: tuple[list[Any], list[str]], most: int = 6) -> None:
@@ -116,9 +133,9 @@ def plain_text(text: str) -> str:
 
 
 def figure_text(value: float, signed: bool = False) -> str:
-    """Write a number with three significant digits and a true minus."""
-    text = f"{value:+.3g}" if signed else f"{value:.3g}"
-    return text.replace("-", "−")
+    """Write a measured number with three significant digits, zeros too, and a true minus."""
+    text = f"{value:+#.3g}" if signed else f"{value:#.3g}"
+    return text.removesuffix(".").replace("-", "−")
 
 
 def ball_text(threat: Threat) -> str:
@@ -232,8 +249,8 @@ def _wrap_titles(figure: Any) -> None:
         if text and "$" not in text and place is not None:  # not within a formula
             points = 72 * figure.get_figwidth() / place.get_gridspec().ncols
             room = max(12, int(points / (0.65 * axis.title.get_fontsize())))
-            if len(text) > room:
-                axis.title.set_text("\n".join(wrap(text, room)))
+            lines = [piece for line in text.split("\n") for piece in wrap(line, room)]
+            axis.title.set_text("\n".join(lines))
 
 
 def _warn_if_cut(figure: Any) -> None:

@@ -1,5 +1,6 @@
 """Ridges: a row a set, a panel a run; E(x) filled, E(x,y) as a line, the test images' median."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ _WIDTH, _ROW, _LEFT, _REST = 1.9, 0.42, 1.0, 0.95
 _LEGEND = 3.9
 # Panels beside each other, as wide as a page, and the height between two lines of them.
 _ABREAST, _BETWEEN = 5, 0.5
-_BINS = 60
+_MOST_BINS = 60
 _GREY = "0.72"
 
 
@@ -36,7 +37,8 @@ def draw_histograms(result: HistogramResult) -> Any:
     axes[0].set_yticks(range(len(labels)), [plain_text(str(label)) for label in labels])
     axes[0].set_ylim(len(labels) - 0.9, -1.0)
     figure.supxlabel("energy (units of the logits)", fontsize="medium")
-    figure.legend(*_legend(), loc="outside upper right", ncols=3, frameon=False)
+    columns = 3 if figure.get_figwidth() >= _LEGEND else 2
+    figure.legend(*_legend(), loc="outside upper right", ncols=columns, frameon=False)
     return figure
 
 
@@ -44,7 +46,9 @@ def _panel(axis: Any, result: HistogramResult, run: int) -> None:
     energies = np.concatenate([values[run].ravel() for values in result.values.values()])
     low, high = float(energies.min()), float(energies.max())
     slack = 0.02 * (high - low) + 1e-6
-    edges = np.linspace(low - slack, high + slack, _BINS + 1)
+    # Of few images a fine histogram shows each one, and no shape.
+    bins = min(_MOST_BINS, round(4.5 * math.sqrt(result.values["test"].shape[2])))
+    edges = np.linspace(low - slack, high + slack, bins + 1)
     for row, values in enumerate(result.values.values()):
         marginal, joint = (_heights(numbers, edges) for numbers in values[run])
         # Later rows lie over earlier ones.
@@ -55,7 +59,7 @@ def _panel(axis: Any, result: HistogramResult, run: int) -> None:
         axis.axhline(row, color="0.5", linewidth=0.5, zorder=order + 1)
     axis.axvline(float(np.median(result.values["test"][run, 0])), zorder=50, **DOTTED)
     axis.set_xlim(edges[0], edges[-1])
-    axis.locator_params(axis="x", nbins=4)
+    axis.locator_params(axis="x", nbins=4 if len(result.runs) > 1 else 7)
     axis.tick_params(axis="y", length=0)
     axis.spines[["top", "right", "left"]].set_visible(False)
 

@@ -3,14 +3,15 @@
 from typing import Any
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from ..landscapes.path import PATHS, QUANTILES, QUANTITIES, PathResult
 from .figure import DOTTED, ball_text, legend_below, line, new_figure, plain_text, tidy
 
-_TITLES = ("$E(x, y)$", "$E(x)$", "$CE(x, y)$", "predicted as $y$")
-_OBJECTIVES = {"ce": "$CE$", "joint": "$E(x, y)$", "marginal": "$E(x)$", "dlr": "DLR"}
+_TITLES = ("$E(x, y)$", "$E(x)$", r"$\mathrm{CE}(x, y)$", "predicted as $y$")
+_OBJECTIVES = {"ce": r"$\mathrm{CE}$", "joint": "$E(x, y)$", "marginal": "$E(x)$", "dlr": "DLR"}
 
 
 def draw_paths(result: PathResult) -> Any:
@@ -24,20 +25,22 @@ def draw_paths(result: PathResult) -> Any:
         row[0].set_ylabel(_caption(result, path))
     for axis, title in zip(axes[0], _TITLES, strict=True):
         axis.set_title(title)
-    _mark_ball(axes[0], result)
     handles, names = axes[0][0].get_legend_handles_labels()
     low, high = (round(100 * share) for share in QUANTILES)
     handles.append(Patch(color="0.5", alpha=0.3, linewidth=0))
     names = [*names, f"bands: {low} to {high} % of the images"]
+    if result.settings.beyond:
+        handles.append(_mark_ball(axes[0], result))
+        names.append(f"leaves the ball, {ball_text(result.threat)}")
     legend_below(figure, (handles, names))
     return figure
 
 
 def _caption(result: PathResult, path: str) -> str:
     if path == "sgld":
-        return "SGLD on $E(x, y)$\nfrom uniform noise"
+        return "SGLD on $E(x, y)$\nfrom noise"
     objective = result.settings.objective
-    return f"PGD on {_OBJECTIVES.get(objective, objective)}\nfrom test images"
+    return f"PGD on {_OBJECTIVES.get(objective, objective)}\nfrom images"
 
 
 def _panel(axis: Any, result: PathResult, path: str, quantity: int) -> None:
@@ -62,25 +65,18 @@ def _loss_axis(axis: Any) -> None:
     axis.set_yscale("function", functions=(np.log1p, np.expm1))
     axis.set_ylim(bottom=0)
     top = axis.get_ylim()[1]
-    ticks = [tick for tick in (0, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if tick <= top]
-    # A few of them, the largest among them.
-    axis.yaxis.set_major_locator(FixedLocator(ticks[-1 :: -max(1, len(ticks) // 5)]))
+    # Those with room for their numbers, from 0 up; a panel is about a third of the picture.
+    lines = 72 * axis.figure.get_figheight() / 3 / rcParams["font.size"]
+    ticks = [0.0]
+    for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000):
+        if tick <= top and np.log1p(tick) - np.log1p(ticks[-1]) > 1.5 * np.log1p(top) / lines:
+            ticks.append(tick)
+    axis.yaxis.set_major_locator(FixedLocator(ticks))
     axis.yaxis.set_minor_locator(NullLocator())
     axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
-def _mark_ball(row: Any, result: PathResult) -> None:
-    """Mark the step at which the attack leaves its ball."""
-    if not result.settings.beyond:
-        return
-    for axis in row:
-        axis.axvline(result.settings.steps, **DOTTED)
-    row[0].annotate(
-        f"leaves {ball_text(result.threat)}",
-        (result.settings.steps, 0.02),
-        xycoords=("data", "axes fraction"),
-        xytext=(3, 0),
-        textcoords="offset points",
-        fontsize="small",
-        color="0.35",
-    )
+def _mark_ball(row: Any, result: PathResult) -> Any:
+    """Mark the step at which the attack leaves its ball; return a line."""
+    marks = [axis.axvline(result.settings.steps, **DOTTED) for axis in row]
+    return marks[0]

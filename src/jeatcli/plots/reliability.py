@@ -4,8 +4,20 @@ from pathlib import Path
 from typing import Any
 
 from ..scoring.calibration import Calibration
-from .figure import new_figure, plain_text, save, styled
+from .figure import COLOURS, legend_below, new_figure, plain_text, save, styled
 from .settings import PLAIN, PlotSettings
+
+_BAR = "#9ec3e6"
+# With an edge, so that it is seen on dark ground too.
+_POINT: dict[str, Any] = {
+    "label": "mean confidence of a bin",
+    "linestyle": "none",
+    "marker": "o",
+    "markersize": 4,
+    "markerfacecolor": "black",
+    "markeredgecolor": "white",
+    "markeredgewidth": 0.5,
+}
 
 
 def save_diagram(
@@ -18,17 +30,16 @@ def save_diagram(
     points = [(calibration.confidence[k], calibration.accuracy[k]) for k in filled]
     total = sum(calibration.counts)
     with styled(settings):
-        figure = new_figure(3.2, 3.9)
+        figure = new_figure(3.2, 4.1)
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        upper.bar(
-            left, [value or 0.0 for value in calibration.accuracy], width, color="#4477aa", **edge
-        )
+        upper.bar(left, [value or 0.0 for value in calibration.accuracy], width, color=_BAR, **edge)
         # Points at 0 and 1 are whole, not cut by the frame.
-        upper.plot(*zip(*points, strict=True), "o", color="#222222", markersize=3, clip_on=False)
-        upper.plot([0, 1], [0, 1], color="0.5", linewidth=0.8, linestyle=(0, (3, 2)))
+        upper.plot(*zip(*points, strict=True), **_POINT, clip_on=False)
+        upper.plot([0, 1], [0, 1], color=COLOURS[1], linewidth=1.2, label="perfect calibration")
         upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
-        upper.set_title(f"{plain_text(title)}, ECE {100 * calibration.ece:.2f} %")
-        lower.bar(left, [count / total for count in calibration.counts], width, color="0.6", **edge)
-        lower.set(xlabel="confidence", ylabel="share", ylim=(0, None))
+        legend_below(figure, upper.get_legend_handles_labels())
+        upper.set_title(f"{plain_text(title)}\nECE {100 * calibration.ece:.2f} %")
+        lower.bar(left, [count / total for count in calibration.counts], width, color="0.7", **edge)
+        lower.set(xlabel="confidence", ylabel="share of\nimages", ylim=(0, None))
         about = f"ECE {calibration.ece:.4f}"
         return save(figure, path, f"Reliability of {title}", about, settings)

@@ -8,6 +8,7 @@ from ..core.threat import fraction
 from ..landscapes.sharpness import SharpnessResult
 from .figure import (
     ball_text,
+    faint,
     figure_text,
     label_above,
     legend_below,
@@ -51,13 +52,16 @@ def draw_sharpness(result: SharpnessResult) -> Any:
 
 def _curves(axis: Any, result: SharpnessResult, names: list[str]) -> None:
     radii = np.array(result.settings.radius)
+    bottom = _bottom(result)
     for run, name in enumerate(names):
         points = [result.interval(rises) for rises in result.rises[run]]
         means = [point.mean for point in points]
         axis.plot(radii, means, label=name, **line(run) | mark(run))
-        ends = [point.low for point in points], [point.high for point in points]
-        axis.fill_between(radii, *ends, color=line(run)["color"], alpha=0.15, linewidth=0)
-    _scale(axis, result)
+        # On a scale of powers of ten, an interval that reaches below 0 ends at the lower edge.
+        lows = [max(point.low, bottom or point.low) for point in points]
+        highs = [point.high for point in points]
+        axis.fill_between(radii, lows, highs, color=line(run)["color"], alpha=0.15, linewidth=0)
+    _scale(axis, result, bottom)
     axis.set_xscale("log", base=2)
     axis.set_xticks(radii, [f"{radius:g}" for radius in radii])
     axis.set_xlabel(f"radius (units of {fraction(result.unit)} per-pixel RMS)")
@@ -65,13 +69,19 @@ def _curves(axis: Any, result: SharpnessResult, names: list[str]) -> None:
     tidy(axis)
 
 
-def _scale(axis: Any, result: SharpnessResult) -> None:
-    """Rises come in powers of ten; where some are falls, the scale is linear around 0."""
+def _bottom(result: SharpnessResult) -> float | None:
+    """Return the lower edge of a scale of powers of ten, unless some rises are falls."""
     means = result.rises.mean(2)
-    if (means > 0).all():
+    return float(means.min()) / 2 if (means > 0).all() else None
+
+
+def _scale(axis: Any, result: SharpnessResult, bottom: float | None) -> None:
+    """Rises come in powers of ten; where some are falls, the scale is linear around 0."""
+    if bottom is not None:
         axis.set_yscale("log")
-        axis.set_ylim(bottom=float(means.min()) / 2)
+        axis.set_ylim(bottom=bottom)
     else:
+        means = result.rises.mean(2)
         axis.set_yscale("symlog", linthresh=float(max(np.median(np.abs(means)), 1e-6)))
 
 
@@ -79,7 +89,7 @@ def _points(axis: Any, result: SharpnessResult, measure: str, names: list[str]) 
     rows = range(len(names))[::-1]
     for run, row in enumerate(rows):
         point = result.interval(result.values[measure][run])
-        axis.plot([point.low, point.high], [row, row], color="0.35", linewidth=1.2)
+        axis.plot([point.low, point.high], [row, row], linewidth=1.2, **faint(0.65))
         axis.plot(point.mean, row, **mark(run))
         axis.annotate(figure_text(point.mean), (point.mean, row), **label_above(5))
     axis.set_yticks(list(rows), names)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rcParams
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ..landscapes.contour import ContourResult, Panel
@@ -49,12 +50,18 @@ def draw_surfaces(result: ContourResult) -> Any:
         axis.view_init(_ELEVATION, _AZIMUTH)
         axis.set_box_aspect(None, zoom=0.88)
         axis.locator_params(nbins=4)
+        # None at the ends, which are side by side at a corner.
+        span = panel.plane.span
+        ticks = MaxNLocator(4, steps=(1, 2, 5, 10)).tick_values(-span, span)
+        inner = [tick for tick in ticks if abs(tick) < 0.9 * span]
+        axis.set(xticks=inner, yticks=inner)
         axis.tick_params(labelsize="x-small", pad=-2)
         _mark(axis, result, panel, values)
         name_panel(axis, panel)
     colour_bars(figure, axes, meshes, result)
     first, second = axis_labels(result)
-    first = first.replace(" (", "\n(") if len(axes) == 1 else first
+    # The unit has a line of its own where a picture is narrower than all three.
+    first = first.replace(" (", "\n(") if figure.get_figwidth() < 4.5 else first
     caption = f"left to right: {first}\nfront to back: {second}"
     figure.supxlabel(caption, fontsize="medium")
     return figure

@@ -89,14 +89,21 @@ def frames_for(path: Path) -> int:
     return _STRIP_FRAMES if path.suffix.lower() == ".png" else _ANIMATION_FRAMES
 
 
-def save_trace(samples: Samples, path: Path, scale: int | None = None) -> None:
-    """Write the first images along their descent: a strip (.png) or an animation (.gif, .webp)."""
+def save_trace(
+    samples: Samples, path: Path, scale: int | None = None, headings: bool = True
+) -> None:
+    """Write the first images along their descent: a strip (.png) or an animation (.gif, .webp).
+
+    `headings` puts the steps above the columns of a strip.
+    """
     assert samples.trace is not None
     frames, steps = samples.trace
     scale = scale or _scale(frames)
     # First, as the comments of a GIF are cut into pieces, and this tells what the file is.
     settings = {"trace": steps, **samples.settings}
     if path.suffix.lower() == ".png":
-        pictures.save_png(pictures.strip(frames, scale), path, {TEXT: json.dumps(settings)})
+        above = [f"step {step}" if step else "start" for step in steps] if headings else ()
+        picture = pictures.strip(frames, scale, above)
+        pictures.save_png(picture, path, {TEXT: json.dumps(settings)})
     else:
         pictures.save_animation(frames, path, scale, settings)

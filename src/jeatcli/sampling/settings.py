@@ -220,7 +220,7 @@ class SampleOutput(Settings):
         "Enlargement of each pixel in a grid", low=1, high=1000, shown="to 64 pixels per image"
     )
     headings: bool = setting(
-        True, "Write the classes above the columns of a grid", shown="headings"
+        True, "Write classes above a grid's columns, and steps above a strip's", shown="headings"
     )
     trace: Path | None = _output(
         "Draw the first ten images along their descent: a strip (.png) or animation (.gif, .webp)"

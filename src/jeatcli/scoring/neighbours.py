@@ -13,7 +13,8 @@ from ..runtime.progress import SILENT, Reporter
 from .features import Features
 from .intervals import Estimate, bootstrapped
 
-_SHOWN, _NEAREST = 12, 6
+# Rows of the picture, and what is above its columns; small images become so many pixels wide.
+_SHOWN, _HEADINGS, _SIDE = 12, ("image", "nearest", "2nd", "3rd", "4th", "5th", "6th"), 64
 # Training images whose own neighbours are looked up, to compare with.
 _QUERIES = 2000
 _ROWS = 200
@@ -59,12 +60,13 @@ def look_up(
     Images are uint8 (n, C, H, W), their features `values` and `theirs` (n, d). The picture has a
     row an image, the image first.
     """
-    count = min(_NEAREST, len(training))
+    count = min(len(_HEADINGS) - 1, len(training))
     distances, indices = nearest(values, theirs, count)
     own, _ = nearest(theirs[:_QUERIES], theirs, min(2, len(theirs)))
     first = zip(images[:_SHOWN], indices[:_SHOWN], strict=True)
     rows = torch.cat([torch.cat([image[None], training.x[near]]) for image, near in first])
-    picture = pictures.grid(rows, count + 1, max(1, 32 // images.shape[-1]))
+    scale = max(1, _SIDE // images.shape[-1])
+    picture = pictures.grid(rows, count + 1, scale, _HEADINGS[: count + 1])
     text = {"jeat": f"the image, then its {count} nearest of {training.name}, the nearest first"}
     try:
         pictures.save_png(picture, path, text)
