@@ -12,8 +12,9 @@ first round is left out. Both keep freed memory as a command of this checkout do
 (`keep_freed_memory`): what that gains by itself is not in the ratio.
 
 `pass`: forward and back to a batch of images with frozen weights in evaluation mode, `--passes`
-times a round; 0 leaves it out. `--method`: a step of training on CIFAR-10, which must be there;
-without a name, none. `--precision auto` is what each checkout finds faster.
+times a round; 0 leaves it out. `--method`: a step of training on CIFAR-10, which must be there, of
+`standard` an update of the weights and nothing else; without a name, none. `--precision auto` is
+what each checkout finds faster.
 """
 
 from __future__ import annotations
@@ -42,7 +43,12 @@ Step = Callable[[], object]
 Ready = tuple[Step, str, torch.dtype | None]  # what is measured, in which way and precision
 HERE = Path(__file__).resolve().parents[1] / "src"
 # The options that say how long attacks and chains are.
-LENGTHS = {"at": ("attack_steps",), "jem": ("sgld_steps",), "jeat": ("attack_steps", "sgld_steps")}
+LENGTHS = {
+    "standard": (),
+    "at": ("attack_steps",),
+    "jem": ("sgld_steps",),
+    "jeat": ("attack_steps", "sgld_steps"),
+}
 # Whether the checkout of this process measures how it computes fastest.
 CHOOSES = find_spec("jeatcli.acceleration") is not None
 COLUMNS = ("network", "layers", "precision", "what", "images/s here", "there", "ratio")
