@@ -9,7 +9,12 @@ from torch import Tensor, fx, nn
 from ..core.models.classifier import Network, PixelConv
 from ..errors import UsageProblem
 from .native.learning import LearningConv
+from .native.learning_tiles import LearningTileConv
 from .swapped import is_plain
+
+# The layers that can be rewritten.
+_CONVOLUTIONS = (nn.Conv2d, PixelConv, LearningConv, LearningTileConv)
+_OTHERS = (nn.BatchNorm2d, nn.ReLU, nn.SiLU, nn.Identity)
 
 
 class Features(nn.Module):
@@ -64,5 +69,4 @@ def layer(node: object, modules: Mapping[str, nn.Module]) -> nn.Module | None:
     if not isinstance(node, fx.Node) or node.op != "call_module":
         return None
     module = modules.get(str(node.target))
-    kinds = (nn.Conv2d, PixelConv, LearningConv, nn.BatchNorm2d, nn.ReLU, nn.SiLU, nn.Identity)
-    return module if is_plain(module, *kinds) else None
+    return module if is_plain(module, *_CONVOLUTIONS, *_OTHERS) else None

@@ -14,6 +14,7 @@ from .folding import Rewritten
 from .learner import learner_of
 from .native.amx import has_tiles
 from .native.learning import install
+from .native.learning_tiles import install_tiles
 from .ways import KERNELS, LIBRARY, Way
 
 # The twins of the classifiers in training; None where nothing is gained.
@@ -39,9 +40,11 @@ def learn_by(classifier: Classifier, way: Way, shape: Sequence[int] | None = Non
 
     What fuses its layers is compared with them on images of that shape, (C, H, W), if it is given.
     """
-    kernel = KERNELS[way.kernel]
+    kernel, dtype = KERNELS[way.kernel], classifier.autocast or torch.float32
     if kernel.winograd is not None:
-        install(classifier.net, classifier.autocast or torch.float32, kernel.winograd)
+        install(classifier.net, dtype, kernel.winograd)
+    if kernel.amx and dtype is torch.bfloat16:
+        install_tiles(classifier.net)
     if way.compiled:  # which fuses by itself
         classifier.compile(dynamic=False)
     elif kernel.fused:

@@ -37,11 +37,16 @@ class AmxConv(KernelConv):
     has_silu = True  # while the processor multiplies the next tiles
 
     def __init__(self, conv: nn.Conv2d) -> None:
-        names = _FUNCTIONS[conv.kernel_size[0], conv.stride[0]]
+        names = functions(conv.kernel_size[0], conv.stride[0])
         super().__init__(conv, torch.bfloat16, names)
 
     def weights(self) -> tuple[Tensor, Tensor]:
         return forward_tiles(self.conv.weight), backward_tiles(self.conv.weight, self.stride[0])
+
+
+def functions(size: int, stride: int) -> tuple[str, str]:
+    """Return the names of the kernel's functions, forward and backward, of a window's size."""
+    return _FUNCTIONS[size, stride]
 
 
 def fits_tiles(conv: nn.Module, dtype: torch.dtype) -> bool:
