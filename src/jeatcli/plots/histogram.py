@@ -14,7 +14,7 @@ from .figure import COLOURS, DOTTED, new_figure, plain_text
 # Inches: a panel's width, a ridge's height, what lies around them; and what the legend takes.
 _WIDTH, _ROW, _LEFT, _REST = 1.9, 0.42, 1.0, 0.95
 _LEGEND = 3.9
-# Panels beside each other, as wide as a page, and the height between two lines of them.
+# The most panels beside each other, as wide as a page, and the height between two lines of them.
 _ABREAST, _BETWEEN = 5, 0.5
 _MOST_BINS = 60
 _GREY = "0.72"
@@ -23,7 +23,7 @@ _GREY = "0.72"
 def draw_histograms(result: HistogramResult) -> Any:
     """Lay out the panels, each on its own axis: the energies of runs differ in scale."""
     count = len(result.runs)
-    columns = min(count, _ABREAST)
+    columns = math.ceil(count / math.ceil(count / _ABREAST))  # lines as even as can be
     lines = -(-count // columns)
     height = lines * _ROW * len(result.values) + (lines - 1) * _BETWEEN
     figure = new_figure(max(_LEFT + _WIDTH * columns, _LEGEND), _REST + height)
