@@ -1,9 +1,10 @@
-"""What bfloat16 costs in accuracy: the same CIFAR-10 runs in bf16 and in fp32, over seeds.
+"""What bfloat16 and fast kernels cost in accuracy: the same CIFAR-10 runs, over seeds.
 
     python benchmarks/precision.py [--method at] [--limit 3000] [--epochs 3] [--seeds 3]
 
-All start from the same weights and see the same batches; `bf16-compiled` is `--precision bf16` and
-`--compile`, whose convolutions on a CPU are Winograd's. Measured by each run's averaged model on
+All start from the same weights and see the same batches. `fp32` and `bf16` are the library's alone;
+`-winograd`, `-amx` and `-compiled` are `--kernel winograd`, `--kernel amx` and `--compile`, whose
+convolutions on a CPU are Winograd's. Measured by each run's averaged model on
 the first test images, in float32 either way: clean accuracy, and PGD-10 at linf 8/255.
 """
 
@@ -21,7 +22,9 @@ from jeatcli.training.train import train
 
 PRECISIONS: dict[str, dict[str, object]] = {
     "fp32": {"precision": "fp32", "kernel": "library", "compile": False},
+    "fp32-winograd": {"precision": "fp32", "kernel": "winograd", "compile": False},
     "bf16": {"precision": "bf16", "kernel": "library", "compile": False},
+    "bf16-amx": {"precision": "bf16", "kernel": "amx", "compile": False},
     "bf16-compiled": {"precision": "bf16", "compile": True},
 }
 
@@ -44,7 +47,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=3000)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS)
+    parser.add_argument(
+        "--precisions", nargs="+", default=["fp32", "bf16", "bf16-compiled"], choices=PRECISIONS
+    )
     parser.add_argument("-n", type=int, default=1000)
     given = parser.parse_args()
     keys = ("method", "arch", "limit", "epochs")

@@ -167,6 +167,18 @@ def test_other_ways_have_none(way: Way) -> None:
     assert model.learner is None
 
 
+class Scaled(nn.BatchNorm2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+@needs_compiler
+def test_layers_of_ones_own_are_not_joined() -> None:
+    net = Counting(counts=False)
+    net.convs[1] = Scaled(16)
+    assert learner_of(net.train(), IMAGE) is None
+
+
 @needs_compiler
 def test_nothing_to_join_is_no_learner() -> None:
     model = classifier("small", "none", IMAGE).train()

@@ -25,6 +25,9 @@ class Learner:
 
     Args:
         net: The network, in train mode and `foldable`; not changed.
+
+    Attributes:
+        count: How many normalisations are joined with what follows them.
     """
 
     def __init__(self, net: Network) -> None:
@@ -52,7 +55,8 @@ def learner_of(net: Network, shape: Sequence[int] | None = None) -> Learner | No
         images = x.contiguous(memory_format=net.memory_format)
         if difference(Learner(ours), theirs.features, images, x.dtype):
             return None
-    return Learner(net)
+    learner = Learner(net)
+    return learner if learner.count else None
 
 
 def _join(body: fx.GraphModule) -> int:
