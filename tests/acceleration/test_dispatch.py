@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import torch
 from helpers.convolutions import needs_compiler
 from helpers.networks import classifier
 from helpers.runs import Listener
+from helpers.speeds import AUTO, EAGER, LITTLE, MUCH, SHAPE, Clock, asked, chosen
 from torch import Tensor, nn
 
 from jeatcli.acceleration import dispatch
@@ -25,74 +24,8 @@ from jeatcli.acceleration.native.kernel import kernel
 from jeatcli.acceleration.ways import KERNELS, NEVER_MEASURED, Way, Wish, Work, compilable
 from jeatcli.errors import Interrupted
 
-SHAPE = (3, 32, 32)
-MUCH, LITTLE = Work(SHAPE, 8, 1e5), Work(SHAPE, 8, 1000)
-AUTO = Wish()
-EAGER = Wish(compiled=False)
 HALF = torch.bfloat16
 SWAPPED = dispatch._Bench.swapped
-# Seconds of an image by way, on an imagined processor.
-Clock = dict[str, float]
-
-
-@pytest.fixture
-def model():
-    return classifier("cifar-resnet-8", "batch").eval()
-
-
-@pytest.fixture
-def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setenv("JEAT_CACHE_DIR", str(tmp_path))
-    return tmp_path / "speeds"
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Clock:
-    """The speeds of a processor on which the kernel is there and wins from 32 channels."""
-    speeds = {
-        "library": 2e-3,
-        "fused": 1.8e-3,
-        "winograd": 3e-3,
-        "winograd-32": 1e-3,
-        "winograd-64": 1.5e-3,
-        "amx": 2.5e-3,
-    }
-    monkeypatch.setattr(dispatch, "is_built", lambda: True)
-    monkeypatch.setattr(
-        dispatch._Bench, "swapped", lambda _, kernel: list(reversed(KERNELS)).index(kernel)
-    )
-    asked.clear()
-
-    def seconds(_: object, way: Way, rounds: int) -> float:
-        asked.extend([str(way)] * (rounds or 1))
-        if str(way) not in speeds:
-            raise RuntimeError("no compiler")
-        return speeds[str(way)]
-
-    monkeypatch.setattr(dispatch._Bench, "seconds", seconds)
-    return speeds
-
-
-asked: list[str] = []
-
-
-class Details(Listener):
-    """Keep the details too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.details: list[str] = []
-
-    def detail(self, text: str) -> None:
-        self.details.append(text)
-
-
-def chosen(model, work: Work = MUCH, wish: Wish = EAGER) -> tuple[Way, str]:
-    """Return the choice and what was told of it."""
-    listener = Details()
-    asked.clear()
-    way = choose(model, None, work, wish, listener)
-    return way, "".join(listener.details)
 
 
 def test_the_fastest_is_taken_and_told(model, clock: Clock) -> None:
@@ -180,119 +113,6 @@ def test_what_torch_cannot_compile_or_only_slower_is_left(model, clock: Clock, s
     assert "winograd-32, compiled" in asked
     chosen(model, longer, AUTO)
     assert ("winograd-32, compiled" in asked) == (not slow)
-
-
-def test_a_kept_choice_is_checked_and_not_measured_again(model, clock: Clock) -> None:
-    chosen(model)
-    first = len(asked)
-    way, told = chosen(model)
-    assert (way, "checked" in told) == (Way("winograd-32"), True)
-    assert len(asked) < first
-
-
-def test_a_wrong_choice_planted_in_the_cache_is_corrected(model, clock: Clock) -> None:
-    chosen(model)
-    place = Place(model, None, MUCH)
-    right = place.read()
-    for planted in ("library", "winograd"):
-        place.write(Speeds({**right.seconds, planted: 1e-5}))
-        way, told = chosen(model)
-        assert (way, "measured" in told) == (Way("winograd-32"), True)
-        assert place.read() == right
-
-
-def test_a_wrong_compiled_choice_is_corrected(model, clock: Clock) -> None:
-    clock |= {"winograd-32, compiled": 4e-3, "library, compiled": 4e-3}
-    chosen(model)
-    place = Place(model, None, MUCH)
-    place.write(Speeds({**place.read().seconds, "winograd-32, compiled": 1e-6}, compiling=1.0))
-    assert chosen(model, MUCH, AUTO)[0] == Way("winograd-32")
-    assert place.read().seconds["winograd-32, compiled"] == 4e-3
-
-
-def test_on_another_day_the_whole_machine_may_be_slower(model, clock: Clock) -> None:
-    chosen(model)
-    clock |= {key: 3 * value for key, value in clock.items()}
-    way, told = chosen(model)
-    assert (way, "checked" in told) == (Way("winograd-32"), True)
-
-
-DAMAGES: dict[str, Callable[[str], str | bytes]] = {
-    "cut": lambda text: text[: len(text) // 2],
-    "bytes": lambda text: b"\xff\xfe\x00" + text.encode(),
-    "list": lambda text: "[]",
-    "deep": lambda text: "[" * 100_000,
-    "negative": lambda text: text.replace("0.002", "-1.0"),
-    "infinite": lambda text: text.replace("0.002", "Infinity"),
-    "nan": lambda text: text.replace("0.002", "NaN"),
-    "text": lambda text: text.replace("0.002", '"fast"'),
-    "of another machine": lambda text: text.replace('"processor": "', '"processor": "Other '),
-    "of no way": lambda text: text.replace('"library"', '"nothing"'),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_does_not_matter(model, clock: Clock, cache: Path, damage: str) -> None:
-    chosen(model)
-    (kept,) = cache.iterdir()
-    whole = kept.read_text()
-    changed = DAMAGES[damage](whole)
-    kept.write_bytes(changed if isinstance(changed, bytes) else changed.encode())
-    way, told = chosen(model)
-    assert (way, "measured" in told) == (Way("winograd-32"), True)
-    assert json.loads(kept.read_text()) == json.loads(whole)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="files have owners on POSIX systems")
-@pytest.mark.parametrize("foreign", ["writable", "link", "directory", "owner"])
-def test_what_another_user_may_have_written_is_not_read(
-    model, clock: Clock, cache: Path, monkeypatch: pytest.MonkeyPatch, foreign: str
-) -> None:
-    chosen(model)
-    (kept,) = cache.iterdir()
-    assert (kept.stat().st_mode & 0o777, cache.stat().st_mode & 0o777) == (0o600, 0o700)
-    if foreign == "writable":
-        kept.chmod(0o666)
-    elif foreign == "link":
-        kept.rename(cache.with_name("elsewhere"))
-        kept.symlink_to(cache.with_name("elsewhere"))
-    elif foreign == "directory":
-        kept.unlink()
-        kept.mkdir()
-    else:
-        monkeypatch.setattr(os, "getuid", lambda: kept.stat().st_uid + 1)
-    way, told = chosen(model)
-    assert (way, "measured" in told) == (Way("winograd-32"), True)
-
-
-@pytest.mark.skipif(os.name != "posix" or os.getuid() == 0, reason="root may write anywhere")
-def test_where_nothing_can_be_kept_it_is_measured_each_time(
-    model, clock: Clock, cache: Path
-) -> None:
-    cache.write_text("a file")
-    assert "measured" in chosen(model)[1]
-    assert "measured" in chosen(model)[1]
-
-
-def test_a_place_is_of_one_machine_and_one_work(model, cache: Path, monkeypatch) -> None:
-    same = Place(classifier("cifar-resnet-8", "batch"), None, MUCH).path
-    others = [
-        Place(model, torch.bfloat16, MUCH),
-        Place(model, None, MUCH._replace(batch=16)),
-        Place(model, None, MUCH._replace(shape=(3, 16, 16))),
-        Place(model, None, MUCH._replace(updates=1e4)),
-        Place(classifier("cifar-resnet-8", "none"), None, MUCH),
-        Place(classifier("cifar-resnet-14", "batch"), None, MUCH),
-    ]
-    for name, function in (("get_num_threads", lambda: 77), ("__version__", "0")):
-        monkeypatch.setattr(torch, name, function)
-        others.append(Place(model, None, MUCH))
-    assert Place(model, None, MUCH).path not in [other.path for other in others[:-1]]
-    monkeypatch.undo()
-    monkeypatch.setenv("JEAT_CACHE_DIR", str(cache.parent))
-    # Whatever its weights, and however often it is used.
-    assert Place(model, None, MUCH._replace(passes=9e9)).path == same
-    assert len({same, *(other.path for other in others)}) == len(others) + 1
 
 
 @pytest.mark.parametrize("patient", [False, True])
