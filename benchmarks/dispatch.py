@@ -74,7 +74,7 @@ def contenders(what: str, ways: list[Way], dtype: torch.dtype | None, given: Set
         if what == "update":
             classifier.train()
             if way is not None:
-                learn_by(classifier, way, shape)
+                learn_by(classifier, way)
             step = prepare_update(classifier, images)
         else:
             classifier.requires_grad_(False)

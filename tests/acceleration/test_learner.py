@@ -33,7 +33,7 @@ IMAGE = (3, 16, 16)
 def learning(arch: str = "cifar-resnet-8", activation: str = "relu") -> Classifier:
     """Return a network in train mode, with its learner."""
     model = plain(arch, activation)
-    learn_by(model, Way("winograd"), IMAGE)
+    learn_by(model, Way("winograd"))
     assert model.learner is not None
     return model
 
@@ -129,42 +129,74 @@ class Counting(Network):
     """A network that does something which its layers do not show."""
 
     foldable = True
+    joinable = False
 
-    def __init__(self, counts: bool) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.convs = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU())
-        self.counts, self.calls = counts, 1
+        self.calls = 0
 
     def features(self, x: Tensor) -> Tensor:
-        self.calls += self.counts
+        self.calls += 1
         return self.convs(x).mean((2, 3)) * self.calls
 
     def head(self, features: Tensor) -> Tensor:
         return features
 
 
-@needs_compiler
-@pytest.mark.parametrize("counts", [False, True])
-def test_a_network_that_is_more_than_its_layers_learns_by_itself(counts: bool) -> None:
-    net = Counting(counts).train()
-    found = learner_of(net, IMAGE)
-    assert (found is None) == counts
-    assert net.convs[1].num_batches_tracked == 0  # a copy was compared
+class Joinable(Counting):
+    joinable = True
+
+
+class Further(Joinable):
+    """A class made of one that says it of itself."""
 
 
 @needs_compiler
-def test_layers_that_run_differently_for_each_image_are_left() -> None:
-    model = classifier("mma-wrn-10-1", "batch", IMAGE).train()
-    learn_by(model, Way("winograd"), IMAGE)
-    assert model.learner is None
+@pytest.mark.parametrize("kind", [Counting, Joinable, Further])
+def test_only_a_class_that_says_so_is_joined(kind: type[Counting]) -> None:
+    net = kind().train()
+    assert (learner_of(net) is None) == (kind is not Joinable)
+    if kind is not Joinable:
+        assert net.calls == 0  # nor is it called
 
 
 @needs_compiler
-@pytest.mark.parametrize("way", [Way("library"), Way("winograd", compiled=True)])
-def test_other_ways_have_none(way: Way) -> None:
-    model = plain()
-    learn_by(model, way, IMAGE)
-    assert model.learner is None
+def test_layers_that_are_replaced_or_listened_to_are_the_networks_own() -> None:
+    model, same, heard = learning(), plain(), []
+    assert model.learner is not None
+    for each in (model, same):
+        each.net.layer1[0].bn1.register_forward_hook(lambda *given: heard.append(given[2].shape))
+    torch.testing.assert_close(model(images()), same(images()), rtol=1e-3, atol=1e-4)
+    assert len(heard) == 2
+    for each in (learning(), plain()):
+        torch.manual_seed(3)
+        each.net.layer1[0].bn2 = nn.GroupNorm(4, 16)
+        heard.append(each(images()))
+    torch.testing.assert_close(heard[2], heard[3], rtol=1e-3, atol=1e-4)
+
+
+@needs_compiler
+@pytest.mark.parametrize("way", [Way("fused"), Way("winograd")])
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+def test_gradients_have_gradients(way: Way, activation: str) -> None:
+    """A penalty of the gradient, as methods of one's own may have."""
+    found = []
+    for joined in (True, False):
+        model = plain("wrn-10-1", activation)
+        exact = model if joined else model.double()
+        if joined:
+            learn_by(model, way)
+        x = images().to(next(exact.parameters()).dtype).requires_grad_(True)
+        logits = exact(x) if joined else exact.net(exact.normalize(x))
+        (gradient,) = torch.autograd.grad(logits.logsumexp(1).sum(), x, create_graph=True)
+        gradient.square().sum().backward()
+        found.append([x.grad, *(weight.grad for weight in exact.net.parameters())])
+    for one, other in zip(*found, strict=True):
+        if other is None:  # the bias of the head
+            assert one is None
+            continue
+        assert (one.double() - other).norm() <= 0.02 * other.norm() + 1e-9
 
 
 class Scaled(nn.BatchNorm2d):
@@ -174,13 +206,13 @@ class Scaled(nn.BatchNorm2d):
 
 @needs_compiler
 def test_layers_of_ones_own_are_not_joined() -> None:
-    net = Counting(counts=False)
+    net = Joinable()
     net.convs[1] = Scaled(16)
-    assert learner_of(net.train(), IMAGE) is None
+    assert learner_of(net.train()) is None
 
 
 @needs_compiler
 def test_nothing_to_join_is_no_learner() -> None:
     model = classifier("small", "none", IMAGE).train()
-    learn_by(model, Way("winograd"), IMAGE)
+    learn_by(model, Way("winograd"))
     assert model.learner is None

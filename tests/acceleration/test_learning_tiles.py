@@ -99,7 +99,7 @@ def test_a_network_learns_by_them_in_bfloat16_alone(tiles) -> None:
         model = classifier("cifar-resnet-8", "batch", activation="relu").train()
         model.autocast = dtype
         expected, x = copy.deepcopy(model), torch.rand(8, 3, 32, 32)
-        learn_by(model, Way("amx"), (3, 32, 32))
+        learn_by(model, Way("amx"))
         count = sum(type(module) is LearningTileConv for module in model.modules())
         assert count == (6 if dtype is HALF else 0)
         ours, theirs = model(x), expected(x)

@@ -192,6 +192,25 @@ def test_frozen_weights_get_no_gradient() -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("change", ["double", "bfloat16", "expanded", "strided", "momentum"])
+def test_a_layer_that_was_changed_since_is_torchs(monkeypatch, change: str) -> None:
+    monkeypatch.setattr(norm, "_run", never)
+    plain, (x, _, _) = layer(16), given((3, 16, 5, 7), False)
+    joined = NormAct(plain, nn.ReLU())
+    if change in ("double", "bfloat16"):
+        getattr(plain, change)()
+        x = x.to(plain.weight.dtype)
+    elif change == "expanded":
+        plain.weight.data = torch.ones(1).expand(16)
+    elif change == "strided":
+        plain.running_mean = torch.zeros(32)[::2]
+    else:
+        plain.momentum = None
+    expected = copy.deepcopy(plain)(x).relu()
+    torch.testing.assert_close(joined(x), expected)
+
+
+@needs_compiler
 def test_which_layers_fit() -> None:
     assert fits_norm(layer(16))
     assert not fits_norm(layer(12))

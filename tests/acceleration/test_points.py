@@ -10,6 +10,7 @@ from torch import Tensor
 from jeatcli.acceleration.native import points
 from jeatcli.acceleration.native.convolution import WinogradConv
 from jeatcli.acceleration.native.kernel import kernel
+from jeatcli.acceleration.native.learning import install
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
 DTYPES = [torch.float32, torch.bfloat16]
@@ -103,3 +104,28 @@ def test_new_weights_are_noticed_between_the_passes(stride: int) -> None:
         torch.testing.assert_close(one, 2 * other)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         out.backward()
+
+
+@needs_compiler
+@pytest.mark.parametrize("stride", [1, 2])
+def test_autocast_does_not_round_the_points(stride: int) -> None:
+    weight = weights(16, 32, torch.contiguous_format)
+    for each in (points._forward, points._backward):
+        each.cache_clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        under = [points.forward_weights(weight, stride, torch.float32)]
+        under += [points.backward_weights(weight, stride, torch.float32)]
+    for mine, theirs in zip(under, both_ways(weight, stride, torch.float32), strict=True):
+        torch.testing.assert_close(mine.double(), theirs, rtol=1e-6, atol=1e-6)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_weights_of_another_type_are_refused_or_left_to_torch(dtype: torch.dtype) -> None:
+    with pytest.raises(TypeError, match="must be float32"):
+        points.forward_weights(torch.randn(16, 16, 3, 3).to(dtype), 1, torch.float32)
+    net = torch.nn.Sequential(torch.nn.Conv2d(16, 16, 3, padding=1, bias=False))
+    install(net)
+    net.to(dtype)
+    x = torch.randn(2, 16, 5, 5).to(dtype)
+    assert torch.equal(net(x), torch.nn.functional.conv2d(x, net[0].weight, None, 1, 1))

@@ -39,7 +39,7 @@ def check_same(name: str, ours: Function, theirs: Function, x: Tensor, dtype: to
     """
     worst = ""
     for images in x.detach().split(_IMAGES)[:_TRIES]:
-        worst = difference(ours, theirs, images, dtype)
+        worst = _difference(ours, theirs, images, _ROUNDING.get(dtype, _ROUNDING[torch.bfloat16]))
         if not worst:  # a value near zero may be cut off in one alone
             return
     if worst:
@@ -51,15 +51,8 @@ def check_same(name: str, ours: Function, theirs: Function, x: Tensor, dtype: to
         )
 
 
-def difference(ours: Function, theirs: Function, x: Tensor, dtype: torch.dtype) -> str:
-    """Say what of two functions of images differs by more than rounding, or nothing.
-
-    Args:
-        ours, theirs: The features (n, d).
-        x: Images (n, C, H, W) as the network takes them; not changed.
-        dtype: What the network computes in.
-    """
-    rounding = _ROUNDING.get(dtype, _ROUNDING[torch.bfloat16])
+def _difference(ours: Function, theirs: Function, x: Tensor, rounding: tuple[float, float]) -> str:
+    """Say what differs by more than rounding, or nothing."""
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         expected = list(_evaluated(theirs, x))
@@ -71,9 +64,9 @@ def difference(ours: Function, theirs: Function, x: Tensor, dtype: torch.dtype) 
         expected,
         strict=True,
     ):
-        size, apart = other.norm().item(), (one - other).norm().item()
-        if apart > most * size + _NOTHING:
-            return f"{what} by {apart / max(size, _NOTHING):.0%}"
+        size, difference = other.norm().item(), (one - other).norm().item()
+        if difference > most * size + _NOTHING:
+            return f"{what} by {difference / max(size, _NOTHING):.0%}"
     return ""
 
 

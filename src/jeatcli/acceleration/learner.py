@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import operator
-from collections.abc import Sequence
 
-import torch
 from torch import Tensor, fx, nn
 
 from ..core.models.classifier import Network
-from .comparison import difference
 from .native.norm import NormAct, fits_norm
+from .swapped import has_hooks
 from .tracing import Features, layer, only_user, traced
-
-# With few, statistics of a batch would amplify rounding.
-_IMAGES = 16
 
 
 class Learner:
@@ -24,37 +18,38 @@ class Learner:
     No module, as its weights are the network's and none of its own.
 
     Args:
-        net: The network, in train mode and `foldable`; not changed.
+        net: The network, in train mode and `joinable`; not changed.
 
     Attributes:
         count: How many normalisations are joined with what follows them.
     """
 
     def __init__(self, net: Network) -> None:
+        self.net = net
         features = Features(net)
         self.body = fx.GraphModule(features, traced(features))
         self.count = _join(self.body)
+        self.layers = [
+            (parent, name, child)
+            for parent in net.modules()
+            for name, child in parent.named_children()
+        ]
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the penultimate features (n, d) of normalised images (n, C, H, W)."""
-        features: Tensor = self.body(x)
+        same = all(
+            getattr(parent, name) is child and not has_hooks(child)
+            for parent, name, child in self.layers
+        )
+        # A method may have replaced some since, or listen to them.
+        features: Tensor = self.body(x) if same else self.net.features(x)
         return features
 
 
-def learner_of(net: Network, shape: Sequence[int] | None = None) -> Learner | None:
-    """Return the learner of a network, or None where nothing is gained or it cannot be had.
-
-    With the shape (C, H, W) of images, a copy is compared with the network first: whatever one's
-    own code does beside its layers, its graph may not show.
-    """
-    if not getattr(net, "foldable", False) or not any(map(fits_norm, net.modules())):
+def learner_of(net: Network) -> Learner | None:
+    """Return the learner of a network in train mode, or None where nothing is gained."""
+    if not vars(type(net)).get("joinable") or not any(map(fits_norm, net.modules())):
         return None
-    if shape is not None:
-        ours, theirs = copy.deepcopy(net).train(), copy.deepcopy(net).train()
-        x = torch.randn(_IMAGES, *shape, generator=torch.Generator().manual_seed(0))
-        images = x.contiguous(memory_format=net.memory_format)
-        if difference(Learner(ours), theirs.features, images, x.dtype):
-            return None
     learner = Learner(net)
     return learner if learner.count else None
 
@@ -76,7 +71,7 @@ def _join(body: fx.GraphModule) -> int:
         after = only_user(joined[-1])
         found = layer(after, modules)
         kinds = (nn.ReLU,) if residual is not None else (nn.ReLU, nn.SiLU)
-        if isinstance(found, kinds):
+        if isinstance(found, kinds) and after is not None:
             act = found
             joined.append(after)
         count += 1

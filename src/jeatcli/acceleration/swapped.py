@@ -19,8 +19,13 @@ def is_plain(module: object, *kinds: type[nn.Module]) -> bool:
     """
     if not isinstance(module, nn.Module) or type(module) not in kinds or "forward" in vars(module):
         return False
+    return not has_hooks(module)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Return whether something is called before or after a layer."""
     hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_hooks)
-    return not any((*hooks, module._backward_pre_hooks))
+    return any((*hooks, module._backward_pre_hooks))
 
 
 def fits_in(value: object, shape: Sequence[int]) -> bool:

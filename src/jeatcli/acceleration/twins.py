@@ -35,11 +35,8 @@ def accelerate(
     return _around(net, classifier, Compiled if way.compiled else Classifier, dtype)
 
 
-def learn_by(classifier: Classifier, way: Way, shape: Sequence[int] | None = None) -> None:
-    """Let a classifier, in train mode, learn in that way.
-
-    What fuses its layers is compared with them on images of that shape, (C, H, W), if it is given.
-    """
+def learn_by(classifier: Classifier, way: Way) -> None:
+    """Let a classifier, in train mode, learn in that way."""
     kernel, dtype = KERNELS[way.kernel], classifier.autocast or torch.float32
     if kernel.winograd is not None:
         install(classifier.net, dtype, kernel.winograd)
@@ -48,7 +45,7 @@ def learn_by(classifier: Classifier, way: Way, shape: Sequence[int] | None = Non
     if way.compiled:  # which fuses by itself
         classifier.compile(dynamic=False)
     elif kernel.fused:
-        classifier.learner = learner_of(classifier.net, shape)
+        classifier.learner = learner_of(classifier.net)
 
 
 def attach_twin(

@@ -162,7 +162,7 @@ def build(
     config = replace(config, kernel=way.kernel, compile=way.compiled)
     trainer = Trainer(config, classifier, method, loader, ranks)
     # Not the average, which has been copied by now: it is used rarely, in many shapes.
-    learn_by(classifier, way, train.shape)
+    learn_by(classifier, way)
     attach_twin(classifier, way, train.shape)
     ready = Setup(folder, trainer, evaluated, gaussians, meta, reporter)
     if not ranks.from_main((folder / runs.STATE_FILE).exists):

@@ -25,6 +25,8 @@ class LearningConv(nn.Conv2d):
     dtype: torch.dtype
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.weight.dtype is not torch.float32:  # it may have been changed since
+            return super().forward(x)
         out: Tensor = _learn(x.to(self.dtype), self.weight, self.stride[0])
         return out if self.bias is None else out + self.bias.to(self.dtype)[:, None, None]
 
@@ -101,4 +103,34 @@ def _learn_from(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | Non
     )
 
 
+# The gradients have gradients, of the same operators: each is linear in what it is given.
+def _keep_both(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    gradient, x, weight, ctx.stride = inputs
+    ctx.save_for_backward(gradient, x, weight)
+
+
+def _from_images(ctx: Any, by_images: Tensor) -> tuple[Tensor | None, ...]:
+    (gradient, _, weight), stride = ctx.saved_tensors, ctx.stride
+    by_gradient, _, by_weight, _ = ctx.needs_input_grad
+    return (
+        _learn(by_images, weight, stride) if by_gradient else None,
+        None,
+        _learn_weight(gradient, by_images, weight, stride) if by_weight else None,
+        None,
+    )
+
+
+def _from_weight(ctx: Any, by_slope: Tensor) -> tuple[Tensor | None, ...]:
+    (gradient, x, _), stride = ctx.saved_tensors, ctx.stride
+    by_gradient, by_x, _, _ = ctx.needs_input_grad
+    return (
+        _learn(x, by_slope, stride) if by_gradient else None,
+        _learn_backward(gradient, x, by_slope, stride) if by_x else None,
+        None,
+        None,
+    )
+
+
 _learn.register_autograd(_learn_from, setup_context=_keep_learning)
+_learn_backward.register_autograd(_from_images, setup_context=_keep_both)
+_learn_weight.register_autograd(_from_weight, setup_context=_keep_both)

@@ -61,7 +61,7 @@ class NormAct(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         norm = self.norm
-        if not norm.training or not _suits(x, residual):
+        if not norm.training or not _suits(x, residual, norm):
             out = norm(x) if residual is None else norm(x) + residual
             done: Tensor = self.act(out)
             return done
@@ -74,14 +74,7 @@ class NormAct(nn.Module):
 
 def fits_norm(norm: nn.Module) -> bool:
     """Return whether the kernel can replace this module here; tries to build it."""
-    if not isinstance(norm, nn.BatchNorm2d) or norm.momentum is None:
-        return False
-    tensors = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    plain = all(
-        each is None or (each.device.type == "cpu" and each.dtype is torch.float32)
-        for each in tensors
-    )
-    if not plain:
+    if not isinstance(norm, nn.BatchNorm2d) or not _is_plain(norm):
         return False
     library = None
     with suppress(JeatError):  # `CXX` is no command
@@ -89,10 +82,23 @@ def fits_norm(norm: nn.Module) -> bool:
     return library is not None and not norm.num_features % library.lanes()
 
 
-def _suits(x: Tensor, residual: Tensor | None) -> bool:
-    """Return whether the kernel takes these; torch refuses a single number for each channel."""
+def _is_plain(norm: nn.BatchNorm2d) -> bool:
+    """Return whether its numbers lie as the kernel reads them."""
+    return norm.momentum is not None and all(
+        each is None
+        or (each.device.type == "cpu" and each.dtype is torch.float32 and each.is_contiguous())
+        for each in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    )
+
+
+def _suits(x: Tensor, residual: Tensor | None, norm: nn.BatchNorm2d) -> bool:
+    """Return whether the kernel takes these, as they are now.
+
+    Torch refuses a single number for each channel, and what has other channels.
+    """
     same = residual is None or (residual.shape == x.shape and residual.dtype is x.dtype)
-    return same and x.dim() == 4 and x.dtype in _SUFFIX and x.numel() > x.shape[1]
+    right = x.dim() == 4 and x.shape[1] == norm.num_features and x.numel() > x.shape[1]
+    return same and right and x.dtype in _SUFFIX and x.device.type == "cpu" and _is_plain(norm)
 
 
 class _NormAct(torch.autograd.Function):
@@ -117,8 +123,9 @@ class _NormAct(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            return *_differentiable(ctx, gradient), None, None
         x, weight, bias, means, cut = ctx.saved_tensors
         gradient, by_x = last(gradient, x.dtype), torch.empty_like(x)
         by_channels, passed = torch.empty_like(means), gradient
@@ -136,6 +143,30 @@ class _NormAct(torch.autograd.Function):
         given = (by_x, passed, *by_channels)
         asked = (each if want else None for each, want in zip(given, wanted, strict=False))
         return *asked, None, None
+
+
+def _differentiable(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    """Return the same gradients by torch, so that they have gradients themselves."""
+    x, weight, bias, _, cut = ctx.saved_tensors
+    wide = x.float()
+    variance, mean = torch.var_mean(wide, (0, 2, 3), correction=0, keepdim=True)
+    rate = (variance + ctx.norm.eps).rsqrt()
+    normal = (wide - mean) * rate
+    scaled = normal if weight is None else normal * weight[:, None, None]
+    given = scaled if bias is None else scaled + bias[:, None, None]
+    passed = gradient.float()
+    if ctx.activation == _ACTIVATIONS[nn.ReLU]:
+        passed = passed * ((given if cut is None else cut) > 0)
+    elif ctx.activation == _ACTIVATIONS[nn.SiLU]:
+        share = given.sigmoid()
+        passed = passed * share * (1 + given * (1 - share))
+    by_weight, by_bias = (passed * normal).sum((0, 2, 3)), passed.sum((0, 2, 3))
+    count = x.numel() / x.shape[1]
+    lost = (by_bias[:, None, None] + normal * by_weight[:, None, None]) / count
+    by_x = (passed - lost) * (rate if weight is None else rate * weight[:, None, None])
+    given_all = (by_x.to(x.dtype), passed.to(x.dtype), by_weight, by_bias)
+    wanted = zip(given_all, ctx.needs_input_grad, strict=False)
+    return tuple(each if want else None for each, want in wanted)
 
 
 def _layer(

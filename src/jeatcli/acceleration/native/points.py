@@ -113,6 +113,8 @@ def point_weights(weight: Tensor, dtype: torch.dtype) -> Tensor:
 def _at_points(
     weight: Tensor, kinds: list[_Points], products: int, dtype: torch.dtype, out: Tensor | None
 ) -> Tensor:
+    if weight.dtype is not torch.float32:
+        raise TypeError(f"weights must be float32, not {weight.dtype}")
     outputs, inputs = weight.shape[:2]
     if out is None:
         out = weight.new_empty(products * outputs * inputs, dtype=dtype)
@@ -133,7 +135,7 @@ def _forward(stride: int, dtype: torch.dtype) -> list[_Points]:
 
     With a stride of 2, those of odd and even rows and columns lie side by side at each point.
     """
-    axes = _SAME[dtype][None] if stride == 1 else _PAIR[dtype] @ _DOWN
+    axes = _SAME[dtype][None] if stride == 1 else _product(_PAIR[dtype], _DOWN)
     there = axes.bool().any(2).T  # at each point, for each kind of row or column
     both = there[:, None, :, None] & there[None, :, None, :]
     slots = both.flatten().cumsum(0).sub(1).view(both.shape).masked_fill(~both, -1).int()
@@ -148,7 +150,7 @@ def _forward(stride: int, dtype: torch.dtype) -> list[_Points]:
 @cache
 def _backward(stride: int, dtype: torch.dtype) -> list[_Points]:
     """Return the points of the backward pass; with a stride of 2, kind follows kind."""
-    axes = _SAME[dtype].flip(1)[None] if stride == 1 else _PAIR[dtype] @ _UP
+    axes = _SAME[dtype].flip(1)[None] if stride == 1 else _product(_PAIR[dtype], _UP)
     found, before = [], 0
     for down in axes:
         for across in axes:
@@ -157,3 +159,8 @@ def _backward(stride: int, dtype: torch.dtype) -> list[_Points]:
             found.append(_Points(down, across, slot, int(both.sum()), before))
             before += found[-1].slots
     return found
+
+
+def _product(pair: Tensor, kinds: Tensor) -> Tensor:
+    with torch.autocast("cpu", enabled=False):  # which would round it, and make it bfloat16
+        return pair @ kinds

@@ -17,11 +17,15 @@ class Network(nn.Module, ABC):
     Attributes:
         foldable: Whether the modules run in the same order for every image, so that attacks and
             chains may use a copy with the batch normalisations folded.
+        joinable: Whether that holds in train mode as well, where nothing is drawn or kept but by
+            its layers, so that these may learn as one where they can. A class says it of itself
+            alone: one made of it may do more.
         mixed_precision: Whether it may run under autocast.
         memory_format: Of the images that it takes: the fastest one.
     """
 
     foldable: ClassVar[bool] = False
+    joinable: ClassVar[bool] = False
     mixed_precision: bool = True
     memory_format: torch.memory_format = torch.channels_last
 

@@ -65,6 +65,7 @@ class DeepMindWideResNet(Network):
     """Three stages of `count` blocks, of 16, 32 and 64 times `width` channels."""
 
     foldable = True
+    joinable = True
 
     def __init__(self, shape: Shape, count: int, width: int) -> None:
         super().__init__()
@@ -88,6 +89,7 @@ class DeepMindPreActResNet(Network):
     """Four stages of two blocks."""
 
     foldable = True
+    joinable = True
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()

@@ -65,6 +65,7 @@ class JemWideResNet(Network):
     """The features and the head of the logits; that of the energy alone is not used."""
 
     foldable = True
+    joinable = True
 
     def __init__(self, shape: Shape, count: int, width: int) -> None:
         super().__init__()

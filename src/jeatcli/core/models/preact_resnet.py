@@ -44,6 +44,8 @@ class PreActBlock(nn.Module):
 class PreActResNet(ResidualNet):
     """Four stages of pre-activation blocks, then the activation that the last one still needs."""
 
+    joinable = True
+
     def __init__(self, shape: Shape, raw: bool = False) -> None:
         super().__init__(shape, partial(PreActBlock, raw=raw), WIDTHS, COUNTS)
         self.bn = shape.norm(WIDTHS[-1])

@@ -64,6 +64,8 @@ class OriginalResNet(ResidualNet):
     With `pool` a max-pool behind the stem halves the resolution.
     """
 
+    joinable = True
+
     def __init__(
         self,
         shape: Shape,

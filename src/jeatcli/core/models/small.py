@@ -14,6 +14,7 @@ class Small(Network):
     """Two convolutions per resolution, halved down to 4 pixels, then a hidden layer of 256."""
 
     foldable = True
+    joinable = True
 
     def __init__(self, shape: Shape, width: int = 32) -> None:
         super().__init__()

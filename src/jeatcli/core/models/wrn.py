@@ -41,6 +41,7 @@ class WideResNet(Network):
     """Three stages of `count` blocks, of 16, 32 and 64 times `width` channels."""
 
     foldable = True
+    joinable = True
 
     def __init__(self, shape: Shape, count: int, width: int) -> None:
         super().__init__()
