@@ -155,6 +155,38 @@ def test_any_memory_layout_will_do() -> None:
         assert torch.equal(one, other)
 
 
+@needs_compiler
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("act", "residual"), FOLLOWING)
+def test_gradients_have_gradients(
+    act: nn.Module, residual: bool, form: torch.memory_format
+) -> None:
+    (x, added, gradient), plain = given((5, 16, 6, 7), residual), layer(16)
+    found = []
+    for module, dtype in ((NormAct(plain, act), torch.float32), (copy.deepcopy(plain), None)):
+        wide = dtype or torch.float64
+        module.to(wide)
+        leaves = [
+            each.to(wide).contiguous(memory_format=form).requires_grad_(True)
+            for each in (x, added, gradient)
+            if each is not None
+        ]
+        images, by_result = leaves[:-1], leaves[-1]
+        if dtype:
+            out = module(*images)
+        else:
+            out = act(module(images[0]) + images[1] if residual else module(images[0]))
+        weights = [*module.parameters()]
+        first = torch.autograd.grad(out, [*images, *weights], by_result, create_graph=True)
+        total = sum((each * each).sum() for each in first)
+        wanted = [images[0], by_result, *weights]
+        found.append(torch.autograd.grad(total, wanted, allow_unused=True))
+    for one, other in zip(*found, strict=True):
+        assert (one is None) == (other is None) or not (one if other is None else other).any()
+        if one is not None and other is not None:
+            close(one, other, 1e-4)
+
+
 def never(*arguments: object) -> None:
     raise AssertionError("the kernel was called")
 

@@ -112,14 +112,15 @@ class _NormAct(torch.autograd.Function):
         norm: nn.BatchNorm2d,
         activation: int,
     ) -> Tensor:
-        x, residual = last(x), None if residual is None else last(residual)
+        given, x = x, last(x)
+        residual = None if residual is None else last(residual)
         out, means = torch.empty_like(x), torch.empty(2, x.shape[1])
         ctx.norm, ctx.activation = norm, activation
         layer = _layer(ctx, weight, bias, means, residual)
         _run("norm", x, x.data_ptr(), out.data_ptr(), byref(layer))
         # Without a residual the activation's gradient can tell from x what it was given.
         cut = out if residual is not None and activation == _ACTIVATIONS[nn.ReLU] else None
-        ctx.save_for_backward(x, weight, bias, means, cut)
+        ctx.save_for_backward(given, weight, bias, means, cut)
         return out
 
     @staticmethod
@@ -127,7 +128,8 @@ class _NormAct(torch.autograd.Function):
         if torch.is_grad_enabled():
             return *_differentiable(ctx, gradient), None, None
         x, weight, bias, means, cut = ctx.saved_tensors
-        gradient, by_x = last(gradient, x.dtype), torch.empty_like(x)
+        x, gradient = last(x), last(gradient, x.dtype)
+        by_x = torch.empty_like(x)
         by_channels, passed = torch.empty_like(means), gradient
         if cut is not None:
             passed = torch.empty_like(x)

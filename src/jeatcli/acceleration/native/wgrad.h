@@ -51,8 +51,8 @@ inline void spread_gradients(const Grid &g, const Number *y, const Number *zeros
 // Add to `sum` (inputs, outputs) or, with `begin`, let it be the product of v (inputs, tiles) and w
 // (tiles, VECTORS * LANES), ROWS inputs at a time.
 template <int VECTORS>
-void add_tiles(const float *v, const float *w, float *sum, long count, long tiles,
-                      long inputs, long outputs, bool begin) {
+void add_tiles(const float *v, const float *w, float *sum, long count, long tiles, long inputs,
+               long outputs, bool begin) {
     constexpr int ROWS = std::min(8, (LANES == 16 ? 16 : 8) / VECTORS);
     static_assert(LANES % ROWS == 0, "a chunk of inputs must be whole");
     for (long c = 0; c < inputs; c += ROWS, sum += ROWS * outputs) {
