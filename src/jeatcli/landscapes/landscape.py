@@ -84,7 +84,7 @@ def energy_landscape(
         >>> found = energy_landscape([model], images=x, labels=y, grid=5)
         >>> found.summary()["results"][0]["image"]
         0
-        >>> draw(found, "contour.png", figsize=(3, 3)).name
+        >>> draw(found, "contour.png", figsize=(6, 4)).name
         'contour.png'
     """
     started = time.perf_counter()
