@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
+import subprocess
 
 import pytest
 import torch
@@ -102,3 +104,16 @@ def test_a_compiler_that_is_no_command_is_an_error(monkeypatch, anew) -> None:
         fits(conv(16, 16))
     # Where there is another way nobody has asked for it.
     assert direct(conv(3, 16), torch.float32) is None
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names of x86 processors")
+@pytest.mark.parametrize("processor", ["haswell", "skylake-avx512", "cooperlake", "sapphirerapids"])
+def test_it_can_be_built_for_processors_that_are_not_at_hand(processor: str) -> None:
+    """Each has parts that the others leave out: AVX2, AVX-512, its bfloat16, matrix tiles."""
+    flags = [flag for flag in kernel._FLAGS if flag not in ("-march=native", "-O3", "-shared")]
+    checked = [f"-march={processor}", "-fsyntax-only", "-Wno-psabi", str(kernel._SOURCE)]
+    found = subprocess.run(["g++", *flags, *checked], capture_output=True, text=True, check=False)
+    if "bad value" in found.stderr:
+        pytest.skip(f"the compiler is older than {processor}")
+    assert found.returncode == 0, found.stderr[:2000]

@@ -33,7 +33,7 @@ struct Norm {
 };
 
 // What is normalised: a pixel's channels lie side by side.
-struct Pixels {
+struct Positions {
     long count, channels;
     // Numbers of a block stay in the first-level cache.
     long rows() const { return std::max(16L, 4096 / channels); }
@@ -56,7 +56,7 @@ struct Strip {
 
 // Run for each block and each WIDE vectors of channels.
 template <int WIDE, class Do>
-void each_strip(const Pixels &p, const Do &run) {
+void each_strip(const Positions &p, const Do &run) {
     const long rows = p.rows(), blocks = p.blocks();
 #pragma omp parallel for
     for (long block = 0; block < blocks; block++) {
@@ -98,7 +98,7 @@ struct Line {
 // Means of the blocks, and squares of the distances from them, become those of all pixels (Chan
 // et al. 1979), and move the running ones.
 template <class Number>
-void combine(const Pixels &p, const std::vector<float> &means, const std::vector<float> &squares,
+void combine(const Positions &p, const std::vector<float> &means, const std::vector<float> &squares,
              const Norm<Number> &norm) {
     std::vector<double> mean(p.channels), square(p.channels);
     double seen = 0;
@@ -124,7 +124,7 @@ void combine(const Pixels &p, const std::vector<float> &means, const std::vector
 }
 
 template <int WIDE, class Number>
-void measure(const Pixels &p, const Number *x, const Norm<Number> &norm) {
+void measure(const Positions &p, const Number *x, const Norm<Number> &norm) {
     std::vector<float> means(p.blocks() * p.channels), squares(p.blocks() * p.channels);
     each_strip<WIDE>(p, [&](const Strip &strip) {
         Vector mean[WIDE] = {}, square[WIDE] = {};
@@ -143,7 +143,7 @@ void measure(const Pixels &p, const Number *x, const Norm<Number> &norm) {
 }
 
 template <bool SILU, int WIDE, class Number>
-void normalise(const Pixels &p, const Number *x, Number *y, const Norm<Number> &norm) {
+void normalise(const Positions &p, const Number *x, Number *y, const Norm<Number> &norm) {
     measure<WIDE>(p, x, norm);
     const Line line(norm, p.channels);
     const Vector least = Vector{} + norm.least();
@@ -192,7 +192,7 @@ struct Sums {
 };
 
 template <bool SILU, int WIDE, class Number>
-Sums sum_up(const Pixels &p, const Number *x, const Norm<Number> &norm, const Line &line,
+Sums sum_up(const Positions &p, const Number *x, const Norm<Number> &norm, const Line &line,
             const Slopes<Number> &s) {
     std::vector<float> sums(p.blocks() * p.channels), products(p.blocks() * p.channels);
     each_strip<WIDE>(p, [&](const Strip &strip) {
@@ -220,7 +220,7 @@ Sums sum_up(const Pixels &p, const Number *x, const Norm<Number> &norm, const Li
 }
 
 template <bool SILU, int WIDE, class Number>
-void differentiate(const Pixels &p, const Number *x, const Norm<Number> &norm,
+void differentiate(const Positions &p, const Number *x, const Norm<Number> &norm,
                    const Slopes<Number> &s) {
     const Line line(norm, p.channels);
     const Sums sums = sum_up<SILU, WIDE>(p, x, norm, line, s);
@@ -238,7 +238,8 @@ void differentiate(const Pixels &p, const Number *x, const Norm<Number> &norm,
         strip.each<WIDE>([&](int v, long place) {
             const Vector gradient = s.passed ? load(s.passed + place) : passed(v, place);
             const Vector apart = load(x + place) - mean[v];
-            store(s.by_x + place, gradient * passed.part.scale[v] + (apart * slope[v] + constant[v]));
+            const Vector lost = apart * slope[v] + constant[v];
+            store(s.by_x + place, gradient * passed.part.scale[v] + lost);
         });
     });
 }

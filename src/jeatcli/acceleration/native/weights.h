@@ -72,7 +72,8 @@ void to_points(const float *w, const Points &p, Number *u, long inputs, long out
             for (long c = 0; c < inputs; c += INPUTS) {
                 for (long at = 0; at < piece; at += LANES) {
                     Vector taps[9], half[3 * SIDE];
-                    load_taps(w + (k + at % width) * p.output + (c + at / width) * p.input, p, taps);
+                    const long input = c + at / width, output = k + at % width;
+                    load_taps(w + output * p.output + input * p.input, p, taps);
                     for (int i = 0; i < SIDE; i++)
 #pragma GCC unroll 3
                         for (int j = 0; j < 3; j++)
