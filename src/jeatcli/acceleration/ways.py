@@ -13,7 +13,9 @@ class Kernel(NamedTuple):
 
     winograd: int | None = None  # the least channels, in and out, of those by Winograd's algorithm
     amx: bool = False  # whether the processor's matrix tiles compute those that they can
-    fused: bool = True  # whether the library's are in one pass with the sums and ReLUs after them
+    # Whether the library's are in one pass with the sums and ReLUs after them, and, in training,
+    # normalisations with what follows them.
+    fused: bool = True
 
 
 KERNELS = {
