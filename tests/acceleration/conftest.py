@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.networks import classifier
@@ -17,11 +23,54 @@ from jeatcli.acceleration.ways import KERNELS, Way
 def anew(monkeypatch, tmp_path):
     """Let a test build a kernel of its own, in an empty cache."""
     monkeypatch.setenv("JEAT_CACHE_DIR", str(tmp_path))
-    caches = (kernel.kernel, amx.has_tiles)
-    for each in caches:
-        each.cache_clear()
+    _forget()
     yield
-    for each in caches:
+    _forget()
+
+
+class _WithTiles:
+    """The kernel of this processor, and another one that emulates the tiles it lacks."""
+
+    def __init__(self, kernel: ctypes.CDLL, emulated: ctypes.CDLL) -> None:
+        self.kernel, self.emulated = kernel, emulated
+
+    def __getattr__(self, name: str) -> Any:
+        tiles = name.startswith("amx_") or name == "ask_for_amx"
+        return getattr(self.emulated if tiles else self.kernel, name)
+
+
+@pytest.fixture(scope="session")
+def _emulated(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The kernel's functions for tiles, of which a plain compiler makes plain vectors."""
+    if platform.machine() not in ("x86_64", "AMD64") or shutil.which("g++") is None:
+        pytest.skip("needs g++ and an x86 processor")
+    to = tmp_path_factory.mktemp("emulated") / "tiles.so"
+    source = Path(__file__).with_name("emulated.cpp")
+    flags = ("-std=gnu++17", "-O1", "-march=native", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi")
+    subprocess.run(["g++", *flags, str(source), "-o", str(to)], check=True)
+    return ctypes.CDLL(str(to))
+
+
+@pytest.fixture(scope="module")
+def tiles(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let this processor have matrix tiles: its own, or emulated ones."""
+    if amx.has_tiles():
+        yield
+        return
+    own, emulated = kernel.kernel(), request.getfixturevalue("_emulated")
+    assert own is not None
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for each in (_WithTiles(own, emulated), own):
+            monkeypatch.setattr(kernel, "_load", lambda _, each=each: each)
+            _forget()
+            if each is own:  # which is not built again
+                kernel.kernel()
+            else:
+                yield
+
+
+def _forget() -> None:
+    for each in (kernel.kernel, amx.has_tiles):
         each.cache_clear()
 
 
@@ -46,6 +95,7 @@ def clock(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Clock:
         "winograd-32": 1e-3,
         "winograd-64": 1.5e-3,
         "amx": 2.5e-3,
+        "amx-wgrad": 2.2e-3,
     }
     monkeypatch.setattr(dispatch, "is_built", lambda: True)
     monkeypatch.setattr(

@@ -29,12 +29,13 @@ from jeatcli.acceleration.folding import Rewritten
 from jeatcli.acceleration.native import amx
 from jeatcli.acceleration.native.after import NOTHING, After, last
 from jeatcli.acceleration.native.amx import AmxConv, fits_tiles, has_tiles
-from jeatcli.acceleration.native.kernel import call
+from jeatcli.acceleration.native.kernel import call, kernel
 from jeatcli.acceleration.steps import Affine
 from jeatcli.acceleration.twins import accelerate, attach_twin, learn_by
 from jeatcli.acceleration.ways import Way
 from jeatcli.core.models.classifier import PixelConv, frozen
 
+pytestmark = pytest.mark.usefixtures("tiles")
 every_form = pytest.mark.parametrize(
     ("side", "stride"), [(3, 1), (3, 2), (1, 1), (1, 2)], ids=["3x3", "3x3-2", "1x1", "1x1-2"]
 )
@@ -230,6 +231,8 @@ def test_nothing_is_read_or_written_beyond_the_memory(
 @pytest.mark.slow
 def test_a_copy_may_go_to_another_process(tmp_path: Path) -> None:
     """Which has to ask the system for tiles, too."""
+    if not isinstance(kernel(), ctypes.CDLL):
+        pytest.skip("needs AMX")
     fast = tiled(3, 16, 48)
     x = pixels(fast, 2, 3, 5)
     (tmp_path / "sent").write_bytes(pickle.dumps((fast, x)))

@@ -34,6 +34,7 @@ from jeatcli.acceleration.native.convolution import WinogradConv
 pytestmark = needs_compiler
 
 # The numbers of pixels are below, at and beyond those of a block, 48.
+pytestmark = pytest.mark.usefixtures("tiles")
 SIZES = [(0, 4, 4), (1, 1, 1), (5, 7, 9), (1, 1, 47), (1, 6, 8), (1, 7, 7), (2, 8, 6), (1, 19, 5)]
 
 

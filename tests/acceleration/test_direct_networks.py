@@ -21,6 +21,7 @@ from jeatcli.acceleration.twins import accelerate
 from jeatcli.acceleration.ways import Way
 from jeatcli.core.models.classifier import Network, PixelConv
 
+pytestmark = pytest.mark.usefixtures("tiles")
 HALF = torch.bfloat16
 ROUNDING = {torch.float32: 1e-5, HALF: 2**-8}
 

@@ -180,7 +180,7 @@ def test_a_slow_kernel_is_not_chosen_by_the_real_clock(
 
 
 @pytest.fixture
-def tiles(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Clock:
+def fast_tiles(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Clock:
     """The speeds of a processor on which tiles are there and win."""
     monkeypatch.setattr(dispatch._Bench, "swapped", SWAPPED)
     monkeypatch.setattr(amx, "has_tiles", lambda: True)
@@ -188,16 +188,28 @@ def tiles(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Clock:
     return clock
 
 
-def test_tiles_are_taken_where_they_win(model, tiles: Clock) -> None:
+def test_tiles_are_taken_where_they_win(model, fast_tiles: Clock) -> None:
     assert choose(model, HALF, MUCH, EAGER) == Way("amx")
     assert "amx" in asked
-    tiles["amx"] = 9e-3
+    fast_tiles["amx"] = 9e-3
     assert choose(model, HALF, MUCH._replace(batch=16), EAGER) != Way("amx")
+
+
+def test_gradients_by_the_weights_are_by_tiles_where_that_wins(model, fast_tiles: Clock) -> None:
+    learning = MUCH._replace(updates=MUCH.passes / 10)
+    fast_tiles["amx-wgrad"] = 4e-4
+    assert choose(model, HALF, learning, EAGER) == Way("amx-wgrad")
+    fast_tiles["amx-wgrad"] = 6e-4
+    assert choose(model, HALF, learning._replace(batch=16), EAGER) == Way("amx")
+    asked.clear()
+    # Where nothing is learnt, the two are the same.
+    assert choose(model, HALF, MUCH, EAGER) == Way("amx")
+    assert "amx-wgrad" not in asked
 
 
 @pytest.mark.parametrize("what", ["type", "processor", "network"])
 def test_tiles_that_change_nothing_are_not_measured(
-    model, tiles: Clock, monkeypatch: pytest.MonkeyPatch, what: str
+    model, fast_tiles: Clock, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     if what == "processor":
         monkeypatch.setattr(amx, "has_tiles", lambda: False)
@@ -211,12 +223,12 @@ def test_tiles_that_change_nothing_are_not_measured(
     assert choose(model, dtype, MUCH, Wish("amx", compiled=False)) == Way("amx")
 
 
-def test_a_compiled_graph_has_no_tiles(model, tiles: Clock) -> None:
+def test_a_compiled_graph_has_no_tiles(model, fast_tiles: Clock) -> None:
     assert Way(compilable("amx"), compiled=True) == Way("library", True)
     assert choose(model, HALF, MUCH, Wish(compiled=True)) == Way("library", True)
     longer = MUCH._replace(passes=1e7)
     for seconds, way in ((6e-4, Way("amx")), (2e-4, Way("library", True))):
-        tiles["library, compiled"] = seconds
+        fast_tiles["library, compiled"] = seconds
         for wish in (AUTO, Wish("amx")):
             shutil.rmtree(Path(os.environ["JEAT_CACHE_DIR"]))
             assert choose(model, HALF, longer, wish) == way

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from helpers.convolutions import needs_compiler
+from helpers.threads import in_threads
 from torch import Tensor, nn
 
 from jeatcli.acceleration.native import norm
@@ -129,14 +131,13 @@ def test_nan_stays_nan() -> None:
 
 @needs_compiler
 def test_results_do_not_depend_on_the_number_of_threads() -> None:
-    case, threads, found = given((7, 48, 13, 11), True), torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 5):
-            torch.set_num_threads(count)
-            torch.manual_seed(0)
-            found.append(learnt(NormAct(layer(48), nn.ReLU()), nn.ReLU(), case))
-    finally:
-        torch.set_num_threads(threads)
+    case = given((7, 48, 13, 11), True)
+
+    def run() -> Any:
+        torch.manual_seed(0)
+        return learnt(NormAct(layer(48), nn.ReLU()), nn.ReLU(), case)
+
+    found = [in_threads(count, run) for count in (1, 2, 5)]
     for one, *others in zip(*found, strict=True):
         assert all(torch.equal(one, other) for other in others)
 

@@ -31,6 +31,7 @@ from jeatcli.acceleration.native import kernel
 from jeatcli.acceleration.twins import accelerate
 from jeatcli.acceleration.ways import KERNELS, Way
 
+pytestmark = pytest.mark.usefixtures("tiles")
 HALF = torch.bfloat16
 
 

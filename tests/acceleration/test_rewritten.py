@@ -22,6 +22,8 @@ from jeatcli.acceleration.twins import accelerate, attach_twin
 from jeatcli.acceleration.ways import KERNELS, Way
 from jeatcli.core.models.classifier import Network, frozen
 
+pytestmark = pytest.mark.usefixtures("tiles")
+
 
 @needs_compiler
 def test_what_it_stands_for() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers.convolutions import both, conv, needs_compiler
+from helpers.threads import in_threads
 from torch import Tensor, nn
 
 from jeatcli.acceleration.native import learning
@@ -55,14 +56,9 @@ def test_the_sums_do_not_depend_on_the_number_of_threads(
     name: str, stride: int, points: int
 ) -> None:
     x, weight, gradient = given(32, 48, (6, 17, 16), stride)
-    threads, found = torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 5):
-            torch.set_num_threads(count)
-            found.append(weight.new_empty(points, 32 * 48))
-            wgrad(name, x, gradient, found[-1])
-    finally:
-        torch.set_num_threads(threads)
+    found = [weight.new_empty(points, 32 * 48) for _ in range(3)]
+    for count, sums in zip((1, 2, 5), found, strict=True):
+        in_threads(count, lambda sums=sums: wgrad(name, x, gradient, sums))
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
 

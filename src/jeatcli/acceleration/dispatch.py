@@ -25,6 +25,7 @@ from .native.amx import fits_tiles
 from .native.convolution import fits
 from .native.direct import direct
 from .native.kernel import is_built
+from .native.learning_tiles import fits_wgrad
 from .twins import accelerate, learn_by
 from .ways import KERNELS, Way, Wish, Work, compilable
 
@@ -175,11 +176,12 @@ class _Bench:
 
     def swapped(self, kernel: str) -> tuple[str, int]:
         """Return what computes convolutions of the network for that kernel, and how many."""
-        (least, amx, fused), dtype = KERNELS[kernel], self.dtype or torch.float32
+        (least, amx, wgrad, fused), dtype = KERNELS[kernel], self.dtype or torch.float32
         modules = [*self.classifier.modules()]
         if amx:
-            count = sum(fits_tiles(module, dtype) for module in modules)
-            return ("amx", count) if count else ("library", 0)
+            tiled = [module for module in modules if fits_tiles(module, dtype)]
+            learns = wgrad and self.work.updates and any(map(fits_wgrad, tiled))
+            return ("amx-wgrad" if learns else "amx", len(tiled)) if tiled else ("library", 0)
         if least is None:
             fuses = fused and any(fusible(module, dtype) for module in modules)
             return ("fused" if fuses else "library", 0)

@@ -41,7 +41,7 @@ def learn_by(classifier: Classifier, way: Way) -> None:
     if kernel.winograd is not None:
         install(classifier.net, dtype, kernel.winograd)
     if kernel.amx and dtype is torch.bfloat16:
-        install_tiles(classifier.net)
+        install_tiles(classifier.net, kernel.wgrad)
     if way.compiled:  # which fuses by itself
         classifier.compile(dynamic=False)
     elif kernel.fused:

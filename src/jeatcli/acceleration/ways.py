@@ -13,6 +13,7 @@ class Kernel(NamedTuple):
 
     winograd: int | None = None  # the least channels, in and out, of those by Winograd's algorithm
     amx: bool = False  # whether the processor's matrix tiles compute those that they can
+    wgrad: bool = False  # and, in training, the gradients by their weights
     # Whether the library's are in one pass with the sums and ReLUs after them, and, in training,
     # normalisations with what follows them.
     fused: bool = True
@@ -25,6 +26,7 @@ KERNELS = {
     "winograd-32": Kernel(32),
     "winograd-64": Kernel(64),
     "amx": Kernel(amx=True),
+    "amx-wgrad": Kernel(amx=True, wgrad=True),
 }
 
 
@@ -102,7 +104,8 @@ def kernel_setting() -> Any:
     return setting(
         "auto",
         "Convolutions on a CPU: library, fused, winograd, winograd-32 (those of 32 channels and "
-        "more), winograd-64 or amx (on processors with AMX, in bfloat16); auto measures",
+        "more), winograd-64, amx (on processors with AMX, in bfloat16) or amx-wgrad (the gradients "
+        "by the weights, too); auto measures",
         section="Machine",
         choices=("auto", *KERNELS),
         metavar="KERNEL",

@@ -39,7 +39,7 @@ _SOURCE = Path(__file__).with_name("kernel.cpp")
 # Some have a form in bfloat16.
 _CONVOLUTIONS = ("same", "down", "up", "point", "point_down", "point_up", "stem", "stem_back")
 _AMX = ("amx_same", "amx_down", "amx_up", "amx_point", "amx_point_down", "amx_point_up")
-_WGRAD = ("same_wgrad", "down_wgrad")
+_WGRAD = ("same_wgrad", "down_wgrad", "amx_same_wgrad", "amx_down_wgrad")
 # How many pointers they take, and how many numbers after these.
 _FUNCTIONS = {
     **dict.fromkeys((*_CONVOLUTIONS, *_AMX), (4, 5)),
@@ -94,9 +94,10 @@ def call(name: str, x: Tensor, weights: Tensor, out: Tensor, after: After = NOTH
 
 
 def wgrad(name: str, x: Tensor, gradient: Tensor, sums: Tensor) -> None:
-    """Fill `sums` (points, C * K) with the gradient by the weights at the points.
+    """Fill `sums` with the gradient by the weights: at the points (points, C * K), or by tiles.
 
-    Of images x (n, C, H, W), and the gradient (n, K, h, w) by what their convolution is.
+    Of images x (n, C, H, W), and the gradient (n, K, h, w) by what their convolution is. Tiles give
+    the gradient by the weights themselves, (K, C, 3, 3).
     """
     x, gradient = last(x), last(gradient)
     (n, inputs, *sides), outputs = x.shape, gradient.shape[1]
