@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,32 @@ from jeatcli.acceleration.native import amx, kernel
 from jeatcli.acceleration.ways import KERNELS, Way
 
 
+@contextmanager
+def _another_kernel() -> Iterator[None]:
+    """Forget the kernel, which takes long to build, and have it back afterwards."""
+    built = kernel.kernel.cache_info().currsize > 0
+    own = kernel.kernel() if built else None
+    _forget()
+    yield
+    _forget()
+    if built:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(kernel, "_compiler", lambda: [] if own else None)
+            monkeypatch.setattr(kernel, "_load", lambda _: own)
+            kernel.kernel()
+
+
+def _forget() -> None:
+    for each in (kernel.kernel, amx.has_tiles):
+        each.cache_clear()
+
+
 @pytest.fixture
 def anew(monkeypatch, tmp_path):
     """Let a test build a kernel of its own, in an empty cache."""
     monkeypatch.setenv("JEAT_CACHE_DIR", str(tmp_path))
-    _forget()
-    yield
-    _forget()
+    with _another_kernel():
+        yield
 
 
 class _WithTiles:
@@ -59,19 +79,14 @@ def tiles(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     own, emulated = kernel.kernel(), request.getfixturevalue("_emulated")
     assert own is not None
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        for each in (_WithTiles(own, emulated), own):
-            monkeypatch.setattr(kernel, "_load", lambda _, each=each: each)
-            _forget()
-            if each is own:  # which is not built again
-                kernel.kernel()
-            else:
-                yield
-
-
-def _forget() -> None:
-    for each in (kernel.kernel, amx.has_tiles):
-        each.cache_clear()
+    usual, load = kernel._compiler(), kernel._load
+    with _another_kernel(), pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(
+            kernel,
+            "_load",
+            lambda compiler: _WithTiles(own, emulated) if compiler == usual else load(compiler),
+        )
+        yield
 
 
 @pytest.fixture

@@ -171,12 +171,7 @@ def test_what_it_stands_for() -> None:
 
 
 @needs_bf16
-def test_a_processor_without_it_has_float32_alone(monkeypatch, tmp_path) -> None:
-    monkeypatch.setenv("JEAT_CACHE_DIR", str(tmp_path))
+def test_a_processor_without_it_has_float32_alone(monkeypatch, anew) -> None:
     monkeypatch.setattr(kernel, "_FLAGS", (*kernel._FLAGS, "-mno-avx512bf16"))
-    kernel.kernel.cache_clear()
-    try:
-        assert not fits(conv(16, 16), HALF)
-        assert fits(conv(16, 16))
-    finally:
-        kernel.kernel.cache_clear()
+    assert not fits(conv(16, 16), HALF)
+    assert fits(conv(16, 16))
