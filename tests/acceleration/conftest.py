@@ -60,10 +60,10 @@ class _WithTiles:
 
 
 @pytest.fixture(scope="session")
-def _emulated(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The kernel's functions for tiles, of which a plain compiler makes plain vectors."""
+def _emulated(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL | None:
+    """The kernel's functions for tiles, in plain C++; None without g++ and an x86 processor."""
     if platform.machine() not in ("x86_64", "AMD64") or shutil.which("g++") is None:
-        pytest.skip("needs g++ and an x86 processor")
+        return None
     to = tmp_path_factory.mktemp("emulated") / "tiles.so"
     source = Path(__file__).with_name("emulated.cpp")
     flags = ("-std=gnu++17", "-O1", "-march=native", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi")
@@ -73,12 +73,12 @@ def _emulated(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 @pytest.fixture(scope="module")
 def tiles(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let this processor have matrix tiles: its own, or emulated ones."""
-    if amx.has_tiles():
+    """Let this processor have matrix tiles: its own, or emulated ones where that is possible."""
+    own = kernel.kernel()
+    emulated = None if amx.has_tiles() else request.getfixturevalue("_emulated")
+    if own is None or emulated is None:
         yield
         return
-    own, emulated = kernel.kernel(), request.getfixturevalue("_emulated")
-    assert own is not None
     usual, load = kernel._compiler(), kernel._load
     with _another_kernel(), pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(
@@ -87,6 +87,13 @@ def tiles(request: pytest.FixtureRequest) -> Iterator[None]:
             lambda compiler: _WithTiles(own, emulated) if compiler == usual else load(compiler),
         )
         yield
+
+
+@pytest.fixture(scope="module")
+def needs_tiles(tiles) -> None:
+    """Skip the tests where there are neither."""
+    if not amx.has_tiles():
+        pytest.skip("needs g++ and an x86 processor")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from jeatcli.acceleration.native.after import last
 from jeatcli.acceleration.native.learning_tiles import TileWgradConv
 
-pytestmark = pytest.mark.usefixtures("tiles")
+pytestmark = pytest.mark.usefixtures("needs_tiles")
 
 # Images side by side in a tile, of which one may lack another one beside it.
 SIZES = [

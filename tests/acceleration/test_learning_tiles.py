@@ -22,7 +22,7 @@ from jeatcli.core.models.classifier import frozen
 HALF = torch.bfloat16
 
 
-pytestmark = pytest.mark.usefixtures("tiles")
+pytestmark = pytest.mark.usefixtures("needs_tiles")
 
 
 def learnt(module: nn.Module, x: Tensor) -> list[Tensor]:
