@@ -3,8 +3,8 @@
     python benchmarks/precision.py [--method at] [--limit 3000] [--epochs 3] [--seeds 3]
 
 All start from the same weights and see the same batches. `fp32` and `bf16` are the library's alone;
-`-winograd`, `-amx` and `-compiled` are `--kernel winograd`, `--kernel amx` and `--compile`, whose
-convolutions on a CPU are Winograd's. Measured by each run's averaged model on
+`-winograd`, `-amx` and `-amx-wgrad` are these kernels (`--kernel`), and `-compiled` is `--compile`,
+whose convolutions on a CPU are Winograd's. Measured by each run's averaged model on
 the first test images, in float32 either way: clean accuracy, and PGD-10 at linf 8/255.
 """
 
@@ -25,6 +25,7 @@ PRECISIONS: dict[str, dict[str, object]] = {
     "fp32-winograd": {"precision": "fp32", "kernel": "winograd", "compile": False},
     "bf16": {"precision": "bf16", "kernel": "library", "compile": False},
     "bf16-amx": {"precision": "bf16", "kernel": "amx", "compile": False},
+    "bf16-amx-wgrad": {"precision": "bf16", "kernel": "amx-wgrad", "compile": False},
     "bf16-compiled": {"precision": "bf16", "compile": True},
 }
 
