@@ -78,6 +78,75 @@ def test_code_runs_only_where_it_is_named(code: Path, tmp_path: Path) -> None:
     )
 
 
+COMMAND = """
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--data", required=True)
+args = parser.parse_args()
+"""
+LINEAR = """
+import torch
+from torch import nn
+{before}
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1))
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "fix"),
+    [
+        (COMMAND, "failed: SystemExit: 2", '`if __name__ == "__main__":`'),
+        ("import sys; sys.exit('set a path')", "SystemExit: set a path", "__main__"),
+        ("from .beside import classes", "ImportError: attempted", "PACKAGE.MODULE:FUNCTION"),
+        ("def make(:", "SyntaxError: invalid syntax", "it must import on its own"),
+    ],
+)
+def test_code_that_cannot_be_imported(
+    code: Path, tmp_path: Path, text: str, words: str, fix: str
+) -> None:
+    """A script reads the command line of `jeat`, and would end it without an error."""
+    file = written(tmp_path, {"linear.weight": torch.randn(10, 64), "linear.bias": torch.ones(10)})
+    code.write_text(text)
+    refused(here("attack", file, "--arch", f"{code}:make", *DESCRIBED), 1, words, "Hint: ", fix)
+
+
+def test_a_file_of_code_without_a_function(tmp_path: Path) -> None:
+    file = written(tmp_path, {"linear.weight": torch.randn(10, 64), "linear.bias": torch.ones(10)})
+    for arch in ("mine.py", "mine.py:", "mine.py:Net()", "mine:models.make"):
+        with pytest.raises(UsageProblem, match="there is no network `mine") as caught:
+            load(file, foreign=Foreign(arch, "digits", (0,), (1,)))
+        assert "`FILE.py:FUNCTION`" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["", "torch.set_default_dtype(torch.float64)", "torch.set_grad_enabled(False)"],
+)
+@pytest.mark.parametrize("name", ["Net", "net"])
+def test_code_may_make_its_network_or_set_something_when_imported(
+    tmp_path: Path, before: str, name: str
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(LINEAR.format(before=before) + "\n\nnet = Net()\n")
+    weights = {"linear.weight": torch.randn(10, 64), "linear.bias": torch.randn(10)}
+    model = load(
+        written(tmp_path, weights),
+        device="cpu",
+        foreign=Foreign(f"{path}:{name}", "digits", (0,), (1,)),
+    )
+    x = torch.rand(3, 1, 8, 8)
+    expected = x.flatten(1) @ weights["linear.weight"].T + weights["linear.bias"]
+    torch.testing.assert_close(model.classifier(x), expected)
+    assert torch.is_grad_enabled()
+    assert torch.get_default_dtype() is torch.float32
+
+
 def test_weights_that_do_not_fit_the_code_are_named(code: Path, tmp_path: Path) -> None:
     file = written(tmp_path, {"1.weight": torch.randn(10, 64), "2.weight": torch.zeros(3, 3)})
     said = here("attack", file, "--arch", f"{code}:make", *DESCRIBED)

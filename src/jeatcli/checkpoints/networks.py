@@ -21,10 +21,19 @@ from ..core.models.wrapped import Wrapped, noise
 from ..errors import JeatError, UsageProblem, needs, unknown
 from ..runtime.digests import digest
 from ..runtime.files import expand
-from .naming import is_code, is_library
+from ..runtime.usual_state import in_usual_state
+from .naming import check_network, is_code, is_library
 
 # Logits of an image alone and among others may differ so much by rounding, relative to the largest.
 _ROUNDING = 1e-3
+_IMPORTED = (
+    "it must import on its own; name code of a package `PACKAGE.MODULE:FUNCTION`, from the "
+    "directory that holds the package"
+)
+_ENDED = (
+    "put what reads the command line, or ends the program, below "
+    '`if __name__ == "__main__":`'
+)
 
 
 def make_network(arch: str, shape: Shape) -> Network:
@@ -35,6 +44,7 @@ def make_network(arch: str, shape: Shape) -> Network:
         UsageProblem: If there is no such network, or it cannot be built as asked.
     """
     if not (is_library(arch) or is_code(arch)):
+        check_network(arch)
         return build(arch, shape)
     if (shape.norm_layer, shape.activation) != ("batch", "relu"):
         raise UsageProblem(
@@ -77,30 +87,42 @@ def _torchvision(name: str, shape: Shape) -> nn.Module:
     return network
 
 
+@in_usual_state  # code may change the default dtype, or whether there are gradients
 def run_code(arch: str) -> nn.Module:
-    """Call a function of the user's own, `FILE.py:FUNCTION` or `PACKAGE.MODULE:FUNCTION`."""
+    """Call a function of the user's own, `FILE.py:FUNCTION` or `PACKAGE.MODULE:FUNCTION`.
+
+    The name may also be that of a network that is made when the code is imported.
+    """
     place, _, name = arch.rpartition(":")
-    try:
-        with _importable(place):
-            function = getattr(_module(place), name, None)
-            if not callable(function):
-                raise UsageProblem(
-                    f"`{place}` has no function `{name}`", "name one that returns the network"
-                )
-            made = function()
-    except JeatError:
-        raise
-    except Exception as problem:
-        raise JeatError(
-            f"`{arch}` failed: {type(problem).__name__}: {problem}",
-            "it is called without arguments, and must return a torch.nn.Module",
-        ) from problem
+    with _importable(place):
+        with _explained(arch, _IMPORTED):
+            found = getattr(_module(place), name, None)
+        if not callable(found):
+            raise UsageProblem(
+                f"`{place}` has no function `{name}`", "name one that returns the network"
+            )
+        with _explained(arch, "it is called without arguments, and must return a torch.nn.Module"):
+            made = found if isinstance(found, nn.Module) else found()
     if not isinstance(made, nn.Module):
         raise JeatError(
             f"`{arch}` returned {type(made).__name__}, not a torch.nn.Module",
             "return the network itself, without loading its weights",
         )
     return made
+
+
+@contextmanager
+def _explained(arch: str, hint: str) -> Iterator[None]:
+    """Name the user's code where it fails, or ends the program, as `argparse` does."""
+    try:
+        yield
+    except JeatError:
+        raise
+    except (Exception, SystemExit) as problem:
+        if isinstance(problem, SystemExit):
+            hint = _ENDED
+        why = f"{type(problem).__name__}: {problem}".removesuffix(": ")
+        raise JeatError(f"`{arch}` failed: {why}", hint) from problem
 
 
 @contextmanager
