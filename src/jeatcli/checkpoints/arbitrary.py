@@ -170,6 +170,12 @@ def load_unknown(
     assert isinstance(classifier.net, Wrapped)
     module = classifier.net.module
     expected = module.state_dict()
+    if others := [key for key, value in expected.items() if not isinstance(value, torch.Tensor)]:
+        raise JeatError(
+            f"`{draft.arch}` has {' and '.join(f'`{key}`' for key in others)} among its weights, "
+            "which are no tensors",
+            "of a file only tensors are read: set that in the code, without `get_extra_state`",
+        )
     keys = match(found.every, expected)
     if not keys.fits:
         # A normalisation that lies beside the network in the file is none of its weights.

@@ -30,10 +30,7 @@ _IMPORTED = (
     "it must import on its own; name code of a package `PACKAGE.MODULE:FUNCTION`, from the "
     "directory that holds the package"
 )
-_ENDED = (
-    "put what reads the command line, or ends the program, below "
-    '`if __name__ == "__main__":`'
-)
+_ENDED = 'put what reads the command line, or ends the program, below `if __name__ == "__main__":`'
 
 
 def make_network(arch: str, shape: Shape) -> Network:
