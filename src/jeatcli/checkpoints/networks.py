@@ -176,7 +176,8 @@ def check(net: Wrapped, shape: Shape, name: str, device: torch.device) -> None:
             f"`{name}` gives logits that are NaN or infinite on images of noise",
             "check its weights, and divisions, roots and logarithms in its layers",
         )
-    for part in (like, like[:1]):
+    # Each image alone, as what depends on others of its batch may not do so for every image.
+    for first, part in ((0, like), (0, like[:1]), (1, like[1:2])):
         count = len(part)
         try:
             again = _logits(net, part, shape, name)
@@ -187,21 +188,22 @@ def check(net: Wrapped, shape: Shape, name: str, device: torch.device) -> None:
                 "(x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))`, in ONNX `dynamic_axes`",
             ) from problem
         size = 1 + logits.abs().max()
-        if ((again[:1] - logits[:1]).abs() > _ROUNDING * size).any() and _is_constant(net, like):
+        moved = (again[:2] - logits[first : first + count]).abs() > _ROUNDING * size
+        if moved.any() and _is_constant(net, like):
             raise JeatError(
                 f"the logits of `{name}` for an image depend on the other images of its batch",
                 "it is in training mode, so call `net.eval()` before exporting or returning it, or "
-                "its normalisation has no running statistics",
+                "its normalisation has no running statistics, or is over the whole batch",
             )
-    moved = like[:2].clone().requires_grad_(True)
+    images = like[:2].clone().requires_grad_(True)
     try:
         # A copy, as the code may change its input in place.
-        (gradient,) = torch.autograd.grad(net.call(moved.clone()).sum(), moved)
+        (gradient,) = torch.autograd.grad(net.call(images.clone()).sum(), images)
     except RuntimeError as problem:
         raise JeatError(
             f"the logits of `{name}` have no gradient with respect to the images: {problem}",
-            "remove `no_grad`, `inference_mode`, `detach`, `numpy` and `argmax` from it, and let "
-            "its logits depend on the images: attacks and chains need the gradient",
+            "remove `no_grad`, `inference_mode`, `detach`, `numpy`, `argmax` and quantised layers, "
+            "and let its logits depend on the images: attacks and chains need the gradient",
         ) from problem
     if not gradient.isfinite().all():
         raise JeatError(f"the gradient of `{name}` is NaN or infinite", "check its layers")
@@ -249,6 +251,15 @@ def _logits(net: Wrapped, x: Tensor, shape: Shape, name: str) -> Tensor:
         given = "x".join(map(str, logits.shape))
         raise JeatError(
             f"`{name}` returns {given} for {len(x)} images, not {len(x)}x{shape.classes}",
-            f"it must have the {shape.classes} classes of the data set: check `--dataset`",
+            _reshaped(logits, len(x), shape.classes),
         )
     return logits
+
+
+def _reshaped(logits: Tensor, count: int, classes: int) -> str:
+    """Say how logits of another shape become those of the classes."""
+    if classes == 2 and logits.numel() == count:
+        return "of one logit z make two, which are 0 and z: `torch.stack([0 * z, z], 1)`"
+    if len(logits) == count and logits.numel() == count * classes:
+        return "return `logits.flatten(1)`"
+    return f"it must have the {classes} classes of the data set, or of `wrap(..., classes=K)`"
