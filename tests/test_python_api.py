@@ -274,6 +274,24 @@ def test_of_log_probabilities_no_energy_is_believed(model: Model) -> None:
         energy(wrap(net, mean=0, std=1, classes=3, shape=(1, 8, 8)), X)
 
 
+def test_settings_of_another_type(model: Model) -> None:
+    own = {"images": X, "labels": Y}
+    calls: dict[str, Callable[[Any], object]] = {
+        "AttackSettings": lambda given: jeatcli.attack(model, given, **own),
+        "SampleSettings": lambda given: jeatcli.sample(model, given),
+        "LandscapeSettings": lambda given: jeatcli.energy_landscape(model, given, **own),
+        "ScoreSettings": lambda given: jeatcli.image_scores(X, given, real=X),
+        "ClassifierSettings": lambda given: jeatcli.classifier_scores(model, given, **own),
+        "Foreign": lambda given: energy(model, X, foreign=given),
+    }
+    for name, call in calls.items():
+        with pytest.raises(UsageProblem, match=f"`{name}` is needed.*the type dict") as caught:
+            call({"num": 3})
+        assert f"`{name}(...)`" in str(caught.value.hint)
+    with pytest.raises(UsageProblem, match="unknown kind `3`"):
+        jeatcli.energy_landscape(model, kind=3, **own)
+
+
 @pytest.mark.parametrize("call", [energy, jeatcli.attack, jeatcli.image_scores])
 def test_a_network_that_is_not_wrapped(call: Callable[..., object]) -> None:
     with pytest.raises(UsageProblem, match="or a loaded model, not of the type Linear") as caught:
