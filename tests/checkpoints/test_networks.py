@@ -145,6 +145,20 @@ def test_what_a_network_lacks_is_named(after: Callable[[Tensor], Any], words: st
     assert caught.value.hint
 
 
+def standardised(x: Tensor) -> Tensor:
+    """Divide by the standard deviation of each image, which may be 0."""
+    return (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True)
+
+
+def test_a_network_that_a_grey_image_breaks() -> None:
+    net = Net()
+    net.register_forward_pre_hook(lambda _, given: standardised(given[0]))
+    model = wrap(net, dataset="digits", **RAW)
+    with pytest.raises(JeatError, match="NaN or infinite for a grey image") as caught:
+        load(model)  # type: ignore[arg-type]
+    assert "divide by the deviation" in str(caught.value.hint)
+
+
 @pytest.mark.parametrize(
     ("after", "fix"),
     [

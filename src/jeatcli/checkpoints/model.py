@@ -241,6 +241,11 @@ def ready(model: Model, reporter: Reporter = SILENT) -> Model:
     with torch.no_grad():
         logits = model.classifier(probe.to(model.device))
     if not logits.isfinite().all():
+        if logits[1].isfinite().all():
+            raise JeatError(
+                f"`{model.name}` gives logits that are NaN or infinite for a grey image",
+                "it may divide by the deviation of an image, which is 0 there: add a small number",
+            )
         raise JeatError(
             f"`{model.name}` gives logits that are NaN or infinite",
             "the run may have diverged: use an earlier one, or check the checkpoint",
