@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 from pathlib import Path
+from typing import get_origin
 
 from generated import update
 
@@ -144,10 +145,13 @@ def settings(name: str) -> str:
     """Return the table of the settings that a function takes as keywords."""
     rows: dict[str, str] = {}
     for cls in SETTINGS.get(name, ()):
-        for field, (about, _) in declared(cls).items():
+        for field, (about, kinds) in declared(cls).items():
             default = cls.__dataclass_fields__[field].default
             shown = about.shown or ("" if default in (None, ()) else str(default))
             help = re.sub(r"[;,] listed below", "", about.help).replace("|", "\\|")
+            if not any(get_origin(kind) is tuple for kind in kinds):
+                # The command runs the function once for each value.
+                help = re.sub("; repeatable.*", "", help)
             rows.setdefault(field, f"| `{field}` | {help} | {shown} |")
     if not rows:
         return ""

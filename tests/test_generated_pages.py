@@ -23,6 +23,15 @@ def test_the_pages_follow_the_code(name: str) -> None:
         assert path.read_text(encoding="utf-8") == text, "run `make pages`"
 
 
+def test_in_python_only_tuples_take_several_values() -> None:
+    page = importlib.import_module("generate_python")
+    rows = dict(
+        line.split(" | ", 1) for line in page.settings("attack").splitlines() if "| `" in line
+    )
+    assert "repeatable" in rows["| `attacks`"]
+    assert "repeatable" not in rows["| `eps`"] + rows["| `norm`"]
+
+
 def test_make_runs_every_script() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     listed = next(line for line in text.splitlines() if line.startswith("PAGES := "))

@@ -213,6 +213,9 @@ def test_arrays_of_any_layout_are_the_same_images(model: Model) -> None:
         ({"mean": (), "std": ()}, "has 0 values"),
         ({"classes": 1}, "`classes` cannot be 1"),
         ({"classes": "abc"}, "`classes` cannot be 'abc'"),
+        ({"classes": 10**9}, "`classes` cannot be 1000000000"),
+        ({"dataset": 3}, "`dataset` cannot be 3"),
+        ({"name": 3}, "`name` cannot be 3"),
         ({"classes": {"a", "b", "c"}}, "`classes` cannot be {"),
         ({"classes": {0: "a", 1: "b", 2: "c"}}, "`classes` cannot be {"),
         ({"classes": ["a", "b", "a"]}, "`classes` cannot be"),
@@ -269,6 +272,24 @@ def test_of_log_probabilities_no_energy_is_believed(model: Model) -> None:
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3), torch.nn.LogSoftmax(1))
     with pytest.warns(JeatWarning, match="are log-probabilities, not logits"):
         energy(wrap(net, mean=0, std=1, classes=3, shape=(1, 8, 8)), X)
+
+
+def test_settings_of_another_type(model: Model) -> None:
+    own = {"images": X, "labels": Y}
+    calls: dict[str, Callable[[Any], object]] = {
+        "AttackSettings": lambda given: jeatcli.attack(model, given, **own),
+        "SampleSettings": lambda given: jeatcli.sample(model, given),
+        "LandscapeSettings": lambda given: jeatcli.energy_landscape(model, given, **own),
+        "ScoreSettings": lambda given: jeatcli.image_scores(X, given, real=X),
+        "ClassifierSettings": lambda given: jeatcli.classifier_scores(model, given, **own),
+        "Foreign": lambda given: energy(model, X, foreign=given),
+    }
+    for name, call in calls.items():
+        with pytest.raises(UsageProblem, match=f"`{name}` is needed.*the type dict") as caught:
+            call({"num": 3})
+        assert f"`{name}(...)`" in str(caught.value.hint)
+    with pytest.raises(UsageProblem, match="unknown kind `3`"):
+        jeatcli.energy_landscape(model, kind=3, **own)
 
 
 @pytest.mark.parametrize("call", [energy, jeatcli.attack, jeatcli.image_scores])

@@ -10,14 +10,32 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from .errors import unknown
+from .errors import UsageProblem, unknown
 
 
 def load(target: str) -> Any:
-    """Import `package.module:name`, or `package.module` for all of it."""
+    """Import `package.module:name`, or `package.module` for all of it.
+
+    Raises:
+        UsageProblem: If there is no such module, or nothing of that name in it.
+    """
     module_name, _, name = target.partition(":")
-    module = importlib.import_module(module_name)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as problem:
+        if not f"{module_name}.".startswith(f"{problem.name}."):
+            raise  # which it imports
+        raise _wrong(target, f"there is no module `{module_name}`") from problem
+    if not hasattr(module, name or "__name__"):
+        raise _wrong(target, f"the module `{module_name}` has no `{name}`")
     return getattr(module, name) if name else module
+
+
+def _wrong(target: str, why: str) -> UsageProblem:
+    return UsageProblem(
+        f"{why}, which a row of a table names as `{target}`",
+        "write `MODULE:NAME` into the row as Python imports it",
+    )
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,16 @@ class Settings:
         """Build the settings; a value that is None or absent keeps its default."""
         return cls(**_known(cls, values))
 
+    @classmethod
+    def accept(cls, given: object) -> Self:
+        """Return settings as they are; refuse what is of another class, such as a dictionary."""
+        if not isinstance(given, cls):
+            raise UsageProblem(
+                f"`{cls.__name__}` is needed, not something of the type {type(given).__name__}",
+                f"write `{cls.__name__}(...)`, with each setting by its name",
+            )
+        return given
+
     def with_changes(self, values: Mapping[str, object]) -> Self:
         """Return the settings with some of them changed; None changes nothing."""
         return replace(self, **_known(type(self), values))

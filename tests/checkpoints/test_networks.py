@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -144,6 +145,56 @@ def test_what_a_network_lacks_is_named(after: Callable[[Tensor], Any], words: st
     assert caught.value.hint
 
 
+def standardised(x: Tensor) -> Tensor:
+    """Divide by the standard deviation of each image, which may be 0."""
+    return (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True)
+
+
+def test_a_network_that_a_grey_image_breaks() -> None:
+    net = Net()
+    net.register_forward_pre_hook(lambda _, given: standardised(given[0]))
+    model = wrap(net, dataset="digits", **RAW)
+    with pytest.raises(JeatError, match="NaN or infinite for a grey image") as caught:
+        load(model)  # type: ignore[arg-type]
+    assert "divide by the deviation" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("after", "fix"),
+    [
+        (lambda logits: logits[:, :1], "`torch.stack([0 * z, z], 1)`"),
+        (lambda logits: logits[:, 0], "`torch.stack([0 * z, z], 1)`"),
+        (lambda logits: logits[:, :2, None, None], "return `logits.flatten(1)`"),
+        (lambda logits: logits[:, :3], "it must have the 2 classes"),
+    ],
+)
+def test_logits_of_another_shape_have_a_fix(after: Callable[[Tensor], Any], fix: str) -> None:
+    with pytest.raises(JeatError, match="images, not 2x2") as caught:
+        wrap(Net(after), classes=2, shape=(1, 8, 8), **RAW)
+    assert fix in str(caught.value.hint)
+
+
+def brightest(x: Tensor) -> Tensor:
+    """Scale images by the brightest pixel of all, which one of them has."""
+    return x / x.abs().amax()
+
+
+def last(x: Tensor) -> Tensor:
+    """Add to the first image what the last has."""
+    return torch.cat([x[:1] + x[-1:], x[1:]])
+
+
+@pytest.mark.parametrize("change", [brightest, last])
+def test_what_depends_on_other_images_of_a_batch_is_refused(
+    change: Callable[[Tensor], Tensor],
+) -> None:
+    """Of some images, such as that with the brightest pixel, the logits stay the same."""
+    net = Net()
+    net.register_forward_pre_hook(lambda _, given: change(given[0]))
+    with pytest.raises(JeatError, match="depend on the other images of its batch"):
+        wrap(net, dataset="digits", **RAW)
+
+
 def test_a_network_in_training_mode_is_copied_and_one_that_stays_in_it_refused() -> None:
     net = Net().train()
     wrap(net, dataset="digits", **RAW)
@@ -245,6 +296,36 @@ class Scaled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.scale * self.net(x)
+
+
+class Keeps(Net):
+    """Keeps what it has computed, as a hook of a feature extractor does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[str, list[Tensor]] = {"logits": []}
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        self.kept["logits"].append(logits)
+        return logits
+
+
+def test_a_network_that_keeps_activations_is_copied() -> None:
+    net = Keeps()
+    net(torch.rand(2, 1, 8, 8))
+    assert not net.kept["logits"][0].is_leaf
+    model = wrap(net, dataset="digits", **RAW)
+    x = torch.rand(3, 1, 8, 8)
+    torch.testing.assert_close(model.classifier(x), net.eval()(x))
+
+
+def test_a_network_that_cannot_be_copied() -> None:
+    net = Net()
+    net.lock = threading.Lock()  # type: ignore[assignment]
+    with pytest.raises(JeatError, match=r"cannot be copied: cannot pickle") as caught:
+        wrap(net, dataset="digits", **RAW)
+    assert "keep no locks" in str(caught.value.hint)
 
 
 def test_a_method_classify_is_called_in_place_of_the_module() -> None:

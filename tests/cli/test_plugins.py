@@ -67,6 +67,7 @@ def test_the_plugin_of_the_page_trains_and_attacks(home: Path, place: Path, file
         (None, "absent", "No module named 'absent'"),
         ("import nothing_such", "broken.py", "No module named 'nothing_such'"),
         ("1 / 0", "divides", "ZeroDivisionError"),
+        ("import sys; sys.exit(3)", "ends.py", "SystemExit: 3"),
     ],
 )
 def test_a_plugin_that_cannot_be_imported_is_named(

@@ -1,7 +1,7 @@
 """Models of networks that are not ours: the user's own, a library's, or one that a file brings."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import nn
 from ..core.models.classifier import Classifier
 from ..core.models.layers import Shape
 from ..core.models.wrapped import Wrapped, has_classify
+from ..data.arrays import MOST_CLASSES
 from ..data.facts import TENSORS, DatasetFacts, dataset_facts
 from ..data.images import load_images
 from ..errors import JeatError, UsageProblem
@@ -71,6 +72,9 @@ def wrap(
         >>> model.classifier(torch.rand(3, 1, 8, 8)).shape
         torch.Size([3, 2])
     """
+    for what, text in (("dataset", dataset), ("name", name)):
+        if not isinstance(text, str | None):
+            raise UsageProblem(f"`{what}` cannot be {text!r}", "give a text")
     facts = None if dataset is None else dataset_facts(dataset)
     size = _size(shape, facts)
     names = _class_names(classes, facts)
@@ -126,13 +130,13 @@ def _class_names(
         return facts.classes
     if listed is None:
         raise UsageProblem("the number of classes is missing", "give `classes` or `dataset`")
-    if _is_count(listed):
+    if _is_count(listed) and listed <= MOST_CLASSES:
         listed = range(listed)
     names = tuple(map(str, listed)) if isinstance(listed, list | tuple | range) else ()
     if len(set(names)) < max(2, len(names)) or not all(map(str.strip, names)):
         raise UsageProblem(
             f"`classes` cannot be {classes!r}",
-            "give the number of the logits, two at least, or a list of different names",
+            f"give the number of the logits, 2 to {MOST_CLASSES:,}, or a list of different names",
         )
     if facts is not None and names != facts.classes:
         raise UsageProblem(
@@ -148,17 +152,29 @@ def _copied(net: nn.Module, name: str) -> nn.Module:
             f"`wrap` takes a torch.nn.Module, not {getattr(net, '__name__', type(net).__name__)}",
             "call the class of a network, and put a function into the `forward` of a module",
         )
-    # What a forward pass has left, such as a pruned weight, is a part of a graph.
-    kept = [part for module in net.modules() for part in vars(module).values()]
-    left = [part for part in kept if isinstance(part, torch.Tensor) and not part.is_leaf]
-    copies = {id(part): part.detach().clone() for part in left}
+    # What a forward pass has left, such as a pruned weight or what a hook has kept, is a part of a
+    # graph.
+    left = [part for module in net.modules() for part in _inside(vars(module))]
+    copies = {id(part): part.detach().clone() for part in left if not part.is_leaf}
     try:
         with torch.no_grad():  # else a copy of TorchScript is a part of a graph
             return copy.deepcopy(net, copies)
     except Exception as problem:
+        first = str(problem).strip().partition("\n")[0][:200]
         raise JeatError(
-            f"`{name}` cannot be copied: {problem}", "keep no tensors of a graph in its attributes"
+            f"`{name}` cannot be copied: {first}",
+            "`copy.deepcopy(net)` must work: keep no locks, files and tensors of a graph in its "
+            "attributes",
         ) from problem
+
+
+def _inside(value: object, depth: int = 3) -> Iterator[torch.Tensor]:
+    """Yield the tensors of an attribute, in containers too."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping | list | tuple) and depth:
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _inside(part, depth - 1)
 
 
 def load_unknown(
@@ -170,6 +186,12 @@ def load_unknown(
     assert isinstance(classifier.net, Wrapped)
     module = classifier.net.module
     expected = module.state_dict()
+    if others := [key for key, value in expected.items() if not isinstance(value, torch.Tensor)]:
+        raise JeatError(
+            f"`{draft.arch}` has {' and '.join(f'`{key}`' for key in others)} among its weights, "
+            "which are no tensors",
+            "of a file only tensors are read: set that in the code, without `get_extra_state`",
+        )
     keys = match(found.every, expected)
     if not keys.fits:
         # A normalisation that lies beside the network in the file is none of its weights.

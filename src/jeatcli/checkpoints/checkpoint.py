@@ -93,6 +93,8 @@ def load_each(
     A model stays as it is, but of one in training mode a copy in evaluation mode is returned.
     """
     place = devices.pick(device)
+    if foreign is not None:
+        Foreign.accept(foreign)
     models = []
     for each in chosen:
         if isinstance(each, Model):

@@ -8,7 +8,7 @@ from torch import nn
 
 from ..errors import JeatError
 from ..runtime.progress import Reporter
-from .matching import KeyMatch, list_names
+from .key_match import KeyMatch, list_names
 from .state_dict import check_kinds
 
 

@@ -13,7 +13,8 @@ from ..runtime.progress import Reporter
 from .arbitrary import description, load_program, load_unknown, placed
 from .filling import fill
 from .header import MERGE, Meta
-from .matching import KeyMatch, guess, match
+from .key_match import KeyMatch
+from .matching import guess, match
 from .model import Model, network
 from .naming import is_code, is_library
 from .normalisation import chosen, customary

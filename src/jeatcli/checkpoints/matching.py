@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,10 +13,11 @@ from torch import Tensor
 from ..core.models import ARCHITECTURES, NORM_LAYERS, Shapes
 from ..core.models.layers import Shape
 from ..errors import UsageProblem
+from .key_match import UNUSED, KeyMatch
+from .state_dict import COUNTER
 
 Tensors = Mapping[str, Tensor]
 
-_LISTED, _LONGEST = 20, 100  # names of each kind, and characters of one: more hide the hint
 # Names that other implementations give to the same layers.
 _RENAMINGS = (
     (r"\bconv_shortcut\b", "convShortcut"),
@@ -24,67 +25,14 @@ _RENAMINGS = (
     (r"^(fc|classifier|head|last_linear)\b", "linear"),
     (r"^(linear|classifier|head|last_linear)\b", "fc"),
 )
-# A stage that TRADES' wide network has and does not use, a second name that the first layer has in
-# the checkpoint of Andriushchenko and Flammarion (2020), and two heads of JEM's without logits.
-_UNUSED = r"(sub_block1|model_preact_hl1|energy_output|f\.linear)\."
 # What is saved beside a network whose names have no prefix: losses, metrics, copies.
 _BESIDE = (
     r"(criterion|loss|loss_fn|metrics?|teacher|(\w+_)?(ema|swa|averaged)(_\w+)?|avg_model"
     r"|(train|val|valid|test)_\w+)\."
 )
-# Counts of training steps, which nothing reads in eval mode.
-_COUNTER = "num_batches_tracked"
 _DEEPEST_PREFIX = 4
 # What torch puts into the names of modules that it compiles, shards or recomputes.
 _WRAPPERS = r"(^|\.)_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)(?=\.)"
-
-
-@dataclass(frozen=True)
-class KeyMatch:
-    """How a state dict fits a network."""
-
-    weights: dict[str, Tensor]  # those that fit, by the network's names
-    missing: list[str]  # the network's names that it lacks
-    unexpected: list[str]  # its names that the network has not
-    mismatched: list[str]  # names with both shapes, in words
-    ignored: list[str]  # names of what is saved beside the network, and no part of it
-    beside: list[str]  # names of what else is there, which may be a part of the function
-    prefix: str  # what its names begin with in the file
-
-    @property
-    def holds(self) -> bool:
-        """Whether the network is there, whatever else is."""
-        return not (self.missing or self.unexpected or self.mismatched)
-
-    @property
-    def fits(self) -> bool:
-        """Whether nothing is left over on either side."""
-        return self.holds and not self.beside
-
-    def known_unused(self) -> KeyMatch:
-        """Leave out of what is ignored what code is known to save, and not to use."""
-        told = [key for key in self.ignored if not re.match(_UNUSED, key.removeprefix(self.prefix))]
-        return replace(self, ignored=told)
-
-    def describe(self) -> str:
-        """Return what does not fit, a line for each kind."""
-        kinds = {
-            "missing": self.missing,
-            "not known to it": self.unexpected,
-            "of another shape": self.mismatched,
-            f"beside it, not under `{self.prefix}`": self.beside if self.holds else [],
-        }
-        return "\n".join(
-            f"  {len(names):,} {kind}: {list_names(names)}"
-            for kind, names in kinds.items()
-            if names
-        )
-
-
-def list_names(names: list[str]) -> str:
-    """List the first names, each on one line, and say how many more there are."""
-    rest = f", and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
-    return ", ".join(" ".join(name.split())[:_LONGEST] for name in names[:_LISTED]) + rest
 
 
 def match(found: Tensors, expected: Tensors) -> KeyMatch:
@@ -94,8 +42,19 @@ def match(found: Tensors, expected: Tensors) -> KeyMatch:
     losses, metrics, averages and copies are ignored; others may be a part of the function. Refuse
     a network that is there under several prefixes, with different weights.
     """
-    named: Tensors = {re.sub(_WRAPPERS, "", key).lstrip("."): found[key] for key in found}
-    tensors = found if len(named) < len(found) else named  # two names became one
+    own = _unwrapped(expected)
+    keys = _match(_unwrapped(found), own)
+    names = dict(zip(own, expected, strict=True))
+    return replace(keys, weights={names[key]: value for key, value in keys.weights.items()})
+
+
+def _unwrapped(tensors: Tensors) -> Tensors:
+    """Return tensors by their names without what torch put into these."""
+    named: Tensors = {re.sub(_WRAPPERS, "", key).lstrip("."): tensors[key] for key in tensors}
+    return tensors if len(named) < len(tensors) else named  # two names became one
+
+
+def _match(tensors: Tensors, expected: Tensors) -> KeyMatch:
     matches = {
         prefix: _match_at(prefix, tensors, expected) for prefix in _prefixes(tensors, expected)
     }
@@ -166,7 +125,7 @@ def _match_at(prefix: str, found: Tensors, expected: Tensors) -> KeyMatch:
         [
             key
             for key, value in expected.items()
-            if not (key in tensors or key.endswith(_COUNTER) or _storage(value) in filled)
+            if not (key in tensors or key.endswith(COUNTER) or _storage(value) in filled)
         ],
         [key for key in tensors if key not in expected and key not in second],
         [
@@ -216,7 +175,7 @@ def _is_beside(name: str, value: Tensor, expected: Tensors | None = None) -> boo
     module = name.partition(".")[0]
     inside = any(key.partition(".")[0] == module for key in expected or ())
     counter = not inside and value.numel() == 1 and not value.is_floating_point()
-    return counter or re.match(f"{_UNUSED}|{_BESIDE}", name) is not None
+    return counter or re.match(f"{UNUSED}|{_BESIDE}", name) is not None
 
 
 def guess(

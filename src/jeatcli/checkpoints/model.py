@@ -230,7 +230,7 @@ def ready(model: Model, reporter: Reporter = SILENT) -> Model:
         JeatError: If its weights, or its logits of a grey image and of noise, are not finite.
     """
     training = any(module.training for module in model.classifier.modules())
-    types = {weight.dtype for weight in model.classifier.state_dict().values()}
+    types = {each.dtype for each in (*model.classifier.parameters(), *model.classifier.buffers())}
     if training or any(each.is_floating_point for each in types - {torch.float32}):
         odd = ("in training mode", "evaluation mode") if training else ("not in float32", "float32")
         reporter.warn(f"`{model.name}` is {odd[0]}: a copy in {odd[1]} is used")
@@ -241,6 +241,11 @@ def ready(model: Model, reporter: Reporter = SILENT) -> Model:
     with torch.no_grad():
         logits = model.classifier(probe.to(model.device))
     if not logits.isfinite().all():
+        if logits[1].isfinite().all():
+            raise JeatError(
+                f"`{model.name}` gives logits that are NaN or infinite for a grey image",
+                "it may divide by the deviation of an image, which is 0 there: add a small number",
+            )
         raise JeatError(
             f"`{model.name}` gives logits that are NaN or infinite",
             "the run may have diverged: use an earlier one, or check the checkpoint",

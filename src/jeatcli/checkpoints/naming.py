@@ -41,7 +41,7 @@ def check_network(arch: str) -> None:
     """Refuse what names no network of anybody's."""
     if is_code(arch) or re.fullmatch(r"robustbench:((linf|l2)/)?[\w-]+", arch):
         return
-    if ":" in arch and not is_library(arch):
+    if (":" in arch or arch.endswith(".py")) and not is_library(arch):
         raise UsageProblem(
             f"there is no network `{arch}`",
             f"name it as {', '.join(f'`{way}`' for way in _WAYS)}",

@@ -21,10 +21,16 @@ from ..core.models.wrapped import Wrapped, noise
 from ..errors import JeatError, UsageProblem, needs, unknown
 from ..runtime.digests import digest
 from ..runtime.files import expand
-from .naming import is_code, is_library
+from ..runtime.usual_state import in_usual_state
+from .naming import check_network, is_code, is_library
 
 # Logits of an image alone and among others may differ so much by rounding, relative to the largest.
 _ROUNDING = 1e-3
+_IMPORTED = (
+    "it must import on its own; name code of a package `PACKAGE.MODULE:FUNCTION`, from the "
+    "directory that holds the package"
+)
+_ENDED = 'put what reads the command line, or ends the program, below `if __name__ == "__main__":`'
 
 
 def make_network(arch: str, shape: Shape) -> Network:
@@ -35,6 +41,7 @@ def make_network(arch: str, shape: Shape) -> Network:
         UsageProblem: If there is no such network, or it cannot be built as asked.
     """
     if not (is_library(arch) or is_code(arch)):
+        check_network(arch)
         return build(arch, shape)
     if (shape.norm_layer, shape.activation) != ("batch", "relu"):
         raise UsageProblem(
@@ -77,30 +84,42 @@ def _torchvision(name: str, shape: Shape) -> nn.Module:
     return network
 
 
+@in_usual_state  # code may change the default dtype, or whether there are gradients
 def run_code(arch: str) -> nn.Module:
-    """Call a function of the user's own, `FILE.py:FUNCTION` or `PACKAGE.MODULE:FUNCTION`."""
+    """Call a function of the user's own, `FILE.py:FUNCTION` or `PACKAGE.MODULE:FUNCTION`.
+
+    The name may also be that of a network that is made when the code is imported.
+    """
     place, _, name = arch.rpartition(":")
-    try:
-        with _importable(place):
-            function = getattr(_module(place), name, None)
-            if not callable(function):
-                raise UsageProblem(
-                    f"`{place}` has no function `{name}`", "name one that returns the network"
-                )
-            made = function()
-    except JeatError:
-        raise
-    except Exception as problem:
-        raise JeatError(
-            f"`{arch}` failed: {type(problem).__name__}: {problem}",
-            "it is called without arguments, and must return a torch.nn.Module",
-        ) from problem
+    with _importable(place):
+        with _explained(arch, _IMPORTED):
+            found = getattr(_module(place), name, None)
+        if not callable(found):
+            raise UsageProblem(
+                f"`{place}` has no function `{name}`", "name one that returns the network"
+            )
+        with _explained(arch, "it is called without arguments, and must return a torch.nn.Module"):
+            made = found if isinstance(found, nn.Module) else found()
     if not isinstance(made, nn.Module):
         raise JeatError(
             f"`{arch}` returned {type(made).__name__}, not a torch.nn.Module",
             "return the network itself, without loading its weights",
         )
     return made
+
+
+@contextmanager
+def _explained(arch: str, hint: str) -> Iterator[None]:
+    """Name the user's code where it fails, or ends the program, as `argparse` does."""
+    try:
+        yield
+    except JeatError:
+        raise
+    except (Exception, SystemExit) as problem:
+        if isinstance(problem, SystemExit):
+            hint = _ENDED
+        why = f"{type(problem).__name__}: {problem}".removesuffix(": ")
+        raise JeatError(f"`{arch}` failed: {why}", hint) from problem
 
 
 @contextmanager
@@ -157,7 +176,8 @@ def check(net: Wrapped, shape: Shape, name: str, device: torch.device) -> None:
             f"`{name}` gives logits that are NaN or infinite on images of noise",
             "check its weights, and divisions, roots and logarithms in its layers",
         )
-    for part in (like, like[:1]):
+    # Each image alone, as what depends on others of its batch may not do so for every image.
+    for first, part in ((0, like), (0, like[:1]), (1, like[1:2])):
         count = len(part)
         try:
             again = _logits(net, part, shape, name)
@@ -168,21 +188,22 @@ def check(net: Wrapped, shape: Shape, name: str, device: torch.device) -> None:
                 "(x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))`, in ONNX `dynamic_axes`",
             ) from problem
         size = 1 + logits.abs().max()
-        if ((again[:1] - logits[:1]).abs() > _ROUNDING * size).any() and _is_constant(net, like):
+        moved = (again[:2] - logits[first : first + count]).abs() > _ROUNDING * size
+        if moved.any() and _is_constant(net, like):
             raise JeatError(
                 f"the logits of `{name}` for an image depend on the other images of its batch",
                 "it is in training mode, so call `net.eval()` before exporting or returning it, or "
-                "its normalisation has no running statistics",
+                "its normalisation has no running statistics, or is over the whole batch",
             )
-    moved = like[:2].clone().requires_grad_(True)
+    images = like[:2].clone().requires_grad_(True)
     try:
         # A copy, as the code may change its input in place.
-        (gradient,) = torch.autograd.grad(net.call(moved.clone()).sum(), moved)
+        (gradient,) = torch.autograd.grad(net.call(images.clone()).sum(), images)
     except RuntimeError as problem:
         raise JeatError(
             f"the logits of `{name}` have no gradient with respect to the images: {problem}",
-            "remove `no_grad`, `inference_mode`, `detach`, `numpy` and `argmax` from it, and let "
-            "its logits depend on the images: attacks and chains need the gradient",
+            "remove `no_grad`, `inference_mode`, `detach`, `numpy`, `argmax` and quantised layers, "
+            "and let its logits depend on the images: attacks and chains need the gradient",
         ) from problem
     if not gradient.isfinite().all():
         raise JeatError(f"the gradient of `{name}` is NaN or infinite", "check its layers")
@@ -230,6 +251,15 @@ def _logits(net: Wrapped, x: Tensor, shape: Shape, name: str) -> Tensor:
         given = "x".join(map(str, logits.shape))
         raise JeatError(
             f"`{name}` returns {given} for {len(x)} images, not {len(x)}x{shape.classes}",
-            f"it must have the {shape.classes} classes of the data set: check `--dataset`",
+            _reshaped(logits, len(x), shape.classes),
         )
     return logits
+
+
+def _reshaped(logits: Tensor, count: int, classes: int) -> str:
+    """Say how logits of another shape become those of the classes."""
+    if classes == 2 and logits.numel() == count:
+        return "of one logit z make two, which are 0 and z: `torch.stack([0 * z, z], 1)`"
+    if len(logits) == count and logits.numel() == count * classes:
+        return "return `logits.flatten(1)`"
+    return f"it must have the {classes} classes of the data set, or of `wrap(..., classes=K)`"

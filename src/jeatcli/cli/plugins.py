@@ -21,7 +21,7 @@ def load_plugins() -> None:
             module = importlib.import_module(path.stem if file else name)
         except JeatError:
             raise
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:  # a script may end the program
             why = f"{type(problem).__name__}: {problem}"
             raise UsageProblem(
                 f"`{name}` of `JEAT_PLUGINS` cannot be imported: {why}",

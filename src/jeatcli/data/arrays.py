@@ -20,7 +20,7 @@ from .stored import LABELS, PIXELS, archive, check_scale, opened_npz
 
 # Of a normalisation that was taken back, and of floats that were bytes.
 _ROUNDING = 1e-5
-_MOST_CLASSES = 100_000
+MOST_CLASSES = 100_000
 _IGNORED = 255  # what marks an image without a class, in bytes
 _NUMBER = "number the classes from 0, and leave out images without one"
 _ONE = 10_000  # images of one corruption and severity
@@ -85,7 +85,7 @@ def _names(
     if "classes" not in arrays:
         _refuse_ignored(labels, path)
     most = max(int(own.max()) for own in labels)
-    if not 1 <= most < _MOST_CLASSES:
+    if not 1 <= most < MOST_CLASSES:
         raise UsageProblem(
             f"the labels of `{path}` go up to {most:,}", "number two or more classes from 0"
         )

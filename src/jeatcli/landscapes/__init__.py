@@ -58,7 +58,7 @@ def make_settings(kind: str, changes: Mapping[str, object]) -> LandscapeSettings
     Raises:
         UsageProblem: If there is no such kind, it has no such setting, or a value is out of range.
     """
-    settings = KINDS.match(kind)[0].settings
+    settings = KINDS.match(str(kind))[0].settings
     known = [field.name for field in fields(settings)]
     for key, value in changes.items():
         if key not in known and value is not None:

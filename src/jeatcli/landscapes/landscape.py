@@ -88,7 +88,10 @@ def energy_landscape(
         'contour.png'
     """
     started = time.perf_counter()
-    settings = settings.with_changes(changes) if settings else make_settings(kind, changes)
+    if settings is None:
+        settings = make_settings(kind, changes)
+    else:
+        settings = LandscapeSettings.accept(settings).with_changes(changes)
     runs = [runs] if isinstance(runs, str | Path | Model) else runs
     if not runs:
         raise UsageProblem("a landscape needs at least one run")

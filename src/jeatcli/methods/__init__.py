@@ -6,7 +6,7 @@ No file knows another. May import `core` and `data.facts`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..catalogue import Catalogue, Entry
@@ -81,7 +81,17 @@ METHODS = Catalogue(
 
 
 def _class_of(name: str) -> type[Method]:
+    """Return the class of a method, whose every field is an option."""
     method: type[Method] = METHODS.load(name)
+    named = f"`{method.__name__}` of the method `{name}`"
+    if not is_dataclass(method) or "__dataclass_fields__" not in vars(method):
+        raise UsageProblem(f"{named} is not a dataclass", "write `@dataclass` above the class")
+    for each in fields(method):
+        if "setting" not in each.metadata:
+            raise UsageProblem(
+                f"the field `{each.name}` of {named} is not declared",
+                f'write `{each.name}: ... = setting(DEFAULT, "what it is")`',
+            )
     return method
 
 

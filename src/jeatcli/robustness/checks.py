@@ -53,7 +53,7 @@ def inside_ball(name: str, batch: Batch, moved: Tensor, threat: Threat) -> None:
     if not (distance <= threat.eps + 1e-6 * max(1.0, threat.eps) and in_range):
         raise JeatError(
             f"attack `{name}` left its ball: distance {distance:g} for {threat}",
-            "this is a bug in the attack; please report it",
+            "correct the attack if it is your own; otherwise please report it",
         )
 
 

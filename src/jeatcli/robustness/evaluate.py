@@ -76,7 +76,7 @@ def attack(
         True
     """
     began = time.perf_counter()
-    settings = (settings or AttackSettings()).with_changes(changes)
+    settings = AttackSettings.accept(settings or AttackSettings()).with_changes(changes)
     if settings.images_to is not None:
         check_output(settings.images_to, ATTACK_IMAGES, "images_to")
     (model,), source = load_models([run], settings, foreign, reporter)

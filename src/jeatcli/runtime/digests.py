@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 def digest(*networks: nn.Module, **settings: object) -> str:
     """Return a digest of the weights of networks and of settings, 16 hexadecimal digits."""
-    named = [pair for network in networks for pair in network.state_dict().items()]
+    held = [pair for network in networks for pair in network.state_dict().items()]
+    named = [(name, value) for name, value in held if isinstance(value, Tensor)]
+    if len(named) < len(held):  # `get_extra_state` may return anything
+        settings["state"] = [(n, repr(value)) for n, value in held if not isinstance(value, Tensor)]
     return named_digest(named, **settings)
 
 

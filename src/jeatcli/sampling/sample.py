@@ -115,7 +115,7 @@ def prepare(
     By default there are eight images of each class (64 of one or of many), one of each for a
     counterfactual, and eight for an interpolation.
     """
-    settings = settings.with_changes(changes)
+    settings = SampleSettings.accept(settings).with_changes(changes)
     (model,) = load_each([run], device=settings.device, foreign=foreign, reporter=reporter)
     # `auto` measures, so the first process decides for all.
     dtype = current().from_main(lambda: model.autocast_type(settings.precision))

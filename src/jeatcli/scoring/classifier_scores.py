@@ -97,7 +97,7 @@ def classifier_scores(
         True
     """
     began = time.perf_counter()
-    settings = settings.with_changes(changes)
+    settings = ClassifierSettings.accept(settings).with_changes(changes)
     (model,) = load_each([run], device=settings.device, foreign=settings.foreign, reporter=reporter)
     model.warn_if_unfinished(reporter)
     own = given_images(images, labels, model.meta.classes, settings.on)

@@ -144,7 +144,9 @@ def _settings(
     for name in changes:
         if name not in own and name not in samplers:
             raise unknown("setting", name, [*own, *samplers])
-    settings = settings.with_changes({k: v for k, v in changes.items() if k in own})
+    settings = ScoreSettings.accept(settings).with_changes(
+        {k: v for k, v in changes.items() if k in own}
+    )
     sampling = {k: v for k, v in changes.items() if k in samplers and v is not None}
     SamplerSettings.of(sampling)
     if settings.neighbours is not None:

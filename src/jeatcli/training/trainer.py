@@ -17,6 +17,7 @@ from ..core.models.classifier import Classifier
 from ..core.rng import BatchRng, drawing_by, mix
 from ..data.loader import Loader
 from ..runtime.distributed import SINGLE, ProcessGroup
+from .contract import checked_loss
 from .settings import OPTIMIZERS, SCHEDULES, TrainConfig
 
 Metrics = dict[str, Tensor]
@@ -47,7 +48,7 @@ class Objective(nn.Module):
         self.method, self.model = method, model
 
     def forward(self, x: Tensor, y: Tensor, rng: BatchRng) -> tuple[Tensor, Metrics]:
-        return self.method.loss(self.model, x, y, rng)
+        return checked_loss(self.method, self.method.loss(self.model, x, y, rng))
 
 
 class Trainer:

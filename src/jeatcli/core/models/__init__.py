@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...catalogue import Catalogue, Entry, load
+from ...errors import JeatError
 
 if TYPE_CHECKING:
     from .classifier import Network
@@ -119,7 +120,16 @@ def build(arch: str, shape: Shape) -> Network:
 
     Raises:
         UsageProblem: If there is none of that name, or it cannot have that depth.
+        JeatError: If its code, which may be the user's own, makes something else.
     """
+    from .classifier import Network  # takes torch, which the table does not need
+
     entry, numbers = ARCHITECTURES.match(arch)
     make: Callable[..., Network] = entry.load()
-    return make(shape, *numbers)
+    made = make(shape, *numbers)
+    if not isinstance(made, Network):
+        raise JeatError(
+            f"`{entry.target}` of the network `{arch}` makes {type(made).__name__}, no `Network`",
+            "inherit `jeatcli.core.models.classifier.Network`, with `features` and `head`",
+        )
+    return made

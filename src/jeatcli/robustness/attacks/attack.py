@@ -1,7 +1,7 @@
 """An attack with its options, and the attacks that a list of names stands for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -9,7 +9,7 @@ from torch import Tensor
 from ...core import objectives
 from ...core.models.classifier import Classifier
 from ...core.threat import Threat
-from ...errors import UsageProblem
+from ...errors import JeatError, UsageProblem
 from . import ATTACKS, ENSEMBLES, FEW, AttackEntry, unknown_attack
 from .batch import AttackOptions, Batch
 from .surrogate import Surrogate
@@ -45,11 +45,24 @@ class Attack:
     def __call__(
         self, surrogate: Surrogate | Classifier, batch: Batch, options: AttackOptions
     ) -> Tensor:
-        """Return the moved images (n, C, H, W): in the ball and in [0, 1], detached."""
+        """Return the moved images (n, C, H, W): in the ball and in [0, 1], detached.
+
+        Raises:
+            JeatError: If the attack, which may be the user's own, returns anything else.
+        """
         if isinstance(surrogate, Classifier):
             surrogate = Surrogate(surrogate)
         settings = self.in_numbers(options.threat)
-        moved: Tensor = self.entry.load()(surrogate, batch, options, **settings)
+        # An attack that changes its images in place would be measured against what it made of them.
+        given = replace(batch, x=batch.x.clone())
+        moved: object = self.entry.load()(surrogate, given, options, **settings)
+        if not isinstance(moved, Tensor) or _described(moved) != _described(batch.x):
+            found = _described(moved) if isinstance(moved, Tensor) else type(moved).__name__
+            raise JeatError(
+                f"attack `{self.name}` returned {found}, not images as `batch.x`, "
+                f"{_described(batch.x)}",
+                "correct it if it is your own; otherwise please report it",
+            )
         return moved
 
     def in_numbers(self, threat: Threat) -> dict[str, Any]:
@@ -92,6 +105,11 @@ class Attack:
                 f"attack `{self.name}` starts at the image, where the gradient of `kl` is zero",
                 "use `--attack pgd --steps 1`, which starts beside it, or another objective",
             )
+
+
+def _described(images: Tensor) -> str:
+    kind = str(images.dtype).removeprefix("torch.")
+    return f"{'x'.join(map(str, images.shape))} of {kind} on {images.device}"
 
 
 def make_attack(name: str, options: AttackOptions | None = None, **changes: object) -> Attack:
