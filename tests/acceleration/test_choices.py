@@ -35,6 +35,12 @@ def test_a_wrong_choice_planted_in_the_cache_is_corrected(model, clock: Clock) -
         assert place.read() == right
 
 
+def test_a_layer_may_keep_what_is_no_tensor(model, clock: Clock) -> None:
+    model.net.get_extra_state = lambda: {"images": 3}
+    assert chosen(model)[0] == Way("winograd-32")
+    assert "checked" in chosen(model)[1]
+
+
 def test_a_wrong_compiled_choice_is_corrected(model, clock: Clock) -> None:
     clock |= {"winograd-32, compiled": 4e-3, "library, compiled": 4e-3}
     chosen(model)

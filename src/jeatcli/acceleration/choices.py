@@ -43,7 +43,10 @@ class Place:
     """Where the speeds of some work with a network are kept."""
 
     def __init__(self, classifier: Classifier, dtype: torch.dtype | None, work: Work) -> None:
-        shapes = {name: list(weight.shape) for name, weight in classifier.state_dict().items()}
+        shapes = {
+            name: list(each.shape) if isinstance(each, torch.Tensor) else None  # a layer's own state
+            for name, each in classifier.state_dict().items()
+        }
         self.key: dict[str, Any] = {
             "version": version("jeat-cli"),
             "torch": torch.__version__,
