@@ -195,6 +195,25 @@ def test_a_value_of_the_environment_is_named_by_its_variable(
         refused(here(verb), 2, f"(in the environment: `{name}`)")
 
 
+@pytest.mark.parametrize(
+    ("verb", "name", "value", "words"),
+    [
+        ("attack", "JEAT_ATTACK_QUERIES", "3", "`pgd` has no `--queries`"),
+        ("attack", "JEAT_ATTACK_PURIFY_DRAWS", "3", "`--purify-draws` is for `--purify`"),
+        ("train", "JEAT_TRAIN_EPS", "8", "eps 8 under linf is more than the whole pixel range"),
+        ("train", "JEAT_TRAIN_OPTION", "lambd=2", "has no option `lambd`"),
+    ],
+)
+def test_a_variable_that_does_not_fit_the_command_is_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch, verb: str, name: str, value: str, words: str
+) -> None:
+    """Or nobody would find the option, which was not typed."""
+    monkeypatch.setenv(name, value)
+    monkeypatch.setenv(f"JEAT_{verb.upper()}_SEED", "1")  # has nothing to do with it
+    with untouched(home):
+        refused(here(verb), 2, words, f"(in the environment: `{name}`)")
+
+
 def test_a_variable_that_is_no_option_is_refused(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,6 +147,7 @@ def test_bad_files(toml, text, words):
         (["--eps", "nan"], "nan is not at least 0"),
         (["--reinit", "1.5"], "at most 1"),
         (["--lr", "0"], "above 0"),
+        (["--json"], "`--dry-run` prints TOML, not JSON"),
         (["--arch", "wrn-10-999999"], "`wrn-10-999999` has width 999999"),
         (["-O", "lambda"], "`lambda` is not of the form KEY=VALUE"),
         (["-O", "lamda=1"], "method `jeat` has no option `lamda`"),

@@ -6,6 +6,7 @@ import pytest
 from helpers.cli import done, one
 
 from jeatcli.cli import info, output
+from jeatcli.runtime import devices
 
 
 @pytest.fixture
@@ -27,6 +28,12 @@ def test_the_table_has_versions_device_precision_and_places(cache):
     assert "1.5 kB" in text
     assert "JEAT_CACHE_DIR" in text
     assert "torch " in text
+
+
+@pytest.mark.parametrize(("gain", "shown"), [(0.043, "0.043"), (1.27, "1.3"), (12.4, "12")])
+def test_a_slow_precision_is_not_rounded_to_nothing(cache, monkeypatch, gain, shown):
+    monkeypatch.setattr(devices, "bf16_gain", lambda: gain)
+    assert f"({shown} times as fast in bf16 as in fp32" in done("--info")
 
 
 def test_as_json(cache):

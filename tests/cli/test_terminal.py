@@ -6,6 +6,8 @@ import contextlib
 import errno
 import io
 import json
+import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -357,6 +359,27 @@ def test_debug_shows_the_traceback(monkeypatch):
     assert result.exit_code == 1
     assert result.stderr.startswith("Traceback")
     assert "Error: internal: ValueError: odd\n" in result.stderr
+
+
+@pytest.mark.parametrize("off", ["", "0", "false", "OFF"])
+def test_debug_that_is_off_shows_no_traceback(monkeypatch, off):
+    monkeypatch.setenv("JEAT_DEBUG", off)
+    result = CliRunner().invoke(failing(ValueError("odd")), ["attack"])
+    assert result.stderr.startswith("Error: internal: ValueError: odd\n")
+
+
+def test_a_backend_of_matplotlib_that_is_not_there_ends_no_command():
+    """As `MPLBACKEND` of a notebook, whose cells pass it on, or a misspelt one."""
+    script = "from jeatcli.cli import main; main(['--runs'], standalone_mode=False)"
+    script = f"import contextlib\nwith contextlib.suppress(BaseException): exec({script!r})\n"
+    script += "import matplotlib; print(matplotlib.rcParams['backend'])"
+    said = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"MPLBACKEND": "nonsense"},
+    )
+    assert said.stdout.splitlines()[-1:] == ["agg"], said.stderr
 
 
 def test_interruption_exits_with_130():

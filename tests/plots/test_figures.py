@@ -15,7 +15,7 @@ from helpers.runs import load_run, save_run
 from matplotlib.figure import Figure
 from PIL import Image
 
-from jeatcli.errors import UsageProblem
+from jeatcli.errors import PictureWarning, UsageProblem
 from jeatcli.landscapes.landscape import energy_landscape
 from jeatcli.plots import figure, robust_accuracy
 from jeatcli.plots.landscape import FIGURES, draw
@@ -115,6 +115,20 @@ def test_a_label_is_no_part_of_a_word(tmp_path: Path) -> None:
     assert ">AT<" in svg
     assert ">data AT random<" in svg
     assert ">AT<" not in gone.read_text()
+
+
+def test_a_label_is_written_once_and_missed_if_it_is_not_there(tmp_path: Path) -> None:
+    """Also where the new words have the old ones in them."""
+    with figure.styled():
+        drawn = figure.new_figure(3, 2)
+        axis = drawn.add_subplot()
+        axis.set_title("test")
+        axis.set_yticks([0, 1], ["test", "noise"])
+        settings = PlotSettings(label=("test=test images", "tset=Test"))
+        with pytest.warns(PictureWarning, match="--label tset=Test` changes nothing: .* no `tset`"):
+            svg = figure.save(drawn, tmp_path / "a.svg", "t", "d", settings).read_text()
+    assert svg.count(">test images<") == 2
+    assert ">noise<" in svg
 
 
 @pytest.mark.parametrize("cmap", ["viridis", "gray"])

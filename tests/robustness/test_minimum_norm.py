@@ -170,6 +170,13 @@ def test_the_report_says_what_there_is_no_radius_of() -> None:
     assert told(wrong).endswith("breaks an image: no image is classified correctly")
 
 
+def test_a_resumed_attack_is_not_said_to_have_taken_less_than_its_part() -> None:
+    """The seconds of attacks are those of all calls, the others of the last one."""
+    found = evaluate.attack(load_run("model"), num=4, minimum_norm=True, steps=1)
+    assert "s, of which" in told(replace(found, seconds=1e3))
+    assert "0.0 s after an interruption, " in told(replace(found, seconds=0.0))
+
+
 def told(found: Robustness) -> str:
     return report(Comparison([found], None), ["model"], {})
 

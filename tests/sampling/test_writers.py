@@ -178,6 +178,7 @@ def test_traces_and_previews(tmp_path: Path) -> None:
         (["--trace", "a.gif", "--format", "png"], "`--trace` goes with a grid"),
         (["--preview", "-o", "a.npz"], "`--preview` goes with a grid"),
         (["--scale", 2, "-o", "a.npz"], "`--scale` goes with a grid"),
+        (["--no-headings", "--format", "npz"], "`--no-headings` goes with a grid"),
         (["--trace", "a.jpg"], "`--trace` writes a `.png`, `.gif` or `.webp` file, not `a.jpg`"),
         (["--columns", 2, "--format", "png"], "`--columns` goes with a grid"),
         (["--trace", "a.gif", "--best-of", 2], "draws several of each"),

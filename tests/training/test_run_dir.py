@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from helpers.cli import everything
 from helpers.compare_runs import lines, same, tensors
 from helpers.runs import Listener
-from helpers.training import config, run
+from helpers.training import StopAfter, config, run
 from PIL import Image
 
 from jeatcli.checkpoints import runs
@@ -209,6 +210,65 @@ def test_a_model_that_is_damaged_is_written_anew_from_the_state(
     with pytest.raises(JeatError, match="is damaged"):
         run(tmp_path / "run")
     assert model.read_bytes() == damaged
+
+
+def test_a_model_of_another_run_is_not_taken_for_that_of_the_run(tmp_path: Path) -> None:
+    """Nor is it overwritten: it may be the only copy."""
+    run(tmp_path / "run", "at")
+    run(tmp_path / "other", "at", options={"eps": 0.1, "attack_step_size": 0.1}, seed=1)
+    model, own = (
+        tmp_path / "run" / runs.MODEL_FILE,
+        (tmp_path / "run" / runs.MODEL_FILE).read_bytes(),
+    )
+    theirs = (tmp_path / "other" / runs.MODEL_FILE).read_bytes()
+    model.write_bytes(theirs)
+    words = r"the model of another run: it has .*eps=0.1, seed=1, not .*eps=0.15, seed=0"
+    with pytest.raises(JeatError, match=words) as caught:
+        run(tmp_path / "run", "at")
+    assert model.read_bytes() == theirs
+    assert "move it away" in (caught.value.hint or "")
+    model.unlink()
+    run(tmp_path / "run", "at")
+    assert model.read_bytes() == own
+
+
+def test_a_state_of_another_run_is_not_resumed(tmp_path: Path) -> None:
+    for name, seed in (("run", 0), ("other", 1)):
+        with pytest.raises(Interrupted):
+            train(config(seed=seed), tmp_path / name, should_stop=StopAfter(3))
+    state = tmp_path / "run" / runs.STATE_FILE
+    state.write_bytes((tmp_path / "other" / runs.STATE_FILE).read_bytes())
+    with pytest.raises(JeatError, match="the state of another run: it has seed=1, not seed=0"):
+        run(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("gone", "hint"),
+    [
+        ([], "mv .*/state-before.safetensors .*/state.safetensors"),
+        (["state-before.safetensors"], "-o NAME` from its weights with `--init-from "),
+        (
+            ["state-before.safetensors", "model.safetensors"],
+            "copy `state.safetensors` back, or start",
+        ),
+    ],
+)
+def test_a_run_without_its_state_is_not_begun_anew(
+    gone: list[str], hint: str, tmp_path: Path
+) -> None:
+    """It would write over its weights, and its log would have every epoch twice."""
+    unfinished = config(val_split=20, eval_every=1)  # the best epoch so far is saved at once
+    with pytest.raises(Interrupted):
+        train(unfinished, tmp_path / "run", should_stop=(tmp_path / "run" / runs.MODEL_FILE).exists)
+    for name in ["state.safetensors", *gone]:
+        (tmp_path / "run" / name).unlink()
+    before = everything(tmp_path)
+    with pytest.raises(JeatError, match=r"cannot be resumed: it has .*metrics.jsonl") as caught:
+        train(unfinished, tmp_path / "run")
+    assert re.search(hint, caught.value.hint or "")
+    assert everything(tmp_path) == before
+    train(unfinished, tmp_path / "run", force=True)
+    assert [line["epoch"] for line in lines(tmp_path / "run")] == [1, 2]
 
 
 def test_a_run_whose_lock_cannot_be_made_names_the_reason(

@@ -94,6 +94,7 @@ class StateHeader:
     step: int
     attempt: int
     images: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
     schema: int = SCHEMA
 

@@ -100,6 +100,9 @@ class LazyGroup(click.Group):
 
         Errors are put into words here and not around `main`, so that a test runner sees it too.
         """
+        # No figure is shown, so no other backend is needed: not that of a notebook, whose cells
+        # pass it on to commands, nor one that is not installed here.
+        os.environ["MPLBACKEND"] = "agg"
         with _in_words(), warnings.catch_warnings():
             warnings.simplefilter("ignore", JeatWarning)
             return super().invoke(ctx)
@@ -132,7 +135,7 @@ def _in_words() -> Iterator[None]:
         from .failures import clean, let_go_of_stdout, translate
 
         let_go_of_stdout()
-        if os.environ.get("JEAT_DEBUG"):
+        if os.environ.get("JEAT_DEBUG", "").lower() not in ("", "0", "false", "no", "off"):
             import traceback
 
             click.echo(clean(traceback.format_exc()), err=True, nl=False)

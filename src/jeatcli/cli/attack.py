@@ -139,7 +139,9 @@ class _Files:
             hint = "each run gets its own `attack.json` anyway; a report, `.html`, is for several"
             raise UsageProblem("`--out` is for one RUN", hint)
         if self.images is not None and runs * radii > 1:
-            raise UsageProblem("`--save` is for one RUN and one `--eps`", "call it once for each")
+            raise UsageProblem(
+                "`--save` is for one RUN, `--norm` and `--eps`", "call it once for each"
+            )
         outputs = (
             (self.record, ATTACK_RECORD, "-o"),
             (self.page, report_of("attack"), "-o"),

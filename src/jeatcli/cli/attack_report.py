@@ -87,6 +87,8 @@ def _one(result: Robustness) -> output.Section:
     threat = Threat(result.norm, result.eps)
     attacks = sum(outcome["seconds"] for outcome in result.per_attack.values())
     seconds = f"{result.seconds:.1f} s, of which {attacks:.1f} s of attacks"
+    if attacks > result.seconds:  # those before an interruption count too
+        seconds = f"{result.seconds:.1f} s after an interruption, {attacks:.1f} s of attacks in all"
     about = f"{threat}, {_about(result)}, {seconds}"
     return output.Section(rows, [about, *_measured(result), *_published(result)], header=False)
 

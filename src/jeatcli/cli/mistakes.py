@@ -1,5 +1,6 @@
 """What was meant by an option or a RUN that does not exist. Imported only once there is one."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
@@ -8,6 +9,7 @@ import click
 
 from ..errors import NoSuchRun, UsageProblem
 from . import COMMANDS, main
+from .options import Option
 from .types import Look, Name
 
 _RESUME = ("resume", "continue")
@@ -31,6 +33,7 @@ _ELSEWHERE = {
     "samples": "num",
     "wd": "weight-decay",
 }
+_WORD = r"[a-z][a-z_]+"
 # As alike as a letter too many, too few or exchanged leaves two names, and as a guess needs.
 _TYPO, _GUESS = 0.85, 0.7
 
@@ -82,6 +85,25 @@ def _of_methods() -> set[str]:
 def _listed(names: list[str], before: str, last: str) -> str:
     quoted = [f"`{before}{name}`" for name in names]
     return last.join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
+
+
+def from_environment(ctx: click.Context, problem: UsageProblem) -> UsageProblem:
+    """Return the error of a command with the variables that set what it names, which nobody typed.
+
+    It may name an option as the settings do (`eps`), or the key of its value (`-O lambda=2`).
+    """
+    named = set(re.findall(_WORD, problem.message.replace("-", "_")))
+    variables = []
+    for param in ctx.command.params:
+        variable = param.variable(ctx) if isinstance(param, Option) else None
+        value = os.environ.get(variable, "") if variable else ""
+        own = {_flag(param).strip("-").replace("-", "_"), *re.findall(rf"({_WORD})=", value)}
+        if variable and named & own:
+            variables.append(f"`{variable}`")
+    if not variables:
+        return problem
+    origin = f"(in the environment: {', '.join(variables)})"
+    return UsageProblem(f"{problem.message} {origin}", problem.hint)
 
 
 def explain(ctx: click.Context, problem: NoSuchRun, typed: Sequence[str]) -> NoSuchRun:

@@ -90,15 +90,20 @@ class Option(click.Option):
         several = self.multiple and isinstance(value, tuple | list)
         return several and any("," in str(each) for each in value)
 
-    def _origin(self, ctx: click.Context) -> str:
-        source, name = ctx.get_parameter_source(str(self.name)), str(self.name)
-        if source is ParameterSource.DEFAULT_MAP:
-            return f" (in {ctx.meta.get(ORIGINS, {}).get(name, 'a file')})"
-        if source is not ParameterSource.ENVIRONMENT:
-            return ""
+    def variable(self, ctx: click.Context) -> str | None:
+        """Return the variable of the environment that set it, if one did."""
+        if ctx.get_parameter_source(str(self.name)) is not ParameterSource.ENVIRONMENT:
+            return None
         own = [f"{ctx.auto_envvar_prefix}_{each}" for each in _variables(self)]
-        known = [each for each in (own[0], str(self.envvar), own[1]) if os.environ.get(each)]
-        return f" (in the environment: `{known[0]}`)" if known else ""
+        names = (own[0], str(self.envvar), own[1])
+        return next((name for name in names if os.environ.get(name)), None)
+
+    def _origin(self, ctx: click.Context) -> str:
+        name = str(self.name)
+        if ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
+            return f" (in {ctx.meta.get(ORIGINS, {}).get(name, 'a file')})"
+        variable = self.variable(ctx)
+        return f" (in the environment: `{variable}`)" if variable else ""
 
     def get_help_extra(self, ctx: click.Context) -> Any:
         """Show the default in words, and leave out ranges, which the error tells."""
@@ -175,6 +180,10 @@ class Command(click.Command):
             from .mistakes import explain
 
             raise explain(ctx, problem, ctx.meta.get(ARGUMENTS, ())) from None
+        except UsageProblem as problem:
+            from .mistakes import from_environment
+
+            raise from_environment(ctx, problem) from None
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         """Return `--help`, its help in the form of the others."""

@@ -102,6 +102,8 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, verbose: bool, **
     """
     terminal = ui.Terminal(quiet, verbose)
     call = take(TrainCall, given)
+    if call.dry_run and as_json:
+        raise UsageProblem("`--dry-run` prints TOML, not JSON", "leave `--json` out")
     settings = {name: given[name] for name in declared(TrainConfig)}
     import_torch()
     config = resolve(settings | {"options": method_settings(ctx, terminal.say)})

@@ -16,12 +16,12 @@ from matplotlib import colormaps, rc_context, rc_params_from_file, rcParams
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.style import library
-from matplotlib.text import Text
 
 from ..core.threat import Threat, fraction
 from ..errors import PictureWarning, UsageProblem, unknown
 from ..runtime.files import expand, write_atomic
 from .settings import PLAIN, PlotSettings
+from .words import rename
 
 KINDS = ("png", "svg", "pdf")
 # A size that no style has: each figure chooses its own.
@@ -225,19 +225,12 @@ def _say_otherwise(figure: Any, settings: PlotSettings) -> None:
                 legend.remove()
     for words in settings.label:
         old, _, new = words.partition("=")
-        # Not within another word: `at` is no part of `data`.
-        pattern = rf"(?<![\w-]){re.escape(plain_text(old))}(?![\w-])"
-        written = plain_text(new).replace("\\", r"\\")
-        # A tick's text is set anew by its axis, which has to be told. In three dimensions ticks are
-        # numbers, and matplotlib 3.10 finds no layout once they were asked for.
-        flat = (axis for axis in figure.axes if axis.name != "3d")
-        for part in (part for axis in flat for part in (axis.xaxis, axis.yaxis)):
-            ticks = [text.get_text() for text in part.get_ticklabels()]
-            renamed = [re.sub(pattern, written, text) for text in ticks]
-            if renamed != ticks:
-                part.set_ticks(part.get_ticklocs(), labels=renamed)
-        for text in figure.findobj(Text):
-            text.set_text(re.sub(pattern, written, text.get_text()))
+        if not rename(figure, plain_text(old), plain_text(new)):
+            warnings.warn(
+                f"`--label {words}` changes nothing: the picture has no `{old}`",
+                PictureWarning,
+                stacklevel=2,
+            )
     if settings.title is not None:
         figure.suptitle(plain_text(settings.title))
 

@@ -229,8 +229,9 @@ class SampleOutput(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("scale", "columns", "trace", "preview"):
-            if getattr(self, name) and self.format != "grid":
+        flags = {name: getattr(self, name) for name in ("scale", "columns", "trace", "preview")}
+        for name, given in {**flags, "no-headings": not self.headings}.items():
+            if given and self.format != "grid":
                 raise UsageProblem(
                     f"`--{name}` goes with a grid, not `--format {self.format}`", _ONE
                 )

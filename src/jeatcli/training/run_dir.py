@@ -16,8 +16,9 @@ from ..data.facts import image_size, own_path
 from ..errors import JeatError, UsageProblem
 from ..runtime.files import TEMPORARY, expand, runs_dir, write_atomic, writing
 from ..runtime.progress import SILENT, Reporter
+from .identity import UNMEASURED, differing, foreign_settings, told_values, unmeasured
 from .resolve import read_config, to_toml
-from .settings import TrainConfig, differing, unmeasured
+from .settings import TrainConfig
 
 _LOCK = ".lock"
 
@@ -71,6 +72,11 @@ def compare(folder: Path, config: TrainConfig) -> TrainConfig:
     return replace(config, precision=theirs.precision, kernel=theirs.kernel, compile=theirs.compile)
 
 
+def compare_again(folder: Path, config: TrainConfig) -> None:
+    """Refuse a run of other settings that another process has made since the first look."""
+    compare(folder, replace(config, **UNMEASURED))
+
+
 def _anything_in(folder: Path) -> bool:
     """Tell whether a directory holds more than a lock and temporary files."""
     return folder.exists() and any(
@@ -80,24 +86,16 @@ def _anything_in(folder: Path) -> bool:
 
 def _other_run(folder: Path, values: Mapping[str, tuple[Any, Any]]) -> JeatError:
     """Say which settings differ, with both values, and what can be done."""
-    ours, theirs = (
-        ", ".join(f"{key}={_shown(pair[side])}" for key, pair in values.items()) for side in (0, 1)
-    )
     name = folder.name if runs.place(folder.name) == folder else folder
     new = "start a new run with `-o NAME`"
     if "epochs" in values or "max_steps" in values:
         new += f" (from the weights of this one with `--init-from {name}`; its schedule is over)"
     return JeatError(
-        f"`{name}` is a run with other settings: it has {theirs}, not {ours}",
+        f"`{name}` is a run with other settings: "
+        + told_values({key: (theirs, ours) for key, (ours, theirs) in values.items()}),
         f"{new}, continue this one with `jeat train -c {folder}/config.toml -o {name}`, "
         "or start it over with `--force`",
     )
-
-
-def _shown(value: object) -> str:
-    if value is None or value == "":
-        return "none"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def set_aside(folder: Path) -> None:
@@ -116,21 +114,50 @@ def create(folder: Path, config: TrainConfig) -> None:
         write_atomic(path, lambda beside: beside.write_text(to_toml(config), encoding="utf-8"))
 
 
-def epochs_done(folder: Path) -> int | None:
-    """Return the number of epochs of a run that has finished and is whole, else None."""
-    model = folder / runs.MODEL_FILE
+def epochs_done(folder: Path, config: TrainConfig) -> int | None:
+    """Return the number of epochs of a run that has finished and is whole, None if it can go on.
+
+    Refuse a model of another run, which someone has copied there, and a run whose state is gone.
+    """
+    model, header = folder / runs.MODEL_FILE, {}
     try:
         header = read_header(model) if model.is_file() else {}
+        if other := foreign_settings(config, {**header, **header.get("options", {})}):
+            raise JeatError(
+                f"`{model}` is the model of another run: {other}",
+                "move it away; the same command writes that of this run from its state",
+            )
         if header.get("finished") is True:
             read_tensors(model, header)
-    except CutShort:  # the state writes it anew
-        return None
+            return int(header["epoch"])
+    except CutShort:
+        pass  # the state writes it anew
     except Damaged:
-        if (folder / runs.STATE_FILE).is_file():
-            return None
-        raise
-    epoch = header.get("epoch")
-    return epoch if header.get("finished") is True and isinstance(epoch, int) else None
+        if not (folder / runs.STATE_FILE).is_file():
+            raise
+    _check_resumable(folder)
+    return None
+
+
+def _check_resumable(folder: Path) -> None:
+    """Refuse a run whose state is gone: to begin anew would write over the weights it has.
+
+    The state is the first that a run saves, so without one there is neither a model nor a log.
+    """
+    kept = (runs.MODEL_FILE, runs.BEST_FILE, runs.LOG_FILE, runs.STATE_BEFORE_FILE)
+    left = [name for name in kept if (folder / name).is_file()]
+    state = folder / runs.STATE_FILE
+    if state.is_file() or not left:
+        return
+    fix = f"copy `{runs.STATE_FILE}` back"
+    if runs.STATE_BEFORE_FILE in left:
+        fix = f"go back to the save before by `mv {folder / runs.STATE_BEFORE_FILE} {state}`"
+    elif runs.MODEL_FILE in left:
+        fix += f", start another run with `-o NAME` from its weights with `--init-from {folder}/`"
+    raise JeatError(
+        f"`{folder}` cannot be resumed: it has {', '.join(left)}, but no `{runs.STATE_FILE}`",
+        f"{fix}, or start over with `--force`, which keeps the old run beside the new one",
+    )
 
 
 @contextmanager

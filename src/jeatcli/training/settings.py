@@ -5,7 +5,7 @@ data set over them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -259,27 +259,3 @@ class TrainCall(Settings):
     profile: bool = _machine(
         False, "Profile a few steps: print a table, and write a trace into the run"
     )
-
-
-# Settings that do not change what a run computes.
-WATCHING = ("sample_every", "eval_every", "save_every", "track", "retries")
-
-
-# The settings that are measured if they have these values; then they hold for a run to its end.
-UNMEASURED: dict[str, Any] = {"precision": "auto", "kernel": "auto", "compile": None}
-
-
-def unmeasured(config: TrainConfig) -> list[str]:
-    """Return the names of the settings that are still to be measured."""
-    return [name for name, value in UNMEASURED.items() if getattr(config, name) == value]
-
-
-def differing(ours: TrainConfig, theirs: TrainConfig) -> dict[str, tuple[Any, Any]]:
-    """Return the settings that make two runs different, each with its values in both."""
-    names = [item.name for item in fields(TrainConfig) if item.name not in (*WATCHING, "options")]
-    values = {name: (getattr(ours, name), getattr(theirs, name)) for name in names}
-    for key in {**ours.options, **theirs.options}:
-        values[key] = ours.options.get(key), theirs.options.get(key)
-    for name in unmeasured(ours):
-        del values[name]
-    return {key: values[key] for key in sorted(values) if values[key][0] != values[key][1]}

@@ -16,6 +16,7 @@ from ..checkpoints.header import SCHEMA, CutShort, Damaged, read_header
 from ..errors import JeatError
 from ..runtime.files import link_or_copy, replacing
 from .divergence import Divergence
+from .identity import foreign_settings, identity
 from .trainer import Callback, Metrics, Trainer, load_optimizer_tensors, optimizer_tensors
 
 
@@ -36,8 +37,15 @@ def save_state(path: Path, trainer: Trainer, parts: Mapping[str, Callback]) -> N
     tensors = {
         f"{name}.{key}": each for name, state in states.items() for key, each in state.items()
     }
-    about = {"images": trainer.loader.digest, "schema": SCHEMA, "version": version("jeat-cli")}
-    write_tensors(path, tensors, {"step": trainer.step, "attempt": trainer.attempt, **about})
+    about = {
+        "step": trainer.step,
+        "attempt": trainer.attempt,
+        "images": trainer.loader.digest,
+        "settings": identity(trainer.config),
+        "schema": SCHEMA,
+        "version": version("jeat-cli"),
+    }
+    write_tensors(path, tensors, about)
 
 
 def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Callback]) -> None:
@@ -51,6 +59,10 @@ def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Callback]) -> N
         there = before != path and before.is_file()
         fix = f"go back to the save before by `mv {before} {path}`" if there else "copy it again"
         raise JeatError(problem.message, f"{fix}, or {start_over}") from problem
+    if other := foreign_settings(trainer.config, header.get("settings", {})):
+        raise JeatError(
+            f"`{path}` is the state of another run: {other}", f"copy its own back, or {start_over}"
+        )
     images = trainer.loader.digest
     if header.get("images", images) != images:
         config = trainer.config

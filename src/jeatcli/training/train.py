@@ -26,7 +26,7 @@ from .divergence import Diverging, gentler
 from .log import Log
 from .profiling import Profile
 from .resolve import resolve
-from .settings import UNMEASURED, TrainConfig
+from .settings import TrainConfig
 from .state import Saver
 from .trackers import Tracking, check_trackers
 from .trainer import Callback
@@ -135,7 +135,7 @@ def _find(
     if not folder.is_dir():
         check_writable(folder / runs.CONFIG_FILE)
     config = config if force else run_dir.compare(folder, config)
-    epochs = None if force else run_dir.epochs_done(folder)
+    epochs = None if force else run_dir.epochs_done(folder, config)
     dtype = devices.autocast_type(config.precision, device)
     return folder, replace(config, precision=devices.precision_name(dtype)), epochs
 
@@ -147,8 +147,7 @@ def _hold(held: ExitStack, ready: setup.Setup, force: bool) -> None:
         run_dir.set_aside(folder)
     run_dir.create(folder, ready.trainer.config)
     held.enter_context(run_dir.locked(folder, ready.reporter))
-    # Another process may have made a run of other settings there since the first look.
-    run_dir.compare(folder, replace(ready.trainer.config, **UNMEASURED))
+    run_dir.compare_again(folder, ready.trainer.config)
 
 
 class TrainingRun:
