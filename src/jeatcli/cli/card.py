@@ -204,7 +204,7 @@ def _pictures(names: Sequence[str] | Mapping[str, Any], folder: Path, about: str
 
 def table(section: Section) -> str:
     """Write a section in Markdown."""
-    rows = [[escape(output.cell_text(cell)) for cell in row] for row in section.rows]
+    rows = [[escape(text) for text in row] for row in output.cell_texts(section.rows)]
     right = output.numeric_columns(section.rows, section.header)
     head = rows.pop(0) if section.header else [""] * len(rows[0])
     lines = [head, ["---:" if number else "---" for number in right], *rows]

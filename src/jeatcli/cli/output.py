@@ -26,6 +26,11 @@ from ..runtime.plain import plain
 _COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 # How Python holds the bytes of a file name that is no UTF-8.
 _BYTES = re.compile("[\udc80-\udcff]")
+# A number as a text, which may have a unit; and what stands where there is none.
+_NUMBER = re.compile(r"[+-]?\d[\d,]*(\.\d+)?( (%|[kMG]?B))?")
+_MISSING = ("-", "none", "not finite")
+# The most digits of a number whose decimals are those of its column.
+_DIGITS = 7
 # Of the objects that `--json` prints; docs/files.md lists the keys that all share.
 SCHEMA = 1
 # What the running command has warned of on stderr, where `--quiet` and scripts do not look.
@@ -119,7 +124,7 @@ def lay_out(sections: Iterable[Section]) -> str:
 
 def table(rows: Sequence[Sequence[object]]) -> str:
     """Lay out rows in columns, those of numbers to the right."""
-    cells = [[cell_text(cell) for cell in row] for row in rows]
+    cells = cell_texts(rows)
     widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
     right = numeric_columns(rows)
     return "\n".join(
@@ -138,14 +143,47 @@ def columns(text: str) -> int:
 
 
 def numeric_columns(rows: Sequence[Sequence[object]], header: bool = True) -> list[bool]:
-    """Return which columns hold numbers; the first row may be a header, and does not count."""
+    """Return which columns hold numbers; the first row may be a header, and does not count.
+
+    The first column names the rows, and holds none though a run's name be one.
+    """
     below = rows[1:] if header and len(rows) > 1 else rows
-    return [all(_is_number(row[k]) for row in below) for k in range(len(rows[0]))]
+    return [k > 0 and _are_numbers([row[k] for row in below]) for k in range(len(rows[0]))]
+
+
+def cell_texts(rows: Sequence[Sequence[object]]) -> list[list[str]]:
+    """Write the cells of a table; the floats of a column have the same decimals."""
+    decimals = [
+        _decimals([cell for cell in column if isinstance(cell, float)])
+        for column in zip(*rows, strict=True)
+    ]
+    return [
+        [
+            f"{cell:.{places}f}"
+            if isinstance(cell, float) and math.isfinite(cell) and places is not None
+            else cell_text(cell)
+            for cell, places in zip(row, decimals, strict=True)
+        ]
+        for row in rows
+    ]
+
+
+def _decimals(values: Sequence[float]) -> int | None:
+    """Return the decimals by which the largest has four digits and the smallest two.
+
+    None where the two are too far apart to be written alike.
+    """
+    sizes = [abs(value) for value in values if value and math.isfinite(value)]
+    if not sizes:
+        return None
+    high, low = (math.floor(math.log10(size)) for size in (max(sizes), min(sizes)))
+    decimals = max(3 - high, 1 - low, 0)
+    return decimals if decimals + max(high, 0) < _DIGITS else None
 
 
 def cell_text(cell: object) -> str:
-    """Write a cell of a table."""
-    return number(cell) if isinstance(cell, float) else str(cell)
+    """Write a cell by itself."""
+    return measured(cell) if isinstance(cell, float) else str(cell)
 
 
 def inline(value: Any) -> str:
@@ -158,8 +196,13 @@ def inline(value: Any) -> str:
 
 
 def number(value: float) -> str:
-    """Write a figure with four significant digits."""
+    """Write a setting with four significant digits."""
     return f"{value:.4g}" if math.isfinite(value) else "not finite"
+
+
+def measured(value: float) -> str:
+    """Write what was measured with four significant digits, zeros too."""
+    return f"{value:#.4g}".removesuffix(".") if math.isfinite(value) else "not finite"
 
 
 def percent(share: float) -> str:
@@ -176,5 +219,9 @@ def size(count: float) -> str:
     return f"{digits} {('B', 'kB', 'MB', 'GB')[power]}"
 
 
-def _is_number(cell: object) -> bool:
-    return isinstance(cell, int | float) or (isinstance(cell, str) and cell.endswith(" %"))
+def _are_numbers(column: Sequence[object]) -> bool:
+    """Tell whether a column holds numbers, some of which may be missing."""
+    there = [cell for cell in column if cell not in _MISSING]
+    return bool(there) and all(
+        isinstance(cell, int | float) or _NUMBER.fullmatch(str(cell)) for cell in there
+    )
