@@ -6,6 +6,7 @@ import pytest
 from helpers.cli import done, one
 
 from jeatcli.cli import info, output
+from jeatcli.runtime import devices
 
 
 @pytest.fixture
@@ -43,10 +44,16 @@ def test_a_device_that_is_not_there_is_said(cache, monkeypatch):
     assert "device `cuda:99` does not exist" in done("--info")
 
 
+def test_a_slow_bf16_is_not_zero_times_as_fast(cache, monkeypatch):
+    monkeypatch.setattr(devices, "bf16_gain", lambda: 0.0134)
+    assert "fp32 (0.013 times as fast in bf16 as in fp32" in done("--info")
+
+
 def test_what_is_not_installed_is_said():
     assert info.version("jeat-absent") == "not installed"
 
 
 def test_sizes_are_written_without_exponents():
-    sizes = {0: "0 B", 1500: "1.5 kB", 999_999: "1000 kB", 2.5e12: "2500 GB"}
+    sizes = {0: "0 B", 7: "7 B", 1500: "1.50 kB", 999_999: "1000 kB", 2.5e12: "2500 GB"}
+    sizes[16_000_000] = "16.0 MB"
     assert {count: output.size(count) for count in sizes} == sizes

@@ -274,7 +274,9 @@ def test_table_aligns_numbers_to_the_right():
         # Four digits of the largest, two of the smallest.
         ((12.25, 0.739, 0.0023), ("12.2500", "0.7390", "0.0023")),
         ((12345.6, 200.0), ("12346", "200")),
-        ((24.0, 1e-7), ("24.00", "1.000e-07")),
+        ((37.95, 0.0397, 8.3e-9, 0.0), ("37.9500", "0.0397", "8.3e-09", "0.0000")),
+        ((2e-7, 1.5e-7), ("2.000e-07", "1.500e-07")),
+        ((12345678.9, 1.5), ("1.235e+07", "1.500")),
         ((1.5, float("nan")), ("1.500", "not finite")),
     ],
 )
@@ -287,14 +289,14 @@ def test_the_numbers_of_a_column_have_the_same_decimals(values, written):
     ("numbers", "written"),
     [
         ((8.5, 8.3, 8.69), "8.50 [8.30, 8.69]"),
-        ((0.096, 0.09, 0.104), "0.096 [0.090, 0.104]"),
-        ((-1e-4, -0.5, 0.6), "0.000 [-0.500, 0.600]"),
+        ((8.6, 6.8, 10.7), "8.60 [6.80, 10.70]"),
+        ((-1e-4, -0.5, 0.6), "-0.0001 [-0.5000, 0.6000]"),
         ((1234.0, 1200.4, 1300.0), "1234 [1200, 1300]"),
         ((1.23e-9, 0.0, 2e-9), "1.23e-09 [0.00e+00, 2.00e-09]"),
         ((0.0, 0.0, 0.0), "0 [0, 0]"),
     ],
 )
-def test_an_interval_has_the_decimals_of_its_mean(numbers, written):
+def test_the_numbers_of_an_interval_have_the_same_decimals(numbers, written):
     interval = dict(zip(("mean", "low", "high"), numbers, strict=True))
     assert reports.interval_text(interval) == written
 

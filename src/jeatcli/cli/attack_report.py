@@ -68,7 +68,7 @@ def costs(found: Comparison, names: Sequence[str]) -> list[output.Section]:
     ]
     for result, name in zip(found.results, names, strict=True):
         for attack, outcome in result.per_attack.items():
-            counts = (outcome[key] for key in ("broken", "forward", "backward", "nan"))
+            counts = (f"{outcome[key]:,}" for key in ("broken", "forward", "backward", "nan"))
             radius = f"{result.norm} {fraction(result.eps)}"
             took = f"{outcome['seconds']:.2f}"
             rows.append((name, radius, protocol(attack, outcome), *counts, took))

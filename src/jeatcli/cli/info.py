@@ -83,7 +83,7 @@ def _why(device: Any) -> str:
     from ..runtime.devices import bf16_gain
 
     if device.type == "cpu":
-        return f"{bf16_gain():.1f} times as fast in bf16 as in fp32, measured just now"
+        return f"{bf16_gain():.2g} times as fast in bf16 as in fp32, measured just now"
     return "the GPU has bf16" if device.type == "cuda" else "bf16 is not used there"
 
 

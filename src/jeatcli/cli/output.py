@@ -29,8 +29,8 @@ _BYTES = re.compile("[\udc80-\udcff]")
 # A number as a text, which may have a unit; and what stands where there is none.
 _NUMBER = re.compile(r"[+-]?\d[\d,]*(\.\d+)?( (%|[kMG]?B))?")
 _MISSING = ("-", "none", "not finite")
-# The most digits of a number whose decimals are those of its column.
-_DIGITS = 7
+# Between these the largest number of a column needs no exponent.
+_SMALL, _LARGE = 1e-4, 1e7
 # Of the objects that `--json` prints; docs/files.md lists the keys that all share.
 SCHEMA = 1
 # What the running command has warned of on stderr, where `--quiet` and scripts do not look.
@@ -153,32 +153,37 @@ def numeric_columns(rows: Sequence[Sequence[object]], header: bool = True) -> li
 
 def cell_texts(rows: Sequence[Sequence[object]]) -> list[list[str]]:
     """Write the cells of a table; the floats of a column have the same decimals."""
-    decimals = [
-        _decimals([cell for cell in column if isinstance(cell, float)])
+    writers = [
+        _column([cell for cell in column if isinstance(cell, float)])
         for column in zip(*rows, strict=True)
     ]
     return [
         [
-            f"{cell:.{places}f}"
-            if isinstance(cell, float) and math.isfinite(cell) and places is not None
-            else cell_text(cell)
-            for cell, places in zip(row, decimals, strict=True)
+            write(cell) if isinstance(cell, float) else str(cell)
+            for cell, write in zip(row, writers, strict=True)
         ]
         for row in rows
     ]
 
 
-def _decimals(values: Sequence[float]) -> int | None:
-    """Return the decimals by which the largest has four digits and the smallest two.
+def _column(values: Sequence[float]) -> Callable[[float], str]:
+    """Return what writes the numbers of a column: four digits of the largest, two of the smallest.
 
-    None where the two are too far apart to be written alike.
+    Those that four decimals do not show have an exponent; so have all where four show none, or
+    where one is very large.
     """
     sizes = [abs(value) for value in values if value and math.isfinite(value)]
-    if not sizes:
-        return None
+    if not sizes or not _SMALL <= max(sizes) < _LARGE:
+        return measured
     high, low = (math.floor(math.log10(size)) for size in (max(sizes), min(sizes)))
-    decimals = max(3 - high, 1 - low, 0)
-    return decimals if decimals + max(high, 0) < _DIGITS else None
+    decimals = max(3 - high, min(1 - low, 4), 0)
+
+    def write(value: float) -> str:
+        if not math.isfinite(value):
+            return measured(value)
+        return f"{value:.1e}" if 0 < abs(value) < 10**-decimals else f"{value:.{decimals}f}"
+
+    return write
 
 
 def cell_text(cell: object) -> str:
@@ -211,11 +216,11 @@ def percent(share: float) -> str:
 
 
 def size(count: float) -> str:
-    """Write a number of bytes as `1.2 GB`."""
+    """Write a number of bytes as `1.20 GB`, with three digits."""
     power = min(3, int(math.log10(count) / 3)) if count >= 1 else 0
     value = count / 1000**power
     # Not `.3g` alone, by which 999,999 bytes would be 1e+03 kB.
-    digits = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    digits = f"{value:.0f}" if value >= 100 or not power else f"{value:#.3g}".removesuffix(".")
     return f"{digits} {('B', 'kB', 'MB', 'GB')[power]}"
 
 

@@ -122,9 +122,10 @@ def _ball(summary: Mapping[str, Any]) -> str:
 
 
 def interval_text(interval: Mapping[str, float]) -> str:
-    """Write `8.50 [8.30, 8.69]`, with the same decimals."""
+    """Write a mean and its bounds with the same decimals: `8.50 [8.30, 8.69]`."""
     numbers = [float(interval[key]) for key in ("mean", "low", "high")]
-    size = max(map(abs, numbers))
+    # Three digits of the mean, unless it is next to nothing in its own interval.
+    size = max(abs(numbers[0]), 0.1 * max(map(abs, numbers)))
     decimals = 2 - math.floor(math.log10(size)) if size and math.isfinite(size) else 0
     form = f"z.{max(decimals, 0)}f" if decimals <= _SMALLEST else ".2e"
     mean, low, high = (format(value, form) for value in numbers)
