@@ -25,7 +25,7 @@ def test_the_table_has_versions_device_precision_and_places(cache):
     wanted = ["jeat", "processor", "device", "precision", "threads", "runs", "data", "cache"]
     assert [name for name in names if name in wanted] == wanted
     assert "measured just now" in text
-    assert "1.5 kB" in text
+    assert "1.50 kB" in text
     assert "JEAT_CACHE_DIR" in text
     assert "torch " in text
 
