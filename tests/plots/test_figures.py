@@ -257,16 +257,20 @@ def test_characters_that_the_font_lacks_are_told_in_one_line(tmp_path: Path) -> 
     assert "長い数字" in one(*ask, "長い数字", "-q")["warnings"][0]["text"]
 
 
+def squeeze(others: tuple[str, ...]) -> None:
+    """Warn as matplotlib does where it finds no layout, and of others."""
+    with figure.styled():
+        for _ in range(2):
+            warnings.warn("constrained_layout not applied because axes collapsed", stacklevel=1)
+        for text in others:
+            warnings.warn(text, PictureWarning, stacklevel=1)
+
+
 @pytest.mark.filterwarnings("always::jeatcli.errors.PictureWarning")
 @pytest.mark.parametrize("others", [(), ("2 x 2 inches are too small for the words",)])
 def test_that_no_layout_was_found_is_said_once_in_our_words(others: tuple[str, ...]) -> None:
-    with pytest.warns(PictureWarning, match="too small for") as caught, figure.styled():
-        for _ in range(2):
-            warnings.warn(
-                "constrained_layout not applied because axes sizes collapsed", UserWarning
-            )
-        for text in others:
-            warnings.warn(text, PictureWarning, stacklevel=1)
+    with pytest.warns(PictureWarning, match="too small for") as caught:
+        squeeze(others)
     assert len(caught) == 1
 
 
