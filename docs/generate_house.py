@@ -30,9 +30,9 @@ def rows(folder: Path, depth: int = 0) -> list[str]:
     indent = "  " * depth
     for path in sorted(folder.iterdir(), key=lambda path: (path.is_dir(), path.name)):
         if path.suffix == ".py" and path.name != "__init__.py":
-            lines.append(f"{indent + path.name:<28}{summary(path)}")
+            lines.append(f"{indent + path.name:<23}{summary(path)}")
         elif (path / "__init__.py").is_file():
-            lines.append(f"{indent + path.name + '/':<28}{summary(path / '__init__.py')}")
+            lines.append(f"{indent + path.name + '/':<23}{summary(path / '__init__.py')}")
             lines += rows(path, depth + 1)
     return lines
 

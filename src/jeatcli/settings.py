@@ -44,9 +44,9 @@ class Setting:
         high = self.high
         if high is None and abs(given) > _largest(given):
             high = _largest(given)
-        parts = [] if self.above is None else [f"above {self.above:g}"]
-        parts += [] if self.low is None else [f"at least {self.low:g}"]
-        parts += [] if high is None else [f"at most {high:g}"]
+        parts = [] if self.above is None else [f"above {self.above:,g}"]
+        parts += [] if self.low is None else [f"at least {self.low:,g}"]
+        parts += [] if high is None else [f"at most {high:,g}"]
         return " and ".join(parts) or "finite"
 
     def allows(self, number: float) -> bool:

@@ -75,23 +75,25 @@ def test_unknown_names(home: Path, arguments: list[str], error: str, hint: str) 
         (["train", "--methd", "jeat"], "'--methd': did you mean `--method`?"),
         (
             ["train", "--lambda", 2],
-            "'--lambda': an option of a method is written `-O lambda=VALUE`.",
+            "'--lambda': an option of a method is written `-O lambda=VALUE`",
         ),
-        (["train", "--learning-rate", 1], "'--learning-rate': here it is called `--lr`."),
+        (["train", "--learning-rate", 1], "'--learning-rate': here it is called `--lr`"),
         (
             ["train", "--steps", 5],
             "did you mean `--attack-steps`, `--max-steps` or `--sgld-steps`?",
         ),
-        (["attack", "--epochs", 4], "'--epochs': it is an option of `jeat train`."),
-        (["attack", "--model", "x"], "'--model': the model is the argument RUN."),
-        (["--method", "jeat"], "'--method': write it after `jeat train`."),
-        (["-v"], "'-v': write it after the command."),
-        (["attack", "--xyz"], "No such option '--xyz'."),
+        (["attack", "--epochs", 4], "'--epochs': it is an option of `jeat train`"),
+        (["attack", "--model", "x"], "'--model': the model is the argument RUN"),
+        (["--method", "jeat"], "'--method': write it after `jeat train`"),
+        (["-v"], "'-v': write it after the command"),
+        (["attack", "--xyz"], "No such option '--xyz'"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
 def test_options_that_do_not_exist(arguments: list[str], advice: str) -> None:
-    refused(here(*arguments), 2, advice)
+    said = here(*arguments)
+    refused(said, 2, advice)
+    assert not said.stderr.rstrip().endswith(".")
 
 
 @pytest.mark.parametrize(
@@ -117,16 +119,20 @@ def test_values_that_are_taken_for_a_run(home: Path, arguments: list[str], advic
             "'linf', 'l2', 'l1'; for several values, repeat `--norm`",
         ),
         (["train", "--seed", -1], "-1 is not in the range from 0 up"),
+        (["--sort", "foo"], "'fd', 'size'"),
+        (["attack", "--eps", 2000], "2000 is not at least 0 and at most 1,000"),
         (
             ["sample", LATEST, "--class", 3, 8, 9],
             "(8 9); for several values, write `--class 3 --class 8 --class 9`",
         ),
         (["sample", LATEST, "other"], "Got unexpected extra argument (other)"),
     ],
-    ids=["list", "seed", "classes", "two runs"],
+    ids=["list", "seed", "sort", "eps", "classes", "two runs"],
 )
 def test_values_that_do_not_fit(arguments: list[str], words: str) -> None:
-    refused(here(*arguments), 2, words)
+    said = here(*arguments)
+    refused(said, 2, words)
+    assert not said.stderr.rstrip().endswith(".")
 
 
 @pytest.mark.parametrize("verb", ["train", "attack", "sample", "score"])

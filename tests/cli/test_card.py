@@ -109,3 +109,13 @@ def test_damaged_results_and_foreign_texts_do_no_harm(run: Path) -> None:
     assert "\x1b" not in card
     assert "\n# b" not in card
     assert "<img" not in card.replace(f"``{' '.join(evil.split())}``", "")
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [("at", "by adversarial training: CE"), ("prejeat", "by PreJEAT: CE"), ("jem", "by JEM: CE")],
+)
+def test_the_method_is_named_within_a_sentence(method: str, words: str) -> None:
+    folder = save_run("named", method=method).parent
+    write_card(folder)
+    assert words in (folder / CARD).read_text(encoding="utf-8")

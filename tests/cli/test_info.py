@@ -25,7 +25,7 @@ def test_the_table_has_versions_device_precision_and_places(cache):
     wanted = ["jeat", "processor", "device", "precision", "threads", "runs", "data", "cache"]
     assert [name for name in names if name in wanted] == wanted
     assert "measured just now" in text
-    assert "1.5 kB" in text
+    assert "1.50 kB" in text
     assert "JEAT_CACHE_DIR" in text
     assert "torch " in text
 
@@ -50,10 +50,16 @@ def test_a_device_that_is_not_there_is_said(cache, monkeypatch):
     assert "device `cuda:99` does not exist" in done("--info")
 
 
+def test_a_slow_bf16_is_not_zero_times_as_fast(cache, monkeypatch):
+    monkeypatch.setattr(devices, "bf16_gain", lambda: 0.0134)
+    assert "fp32 (0.013 times as fast in bf16 as in fp32" in done("--info")
+
+
 def test_what_is_not_installed_is_said():
     assert info.version("jeat-absent") == "not installed"
 
 
 def test_sizes_are_written_without_exponents():
-    sizes = {0: "0 B", 1500: "1.5 kB", 999_999: "1000 kB", 2.5e12: "2500 GB"}
+    sizes = {0: "0 B", 7: "7 B", 1500: "1.50 kB", 999_999: "1000 kB", 2.5e12: "2500 GB"}
+    sizes[16_000_000] = "16.0 MB"
     assert {count: output.size(count) for count in sizes} == sizes

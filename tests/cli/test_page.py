@@ -130,7 +130,7 @@ def test_what_an_attack_did_is_told_radius_by_radius(runs: None, tmp_path: Path)
         assert page.read_text().count(f"<td>{radius}</td>") == 2
     seconds = re.findall(r'<td class="number">([\d.]+)</td></tr>', page.read_text())
     assert len(seconds) == 2
-    assert all(re.fullmatch(r"\d+(\.\d\d?)?", each) for each in seconds)
+    assert all(re.fullmatch(r"\d+\.\d\d", each) for each in seconds)
 
 
 def test_a_score_in_doubt_has_the_name_of_the_table(runs: None) -> None:

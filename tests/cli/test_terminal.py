@@ -16,7 +16,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from jeatcli.cli import LazyGroup, main, output
+from jeatcli.cli import LazyGroup, main, output, reports
 from jeatcli.cli import terminal as ui
 from jeatcli.cli.failures import translate
 from jeatcli.errors import Diverged, Interrupted, JeatError, UsageProblem
@@ -50,8 +50,8 @@ def test_lines_say_what_how_far_and_how_fast(time, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "epoch 3/40  700/1,400 images  700 images/s  0:01 left  loss 0.5312  energy gap -1.5",
-        "epoch 3/40  1,400/1,400 images  700 images/s  0:02  loss 0.5  energy gap -1.5",
+        "epoch 3/40  700/1,400 images  700 images/s  0:01 left  loss 0.5312  energy gap -1.500",
+        "epoch 3/40  1,400/1,400 images  700 images/s  0:02  loss 0.5000  energy gap -1.500",
     ]
 
 
@@ -150,7 +150,7 @@ def test_bars_on_a_terminal(monkeypatch, capsys):
     err = capsys.readouterr().err
     assert "said [y]\n" in err
     assert "outer [x]" in err
-    assert "  loss 0.25" in err
+    assert "  loss 0.2500" in err
     assert terminal._live is None
 
 
@@ -264,8 +264,55 @@ def test_table_aligns_numbers_to_the_right():
     rows = [("run", "clean", "rise"), ("jeat", "9.00 %", 0.5), ("standard", "10.00 %", 12.25)]
     assert output.table(rows).splitlines() == [
         "run         clean   rise",
-        "jeat       9.00 %    0.5",
+        "jeat       9.00 %   0.50",
         "standard  10.00 %  12.25",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "written"),
+    [
+        ((-2.108, -1.8, 0.0), ("-2.108", "-1.800", "0.000")),
+        # Four digits of the largest, two of the smallest.
+        ((12.25, 0.739, 0.0023), ("12.2500", "0.7390", "0.0023")),
+        ((12345.6, 200.0), ("12346", "200")),
+        ((37.95, 0.0397, 8.3e-9, 0.0), ("37.9500", "0.0397", "8.3e-09", "0.0000")),
+        ((2e-7, 1.5e-7), ("2.000e-07", "1.500e-07")),
+        ((12345678.9, 1.5), ("1.235e+07", "1.500")),
+        ((1.5, float("nan")), ("1.500", "not finite")),
+    ],
+)
+def test_the_numbers_of_a_column_have_the_same_decimals(values, written):
+    rows = [("run", "rise"), *(("at", value) for value in values)]
+    assert [row[1] for row in output.cell_texts(rows)] == ["rise", *written]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "written"),
+    [
+        ((8.5, 8.3, 8.69), "8.50 [8.30, 8.69]"),
+        ((8.6, 6.8, 10.7), "8.60 [6.80, 10.70]"),
+        ((-1e-4, -0.5, 0.6), "-0.0001 [-0.5000, 0.6000]"),
+        ((1234.0, 1200.4, 1300.0), "1234 [1200, 1300]"),
+        ((1.23e-9, 0.0, 2e-9), "1.23e-09 [0.00e+00, 2.00e-09]"),
+        ((0.0, 0.0, 0.0), "0 [0, 0]"),
+    ],
+)
+def test_the_numbers_of_an_interval_have_the_same_decimals(numbers, written):
+    interval = dict(zip(("mean", "low", "high"), numbers, strict=True))
+    assert reports.interval_text(interval) == written
+
+
+def test_numbers_that_are_text_or_missing_stand_to_the_right_too():
+    rows = [
+        ("run", "n", "clean", "size"),
+        ("9", "1,797", "-", "17.1 MB"),
+        ("10", "9", "7.00 %", "2 kB"),
+    ]
+    assert output.table(rows).splitlines() == [
+        "run      n   clean     size",
+        "9    1,797       -  17.1 MB",
+        "10       9  7.00 %     2 kB",
     ]
 
 

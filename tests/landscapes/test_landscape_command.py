@@ -97,7 +97,7 @@ def test_the_sharpness_of_many_runs_is_told_below_one_another(count: int, parts:
     names = [f"run-{number}" for number in range(count)]
     results = [
         {"run": name} | {key: {"mean": k, "low": k, "high": k} for key in measures}
-        for k, name in enumerate(names)
+        for k, name in enumerate(names, 100)
     ]
     about = {"kind": "sharpness", "n": 5, "unit": 0.15, "norm": "linf", "eps": 0.15}
     sections = landscape_sections({**about, "results": results})
@@ -105,7 +105,7 @@ def test_the_sharpness_of_many_runs_is_told_below_one_another(count: int, parts:
     assert [len(header) - 1 for header in headers] == parts
     assert [name for header in headers for name in header[1:]] == names
     assert {section.rows[1][0] for section in sections} == {"E(x,y) at the data"}
-    assert sections[-1].rows[1][-1] == f"{count - 1} [{count - 1}, {count - 1}]"
+    assert sections[-1].rows[1][-1] == f"{count + 99} [{count + 99}, {count + 99}]"
     assert [len(section.notes) for section in sections] == [0] * (len(parts) - 1) + [1]
 
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import itertools
 import re
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from helpers.cli import here, one
 from helpers.figures import cut_off
 from helpers.runs import load_run, save_run
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
 from jeatcli.errors import PictureWarning, UsageProblem
 from jeatcli.landscapes.landscape import energy_landscape
-from jeatcli.plots import figure, robust_accuracy
+from jeatcli.plots import contour, figure, robust_accuracy
 from jeatcli.plots.landscape import FIGURES, draw
 from jeatcli.plots.settings import PlotSettings
 
@@ -141,6 +145,56 @@ def test_the_colour_map_is_the_style_s_or_that_of_the_option(cmap: str, tmp_path
     assert by_style != draw(landscape, tmp_path / "a.png").read_bytes()
 
 
+GRID = np.linspace(-4, 4, 41)
+
+
+def bowl_panel() -> Any:
+    """Return what the panel of a plane without marks needs."""
+    plane = SimpleNamespace(span=4.0, grid=41, axis=torch.from_numpy(GRID))
+    return SimpleNamespace(plane=plane, marks=[])
+
+
+def contours(scale: float) -> list[Any]:
+    """Return the labels on the lines of a bowl that is `scale` deep, steepest to the right."""
+    bowl = GRID**2 + GRID[:, None] ** 2 + GRID * np.abs(GRID) / 2
+    axis = Figure(dpi=200).add_subplot()
+    levels = scale * np.arange(-16, 20, 4)
+    norm = Normalize(-20 * scale, 20 * scale)
+    contour._lines(axis, bowl_panel(), scale * (bowl - 20), norm, levels)
+    return list(axis.texts)
+
+
+def test_the_numbers_of_lines_are_level_and_alike() -> None:
+    angles = np.linspace(0.0, 2 * np.pi, 400)
+    # A circle, and one that can be seen at its sides alone.
+    circle = 2.6 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    ((x, y),) = contour._label_points([circle], 4.0, [])
+    assert abs(x) < abs(y)
+    sides = circle[np.abs(circle[:, 1]) < 0.5]
+    assert len(contour._label_points([sides], 4.0, [])) == 1
+    texts = contours(0.2)
+    assert len(texts) >= 3
+    decimals = {len(text.get_text().partition(".")[2]) for text in texts}
+    assert decimals == {1}
+
+
+def test_a_number_is_set_apart_from_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(
+        "matplotlib.axes.Axes.clabel", lambda *_, **look: asked.append(look["inline_spacing"])
+    )
+    contours(1.0)
+    # 2.5 points at 200 dots an inch.
+    assert asked == [pytest.approx(6.94, abs=0.01)]
+
+
+def test_a_style_s_grid_does_not_lie_over_the_colours() -> None:
+    with figure.styled(PlotSettings(style="ggplot")):
+        axis = Figure().add_subplot()
+        contour._plane(axis, bowl_panel(), np.zeros((41, 41)), Normalize(0, 1))
+        assert not any(line.get_visible() for line in axis.get_xgridlines())
+
+
 def test_each_panel_may_have_its_own_scale() -> None:
     models = [load_run("sharp", gain=3), load_run("flat", gain=0.5, seed=1)]
     ranges = {}
@@ -215,6 +269,23 @@ def test_characters_that_the_font_lacks_are_told_in_one_line(tmp_path: Path) -> 
         assert len(told) == (1 if missing else 0), said.stderr
         assert all(f"Warning: the picture's font lacks `{missing}`" in line for line in told)
     assert "長い数字" in one(*ask, "長い数字", "-q")["warnings"][0]["text"]
+
+
+def squeeze(others: tuple[str, ...]) -> None:
+    """Warn as matplotlib does where it finds no layout, and of others."""
+    with figure.styled():
+        for _ in range(2):
+            warnings.warn("constrained_layout not applied because axes collapsed", stacklevel=1)
+        for text in others:
+            warnings.warn(text, PictureWarning, stacklevel=1)
+
+
+@pytest.mark.filterwarnings("always::jeatcli.errors.PictureWarning")
+@pytest.mark.parametrize("others", [(), ("2 x 2 inches are too small for the words",)])
+def test_that_no_layout_was_found_is_said_once_in_our_words(others: tuple[str, ...]) -> None:
+    with pytest.warns(PictureWarning, match="too small for") as caught:
+        squeeze(others)
+    assert len(caught) == 1
 
 
 @pytest.mark.filterwarnings("always::jeatcli.errors.PictureWarning")

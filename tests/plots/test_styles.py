@@ -78,4 +78,7 @@ def test_a_level_is_a_round_number() -> None:
     labels = [text.get_text() for text in drawing.axes[0].texts]
     levels = [label for label in labels if label.removeprefix("−").replace(".", "").isdigit()]
     assert levels
-    assert all(level == f"{float(level.replace('−', '-')):g}".replace("-", "−") for level in levels)
+    # With no more decimals than one of them needs, and all alike.
+    short = [f"{float(level.replace('−', '-')):g}" for level in levels]
+    decimals = max(len(text.partition(".")[2]) for text in short)
+    assert levels == [f"{float(text):.{decimals}f}".replace("-", "−") for text in short]

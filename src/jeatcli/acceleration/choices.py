@@ -43,8 +43,9 @@ class Place:
     """Where the speeds of some work with a network are kept."""
 
     def __init__(self, classifier: Classifier, dtype: torch.dtype | None, work: Work) -> None:
+        # What a layer keeps beside its weights need be no tensor.
         shapes = {
-            name: list(each.shape) if isinstance(each, torch.Tensor) else None  # a layer's own state
+            name: list(each.shape) if isinstance(each, torch.Tensor) else None
             for name, each in classifier.state_dict().items()
         }
         self.key: dict[str, Any] = {

@@ -123,7 +123,9 @@ def _in_words() -> Iterator[None]:
             message = clean(advise(problem))
         command = getattr(getattr(problem, "ctx", None), "info_name", None)
         if "unexpected extra argument" in message and command == "train":
-            message += ": settings are options, such as `--dataset digits --method at`."
+            message += ": settings are options, such as `--dataset digits --method at`"
+        # No message of ours ends in a full stop; of click's, some do.
+        message = message.removesuffix(".")
         if message == problem.format_message():
             raise
         raise click.UsageError(message, getattr(problem, "ctx", None)) from None

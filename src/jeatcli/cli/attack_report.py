@@ -68,9 +68,9 @@ def costs(found: Comparison, names: Sequence[str]) -> list[output.Section]:
     ]
     for result, name in zip(found.results, names, strict=True):
         for attack, outcome in result.per_attack.items():
-            counts = (outcome[key] for key in ("broken", "forward", "backward", "nan"))
+            counts = (f"{outcome[key]:,}" for key in ("broken", "forward", "backward", "nan"))
             radius = f"{result.norm} {fraction(result.eps)}"
-            took = round(outcome["seconds"], 2)
+            took = f"{outcome['seconds']:.2f}"
             rows.append((name, radius, protocol(attack, outcome), *counts, took))
     return [output.Section(rows, ["forward and backward: images that passed through the network"])]
 

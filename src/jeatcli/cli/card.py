@@ -90,7 +90,7 @@ def _body(
     yield (
         f"A classifier of {escape(str(header['dataset']))} ({shape}, {classes} classes) whose "
         f"logits are energies, trained with jeat-cli by "
-        f"{escape(method.summary if method else str(header['method']))}."
+        f"{escape(_within(method.summary) if method else str(header['method']))}."
     )
     if not header.get("finished"):
         done = f"{header.get('epoch', 0)} of {header.get('epochs', '?')} epochs"
@@ -113,6 +113,11 @@ def _body(
         "```python\nfrom jeatcli import load\n\n"
         'model = load("hf-hub:OWNER/NAME")  # model.classifier: images in [0, 1] to logits\n```'
     )
+
+
+def _within(summary: str) -> str:
+    """Write a summary as a part of a sentence; a name such as PreJEAT keeps its capitals."""
+    return re.sub(r"\A[A-Z](?=[a-z]+\b)", lambda first: first[0].lower(), summary)
 
 
 def _training(header: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -204,7 +209,7 @@ def _pictures(names: Sequence[str] | Mapping[str, Any], folder: Path, about: str
 
 def table(section: Section) -> str:
     """Write a section in Markdown."""
-    rows = [[escape(output.cell_text(cell)) for cell in row] for row in section.rows]
+    rows = [[escape(text) for text in row] for row in output.cell_texts(section.rows)]
     right = output.numeric_columns(section.rows, section.header)
     head = rows.pop(0) if section.header else [""] * len(rows[0])
     lines = [head, ["---:" if number else "---" for number in right], *rows]

@@ -42,8 +42,7 @@ def advise(problem: click.NoSuchOption) -> str:
     """Return the error for an option that does not exist, with what to write instead."""
     ctx, name = problem.ctx, problem.option_name.lstrip("-").replace("_", "-")
     meant = _meant(ctx, problem.option_name, name) if ctx else None
-    text = f"No such option '{problem.option_name}'" + (f": {meant}" if meant else "")
-    return text if text.endswith("?") else f"{text}."
+    return f"No such option '{problem.option_name}'" + (f": {meant}" if meant else "")
 
 
 def _meant(ctx: click.Context, typed: str, name: str) -> str | None:

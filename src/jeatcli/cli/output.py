@@ -26,6 +26,11 @@ from ..runtime.plain import plain
 _COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 # How Python holds the bytes of a file name that is no UTF-8.
 _BYTES = re.compile("[\udc80-\udcff]")
+# A number as a text, which may have a unit; and what stands where there is none.
+_NUMBER = re.compile(r"[+-]?\d[\d,]*(\.\d+)?( (%|[kMG]?B))?")
+_MISSING = ("-", "none", "not finite")
+# Between these the largest number of a column needs no exponent.
+_SMALL, _LARGE = 1e-4, 1e7
 # Of the objects that `--json` prints; docs/files.md lists the keys that all share.
 SCHEMA = 1
 # What the running command has warned of on stderr, where `--quiet` and scripts do not look.
@@ -119,7 +124,7 @@ def lay_out(sections: Iterable[Section]) -> str:
 
 def table(rows: Sequence[Sequence[object]]) -> str:
     """Lay out rows in columns, those of numbers to the right."""
-    cells = [[cell_text(cell) for cell in row] for row in rows]
+    cells = cell_texts(rows)
     widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
     right = numeric_columns(rows)
     return "\n".join(
@@ -138,14 +143,52 @@ def columns(text: str) -> int:
 
 
 def numeric_columns(rows: Sequence[Sequence[object]], header: bool = True) -> list[bool]:
-    """Return which columns hold numbers; the first row may be a header, and does not count."""
+    """Return which columns hold numbers; the first row may be a header, and does not count.
+
+    The first column names the rows, and holds none though a run's name be one.
+    """
     below = rows[1:] if header and len(rows) > 1 else rows
-    return [all(_is_number(row[k]) for row in below) for k in range(len(rows[0]))]
+    return [k > 0 and _are_numbers([row[k] for row in below]) for k in range(len(rows[0]))]
+
+
+def cell_texts(rows: Sequence[Sequence[object]]) -> list[list[str]]:
+    """Write the cells of a table; the floats of a column have the same decimals."""
+    writers = [
+        _column([cell for cell in column if isinstance(cell, float)])
+        for column in zip(*rows, strict=True)
+    ]
+    return [
+        [
+            write(cell) if isinstance(cell, float) else str(cell)
+            for cell, write in zip(row, writers, strict=True)
+        ]
+        for row in rows
+    ]
+
+
+def _column(values: Sequence[float]) -> Callable[[float], str]:
+    """Return what writes the numbers of a column: four digits of the largest, two of the smallest.
+
+    Those that four decimals do not show have an exponent; so have all where four show none, or
+    where one is very large.
+    """
+    sizes = [abs(value) for value in values if value and math.isfinite(value)]
+    if not sizes or not _SMALL <= max(sizes) < _LARGE:
+        return measured
+    high, low = (math.floor(math.log10(size)) for size in (max(sizes), min(sizes)))
+    decimals = max(3 - high, min(1 - low, 4), 0)
+
+    def write(value: float) -> str:
+        if not math.isfinite(value):
+            return measured(value)
+        return f"{value:.1e}" if 0 < abs(value) < 10**-decimals else f"{value:.{decimals}f}"
+
+    return write
 
 
 def cell_text(cell: object) -> str:
-    """Write a cell of a table."""
-    return number(cell) if isinstance(cell, float) else str(cell)
+    """Write a cell by itself."""
+    return measured(cell) if isinstance(cell, float) else str(cell)
 
 
 def inline(value: Any) -> str:
@@ -158,8 +201,13 @@ def inline(value: Any) -> str:
 
 
 def number(value: float) -> str:
-    """Write a figure with four significant digits."""
+    """Write a setting with four significant digits."""
     return f"{value:.4g}" if math.isfinite(value) else "not finite"
+
+
+def measured(value: float) -> str:
+    """Write what was measured with four significant digits, zeros too."""
+    return f"{value:#.4g}".removesuffix(".") if math.isfinite(value) else "not finite"
 
 
 def percent(share: float) -> str:
@@ -168,13 +216,17 @@ def percent(share: float) -> str:
 
 
 def size(count: float) -> str:
-    """Write a number of bytes as `1.2 GB`."""
+    """Write a number of bytes as `1.20 GB`, with three digits."""
     power = min(3, int(math.log10(count) / 3)) if count >= 1 else 0
     value = count / 1000**power
     # Not `.3g` alone, by which 999,999 bytes would be 1e+03 kB.
-    digits = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    digits = f"{value:.0f}" if value >= 100 or not power else f"{value:#.3g}".removesuffix(".")
     return f"{digits} {('B', 'kB', 'MB', 'GB')[power]}"
 
 
-def _is_number(cell: object) -> bool:
-    return isinstance(cell, int | float) or (isinstance(cell, str) and cell.endswith(" %"))
+def _are_numbers(column: Sequence[object]) -> bool:
+    """Tell whether a column holds numbers, some of which may be missing."""
+    there = [cell for cell in column if cell not in _MISSING]
+    return bool(there) and all(
+        isinstance(cell, int | float) or _NUMBER.fullmatch(str(cell)) for cell in there
+    )

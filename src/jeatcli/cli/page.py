@@ -112,7 +112,7 @@ def _text(value: object) -> str:
 
 
 def _table(section: Section) -> str:
-    rows = [[output.cell_text(cell) for cell in row] for row in section.rows]
+    rows = output.cell_texts(section.rows)
     numeric = output.numeric_columns(section.rows, section.header)
     lines = []
     if section.header:
@@ -157,9 +157,9 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, st
                 yield from _flat(value, f"{name}, ")
         elif isinstance(value, list):
             if len(value) <= _LONGEST and not any(isinstance(item, dict | list) for item in value):
-                items = ("-" if item is None else output.cell_text(item) for item in value)
+                items = ("-" if item is None else output.inline(item) for item in value)
                 yield name, ", ".join(items)
         elif isinstance(value, bool):
             yield name, "yes" if value else "no"
         else:
-            yield name, output.cell_text(value)
+            yield name, output.inline(value)

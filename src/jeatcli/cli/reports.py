@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ _MEASURES = {
 }
 # Runs that stand beside each other, each with an interval.
 _ABREAST = 4
+# The most decimals of an interval; smaller ones are written as powers of ten.
+_SMALLEST = 6
 Report = tuple[list[tuple[Any, ...]], str]
 
 
@@ -107,7 +110,7 @@ def _histogram(summary: Mapping[str, Any]) -> Report:
 
 def _sharpness(summary: Mapping[str, Any]) -> Report:
     runs = summary["results"]
-    rows = [(title, *(_interval(run[key]) for run in runs)) for key, title in _MEASURES.items()]
+    rows = [(title, *(interval_text(run[key]) for run in runs)) for key, title in _MEASURES.items()]
     return [("", *(run["run"] for run in runs)), *rows], (
         f"means over {summary['n']} test images [95 % bootstrap interval]; random directions of "
         f"{fraction(summary['unit'])} per-pixel RMS, worst rise in {_ball(summary)}"
@@ -118,8 +121,14 @@ def _ball(summary: Mapping[str, Any]) -> str:
     return f"{summary['norm']} {fraction(summary['eps'])}"
 
 
-def _interval(interval: Mapping[str, float]) -> str:
-    mean, low, high = (f"{interval[key]:.3g}" for key in ("mean", "low", "high"))
+def interval_text(interval: Mapping[str, float]) -> str:
+    """Write a mean and its bounds with the same decimals: `8.50 [8.30, 8.69]`."""
+    numbers = [float(interval[key]) for key in ("mean", "low", "high")]
+    # Three digits of the mean, unless it is next to nothing in its own interval.
+    size = max(abs(numbers[0]), 0.1 * max(map(abs, numbers)))
+    decimals = 2 - math.floor(math.log10(size)) if size and math.isfinite(size) else 0
+    form = f"z.{max(decimals, 0)}f" if decimals <= _SMALLEST else ".2e"
+    mean, low, high = (format(value, form) for value in numbers)
     return f"{mean} [{low}, {high}]"
 
 

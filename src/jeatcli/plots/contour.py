@@ -24,6 +24,10 @@ STAR_LOOK: dict[str, Any] = {
     "zorder": 6,
 }
 _FORMULAS = {"joint": "$E(x, y)$", "marginal": "$E(x)$", "ce": r"$\mathrm{CE}(x, y)$"}
+# Points between a contour line and its number.
+_GAP = 2.5
+# How far from its best place, in spans, a number goes to lie level and not upright.
+_UPRIGHT = 0.3
 # About how many contour lines a scale has; inches of a panel with its margins.
 _LEVELS, _SIDE, _HEADER, _MARGIN = 10, 2.5, 0.3, 1.1
 
@@ -146,6 +150,7 @@ def _plane(axis: Any, panel: Panel, values: NDArray[np.float64], norm: Any) -> A
     axis.set(xlim=(-span, span), ylim=(-span, span))
     axis.tick_params(length=3)
     axis.locator_params(nbins=4)
+    axis.grid(visible=False)  # which some styles lay over the colours
     return mesh
 
 
@@ -163,12 +168,19 @@ def _lines(axis: Any, panel: Panel, values: NDArray[np.float64], norm: Any, leve
     vertices = [path.vertices for path in lines.get_paths()]
     points = _label_points(vertices, panel.plane.span, [(a, b) for _, a, b in panel.marks])
     if points:
-        axis.clabel(lines, fontsize="small", inline_spacing=2, manual=points, fmt=_level_text)
+        # In pixels: so much that a minus on an upright line is not taken for a part of it.
+        gap = _GAP * axis.figure.dpi / 72
+        look: dict[str, Any] = {"fontsize": "small", "inline_spacing": gap}
+        axis.clabel(lines, manual=points, fmt=_level_texts(chosen), **look)
 
 
-def _level_text(level: float) -> str:
-    """Write a level, which is a round number."""
-    return f"{level:.3g}".replace("-", "−")
+def _level_texts(levels: list[float]) -> dict[float, str]:
+    """Write levels, which are round numbers, with the same decimals."""
+    short = [f"{level:.3g}" for level in levels]
+    if not any("e" in text for text in short):
+        decimals = max(len(text.partition(".")[2]) for text in short)
+        short = [f"{level:.{decimals}f}" for level in levels]
+    return {level: text.replace("-", "−") for level, text in zip(levels, short, strict=True)}
 
 
 def _choose(values: NDArray[np.float64], levels: Any) -> tuple[list[float], str]:
@@ -184,20 +196,23 @@ def _choose(values: NDArray[np.float64], levels: Any) -> tuple[list[float], str]
 def _label_points(
     lines: list[Any], span: float, marks: list[tuple[float, float]]
 ) -> list[tuple[float, float]]:
-    """Find a point for each line's label, away from ball, thumbnail, edge, marks and each other."""
+    """Find a point for each line's label, away from ball, thumbnail, edge, marks and each other.
+
+    Rather where a line is level, for a number on an upright one is read with the head to one side.
+    """
     labels: list[tuple[float, float]] = []
     for line in lines:
         points = line[::2] / span
         clear = (np.hypot(*points.T) > max(0.35, 1.25 / span)) & (np.abs(points).max(1) < 0.85)
         clear &= (points > -0.35).any(1)
-        candidates = points[clear]
-        if (labels or marks) and len(candidates):
+        if labels or marks:
             taken = np.array(marks + labels) / span
-            distances = np.hypot(*(candidates[:, None] - taken).transpose(2, 0, 1)).min(1)
-            candidates = candidates[distances > 0.2]
-        if len(candidates):
-            middle = np.abs(np.hypot(*candidates.T) - 0.62).argmin()
-            x, y = candidates[middle] * span
+            clear &= np.hypot(*(points[:, None] - taken).transpose(2, 0, 1)).min(1) > 0.2
+        if clear.any():
+            along = np.gradient(points, axis=0)
+            steep = np.abs(along[:, 1]) / np.maximum(np.hypot(*along.T), 1e-12)
+            cost = np.abs(np.hypot(*points.T) - 0.62) + _UPRIGHT * steep
+            x, y = points[np.where(clear, cost, np.inf).argmin()] * span
             labels.append((float(x), float(y)))
     return labels
 

@@ -175,12 +175,22 @@ def styled(settings: PlotSettings = PLAIN) -> Iterator[None]:
 
 @contextmanager
 def _told_in_one() -> Iterator[None]:
-    """Warn once of all characters that the font does not have, and of all else as usual."""
+    """Warn once of all characters that the font does not have, and of all else as usual.
+
+    That no layout was found, which matplotlib says for each try, is said in our words.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
     missing = dict[str, None]()
-    for each in caught:
+    collapsed = [each for each in caught if "layout not applied" in str(each.message)]
+    if collapsed and not any("too small" in str(each.message) for each in caught):
+        warnings.warn(
+            "the picture is too small for its words: choose a larger `--figsize`",
+            PictureWarning,
+            stacklevel=2,
+        )
+    for each in (each for each in caught if each not in collapsed):
         if found := re.match(r"Glyph (\d+) .*missing from font", str(each.message)):
             missing[chr(int(found[1]))] = None
         else:
