@@ -52,6 +52,14 @@ inline __m512i widen(__m256i left) {
     std::memcpy(&both, &left, 32);
     return both;
 }
+inline __m512i permute(__m512i first, __m512i places, __m512i second) {
+    uint32_t words[32];
+    std::memcpy(words, &first, 64);
+    std::memcpy(words + 16, &second, 64);
+    Words permuted;
+    for (int i = 0; i < 16; i++) permuted[i] = words[((Words)places)[i] % 32];
+    return (__m512i)permuted;
+}
 inline __m512i repeat(int word) { return (__m512i)(Words{} + uint32_t(word)); }
 
 // The products of the lower halves, and of the upper ones, added.
@@ -116,57 +124,41 @@ inline void multiply(int sum, int left, int right) {
 }  // namespace emulated
 
 #undef _mm512_cvtepu16_epi32
-#undef _mm512_cvtepu16_epi32
 #define _mm512_cvtepu16_epi32 emulated::words
-#undef _mm512_slli_epi32
 #undef _mm512_slli_epi32
 #define _mm512_slli_epi32 emulated::shift_left
 #undef _mm512_cvtneps_pbh
-#undef _mm512_cvtneps_pbh
 #define _mm512_cvtneps_pbh emulated::round
-#undef _mm512_loadu_si512
 #undef _mm512_loadu_si512
 #define _mm512_loadu_si512 emulated::read<__m512i>
 #undef _mm256_loadu_si256
-#undef _mm256_loadu_si256
 #define _mm256_loadu_si256 emulated::read<__m256i>
-#undef _mm512_store_si512
 #undef _mm512_store_si512
 #define _mm512_store_si512 emulated::write
 #undef _mm512_inserti64x4
-#undef _mm512_inserti64x4
 #define _mm512_inserti64x4(left, right, place) emulated::join(left, right)
 #undef _mm512_zextsi256_si512
-#undef _mm512_zextsi256_si512
 #define _mm512_zextsi256_si512 emulated::widen
-#undef _mm512_set1_epi32
+#undef _mm512_permutex2var_epi32
+#define _mm512_permutex2var_epi32 emulated::permute
 #undef _mm512_set1_epi32
 #define _mm512_set1_epi32 emulated::repeat
 #undef _mm512_dpbf16_ps
-#undef _mm512_dpbf16_ps
 #define _mm512_dpbf16_ps emulated::dot
-#undef _mm512_rcp14_ps
 #undef _mm512_rcp14_ps
 #define _mm512_rcp14_ps emulated::reciprocal
 #undef _mm512_reduce_add_ps
-#undef _mm512_reduce_add_ps
 #define _mm512_reduce_add_ps emulated::total
-#undef _tile_loadconfig
 #undef _tile_loadconfig
 #define _tile_loadconfig emulated::set_up
 #undef _tile_release
-#undef _tile_release
 #define _tile_release emulated::release
-#undef _tile_zero
 #undef _tile_zero
 #define _tile_zero emulated::zero
 #undef _tile_loadd
-#undef _tile_loadd
 #define _tile_loadd emulated::load
 #undef _tile_stored
-#undef _tile_stored
 #define _tile_stored emulated::store
-#undef _tile_dpbf16ps
 #undef _tile_dpbf16ps
 #define _tile_dpbf16ps emulated::multiply
 // The system lets every process use these.

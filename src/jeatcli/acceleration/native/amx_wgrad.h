@@ -102,20 +102,22 @@ void copy_inputs(const Shape &s, const Pairs<Kind> &o, const Bfloat16 *x, long g
     }
 }
 
-// Let rows be columns: words that are 1, 2, 4 and 8 apart change places.
+// Let rows be columns: words that are 1, 2, 4 and 8 places apart go to the row as far apart.
 inline void transpose(Both (&rows)[ROWS]) {
+    constexpr uint32_t COUNT = ROWS;
     const Both place = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 #pragma GCC unroll 4
-    for (int apart = 1; apart < ROWS; apart *= 2) {
+    for (uint32_t apart = 1; apart < COUNT; apart *= 2) {
+        // Which words of two rows, those of the second from 16 on, are the new ones.
         const Both odd = (Both)((place & apart) != 0);
-        const Both low = (place & ~odd) | ((place + ROWS - apart) & odd);
-        const Both high = ((place + apart) & ~odd) | ((place + ROWS) & odd);
+        const Both low = (place & ~odd) | ((place + COUNT - apart) & odd);
+        const Both high = ((place + apart) & ~odd) | ((place + COUNT) & odd);
 #pragma GCC unroll 16
-        for (int r = 0; r < ROWS; r++) {
+        for (uint32_t r = 0; r < COUNT; r++) {
             if (r & apart) continue;
-            const Both upper = rows[r], lower = rows[r + apart];
-            rows[r] = __builtin_shuffle(upper, lower, low);
-            rows[r + apart] = __builtin_shuffle(upper, lower, high);
+            const __m512i upper = (__m512i)rows[r], lower = (__m512i)rows[r + apart];
+            rows[r] = (Both)_mm512_permutex2var_epi32(upper, (__m512i)low, lower);
+            rows[r + apart] = (Both)_mm512_permutex2var_epi32(upper, (__m512i)high, lower);
         }
     }
 }
