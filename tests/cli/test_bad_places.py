@@ -113,6 +113,39 @@ def test_an_attack_whose_record_cannot_be_written_is_shown_and_fails(
     assert not list((home / LATEST).glob("attack-*"))
 
 
+def test_attacked_images_that_cannot_be_written_lose_no_result(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state stays until they are: another place needs no other attack."""
+    monkeypatch.chdir(tmp_path)
+    ask = ("attack", "-n", 3, "--steps", 1)
+    with monkeypatch.context() as full:
+        room = ("results.json", "attack.json", "progress.json")
+        full.setattr(files, "replacing", _replacing_only(*room))
+        said = here(*ask, "--save", "x.safetensors", "-o", "page.html", "--json")
+    assert said.exit_code == 1
+    assert "Error: cannot write `x.safetensors`: No space left on device" in said.stderr
+    found = json.loads(said.stdout)
+    assert found["n"] == 3
+    assert found["outputs"] == {"record": str(home / LATEST / "attack.json")}
+    assert read_results(home / LATEST)["attack"][-1]["robust"] == found["robust"]
+    again = here(*ask, "--save", "y.safetensors")
+    assert again.exit_code == 0
+    assert "resuming the attack" in again.stderr
+    assert (tmp_path / "y.safetensors").is_file()
+    assert not list((home / LATEST).glob("attack-*"))
+
+
+def test_a_record_that_cannot_be_written_keeps_no_other_from_being_written(home: Path) -> None:
+    (home / "standard" / "attack.json").mkdir()
+    said = here("attack", "standard", LATEST, "-n", 3, "--steps", 1, "--json")
+    assert said.exit_code == 1
+    assert "Error: cannot write `" in said.stderr
+    records = [found["outputs"] for found in json.loads(said.stdout)["results"]]
+    assert records == [{}, {"record": str(home / LATEST / "attack.json")}]
+    assert json.loads((home / LATEST / "attack.json").read_text())["n"] == 3
+
+
 def test_a_run_that_is_moved_while_it_is_attacked(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

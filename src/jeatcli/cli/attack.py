@@ -157,14 +157,14 @@ class _Files:
     ) -> tuple[dict[str, Any], JeatError | None]:
         """Write curve and page; return what `--json` prints, and what could not be written."""
         outputs = {"images": self.images, "plot": self.plot, "report": self.page}
+        failure = next(iter(found.unwritten.values()), None)
         if not launch.first():
-            return as_json_object(found, each, outputs), found.unwritten
+            return as_json_object(found, each, outputs), failure
         from ..plots.robust_accuracy import plot as draw
 
         def curve(path: Path) -> Path:
             return draw(found.results, names, path, radii, self.look)
 
-        failure = found.unwritten
         try:
             if self.plot is not None:
                 curve(self.plot)
@@ -180,6 +180,7 @@ class _Files:
                 Page(title, typed(each[0].path), document, sections, shown).write(self.page)
         except JeatError as problem:
             failure = failure or problem
+            del document["outputs"]["report"]
         return document, failure
 
 
