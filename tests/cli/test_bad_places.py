@@ -160,10 +160,31 @@ def test_a_run_that_is_moved_while_it_is_attacked(
     said = here("attack", "standard", "-n", 3, "--steps", 1, "--json")
     assert said.exit_code == 1
     assert json.loads(said.stdout)["n"] == 3
-    assert "standard/model.safetensors` was moved or removed meanwhile" in said.stderr
+    assert "standard/model.safetensors` was moved, removed or started over meanwhile" in said.stderr
     assert "Hint: attack it again where it is now" in said.stderr
     assert not (home / "standard").exists()
     assert not list((home / "plain").glob("attack*"))
+
+
+def test_a_run_that_is_started_over_while_it_is_attacked(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new one gets no file that is of the weights before."""
+    measure = compare.run_evaluation
+
+    def started_over(*arguments: Any) -> Any:
+        (home / "standard").rename(home / "standard~1")
+        shutil.copytree(home / "standard~1", home / "standard")
+        os.utime(home / "standard" / "config.toml")
+        return measure(*arguments)
+
+    monkeypatch.setattr(compare, "run_evaluation", started_over)
+    said = here("attack", "standard", "-n", 3, "--steps", 1, "--json")
+    assert said.exit_code == 1
+    assert json.loads(said.stdout)["outputs"] == {}
+    assert said.stderr.count("started over meanwhile") == 1
+    assert not list((home / "standard").glob("attack*"))
+    assert "attack" not in read_results(home / "standard")
 
 
 # a full disk

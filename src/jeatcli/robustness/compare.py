@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..checkpoints.runs import CONFIG_FILE
 from ..checkpoints.settings import Foreign
 from ..core.threat import fraction
 from ..data.images import Images
@@ -32,11 +33,22 @@ class Subject:
     archive: Path | None = None
     # The directory that keeps the state meanwhile, or None for no resuming.
     progress: Path | None = None
+    # When the run was begun, in nanoseconds, or None for a model without settings.
+    begun: int | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "begun", self._begun())
 
     @property
     def moved(self) -> bool:
-        """Whether the run is no longer in the directory that keeps its results."""
-        return self.archive is not None and not self.path.exists()
+        """Whether the run has left the directory that keeps its results, perhaps to a new one."""
+        there = self.path.exists() and self._begun() == self.begun
+        return self.archive is not None and not there
+
+    def _begun(self) -> int | None:
+        with suppress(OSError):
+            return self.path.with_name(CONFIG_FILE).stat().st_mtime_ns
+        return None
 
 
 @dataclass(frozen=True)
@@ -121,7 +133,8 @@ def _moved(subjects: Sequence[Subject]) -> dict[Path, JeatError]:
             subject.path.parent.rmdir()
     return {
         subject.record or subject.path: JeatError(
-            f"`{subject.path}` was moved or removed meanwhile: the result is only printed",
+            f"`{subject.path}` was moved, removed or started over meanwhile: "
+            "the result is only printed",
             "attack it again where it is now, to keep the result with it",
         )
         for subject in gone
