@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.cli import STANDARD, done, here, one, refused
 
-from jeatcli.checkpoints import runs
+from jeatcli.checkpoints import listing, runs
 from jeatcli.errors import UsageProblem
 
 
@@ -63,3 +64,35 @@ def test_the_best_epoch_is_named_as_in_tables(home: Path) -> None:
     for run in ("standard/best", home / "standard" / "best"):
         found = one("attack", run, *few)
         assert (found["run"], found["path"]) == ("standard/best", str(best))
+
+
+def test_a_run_that_is_removed_while_the_runs_are_listed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by another terminal: it is passed over, and the others are found."""
+    every = Path.glob
+
+    def with_one_that_is_gone(folder: Path, pattern: str) -> list[Path]:
+        return [*every(folder, pattern), folder / "gone" / runs.MODEL_FILE]
+
+    before = runs.names()
+    monkeypatch.setattr(Path, "glob", with_one_that_is_gone)
+    assert before
+    assert runs.names() == before
+
+
+def test_a_run_that_is_removed_while_it_is_read_has_no_row(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = listing.read_log
+
+    def removing(path: Path) -> list[Any]:
+        if path.parent.name == "standard":
+            path.parent.rename(home / "plain~1")
+        return read(path)
+
+    before = [run.run for run in listing.list_runs()]
+    monkeypatch.setattr(listing, "read_log", removing)
+    after = [run.run for run in listing.list_runs()]
+    (home / "plain~1").rename(home / "standard")
+    assert set(before) - set(after) == {"standard"}

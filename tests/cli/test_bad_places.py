@@ -113,6 +113,39 @@ def test_an_attack_whose_record_cannot_be_written_is_shown_and_fails(
     assert not list((home / LATEST).glob("attack-*"))
 
 
+def test_attacked_images_that_cannot_be_written_lose_no_result(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state stays until they are: another place needs no other attack."""
+    monkeypatch.chdir(tmp_path)
+    ask = ("attack", "-n", 3, "--steps", 1)
+    with monkeypatch.context() as full:
+        room = ("results.json", "attack.json", "progress.json")
+        full.setattr(files, "replacing", _replacing_only(*room))
+        said = here(*ask, "--save", "x.safetensors", "-o", "page.html", "--json")
+    assert said.exit_code == 1
+    assert "Error: cannot write `x.safetensors`: No space left on device" in said.stderr
+    found = json.loads(said.stdout)
+    assert found["n"] == 3
+    assert found["outputs"] == {"record": str(home / LATEST / "attack.json")}
+    assert read_results(home / LATEST)["attack"][-1]["robust"] == found["robust"]
+    again = here(*ask, "--save", "y.safetensors")
+    assert again.exit_code == 0
+    assert "resuming the attack" in again.stderr
+    assert (tmp_path / "y.safetensors").is_file()
+    assert not list((home / LATEST).glob("attack-*"))
+
+
+def test_a_record_that_cannot_be_written_keeps_no_other_from_being_written(home: Path) -> None:
+    (home / "standard" / "attack.json").mkdir()
+    said = here("attack", "standard", LATEST, "-n", 3, "--steps", 1, "--json")
+    assert said.exit_code == 1
+    assert "Error: cannot write `" in said.stderr
+    records = [found["outputs"] for found in json.loads(said.stdout)["results"]]
+    assert records == [{}, {"record": str(home / LATEST / "attack.json")}]
+    assert json.loads((home / LATEST / "attack.json").read_text())["n"] == 3
+
+
 def test_a_run_that_is_moved_while_it_is_attacked(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,10 +160,31 @@ def test_a_run_that_is_moved_while_it_is_attacked(
     said = here("attack", "standard", "-n", 3, "--steps", 1, "--json")
     assert said.exit_code == 1
     assert json.loads(said.stdout)["n"] == 3
-    assert "standard/model.safetensors` was moved or removed meanwhile" in said.stderr
+    assert "standard/model.safetensors` was moved, removed or started over meanwhile" in said.stderr
     assert "Hint: attack it again where it is now" in said.stderr
     assert not (home / "standard").exists()
     assert not list((home / "plain").glob("attack*"))
+
+
+def test_a_run_that_is_started_over_while_it_is_attacked(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new one gets no file that is of the weights before."""
+    measure = compare.run_evaluation
+
+    def started_over(*arguments: Any) -> Any:
+        (home / "standard").rename(home / "standard~1")
+        shutil.copytree(home / "standard~1", home / "standard")
+        os.utime(home / "standard" / "config.toml")
+        return measure(*arguments)
+
+    monkeypatch.setattr(compare, "run_evaluation", started_over)
+    said = here("attack", "standard", "-n", 3, "--steps", 1, "--json")
+    assert said.exit_code == 1
+    assert json.loads(said.stdout)["outputs"] == {}
+    assert said.stderr.count("started over meanwhile") == 1
+    assert not list((home / "standard").glob("attack*"))
+    assert "attack" not in read_results(home / "standard")
 
 
 # a full disk

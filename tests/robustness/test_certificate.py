@@ -150,7 +150,7 @@ def test_one_that_is_contradicted_is_reported() -> None:
     found = evaluate.attack(model, **few())
     doubtful = replace(found, certificate={**(found.certificate or {}), "contradicted": 1})
     for result, said in ((doubtful, True), (found, False)):
-        shown = report(Comparison([result], None), ["model"], {})
+        shown = report(Comparison([result]), ["model"], {})
         assert ("broken within their radius: 1 image; alpha allows 0.0" in shown) == said
 
 

@@ -178,7 +178,7 @@ def test_a_resumed_attack_is_not_said_to_have_taken_less_than_its_part() -> None
 
 
 def told(found: Robustness) -> str:
-    return report(Comparison([found], None), ["model"], {})
+    return report(Comparison([found]), ["model"], {})
 
 
 def test_what_cannot_be_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -290,3 +291,18 @@ def test_a_run_whose_lock_cannot_be_made_names_the_reason(
     assert everything(tmp_path) == before
     assert caught.value.message.endswith(".lock`: Read-only file system")
     assert caught.value.hint == "name another place"
+
+
+def test_a_run_that_cannot_be_written_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its images are not read, nor speeds measured; one that is done is still told to be."""
+    with pytest.raises(Interrupted):
+        train(config(), tmp_path / "begun", should_stop=StopAfter(3))
+    run(tmp_path / "done")
+    monkeypatch.setattr(os, "access", lambda *asked: False)
+    monkeypatch.setattr(setup, "build", None)
+    for force in (False, True):
+        with pytest.raises(JeatError, match=r"config.toml`: no permission in `.*begun`"):
+            train(config(), tmp_path / "begun", force=force)
+    assert run(tmp_path / "done").already_done

@@ -116,7 +116,11 @@ def list_runs(pattern: str | None = None) -> list[RunSummary]:
     if not any(mark in name for mark in "*?["):
         name = f"*{name}*"
     places = folder.iterdir() if folder.is_dir() else ()
-    found = [_summary(path) for path in places if fnmatchcase(path.name, name) and _is_run(path)]
+    found = []
+    for path in places:
+        if fnmatchcase(path.name, name) and _is_run(path):
+            with suppress(FileNotFoundError):  # it is moved or removed meanwhile
+                found.append(_summary(path))
     return sorted(found, key=lambda run: run.date)
 
 

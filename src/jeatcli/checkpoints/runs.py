@@ -30,8 +30,11 @@ def names() -> list[str]:
 
 def _runs(folder: Path) -> list[Path]:
     """Return the run directories in `folder` that hold a model, by the time of its writing."""
-    models = [path for path in folder.glob(f"*/{MODEL_FILE}") if "~" not in path.parent.name]
-    return [path.parent for path in sorted(models, key=lambda path: path.stat().st_mtime)]
+    dated = []
+    for path in folder.glob(f"*/{MODEL_FILE}"):
+        with suppress(FileNotFoundError):  # a run that is moved or removed meanwhile
+            dated.append((path.stat().st_mtime, path.parent))
+    return [path for _, path in sorted(dated) if "~" not in path.name]
 
 
 def place(name: str | Path) -> Path:

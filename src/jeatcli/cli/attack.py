@@ -98,18 +98,18 @@ def command(
     page, record = (out, None) if is_page(out) else (None, out)
     files = _Files(record, page, settings.images_to, plot, look, settings.minimum_norm)
     files.check(len(paths), radii, len(norm))
-    kind = "-union" if len(norm) > 1 else "-curve" if len(eps) > 1 else ""
     import_torch()
-    subjects = [_subject(path, files.record, kind, terminal) for path in paths]
+    subjects = [_subject(path, files.record, _kind(norm, eps), terminal) for path in paths]
     found = _attack(subjects, norm, eps, settings, foreign, terminal)
     each = [subject for subject in subjects for _ in range(radii)]
+    there = [first for first in range(0, len(each), radii) if not each[first].moved]
     names = told_apart([result.run for result in found.results], [one.path for one in each])
     document, failure = files.written(found, each, names, radii)
     try:
         output.emit(document, as_json, lambda: report(found, names, document.get("outputs", {})))
     finally:
         objects = document.get("results", [document])
-        for first in range(0, len(each), radii):
+        for first in there:
             keep(each[first].path, objects[first : first + radii], terminal)
     if failure is not None:
         raise failure
@@ -157,14 +157,14 @@ class _Files:
     ) -> tuple[dict[str, Any], JeatError | None]:
         """Write curve and page; return what `--json` prints, and what could not be written."""
         outputs = {"images": self.images, "plot": self.plot, "report": self.page}
+        failure = next(iter(found.unwritten.values()), None)
         if not launch.first():
-            return as_json_object(found, each, outputs), found.unwritten
+            return as_json_object(found, each, outputs), failure
         from ..plots.robust_accuracy import plot as draw
 
         def curve(path: Path) -> Path:
             return draw(found.results, names, path, radii, self.look)
 
-        failure = found.unwritten
         try:
             if self.plot is not None:
                 curve(self.plot)
@@ -180,6 +180,7 @@ class _Files:
                 Page(title, typed(each[0].path), document, sections, shown).write(self.page)
         except JeatError as problem:
             failure = failure or problem
+            del document["outputs"]["report"]
         return document, failure
 
 
@@ -209,6 +210,11 @@ def _check_gate(lowest: float, fail_under: float | None) -> None:
         missed = BelowGate(f"robust accuracy {lowest:.4f} is below {fail_under:g}")
         missed.reported = not launch.first()
         raise missed
+
+
+def _kind(norms: Sequence[str], eps: Sequence[float]) -> str:
+    """Return what the name of a record says of several threats."""
+    return "-union" if len(norms) > 1 else "-curve" if len(eps) > 1 else ""
 
 
 def _subject(path: Path, out: Path | None, kind: str, terminal: ui.Terminal) -> Subject:

@@ -33,12 +33,18 @@ def as_json_object(
     for number, (result, subject) in enumerate(zip(results, subjects, strict=True)):
         values = plain(result) | ({"union": unions[number // each]} if unions else {})
         del values["samples"]
-        written = output.written(record=subject.record)
+        written = _written(found, record=subject.record)
         objects.append({"run": result.run, "path": str(subject.path)} | values | written)
     if len(objects) > 1:
-        return output.document("attack", {"results": objects} | output.written(**outputs))
+        return output.document("attack", {"results": objects} | _written(found, **outputs))
     record = subjects[0].record
-    return output.document("attack", objects[0] | output.written(record=record, **outputs))
+    return output.document("attack", objects[0] | _written(found, record=record, **outputs))
+
+
+def _written(found: Comparison, **files: Path | None) -> dict[str, dict[str, str]]:
+    """Return the key `outputs` without the files that could not be written."""
+    there = {kind: path for kind, path in files.items() if path not in found.unwritten}
+    return output.written(**there)
 
 
 def report(found: Comparison, names: Sequence[str], outputs: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..checkpoints.runs import CONFIG_FILE
 from ..checkpoints.settings import Foreign
 from ..core.threat import fraction
 from ..data.images import Images
@@ -32,11 +33,22 @@ class Subject:
     archive: Path | None = None
     # The directory that keeps the state meanwhile, or None for no resuming.
     progress: Path | None = None
+    # When the run was begun, in nanoseconds, or None for a model without settings.
+    begun: int | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "begun", self._begun())
 
     @property
     def moved(self) -> bool:
-        """Whether the run is no longer in the directory that keeps its results."""
-        return self.archive is not None and not self.path.exists()
+        """Whether the run has left the directory that keeps its results, perhaps to a new one."""
+        there = self.path.exists() and self._begun() == self.begun
+        return self.archive is not None and not there
+
+    def _begun(self) -> int | None:
+        with suppress(OSError):
+            return self.path.with_name(CONFIG_FILE).stat().st_mtime_ns
+        return None
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,8 @@ class Comparison:
 
     # One for each model and threat, the threats of a model beside each other.
     results: list[Robustness]
-    unwritten: JeatError | None  # what kept a record from being written, or None
+    # The records and images that could not be written, in order, and why.
+    unwritten: Mapping[Path, JeatError] = field(default_factory=dict)
     # With several norms the share of the images that withstand all, for each model.
     unions: list[float] = field(default_factory=list)
 
@@ -84,7 +97,8 @@ def attack_each(
         )
     results: list[Robustness] = []
     unions: list[float] = []
-    state_files, unwritten, is_main = [], None, current().is_main
+    state_files, is_main = [], current().is_main
+    unwritten: dict[Path, JeatError] = {}
     for subject, evaluations in prepared:
         own = []
         for evaluation in evaluations:
@@ -94,32 +108,37 @@ def attack_each(
                 reporter.say(f"{evaluation.model.name}, {about}")
             files = StateFiles(subject.progress, evaluation.key) if subject.progress else None
             state_files.append(files)
-            own.append(run_evaluation(evaluation, files, reporter))
+            result, unsaved = run_evaluation(evaluation, files, reporter)
+            own.append(result)
+            if unsaved is not None and settings.images_to is not None:
+                unwritten[settings.images_to] = unsaved
             if subject.archive is not None and is_main and not subject.moved:
-                unwritten = unwritten or _write(own[-1:], subject.archive / _named(own[-1]))
+                unwritten |= _write([result], subject.archive / _named(result))
         union = {"union": _union(own)} if len(norms) > 1 else {}
         if subject.record is not None and is_main and not subject.moved:
-            unwritten = unwritten or _write(own, subject.record, union)
+            unwritten |= _write(own, subject.record, union)
         results += own
         unions += union.values()
     for files in state_files:
-        if files is not None and is_main and unwritten is None:
+        if files is not None and is_main and not unwritten:
             files.remove()
-    return Comparison(results, unwritten or _moved(subjects), unions)
+    return Comparison(results, unwritten | _moved(subjects), unions)
 
 
-def _moved(subjects: Sequence[Subject]) -> JeatError | None:
-    """Say which run was moved meanwhile, if one was; leave no directory under its old name."""
-    gone = [subject.path for subject in subjects if subject.moved]
-    for path in gone:
+def _moved(subjects: Sequence[Subject]) -> dict[Path, JeatError]:
+    """Say which runs were moved meanwhile; leave no directory under their old names."""
+    gone = [subject for subject in subjects if subject.moved]
+    for subject in gone:
         with suppress(OSError):  # the state has made it again
-            path.parent.rmdir()
-    if not gone:
-        return None
-    return JeatError(
-        f"`{gone[0]}` was moved or removed meanwhile: the result is only printed",
-        "attack it again where it is now, to keep the result with it",
-    )
+            subject.path.parent.rmdir()
+    return {
+        subject.record or subject.path: JeatError(
+            f"`{subject.path}` was moved, removed or started over meanwhile: "
+            "the result is only printed",
+            "attack it again where it is now, to keep the result with it",
+        )
+        for subject in gone
+    }
 
 
 def _threats(
@@ -164,7 +183,7 @@ def _named(result: Robustness) -> str:
 
 def _write(
     results: Sequence[Robustness], path: Path, more: Mapping[str, float] | None = None
-) -> JeatError | None:
+) -> dict[Path, JeatError]:
     """Write a record; where that fails, return why: the results are still to be shown."""
     records = [plain(result) for result in results]
     record = records[0] if len(records) == 1 else {"results": records, **(more or {})}
@@ -172,5 +191,5 @@ def _write(
     try:
         write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
     except JeatError as problem:
-        return problem
-    return None
+        return {path: problem}
+    return {}

@@ -16,6 +16,7 @@ from ..checkpoints.settings import Foreign
 from ..data.facts import dataset_facts
 from ..data.images import to_unit_range
 from ..data.tensors import Own, Pixels, given_images
+from ..errors import JeatError
 from ..runtime import devices
 from ..runtime.distributed import current
 from ..runtime.outputs import ATTACK_IMAGES, check_output
@@ -83,7 +84,9 @@ def attack(
     own = given_images(images, labels, model.meta.classes, settings.on)
     evaluation = prepare(model, source, settings, reporter, own)
     files = StateFiles(Path(progress), evaluation.key) if progress else None
-    result = run_evaluation(evaluation, files, reporter, began)
+    result, unsaved = run_evaluation(evaluation, files, reporter, began)
+    if unsaved is not None:
+        raise unsaved
     if files is not None and current().is_main:
         files.remove()
     return result
@@ -94,10 +97,11 @@ def run_evaluation(
     files: StateFiles | None = None,
     reporter: Reporter = SILENT,
     began: float | None = None,
-) -> Robustness:
+) -> tuple[Robustness, JeatError | None]:
     """Attack, look for reasons to doubt the outcome, and save the images if that is wanted.
 
-    The state goes into `files`, which the caller removes; the result's seconds count from `began`.
+    Return the result, and what kept its images from being saved. The state goes into `files`, which
+    the caller removes; the result's seconds count from `began`.
     """
     began = time.perf_counter() if began is None else began
     evaluator = _evaluator(evaluation, files, reporter)
@@ -134,10 +138,10 @@ def run_evaluation(
         corruption_errors=corruption_errors(evaluation.test_set.name, outcome["samples"]),
         **outcome,
     )
-    if settings.images_to is not None and current().is_main:
-        assert attacked is not None
-        save_images(result, attacked, evaluation.images.y, settings.images_to)
-    return result
+    if settings.images_to is None or not current().is_main:
+        return result, None
+    assert attacked is not None
+    return result, save_images(result, attacked, evaluation.images.y, settings.images_to)
 
 
 def _outcome(

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..checkpoints.robustbench import Published
 from ..core.threat import Threat
 from ..data.facts import corruption
+from ..errors import JeatError
 from ..runtime.files import write_atomic
 
 
@@ -135,8 +136,10 @@ def beside_published(
     }
 
 
-def save_images(result: Robustness, images: Tensor, labels: Tensor, path: Path) -> None:
+def save_images(result: Robustness, images: Tensor, labels: Tensor, path: Path) -> JeatError | None:
     """Write the images as attacked: broken ones adversarial, the others as they are.
+
+    Where that fails, return why: the result is still to be shown.
 
     Tensors: `images` (n, C, H, W) float32 in [0, 1], `labels`, `index` in the test set, and
     `broken`, 1 where an attack broke the image; in the header the result without its verdicts.
@@ -150,4 +153,8 @@ def save_images(result: Robustness, images: Tensor, labels: Tensor, path: Path) 
     }
     settings = {k: v for k, v in asdict(result).items() if k not in ("samples", "seconds")}
     header = {"jeat": json.dumps(settings)}
-    write_atomic(path, lambda beside: save_file(tensors, beside, header))
+    try:
+        write_atomic(path, lambda beside: save_file(tensors, beside, header))
+    except JeatError as problem:
+        return problem
+    return None

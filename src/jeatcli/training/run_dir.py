@@ -79,7 +79,7 @@ def compare_again(folder: Path, config: TrainConfig) -> None:
 
 def _anything_in(folder: Path) -> bool:
     """Tell whether a directory holds more than a lock and temporary files."""
-    return folder.exists() and any(
+    return folder.is_dir() and any(
         not (path.name == _LOCK or TEMPORARY.fullmatch(path.name)) for path in folder.iterdir()
     )
 

@@ -132,10 +132,10 @@ def _find(
         raise UsageProblem(
             f"`{folder}` cannot start over with its own weights", "start another run with `-o NAME`"
         )
-    if not folder.is_dir():
-        check_writable(folder / runs.CONFIG_FILE)
     config = config if force else run_dir.compare(folder, config)
     epochs = None if force else run_dir.epochs_done(folder, config)
+    if epochs is None:
+        check_writable(folder / runs.CONFIG_FILE)
     dtype = devices.autocast_type(config.precision, device)
     return folder, replace(config, precision=devices.precision_name(dtype)), epochs
 
