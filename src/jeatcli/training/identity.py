@@ -31,11 +31,11 @@ def foreign_settings(config: TrainConfig, header: Mapping[str, Any]) -> str:
 
 
 def told_values(values: Mapping[str, tuple[Any, Any]]) -> str:
-    """Write settings with both values: `it has lr=0.5, not lr=0.003`; empty if there are none."""
+    """Write settings with both values: `lr=0.5, not lr=0.003`; empty if there are none."""
     theirs, ours = (
         ", ".join(f"{key}={_shown(values[key][side])}" for key in sorted(values)) for side in (0, 1)
     )
-    return f"it has {theirs}, not {ours}" if values else ""
+    return f"{theirs}, not {ours}" if values else ""
 
 
 def _shown(value: object) -> str:

@@ -90,9 +90,9 @@ def _other_run(folder: Path, values: Mapping[str, tuple[Any, Any]]) -> JeatError
     new = "start a new run with `-o NAME`"
     if "epochs" in values or "max_steps" in values:
         new += f" (from the weights of this one with `--init-from {name}`; its schedule is over)"
+    told = told_values({key: (theirs, ours) for key, (ours, theirs) in values.items()})
     return JeatError(
-        f"`{name}` is a run with other settings: "
-        + told_values({key: (theirs, ours) for key, (ours, theirs) in values.items()}),
+        f"`{name}` is a run with other settings: it has {told}",
         f"{new}, continue this one with `jeat train -c {folder}/config.toml -o {name}`, "
         "or start it over with `--force`",
     )
@@ -124,7 +124,7 @@ def epochs_done(folder: Path, config: TrainConfig) -> int | None:
         header = read_header(model) if model.is_file() else {}
         if other := foreign_settings(config, {**header, **header.get("options", {})}):
             raise JeatError(
-                f"`{model}` is the model of another run: {other}",
+                f"`{model}` is the model of another run: it has {other}",
                 "move it away; the same command writes that of this run from its state",
             )
         if header.get("finished") is True:

@@ -61,7 +61,8 @@ def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Callback]) -> N
         raise JeatError(problem.message, f"{fix}, or {start_over}") from problem
     if other := foreign_settings(trainer.config, header.get("settings", {})):
         raise JeatError(
-            f"`{path}` is the state of another run: {other}", f"copy its own back, or {start_over}"
+            f"`{path}` is the state of another run: it has {other}",
+            f"copy its own back, or {start_over}",
         )
     images = trainer.loader.digest
     if header.get("images", images) != images:
