@@ -285,7 +285,7 @@ def test_settings_of_another_type(model: Model) -> None:
         "Foreign": lambda given: energy(model, X, foreign=given),
     }
     for name, call in calls.items():
-        with pytest.raises(UsageProblem, match=f"`{name}` is needed.*the type dict") as caught:
+        with pytest.raises(UsageProblem, match=f"expected `{name}`, not dict") as caught:
             call({"num": 3})
         assert f"`{name}(...)`" in str(caught.value.hint)
     with pytest.raises(UsageProblem, match="unknown kind `3`"):

@@ -90,7 +90,7 @@ class Settings:
         """Return settings as they are; refuse what is of another class, such as a dictionary."""
         if not isinstance(given, cls):
             raise UsageProblem(
-                f"`{cls.__name__}` is needed, not something of the type {type(given).__name__}",
+                f"expected `{cls.__name__}`, not {type(given).__name__}",
                 f"write `{cls.__name__}(...)`, with each setting by its name",
             )
         return given
