@@ -113,7 +113,7 @@ def test_layers_of_other_options(options: dict[str, object]) -> None:
 def test_the_variance_of_large_numbers_is_exact() -> None:
     """A mean of squares less the square of the mean would lose all digits."""
     torch.manual_seed(0)
-    x, measured = torch.randn(40, 8, 16, 16) + 3000, nn.BatchNorm2d(8, momentum=1.0)
+    x, measured = torch.randn(40, 16, 16, 16) + 3000, nn.BatchNorm2d(16, momentum=1.0)
     NormAct(measured, nn.Identity())(x)
     variance, mean = torch.var_mean(x.double(), (0, 2, 3))
     torch.testing.assert_close(measured.running_var.double(), variance, rtol=1e-4, atol=0)

@@ -117,3 +117,32 @@ def test_it_can_be_built_for_processors_that_are_not_at_hand(processor: str) -> 
     if "bad value" in found.stderr:
         pytest.skip(f"the compiler is older than {processor}")
     assert found.returncode == 0, found.stderr[:2000]
+
+
+# Prints, for ever larger sizes, how far the memory lies from a line of the cache, and whether what
+# was there stays while the size does.
+_KEPT = """
+#include "kept.h"
+#include <cstdio>
+
+int main() {
+    Kept<float> kept;
+    for (size_t count : {1, 1, 5, 1000, 100000}) {
+        float *memory = kept.get(count);
+        std::printf("%d %d\\n", int(uintptr_t(memory) % 64), int(memory[0]));
+        for (size_t i = 0; i < count; i++) memory[i] = 7;
+    }
+}
+"""
+
+
+@needs_compiler
+def test_memory_that_the_kernel_keeps_begins_at_a_line_of_the_cache(tmp_path) -> None:
+    source, program = tmp_path / "kept.cpp", tmp_path / "kept"
+    source.write_text(_KEPT)
+    headers = kernel._SOURCE.parent
+    flags = ["-std=gnu++17", f"-I{headers}", "-o", str(program)]
+    subprocess.run(["g++", *flags, str(source)], check=True)
+    out = subprocess.run([program], capture_output=True, text=True, check=True).stdout.split()
+    assert out[0::2] == ["0"] * 5
+    assert out[3] == "7"

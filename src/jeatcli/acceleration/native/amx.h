@@ -10,6 +10,7 @@
 
 #include "after.h"
 #include "amx_layout.h"
+#include "kept.h"
 
 #include <omp.h>
 #include <sys/syscall.h>
@@ -204,15 +205,14 @@ void convolve_tiles(const Shape &s, const Bfloat16 *x, const Bfloat16 *u, Bfloat
     const long tasks = (o.units + each - 1) / each;
 #pragma omp parallel
     {
-        static thread_local std::vector<Bfloat16> kept;
+        static thread_local Kept<Bfloat16> kept;
         static thread_local std::vector<Rows> rows;
         static thread_local std::vector<Pixels> pixels;
         const After<Bfloat16> after = given;  // a copy, which no store can change
         Waiting waiting = {after, y, {}, {}, {}};
         const Configuration configuration;
         _tile_loadconfig(&configuration);
-        if (kept.size() < size_t(each * size + PIECE)) kept.resize(each * size + PIECE);
-        auto *copies = reinterpret_cast<Bfloat16 *>((uintptr_t(kept.data()) + 63) / 64 * 64);
+        Bfloat16 *const copies = kept.get(each * size);
         // Of each part, in a group and in the last one, which may have fewer images.
         pixels.clear();
         for (int part = 0; part < Kind::PARTS; part++) {

@@ -205,15 +205,10 @@ void wgrad_tiles(const Shape &s, const Bfloat16 *x, const Bfloat16 *y, float *w)
     const long fit = std::max(WGRAD_COPIES / (2 * size) / o.parts, 1l) * o.parts;
     const long most = std::min(fit, o.groups);
     // They are kept from call to call.
-    static thread_local std::vector<Bfloat16> kept;
-    static thread_local std::vector<float> kept_sums;
-    kept.resize(std::max<size_t>(kept.size(), most * size + PIECE));
-    kept_sums.resize(std::max<size_t>(kept_sums.size(), o.parts * WEIGHTS * next + ROWS));
-    const auto aligned = [](auto &from) {
-        return reinterpret_cast<decltype(from.data())>((uintptr_t(from.data()) + 63) / 64 * 64);
-    };
-    Bfloat16 *const copies = aligned(kept);
-    float *const sums = aligned(kept_sums);
+    static thread_local Kept<Bfloat16> kept;
+    static thread_local Kept<float> kept_sums;
+    Bfloat16 *const copies = kept.get(most * size);
+    float *const sums = kept_sums.get(o.parts * WEIGHTS * next);
 #pragma omp parallel
     {
         const Configuration configuration;

@@ -3,11 +3,11 @@
 #pragma once
 
 #include "after.h"
+#include "kept.h"
 #include "product.h"
 
 #include <algorithm>
 #include <cstring>
-#include <vector>
 
 namespace {
 
@@ -25,7 +25,8 @@ void mix(const Shape &s, const Number *x, const Number *u, Number *y,
     {
         const After<Number> after = given;  // a copy, which no store can change
         // Rows that no pixel fills hold what was there before.
-        std::vector<Number> v(BLOCK * s.inputs);
+        static thread_local Kept<Number> kept;
+        Number *const v = kept.get(BLOCK * s.inputs);
         long larger[BLOCK];
 #pragma omp for schedule(static)
         for (long first = 0; first < pixels; first += BLOCK) {
@@ -35,14 +36,14 @@ void mix(const Shape &s, const Number *x, const Number *u, Number *y,
                 const long top = line / down * s.height + STEP * (line % down);
                 larger[t] = top * s.width + STEP * left;
                 const Number *from = x + (TO == 1 ? larger[t] : first + t) * s.inputs;
-                Number *row = v.data() + t / ROWS * ROWS * s.inputs + t % ROWS * LANES;
+                Number *row = v + t / ROWS * ROWS * s.inputs + t % ROWS * LANES;
                 for (long c = 0; c < s.inputs; c += LANES)
                     std::memcpy(row + c * ROWS, from + c, LANES * sizeof(Number));
             }
             for (long k = 0; k < s.outputs; k += WIDTH)
                 for (long t = 0; t < count; t += ROWS) {
                     Vector sum[ROWS][VECTORS] = {};
-                    const Number *left = v.data() + t * s.inputs, *right = u + k * s.inputs;
+                    const Number *left = v + t * s.inputs, *right = u + k * s.inputs;
                     for (long piece = 0; piece < pieces; piece++, left += ROWS * LANES) {
                         add(sum, left, right);
                         right += LANES * WIDTH;

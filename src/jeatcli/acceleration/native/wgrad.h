@@ -6,6 +6,7 @@
 
 #pragma once
 
+#include "kept.h"
 #include "kinds.h"
 #include "product.h"
 
@@ -93,10 +94,8 @@ void wgrad(const Shape &s, const Number *x, const Number *y, float *u) {
     if (!all) std::fill(u, u + Kind::TOTAL * s.inputs * s.outputs, 0.f);
     const std::vector<Number> zeros(std::max(s.inputs, s.outputs));
     // They are kept from call to call.
-    static thread_local std::vector<float> kept_v, kept_w;
-    kept_v.resize(std::max<size_t>(kept_v.size(), Kind::TOTAL * next_v));
-    kept_w.resize(std::max<size_t>(kept_w.size(), POINTS * next_w));
-    float *const v = kept_v.data(), *const w = kept_w.data();
+    static thread_local Kept<float> kept_v, kept_w;
+    float *const v = kept_v.get(Kind::TOTAL * next_v), *const w = kept_w.get(POINTS * next_w);
 #pragma omp parallel
     for (long first = 0; first < all; first += tiles) {
         const long count = std::min(tiles, all - first);

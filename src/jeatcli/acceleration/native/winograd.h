@@ -15,6 +15,7 @@
 #pragma once
 
 #include "after.h"
+#include "kept.h"
 #include "kinds.h"
 #include "product.h"
 
@@ -25,8 +26,8 @@
 
 namespace {
 
-// What a block takes of the second-level cache, in bytes.
-constexpr long CACHE = 300000;
+// What a block takes of the second-level cache, in bytes, and how many of weights this holds beside.
+constexpr long CACHE = 300000, HELD = 1 << 20;
 
 // Points of a tile, side by side, to those of its pixels that are inside the image.
 template <class Kind, int WIDTH, class Number>
@@ -77,13 +78,17 @@ constexpr long apart(long width) {
 
 // m (ROWS, VECTORS * LANES) = v (ROWS, inputs) u (inputs, VECTORS * LANES), sums in registers. The
 // rows of a piece of inputs lie side by side; `depth` times as many inputs as an image has are at
-// this point.
+// this point. With each piece so many numbers are asked for of those that are needed `soon`.
 template <class Kind, int VECTORS, int ROWS, class Number>
-inline void product(const Number *v, const Number *u, float *m, int depth, long pieces) {
+inline void product(const Number *v, const Number *u, float *m, int depth, long pieces,
+                    const Number *soon, long asked) {
     Vector sum[ROWS][VECTORS] = {};
     for (int d = 0; d < depth; d++)
-        for (long piece = 0; piece < pieces; piece++, u += LANES * VECTORS * LANES)
+        for (long piece = 0; piece < pieces; piece++, u += LANES * VECTORS * LANES) {
+            fetch(soon, asked);
+            soon += asked;
             add(sum, v + (piece * Kind::TOTAL + d) * ROWS * LANES, u);
+        }
 #pragma GCC unroll 12
     for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 4
@@ -91,13 +96,17 @@ inline void product(const Number *v, const Number *u, float *m, int depth, long 
             store(m + r * apart<Kind>(VECTORS * LANES) + k * LANES, sum[r][k]);
 }
 
-// How many tiles a block has. Each block reads all weights: where the second-level cache does not
-// hold them, more tiles have to share that.
+// Whether the second-level cache holds the weights, all of which each block reads.
+template <class Kind, class Number>
+bool held(const Shape &s) {
+    return long(sizeof(Number)) * Kind::WEIGHTS * s.inputs * s.outputs <= HELD;
+}
+
+// How many tiles a block has. Weights that the cache does not hold are read for more tiles at once.
 template <class Kind, class Number>
 long block_rows(const Shape &s, long tiles, long panel) {
     const long size = sizeof(Number);
-    const long bytes = size * Kind::WEIGHTS * s.inputs * s.outputs;
-    const long least = DOZEN * (bytes <= 1 << 20 ? 1 : 4);
+    const long least = DOZEN * (held<Kind, Number>(s) ? 1 : 4);
     const long taken = size * Kind::TOTAL * s.inputs + 4 * Kind::SIDE * Kind::SIDE * panel;
     const long fit = CACHE / taken / DOZEN * DOZEN;
     const long threads = omp_get_max_threads();
@@ -117,20 +126,24 @@ void convolve(const Shape &s, const Number *x, const Number *u, Number *y,
     if (!tiles) return;
     const long rows = block_rows<Kind, Number>(s, tiles, WIDTH);
     const long blocks = (tiles + rows - 1) / rows;
+    // Weights that have to come from farther away are asked for in the product of the point before,
+    // piece by piece of its inputs and rows.
+    const long groups = (rows + ROWS - 1) / ROWS;
+    const long asked = held<Kind, Number>(s) ? 0 : (LANES * WIDTH + groups - 1) / groups;
     const std::vector<Number> zeros(s.inputs);
 #pragma omp parallel
     {
         // They are kept from call to call; rows that no tile fills hold what was there before.
-        static thread_local std::vector<Number> v;
-        static thread_local std::vector<float> m;
-        v.resize(std::max<size_t>(v.size(), rows * next));
-        m.resize(std::max<size_t>(m.size(), rows * NEXT));
+        static thread_local Kept<Number> kept_v;
+        static thread_local Kept<float> kept_m;
+        Number *const v = kept_v.get(rows * next);
+        float *const m = kept_m.get(rows * NEXT);
 #pragma omp for schedule(dynamic)
         for (long block = 0; block < blocks; block++) {
             const long first = block * rows, count = std::min(rows, tiles - first);
             Place at(g, first);
             for (long t = 0; t < count; t++, at.go_on(g)) {
-                Number *to = v.data() + t / ROWS * ROWS * next + t % ROWS * LANES;
+                Number *to = v + t / ROWS * ROWS * next + t % ROWS * LANES;
                 Kind::spread(s, g, x, zeros.data(), at, [=](int image, long c, Vector value) {
                     store(to + (c * Kind::TOTAL + image * LANES) * ROWS, value);
                 });
@@ -140,16 +153,17 @@ void convolve(const Shape &s, const Number *x, const Number *u, Number *y,
                 for (long k = 0; k < s.outputs; k += WIDTH) {
                     for (int p = 0; p < POINTS; p++) {
                         if (!Kind::has(part, p)) continue;
-                        const Number *from = v.data() + Kind::before(p) * ROWS * LANES;
+                        const Number *from = v + Kind::before(p) * ROWS * LANES;
+                        const Number *soon = weights + Kind::depth(p) * s.inputs * WIDTH;
                         for (long t = 0; t < count; t += ROWS)
-                            product<Kind, VECTORS, ROWS>(from + t * next, weights,
-                                                         m.data() + t * NEXT + p * WIDTH,
-                                                         Kind::depth(p), pieces);
-                        weights += Kind::depth(p) * s.inputs * WIDTH;
+                            product<Kind, VECTORS, ROWS>(
+                                from + t * next, weights, m + t * NEXT + p * WIDTH, Kind::depth(p),
+                                pieces, soon + t / ROWS * Kind::depth(p) * pieces * asked, asked);
+                        weights = soon;
                     }
                     at = Place(g, first);
                     for (long t = 0; t < count; t++, at.go_on(g))
-                        gather<Kind, WIDTH>(s, g, m.data() + t * NEXT, after, at, y, part, k);
+                        gather<Kind, WIDTH>(s, g, m + t * NEXT, after, at, y, part, k);
                 }
         }
     }
