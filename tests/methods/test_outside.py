@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -22,7 +23,7 @@ from jeatcli.core.models.classifier import Classifier, Network
 from jeatcli.core.models.layers import Shape
 from jeatcli.core.rng import BatchRng, Rng
 from jeatcli.core.threat import NORMS, Threat
-from jeatcli.errors import UsageProblem
+from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.methods import METHODS
 from jeatcli.settings import setting
 from jeatcli.training.resolve import resolve
@@ -110,9 +111,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         table.remove(name)
 
 
-def test_a_run_of_a_method_and_a_network_from_outside(
-    rows: None, tmp_path: pytest.TempPathFactory
-) -> None:
+def test_a_run_of_a_method_and_a_network_from_outside(rows: None, tmp_path: Path) -> None:
     options = {"weight": "0.25", "norm": "taxicab", "eps": "2", "attack_steps": 2}
     trained = run(tmp_path / "flat", "smooth", arch="flat-20", options=options)
     model = load(trained.run)
@@ -120,6 +119,34 @@ def test_a_run_of_a_method_and_a_network_from_outside(
     assert model.meta.method == "smooth"
     assert str(model.meta.threat) == "taxicab 2"
     assert ARCHITECTURES["flat-N"].numbers({"out.weight": (10, 20)}) == (20,)
+
+
+@pytest.mark.parametrize("more", [-1, 2])
+def test_a_network_with_other_classes_is_refused_before_there_is_a_run(
+    rows: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: int
+) -> None:
+    """More logits than classes would train, and be energies of classes that are not there."""
+
+    def make(shape: Shape, width: int) -> Network:
+        return Flat(replace(shape, classes=shape.classes + more), width)
+
+    monkeypatch.setattr(sys.modules["jeat_from_outside"], "Flat", make)
+    message = f"`flat-20` returns 2x{10 + more} for 2 images, not 2x10"
+    with pytest.raises(JeatError, match=message) as raised:
+        run(tmp_path / "flat", "standard", arch="flat-20")
+    assert raised.value.hint == (
+        "it must have the 10 classes of the data set, or of `wrap(..., classes=K)`"
+    )
+    assert not (tmp_path / "flat").exists()
+
+
+def test_a_run_of_a_network_that_got_other_classes_is_refused(
+    rows: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trained = run(tmp_path / "flat", "standard", arch="flat-20")
+    monkeypatch.setattr(Flat, "head", lambda self, features: self.out(features)[:, :8])
+    with pytest.raises(JeatError, match="`flat` returns 2x8 for 2 images, not 2x10"):
+        load(trained.run)
 
 
 def test_options_from_outside_are_checked(rows: None) -> None:

@@ -20,7 +20,7 @@ from ..runtime.progress import SILENT, Reporter
 from ..runtime.usual_state import in_usual_state
 from . import runs
 from .header import FOREIGN, Meta, read_header
-from .networks import make_network
+from .networks import checked_logits, make_network
 from .robustbench import Published
 
 # As near to zero is E(x) of log-probabilities.
@@ -227,7 +227,8 @@ def ready(model: Model, reporter: Reporter = SILENT) -> Model:
     One that is not is copied, so that it stays as it is.
 
     Raises:
-        JeatError: If its weights, or its logits of a grey image and of noise, are not finite.
+        JeatError: If its weights, or its logits of a grey image and of noise, are not finite, or
+            they are not one for each class.
     """
     training = any(module.training for module in model.classifier.modules())
     types = {each.dtype for each in (*model.classifier.parameters(), *model.classifier.buffers())}
@@ -239,7 +240,8 @@ def ready(model: Model, reporter: Reporter = SILENT) -> Model:
     probe = torch.rand(2, *model.meta.shape, generator=torch.Generator().manual_seed(0))
     probe[0] = 0.5
     with torch.no_grad():
-        logits = model.classifier(probe.to(model.device))
+        returned: object = model.classifier(probe.to(model.device))
+    logits = checked_logits(returned, 2, len(model.meta.classes), model.name)
     if not logits.isfinite().all():
         if logits[1].isfinite().all():
             raise JeatError(

@@ -240,6 +240,11 @@ def _logits(net: Wrapped, x: Tensor, shape: Shape, name: str) -> Tensor:
             "it must take one argument: normalised images (n, C, H, W) in float32, of the size of "
             "its data set or, in Python, of `wrap(..., shape=(C, H, W))`",
         ) from problem
+    return checked_logits(logits, len(x), shape.classes, name)
+
+
+def checked_logits(logits: object, images: int, classes: int, name: str) -> Tensor:
+    """Return the logits of so many images, (n, K); refuse anything else that a network returned."""
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         kind = f"tensor of {logits.dtype}" if isinstance(logits, Tensor) else type(logits).__name__
         raise JeatError(
@@ -247,11 +252,11 @@ def _logits(net: Wrapped, x: Tensor, shape: Shape, name: str) -> Tensor:
             "return one tensor of floating-point logits (n, K), or give the module a method "
             "`classify` that does",
         )
-    if logits.shape != (len(x), shape.classes):
+    if logits.shape != (images, classes):
         given = "x".join(map(str, logits.shape))
         raise JeatError(
-            f"`{name}` returns {given} for {len(x)} images, not {len(x)}x{shape.classes}",
-            _reshaped(logits, len(x), shape.classes),
+            f"`{name}` returns {given} for {images} images, not {images}x{classes}",
+            _reshaped(logits, images, classes),
         )
     return logits
 

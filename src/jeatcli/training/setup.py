@@ -1,6 +1,5 @@
 """The images, the network, the method and the trainer of a configuration."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +13,7 @@ from ..acceleration.twins import attach_twin, learn_by
 from ..acceleration.ways import Way, Wish, Work
 from ..checkpoints import checkpoint, runs
 from ..checkpoints.header import Meta
-from ..checkpoints.model import Model, network
+from ..checkpoints.model import Model
 from ..checkpoints.settings import Foreign
 from ..core.class_gaussians import ClassGaussians
 from ..core.jeat import Method, MethodContext
@@ -22,13 +21,13 @@ from ..core.models.classifier import Classifier
 from ..core.rng import mix
 from ..data.arrays import labelled_archive
 from ..data.facts import dataset_facts
-from ..data.images import Images, hold_out, load_images, to_unit_range, unlabelled
+from ..data.images import Images, hold_out, load_images, unlabelled
 from ..data.loader import Loader
 from ..errors import JeatError, UsageProblem
-from ..runtime import devices
 from ..runtime.digests import tensor_digest
 from ..runtime.distributed import SINGLE, ProcessGroup
 from ..runtime.progress import SILENT, Reporter
+from .network import check_share, new_classifier
 from .settings import TrainConfig
 from .trainer import Trainer
 
@@ -136,7 +135,7 @@ def build(
     gaussians = ClassGaussians.fit(train.x, train.y, len(train.classes))
     meta = _meta(config, train, extra)
     train, evaluated = train.to(device), evaluated.to(device)
-    classifier = _classifier(config, meta, device)
+    classifier = new_classifier(config, meta, device)
     loader = Loader(
         train,
         config.batch_size,
@@ -146,7 +145,7 @@ def build(
         extra=extra.to(device) if extra else None,
         extra_share=config.extra_share,
     )
-    _check_share(classifier, loader)
+    check_share(classifier, loader)
     outliers = None
     if (name := config.options.get("ood")) == config.dataset:
         raise UsageProblem(
@@ -199,36 +198,6 @@ def _own(images: Images, extra: Images | None) -> list[Images]:
     """
     published = dataset_facts(images.name) is not None
     return [each for each in (extra, None if published else images) if each]
-
-
-def _classifier(config: TrainConfig, meta: Meta, device: torch.device) -> Classifier:
-    # Layers draw their first weights from torch's global generator of the CPU, which is restored;
-    # `torch.manual_seed` would change those of the GPUs for good.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(mix(config.seed, 0))
-        classifier = network(meta).to(device)
-    classifier.autocast = devices.autocast_type(config.precision, device)
-    return classifier
-
-
-def _check_share(classifier: Classifier, loader: Loader) -> None:
-    """Refuse batches of one image if the network's batch normalisation has no statistics of it.
-
-    It has where the layer's input is larger than 1x1.
-    """
-    if loader.share > 1:
-        return
-    try:
-        with torch.no_grad():
-            copy.deepcopy(classifier).train()(to_unit_range(loader.images.x[:1]))
-    except ValueError as problem:
-        if "more than 1 value per channel" not in str(problem):
-            raise
-        each = " per process" if loader.parts > 1 else ""
-        raise UsageProblem(
-            f"batch normalisation cannot be trained on batches of one image{each}",
-            "raise `--batch-size`, or choose another `--norm-layer`",
-        ) from problem
 
 
 def _fastest(
