@@ -35,6 +35,18 @@ def test_a_wrong_choice_planted_in_the_cache_is_corrected(model, clock: Clock) -
         assert place.read() == right
 
 
+def test_what_noise_once_favoured_is_forgotten(model, clock: Clock) -> None:
+    """Too little to be measured again: each look moves the kept speeds a quarter of the way."""
+    clock["fused"] = 0.96e-3
+    chosen(model)
+    place = Place(model, None, MUCH)
+    place.write(Speeds({**place.read().seconds, "fused": 1.05e-3}))
+    found = [chosen(model)[0].kernel for _ in range(4)]
+    assert found == ["winograd-32", "winograd-32", "fused", "fused"]
+    seconds = place.read().seconds
+    assert seconds["library"] / seconds["winograd"] == pytest.approx(2 / 3)
+
+
 def test_a_layer_may_keep_what_is_no_tensor(model, clock: Clock) -> None:
     model.net.get_extra_state = lambda: {"images": 3}
     assert chosen(model)[0] == Way("winograd-32")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -38,6 +39,9 @@ _LOST = 1.25
 _BATCH = 64
 # Kept speeds stand until another way is faster by more than the clock's noise.
 _NOISE = 1.1
+# How far a look moves them to what it sees.
+_LEARNT = 0.25
+_LEAST = 1e-12  # seconds
 # Seconds, with margin: of the C++ compiler on the kernel, of torch's on a network.
 _BUILDING, _COMPILING = 15.0, 90.0
 # A wait of more seconds is announced.
@@ -109,11 +113,23 @@ def _measured(bench: _Bench, ways: list[Way], known: Speeds | None) -> tuple[Spe
     if now[best] > _NOISE * min(now.values()):
         again = bench.alternate(ways, _ROUNDS)
         return Speeds({name: min(now[name], again[name]) for name in names}), False
-    # At today's speed of the machine.
-    scale = now[best] / max(known.seconds[best], 1e-12)
-    return Speeds(
-        {key: scale * value for key, value in known.seconds.items()}, known.compiling
-    ), True
+    return _moved(known, now), True
+
+
+def _moved(known: Speeds, now: dict[str, float]) -> Speeds:
+    """Return what is kept at today's speed of the machine, a little closer to what is seen.
+
+    Thus noise that once favoured a way is forgotten.
+    """
+    seen = {
+        name: math.log(max(now[name], _LEAST) / max(known.seconds[name], _LEAST)) for name in now
+    }
+    today = statistics.fmean(seen.values())
+    seconds = {
+        name: value * math.exp(today + _LEARNT * (seen.get(name, today) - today))
+        for name, value in known.seconds.items()
+    }
+    return Speeds(seconds, known.compiling)
 
 
 def _compiled(
@@ -147,7 +163,7 @@ def _compiled(
 
 def _told(way: Way, speeds: Speeds, how: str) -> str:
     """Say what was chosen: `winograd-32, of library 452, winograd 588 images/s (measured)`."""
-    rates = [f"{name} {1 / max(value, 1e-12):,.0f}" for name, value in speeds.seconds.items()]
+    rates = [f"{name} {1 / max(value, _LEAST):,.0f}" for name, value in speeds.seconds.items()]
     return f"convolutions: {way}; images/s: {', '.join(rates)} ({how})"
 
 
