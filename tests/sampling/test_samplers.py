@@ -189,6 +189,19 @@ def test_an_image_rests_where_its_energy_is_low_enough(descent: Sampler) -> None
         assert torch.equal(before[there], after[there])
 
 
+def test_an_image_that_rests_does_not_go_on_where_noise_lifts_its_energy() -> None:
+    """What `das` sees is noisy: the value at which an image came to rest may be higher next."""
+    way: list[Tensor] = []
+    noisy = DirectAscent(steps=40, step_size=0.02, noise=0.3, stop=1.5)
+    start = 0.4 + 0.1 * (images(8) - 0.5)
+    descend(noisy, bowl, start, BatchRng(1), watch=lambda step, x: way.append(x.clone()))
+    moved = torch.stack([(after != before).any((1, 2, 3)) for before, after in pairwise(way)])
+    assert moved.any(1)[:-1].sum() > 2
+    assert not moved[-1].any()
+    # Whoever does not move in one step does not in the next either.
+    assert not (moved[1:] & ~moved[:-1]).any()
+
+
 def test_what_is_held_does_not_change() -> None:
     kept = torch.zeros(4, 4, dtype=torch.bool)
     kept[:2] = True

@@ -217,9 +217,10 @@ def descend(
     number of the step and the images, the start being 0; `name` is that of the model.
     """
     last, watched = start.detach(), 0
+    going = torch.ones(len(start), dtype=torch.bool, device=start.device)
 
     def hook(step: int, x: Tensor, moved: Tensor, values: Tensor) -> Tensor | None:
-        nonlocal last, watched
+        nonlocal last, watched, going
         if step == 0 and not values.isfinite().all():
             raise JeatError(
                 f"the energies of {name} are not finite",
@@ -230,7 +231,8 @@ def descend(
             watched += 1
         last = moved if hold is None else hold(moved)
         if sampler.stop is not None:
-            going = values > sampler.stop
+            # Once and for all: where the sampler disturbs the images, a value may rise again.
+            going = going & (values > sampler.stop)
             last = torch.where(going.view(-1, 1, 1, 1), last, x)
             if not going.any():
                 return None
