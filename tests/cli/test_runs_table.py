@@ -58,8 +58,9 @@ def test_a_distance_in_doubt_is_not_shown(home):
     model = home / LATEST / "model.safetensors"
 
     def scored(fid: float, n: int, judge: str = "judge", **more: Any) -> None:
-        protocol = {"n": n, "features": {"kind": "run", "run": judge}}
-        found = {"fid": fid, "run": LATEST, "protocol": protocol, **more}
+        notes = {"notes": more.pop("notes")} if "notes" in more else {}
+        protocol = {"n": n, "features": {"kind": "run", "run": judge}, **more}
+        found = {"fid": fid, "run": LATEST, "protocol": protocol, **notes}
         add_results(model, "score", [found], f"jeat score {fid}")
 
     scored(1.0, 5000, judge=LATEST)
@@ -69,6 +70,17 @@ def test_a_distance_in_doubt_is_not_shown(home):
         scored(fid, n, notes={"kid": "few"})
     assert listed(LATEST)[0]["frechet_distance"] == 5.0
     assert listed(LATEST)[0]["features"] == "judge"
+    # Nor one of images that say little of the run, or beside those of another data set.
+    for fid, about in (
+        (0.1, {"sampling": {"init": "data"}}),
+        (0.2, {"selection": "the best of 4 by joint energy"}),
+        (0.3, {"reference": {"dataset": "mnist"}}),
+    ):
+        scored(fid, 9000, **about)
+        assert listed(LATEST)[0]["frechet_distance"] == 5.0
+    usual = {"sampling": {"init": "gaussian"}, "selection": "none"}
+    scored(7.0, 9000, reference={"dataset": "digits"}, **usual)
+    assert listed(LATEST)[0]["frechet_distance"] == 7.0
 
 
 def test_runs_that_differ_in_their_seed_alone_are_summed_up(home):

@@ -28,7 +28,8 @@ class RunSummary:
 
     `attack` is what `robust` was measured under: `attacks`, `norm`, `eps`, `n`, and whether that
     was in `training`, which is a quick look. The distance is that of the `jeat score` with most
-    images, if they were enough and the run did not judge itself.
+    images, if they were enough, neither selected nor begun at training images, and beside the
+    run's own data set, and the run did not judge itself.
     """
 
     run: str
@@ -143,7 +144,7 @@ def _summary(path: Path) -> RunSummary:
     log = [line for _, line in read_log(path / LOG_FILE) if "epoch" in line]
     epoch = header.get("epoch", 0)
     measured = accuracy(path, header) or _in_training(log)
-    score = _score(path, epoch)
+    score = _score(path, header)
     written = (model if model.is_file() else config).stat().st_mtime
     return RunSummary(
         run=path.name,
@@ -217,19 +218,31 @@ def _in_training(log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {}
 
 
-def _score(path: Path, epoch: int) -> dict[str, Any]:
-    """Return the score of most images, the latest of those, whose distance is not in doubt."""
+def _score(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the score of most images, the latest of those, whose distance is not in doubt.
+
+    It is that of all images that were drawn, none from a training image, to the run's data set.
+    """
     suited = [
         result
         for result in read_results(path).get("score", [])
         if "fid" in result
-        and _is_of(result, epoch)
+        and _is_of(result, header.get("epoch", 0))
         and "fid" not in result.get("notes", {})
         and _features(result) != result.get("run")
+        and _is_usual(result.get("protocol", {}), header.get("dataset"))
     ]
     return max(
         reversed(suited), key=lambda result: result.get("protocol", {}).get("n", 0), default={}
     )
+
+
+def _is_usual(protocol: Mapping[str, Any], dataset: str | None) -> bool:
+    """Tell whether all that was drawn is compared with `dataset`, and did not begin there."""
+    sampling = protocol.get("sampling") or {}
+    reference = protocol.get("reference", {}).get("dataset", dataset)
+    selected = protocol.get("selection", "none") != "none"
+    return not selected and sampling.get("init") != "data" and reference == dataset
 
 
 def _is_of(result: Mapping[str, Any], epoch: int | None) -> bool:
