@@ -114,6 +114,31 @@ def test_an_archive_goes_on_where_it_was_left(
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("num", [6, 14])
+def test_a_part_serves_an_archive_of_another_number(model: Model, tmp_path: Path, num: int) -> None:
+    with stopped_after(2), pytest.raises(Interrupted):
+        writers.save_npz(prepare(model, num=10, steps=3, batch_size=4), tmp_path / "part.npz")
+    plan = prepare(model, num=num, steps=3, batch_size=4)
+    writers.save_npz(plan, tmp_path / "whole.npz")
+    # Eight images are there: those of 6 are drawn, and two batches are left of 14.
+    with stopped_after(2 if num == 14 else 0):
+        writers.save_npz(plan, tmp_path / "part.npz")
+    with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "part.npz") as part:
+        assert np.array_equal(whole["arr_0"], part["arr_0"])
+        assert np.array_equal(whole["arr_1"], part["arr_1"])
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_an_unfinished_archive_keeps_its_name(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "images.npz"
+    plan, other = (prepare(model, num=10, steps=3, batch_size=4, seed=seed) for seed in (0, 1))
+    assert writers.free_path(path, other) == path
+    with stopped_after(2), pytest.raises(Interrupted):
+        writers.save_npz(plan, path)
+    assert writers.free_path(path, plan) == path
+    assert writers.free_path(path, other) == tmp_path / "images-2.npz"
+
+
 def test_a_part_of_another_drawing_is_not_used(model: Model, tmp_path: Path) -> None:
     beside = tmp_path / ".images.npz.part"
     beside.write_bytes(b'{"seed": 7}\n' + bytes(64 * 9))

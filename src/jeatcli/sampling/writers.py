@@ -112,7 +112,23 @@ def free_path(path: Path, plan: SamplingPlan) -> Path:
     """Return the path, with a number appended where it would replace images of other settings."""
     numbered = (path.with_name(f"{path.stem}-{k}{path.suffix}") for k in itertools.count(2))
     candidates = itertools.chain([path], numbered)
-    return next(each for each in candidates if not each.exists() or _would_be_same(each, plan))
+    return next(each for each in candidates if _is_free(each, plan))
+
+
+def _is_free(path: Path, plan: SamplingPlan) -> bool:
+    """Tell whether nothing of other settings is there, finished or begun."""
+    if path.exists():
+        return _would_be_same(path, plan)
+    try:
+        with _part_of(path).open("rb") as part:
+            return parsed(part.readline()) in ({}, plan.identity)
+    except OSError:
+        return True
+
+
+def _part_of(path: Path) -> Path:
+    """Return the file in which an archive grows."""
+    return path.with_name(f".{path.name}.part")
 
 
 def _would_be_same(path: Path, plan: SamplingPlan) -> bool:
@@ -139,7 +155,7 @@ def save_npz(plan: SamplingPlan, path: Path, reporter: Reporter = SILENT) -> Non
             if _record(path) == record:
                 return True
             check_writable(path)
-            part = stack.enter_context(_locked(path.with_name(f".{path.name}.part"), reporter))
+            part = stack.enter_context(_locked(_part_of(path), reporter))
             # Another process may have written it in the meantime.
             return _record(path) == record
 
@@ -157,7 +173,8 @@ def _fill_archive(part: IO[bytes], plan: SamplingPlan, path: Path, reporter: Rep
     labels, shape = plan.labels.tolist(), plan.model.meta.shape
     size = math.prod(shape)
     with writing(path):
-        offset, done = _whole_images(part, plan.identity | {"labels": labels}, size)
+        offset, whole = _whole_images(part, plan.identity, size)
+    done = min(whole, len(labels))
     if done:
         reporter.say(f"{done:,} of {len(labels):,} images are drawn already")
     saved = set(range(done))
