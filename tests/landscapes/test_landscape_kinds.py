@@ -204,6 +204,32 @@ def test_noisy_images_lie_on_the_surface_of_the_ball(two: list[Model]) -> None:
         assert (distance >= radius * (1 - 1e-5 if norm == "l1" else 0.5)).all()
 
 
+@pytest.mark.parametrize("kind", ["path", "histogram", "sharpness"])
+def test_without_a_number_a_small_set_is_measured_whole(two: list[Model], kind: str) -> None:
+    few: dict[str, Any] = {
+        "path": {"steps": 1, "beyond": 1, "chain": 1},
+        "histogram": {"against": "digits"},
+        "sharpness": {"directions": 2},
+    }[kind]
+    x, y = images(7)
+    found = energy_landscape(two[:1], kind=kind, images=x, labels=y, **few)
+    assert found.summary()["n"] == 7
+    whole = energy_landscape(two[:1], kind=kind, images=x, labels=y, num=7, **few)
+    assert found.summary()["results"] == whole.summary()["results"]
+    with pytest.raises(UsageProblem, match="8 images requested"):
+        energy_landscape(two[:1], kind=kind, images=x, labels=y, num=8, **few)
+
+
+@pytest.mark.parametrize(("kind", "usual"), [("path", 100), ("histogram", 200), ("sharpness", 200)])
+def test_the_usual_number_of_images(two: list[Model], kind: str, usual: int) -> None:
+    few: dict[str, Any] = {
+        "path": {"steps": 1, "beyond": 0, "chain": 1},
+        "histogram": {},
+        "sharpness": {"directions": 2},
+    }[kind]
+    assert energy_landscape(two[:1], kind=kind, **few).summary()["n"] == usual
+
+
 def test_images_of_a_file_have_the_radius_of_the_run(two: list[Model], tmp_path: Path) -> None:
     test = load_images("digits", "test").first(12)
     file = tmp_path / "digits.npz"

@@ -43,7 +43,7 @@ class HistogramResult:
         `marginal_auroc` is the chance that a test image has a lower E(x) than one of the set.
         """
         return {
-            "n": self.settings.num,
+            "n": self.values["test"].shape[-1],
             "norm": self.threat.norm,
             "eps": self.threat.eps,
             "against": self.settings.against,
@@ -75,8 +75,8 @@ class HistogramResult:
 def measure_histogram(inputs: LandscapeInputs, settings: HistogramSettings) -> HistogramResult:
     """Evaluate both energies of every set, for each run."""
     threat = inputs.threat(settings.norm, settings.eps)
-    x, y = inputs.first(settings.num)
-    other = _other(inputs, settings)
+    x, y = inputs.first(settings.num, usual=200)
+    other = _other(inputs, settings, len(x))
     names = [name for name in SETS if name != "against" or other is not None]
     values: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
     runs = view.describe_models(inputs.models)
@@ -92,14 +92,14 @@ def measure_histogram(inputs: LandscapeInputs, settings: HistogramSettings) -> H
     return HistogramResult(runs, settings, threat, stacked)
 
 
-def _other(inputs: LandscapeInputs, settings: HistogramSettings) -> Tensor | None:
-    """Return the first images of the other data set, in [0, 1]."""
+def _other(inputs: LandscapeInputs, settings: HistogramSettings, num: int) -> Tensor | None:
+    """Return the first `num` images of the other data set, or all of fewer, in [0, 1]."""
     name, data_dir = settings.against, settings.data_dir
     if name is None:
         return None
     images = load_images(name, "test", data_dir=data_dir, reporter=inputs.reporter)
     inputs.models[0].accepts(images, any_classes=True)
-    return to_unit_range(images.first(min(settings.num, len(images))).x).to(inputs.device)
+    return to_unit_range(images.first(min(num, len(images))).x).to(inputs.device)
 
 
 Set = tuple[Tensor, Tensor | None]

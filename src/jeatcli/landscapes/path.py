@@ -50,7 +50,7 @@ class PathResult:
             "sgld": {"start": 0, "end": settings.chain},
         }
         return {
-            "n": settings.num,
+            "n": self.values["pgd"].shape[-1],
             "objective": settings.objective,
             "norm": self.threat.norm,
             "eps": self.threat.eps,
@@ -82,7 +82,7 @@ def measure_path(inputs: LandscapeInputs, settings: PathSettings) -> PathResult:
     """Follow PGD and the chain from the first test images, for each run."""
     objectives.check_classes(settings.objective, len(inputs.images.classes))
     threat = inputs.threat(settings.norm, settings.eps)
-    x, y = inputs.first(settings.num)
+    x, y = inputs.first(settings.num, usual=100)
     runs = view.describe_models(inputs.models)
     values: dict[str, NDArray[np.float32]] = {}
     predictions: dict[str, NDArray[np.int64]] = {}

@@ -27,14 +27,14 @@ PATH_OBJECTIVES = tuple(name for name in OBJECTIVES if name != "kl")
 
 _UNIT = "Size of a distance of 1, in the [0, 1] pixel scale (contour, sharpness)"
 _NUM = "Use the first N test images (path, histogram, sharpness)"
-_EACH = "100 (path), 200 (histogram, sharpness)"
+_EACH = "100 (path), 200 (histogram, sharpness), or all of fewer"
 _NORM = "Norm of the ball of attacks and worst rises"
 _EPS = "Radius of that ball in the [0, 1] pixel scale"
 _picture = partial(setting, section="Picture")
 _plane = partial(setting, section="Plane (--kind contour)")
 _other = partial(setting, section="Other kinds")
 # What several kinds have is declared once.
-_num = partial(_other, help=_NUM, flags=("-n", "--num"), shown=_EACH, low=1)
+_num = _other(None, _NUM, flags=("-n", "--num"), shown=_EACH, low=1)
 _unit = partial(
     _picture, None, _UNIT, metavar="FRACTION", shown="linf eps of the data set", above=0
 )
@@ -138,7 +138,7 @@ class PathSettings(LandscapeSettings):
 
     kind = "path"
 
-    num: int = _num(100)
+    num: int | None = _num
     objective: str = _other(
         "ce", "Objective of the attack (path)", choices=PATH_OBJECTIVES, metavar="OBJECTIVE"
     )
@@ -161,7 +161,7 @@ class HistogramSettings(LandscapeSettings):
 
     kind = "histogram"
 
-    num: int = _num(200)
+    num: int | None = _num
     norm: str = _norm("linf")
     eps: float | None = _eps()
     against: str | None = _other(
@@ -179,7 +179,7 @@ class SharpnessSettings(LandscapeSettings):
 
     kind = "sharpness"
 
-    num: int = _num(200)
+    num: int | None = _num
     radius: tuple[float, ...] = _other(
         (0.25, 0.5, 1.0, 2.0, 4.0),
         "Length of random perturbations in units; repeatable (sharpness)",

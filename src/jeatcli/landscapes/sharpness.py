@@ -59,7 +59,7 @@ class SharpnessResult:
         `rises` has the mean rise at each radius.
         """
         return {
-            "n": self.settings.num,
+            "n": self.rises.shape[-1],
             "unit": self.unit,
             "radii": list(self.settings.radius),
             "directions": self.settings.directions,
@@ -81,11 +81,11 @@ class SharpnessResult:
 
 def measure_sharpness(inputs: LandscapeInputs, settings: SharpnessSettings) -> SharpnessResult:
     """Measure rises, gradients and curvatures around the first test images, for each run."""
-    if settings.num < 2:
-        raise UsageProblem("an interval over images needs at least 2", "choose a larger `-n`")
     unit = settings.unit or inputs.eps["linf"]
     threat = inputs.threat(settings.norm, settings.eps)
-    x, y = inputs.first(settings.num)
+    x, y = inputs.first(settings.num, usual=200)
+    if len(x) < 2:
+        raise UsageProblem("an interval over images needs at least 2", "choose a larger `-n`")
     runs = view.describe_models(inputs.models)
     measured: list[dict[str, NDArray[np.float64]]] = []
     with inputs.reporter.track("sharpness", len(inputs.models) * len(x)) as bar:

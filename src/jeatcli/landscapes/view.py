@@ -76,8 +76,12 @@ class LandscapeInputs:
         """Return the threat model, with the customary radius if `eps` is None."""
         return Threat(norm, self.eps[norm] if eps is None else eps)
 
-    def first(self, num: int) -> tuple[Tensor, Tensor]:
-        """Return the first `num` test images (n,C,H,W) in [0, 1] and their labels (n,)."""
+    def first(self, num: int | None, usual: int = 1) -> tuple[Tensor, Tensor]:
+        """Return the first `num` test images (n,C,H,W) in [0, 1] and their labels (n,).
+
+        Without a number they are the `usual` one, or all of fewer.
+        """
+        num = min(usual, len(self.images)) if num is None else num
         part = self.images.first(num, self.reporter).to(self.device)
         return to_unit_range(part.x), part.y
 
