@@ -68,6 +68,8 @@ def test_mean_error_and_heat_map(data: Path, monkeypatch: pytest.MonkeyPatch) ->
     other = data / "other.svg"
     other.write_text("mine")
     refused(here(*ask[:3], other, *ask[3:]), 1, "other.svg")
+    one_file = ("--calibration", data / "both.svg", "--corruptions", data / "both.svg")
+    refused(here("score", "model", *one_file), 2, "name the same file", "choose two")
     (data / "CIFAR-10-C" / "snow.npy").unlink()
     refused(here(*ask), 1, "CIFAR-10-C/snow.npy` is missing", "https://zenodo.org/records/2535967")
 

@@ -202,6 +202,8 @@ def _score_classifier(
     terminal: ui.Terminal,
     as_json: bool,
 ) -> None:
+    if len({file.absolute() for file in files.values()}) < len(files):
+        raise UsageProblem("`--calibration` and `--corruptions` name the same file", "choose two")
     for name, file in files.items():
         check_output(file, _PRODUCTS[name], f"--{name}")
     from ..scoring.classifier_scores import classifier_scores

@@ -149,7 +149,8 @@ def interpolation(plan: SamplingPlan, classes: Sequence[str | int], num: int) ->
     ends = [class_index(name, plan.model.meta.classes) for name in classes]
     if num < 2 or ends[0] == ends[1]:
         raise UsageProblem(
-            f"an interpolation has two ends, not {num} image of {len(set(ends))} class",
+            "an interpolation has two ends, not "
+            f"{counted(num, 'image')} of {counted(len(set(ends)), 'class')}",
             "name two different classes, and at least `-n 2`",
         )
     nearer = torch.tensor([ends[2 * k >= num] for k in range(num)])
