@@ -29,6 +29,7 @@ PUBLIC = (
         (["-o", "plane.jpg"], "`.pdf` or `.html` file, not `plane.jpg`", "ends in `.png`"),
         (["-o", "plane"], "`.pdf` or `.html` file, not `plane`", "ends in `.png`"),
         (["--cmap", "virids"], "unknown colour map `virids`", "did you mean `viridis`?"),
+        (["--kind", "sharpness", "--cmap", "gray"], "`--cmap` does nothing for `--kind sh", "out"),
         (["--figsize", 3, 0], "Invalid value for '--figsize'", ""),
         (["--dpi", 0], "Invalid value for '--dpi'", ""),
         (["--kind", "countour"], "unknown kind `countour`", "did you mean `contour`?"),

@@ -145,6 +145,13 @@ def test_the_colour_map_is_the_style_s_or_that_of_the_option(cmap: str, tmp_path
     assert by_style != draw(landscape, tmp_path / "a.png").read_bytes()
 
 
+@pytest.mark.parametrize("kind", ["path", "histogram", "sharpness"])
+def test_a_colour_map_that_changes_nothing_is_refused(kind: str, tmp_path: Path) -> None:
+    landscape = energy_landscape([load_run("run")], kind=kind, num=2)
+    with pytest.raises(UsageProblem, match=f"`--cmap` does nothing for `--kind {kind}`"):
+        draw(landscape, tmp_path / "a.png", cmap="gray")
+
+
 GRID = np.linspace(-4, 4, 41)
 
 

@@ -82,8 +82,9 @@ def command(
     check_output(path.with_suffix(".npz"), LANDSCAPE_NUMBERS)
     import_torch()
     from ..landscapes.landscape import energy_landscape, save_numbers
-    from ..plots.landscape import draw
+    from ..plots.landscape import check_colours, draw
 
+    check_colours(kind, look)
     result = energy_landscape(models, settings, reporter=terminal)
     drawn, numbers = "report" if is_page(path) else "picture", path.with_suffix(".npz")
     files = output.Files(**{drawn: path, "numbers": numbers})

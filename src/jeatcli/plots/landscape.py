@@ -1,21 +1,46 @@
 """A landscape as a picture."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..catalogue import Catalogue, Entry
+from ..errors import UsageProblem
 from ..landscapes.landscape import Landscape
 from .figure import save, styled
 from .settings import PLAIN, PlotSettings
 
-FIGURES = Catalogue(
+
+@dataclass(frozen=True)
+class FigureEntry(Entry):
+    """A row of the table of figures."""
+
+    coloured: bool = False  # whether numbers are drawn by a colour map
+
+
+FIGURES = Catalogue[Entry](
     "figure",
     {
-        "contour": Entry("Panels of contours, or surfaces", "jeatcli.plots.surface:draw_planes"),
-        "histogram": Entry("Histograms", "jeatcli.plots.histogram:draw_histograms"),
-        "path": Entry("Energies along two paths", "jeatcli.plots.path:draw_paths"),
-        "sharpness": Entry("Rises with intervals", "jeatcli.plots.sharpness:draw_sharpness"),
+        "contour": FigureEntry(
+            "Panels of contours, or surfaces", "jeatcli.plots.surface:draw_planes", coloured=True
+        ),
+        "histogram": FigureEntry("Histograms", "jeatcli.plots.histogram:draw_histograms"),
+        "path": FigureEntry("Energies along two paths", "jeatcli.plots.path:draw_paths"),
+        "sharpness": FigureEntry("Rises with intervals", "jeatcli.plots.sharpness:draw_sharpness"),
     },
 )
+
+
+def check_colours(kind: str, settings: PlotSettings) -> None:
+    """Refuse a colour map for a figure of ours that has none.
+
+    Raises:
+        UsageProblem: If it would change nothing.
+    """
+    figure = FIGURES.get(kind)
+    if settings.cmap is not None and isinstance(figure, FigureEntry) and not figure.coloured:
+        raise UsageProblem(
+            f"`--cmap` does nothing for `--kind {kind}`, which has no colour map", "leave it out"
+        )
 
 
 def draw(
@@ -30,10 +55,11 @@ def draw(
         changes: Settings by name: `style`, `title`, `cmap`, `figsize`, `dpi`.
 
     Raises:
-        UsageProblem: If the ending is another, or there is no such style.
+        UsageProblem: If the ending is another, there is no such style, or a setting does nothing.
         JeatError: If the file cannot be written.
     """
     settings = settings.with_changes(changes)
+    check_colours(landscape.kind, settings)
     with styled(settings):
         figure = FIGURES.load(landscape.kind)(landscape.result)
         return save(figure, Path(path), landscape.result.title, landscape.text(), settings)

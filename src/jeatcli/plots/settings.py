@@ -27,7 +27,10 @@ class PlotSettings(Settings):
     )
     legend: bool | None = _look("Draw the legend", shown="yes")
     cmap: str | None = _look(
-        "Matplotlib colour map", metavar="NAME", kind="colour map", shown="the style's, else magma"
+        "Matplotlib colour map (contour)",
+        metavar="NAME",
+        kind="colour map",
+        shown="the style's, else magma",
     )
     figsize: tuple[float, float] | None = _look(
         "Width and height in inches",
