@@ -329,6 +329,21 @@ def test_a_full_disk_while_saving_a_grid(
     refused(said, 1, "cannot write `grid.png`", "Hint: free some space and run it again")
 
 
+def test_a_trace_that_cannot_be_written_loses_no_grid(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ask = ("sample", "-n", 2, "--steps", 1, "-o", "grid.png", "--trace", "trace.gif")
+    with monkeypatch.context() as full:
+        full.setattr(files, "replacing", _replacing_only("results.json", "grid.png"))
+        said = here(*ask, "--json")
+    assert said.exit_code == 1
+    assert "Error: cannot write `trace.gif`: No space left on device" in said.stderr
+    assert json.loads(said.stdout)["outputs"] == {"images": "grid.png"}
+    assert read_results(home / LATEST)["sample"][-1]["n"] == 2
+    assert "trace.gif" in json.loads(done(*ask, "--json"))["outputs"]["trace"]
+
+
 def test_a_full_disk_keeps_the_images_that_are_drawn(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,19 +94,20 @@ def command(run: str | None, as_json: bool, quiet: bool, verbose: bool, **option
     plan = prepare(path, reporter=terminal, **options)
     if ours and files.format != "grid":
         target = writers.free_path(target, plan)
-    distance = None
+    distance, beside = None, output.Files(trace=files.trace)
     if files.format == "grid":
-        target, distance = _draw_grid(plan, target, ours, files, terminal)
+        target, distance = _draw_grid(plan, target, ours, files, beside, terminal)
     elif files.format == "png":
         writers.save_folder(plan, target, terminal)
     else:
         writers.save_npz(plan, target, terminal)
     result = _result(plan, files.format, distance, began)
-    result |= output.written(images=target, trace=files.trace)
+    result |= output.written(images=target, **beside.written)
     try:
         output.emit(output.document("sample", result), as_json, lambda: str(target))
     finally:
         keep(path, [result], terminal)
+    beside.end()
     if not runs.is_foreign(path):
         terminal.hint(ui.next_command("landscape", run))
 
@@ -148,7 +149,12 @@ def name_for(settings: Mapping[str, Any]) -> str:
 
 
 def _draw_grid(
-    plan: SamplingPlan, target: Path, ours: bool, files: SampleOutput, terminal: ui.Terminal
+    plan: SamplingPlan,
+    target: Path,
+    ours: bool,
+    files: SampleOutput,
+    beside: output.Files,
+    terminal: ui.Terminal,
 ) -> tuple[Path, Tensor | None]:
     """Draw a grid; return its file, and how far the images are from what they were made of."""
     from ..sampling import grids, writers
@@ -165,7 +171,8 @@ def _draw_grid(
         text = plan.identity | {"n": len(plan.labels)}
         picture = grids.save_grid(samples, target, text, files.scale, files.columns, files.headings)
         if files.trace:
-            grids.save_trace(samples, files.trace, files.scale, files.headings)
+            with beside.writing("trace"):
+                grids.save_trace(samples, files.trace, files.scale, files.headings)
         if files.preview:
             ui.show(picture)
     return target, samples.distance
