@@ -123,6 +123,11 @@ def test_images_of_two_classes_are_compared_with_these_classes(
     real = image_scores(tmp_path / "real.npz", features=judge)
     assert (real.precision, real.recall) == (1.0, 1.0)
     assert real.fid == pytest.approx(0, abs=1e-4)
+    # Those that lead from class to class are of the two, however few they are.
+    writers.save_npz(prepare(artist, num=4, interpolate=(3, 8), steps=1), tmp_path / "way.npz")
+    way = image_scores(tmp_path / "way.npz", features=judge)
+    assert way.protocol["reference"]["classes"] == "3, 8"
+    assert way.protocol["reference"]["n"] == len(index)
     # Five images of a run that draws all ten classes are of five by chance.
     five = image_scores(artist, features=judge, num=5, steps=1)
     assert five.protocol["reference"]["n"] == 1400

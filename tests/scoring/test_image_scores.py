@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from jeatcli import wrap
 from jeatcli.checkpoints.model import Model
 from jeatcli.data import pictures, stored
 from jeatcli.data.images import load_images
@@ -69,6 +70,21 @@ def test_fid_is_the_frechet_distance_in_float64(artist: Model, judge: Model) -> 
     # The features are float32; from there on all is float64. What is left is the batch size's
     # effect on the network and the roots of eigenvalues that are zero.
     assert found.fid == pytest.approx(frechet(ours, theirs), rel=1e-6)
+
+
+def test_one_feature_has_a_distance() -> None:
+    """That of two normal distributions, (m1 - m2)^2 + (s1 - s2)^2."""
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 1), torch.nn.Linear(1, 3))
+    narrow = wrap(net, classes=3, shape=(1, 8, 8), mean=0, std=1)
+    ones, twos = (torch.rand(num, 1, 8, 8) for num in (40, 60))
+    found = image_scores(ones / 2, real=twos, features=narrow)
+    one, two = (
+        net[:2](torch.from_numpy(pictures.to_uint8(x)).float() / 255).detach().double()
+        for x in (ones / 2, twos)
+    )
+    assert found.fid == pytest.approx(
+        ((one.mean() - two.mean()) ** 2 + (one.std() - two.std()) ** 2).item(), rel=1e-5
+    )
 
 
 def test_kid_is_the_unbiased_mmd(artist: Model, judge: Model) -> None:

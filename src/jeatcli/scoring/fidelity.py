@@ -4,7 +4,10 @@ It is slow to import, so everything of it is imported inside the function.
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
+
+import numpy as np
+from torch import Tensor
 
 from .features import Features
 
@@ -94,7 +97,7 @@ def compute(images: Features, reference: Features, numbers: Numbers) -> dict[str
     and the spread of one split, of one subset, or of subsets that are all of the images, or of the
     reference.
     """
-    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+    from torch_fidelity.metric_fid import fid_statistics_to_metric
     from torch_fidelity.metric_isc import isc_features_to_metric
     from torch_fidelity.metric_kid import kid_features_to_metric
     from torch_fidelity.metric_prc import prc_features_to_metric
@@ -103,7 +106,7 @@ def compute(images: Features, reference: Features, numbers: Numbers) -> dict[str
     subsets = {"kid_subsets": numbers.kid_subsets, "kid_subset_size": numbers.kid_subset_size}
     balls = {"prc_neighborhood": numbers.neighbours, "prc_batch_size": _DISTANCES}
     result = {
-        **fid_statistics_to_metric(*map(fid_features_to_statistics, both), verbose=False),
+        **fid_statistics_to_metric(*map(_statistics, both), verbose=False),
         **kid_features_to_metric(*both, rng_seed=SHUFFLE_SEED, verbose=False, **subsets),
         **prc_features_to_metric(*both, save_cpu_ram=True, verbose=False, **balls),
     }
@@ -115,3 +118,12 @@ def compute(images: Features, reference: Features, numbers: Numbers) -> dict[str
     if numbers.kid_subsets == 1 or numbers.kid_subset_size in (numbers.num, numbers.references):
         scores["kid_std"] = None
     return scores
+
+
+def _statistics(features: Tensor) -> dict[str, Any]:
+    """Return the mean `mu` (d,) and the covariance `sigma` (d, d) of features (n, d)."""
+    from torch_fidelity.metric_fid import fid_features_to_statistics
+
+    found = fid_features_to_statistics(features)
+    # Of one feature numpy's covariance is a number.
+    return {**found, "sigma": np.atleast_2d(found["sigma"])}

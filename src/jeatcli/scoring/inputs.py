@@ -155,7 +155,7 @@ def of_same_classes(reference: Images, origin: Provenance, reporter: Reporter) -
     Of fewer images than classes that were drawn of all classes, some classes have none by chance.
     """
     kept, count = class_indices(reference, origin), len(reference.classes)
-    some = "classes" in (origin.sampling or {})
+    some = bool((origin.sampling or {}).keys() & {"classes", "interpolate"})
     chosen = some or sum((origin.classes or {}).values()) >= count
     if kept is None and some:
         reporter.warn(
