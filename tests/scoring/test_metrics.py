@@ -16,6 +16,7 @@ from helpers.runs import Listener, save_run
 from jeatcli.catalogue import Entry
 from jeatcli.checkpoints.model import Model
 from jeatcli.data.images import Images, load_images
+from jeatcli.scoring import neighbours
 from jeatcli.scoring.calibration import calibrate, fit_temperature, rescale
 from jeatcli.scoring.classifier_scores import classifier_scores
 from jeatcli.scoring.density import density_coverage
@@ -58,6 +59,17 @@ def test_the_median_distance_lies_between_the_two_in_the_middle(tmp_path: Path) 
     drawn, real = torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [100.0], [300.0]])
     found = look_up(images.x[:2], drawn, images, real, tmp_path / "near.png")
     assert (found.median, found.median_train) == (2.0, 100.0)
+
+
+def test_the_distance_between_training_images_is_that_of_all_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first fifth, one class of copies, does not stand for all."""
+    monkeypatch.setattr(neighbours, "_QUERIES", 10)
+    images = Images("x", torch.zeros(50, 1, 8, 8, dtype=torch.uint8), torch.arange(50) // 10, ())
+    real = torch.cat([torch.zeros(10), 100.0 * torch.arange(1, 41)])[:, None]
+    found = look_up(images.x[:2], real[:2], images, real, tmp_path / "near.png")
+    assert found.median_train == 100.0
 
 
 def test_a_temperature_is_found_again() -> None:

@@ -15,7 +15,8 @@ from .intervals import Estimate, bootstrapped
 
 # Rows of the picture, and what is above its columns; small images become so many pixels wide.
 _SHOWN, _HEADINGS, _SIDE = 12, ("image", "nearest", "2nd", "3rd", "4th", "5th", "6th"), 64
-# Training images whose own neighbours are looked up, to compare with.
+# Training images whose own neighbours are looked up, to compare with: they lie evenly over all, for
+# files may be in the order of their classes.
 _QUERIES = 2000
 _ROWS = 200
 
@@ -62,7 +63,8 @@ def look_up(
     """
     count = min(len(_HEADINGS) - 1, len(training))
     distances, indices = nearest(values, theirs, count)
-    own, _ = nearest(theirs[:_QUERIES], theirs, min(2, len(theirs)))
+    even = torch.linspace(0, len(theirs) - 1, min(_QUERIES, len(theirs))).round().long()
+    own, _ = nearest(theirs[even], theirs, min(2, len(theirs)))
     first = zip(images[:_SHOWN], indices[:_SHOWN], strict=True)
     rows = torch.cat([torch.cat([image[None], training.x[near]]) for image, near in first])
     scale = max(1, _SIDE // images.shape[-1])
