@@ -17,6 +17,7 @@ from jeatcli.checkpoints.model import Model
 from jeatcli.data import pictures
 from jeatcli.data.images import load_images
 from jeatcli.errors import JeatError, UsageProblem
+from jeatcli.landscapes.landscape import energy_landscape
 from jeatcli.runtime.plain import plain
 from jeatcli.scoring import ood
 from jeatcli.scoring.calibration import calibrate
@@ -113,6 +114,24 @@ def test_against_images_by_any_name(judge: Model, tmp_path: Path) -> None:
     np.savez(file, arr_0=pixels, arr_1=np.arange(25) % 10)
     found = classifier_scores(judge, ood=[str(file), f"npz:{file}"]).ood
     assert found[str(file)] == found[f"npz:{file}"]
+
+
+def test_the_first_images_of_another_set_that_is_sorted_are_warned_of(
+    judge: Model, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 1), dtype=np.uint8)
+    np.savez(tmp_path / "sorted.npz", images=pixels, labels=np.arange(100) // 10)
+    name, listener = f"npz:{tmp_path / 'sorted.npz'}", Listener()
+    found = classifier_scores(judge, ood=[name], num=20, calibrated=False, reporter=listener)
+    assert found.ood[name]["n"] == 20
+    assert any("of 2 of 10 classes" in text for text in listener.said)
+    listener.said.clear()
+    energy_landscape(judge, kind="histogram", against=name, num=20, reporter=listener)
+    assert any("of 2 of 10 classes" in text for text in listener.said)
+    # All of them are of all classes.
+    listener.said.clear()
+    classifier_scores(judge, ood=[name], calibrated=False, reporter=listener)
+    assert not any("of 10 classes" in text for text in listener.said)
 
 
 def test_other_kinds_must_have_the_shape(judge: Model, tmp_path: Path, mnist_root: Path) -> None:

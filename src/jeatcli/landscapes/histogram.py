@@ -99,7 +99,7 @@ def _other(inputs: LandscapeInputs, settings: HistogramSettings, num: int) -> Te
         return None
     images = load_images(name, "test", data_dir=data_dir, reporter=inputs.reporter)
     inputs.models[0].accepts(images, any_classes=True)
-    return to_unit_range(images.first(min(num, len(images))).x).to(inputs.device)
+    return to_unit_range(images.first(min(num, len(images)), inputs.reporter).x).to(inputs.device)
 
 
 Set = tuple[Tensor, Tensor | None]

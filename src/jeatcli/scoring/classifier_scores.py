@@ -191,4 +191,4 @@ def _other(name: str, model: Model, settings: ClassifierSettings, reporter: Repo
         return torch.from_numpy(pixels)[: settings.num]
     images = load_images(name, "test", data_dir=settings.data_dir, reporter=reporter)
     model.accepts(images, any_classes=True)
-    return images.x[: settings.num]
+    return images.first(min(settings.num or len(images), len(images)), reporter).x
