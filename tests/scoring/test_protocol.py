@@ -66,6 +66,10 @@ def test_the_published_protocol_is_comparable() -> None:
             {"origin": replace(DRAWN, classes={"3": 50_000}), "classes": {3}},
             "images of 1 of the 10 classes",
         ),
+        (
+            {"reference": TRAINING.take(torch.tensor([0, 1, 3, 4, 5, 6, 8, 9]))},
+            "no real image of 2 classes: 2, 7",
+        ),
     ],
 )
 def test_each_reason_that_it_is_not(changes: dict[str, Any], reason: str) -> None:

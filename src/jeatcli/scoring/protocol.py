@@ -116,6 +116,9 @@ class Protocol:
         if self._fewer_classes():
             present = len(self.classes or ())
             reasons.append(f"images of {present} of the {len(self.reference.classes)} classes")
+        if absent := sorted((self.classes or set()) - set(self.reference.y.tolist())):
+            names = ", ".join(self.reference.classes[k] for k in absent)
+            reasons.append(f"no real image of {counted(len(absent), 'class')}: {names}")
         counts = (self.origin.classes or {0: 0}).values()
         if max(counts) > min(counts) + 1:
             reasons.append(f"classes of unequal size: {self._class_sizes()}")
