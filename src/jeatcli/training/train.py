@@ -23,6 +23,7 @@ from ..runtime.words import counted
 from . import memory, run_dir, setup
 from .callbacks import VALIDATION_STEPS, DeltaEnergy, Grids, Stop, Validation
 from .divergence import Diverging, gentler
+from .doubts import doubts
 from .log import Log
 from .profiling import Profile
 from .resolve import resolve
@@ -188,11 +189,8 @@ class TrainingRun:
         for line in self._summary():
             reporter.say(line)
         devices.tell_if_emulated(self.config.precision, trainer.device, reporter)
-        if self.config.val_split and not self.config.eval_every:
-            reporter.warn(
-                f"{counted(self.config.val_split, 'training image')} held out, but never used with "
-                "`--eval-every 0`; `--val-split 0` trains on them"
-            )
+        for doubt in doubts(self.config, self.setup.meta):
+            reporter.warn(doubt)
         if trainer.ranks.from_main((folder / runs.STATE_FILE).exists):
             self._load_state()
             reporter.say(f"continuing `{folder}` from step {trainer.step:,}")
@@ -223,9 +221,12 @@ class TrainingRun:
         device = str(trainer.device).replace("cpu", "CPU")
         augment = "not augmented" if config.augment == "none" else f"augmented by {config.augment}"
         epochs, steps = counted(config.epochs, "epoch"), counted(len(trainer.loader), "step")
+        length = f"{epochs} of {steps}"
+        if trainer.steps < config.epochs * len(trainer.loader):
+            length = f"the first {counted(trainer.steps, 'step')} of {length}"
         return (
             f"{config.method} on {config.dataset}: {config.arch} ({weights:,} weights), "
-            f"{epochs} of {steps}, {config.precision} on {device}",
+            f"{length}, {config.precision} on {device}",
             f"{counted(len(trainer.loader.images), 'training image')}, {augment}",
         )
 
