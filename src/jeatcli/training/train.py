@@ -220,14 +220,16 @@ class TrainingRun:
         weights = sum(weight.numel() for weight in trainer.model.parameters())
         device = str(trainer.device).replace("cpu", "CPU")
         augment = "not augmented" if config.augment == "none" else f"augmented by {config.augment}"
-        epochs, steps = counted(config.epochs, "epoch"), counted(len(trainer.loader), "step")
-        length = f"{epochs} of {steps}"
+        length = f"{counted(config.epochs, 'epoch')} of {counted(len(trainer.loader), 'step')}"
         if trainer.steps < config.epochs * len(trainer.loader):
             length = f"the first {counted(trainer.steps, 'step')} of {length}"
+        more = (
+            f", {config.extra_share:.3g} of a batch from `{config.extra}`" if config.extra else ""
+        )
         return (
             f"{config.method} on {config.dataset}: {config.arch} ({weights:,} weights), "
             f"{length}, {config.precision} on {device}",
-            f"{counted(len(trainer.loader.images), 'training image')}, {augment}",
+            f"{counted(len(trainer.loader.images), 'training image')}{more}, {augment}",
         )
 
     def _attempt(self) -> None:
