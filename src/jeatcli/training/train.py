@@ -19,16 +19,15 @@ from ..runtime.distributed import current, lost, rank_lost
 from ..runtime.files import check_writable
 from ..runtime.progress import SILENT, Reporter, Watched
 from ..runtime.usual_state import in_usual_state
-from ..runtime.words import counted
 from . import memory, run_dir, setup
 from .callbacks import VALIDATION_STEPS, DeltaEnergy, Grids, Stop, Validation
 from .divergence import Diverging, gentler
-from .doubts import doubts
 from .log import Log
 from .profiling import Profile
 from .resolve import resolve
 from .settings import TrainConfig
 from .state import Saver
+from .summary import doubts, summary
 from .trackers import Tracking, check_trackers
 from .trainer import Callback
 
@@ -186,7 +185,7 @@ class TrainingRun:
     def complete(self) -> None:
         """Train to the end."""
         trainer, reporter, folder = self.trainer, self.setup.reporter, self.setup.folder
-        for line in self._summary():
+        for line in summary(trainer):
             reporter.say(line)
         devices.tell_if_emulated(self.config.precision, trainer.device, reporter)
         for doubt in doubts(self.config, self.setup.meta):
@@ -213,24 +212,6 @@ class TrainingRun:
         # The other processes have no log but what they loaded with the state.
         begun = self.trainer.ranks.from_main(lambda: self.log.steps > 0)
         return self.trainer.between_epochs and begun
-
-    def _summary(self) -> tuple[str, str]:
-        """Say what is trained: `jeat on digits: small (95,000 weights), 30 epochs of 22 steps`."""
-        trainer, config = self.trainer, self.config
-        weights = sum(weight.numel() for weight in trainer.model.parameters())
-        device = str(trainer.device).replace("cpu", "CPU")
-        augment = "not augmented" if config.augment == "none" else f"augmented by {config.augment}"
-        length = f"{counted(config.epochs, 'epoch')} of {counted(len(trainer.loader), 'step')}"
-        if trainer.steps < config.epochs * len(trainer.loader):
-            length = f"the first {counted(trainer.steps, 'step')} of {length}"
-        more = (
-            f", {config.extra_share:.3g} of a batch from `{config.extra}`" if config.extra else ""
-        )
-        return (
-            f"{config.method} on {config.dataset}: {config.arch} ({weights:,} weights), "
-            f"{length}, {config.precision} on {device}",
-            f"{counted(len(trainer.loader.images), 'training image')}{more}, {augment}",
-        )
 
     def _attempt(self) -> None:
         """Train; where the run diverges, roll back to the last good state, at half the rate."""
