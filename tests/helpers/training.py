@@ -18,7 +18,7 @@ def config(method: str = "standard", **settings: Any) -> TrainConfig:
     from jeatcli.training.resolve import defaults
 
     known = options_of(method, {}, defaults(method, "digits"), None)
-    options = {key: value for key, value in STEPS.items() if key in known}
+    options = {key: min(value, known[key]) for key, value in STEPS.items() if key in known}
     options |= settings.pop("options", {})
     quick = {"epochs": 2, "batch_size": 32, "limit": 128, "sample_every": 0, "eval_every": 0}
     given = {"method": method, "dataset": "digits", **quick, **settings, "options": options}

@@ -267,7 +267,7 @@ ADVERSARIAL = [
 def test_awp_changes_every_adversarial_method(name: str) -> None:
     losses = []
     for awp in (0.0, 0.05):
-        quick = {"attack_steps": 2, "awp": awp}
+        quick = {"attack_steps": 1 if name == "fast" else 2, "awp": awp}
         losses.append(made(name, **quick).loss(network("batch"), X, Y, BatchRng(3))[0].item())
     assert losses[1] > losses[0]
 
@@ -288,6 +288,28 @@ def test_the_prior_of_fgsm_pgi_begins_on_the_sphere_and_is_kept() -> None:
     assert torch.equal(resumed.prior, method.prior)
     assert not torch.equal(resumed.prior, expected)
     assert made("fast", eps=0.1, variant="n").state() == {}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"variant": "pgi", "smoothness": 3.0, "attack_steps": 2},
+        {"variant": "rs", "attack_start": "clean", "attack_steps": 2},
+        {"variant": "n", "smoothness": 0.0},
+        {"variant": "rs", "smoothness": 10.0},
+    ],
+)
+def test_what_a_variant_of_fast_takes(options: dict[str, Any]) -> None:
+    made("fast", **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"variant": "pgi", "attack_start": "near"}, {"variant": "rs", "smoothness": 3.0}],
+)
+def test_what_a_variant_of_fast_would_pass_over(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageProblem, match=options["variant"]):
+        made("fast", **options)
 
 
 def test_fast_without_a_prior_draws_its_start_once() -> None:

@@ -157,6 +157,9 @@ def test_chains_start_where_they_are_told(start: str, spread: float) -> None:
         ("at", "attack_step_size", "inf", "not inf"),
         ("jem", "sgld_steps", "inf", "whole number"),
         ("noise", "noise", "3", "unknown noise `3`"),
+        ("fast", "attack_start", "clean", "variant `n` has a start of its own"),
+        ("fast", "smoothness", "3", "variant `n` has no term of smoothness, which is 3"),
+        ("fast", "attack_steps", "2", "variant `n` takes one step, not 2"),
     ],
 )
 def test_values_out_of_range_are_told(name: str, option: str, value: object, what: str) -> None:

@@ -13,7 +13,7 @@ from helpers.cli import done, here, one, refused
 from helpers.linear_model import SHAPE, linear
 from helpers.runs import Listener, load_run, save_run
 from safetensors.torch import load_file
-from scipy.stats import binom, norm
+from scipy.stats import binom, binomtest, norm
 
 from jeatcli import wrap
 from jeatcli.cli.attack_report import report
@@ -118,7 +118,7 @@ def test_the_batches_change_no_certificate() -> None:
 def test_the_saved_images_are_those_whose_break_was_confirmed(tmp_path: Path) -> None:
     """The verdict of the attack, on a tenth of the draws, breaks more than all draws confirm."""
     model, file = load_run("model", gain=2.0), tmp_path / "adversarial.safetensors"
-    changes = {"certify_draws": 10, "alpha": 0.001, "eps": 0.5, "images_to": file}
+    changes = {"certify_draws": 11, "alpha": 0.001, "eps": 0.5, "images_to": file}
     found = evaluate.attack(model, **few(**changes))
     saved = load_file(file)
     clean = to_unit_range(model.test_images(None, None).x[saved["index"]])
@@ -159,8 +159,32 @@ def test_a_kernel_that_would_not_be_used_is_refused(mode: tuple[object, ...]) ->
     save_run("model")
     ask = ("attack", "model", "-n", 4, "--steps", 1, "--norm", "l2", *mode)
     refused(here(*ask, "--kernel", "winograd"), 2, "the library alone", "--kernel winograd")
-    draws = ("--certify-draws", 10) if mode[0] == "--certify" else ("--purify-draws", 1)
+    draws = ("--certify-draws", 11) if mode[0] == "--certify" else ("--purify-draws", 1)
     done(*ask, *draws, "--kernel", "library")
+
+
+@pytest.mark.parametrize(("alpha", "least"), [(0.001, 11), (0.0001, 15), (2**-11, 12)])
+def test_too_few_draws_for_a_test_at_alpha_are_refused(alpha: float, least: int) -> None:
+    """All of them for the wrong class would be no evidence: every image would count as robust."""
+    assert binomtest(least, least, 0.5).pvalue <= alpha < binomtest(least - 1, least - 1).pvalue
+    save_run("model")
+    ask = ("attack", "model", "-n", 2, "--steps", 1, "--certify", "--alpha", alpha)
+    message = f"by {least - 1} draws no test at alpha {alpha:g}"
+    hint = f"give at least {least} by `--certify-draws`"
+    refused(here(*ask, "--certify-draws", least - 1), 2, message, hint)
+    done(*ask, "--certify-draws", least)
+
+
+def test_a_radius_that_no_image_can_have_is_flagged() -> None:
+    model = load_run("model", gain=2.0)
+    bound = 0.2 * norm.ppf(0.001 ** (1 / 100))
+    for eps, names in ((bound - 1e-6, []), (bound + 1e-6, ["eps-beyond-any-certificate"])):
+        found = evaluate.attack(model, **few(eps=eps, steps=1, num=8))
+        assert found.certificate is not None
+        assert found.certificate["largest"] == pytest.approx(bound)
+        raised = [each for each in found.warnings if each["name"] != "low-clean-accuracy"]
+        assert [each["name"] for each in raised] == names
+    assert "certify no radius above 0.3" in raised[0]["text"]
 
 
 def test_what_does_not_go_together_is_refused() -> None:

@@ -120,6 +120,8 @@ def test_what_does_not_go_together_is_refused() -> None:
     save_run("model")
     ask = ("attack", "model", "-n", 5)
     refused(here(*ask, "--purify-draws", 2), 2, "is for `--purify`")
+    none = ("--purify", 2, "--purify-gradient", "none")
+    refused(here(*ask, *none, "--purify-draws", 2), 2, "`--purify-gradient none` takes none")
     for other in (("--minimum-norm",), ("--transfer-from", "model")):
         refused(here(*ask, "--purify", 2, *other), 2, "do not go together", other[0])
 

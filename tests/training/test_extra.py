@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.compare_runs import same
+from helpers.runs import Listener
 from helpers.training import config, run
 
 from jeatcli.checkpoints.header import read_header
@@ -92,3 +93,15 @@ def test_the_file_and_the_share_go_together(
     (tmp_path / "old.toml").write_text(text)
     known = {"method": "at", "dataset": "digits", "kernel": "library"}  # as of runs without one
     assert read_config(tmp_path / "old.toml") == resolve(known)
+
+
+def test_a_share_without_one_image_of_a_batch_is_refused(tmp_path: Path) -> None:
+    """The file would be read, and named in the model, and never be trained on."""
+    settings: dict[str, Any] = {"extra": str(archive(tmp_path / "more.npz")), "epochs": 1}
+    with pytest.raises(UsageProblem, match=r"0\.01 is not one image of a batch of 32"):
+        run(tmp_path / "run", extra_share=0.01, **settings)
+    assert not (tmp_path / "run").exists()
+    listener = Listener()
+    train(config(extra_share=0.02, **settings), tmp_path / "run", reporter=listener)
+    said = f"128 training images, 0.02 of a batch from `{settings['extra']}`, not augmented"
+    assert said in listener.said

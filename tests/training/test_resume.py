@@ -94,6 +94,15 @@ def test_a_stop_within_a_step_takes_back_the_step(question: int, mode: str, tmp_
     same(tmp_path / "straight", tmp_path / "stopped")
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_stop_before_the_first_pass_of_an_attack_or_a_chain(method: str, tmp_path: Path) -> None:
+    settings = config(method, epochs=1)
+    with pytest.raises(Interrupted):
+        train(settings, tmp_path / "stopped", should_stop=StopAfter(1))
+    step = read_header(tmp_path / "stopped" / runs.STATE_FILE)["step"]
+    assert step == (method in ("standard", "noise"))
+
+
 def test_a_step_that_has_moved_the_buffer_is_finished_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.compare_runs import lines, same
+from helpers.runs import Listener
 from helpers.training import StopAfter, config, run
 from torch import Tensor
 
@@ -192,3 +193,33 @@ def test_pixels_are_normalised_by_images_of_all_classes(tmp_path: Path) -> None:
     meta = ready.model().meta
     assert meta.mean == pytest.approx((200 / 510, 100 / 510, 0), rel=1e-3)
     assert meta.std == pytest.approx((200 / 510, 100 / 510, 1e-3), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "warned"),
+    [
+        ("at", {"norm": "l2", "eps": "8/255"}, "eps l2 8/255 is small: 1/255 per pixel"),
+        ("jeat", {"norm": "l2", "eps": 8}, "eps l2 8 is large"),
+        ("at", {"norm": "l2", "eps": 0.6}, ""),
+        ("at", {"eps": 0}, ""),
+        ("standard", {}, ""),
+    ],
+)
+def test_a_radius_of_another_scale_is_said_before_training(
+    method: str, options: dict[str, Any], warned: str, tmp_path: Path
+) -> None:
+    """Such a run has no adversary, or one that no network withstands."""
+    listener, settings = Listener(), config(method, epochs=1, limit=32, options=options)
+    train(settings, tmp_path / "run", reporter=listener)
+    assert [text.startswith(warned) for text in listener.said if "per pixel" in text] == (
+        [True] if warned else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("most", "length"), [(3, "the first 3 steps of 2 epochs"), (8, "2 epochs")]
+)
+def test_the_summary_says_where_a_run_ends(most: int, length: str, tmp_path: Path) -> None:
+    listener = Listener()
+    train(config(max_steps=most), tmp_path / "run", reporter=listener)
+    assert f" weights), {length} of 4 steps, " in listener.said[0]

@@ -54,6 +54,12 @@ class Loader:
         self.shift = round(CROP * side) if augment.startswith("crop") else 0
         self.seed = seed
         count = round(extra_share * self.batch_size)
+        if extra and not count:
+            raise UsageProblem(
+                f"an extra share of {extra_share:g} is not one image of a batch of "
+                f"{self.batch_size}",
+                "raise `--extra-share` or `--batch-size`, or leave `--extra` out",
+            )
         places = torch.arange(self.batch_size + 1) * count // self.batch_size
         self.from_extra = (places.diff() > 0).chunk(self.parts)[self.part]
 

@@ -45,11 +45,14 @@ class Dat(OutlierOptions, AdversarialExamples):
         self.curriculum = Curriculum(*limits, counts, self.auc)
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:
-        self.counts[0] += 1
         attacked = self.attack(model, x, y, rng)
-        if self.counts[0] <= self.first_stage:
+        first = bool(self.counts[0] < self.first_stage)
+        negatives = None if first else self.negatives(model, x, y, rng)
+        # Not before: a stop within the attack or the ascent takes back a step that changed nothing.
+        self.counts[0] += 1
+        if negatives is None:
             return self.harden(model, lambda net: self.classify(net(attacked), y))
-        images = torch.cat([attacked, x, self.negatives(model, x, y, rng)])
+        images = torch.cat([attacked, x, negatives])
 
         def objective(net: Logits) -> tuple[Tensor, tuple[Metrics, Tensor, Tensor]]:
             with evaluating(model):

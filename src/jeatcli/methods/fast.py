@@ -13,6 +13,10 @@ from ..core.options import InnerAttackOptions, option, redeclared
 from ..core.pgd import Ball
 from ..core.rng import BatchRng, mix
 from ..core.threat import NORMS
+from ..errors import UsageProblem
+
+# Of the published FGSM-PGI.
+_SMOOTHNESS = 10.0
 
 
 @dataclass
@@ -29,16 +33,36 @@ class Fast(AdversarialExamples):
         choices=("rs", "n", "pgi"),
     )
     smoothness: float = option(
-        10.0, "Weight of the mean of (f(x^) - f(start))^2 (pgi)", low=0, high=1e6
+        _SMOOTHNESS, "Weight of the mean of (f(x^) - f(start))^2 (pgi)", low=0, high=1e6
     )
 
     def __post_init__(self) -> None:
+        self._check()
         if self.attack_step_size is None and self.variant != "rs":
             self.attack_step_size = self.eps
         super().__post_init__()
         self.wide: Ball = NORMS.load(self.norm)(2 * self.eps)
         if self.variant == "n":
             self.room = NORMS.load(self.norm)(math.inf)
+
+    def _check(self) -> None:
+        """Refuse what a variant would pass over, or what would carry it far out of its ball."""
+        named = f"variant `{self.variant}`"
+        if self.variant != "rs" and self.attack_start != "random":
+            raise UsageProblem(
+                f"{named} has a start of its own, not `attack_start={self.attack_start}`",
+                "give `-O attack_start=random`, or choose `-O variant=rs`",
+            )
+        if self.variant != "pgi" and self.smoothness not in (0, _SMOOTHNESS):
+            raise UsageProblem(
+                f"{named} has no term of smoothness, which is {self.smoothness:g}",
+                "give `-O smoothness=0`, or choose `-O variant=pgi`",
+            )
+        if self.variant == "n" and self.attack_steps > 1:
+            raise UsageProblem(
+                f"{named} takes one step, not {self.attack_steps:,}: none is projected to the ball",
+                "give `--attack-steps 1`, or choose `-O variant=rs`",
+            )
 
     def setup(self, context: MethodContext) -> None:
         super().setup(context)

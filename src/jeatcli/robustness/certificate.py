@@ -174,6 +174,7 @@ def measure(
         "n0": SELECTION,
         "n": draws,
         "alpha": alpha,
+        "largest": radius(draws, draws, alpha, sampler.sigma),
         "abstained": radii.count(None),
         "certified": sum(r >= eps for r in sure) / n,
         # At most a share alpha of the images is expected here.

@@ -83,7 +83,7 @@ def before(
             "outputs-that-are-probabilities": _probabilities(logits),
             "zero-gradients": _zero_gradients(classifier, x, y),
             "fewer-than-4-classes": _few_classes(logits.shape[1], attacks),
-            "eps-of-another-scale": _scale(threat, x[0].numel()),
+            "eps-of-another-scale": scale(threat, x[0].numel()),
             "inputs-of-another-range": _normalisation(classifier, x, y, normalisation),
         }
     )
@@ -104,10 +104,19 @@ def of_model(model: Model, x: Tensor, y: Tensor, batch_size: int) -> list[Flag]:
     )
 
 
-def after(per_attack: Mapping[str, Mapping[str, Any]], transferred: bool = False) -> list[Flag]:
-    """Return what is odd about `per_attack`; the gradients of another network are its own fault."""
+def after(
+    per_attack: Mapping[str, Mapping[str, Any]],
+    transferred: bool = False,
+    certificate: Mapping[str, Any] | None = None,
+    eps: float = 0.0,
+) -> list[Flag]:
+    """Return what is odd about `per_attack`, and about a certificate at a radius `eps`.
+
+    The gradients of another network are its own fault.
+    """
     return _raised(
         {
+            "eps-beyond-any-certificate": _beyond(certificate, eps) if certificate else None,
             "square-beats-the-gradients": None if transferred else _square_ahead(per_attack),
             "gradients-that-are-no-numbers": _no_numbers(per_attack),
         }
@@ -116,6 +125,17 @@ def after(per_attack: Mapping[str, Mapping[str, Any]], transferred: bool = False
 
 def _raised(texts: Mapping[str, str | None]) -> list[Flag]:
     return [Flag(name, text) for name, text in texts.items() if text]
+
+
+def _beyond(certificate: Mapping[str, Any], eps: float) -> str | None:
+    if eps <= certificate["largest"]:
+        return None
+    sigma, draws, alpha = (certificate[name] for name in ("sigma", "n", "alpha"))
+    return (
+        f"{draws:,} draws at alpha {alpha:g} and sigma {sigma:g} certify no radius above "
+        f"{certificate['largest']:.3g}, so that nothing can be certified at {eps:g}: raise "
+        "`--certify-draws` or `--sigma`, or lower `--eps`"
+    )
 
 
 def _square_ahead(per_attack: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -204,7 +224,8 @@ def _few_classes(classes: int, attacks: Sequence[Attack]) -> str | None:
     )
 
 
-def _scale(threat: Threat, pixels: int) -> str | None:
+def scale(threat: Threat, pixels: int) -> str | None:
+    """Say so if a radius is probably one of another scale or norm; an image has so many pixels."""
     # The mean change of a pixel under l1.
     shared = {"linf": 1.0, "l1": float(pixels)}.get(threat.norm, math.sqrt(pixels))
     rms = threat.eps / shared

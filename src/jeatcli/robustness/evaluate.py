@@ -108,7 +108,12 @@ def run_evaluation(
     model, settings = evaluation.model, evaluation.settings
     flags = _flags_before(evaluation, evaluator)
     outcome, attacked = _outcome(evaluation, evaluator, files, reporter)
-    later = checks.after(outcome["per_attack"], transferred=evaluator.source is not None)
+    later = checks.after(
+        outcome["per_attack"],
+        evaluator.source is not None,
+        outcome.get("certificate"),
+        evaluation.options.threat.eps,
+    )
     _warn(later, reporter)
     only = None if settings.only is None else class_index(settings.only, model.meta.classes)
     others = (evaluation.target, evaluation.source, only)

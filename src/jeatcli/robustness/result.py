@@ -50,9 +50,10 @@ class Robustness:
         purification: If images were purified before they were classified: `steps` of the chain,
             the `gradient` by which it was attacked, and over how many `draws` it was averaged.
         certificate: If the classifier was smoothed by noise, which `clean` and `robust` then are
-            of: `sigma`, the draws `n0` and `n`, `alpha`, how many images `abstained`, the share
-            `certified` at `eps` and its `curve`, and how many images within their radius an attack
-            `contradicted`. `samples` then has what was `predicted` and the `radius`, or None.
+            of: `sigma`, the draws `n0` and `n`, `alpha`, the `largest` radius that these can
+            certify, how many images `abstained`, the share `certified` at `eps` and its `curve`,
+            and how many images within their radius an attack `contradicted`. `samples` then has
+            what was `predicted` and the `radius`, or None.
         minimum_norm: If the smallest radius was looked for: its `median` and quartiles over the
             images that are classified correctly, how many stayed `unbroken`, and the `curve` of
             robust accuracy over `eps` down to zero. `samples` then has the `distance` of each

@@ -1,5 +1,6 @@
 """The settings of `jeat attack`."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -165,12 +166,30 @@ class AttackSettings(Settings):
         if len(modes) > 1:
             flags = " and ".join(f"`--{name.replace('_', '-')}`" for name in modes[:2])
             raise UsageProblem(f"{flags} do not go together", "leave one of the two out")
+        self._check_draws()
         Wish(self.kernel, self.compiled).check()
         slow = [name for name in ("purify", "certify") if getattr(self, name)]
         if slow and self.kernel not in ("auto", "library"):
             raise UsageProblem(
                 f"with `--{slow[0]}` the library alone computes the convolutions",
                 f"leave `--kernel {self.kernel}` out",
+            )
+
+    def _check_draws(self) -> None:
+        """Refuse draws that nobody takes, and too few for a test at alpha to reject anything."""
+        if self.purify_gradient == "none" and self.purify_draws is not None:
+            raise UsageProblem(
+                "`--purify-draws` average a gradient through the chain, and `--purify-gradient "
+                "none` takes none",
+                "leave one of the two out",
+            )
+        _, draws, alpha = self.certification.values()
+        # The binomial test is two-sided: all draws for one class have probability 2^(1 - n).
+        least = math.ceil(1 - math.log2(alpha))
+        if self.certify and draws < least:
+            raise UsageProblem(
+                f"by {draws} draws no test at alpha {alpha:g} can find an image broken",
+                f"give at least {least} by `--certify-draws`, or a larger `--alpha`",
             )
 
     def smoothing(self, options: Mapping[str, Any]) -> float:

@@ -19,7 +19,6 @@ from ..runtime.distributed import current, lost, rank_lost
 from ..runtime.files import check_writable
 from ..runtime.progress import SILENT, Reporter, Watched
 from ..runtime.usual_state import in_usual_state
-from ..runtime.words import counted
 from . import memory, run_dir, setup
 from .callbacks import VALIDATION_STEPS, DeltaEnergy, Grids, Stop, Validation
 from .divergence import Diverging, gentler
@@ -28,6 +27,7 @@ from .profiling import Profile
 from .resolve import resolve
 from .settings import TrainConfig
 from .state import Saver
+from .summary import doubts, summary
 from .trackers import Tracking, check_trackers
 from .trainer import Callback
 
@@ -185,14 +185,11 @@ class TrainingRun:
     def complete(self) -> None:
         """Train to the end."""
         trainer, reporter, folder = self.trainer, self.setup.reporter, self.setup.folder
-        for line in self._summary():
+        for line in summary(trainer):
             reporter.say(line)
         devices.tell_if_emulated(self.config.precision, trainer.device, reporter)
-        if self.config.val_split and not self.config.eval_every:
-            reporter.warn(
-                f"{counted(self.config.val_split, 'training image')} held out, but never used with "
-                "`--eval-every 0`; `--val-split 0` trains on them"
-            )
+        for doubt in doubts(self.config, self.setup.meta):
+            reporter.warn(doubt)
         if trainer.ranks.from_main((folder / runs.STATE_FILE).exists):
             self._load_state()
             reporter.say(f"continuing `{folder}` from step {trainer.step:,}")
@@ -215,19 +212,6 @@ class TrainingRun:
         # The other processes have no log but what they loaded with the state.
         begun = self.trainer.ranks.from_main(lambda: self.log.steps > 0)
         return self.trainer.between_epochs and begun
-
-    def _summary(self) -> tuple[str, str]:
-        """Say what is trained: `jeat on digits: small (95,000 weights), 30 epochs of 22 steps`."""
-        trainer, config = self.trainer, self.config
-        weights = sum(weight.numel() for weight in trainer.model.parameters())
-        device = str(trainer.device).replace("cpu", "CPU")
-        augment = "not augmented" if config.augment == "none" else f"augmented by {config.augment}"
-        epochs, steps = counted(config.epochs, "epoch"), counted(len(trainer.loader), "step")
-        return (
-            f"{config.method} on {config.dataset}: {config.arch} ({weights:,} weights), "
-            f"{epochs} of {steps}, {config.precision} on {device}",
-            f"{counted(len(trainer.loader.images), 'training image')}, {augment}",
-        )
 
     def _attempt(self) -> None:
         """Train; where the run diverges, roll back to the last good state, at half the rate."""
