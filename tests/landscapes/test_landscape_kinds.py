@@ -14,7 +14,6 @@ from helpers.runs import load_run
 
 from jeatcli.checkpoints.model import Model
 from jeatcli.core import objectives, pgd
-from jeatcli.core.rng import ImageRng
 from jeatcli.core.threat import Threat
 from jeatcli.data.images import load_images, to_unit_range
 from jeatcli.errors import UsageProblem
@@ -22,7 +21,7 @@ from jeatcli.landscapes.histogram import HistogramResult, Sets
 from jeatcli.landscapes.landscape import Landscape, energy_landscape, save_numbers
 from jeatcli.landscapes.path import PathResult
 from jeatcli.landscapes.settings import HistogramSettings
-from jeatcli.landscapes.sharpness import SharpnessResult, top_eigenvalue
+from jeatcli.landscapes.sharpness import SharpnessResult
 from jeatcli.plots.landscape import draw
 from jeatcli.sampling.plan import SamplingPlan
 
@@ -165,30 +164,6 @@ def test_interval_covers_the_mean_of_a_normal_sample_as_often_as_it_says() -> No
         interval = found.interval(generator.normal(size=100))
         hits += interval.low <= 0 <= interval.high
     assert 0.88 <= hits / 200 <= 0.99
-
-
-@pytest.mark.parametrize("spectrum", [(3.0, 1.0, -1.0, 0.5), (1.0, -4.0, 0.2, -0.1)])
-def test_top_eigenvalue_of_quadratics(spectrum: tuple[float, ...]) -> None:
-    torch.manual_seed(0)
-    matrices = []
-    for scale in (1.0, 2.0, 0.1):
-        basis = torch.linalg.qr(torch.randn(4, 4)).Q
-        matrices.append(scale * basis @ torch.diag(torch.tensor(spectrum)) @ basis.T)
-    hessian = torch.stack(matrices)
-
-    def value(x: torch.Tensor) -> torch.Tensor:
-        flat = x.flatten(1)
-        return torch.einsum("ni,nij,nj->n", flat, hessian, flat) / 2
-
-    found = top_eigenvalue(value, torch.randn(3, 1, 2, 2), ImageRng([1, 2, 3]))
-    expected = torch.linalg.eigvalsh(hessian)[:, -1]
-    torch.testing.assert_close(found, expected, rtol=0.01, atol=1e-3)
-
-
-def test_top_eigenvalue_of_what_is_linear_is_zero() -> None:
-    x = torch.randn(2, 1, 2, 2)
-    assert top_eigenvalue(lambda x: x.flatten(1).sum(1), x, ImageRng([0, 1])).eq(0).all()
-    assert top_eigenvalue(lambda x: x.relu().flatten(1).sum(1), x, ImageRng([0, 1])).eq(0).all()
 
 
 def test_noisy_images_lie_on_the_surface_of_the_ball(two: list[Model]) -> None:

@@ -15,13 +15,12 @@ from ..core.rng import ImageRng
 from ..core.threat import Threat
 from ..errors import UsageProblem
 from . import view
+from .curvature import top_eigenvalue
 from .settings import SharpnessSettings
 from .view import LandscapeInputs, RunInfo
 
 # Of the bootstrap (Efron 1979): resamples, and the two ends of the interval.
 _RESAMPLES, _ENDS = 2000, (2.5, 97.5)
-# Relative change of an eigenvalue at which power iteration may stop, and where it has to.
-_TOLERANCE, _MOST_PRODUCTS = 1e-4, 40
 
 
 @dataclass(frozen=True)
@@ -159,44 +158,3 @@ def _random_rises(
             rises.append(torch.stack(along, dim=1))
     stacked = torch.stack(rises)
     return stacked.mean(0), stacked.var(0)
-
-
-def top_eigenvalue(value: Callable[[Tensor], Tensor], x: Tensor, rng: ImageRng) -> Tensor:
-    """Return the largest eigenvalue of each image's Hessian of `value`, shape (n,).
-
-    Images (n,C,H,W) do not influence one another; `rng` draws the first vectors. Power iteration
-    finds the one of largest size; where that is negative, a second one on the Hessian shifted by
-    it finds the largest. A network of piecewise linear layers has Hessian 0.
-    """
-    x = x.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(value(x).sum(), x, create_graph=True)
-    if not gradient.requires_grad:
-        return x.new_zeros(len(x))
-
-    def product(vector: Tensor) -> Tensor:
-        along = (gradient * vector).sum()
-        return torch.autograd.grad(along, x, retain_graph=True, materialize_grads=True)[0]
-
-    start = pgd.normalize_l2(rng.normal(x.detach()))
-    largest = _power(product, start)
-    shift = largest.clamp_max(0).view(-1, 1, 1, 1)
-    if not (shift < 0).any():
-        return largest
-    above = _power(lambda vector: product(vector) - shift * vector, start)
-    return torch.where(largest < 0, above + largest, largest)
-
-
-def _power(product: Callable[[Tensor], Tensor], vector: Tensor) -> Tensor:
-    """Return each image's eigenvalue of largest size, by Rayleigh quotients."""
-    eigenvalue = vector.new_zeros(len(vector))
-    done = torch.zeros_like(eigenvalue, dtype=torch.bool)
-    for _ in range(_MOST_PRODUCTS):
-        image = product(vector).detach()
-        quotient = (image * vector).flatten(1).sum(1)
-        settled = (quotient - eigenvalue).abs() <= _TOLERANCE * quotient.abs()
-        # An image keeps its value once it has settled, whatever the others of its batch need.
-        eigenvalue, done = torch.where(done, eigenvalue, quotient), done | settled
-        if done.all():
-            break
-        vector = pgd.normalize_l2(image)
-    return eigenvalue
