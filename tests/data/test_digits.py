@@ -52,6 +52,17 @@ def test_digits_split_is_fixed_and_balanced() -> None:
     assert checksum(test.x) == "a06e63bc96e7cc209e7960248a1c2176"
 
 
+def test_who_changes_the_digits_changes_them_for_himself_alone() -> None:
+    """They are read once in a process."""
+    for split in ("train", "test"):
+        first = load_images("digits", split)
+        first.x.fill_(0)
+        first.y.fill_(0)
+        again = load_images("digits", split)
+        assert again.x.any()
+        assert again.y.any()
+
+
 def checksum(x: Tensor) -> str:
     return hashlib.md5(x.numpy().tobytes()).hexdigest()
 

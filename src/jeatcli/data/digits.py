@@ -1,10 +1,12 @@
 """The digits inside the package."""
 
 import gzip
+from functools import cache
 from importlib.resources import files
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from .facts import NUMERALS, Request
 from .folder import Parts, deal
@@ -19,11 +21,16 @@ def digits(request: Request) -> Parts:
     classes are dealt out in proportion, and the last 397 are the test images. So the
     writers, whom the published file does not name, are mixed over both.
     """
-    packed = (files(__package__) / "assets" / "digits.csv.gz").read_bytes()
-    rows = [line.split(",") for line in gzip.decompress(packed).decode().split()]
-    table = np.array(rows, dtype=np.int64)
-    pixels = np.floor(table[:, :64] * 255 / 16 + 0.5).astype(np.uint8).reshape(-1, 1, 8, 8)
-    labels = table[:, 64]
-    order = deal([str(row) for row in range(len(table))], labels.tolist())
+    pixels, labels, order = _table()
     chosen = order[:DIGITS_TRAIN] if request.split == "train" else order[DIGITS_TRAIN:]
     return torch.from_numpy(pixels[chosen]), torch.from_numpy(labels[chosen]), NUMERALS
+
+
+@cache
+def _table() -> tuple[NDArray[np.uint8], NDArray[np.int64], list[int]]:
+    """Return all pixels (1797, 1, 8, 8) and labels (1797), and their order, read once."""
+    packed = (files(__package__) / "assets" / "digits.csv.gz").read_bytes()
+    table = np.loadtxt(gzip.decompress(packed).decode().splitlines(), np.int64, delimiter=",")
+    pixels = np.floor(table[:, :64] * 255 / 16 + 0.5).astype(np.uint8).reshape(-1, 1, 8, 8)
+    labels = table[:, 64]
+    return pixels, labels, deal([str(row) for row in range(len(table))], labels.tolist())

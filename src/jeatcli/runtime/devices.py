@@ -4,6 +4,7 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -120,10 +121,12 @@ def tell_if_emulated(precision: str, device: torch.device, reporter: Reporter) -
         )
 
 
+@cache
 def bf16_gain(size: int = 512, rounds: int = 5) -> float:
     """Return how many times as fast a CPU multiplies matrices in bfloat16 as in float32.
 
     On one thread and by its own clock, so that a busy machine gives the same answer as an idle one.
+    A process measures once.
     """
     operands = [torch.ones(size, size, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)]
     threads = torch.get_num_threads()
