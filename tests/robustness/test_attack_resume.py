@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.cli import EXECUTABLE, done, environment, here
+from helpers.forked import Forked
 from helpers.runs import load_run, save_run
 from safetensors.torch import load_file
 
@@ -61,13 +62,11 @@ def test_killed_at_random_and_gone_on_to_the_same_end(norm: str, tmp_path: Path)
     kills, said = 0, ""
     chance = random.Random(0)
     while kills < 10:
-        process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env=environment(JEAT_DEVICE="cpu")
-        )
+        process = Forked(*command[1:], env=environment(JEAT_DEVICE="cpu"))
         wait_for_progress(copy, process)
         time.sleep(chance.uniform(0, 0.1))
         process.kill()
-        said = process.communicate()[1]
+        said = process.communicate(timeout=60)[1]
         assert process.returncode == -signal.SIGKILL
         kills += 1
         assert not (copy / "attack.json").exists()
@@ -82,7 +81,7 @@ def test_killed_at_random_and_gone_on_to_the_same_end(norm: str, tmp_path: Path)
     assert all(torch.equal(images[key], again[key]) for key in images)
 
 
-def wait_for_progress(run: Path, process: subprocess.Popen[str]) -> None:
+def wait_for_progress(run: Path, process: Forked) -> None:
     """Wait until the process has got on by a batch or two."""
     seen: set[int] = set()
     deadline = time.monotonic() + 300
