@@ -123,11 +123,11 @@ def trained(
     x, y = before(to_unit_range(images.x)), images.y
     net = build(arch, Shape((1, 8, 8), 10, norm_layer))
     change(net)
-    steps = 60 if arch.startswith("resnet") else 150
+    steps, size = (60, 32) if arch.startswith("resnet") else (150, 64)
     optimizer = torch.optim.SGD(net.parameters(), 0.05, momentum=0.9, nesterov=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=steps)
     for step in range(steps):
-        part = torch.arange(64 * step, 64 * step + 64) % len(x)
+        part = torch.arange(size * step, size * step + size) % len(x)
         optimizer.zero_grad()
         F.cross_entropy(net(x[part]), y[part]).backward()
         optimizer.step()
