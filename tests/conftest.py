@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.cli import JEAT, STANDARD, done, jeat
+from helpers.order import longest_first
 from helpers.runs import Trained, load_run
 
 from jeatcli.checkpoints.model import Model
@@ -22,6 +23,12 @@ def pytest_xdist_auto_num_workers() -> int | None:
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
     return min(8, os.cpu_count() or 1)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order the tests of one of several processes; they all order them alike."""
+    if hasattr(config, "workerinput"):
+        longest_first(items)
 
 
 @pytest.fixture(scope="session", autouse=True)
