@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
+from types import MappingProxyType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.models import ARCHITECTURES, NORM_LAYERS, Shapes
 from ..core.models.layers import Shape
@@ -199,9 +201,7 @@ def guess(
     return fitting
 
 
-def _candidates(
-    found: Tensors, like: Shape, rare: bool
-) -> Iterator[tuple[str, str, dict[str, Tensor]]]:
+def _candidates(found: Tensors, like: Shape, rare: bool) -> Iterator[tuple[str, str, Tensors]]:
     """Yield each architecture and norm layer with the state dict that it has, without content."""
     batch = any(key.endswith(".running_mean") for key in found)
     norm_layers = [each for each in NORM_LAYERS if (each == "batch") == batch]
@@ -215,12 +215,21 @@ def _candidates(
         left = iter(numbers)
         name = "-".join(str(next(left)) if word.isupper() else word for word in pattern.split("-"))
         for norm_layer in norm_layers:
+            shape = replace(like, norm_layer=norm_layer)
             try:
-                with torch.device("meta"):
-                    net = entry.load()(replace(like, norm_layer=norm_layer), *numbers)
+                expected = _without_content(entry.load(), shape, tuple(numbers))
             except UsageProblem:
                 break
-            yield name, norm_layer, net.state_dict()
+            yield name, norm_layer, expected
+
+
+# A process that loads several checkpoints asks for the same networks, which take 0.3 s to make.
+@lru_cache(maxsize=64)
+def _without_content(
+    make: Callable[..., nn.Module], shape: Shape, numbers: tuple[int, ...]
+) -> Tensors:
+    with torch.device("meta"):
+        return MappingProxyType(make(shape, *numbers).state_dict())
 
 
 def _below_prefixes(found: Tensors) -> Iterator[Shapes]:
