@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from jeatcli.checkpoints import checkpoint
+from jeatcli.checkpoints.model import Model
 from jeatcli.checkpoints.settings import Foreign
 from jeatcli.core.models import build
 from jeatcli.core.models.layers import Shape
 
 DIGITS = Shape((1, 8, 8), 10)
 PLAIN = Foreign("wrn-10-1", "digits", (0.0,), (1.0,))
+X = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 def net(arch: str = "wrn-10-1", shape: Shape = DIGITS) -> nn.Module:
@@ -41,3 +45,13 @@ def renamed(found: Mapping[str, Tensor], old: str, new: str) -> dict[str, Tensor
     """Return a state dict with other names, of which there must be some."""
     assert any(old in key for key in found)
     return {key.replace(old, new): value for key, value in found.items()}
+
+
+def load(path: Path, foreign: Foreign = PLAIN, **settings: Any) -> Model:
+    """Load such a file, as which it is described."""
+    return checkpoint.load(path, device="cpu", foreign=foreign, **settings)
+
+
+def is_ours(model: Model, arch: str = "wrn-10-1", x: torch.Tensor = X) -> None:
+    """Check that a model has the logits of `net`."""
+    torch.testing.assert_close(model.classifier(X), net(arch)(x))

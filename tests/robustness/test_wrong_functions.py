@@ -11,9 +11,9 @@ import pytest
 import torch
 from helpers.checkpoints import weights, written
 from helpers.cli import LATEST, STANDARD, done, here, one, refused
+from helpers.prototypes import Prototypes, classifier, stranger
 from helpers.runs import Listener, load_run, save_run
 from PIL import Image
-from test_checks import Prototypes, classifier, stranger
 from torch import Tensor, nn
 
 from jeatcli.checkpoints import checkpoint

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -16,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 from helpers.cli import EXECUTABLE, done, environment, here, jeat, pixels, refused
+from helpers.forked import Forked
 from helpers.runs import load_run, save_run
-from PIL import Image, ImageSequence
+from PIL import Image
 
 from jeatcli.checkpoints.model import Model
 from jeatcli.errors import Interrupted, JeatError
@@ -26,8 +26,6 @@ from jeatcli.sampling import writers
 from jeatcli.sampling.plan import SamplingPlan
 from jeatcli.sampling.sample import prepare
 
-# Height of the classes above a grid, in pixels.
-HEADING = 22
 ASK = ("sample", "jeat", "-n", 40, "--steps", 30, "-b", 4)
 
 
@@ -150,13 +148,13 @@ def test_a_part_of_another_drawing_is_not_used(model: Model, tmp_path: Path) -> 
 def test_a_killed_command_goes_on_to_the_same_images(tmp_path: Path) -> None:
     save_run("jeat", method="jeat")
     ask = (*ASK, "--format", "png", "--device", "cpu", "-o")
-    command = [EXECUTABLE, *map(str, ask), str(tmp_path / "killed")]
-    with subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "killed" / "000007.png").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
+    process = Forked(*ask, tmp_path / "killed", env=environment())
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "killed" / "000007.png").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.kill()
+    process.communicate(timeout=60)
     left = [path.name for path in (tmp_path / "killed").glob("*.png")]
     assert 8 <= len(left) < 40
     again = jeat(*ask, tmp_path / "killed")
@@ -164,102 +162,6 @@ def test_a_killed_command_goes_on_to_the_same_images(tmp_path: Path) -> None:
     done(*ask, tmp_path / "whole")
     there = {path.name: path.read_bytes() for path in (tmp_path / "killed").glob("*.png")}
     assert there == contents(tmp_path / "whole")
-
-
-def test_traces_and_previews(tmp_path: Path) -> None:
-    save_run("jeat", method="jeat")
-    drawing = ("sample", "jeat", "-n", 3, "--sampler", "ascent", "--steps", 16)
-    ask = (*drawing, "--no-headings", "-o", tmp_path / "grid.png", "--trace")
-    done(*ask, tmp_path / "strip.png", "--preview")
-    with Image.open(tmp_path / "strip.png") as strip:
-        # Three rows of nine states, each 64 x 64, lines of 2 around them.
-        assert strip.size == (9 * 66 + 2, 3 * 66 + 2)
-        assert json.loads(strip.info["jeat"])["trace"] == [0, 2, 4, 6, 8, 10, 12, 14, 16]
-        last = np.array(strip)[:, 8 * 66 :]
-    done(*drawing, "-o", tmp_path / "other.png", "--trace", tmp_path / "above.png")
-    with Image.open(tmp_path / "above.png") as above:
-        heading = above.height - 3 * 66 - 2
-        words = np.array(above)[:heading]
-        assert np.array_equal(np.array(above)[heading:, 8 * 66 :], last)
-    assert all(words[:, 66 * k + 24 : 66 * k + 44].max() > 200 for k in range(9))
-    # Texts above neighbouring columns are apart.
-    assert all(set(words[:, 66 * k - 1 : 66 * k + 3].flatten()) == {96} for k in range(1, 9))
-    with Image.open(tmp_path / "grid.png") as grid:
-        whole = np.array(grid)
-    for k in range(3):
-        assert np.array_equal(last[66 * k + 2 :][:64, 2:66], whole[2:66, 66 * k + 2 :][:, :64])
-    for name in ("way.gif", "way.webp"):
-        done(*ask, tmp_path / name)
-        with Image.open(tmp_path / name) as moving:
-            assert moving.n_frames == 17
-            frames = [np.array(frame.convert("L")) for frame in ImageSequence.Iterator(moving)]
-        assert np.abs(frames[-1].astype(int) - whole).max() <= 1
-        assert np.abs(frames[0].astype(int) - whole).max() > 20
-
-
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [
-        (["--trace", "a.gif", "--format", "png"], "`--trace` goes with a grid"),
-        (["--preview", "-o", "a.npz"], "`--preview` goes with a grid"),
-        (["--scale", 2, "-o", "a.npz"], "`--scale` goes with a grid"),
-        (["--no-headings", "--format", "npz"], "`--no-headings` goes with a grid"),
-        (["--trace", "a.jpg"], "`--trace` writes a `.png`, `.gif` or `.webp` file, not `a.jpg`"),
-        (["--columns", 2, "--format", "png"], "`--columns` goes with a grid"),
-        (["--trace", "a.gif", "--best-of", 2], "draws several of each"),
-        (["--sampler", "ascent", "--noise", 0.1], "`noise` belongs to the sampler `sgld`"),
-        (["--interpolate", 1, 2, "--class", 3], "`--class` would change nothing"),
-    ],
-)
-def test_options_that_would_do_nothing(more: list[object], words: str) -> None:
-    save_run("jeat", method="jeat")
-    refused(here("sample", "jeat", "-n", 2, "--steps", 1, *more), 2, words)
-
-
-def test_pictures_by_the_command(tmp_path: Path) -> None:
-    save_run("jeat", method="jeat")
-    done("sample", "jeat", "-n", 1, "--steps", 0, "--format", "png", "-o", tmp_path / "one")
-    Image.new("L", (8, 8), 255).save(tmp_path / "mask.png")
-    source = tmp_path / "one" / "000000.png"
-    ask = ("sample", "jeat", "--steps", 2, "--json")
-    found = json.loads(done(*ask, "--from", source, "--class", 4, "--class", 5))
-    assert Path(found["outputs"]["images"]).name == "000000-4-5-seed0.png"
-    assert len(found["distance"]) == found["n"] == 2
-    with Image.open(found["outputs"]["images"]) as grid:
-        assert grid.size == (3 * 66 + 2, HEADING + 66 + 2)
-    again = json.loads(done(*ask, "--class", 3, "--class", 5, "--class", 3, "-n", 6))
-    with Image.open(again["outputs"]["images"]) as grid:
-        assert grid.size == (3 * 66 + 2, HEADING + 2 * 66 + 2)
-    filled = json.loads(
-        done(*ask, "--inpaint", source, "--mask", tmp_path / "mask.png", "--class", 2, "-n", 3)
-    )
-    assert filled["labels"] == [2, 2, 2]
-    numbered = json.loads(done(*ask, "--from", 17, "--class", 4))
-    assert Path(numbered["outputs"]["images"]).name == "test-17-4-seed0.png"
-    refused(here(*ask, "--from", 397), 2, "digits has no test image 397", "from 0 to 396")
-    refused(here(*ask, "--from", "./17"), 2, "'./17' does not exist")
-    way = json.loads(done(*ask, "--interpolate", 0, 9))
-    assert Path(way["outputs"]["images"]).name == "0-to-9-seed0.png"
-    assert way["labels"] == [0] * 4 + [9] * 4
-
-
-def test_a_preview_is_shown_on_a_terminal_alone(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from jeatcli.cli import terminal
-
-    picture = Image.new("RGB", (200, 10), (1, 2, 3))
-    terminal.show(picture)
-    assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr(terminal, "is_terminal", lambda: True)
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setenv("COLUMNS", "40")
-    terminal.show(picture)
-    out, err = capsys.readouterr()
-    assert out == ""
-    lines = err.splitlines()
-    assert [line.count("\u2580") for line in lines] == [40]
-    assert os.environ["COLUMNS"] == "40"
 
 
 def test_images_of_another_drawing_do_not_stay_beside_these(model: Model, tmp_path: Path) -> None:
@@ -340,12 +242,18 @@ def test_a_picture_that_was_cut_is_drawn_again(model: Model, tmp_path: Path, cut
     assert contents(tmp_path / "images") == whole
 
 
+def succeed(processes: list[Forked]) -> None:
+    """Wait until all have succeeded."""
+    for process in processes:
+        heard = process.communicate(timeout=120)[1]
+        assert process.returncode == 0, heard
+
+
 def test_two_processes_at_once_write_one_archive(tmp_path: Path) -> None:
     save_run("jeat", method="jeat")
     done(*ASK, "--device", "cpu", "-o", tmp_path / "alone.npz")
-    command = [EXECUTABLE, *map(str, ASK), "--device", "cpu", "-o", str(tmp_path / "x.npz")]
-    both = [subprocess.Popen(command, env=environment()) for _ in range(2)]
-    assert [process.wait(120) for process in both] == [0, 0]
+    command = (*ASK, "--device", "cpu", "-o", tmp_path / "x.npz")
+    succeed([Forked(*command, env=environment()) for _ in range(2)])
     assert sorted(path.name for path in tmp_path.glob("*npz*")) == ["alone.npz", "x.npz"]
     assert not list(tmp_path.glob(".*.npz*"))
     with np.load(tmp_path / "x.npz") as ours, np.load(tmp_path / "alone.npz") as alone:
@@ -357,10 +265,8 @@ def test_two_processes_at_once_fill_one_folder_in_turn(tmp_path: Path) -> None:
     ask = (*ASK, "--format", "png", "--device", "cpu")
     done(*ask, "-o", tmp_path / "first")
     done(*ask, "--seed", 1, "-o", tmp_path / "second")
-    command = [EXECUTABLE, *map(str, ask), "-o", str(tmp_path / "both")]
-    others = [[*command, "--seed", str(seed)] for seed in (0, 1)]
-    both = [subprocess.Popen(other, env=environment()) for other in others]
-    assert [process.wait(120) for process in both] == [0, 0]
+    command = (*ask, "-o", tmp_path / "both", "--seed")
+    succeed([Forked(*command, seed, env=environment()) for seed in (0, 1)])
     known = [contents(tmp_path / name) for name in ("first", "second")]
     assert contents(tmp_path / "both") in known
 
@@ -400,26 +306,3 @@ def test_an_interrupted_grid_says_what_goes_on(model: Model) -> None:
     with stopped_after(0):
         told = here("sample", "jeat", "-n", 2, "--steps", 1)
     refused(told, 130, "a grid is written when all its images are drawn")
-
-
-def test_grids_have_their_classes_above_them(tmp_path: Path) -> None:
-    save_run("jeat", method="jeat")
-    ask = ("sample", "jeat", "--steps", 0, "--class", 3, "--class", 8, "-n", 100, "-o")
-    for more, columns, heading in (
-        ((), 10, HEADING),
-        (("--columns", 4), 4, HEADING),
-        (("--columns", 5), 5, 0),
-        (("--no-headings",), 10, 0),
-    ):
-        done(*ask, tmp_path / "grid.png", *more)
-        rows = -(-100 // columns)
-        with Image.open(tmp_path / "grid.png") as grid:
-            assert grid.size == (66 * columns + 2, heading + 66 * rows + 2)
-            pixels = np.array(grid)
-        first = pixels[heading + 2 : heading + 66, 2:66]
-        assert len(np.unique(first)) > 20
-        if heading:
-            strip = pixels[:heading]
-            # White letters in the middle of each column, and nothing at its edges.
-            assert all(strip[:, 66 * k + 24 : 66 * k + 44].max() > 200 for k in range(columns))
-            assert set(strip[:, :20].flatten().tolist()) == {96}
