@@ -69,3 +69,18 @@ def test_an_error_lists_some_of_many_names() -> None:
     assert hint.startswith("did you mean `net-099`? known: net-000, ")
     assert hint.endswith("net-039, and 60 more")
     assert unknown("network", "?", names[:2]).hint == "known: net-000, net-001"
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        (2**63, "at most 9,223,372,036,854,775,807, not 9,223,372,036,854,775,808"),
+        (-1, "at least 0, not -1"),
+        (10**30, "not 1e+30"),
+        (10**400, "not an even larger number"),
+    ],
+)
+def test_a_number_out_of_bounds_is_written_out(given: int, what: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        SampleSettings.of({"seed": given})
+    assert str(caught.value).endswith(what)

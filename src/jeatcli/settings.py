@@ -14,6 +14,7 @@ from .errors import UsageProblem, unknown
 
 # What torch can hold: indices are int64, and a number beyond float32 would become infinite.
 _LARGEST_INT = 2**63 - 1
+_EXACT = 1e15  # below, floats that are whole numbers are those that were written
 _LARGEST_FLOAT = 3.4e38
 
 
@@ -44,9 +45,9 @@ class Setting:
         high = self.high
         if high is None and abs(given) > _largest(given):
             high = _largest(given)
-        parts = [] if self.above is None else [f"above {self.above:,g}"]
-        parts += [] if self.low is None else [f"at least {self.low:,g}"]
-        parts += [] if high is None else [f"at most {high:,g}"]
+        parts = [] if self.above is None else [f"above {_short(self.above)}"]
+        parts += [] if self.low is None else [f"at least {_short(self.low)}"]
+        parts += [] if high is None else [f"at most {_short(high)}"]
         return " and ".join(parts) or "finite"
 
     def allows(self, number: float) -> bool:
@@ -186,8 +187,12 @@ def _largest(number: float) -> float:
 
 
 def _short(number: float) -> str:
-    huge = isinstance(number, int) and abs(number) > _LARGEST_FLOAT
-    return "an even larger number" if huge else f"{number:g}"
+    if isinstance(number, int) and abs(number) > _LARGEST_FLOAT:
+        return "an even larger number"
+    if isinstance(number, float) and number.is_integer() and abs(number) < _EXACT:
+        number = int(number)
+    exact = isinstance(number, int) and abs(number) < 2 * _LARGEST_INT
+    return f"{number:,}" if exact else f"{number:g}"
 
 
 def _wanted(kinds: Sequence[type], about: Setting) -> str:
