@@ -68,6 +68,12 @@ def test_the_tests_have_the_rooms_of_the_package(room):
     assert any((ROOT / "tests" / room.name).glob("test_*.py"))
 
 
+def test_files_of_tests_have_names_of_their_own():
+    """Two of one name, in whatever folders, are not collected together."""
+    names = [file.name for file in (ROOT / "tests").rglob("test_*.py")]
+    assert len({*names}) == len(names)
+
+
 def test_no_test_imports_a_conftest():
     """There are several of that name: which is found depends on the folders asked for."""
     files = [*(ROOT / "tests").rglob("*.py")]
