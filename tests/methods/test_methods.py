@@ -159,7 +159,7 @@ def test_chains_start_where_they_are_told(start: str, spread: float) -> None:
         ("jem", "sgld_steps", "inf", "whole number"),
         ("noise", "noise", "3", "unknown noise `3`"),
         ("fast", "attack_start", "clean", "variant `n` has a start of its own"),
-        ("fast", "smoothness", "3", "variant `n` has no term of smoothness, which is 3"),
+        ("fast", "smoothness", "3", "variant `n` has no smoothness term for `smoothness=3`"),
         ("fast", "attack_steps", "2", "variant `n` takes one step, not 2"),
     ],
 )

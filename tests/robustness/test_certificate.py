@@ -169,8 +169,8 @@ def test_too_few_draws_for_a_test_at_alpha_are_refused(alpha: float, least: int)
     assert binomtest(least, least, 0.5).pvalue <= alpha < binomtest(least - 1, least - 1).pvalue
     save_run("model")
     ask = ("attack", "model", "-n", 2, "--steps", 1, "--certify", "--alpha", alpha)
-    message = f"by {least - 1} draws no test at alpha {alpha:g}"
-    hint = f"give at least {least} by `--certify-draws`"
+    message = f"with {least - 1} draws no test at alpha {alpha:g}"
+    hint = f"give `--certify-draws {least}` or more"
     refused(here(*ask, "--certify-draws", least - 1), 2, message, hint)
     done(*ask, "--certify-draws", least)
 

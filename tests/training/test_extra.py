@@ -98,7 +98,7 @@ def test_the_file_and_the_share_go_together(
 def test_a_share_without_one_image_of_a_batch_is_refused(tmp_path: Path) -> None:
     """The file would be read, and named in the model, and never be trained on."""
     settings: dict[str, Any] = {"extra": str(archive(tmp_path / "more.npz")), "epochs": 1}
-    with pytest.raises(UsageProblem, match=r"0\.01 is not one image of a batch of 32"):
+    with pytest.raises(UsageProblem, match=r"0\.01 is less than an image of a batch of 32"):
         run(tmp_path / "run", extra_share=0.01, **settings)
     assert not (tmp_path / "run").exists()
     listener = Listener()

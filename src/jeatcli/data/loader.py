@@ -56,7 +56,7 @@ class Loader:
         count = round(extra_share * self.batch_size)
         if extra and not count:
             raise UsageProblem(
-                f"an extra share of {extra_share:g} is not one image of a batch of "
+                f"an extra share of {extra_share:g} is less than an image of a batch of "
                 f"{self.batch_size}",
                 "raise `--extra-share` or `--batch-size`, or leave `--extra` out",
             )

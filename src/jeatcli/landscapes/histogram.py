@@ -19,7 +19,7 @@ from ..data.images import load_images, to_unit_range
 from ..runtime.progress import Bar
 from ..sampling import sample
 from . import view
-from .settings import HistogramSettings
+from .settings import USUAL, HistogramSettings
 from .view import LandscapeInputs, RunInfo
 
 SETS = ("test", "adversarial", "targeted", "noisy", "noise", "samples", "against")
@@ -75,7 +75,7 @@ class HistogramResult:
 def measure_histogram(inputs: LandscapeInputs, settings: HistogramSettings) -> HistogramResult:
     """Evaluate both energies of every set, for each run."""
     threat = inputs.threat(settings.norm, settings.eps)
-    x, y = inputs.first(settings.num, usual=200)
+    x, y = inputs.first(settings.num, usual=USUAL)
     other = _other(inputs, settings, len(x))
     names = [name for name in SETS if name != "against" or other is not None]
     values: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
@@ -93,7 +93,7 @@ def measure_histogram(inputs: LandscapeInputs, settings: HistogramSettings) -> H
 
 
 def _other(inputs: LandscapeInputs, settings: HistogramSettings, num: int) -> Tensor | None:
-    """Return the first `num` images of the other data set, or all of fewer, in [0, 1]."""
+    """Return the first `num` images of the other data set, or all if there are fewer, in [0, 1]."""
     name, data_dir = settings.against, settings.data_dir
     if name is None:
         return None

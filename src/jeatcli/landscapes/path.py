@@ -18,7 +18,7 @@ from ..core.sgld import langevin, trained_chain
 from ..core.threat import NORMS, Threat
 from ..runtime.progress import Bar
 from . import view
-from .settings import PathSettings
+from .settings import USUAL_PATHS, PathSettings
 from .view import LandscapeInputs, RunInfo
 
 PATHS = ("pgd", "sgld")
@@ -82,7 +82,7 @@ def measure_path(inputs: LandscapeInputs, settings: PathSettings) -> PathResult:
     """Follow PGD and the chain from the first test images, for each run."""
     objectives.check_classes(settings.objective, len(inputs.images.classes))
     threat = inputs.threat(settings.norm, settings.eps)
-    x, y = inputs.first(settings.num, usual=100)
+    x, y = inputs.first(settings.num, usual=USUAL_PATHS)
     runs = view.describe_models(inputs.models)
     values: dict[str, NDArray[np.float32]] = {}
     predictions: dict[str, NDArray[np.int64]] = {}

@@ -27,7 +27,9 @@ PATH_OBJECTIVES = tuple(name for name in OBJECTIVES if name != "kl")
 
 _UNIT = "Size of a distance of 1, in the [0, 1] pixel scale (contour, sharpness)"
 _NUM = "Use the first N test images (path, histogram, sharpness)"
-_EACH = "100 (path), 200 (histogram, sharpness), or all of fewer"
+# Images that are measured without a number, where there are as many.
+USUAL_PATHS, USUAL = 100, 200
+_EACH = f"{USUAL_PATHS} (path), {USUAL} (histogram, sharpness); all if there are fewer"
 _NORM = "Norm of the ball of attacks and worst rises"
 _EPS = "Radius of that ball in the [0, 1] pixel scale"
 _picture = partial(setting, section="Picture")

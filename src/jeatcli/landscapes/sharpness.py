@@ -16,7 +16,7 @@ from ..core.threat import Threat
 from ..errors import UsageProblem
 from . import view
 from .curvature import top_eigenvalue
-from .settings import SharpnessSettings
+from .settings import USUAL, SharpnessSettings
 from .view import LandscapeInputs, RunInfo
 
 # Of the bootstrap (Efron 1979): resamples, and the two ends of the interval.
@@ -82,7 +82,7 @@ def measure_sharpness(inputs: LandscapeInputs, settings: SharpnessSettings) -> S
     """Measure rises, gradients and curvatures around the first test images, for each run."""
     unit = settings.unit or inputs.eps["linf"]
     threat = inputs.threat(settings.norm, settings.eps)
-    x, y = inputs.first(settings.num, usual=200)
+    x, y = inputs.first(settings.num, usual=USUAL)
     if len(x) < 2:
         raise UsageProblem("an interval over images needs at least 2", "choose a larger `-n`")
     runs = view.describe_models(inputs.models)

@@ -79,7 +79,7 @@ class LandscapeInputs:
     def first(self, num: int | None, usual: int = 1) -> tuple[Tensor, Tensor]:
         """Return the first `num` test images (n,C,H,W) in [0, 1] and their labels (n,).
 
-        Without a number they are the `usual` one, or all of fewer.
+        Without a number they are the `usual` number, or all if there are fewer.
         """
         num = min(usual, len(self.images)) if num is None else num
         part = self.images.first(num, self.reporter).to(self.device)

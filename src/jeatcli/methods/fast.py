@@ -55,12 +55,12 @@ class Fast(AdversarialExamples):
             )
         if self.variant != "pgi" and self.smoothness not in (0, _SMOOTHNESS):
             raise UsageProblem(
-                f"{named} has no term of smoothness, which is {self.smoothness:g}",
+                f"{named} has no smoothness term for `smoothness={self.smoothness:g}`",
                 "give `-O smoothness=0`, or choose `-O variant=pgi`",
             )
         if self.variant == "n" and self.attack_steps > 1:
             raise UsageProblem(
-                f"{named} takes one step, not {self.attack_steps:,}: none is projected to the ball",
+                f"{named} takes one step, not {self.attack_steps:,}: it projects none to the ball",
                 "give `--attack-steps 1`, or choose `-O variant=rs`",
             )
 

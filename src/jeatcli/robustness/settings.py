@@ -179,7 +179,7 @@ class AttackSettings(Settings):
         """Refuse draws that nobody takes, and too few for a test at alpha to reject anything."""
         if self.purify_gradient == "none" and self.purify_draws is not None:
             raise UsageProblem(
-                "`--purify-draws` average a gradient through the chain, and `--purify-gradient "
+                "`--purify-draws` averages a gradient through the chain, and `--purify-gradient "
                 "none` takes none",
                 "leave one of the two out",
             )
@@ -188,8 +188,8 @@ class AttackSettings(Settings):
         least = math.ceil(1 - math.log2(alpha))
         if self.certify and draws < least:
             raise UsageProblem(
-                f"by {draws} draws no test at alpha {alpha:g} can find an image broken",
-                f"give at least {least} by `--certify-draws`, or a larger `--alpha`",
+                f"with {draws} draws no test at alpha {alpha:g} can show that an image is broken",
+                f"give `--certify-draws {least}` or more, or a larger `--alpha`",
             )
 
     def smoothing(self, options: Mapping[str, Any]) -> float:
