@@ -7,55 +7,17 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.family import ATTACK, PIXELS, X, Y, agree, attacked, gradients, made, network
 from torch import Tensor
 
 from jeatcli import methods
-from jeatcli.core.class_gaussians import ClassGaussians
-from jeatcli.core.jeat import AdversarialExamples, LangevinNegatives, Method, MethodContext
-from jeatcli.core.models import build
-from jeatcli.core.models.classifier import Classifier, PixelConv
-from jeatcli.core.models.layers import Shape
-from jeatcli.core.rng import BatchRng, mix
+from jeatcli.core.jeat import AdversarialExamples, LangevinNegatives
+from jeatcli.core.models.classifier import PixelConv
+from jeatcli.core.rng import BatchRng
 from jeatcli.core.sgld import replayed
 from jeatcli.core.worst_weights import at_worst_weights, layerwise
 from jeatcli.errors import UsageProblem
 from jeatcli.methods.eb_jdat import EbJdat
-from jeatcli.methods.fast import Fast
-
-X = torch.rand(24, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-Y = torch.arange(24) % 4
-PIXELS = (255 * X).to(torch.uint8)
-ATTACK = {"eps": 0.1, "attack_steps": 2}
-
-
-def network(norm_layer: str = "none") -> Classifier:
-    torch.manual_seed(0)
-    shape = Shape((1, 8, 8), 4, norm_layer, "silu")
-    return Classifier(build("small", shape), [0.3], [0.4]).train()
-
-
-def made(name: str, **options: Any) -> Method:
-    method = methods.make(name, options)
-    method.setup(MethodContext(PIXELS, ClassGaussians.fit(PIXELS, Y, 4), len(X), 0))
-    return method
-
-
-def attacked(name: str, **options: Any) -> Tensor:
-    method = made(name, **options)
-    assert isinstance(method, AdversarialExamples)
-    return method.attack(network(), X, Y, BatchRng(3))
-
-
-def gradients(loss: Tensor, model: Classifier) -> list[Tensor]:
-    return list(torch.autograd.grad(loss, list(model.parameters())))
-
-
-def agree(loss: Tensor, model: Classifier, known: Tensor, other: Classifier) -> None:
-    """The loss and its gradient are those of the formula."""
-    torch.testing.assert_close(loss, known)
-    pairs = zip(gradients(loss, model), gradients(known, other), strict=True)
-    for ours, theirs in pairs:
-        torch.testing.assert_close(ours, theirs)
 
 
 def test_trades_lowers_the_divergence_through_both_predictions() -> None:
@@ -103,43 +65,6 @@ def test_weat_weights_each_image_by_its_energy(classified: str) -> None:
     ce = F.cross_entropy(clean if classified == "clean" else hit, Y, reduction="none")
     agree(loss, model, (weight * (ce + 3 * kl)).mean(), other)
     torch.testing.assert_close(metrics["weight"], weight.mean())
-
-
-def step(model: Classifier, start: Tensor, size: float) -> Tensor:
-    start = start.detach().requires_grad_(True)
-    (slope,) = torch.autograd.grad(F.cross_entropy(model(start), Y, reduction="sum"), start)
-    return (start + size * slope.sign()).detach()
-
-
-def test_n_fgsm_starts_beyond_the_ball_and_is_never_projected() -> None:
-    noise = 0.2 * (2 * BatchRng(3).uniform(X) - 1)
-    known = step(network(), (X + noise).clamp(0, 1), 0.1).clamp(0, 1)
-    found = attacked("fast", eps=0.1)
-    torch.testing.assert_close(found, known)
-    assert (found - X).abs().max() > 0.25
-
-
-def test_fgsm_rs_is_one_step_within_the_ball() -> None:
-    known = attacked("at", eps=0.1, attack_steps=1)
-    assert torch.equal(attacked("fast", eps=0.1, variant="rs"), known)
-    assert (known - X).abs().max() <= 0.1 + 1e-6
-
-
-def test_fgsm_pgi_starts_where_the_last_batch_ended() -> None:
-    method, model, other = (
-        made("fast", eps=0.1, variant="pgi", smoothness=2.0),
-        network(),
-        network(),
-    )
-    loss, _ = method.loss(model, X, Y, BatchRng(3))
-    prior = method.state()["prior"].clone()
-    torch.testing.assert_close(prior.abs().amax((1, 2, 3)), torch.full((24,), 0.1))
-    loss, _ = method.loss(model, X, Y, BatchRng(4))
-    start = (X + prior).clamp(0, 1)
-    moved = step(other, start, 0.1).clamp(X - 0.1, X + 0.1).clamp(0, 1)
-    torch.testing.assert_close(method.state()["prior"], moved - X)
-    apart = (other(moved) - other(start)).square().mean()
-    agree(loss, model, F.cross_entropy(other(moved), Y) + 2 * apart, other)
 
 
 def test_awp_moves_each_layer_against_the_loss_and_leaves_the_weights() -> None:
@@ -270,53 +195,6 @@ def test_awp_changes_every_adversarial_method(name: str) -> None:
         quick = {"attack_steps": 1 if name == "fast" else 2, "awp": awp}
         losses.append(made(name, **quick).loss(network("batch"), X, Y, BatchRng(3))[0].item())
     assert losses[1] > losses[0]
-
-
-def test_the_prior_of_fgsm_pgi_begins_on_the_sphere_and_is_kept() -> None:
-    method = made("fast", eps=0.1, variant="pgi")
-    assert isinstance(method, Fast)
-    grey = torch.full_like(X, 0.5)
-    expected = method.ball.on_sphere(grey, BatchRng(mix(0, 1))) - grey
-    torch.testing.assert_close(method.prior, expected, rtol=0, atol=1e-6)
-    black_and_white = X.round()
-    start = method.start(black_and_white, BatchRng(3))
-    assert torch.equal(start, (black_and_white + method.prior).clamp(0, 1))
-    method.loss(network(), X, Y, BatchRng(3))
-    resumed = made("fast", eps=0.1, variant="pgi")
-    assert isinstance(resumed, Fast)
-    resumed.load_state({name: tensor.clone() for name, tensor in method.state().items()})
-    assert torch.equal(resumed.prior, method.prior)
-    assert not torch.equal(resumed.prior, expected)
-    assert made("fast", eps=0.1, variant="n").state() == {}
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"variant": "pgi", "smoothness": 3.0, "attack_steps": 2},
-        {"variant": "rs", "attack_start": "clean", "attack_steps": 2},
-        {"variant": "n", "smoothness": 0.0},
-        {"variant": "rs", "smoothness": 10.0},
-    ],
-)
-def test_what_a_variant_of_fast_takes(options: dict[str, Any]) -> None:
-    made("fast", **options)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"variant": "pgi", "attack_start": "near"}, {"variant": "rs", "smoothness": 3.0}],
-)
-def test_what_a_variant_of_fast_would_pass_over(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageProblem, match=options["variant"]):
-        made("fast", **options)
-
-
-def test_fast_without_a_prior_draws_its_start_once() -> None:
-    method, model = made("fast", eps=0.1, variant="n"), network()
-    assert isinstance(method, Fast)
-    known = F.cross_entropy(model(method.attack(model, X, Y, BatchRng(3))), Y)
-    torch.testing.assert_close(method.loss(model, X, Y, BatchRng(3))[0], known)
 
 
 def test_worst_weights_of_a_network_with_an_idle_part() -> None:
