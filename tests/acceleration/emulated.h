@@ -78,6 +78,18 @@ inline float total(__m512 x) {
     return sum;
 }
 
+// A bit for each number that is not at most the other; and the numbers that have a bit.
+inline uint16_t above(__m512 left, __m512 right, int comparison) {
+    if (comparison != _CMP_NLE_UQ) std::abort();
+    uint16_t bits = 0;
+    for (int i = 0; i < 16; i++) bits |= !(left[i] <= right[i]) << i;
+    return bits;
+}
+inline __m512 masked(uint16_t bits, __m512 x) {
+    for (int i = 0; i < 16; i++) x[i] = bits >> i & 1 ? x[i] : 0;
+    return x;
+}
+
 // Eight matrices of 16 rows of 64 bytes.
 struct Tiles {
     bool ready = false;
@@ -149,6 +161,10 @@ inline void multiply(int sum, int left, int right) {
 #define _mm512_rcp14_ps emulated::reciprocal
 #undef _mm512_reduce_add_ps
 #define _mm512_reduce_add_ps emulated::total
+#undef _mm512_cmp_ps_mask
+#define _mm512_cmp_ps_mask emulated::above
+#undef _mm512_maskz_mov_ps
+#define _mm512_maskz_mov_ps emulated::masked
 #undef _tile_loadconfig
 #define _tile_loadconfig emulated::set_up
 #undef _tile_release

@@ -217,8 +217,10 @@ def test_no_more_is_kept_than_autograd_keeps(arch: str, activation: str) -> None
         assert isinstance(net, Rewritten)
         ours, _ = held(lambda net=net: net(x))
         theirs, _ = held(lambda net=net: net.head(net.body(x)))
-        assert ours <= 1.02 * theirs
-        assert ours > 20 * x.nbytes
+        # Of a ReLU the kernel keeps a bit for each number of 32.
+        masks = name == "winograd" and activation == "relu"
+        assert ours <= (1.5 / 32 if masks else 1.02) * theirs
+        assert ours > (0.5 if masks else 20) * x.nbytes
 
 
 @needs_compiler

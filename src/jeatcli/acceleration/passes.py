@@ -14,7 +14,8 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, fx, nn
 
-from .steps import Affine, Convolve, Other, Record, Slice, Step
+from .record import Record
+from .steps import Affine, Convolve, Other, Slice, Step
 from .swapped import SwappedConv, is_plain
 
 

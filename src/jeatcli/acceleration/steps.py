@@ -3,72 +3,22 @@
 from __future__ import annotations
 
 import operator
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 
-from .native.after import NOTHING, After, empty_as, last
+from .native.after import NOTHING, After, bits_as, empty_as, last
 from .native.finish import finish, normalise
+from .record import Record, mask_of
 from .swapped import SwappedConv, fits_in
 
 
 class Unsuited(Exception):
     """An operation returns several tensors, changes one in place, or adds what is larger."""
-
-
-class Saved(threading.local):
-    """The tensors that autograd's graphs save: a graph holds their numbers.
-
-    The tensors are saved with our own, and freed with them. Each thread that goes backward has a
-    list.
-    """
-
-    def __init__(self) -> None:
-        self.tensors: list[Tensor] = []
-
-    def pack(self, tensor: Tensor) -> int:
-        self.tensors.append(tensor)
-        return len(self.tensors) - 1
-
-    def unpack(self, number: int) -> Tensor:
-        return self.tensors[number]
-
-
-@dataclass
-class Record:
-    """What the backward pass takes from the forward one, by the name of the result."""
-
-    wanted: bool = True  # whether there will be a backward pass
-    values: dict[str, Any] = field(default_factory=dict)
-    shapes: dict[str, torch.Size] = field(default_factory=dict)
-    dtypes: dict[str, torch.dtype] = field(default_factory=dict)
-    # Of the operations that autograd differentiates: the inputs, and where they and the result are.
-    graphs: dict[str, tuple[list[str], list[GradientEdge], GradientEdge]] = field(
-        default_factory=dict
-    )
-    saved: Saved = field(default_factory=Saved)
-    gradients: dict[str, Tensor] = field(default_factory=dict)
-    cut: set[str] = field(default_factory=set)  # whose gradient has passed the ReLU before
-
-    def keep(self, name: str, value: Any) -> None:
-        """Keep a result for its users."""
-        self.values[name] = value
-        if isinstance(value, Tensor):
-            self.shapes[name], self.dtypes[name] = value.shape, value.dtype
-
-    def add(self, name: str, gradient: Tensor) -> None:
-        """Add a user's share of the gradient by a result."""
-        dtype = self.dtypes[name]
-        if gradient.dtype is not dtype:
-            gradient = gradient.to(dtype)
-        before = self.gradients.get(name)
-        self.gradients[name] = gradient if before is None else before + gradient
 
 
 class Step(ABC):
@@ -108,8 +58,15 @@ class Convolve(Step):
     def kept(self) -> Iterable[str]:
         if not self.swap.is_kernel:
             yield self.x
-        if self.swap.relu:
+        if self.has_mask:
+            yield mask_of(self.out)
+        elif self.swap.relu:
             yield self.out
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether it tells where its ReLU lets the gradient pass, by a bit for each number."""
+        return self.swap.relu and self.swap.is_kernel and self.normalised is None
 
     def forward(self, record: Record) -> None:
         values, swap = record.values, self.swap
@@ -123,8 +80,11 @@ class Convolve(Step):
             residual = last(residual, swap.dtype)
         following = self.normalised
         if following is not None:
-            made = following.made(swap.empty(x))
+            made = following.made(swap.empty(x), record)
             record.keep(following.out, made.too)
+        elif self.has_mask and record.wanted:
+            made = After(positive=bits_as(swap.shape(x), x.device))
+            record.values[mask_of(self.out)] = made.positive
         after = made._replace(residual=residual, relu=swap.relu)
         record.keep(self.out, swap.run(x, after))
 
@@ -133,7 +93,7 @@ class Convolve(Step):
         if gradient is None:
             return
         if self.swap.relu and self.out not in record.cut:
-            gradient = finish(last(gradient), After(cut=record.values[self.out]).last())
+            gradient = finish(last(gradient), self.passing(record).last())
         if self.residual is not None:
             shape = record.shapes[self.residual]
             record.add(
@@ -148,9 +108,15 @@ class Convolve(Step):
                 after = maker.after(record, residual=after.residual)
                 after = after._replace(more=record.gradients.pop(name, None))
             elif isinstance(maker, Convolve) and maker.swap.relu:
-                after = after._replace(cut=x)
+                after = maker.passing(record, after)
                 record.cut.add(name)
         record.add(name, self.swap.back(last(gradient), shape, x, after.last()))
+
+    def passing(self, record: Record, after: After = NOTHING) -> After:
+        """Return what lets a gradient by the result pass the ReLU, beside what follows already."""
+        if self.has_mask:
+            return after._replace(mask=record.values[mask_of(self.out)])
+        return after._replace(cut=record.values[self.out])
 
 
 class Affine(Step):
@@ -167,7 +133,15 @@ class Affine(Step):
 
     @property
     def kept(self) -> Iterable[str]:
-        yield self.x if self.silu else self.out
+        if self.has_mask:
+            yield mask_of(self.out)
+        else:
+            yield self.x if self.silu else self.out
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether the convolution that computes it tells by bits where the ReLU lets pass."""
+        return self.is_made and not self.silu
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -192,15 +166,22 @@ class Affine(Step):
         gradient = record.gradients.pop(self.out, None)
         if gradient is not None:  # else the first user has passed it on
             after = self.after(record).last()
-            assert after.cut is not None
-            record.add(self.x, finish(last(gradient, after.cut.dtype), after))
+            dtype = None if after.cut is None else after.cut.dtype
+            record.add(self.x, finish(last(gradient, dtype), after))
 
-    def made(self, too: Tensor) -> After:
+    def made(self, too: Tensor, record: Record) -> After:
         """Return what fills `too` with the result, after a convolution that makes x."""
-        return After(scale_too=self.scale, shift_too=self.shift, too=too, silu=self.silu)
+        positive = None
+        if self.has_mask and record.wanted:
+            positive = record.values[mask_of(self.out)] = bits_as(too.shape, too.device)
+        made = After(scale_too=self.scale, shift_too=self.shift, too=too, silu=self.silu)
+        return made._replace(positive=positive)
 
     def after(self, record: Record, residual: Tensor | None = None) -> After:
         """Return what makes the gradient by x of that by the result, a share of it being given."""
+        if self.has_mask:
+            mask = record.values[mask_of(self.out)]
+            return After(residual=residual, mask=mask, scale=self.scale)
         if not self.silu:
             return After(residual=residual, cut=record.values[self.out], scale=self.scale)
         cut, scale, shift = record.values[self.x], self.scale, self.shift

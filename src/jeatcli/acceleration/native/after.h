@@ -17,6 +17,10 @@ struct After {
     // Of a second result, the ReLU of a multiple and a sum; backward with SiLU, of `cut`.
     const float *scale_too, *shift_too;
     Number *too;
+    // As y, but a bit for each number: where it is 0, the result becomes zero; and where those of
+    // the last ReLU go, of `too` or else of y.
+    const Bits *mask;
+    Bits *positive;
     long relu;  // whether what is negative becomes zero, before anything is cut
     long silu;  // whether the second result is the SiLU, and its slope at `cut` is multiplied
 
@@ -30,14 +34,17 @@ struct After {
         if (residual) value += load(residual + place);
         if (relu) value = value < 0 ? Vector{} : value;
         if (cut) value = load(cut + place) <= 0 ? Vector{} : value;
+        if (mask) value = masked(value, mask[place / LANES]);
         if (scale || more) {
             const Vector sum = more ? load(more + place) : Vector{};
             value = scale ? value * load(scale + k) + sum : value + sum;
         }
         if (y) store(y + place, value);
-        if (!too) return;
-        if (scale_too) value = normalised(value, k);
-        store(too + place, value < 0 ? Vector{} : value);
+        if (too) {
+            if (scale_too) value = normalised(value, k);
+            store(too + place, value < 0 ? Vector{} : value);
+        }
+        if (positive) positive[place / LANES] = ::positive(value);
     }
 
     // The same of several pixels, of which those are stored that have their bit in `valid`; the
@@ -49,6 +56,10 @@ struct After {
         if (residual) each<COUNT>([&](int i) { value[i] += load(residual + pixel[i] + k); });
         if (relu) each<COUNT>([&](int i) { value[i] = value[i] < 0 ? Vector{} : value[i]; });
         if (cut) pass<COUNT, SILU>(value, pixel, k);
+        if (mask)
+            each<COUNT>([&](int i) {
+                value[i] = masked(value[i], mask[(pixel[i] + k) / LANES]);
+            });
         // In one expression: a product in one branch and a sum in another would be rounded once
         // for some pixels of a block and twice for others.
         if (scale || more)
@@ -62,13 +73,18 @@ struct After {
             });
         };
         if (y) put(y);
-        if (!too) return;
-        if (scale_too) each<COUNT>([&](int i) { value[i] = normalised(value[i], k); });
-        if (SILU)
-            each<COUNT>([&](int i) { value[i] = ::silu<Number>(value[i]); });
-        else
-            each<COUNT>([&](int i) { value[i] = value[i] < 0 ? Vector{} : value[i]; });
-        put(too);
+        if (too) {
+            if (scale_too) each<COUNT>([&](int i) { value[i] = normalised(value[i], k); });
+            if (SILU)
+                each<COUNT>([&](int i) { value[i] = ::silu<Number>(value[i]); });
+            else
+                each<COUNT>([&](int i) { value[i] = value[i] < 0 ? Vector{} : value[i]; });
+            put(too);
+        }
+        if (positive)
+            each<COUNT>([&](int i) {
+                if (valid >> i & 1) positive[(pixel[i] + k) / LANES] = ::positive(value[i]);
+            });
     }
 
   private:

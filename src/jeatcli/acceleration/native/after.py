@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 _NAMES = ("bias", "residual", "cut", "scale", "more", "scale_too", "shift_too", "too")
+_BITS = ("mask", "positive")
 _FLAGS = ("relu", "silu")
 _LAST = torch.channels_last
 
@@ -18,7 +20,7 @@ class Struct(ctypes.Structure):
     """The same as the kernel reads it."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in _NAMES),
+        *((name, ctypes.c_void_p) for name in (*_NAMES, *_BITS)),
         *((name, ctypes.c_long) for name in _FLAGS),
     )
 
@@ -38,6 +40,10 @@ class After(NamedTuple):
     scale_too: Tensor | None = None  # (K,), of a second result, the ReLU of a multiple and a sum
     shift_too: Tensor | None = None  # (K,), there where `scale_too` is
     too: Tensor | None = None  # where the second result goes, as the result
+    # Of `bits_as` the result's shape: where a bit is 0, the result becomes zero, as by `cut`; and
+    # where those of the last ReLU go, that of `too` if there is one.
+    mask: Tensor | None = None
+    positive: Tensor | None = None
     relu: bool = False  # whether what is negative becomes zero, after the residual
     # Whether the activation is SiLU: it makes the second result, and its slope at `cut`, or at its
     # multiple and the sum, is multiplied.
@@ -62,7 +68,10 @@ class After(NamedTuple):
                 assert each.shape == shape
                 assert each.dtype is dtype
                 assert is_last(each)
-        tensors = cast("tuple[Tensor | None, ...]", self[: len(_NAMES)])
+        for each in (self.mask, self.positive):
+            if each is not None:
+                assert each.numel() * 8 == result.numel()
+        tensors = cast("tuple[Tensor | None, ...]", self[: len(_NAMES) + len(_BITS)])
         pointers = (None if each is None else each.data_ptr() for each in tensors)
         return Struct(*pointers, self.relu, self.silu)
 
@@ -84,6 +93,14 @@ def empty_as(shape: Sequence[int], like: Tensor) -> Tensor:
     """Return uninitialised images of that shape, channels last, of the type of others."""
     form = _LAST if len(shape) == 4 else torch.contiguous_format
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=form)
+
+
+def bits_as(shape: Sequence[int], device: torch.device) -> Tensor:
+    """Return uninitialised memory of a bit for each number of images (n, C, H, W), channels last.
+
+    The kernel's channels are a multiple of 8.
+    """
+    return torch.empty(math.prod(shape) // 8, dtype=torch.uint8, device=device)
 
 
 def is_last(x: Tensor) -> bool:

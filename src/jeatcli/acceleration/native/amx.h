@@ -93,6 +93,7 @@ struct Waiting {
             if (after.residual) __builtin_prefetch(after.residual + place);
             if (after.cut) __builtin_prefetch(after.cut + place);
             if (after.more) __builtin_prefetch(after.more + place);
+            if (after.mask) __builtin_prefetch(after.mask + place / LANES);
             if (y) __builtin_prefetch(y + place, 1);
             if (after.too) __builtin_prefetch(after.too + place, 1);
         }

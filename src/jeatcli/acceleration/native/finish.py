@@ -17,11 +17,13 @@ _FINISH = {torch.float32: "finish", torch.bfloat16: "finish_bf16"}
 
 def finish(x: Tensor, after: After) -> Tensor:
     """Return what follows x (n, K, H, W), a gradient: neither bias, ReLU nor second result."""
-    if all(each is None for each in (after.residual, after.cut, after.scale, after.more)):
+    parts = (after.residual, after.cut, after.mask, after.scale, after.more)
+    if all(each is None for each in parts):
         return x
     out = torch.empty_like(x)
     if _run(x, out.data_ptr(), after):
         return out
+    assert after.mask is None, "what the kernel has not masked, it need not finish"
     if after.residual is not None:
         x = x + after.residual
     if after.cut is not None:

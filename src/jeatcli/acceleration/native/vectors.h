@@ -2,7 +2,7 @@
 
 #pragma once
 
-#if defined(__AVX512F__)
+#if defined(__AVX__)
 #include <immintrin.h>
 #endif
 
@@ -52,6 +52,33 @@ inline Vector load(const Bfloat16 *from) {
 }
 inline void store(Bfloat16 *to, Vector value) {
     *reinterpret_cast<Halves *>(to) = __builtin_convertvector(rounded(value) >> 16, Halves);
+}
+#endif
+
+// A bit for each number of a vector: whether it is not 0 or less, which no NaN is.
+#if defined(__AVX512F__)
+typedef uint16_t Bits;
+inline Bits positive(Vector value) {
+    return _mm512_cmp_ps_mask((__m512)value, (__m512)Vector{}, _CMP_NLE_UQ);
+}
+// The numbers that have their bit, and zero for the others.
+inline Vector masked(Vector value, Bits bits) {
+    return (Vector)_mm512_maskz_mov_ps(bits, (__m512)value);
+}
+#else
+typedef uint8_t Bits;
+constexpr Words PLACES = {1, 2, 4, 8, 16, 32, 64, 128};
+inline Bits positive(Vector value) {
+#if defined(__AVX__)
+    return _mm256_movemask_ps(_mm256_cmp_ps((__m256)value, (__m256)Vector{}, _CMP_NLE_UQ));
+#else
+    Bits bits = 0;
+    for (int l = 0; l < LANES; l++) bits |= !(value[l] <= 0) << l;
+    return bits;
+#endif
+}
+inline Vector masked(Vector value, Bits bits) {
+    return (PLACES & bits) != 0 ? value : Vector{};
 }
 #endif
 

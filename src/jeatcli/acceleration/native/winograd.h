@@ -45,6 +45,8 @@ void gather(const Shape &s, const Grid &g, const float *m, const After<Number> a
         for (int i = 0; array && i < TILE; i++)
             for (int j = 0; j < TILE; j++)
                 fetch(array + soon + i * below + j * right + first, WIDTH);
+    for (int i = 0; after.mask && i < TILE; i++)
+        __builtin_prefetch(after.mask + (soon + i * below + first) / LANES);
     const bool whole = top + STEP * (TILE - 1) < height && left + STEP * (TILE - 1) < width;
     for (int k = 0; k < WIDTH; k += LANES) {
         Vector half[TILE * SIDE], d[SIDE], out[TILE * TILE];
