@@ -17,7 +17,8 @@ from ..errors import JeatError
 from ..runtime.files import link_or_copy, replacing
 from .divergence import Divergence
 from .identity import foreign_settings, identity
-from .trainer import Callback, Metrics, Trainer, load_optimizer_tensors, optimizer_tensors
+from .optimizers import load_optimizer_tensors, optimizer_tensors
+from .trainer import Callback, Metrics, Trainer
 
 
 def save_state(path: Path, trainer: Trainer, parts: Mapping[str, Callback]) -> None:
