@@ -152,31 +152,44 @@ def _checked(name: str, value: Any, about: Setting, kinds: Sequence[Any]) -> Any
     value = value.tolist() if hasattr(value, "tolist") else value  # a number of numpy's, an array
     if value is None and type(None) in kinds:
         return None
-    literals = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
-    choices = about.choices or tuple(literals)
-    if choices:
+    if choices := about.choices or tuple(_words(kinds)):
         if value not in list(choices):  # in which a table of TOML can be looked for, too
             raise unknown(name.replace("_", " "), str(value), choices)
         return value
-    sequences = [kind for kind in kinds if get_origin(kind) in (tuple, Sequence)]
-    if sequences and isinstance(value, str | float | int) and not {str, float, int} & {*kinds}:
-        value = (value,)
-    if sequences and isinstance(value, list | tuple):
-        items = get_args(sequences[0])
-        if get_origin(sequences[0]) is tuple and ... not in items and len(items) != len(value):
-            raise UsageProblem(f"`{name}` cannot be {value!r}", f"give {len(items)} values")
-        found = [_checked(name, item, about, alternatives(items[0])) for item in value]
-        return tuple(dict.fromkeys(found) if about.distinct else found)
+    sequence = next((kind for kind in kinds if get_origin(kind) in (tuple, Sequence)), None)
+    if sequence is not None:
+        if isinstance(value, str | float | int) and not {str, float, int} & {*kinds}:
+            value = (value,)
+        if isinstance(value, list | tuple):
+            return _checked_items(name, value, about, sequence)
+    return _checked_scalar(name, value, about, tuple(k for k in kinds if isinstance(k, type)))
+
+
+def _words(kinds: Sequence[Any]) -> list[str]:
+    """Return the texts that `Literal` types allow."""
+    return [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+
+
+def _checked_items(name: str, values: Sequence[Any], about: Setting, kind: Any) -> Any:
+    """Return a tuple whose items are as its type has them, of the length that this has."""
+    items = get_args(kind)
+    if get_origin(kind) is tuple and ... not in items and len(items) != len(values):
+        raise UsageProblem(f"`{name}` cannot be {values!r}", f"give {len(items)} values")
+    found = [_checked(name, value, about, alternatives(items[0])) for value in values]
+    return tuple(dict.fromkeys(found) if about.distinct else found)
+
+
+def _checked_scalar(name: str, value: Any, about: Setting, kinds: tuple[type, ...]) -> Any:
+    """Return a single value as one of these types; whole numbers may stand for others."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     if whole and float in kinds and abs(value) <= _LARGEST_INT:
         value = float(value)
-    plain = tuple(kind for kind in kinds if isinstance(kind, type))
-    if Path in plain and isinstance(value, str):
+    if Path in kinds and isinstance(value, str):
         value = Path(value)
-    if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         # An image in place of a path may have thousands of numbers.
         shown = repr(value)[:80]
-        raise UsageProblem(f"`{name}` cannot be {shown}", f"give {_wanted(plain, about)}")
+        raise UsageProblem(f"`{name}` cannot be {shown}", f"give {_wanted(kinds, about)}")
     if isinstance(value, int | float) and not isinstance(value, bool) and not about.allows(value):
         raise UsageProblem(f"`{name}` must be {about.bounds(value)}, not {_short(value)}")
     return value

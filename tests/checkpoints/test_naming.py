@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jeatcli.checkpoints.runs import shortened, told_apart
+from jeatcli.checkpoints.runs import distinct_names, shortened
 
 
 @pytest.mark.parametrize(
@@ -20,16 +20,16 @@ from jeatcli.checkpoints.runs import shortened, told_apart
 )
 def test_equal_names_are_led_by_directories(paths: list[str], expected: list[str]) -> None:
     names = [Path(path).parent.name for path in paths]
-    assert told_apart(names, [Path(path) for path in paths]) == expected
+    assert distinct_names(names, [Path(path) for path in paths]) == expected
 
 
 def test_files_of_one_name() -> None:
     files = [Path("at/last.pt"), Path("jeat/last.pt")]
-    assert told_apart(["last", "last"], files) == ["at/last", "jeat/last"]
+    assert distinct_names(["last", "last"], files) == ["at/last", "jeat/last"]
     beside = [Path("at/last.pt"), Path("at/last.pth")]
-    assert told_apart(["last", "last"], beside) == ["last.pt", "last.pth"]
+    assert distinct_names(["last", "last"], beside) == ["last.pt", "last.pth"]
     best = [Path(f"{place}/run/best.safetensors") for place in "ab"]
-    assert told_apart(["run/best", "run/best"], best) == ["a/run/best", "b/run/best"]
+    assert distinct_names(["run/best", "run/best"], best) == ["a/run/best", "b/run/best"]
 
 
 def test_long_names_keep_their_ends() -> None:

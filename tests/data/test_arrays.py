@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jeatcli import attack, load, train, wrap
-from jeatcli.data import arrays as arrays_module
+from jeatcli.data import corrupted as corrupted_module
 from jeatcli.data.facts import CORRUPTIONS, DATASETS, dataset_facts
 from jeatcli.data.images import load_images
 from jeatcli.errors import JeatError, UsageProblem
@@ -219,7 +219,7 @@ def test_mean_corruption_error(
     severity: str, each: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The published layout with 4 images for 10,000: severities one after the other."""
-    monkeypatch.setattr(arrays_module, "_ONE", 4)
+    monkeypatch.setattr(corrupted_module, "_ONE", 4)
     folder = tmp_path / "CIFAR-100-C"
     folder.mkdir()
     np.save(folder / "labels.npy", np.tile(np.array([3, 1, 4, 1], np.uint8), 5))

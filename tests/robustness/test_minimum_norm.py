@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 from helpers.cli import done, here, one, refused
-from helpers.linear_model import batch, distances, linear
+from helpers.linear_model import Linear, batch, distances, linear
 from helpers.runs import load_run, save_run
+from torch import Tensor
 
 from jeatcli import wrap
 from jeatcli.cli.attack_report import report
+from jeatcli.core import pgd
+from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.threat import Threat
 from jeatcli.robustness import evaluate, evaluator, minimum_norm
 from jeatcli.robustness.attacks import ATTACKS
@@ -43,6 +46,28 @@ def test_it_is_the_closed_form_of_a_linear_model(name: str, norm: str) -> None:
     assert (away >= exact - 1e-6).all()
     # FAB crosses the boundary by a twentieth.
     assert (away / exact).median() < (1.01 if name == "fmn" else 1.06)
+
+
+class Waves(Linear):
+    """Of which the first boundary that is met is not the nearest."""
+
+    def head(self, features: Tensor) -> Tensor:
+        return super().head(torch.sin(3 * features))
+
+
+@pytest.mark.parametrize("norm", EVERYTHING)
+@pytest.mark.parametrize("name", ["fab", "fab-t"])
+def test_fab_goes_on_from_the_first_it_finds(name: str, norm: str) -> None:
+    model = Classifier(Waves(), (0.0,), (1.0,))
+    images, options = batch(model), AttackOptions(Threat(norm, EVERYTHING[norm]))
+    ball = pgd.ball(options.threat)
+    first, nearest = (
+        ball.distance(make_attack(name, nearest=on)(model, images, options), images.x)
+        for on in (False, True)
+    )
+    assert (nearest > 0).all()
+    assert (nearest <= first + 1e-6).all()
+    assert (nearest < 0.95 * first).sum() > 20
 
 
 @pytest.mark.parametrize("norm", EVERYTHING)

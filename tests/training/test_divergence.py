@@ -21,9 +21,10 @@ from jeatcli.errors import Diverged
 from jeatcli.methods.standard import Standard
 from jeatcli.runtime.progress import BarContext, Silent
 from jeatcli.training import divergence, trainer
+from jeatcli.training.schedules import lr_factor
 from jeatcli.training.state import Saver
 from jeatcli.training.train import train
-from jeatcli.training.trainer import Metrics, Trainer, lr_factor
+from jeatcli.training.trainer import Metrics, Trainer
 
 
 def test_a_collapse_is_noticed_rolled_back_and_tried_again(

@@ -18,8 +18,8 @@ from jeatcli.core.models.classifier import Classifier
 from jeatcli.errors import JeatError, no_memory
 from jeatcli.methods.standard import Standard
 from jeatcli.training import memory, setup
+from jeatcli.training.optimizers import optimizer_tensors
 from jeatcli.training.train import train
-from jeatcli.training.trainer import optimizer_tensors
 
 
 def room_for(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:

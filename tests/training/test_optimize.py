@@ -12,7 +12,9 @@ from torch import nn
 from jeatcli.core.models import build
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.models.layers import Shape
-from jeatcli.training.trainer import Average, begin_momenta, lr_factor, optimizer
+from jeatcli.training.average import Average
+from jeatcli.training.optimizers import begin_momenta, build_optimizer
+from jeatcli.training.schedules import lr_factor
 
 
 def net() -> nn.Module:
@@ -22,7 +24,7 @@ def net() -> nn.Module:
 @pytest.mark.parametrize(("everything", "of_norms"), [(False, 0.0), (True, 0.01)])
 def test_norms_and_biases_decay_only_if_asked(everything: bool, of_norms: float) -> None:
     settings = config(weight_decay=0.01, decay_norms=everything, optimizer="heavy-ball")
-    groups = optimizer(settings, net()).param_groups
+    groups = build_optimizer(settings, net()).param_groups
     assert [group["weight_decay"] for group in groups] == [0.01, of_norms]
     assert [len(group["params"]) for group in groups] == [1, 3]
 
@@ -32,7 +34,7 @@ def test_two_steps_of_constant_gradient_tell_the_momenta_apart(name: str, second
     """Velocities 1 and 1.9 of Polyak's; Nesterov's step looks ahead, 1.9 and 2.71."""
     weight = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(weight.weight)
-    made = optimizer(config(optimizer=name, lr=1.0, weight_decay=0.0, momentum=0.9), weight)
+    made = build_optimizer(config(optimizer=name, lr=1.0, weight_decay=0.0, momentum=0.9), weight)
     before = 0.0
     for _ in range(2):
         weight.weight.grad = torch.ones_like(weight.weight)
@@ -48,7 +50,7 @@ def test_a_weight_may_get_its_first_gradient_late(name: str, momentum: float) ->
     early, late = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     settings = config(optimizer=name, lr=0.1, weight_decay=0.01, momentum=momentum)
     both, alone = nn.Sequential(early, late), copy.deepcopy(late)
-    made, beside = optimizer(settings, both), optimizer(settings, alone)
+    made, beside = build_optimizer(settings, both), build_optimizer(settings, alone)
     for step in range(3):
         early.weight.grad = torch.ones_like(early.weight)
         if step:

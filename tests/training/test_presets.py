@@ -11,8 +11,8 @@ from helpers.cli import done, here, refused
 from jeatcli.errors import UsageProblem
 from jeatcli.training import presets
 from jeatcli.training.resolve import read_config, resolve
+from jeatcli.training.schedules import lr_factor
 from jeatcli.training.settings import TrainConfig
-from jeatcli.training.trainer import lr_factor
 
 
 @pytest.mark.parametrize("name", presets.PRESETS.summaries())

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from jeatcli.core.models.classifier import Classifier
 from jeatcli.core.rng import mix
 from jeatcli.training import setup
-from jeatcli.training.trainer import Average, Trainer
+from jeatcli.training.average import Average
+from jeatcli.training.trainer import Trainer
 
 EPS, SIZE = 0.1, 0.05
 Loss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]

@@ -82,7 +82,7 @@ class Model:
         meta, net = self.meta, self.classifier.net
         about = (meta.arch, meta.norm_layer, meta.activation, meta.mean, meta.std, meta.classes)
         # Of code that is not ours the weights and the name do not tell the function.
-        code = (_told(net, meta.shape, self.device),) if isinstance(net, Wrapped) else ()
+        code = (_behaviour(net, meta.shape, self.device),) if isinstance(net, Wrapped) else ()
         return digest(self.classifier, about=about + code)
 
     def autocast_type(self, precision: str) -> torch.dtype | None:
@@ -185,11 +185,11 @@ class Model:
 
 
 @in_usual_state
-def _told(net: Wrapped, shape: Sequence[int], device: torch.device) -> str:
-    """Return what tells the function of a network that is not ours, beside its weights.
+def _behaviour(net: Wrapped, shape: Sequence[int], device: torch.device) -> str:
+    """Return a digest of what a network that is not ours computes, besides its weights.
 
     Numbers in attributes, buffers that are not saved and hooks are in neither its text nor its
-    weights, and may be changed between two calls: so it is asked each time.
+    weights, and may be changed between two calls: it is computed anew each time.
     """
     try:
         with evaluating(net):

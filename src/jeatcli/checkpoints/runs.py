@@ -183,7 +183,7 @@ def read_log(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
     return lines
 
 
-def told_apart(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
+def distinct_names(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
     """Return names of models; those of different files that are equal are led by directories.
 
     One file has one name, however often it comes.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..checkpoints.runs import MODEL_FILE, is_foreign, resolve, told_apart
+from ..checkpoints.runs import MODEL_FILE, distinct_names, is_foreign, resolve
 from ..errors import BelowGate, Interrupted, JeatError, UsageProblem
 from ..plots.settings import PlotSettings
 from ..robustness.attacks import summaries
@@ -22,7 +22,7 @@ from ..runtime.quick_start import import_torch
 from . import output
 from . import terminal as ui
 from .attack_report import as_json_object, costs, report, section
-from .from_settings import foreign_options, options_of, take, take_look
+from .from_settings import foreign_options, options_of, plot_settings, take
 from .options import Command, file_option, option, output_options
 from .page import Page, Picture, headline, is_page
 from .record import keep, typed
@@ -91,11 +91,11 @@ def command(
       jeat attack theirs.pt --arch net.py:make --dataset cifar10 --mean 0 --std 1
     """
     terminal = ui.open_terminal(quiet, verbose)
-    look = take_look(given, bool(plot) or is_page(out), "the curve", "name its file with `--plot`")
+    page, record = (out, None) if is_page(out) else (None, out)
+    look = plot_settings(given, bool(plot or page), "the curve", "name its file with `--plot`")
     settings = take(AttackSettings, given)
     paths = [resolve(run) for run in runs] or [resolve(reporter=terminal)]
     radii = max(len(norm), len(eps), 1)
-    page, record = (out, None) if is_page(out) else (None, out)
     files = _Files(record, page, settings.images_to, plot, look, settings.minimum_norm)
     files.check(len(paths), radii, len(norm))
     import_torch()
@@ -103,7 +103,7 @@ def command(
     found = _attack(subjects, norm, eps, settings, foreign, terminal)
     each = [subject for subject in subjects for _ in range(radii)]
     there = [first for first in range(0, len(each), radii) if not each[first].moved]
-    names = told_apart([result.run for result in found.results], [one.path for one in each])
+    names = distinct_names([result.run for result in found.results], [one.path for one in each])
     document, failure = files.written(found, each, names, radii)
     try:
         output.emit(document, as_json, lambda: report(found, names, document.get("outputs", {})))

@@ -121,7 +121,7 @@ def take(settings: type[S], values: dict[str, Any]) -> S:
     return settings.of(used({name: values.pop(name) for name in names}))
 
 
-def take_look(
+def plot_settings(
     values: dict[str, Any], drawn: bool = True, what: str = "", fix: str = ""
 ) -> PlotSettings:
     """Take how a figure looks; refuse a look where no such figure is drawn, or that cannot be."""

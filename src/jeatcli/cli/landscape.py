@@ -17,7 +17,7 @@ from ..runtime.quick_start import import_torch
 from ..settings import Settings, declared
 from . import output
 from . import terminal as ui
-from .from_settings import foreign_options, options_of, take_look, used
+from .from_settings import foreign_options, options_of, plot_settings, used
 from .options import Command, F, combine, file_option, option, output_options
 from .page import Page, Picture, headline, is_page
 from .record import keep, typed
@@ -74,7 +74,7 @@ def command(
       jeat landscape standard jeat -o report.html
     """
     terminal = ui.open_terminal(quiet, verbose)
-    look = take_look(options)
+    look = plot_settings(options)
     settings = make_settings(kind, {**used(options), "foreign": foreign})
     models = _found(runs) or [resolve(reporter=terminal)]
     path = out or results_dir(models[0]) / f"{'landscape' if kind == 'contour' else kind}.png"

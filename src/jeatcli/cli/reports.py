@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints.runs import told_apart
+from ..checkpoints.runs import distinct_names
 from ..core.threat import fraction
 from ..runtime.words import counted
 from . import output
@@ -47,7 +47,7 @@ def landscape_sections(summary: Mapping[str, Any]) -> list[Section]:
     if summary["kind"] not in write:
         return []
     results = summary["results"]
-    names = told_apart(
+    names = distinct_names(
         [run["run"] for run in results], [Path(run.get("path", run["run"])) for run in results]
     )
     named = [{**run, "run": name} for run, name in zip(results, names, strict=True)]

@@ -21,7 +21,7 @@ from ..sampling.settings import SamplerSettings
 from ..scoring.settings import METRICS, ClassifierSettings, ScoreSettings
 from . import output
 from . import terminal as ui
-from .from_settings import foreign_options, options_of, take_look, used
+from .from_settings import foreign_options, options_of, plot_settings, used
 from .options import Command, F, file_option, option, output_options
 from .page import Page, Picture
 from .record import keep, typed
@@ -113,7 +113,7 @@ def command(
     wanted = [file for file in pictures.values() if file is not None]
     fix = "name its file with `--calibration FILE` or `--corruptions FILE`"
     drawn = any(wanted) or bool(wanted and out)
-    look = take_look(options, drawn, "the diagram and the heat map", fix)
+    look = plot_settings(options, drawn, "the diagram and the heat map", fix)
     if out is not None:
         check_output(out, report_of("score"))
     import_torch()

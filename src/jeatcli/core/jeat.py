@@ -159,15 +159,15 @@ class AdversarialExamples(InnerAttackOptions, Method):
         self.latest = x, moved
         return moved
 
-    def both(self, clean: Tensor, moved: Tensor, y: Tensor) -> Metrics:
+    def both_accuracies(self, clean: Tensor, moved: Tensor, y: Tensor) -> Metrics:
         """Return both accuracies by the logits of x and x^; `accuracy` is that under attack."""
         right = [(logits.argmax(1) == y).float().mean() for logits in (moved, clean)]
         return {"accuracy": right[0], "clean_accuracy": right[1]}
 
-    def harden(
+    def with_awp(
         self, model: Classifier, loss: Callable[[Logits], tuple[Tensor, T]]
     ) -> tuple[Tensor, T]:
-        """Return `loss` of the model, with `awp` at weights that were moved against it."""
+        """Return `loss` of the model, with `awp` at weights moved against it (Wu et al. 2020)."""
         if not self.awp:
             return loss(model)
         with record_function("awp"):
@@ -240,6 +240,6 @@ class Jeat(AdversarialExamples, LangevinNegatives):
         attacked = self.attack(model, x, y, rng)
         negatives = self.negatives(model, x, rng)
         clean = x if self.positive == "clean" else None
-        return self.harden(
+        return self.with_awp(
             model, lambda net: self.likelihood(net, attacked, y, negatives, positive=clean)
         )

@@ -1,9 +1,7 @@
-"""Images as arrays: an `.npz` of your own, and the corrupted CIFARs (Hendrycks and Dietterich)."""
+"""Labelled images in an `.npz` of your own."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,22 +10,15 @@ from torch import Tensor
 
 from ..errors import JeatError, UsageProblem
 from ..runtime.progress import SILENT, Reporter
-from ..runtime.words import counted
-from .facts import DATASETS, SEVERITIES, corruption
+from .checks import NUMBER_FROM_ZERO, first_label, indices, numbers, pixels
 from .folder import Parts, warn_of_absent
 from .pictures import to_uint8
-from .stored import LABELS, PIXELS, archive, check_scale, opened_npz
+from .stored import LABELS, PIXELS, archive, opened_npz
 
-# Of a normalisation that was taken back, and of floats that were bytes.
+# Of floats that were bytes.
 _ROUNDING = 1e-5
 MOST_CLASSES = 100_000
 _IGNORED = 255  # what marks an image without a class, in bytes
-_NUMBER = "number the classes from 0, and leave out images without one"
-_ONE = 10_000  # images of one corruption and severity
-_PLACES = {
-    "cifar10": ("CIFAR-10-C", "https://zenodo.org/records/2535967"),
-    "cifar100": ("CIFAR-100-C", "https://zenodo.org/records/3555552"),
-}
 
 
 def npz(path: Path, split: str, reporter: Reporter = SILENT) -> Parts:
@@ -149,10 +140,10 @@ def _refuse_ignored(labels: Sequence[Tensor], path: Path) -> None:
     ):
         return
     own = next(own for own in labels if (own == _IGNORED).any())
-    one = _first(own, own == _IGNORED)
+    one = first_label(own, own == _IGNORED)
     raise UsageProblem(
         f"the labels of `{path}` go from 0 to {len(others) - 1}, but for {one}",
-        f"{_NUMBER}; if it is one, name all in `classes`",
+        f"{NUMBER_FROM_ZERO}; if it is one, name all in `classes`",
     )
 
 
@@ -164,133 +155,3 @@ def labelled_archive(
     where = f"the labels of `{path}`"
     y = indices(numbers(labels, where), len(x), classes, where)
     return torch.from_numpy(np.ascontiguousarray(x)), y
-
-
-def corrupted(name: str, root: Path, limit: int | None = None) -> Parts:
-    """Read `cifar10-c:CORRUPTION[:SEVERITY]` or `cifar100-c:` from the published arrays.
-
-    An image comes under each corruption at each severity that the name stands for, one after the
-    other, so that the first ones are a sample of all. With a `limit` hardly more are read.
-    """
-    clean, kinds, severities = corruption(name)
-    each = -(-limit // (len(kinds) * len(severities))) if limit and limit > 0 else _ONE
-    order = np.arange(SEVERITIES * _ONE).reshape(SEVERITIES, _ONE)[:, :each]
-    columns = [(kind, order[severity - 1]) for kind in kinds for severity in severities]
-    x = torch.empty((order.shape[1], len(columns), 3, 32, 32), dtype=torch.uint8)
-    for place, (kind, rows) in enumerate(columns):
-        part = _published(clean, kind, (SEVERITIES * _ONE, 32, 32, 3), root)[rows]
-        x[:, place] = torch.from_numpy(part).permute(0, 3, 1, 2)
-    labels = _published(clean, "labels", (SEVERITIES * _ONE,), root)
-    y = np.stack([labels[rows] for _, rows in columns], 1).reshape(-1)
-    classes = DATASETS[clean].classes
-    return (
-        x.flatten(0, 1),
-        indices(torch.from_numpy(y), len(y), len(classes), f"labels of {name}"),
-        classes,
-    )
-
-
-def _published(clean: str, kind: str, shape: tuple[int, ...], root: Path) -> NDArray[Any]:
-    """Map one of the published arrays into memory."""
-    folder, address = _PLACES[clean]
-    path = root / folder / f"{kind}.npy"
-    if not path.is_file():
-        raise JeatError(
-            f"`{path}` is missing",
-            f"download {folder}.tar from {address} and unpack it in `{root}`; `--data-dir` "
-            "or `JEAT_DATA_DIR` names another folder of data sets",
-        )
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as problem:
-        raise JeatError(f"cannot read `{path}`: {problem}", "download it again") from problem
-    if array.shape != shape or (array.ndim == 4 and array.dtype != np.uint8):
-        raise JeatError(
-            f"`{path}` holds {array.dtype} {array.shape}, not {shape}", "download it again"
-        )
-    return array
-
-
-def numbers(values: object, where: str) -> Tensor:
-    """Return numbers of the caller's as a tensor on the CPU, whatever they are stored as."""
-    kind = getattr(values, "dtype", type(values).__name__)
-    if np.ma.is_masked(values):  # what is under the mask would be taken for data
-        raise UsageProblem(f"{where} have masked values", "fill them, or leave these images out")
-    try:
-        if isinstance(values, np.ndarray):
-            # Neither another byte order nor negative strides nor read-only memory is for torch.
-            values = np.require(values, values.dtype.newbyteorder("="), ["C", "W", "E"])
-        given = torch.as_tensor(values).detach().cpu()
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise UsageProblem(
-            f"{where} cannot be read as numbers ({kind})", "give a tensor or an array of numbers"
-        ) from None
-    if given.is_nested or given.layout != torch.strided:
-        kind = "nested" if given.is_nested else str(given.layout).removeprefix("torch.")
-        raise UsageProblem(f"{where} are a tensor of the layout {kind}", "give a dense tensor")
-    return given
-
-
-def pixels(x: Tensor, where: str = "the images") -> Tensor:
-    """Return images as a data set has them, uint8 or float32 in [0, 1]; refuse any others."""
-    shape = "x".join(map(str, x.shape))
-    if x.ndim and not len(x):
-        raise UsageProblem(f"there are no images: {where} have the shape {shape}", "give some")
-    if x.ndim != 4 or not x.numel():
-        raise UsageProblem(f"{where} have the shape {shape}", "give them as (n, C, H, W)")
-    if x.shape[1] not in (1, 3) and x.shape[3] in (1, 3):
-        raise UsageProblem(
-            f"{where} have the shape {shape}, with the channels last",
-            "move them: `images.transpose(0, 3, 1, 2)`, or `permute` for tensors",
-        )
-    if x.dtype == torch.uint8:
-        check_scale(x.numpy(), where)
-        return x
-    if not x.is_floating_point():
-        raise UsageProblem(f"{where} are {x.dtype}", "give uint8, or floats in [0, 1]")
-    x = x.float()  # of 8-bit floats torch finds no minimum
-    low, high = x.min().item(), x.max().item()
-    if math.isnan(low):
-        raise UsageProblem(f"{where} have pixels that are NaN", "leave these images out")
-    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
-        raise UsageProblem(
-            f"{where} have pixels from {low:g} to {high:g}, not in [0, 1]",
-            "divide pixels 0..255 by 255; undo a normalisation, and give it as mean and std",
-        )
-    if 0 < high <= 1 / 255:
-        raise UsageProblem(
-            f"no pixel of {where} is above {high:.2g}: they are black",
-            "divide pixels 0..255 by 255 once",
-        )
-    return x.clamp(0, 1)
-
-
-def indices(y: Tensor, count: int, classes: int | None, where: str = "the labels") -> Tensor:
-    """Return labels as a data set has them, int64 (count,); refuse what are no indices of classes.
-
-    `classes` is their number, None where it is not known.
-    """
-    if y.shape != (count,):
-        shape = "x".join(map(str, y.shape))
-        raise UsageProblem(
-            f"{where} have the shape {shape} for {counted(count, 'image')}",
-            "give one for each image",
-        )
-    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
-        raise UsageProblem(f"{where} are {y.dtype}", "give whole numbers from 0")
-    y = y.long()  # torch finds no minimum of some unsigned types
-    low, high = int(y.min()), int(y.max())
-    if low < 0 or (classes is not None and high >= classes):
-        there = "" if classes is None else f", but there are {classes} classes"
-        none = (y < 0) | (y > high if classes is None else y >= classes)
-        raise UsageProblem(
-            f"{where} go from {low} to {high}{there}; {_first(y, none)} is the first that is none",
-            _NUMBER,
-        )
-    return y
-
-
-def _first(y: Tensor, chosen: Tensor) -> str:
-    """Name the first label of those that are chosen (n,), and its place."""
-    place = int(chosen.nonzero()[0])
-    return f"{int(y[place])} at index {place}"

@@ -81,24 +81,10 @@ def folder(path: Path, split: str, reporter: Reporter, size: int | None = None) 
         if sign and Path(named).is_dir():
             fix = "write the side of the pictures in pixels, from 1 to 9999: `folder:PATH@64`"
         raise JeatError(f"`{path}` is not a directory", fix)
-    if (path / "train").is_dir() and (path / "test").is_dir():
-        classes = _classes(path / "train")
-        splits = {name: _listed(path / name, classes, name == "test") for name in ("train", "test")}
-        listed = splits[split]
-        # Both splits decide: a single colour picture in either makes the images of both RGB.
-        grey = _is_grey([file for each in splits.values() for file in each.files], size)
-        images = _Decoded(listed.files, grey, reporter, size)
-        chosen = deal([f"{file.parent.name}/{file.name}" for file in listed.files], listed.labels)
-        beside = Listing(path).left_out
-        for name in splits:
-            del beside[f"`{name}{os.sep}`"]
-        listed.left_out.update(beside)
-    else:
-        classes = _classes(path)
-        listed = _listed(path, classes)
-        images = _Decoded(listed.files, _is_grey(listed.files, size), reporter, size)
-        order = deal(images.fingerprints, listed.labels)
-        chosen = [i for i in order if is_test(images.fingerprints[i]) == (split == "test")]
+    divided = (path / "train").is_dir() and (path / "test").is_dir()
+    read = _by_directory if divided else _by_content
+    found = read(path, split, reporter, size)
+    classes, listed, images, chosen = found.classes, found.listed, found.images, found.chosen
     if not chosen:
         raise JeatError(
             f"none of the {len(listed.files):,} pictures in `{path}` belongs to the {split} set, "
@@ -164,6 +150,41 @@ class _Decoded:
         classes = Counter(key for key, _ in {*zip(self.fingerprints, labels, strict=True)})
         if twice := sum(count > 1 for count in classes.values()):
             reporter.warn(f"in more than one class: {counted(twice, 'picture')}")
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The pictures of a folder that were read, and which of them are in the split."""
+
+    classes: tuple[str, ...]
+    listed: _Split
+    images: _Decoded
+    chosen: list[int]
+
+
+def _by_directory(path: Path, split: str, reporter: Reporter, size: int | None) -> _Read:
+    """Read the split that has a directory of its own."""
+    classes = _classes(path / "train")
+    splits = {name: _listed(path / name, classes, name == "test") for name in ("train", "test")}
+    listed = splits[split]
+    # Both splits decide: a single colour picture in either makes the images of both RGB.
+    grey = _is_grey([file for each in splits.values() for file in each.files], size)
+    beside = Listing(path).left_out
+    for name in splits:
+        del beside[f"`{name}{os.sep}`"]
+    listed.left_out.update(beside)
+    chosen = deal([f"{file.parent.name}/{file.name}" for file in listed.files], listed.labels)
+    return _Read(classes, listed, _Decoded(listed.files, grey, reporter, size), chosen)
+
+
+def _by_content(path: Path, split: str, reporter: Reporter, size: int | None) -> _Read:
+    """Read all pictures, each of which belongs to a split by its content."""
+    classes = _classes(path)
+    listed = _listed(path, classes)
+    images = _Decoded(listed.files, _is_grey(listed.files, size), reporter, size)
+    order = deal(images.fingerprints, listed.labels)
+    chosen = [i for i in order if is_test(images.fingerprints[i]) == (split == "test")]
+    return _Read(classes, listed, images, chosen)
 
 
 def warn_of_absent(

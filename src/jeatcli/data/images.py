@@ -16,7 +16,8 @@ from ..runtime import files
 from ..runtime.digests import tensor_digest
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Reporter
-from .arrays import corrupted, npz
+from .arrays import npz
+from .corrupted import corrupted
 from .facts import DATASETS, TENSORS, Request, dataset_facts, image_size, own_path
 from .folder import fingerprint, folder
 from .pictures import to_uint8

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import UsageProblem
-from .arrays import indices, numbers, pixels
+from .checks import indices, numbers, pixels
 from .facts import TENSORS
 from .images import Images
 

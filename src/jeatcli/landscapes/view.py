@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..checkpoints.header import FOREIGN
 from ..checkpoints.model import Model
-from ..checkpoints.runs import shortened, told_apart
+from ..checkpoints.runs import distinct_names, shortened
 from ..core import energy, objectives, pgd
 from ..core.rng import ImageRng, mix
 from ..core.threat import Threat
@@ -107,7 +107,7 @@ def describe_models(models: Sequence[Model]) -> tuple[RunInfo, ...]:
     Checkpoints that `jeat train` did not write, whose method is not known, go by their names.
     """
     methods = [FOREIGN, *(model.meta.method for model in models)]
-    names = told_apart([model.name for model in models], [model.path for model in models])
+    names = distinct_names([model.name for model in models], [model.path for model in models])
     labels = [
         model.meta.method if methods.count(model.meta.method) == 1 else name
         for model, name in zip(models, names, strict=True)

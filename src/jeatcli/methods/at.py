@@ -15,4 +15,4 @@ class AdversarialTraining(AdversarialExamples):
 
     def loss(self, model: Classifier, x: Tensor, y: Tensor, rng: BatchRng) -> Loss:
         attacked = self.attack(model, x, y, rng)
-        return self.harden(model, lambda net: self.classify(net(attacked), y))
+        return self.with_awp(model, lambda net: self.classify(net(attacked), y))

@@ -51,7 +51,7 @@ class Dat(OutlierOptions, AdversarialExamples):
         # Not before: a stop within the attack or the ascent takes back a step that changed nothing.
         self.counts[0] += 1
         if negatives is None:
-            return self.harden(model, lambda net: self.classify(net(attacked), y))
+            return self.with_awp(model, lambda net: self.classify(net(attacked), y))
         images = torch.cat([attacked, x, negatives])
 
         def objective(net: Logits) -> tuple[Tensor, tuple[Metrics, Tensor, Tensor]]:
@@ -63,7 +63,7 @@ class Dat(OutlierOptions, AdversarialExamples):
             bce = energy.binary_cross_entropy(above, below)
             return loss + self.lambda_ * bce, (metrics, real, drawn)
 
-        loss, (metrics, real, drawn) = self.harden(model, objective)
+        loss, (metrics, real, drawn) = self.with_awp(model, objective)
         real, drawn = (-energy.joint(logits.detach(), y) for logits in (real, drawn))
         auc = self.curriculum.update(real, drawn, current().size, current().average_)
         steps = torch.full_like(auc, float(self.curriculum.steps))

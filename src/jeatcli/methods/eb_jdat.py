@@ -39,6 +39,6 @@ class EbJdat(AdversarialExamples, LangevinNegatives):
             gap, energies = self.energy_loss(above, energy.marginal(net(negatives)))
             loss = loss + gap + self.ball_weight * (raised - above).mean()
             loss = loss + self.clean_weight * self.classify(clean, y)[0]
-            return loss, metrics | energies | self.both(clean, moved, y)
+            return loss, metrics | energies | self.both_accuracies(clean, moved, y)
 
-        return self.harden(model, objective)
+        return self.with_awp(model, objective)

@@ -89,7 +89,7 @@ class Fast(AdversarialExamples):
                 loss = loss + self.smoothness * F.mse_loss(logits, net(before))
             return loss, metrics
 
-        return self.harden(model, objective)
+        return self.with_awp(model, objective)
 
     def state(self) -> dict[str, Tensor]:
         return {"prior": self.prior} if self.variant == "pgi" else {}

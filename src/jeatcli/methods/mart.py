@@ -31,6 +31,6 @@ class Mart(AdversarialExamples):
             error = 1.0000001 - energy.class_probabilities(clean).gather(1, label).squeeze(1)
             loss = loss - torch.log(1.0001 - runner_up).mean()
             divergence = (objectives.kl(moved, clean) * error).mean()
-            return loss + self.beta * divergence, metrics | self.both(clean, moved, y)
+            return loss + self.beta * divergence, metrics | self.both_accuracies(clean, moved, y)
 
-        return self.harden(model, objective)
+        return self.with_awp(model, objective)

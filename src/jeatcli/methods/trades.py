@@ -27,6 +27,6 @@ class Trades(AdversarialExamples):
             clean, moved = net(x), net(attacked)
             loss, metrics = self.classify(clean, y)
             divergence = objectives.kl(moved, clean).mean()
-            return loss + self.beta * divergence, metrics | self.both(clean, moved, y)
+            return loss + self.beta * divergence, metrics | self.both_accuracies(clean, moved, y)
 
-        return self.harden(model, objective)
+        return self.with_awp(model, objective)

@@ -38,6 +38,7 @@ class Weat(AdversarialExamples):
             loss = energy.cross_entropy(classified, y, self.label_smoothing) * weight
             divergence = objectives.kl(moved, clean) * weight
             metrics = {"cross_entropy": loss.mean(), "weight": weight.mean()}
-            return loss.mean() + self.beta * divergence.mean(), metrics | self.both(clean, moved, y)
+            metrics |= self.both_accuracies(clean, moved, y)
+            return loss.mean() + self.beta * divergence.mean(), metrics
 
-        return self.harden(model, objective)
+        return self.with_awp(model, objective)

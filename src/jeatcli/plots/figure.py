@@ -169,12 +169,12 @@ def styled(settings: PlotSettings = PLAIN) -> Iterator[None]:
         raise unknown("colour map", settings.cmap, list(colormaps))
     style = {} if settings.style is None else _read_style(settings.style)
     own = {key: value for key, value in chosen.items() if value is not None}
-    with rc_context(STYLE | style | own), _told_in_one():
+    with rc_context(STYLE | style | own), _merged_warnings():
         yield
 
 
 @contextmanager
-def _told_in_one() -> Iterator[None]:
+def _merged_warnings() -> Iterator[None]:
     """Warn once of all characters that the font does not have, and of all else as usual.
 
     That no layout was found, which matplotlib says for each try, is said in our words.
@@ -227,7 +227,7 @@ def _read_style(style: str) -> Any:
         raise UsageProblem(f"`{path}` is not a matplotlib style: {problem}") from problem
 
 
-def _say_otherwise(figure: Any, settings: PlotSettings) -> None:
+def _apply_words(figure: Any, settings: PlotSettings) -> None:
     """Put the title, the labels and the legend of the settings in place of the figure's own."""
     if settings.legend is False:
         for legend in [*figure.legends, *(axis.get_legend() for axis in figure.axes)]:
@@ -275,7 +275,7 @@ def save(
 ) -> Path:
     """Write `figure` as its path's ending says, with title and description in the file itself."""
     kind = check_path(path)
-    _say_otherwise(figure, settings)
+    _apply_words(figure, settings)
     _wrap_titles(figure)
     # The time of writing is left out: the same picture is the same file.
     described: dict[str, dict[str, str | None]] = {

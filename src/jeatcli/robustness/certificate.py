@@ -8,9 +8,9 @@ lower bound of p holds with probability 1 - alpha; where it is not above 1/2, g 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from ..runtime.progress import Reporter
 from .evaluation import Evaluation
 from .evaluator import Evaluator
 from .purification import Randomised, bare
+from .settings import Certification
 from .state import StateFiles
 
 # The draws that select the class whose probability is then bounded (Cohen et al. 2019).
@@ -82,7 +83,7 @@ def certified(
 
     What is known is kept in `files`, so that a killed certification goes on.
     """
-    draws = evaluation.settings.certification["n"]
+    draws = evaluation.settings.certification.n
     images, path = evaluation.images, files and files.folder / _FILE
     rows: list[tuple[int, int]] = []
     if path and path.is_file():
@@ -120,14 +121,52 @@ class Smoothed(Randomised):
         return hard.clamp_min(1e-12).log()
 
 
-def smoothed(evaluation: Evaluation) -> tuple[Sampler, Classifier, Classifier]:
-    """Return the noisy base classifier, the smoothed one, and what an attack sees in its place."""
+def base_classifier(evaluation: Evaluation) -> Sampler:
+    """Return the classifier that is to be smoothed, and its noise."""
     settings, model = evaluation.settings, evaluation.model
-    base = accelerate(model.classifier)
     size = settings.batch_size or model.images_at_once(500)
-    sampler = Sampler(base, settings.smoothing(model.meta.options), settings.seed, size)
+    sigma = settings.smoothing(model.meta.options)
+    return Sampler(accelerate(model.classifier), sigma, settings.seed, size)
+
+
+def smoothed(sampler: Sampler) -> tuple[Classifier, Classifier]:
+    """Return the smoothed classifier, and what an attack sees in its place."""
     victim = bare(Smoothed(sampler, _VERDICT, _JUDGE, votes=True))
-    return sampler, victim, bare(Smoothed(sampler, _GRADIENT, _ATTACK, votes=False))
+    return victim, bare(Smoothed(sampler, _GRADIENT, _ATTACK, votes=False))
+
+
+@dataclass(frozen=True)
+class Radii:
+    """What is certified of each image."""
+
+    predicted: list[int | None]  # the class of the smoothed classifier, None for an abstention
+    radii: list[float | None]  # within which it is certain
+    right: list[bool]  # whether it is the label
+
+    @classmethod
+    def of(
+        cls, votes: Sequence[tuple[int, int]], y: Sequence[int], how: Certification, sigma: float
+    ) -> Self:
+        """Return the radii of the images with these votes and labels."""
+        radii = [radius(hits, how.n, how.alpha, sigma) for _, hits in votes]
+        predicted = [None if r is None else top for (top, _), r in zip(votes, radii, strict=True)]
+        right = [top == label for top, label in zip(predicted, y, strict=True)]
+        return cls(predicted, radii, right)
+
+    def curve(self, eps: float) -> dict[str, list[float]]:
+        """Return the certified accuracy from radius 0 to the largest, or to `eps` if it is more."""
+        grid = torch.linspace(0, max([*self.sure, eps]), _POINTS).tolist()
+        return {"eps": grid, "certified": [self.accuracy(at) for at in grid]}
+
+    def accuracy(self, eps: float) -> float:
+        """Return the share of the images that are certified to be right within `eps`."""
+        return sum(r >= eps for r in self.sure) / len(self.sure)
+
+    @cached_property
+    def sure(self) -> list[float]:
+        """The radii within which an image is certainly right, -1 where it is wrong."""
+        pairs = zip(self.radii, self.right, strict=True)
+        return [(r or 0.0) if good else -1.0 for r, good in pairs]
 
 
 def measure(
@@ -138,53 +177,53 @@ def measure(
     reporter: Reporter,
 ) -> tuple[dict[str, Any], Tensor | None]:
     """Certify, attack the smoothed classifier, and return the fields of the result that follow."""
-    settings, y = evaluation.settings, evaluation.images.y.tolist()
-    _, draws, alpha = settings.certification.values()
-    if "certificate" not in evaluation.kept:
-        evaluation.kept["certificate"] = current().from_main(
-            lambda: certified(evaluation, sampler, files, reporter)
+    how, eps = evaluation.settings.certification, evaluation.options.threat.eps
+    if not evaluation.votes:
+        evaluation.votes.extend(
+            current().from_main(lambda: certified(evaluation, sampler, files, reporter))
         )
-    rows: Sequence[tuple[int, int]] = evaluation.kept["certificate"]
-    radii = [radius(hits, draws, alpha, sampler.sigma) for _, hits in rows]
-    predicted = [None if r is None else top for (top, _), r in zip(rows, radii, strict=True)]
-    right = [top == label for top, label in zip(predicted, y, strict=True)]
+    known = Radii.of(evaluation.votes, evaluation.images.y.tolist(), how, sampler.sigma)
     # The hundred draws of the attack's verdict would call some of these wrong and not attack them.
-    evaluator.known = right
+    evaluator.known = known.right
     outcome = evaluator.run()
     broken = _confirmed(evaluation, evaluator, sampler, outcome["samples"]["broken_by"])
-    named = zip(outcome["samples"]["broken_by"], right, broken, strict=True)
-    broken_by = [name if good and bad else None for name, good, bad in named]
-    eps = evaluation.options.threat.eps
-    sure = [(r or 0.0) if good else -1.0 for r, good in zip(radii, right, strict=True)]
-    grid = torch.linspace(0, max([*sure, eps]), _POINTS).tolist()
-    n = len(y)
-    outcome["samples"] |= {
-        "correct": right,
-        "broken_by": broken_by,
-        "predicted": predicted,
-        "radius": radii,
-    }
-    left = sum(right)
-    for name, counts in outcome["per_attack"].items():
-        left -= broken_by.count(name)
-        counts |= {"robust": left / n, "broken": broken_by.count(name)}
-    outcome |= {"clean": sum(right) / n, "robust": left / n}
+    _correct(outcome, known, broken)
     outcome["certificate"] = {
         "sigma": sampler.sigma,
         "n0": SELECTION,
-        "n": draws,
-        "alpha": alpha,
-        "largest": radius(draws, draws, alpha, sampler.sigma),
-        "abstained": radii.count(None),
-        "certified": sum(r >= eps for r in sure) / n,
+        "n": how.n,
+        "alpha": how.alpha,
+        "largest": radius(how.n, how.n, how.alpha, sampler.sigma),
+        "abstained": known.radii.count(None),
+        "certified": known.accuracy(eps),
         # At most a share alpha of the images is expected here.
-        "contradicted": sum(bad and r >= eps for bad, r in zip(broken, sure, strict=True)),
-        "curve": {"eps": grid, "certified": [sum(r >= at for r in sure) / n for at in grid]},
+        "contradicted": sum(bad and r >= eps for bad, r in zip(broken, known.sure, strict=True)),
+        "curve": known.curve(eps),
     }
     # An image whose break was not confirmed is kept as it is.
+    broken_by = outcome["samples"]["broken_by"]
     confirmed = torch.tensor([name is not None for name in broken_by]).view(-1, 1, 1, 1)
     assert evaluator.attacked is not None
     return outcome, torch.where(confirmed, evaluator.attacked, evaluator.clean())
+
+
+def _correct(outcome: dict[str, Any], known: Radii, broken: Sequence[bool]) -> None:
+    """Put the verdicts of all draws in place of those that the attack's few draws gave."""
+    named = zip(outcome["samples"]["broken_by"], known.right, broken, strict=True)
+    broken_by = [name if good and bad else None for name, good, bad in named]
+    outcome["samples"] |= {
+        "correct": known.right,
+        "broken_by": broken_by,
+        "predicted": known.predicted,
+        "radius": known.radii,
+    }
+    n = len(broken_by)
+    left = sum(known.right)
+    outcome["clean"] = left / n
+    for name, counts in outcome["per_attack"].items():
+        left -= broken_by.count(name)
+        counts |= {"robust": left / n, "broken": broken_by.count(name)}
+    outcome["robust"] = left / n
 
 
 def _confirmed(
@@ -196,15 +235,15 @@ def _confirmed(
     """Return which images the smoothed classifier, by all draws, assigns another class for sure."""
     from scipy.stats import binomtest
 
-    _, draws, alpha = evaluation.settings.certification.values()
+    how = evaluation.settings.certification
     attacked, images = evaluator.attacked, evaluation.images
     assert attacked is not None
 
     def surely(k: int) -> bool:
         x, index = attacked[k].to(images.x.device), int(evaluation.indices[k])
-        votes, classes = sampler.counts(x, draws, _CONFIRM, index).topk(2)
+        votes, classes = sampler.counts(x, how.n, _CONFIRM, index).topk(2)
         first, second = votes.tolist()
         chance = float(binomtest(first, first + second, 0.5).pvalue)
-        return int(classes[0]) != int(images.y[k]) and chance <= alpha
+        return int(classes[0]) != int(images.y[k]) and chance <= how.alpha
 
     return [name is not None and surely(k) for k, name in enumerate(broken_by)]

@@ -79,13 +79,45 @@ def attack_each(
     """
     settings = settings or AttackSettings()
     threats = _threats(norms, eps, settings)
-    paths = [subject.path for subject in subjects]
-    _check_once([path.resolve() for path in paths], "model")
+    _check_once([subject.path.resolve() for subject in subjects], "model")
     given = [" ".join(str(part) for part in each if part is not None) for each in threats]
     _check_once(given, "threat")
+    prepared = _prepare(subjects, threats, settings, foreign, reporter)
+    several, many_norms = len(subjects) * len(threats) > 1, len(norms) > 1
+    outcomes: list[_Outcome] = []
+    for subject, evaluations in prepared:
+        outcome = _Outcome()
+        for evaluation in evaluations:
+            if several:
+                threat = evaluation.options.threat
+                about = str(threat) if many_norms else f"eps {fraction(threat.eps)}"
+                reporter.say(f"{evaluation.model.name}, {about}")
+            outcome.add(subject, evaluation, reporter)
+        outcome.record(subject, many_norms)
+        outcomes.append(outcome)
+    unwritten = {path: why for each in outcomes for path, why in each.unwritten.items()}
+    if current().is_main and not unwritten:
+        for files in (files for each in outcomes for files in each.states):
+            files.remove()
+    return Comparison(
+        [result for each in outcomes for result in each.results],
+        unwritten | _moved(subjects),
+        [each.union for each in outcomes if each.union is not None],
+    )
+
+
+def _prepare(
+    subjects: Sequence[Subject],
+    threats: Sequence[tuple[str | None, float | None]],
+    settings: AttackSettings,
+    foreign: Foreign | None,
+    reporter: Reporter,
+) -> list[tuple[Subject, list[Evaluation]]]:
+    """Return each model with its evaluations; each data set is read once."""
+    paths = [subject.path for subject in subjects]
     models, source = load_models(paths, settings, foreign, reporter)
     test_sets: dict[str, Images] = {}
-    prepared: list[tuple[Subject, list[Evaluation]]] = []
+    prepared = []
     for subject, model in zip(subjects, models, strict=True):
         first = prepare(model, source, settings, reporter, test_sets.get(model.meta.dataset))
         test_sets[model.meta.dataset] = first.test_set
@@ -95,34 +127,37 @@ def attack_each(
             f"the runs are on different data sets ({', '.join(test_sets)}): their accuracies are "
             "not comparable"
         )
-    results: list[Robustness] = []
-    unions: list[float] = []
-    state_files, is_main = [], current().is_main
-    unwritten: dict[Path, JeatError] = {}
-    for subject, evaluations in prepared:
-        own = []
-        for evaluation in evaluations:
-            if len(models) * len(threats) > 1:
-                threat = evaluation.options.threat
-                about = str(threat) if len(norms) > 1 else f"eps {fraction(threat.eps)}"
-                reporter.say(f"{evaluation.model.name}, {about}")
-            files = StateFiles(subject.progress, evaluation.key) if subject.progress else None
-            state_files.append(files)
-            result, unsaved = run_evaluation(evaluation, files, reporter)
-            own.append(result)
-            if unsaved is not None and settings.images_to is not None:
-                unwritten[settings.images_to] = unsaved
-            if subject.archive is not None and is_main and not subject.moved:
-                unwritten |= _write([result], subject.archive / _named(result))
-        union = {"union": _union(own)} if len(norms) > 1 else {}
-        if subject.record is not None and is_main and not subject.moved:
-            unwritten |= _write(own, subject.record, union)
-        results += own
-        unions += union.values()
-    for files in state_files:
-        if files is not None and is_main and not unwritten:
-            files.remove()
-    return Comparison(results, unwritten | _moved(subjects), unions)
+    return prepared
+
+
+@dataclass
+class _Outcome:
+    """The results of one model so far, and what became of their files."""
+
+    results: list[Robustness] = field(default_factory=list)
+    unwritten: dict[Path, JeatError] = field(default_factory=dict)
+    states: list[StateFiles] = field(default_factory=list)  # to be removed once all is written
+    union: float | None = None  # of several norms
+
+    def add(self, subject: Subject, evaluation: Evaluation, reporter: Reporter) -> None:
+        """Run an evaluation, and keep its result in the archive."""
+        files = StateFiles(subject.progress, evaluation.key) if subject.progress else None
+        result, unsaved = run_evaluation(evaluation, files, reporter)
+        self.results.append(result)
+        if files is not None:
+            self.states.append(files)
+        if unsaved is not None and (path := evaluation.settings.images_to) is not None:
+            self.unwritten[path] = unsaved
+        if subject.archive is not None and current().is_main and not subject.moved:
+            self.unwritten |= _write([result], subject.archive / _named(result))
+
+    def record(self, subject: Subject, many_norms: bool) -> None:
+        """Write the last results, with the union of several norms."""
+        if many_norms:
+            self.union = _union(self.results)
+        if subject.record is not None and current().is_main and not subject.moved:
+            union = {} if self.union is None else {"union": self.union}
+            self.unwritten |= _write(self.results, subject.record, union)
 
 
 def _moved(subjects: Sequence[Subject]) -> dict[Path, JeatError]:

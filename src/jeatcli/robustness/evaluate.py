@@ -104,10 +104,11 @@ def run_evaluation(
     the caller removes; the result's seconds count from `began`.
     """
     began = time.perf_counter() if began is None else began
-    evaluator = _evaluator(evaluation, files, reporter)
     model, settings = evaluation.model, evaluation.settings
+    noisy = certificate.base_classifier(evaluation) if settings.certify else None
+    evaluator = _evaluator(evaluation, noisy, files, reporter)
     flags = _flags_before(evaluation, evaluator)
-    outcome, attacked = _outcome(evaluation, evaluator, files, reporter)
+    outcome, attacked = _outcome(evaluation, evaluator, noisy, files, reporter)
     later = checks.after(
         outcome["per_attack"],
         evaluator.source is not None,
@@ -150,11 +151,14 @@ def run_evaluation(
 
 
 def _outcome(
-    evaluation: Evaluation, evaluator: Evaluator, files: StateFiles | None, reporter: Reporter
+    evaluation: Evaluation,
+    evaluator: Evaluator,
+    noisy: certificate.Sampler | None,
+    files: StateFiles | None,
+    reporter: Reporter,
 ) -> tuple[dict[str, Any], Tensor | None]:
     """Attack; return the fields of the result that follow, and the images if they are kept."""
-    if evaluation.settings.certify:
-        noisy = evaluation.kept["noisy"]
+    if noisy is not None:
         return certificate.measure(evaluation, evaluator, noisy, files, reporter)
     if not evaluation.settings.minimum_norm:
         return evaluator.run(), evaluator.attacked
@@ -171,8 +175,16 @@ def _outcome(
     return minimum_norm.measure(alone, evaluation.attacks, threat.eps)
 
 
-def _evaluator(evaluation: Evaluation, files: StateFiles | None, reporter: Reporter) -> Evaluator:
-    """Choose batch size and precision, in every process as in the first."""
+def _evaluator(
+    evaluation: Evaluation,
+    noisy: certificate.Sampler | None,
+    files: StateFiles | None,
+    reporter: Reporter,
+) -> Evaluator:
+    """Choose batch size and precision, in every process as in the first.
+
+    `noisy` is the classifier that is smoothed, if one is.
+    """
     model, source, settings = evaluation.model, evaluation.source, evaluation.settings
     models = [model] if source is None else [model, source]
 
@@ -188,8 +200,8 @@ def _evaluator(evaluation: Evaluation, files: StateFiles | None, reporter: Repor
     victim, seen = model.classifier, source.classifier if source else None
     wish = Wish(settings.kernel, settings.compiled)
     as_it_is = NEVER_MEASURED._replace(compiled=bool(settings.compiled))
-    if settings.certify:
-        evaluation.kept["noisy"], victim, seen = certificate.smoothed(evaluation)
+    if noisy is not None:
+        victim, seen = certificate.smoothed(noisy)
         size, dtype, wish = max(1, size // 8), None, as_it_is
     if (about := settings.purification) is not None:
         victim, seen = purification.defended(model, **about, seed=settings.seed)
@@ -200,12 +212,12 @@ def _evaluator(evaluation: Evaluation, files: StateFiles | None, reporter: Repor
         evaluation.indices,
         evaluation.attacks,
         evaluation.options,
-        evaluation.target,
-        size,
-        settings.batch_size is not None,
-        dtype,
-        wish,
-        seen,
+        target=evaluation.target,
+        batch_size=size,
+        fixed=settings.batch_size is not None,
+        dtype=dtype,
+        wish=wish,
+        source=seen,
         keep=settings.images_to is not None or settings.certify,
         files=files if current().is_main else None,
         reporter=reporter,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Self, cast
 
 from torch import Tensor
 
@@ -37,7 +37,9 @@ class Evaluation:
     images: Images  # those that are attacked, on the model's device; `indices` are theirs
     indices: Tensor
     target: int | None  # the class to reach, or None
-    kept: dict[str, Any] = field(default_factory=dict)  # what holds for other threats, too
+    # Of a certificate, which holds for every radius: for each image the class, and how often it
+    # was predicted.
+    votes: list[tuple[int, int]] = field(default_factory=list)
 
     def at(self, norm: str | None, eps: float | None) -> Self:
         """Return the same evaluation under another threat; None is that of the settings."""
@@ -62,7 +64,7 @@ class Evaluation:
             keep=self.settings.images_to is not None,
             device=self.images.x.device.type,
             **({"minimum_norm": True} if self.settings.minimum_norm else {}),
-            **({"certify": self.settings.certification} if self.settings.certify else {}),
+            **({"certify": asdict(self.settings.certification)} if self.settings.certify else {}),
             **({"purify": purified} if (purified := self.settings.purification) else {}),
         )
 

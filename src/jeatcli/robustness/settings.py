@@ -39,6 +39,15 @@ _data = partial(setting, None, section="Data")
 
 
 @dataclass(frozen=True)
+class Certification:
+    """How a radius is certified, in the letters of Cohen et al. (2019)."""
+
+    sigma: float | None  # standard deviation of the noise; None is that of the run
+    n: int  # draws that bound the probability of the class
+    alpha: float  # probability that a radius is too large
+
+
+@dataclass(frozen=True)
 class AttackSettings(Settings):
     """What to attack with, on which images, and on which device."""
 
@@ -183,7 +192,7 @@ class AttackSettings(Settings):
                 "none` takes none",
                 "leave one of the two out",
             )
-        _, draws, alpha = self.certification.values()
+        draws, alpha = self.certification.n, self.certification.alpha
         # The binomial test is two-sided: all draws for one class have probability 2^(1 - n).
         least = math.ceil(1 - math.log2(alpha))
         if self.certify and draws < least:
@@ -197,10 +206,9 @@ class AttackSettings(Settings):
         return float(self.sigma or options.get("sigma", 0.25))
 
     @property
-    def certification(self) -> dict[str, Any]:
-        """What a certificate depends on: the noises that bound a probability, and how surely."""
-        draws, alpha = self.certify_draws or 1000, self.alpha or 0.001
-        return {"sigma": self.sigma, "n": draws, "alpha": alpha}
+    def certification(self) -> Certification:
+        """What a certificate depends on, the defaults filled in."""
+        return Certification(self.sigma, self.certify_draws or 1000, self.alpha or 0.001)
 
     @property
     def purification(self) -> dict[str, Any] | None:

@@ -56,28 +56,13 @@ def resolve(
     foreign = settings.foreign
     if foreign is not None and foreign.dataset is None:
         foreign = replace(foreign, dataset=settings.dataset)
-    artist = own = None
-    if not isinstance(source, str | Path | Model):
-        own, path = _as_bytes(source), Path(TENSORS)
-    elif (stored := _stored(source)) is not None:
-        path = stored
+    artist, own, path = _source(source, foreign, settings, reporter)
+    if artist is None:
+        _refuse_sampling(path, settings, sampling)
     else:
-        artist = _open(source, foreign, settings, reporter)
         if foreign is not None and foreign.dataset is None:
             foreign = replace(foreign, dataset=artist.meta.dataset)
-        path = artist.path
-    if artist is None and (sampling or settings.seed is not None):
-        names = [*sampling, "seed"] if settings.seed is not None else list(sampling)
-        raise UsageProblem(
-            f"`{path}` holds images that are already drawn, so "
-            f"{', '.join(f'`{name}`' for name in names)} would change nothing",
-            "leave the settings out, or name a run",
-        )
-    if artist is not None and artist.meta.shape[0] == 1 and named(settings.features):
-        reporter.say(
-            f"the features `{settings.features}` are for photographs, and say little about grey "
-            "images: `--features RUN` takes those of a classifier of your own"
-        )
+        _doubt_grey(artist, settings, reporter)
     judge = _judge(settings, foreign, reporter)
     models = [model for model in (artist, judge) if isinstance(model, Model)]
     refuse_unused(settings.foreign, *models)
@@ -90,6 +75,41 @@ def resolve(
     name = artist.name if artist else str(path)
     split = settings.reference if real is None else "given"
     return ScoreInputs(name, path, artist, judge, reference, split, own)
+
+
+def _source(
+    source: str | Path | Model | Own,
+    foreign: Foreign | None,
+    settings: ScoreSettings,
+    reporter: Reporter,
+) -> tuple[Model | None, Tensor | None, Path]:
+    """Return the model that draws, or images of the caller's own, or neither; and their path."""
+    if not isinstance(source, str | Path | Model):
+        return None, _as_bytes(source), Path(TENSORS)
+    if (stored := _stored(source)) is not None:
+        return None, None, stored
+    artist = _open(source, foreign, settings, reporter)
+    return artist, None, artist.path
+
+
+def _refuse_sampling(path: Path, settings: ScoreSettings, sampling: Mapping[str, object]) -> None:
+    """Refuse the settings of a sampler for images that no model draws."""
+    names = [*sampling, *(["seed"] if settings.seed is not None else [])]
+    if names:
+        raise UsageProblem(
+            f"`{path}` holds images that are already drawn, so "
+            f"{', '.join(f'`{name}`' for name in names)} would change nothing",
+            "leave the settings out, or name a run",
+        )
+
+
+def _doubt_grey(artist: Model, settings: ScoreSettings, reporter: Reporter) -> None:
+    """Say that the features of published networks are for photographs."""
+    if artist.meta.shape[0] == 1 and named(settings.features):
+        reporter.say(
+            f"the features `{settings.features}` are for photographs, and say little about grey "
+            "images: `--features RUN` takes those of a classifier of your own"
+        )
 
 
 def _reference(

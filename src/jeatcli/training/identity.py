@@ -27,10 +27,10 @@ def foreign_settings(config: TrainConfig, header: Mapping[str, Any]) -> str:
     """Say what a file of another run has in place of a run's settings; empty if it is its own."""
     ours = identity(config)
     values = {key: (header[key], ours[key]) for key in ours.keys() & header.keys()}
-    return told_values({key: pair for key, pair in values.items() if pair[0] != pair[1]})
+    return difference_text({key: pair for key, pair in values.items() if pair[0] != pair[1]})
 
 
-def told_values(values: Mapping[str, tuple[Any, Any]]) -> str:
+def difference_text(values: Mapping[str, tuple[Any, Any]]) -> str:
     """Write settings with both values: `lr=0.5, not lr=0.003`; empty if there are none."""
     theirs, ours = (
         ", ".join(f"{key}={_shown(values[key][side])}" for key in sorted(values)) for side in (0, 1)

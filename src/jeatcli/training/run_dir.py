@@ -16,7 +16,7 @@ from ..data.facts import image_size, own_path
 from ..errors import JeatError, UsageProblem
 from ..runtime.files import TEMPORARY, expand, runs_dir, write_atomic, writing
 from ..runtime.progress import SILENT, Reporter
-from .identity import UNMEASURED, differing, foreign_settings, told_values, unmeasured
+from .identity import UNMEASURED, difference_text, differing, foreign_settings, unmeasured
 from .resolve import read_config, to_toml
 from .settings import TrainConfig
 
@@ -90,9 +90,9 @@ def _other_run(folder: Path, values: Mapping[str, tuple[Any, Any]]) -> JeatError
     new = "start a new run with `-o NAME`"
     if "epochs" in values or "max_steps" in values:
         new += f" (from the weights of this one with `--init-from {name}`; its schedule is over)"
-    told = told_values({key: (theirs, ours) for key, (ours, theirs) in values.items()})
+    different = difference_text({key: (theirs, ours) for key, (ours, theirs) in values.items()})
     return JeatError(
-        f"`{name}` is a run with other settings: it has {told}",
+        f"`{name}` is a run with other settings: it has {different}",
         f"{new}, continue this one with `jeat train -c {folder}/config.toml -o {name}`, "
         "or start it over with `--force`",
     )

@@ -22,18 +22,18 @@ from ..settings import Settings, data_dir_setting, device_setting, setting
 OPTIMIZERS = Catalogue(
     "optimizer",
     {
-        "sgd": Entry("SGD with Nesterov momentum", "jeatcli.training.trainer:sgd"),
-        "heavy-ball": Entry("SGD with plain momentum", "jeatcli.training.trainer:heavy_ball"),
-        "adamw": Entry("AdamW", "jeatcli.training.trainer:adamw"),
+        "sgd": Entry("SGD with Nesterov momentum", "jeatcli.training.optimizers:sgd"),
+        "heavy-ball": Entry("SGD with plain momentum", "jeatcli.training.optimizers:heavy_ball"),
+        "adamw": Entry("AdamW", "jeatcli.training.optimizers:adamw"),
     },
 )
 SCHEDULES = Catalogue(
     "schedule",
     {
-        "one-cycle": Entry("linear, to zero", "jeatcli.training.trainer:one_cycle"),
-        "cosine": Entry("half a cosine, to zero", "jeatcli.training.trainer:cosine"),
-        "multi-step": Entry("in steps, at the milestones", "jeatcli.training.trainer:multi_step"),
-        "constant": Entry("constant", "jeatcli.training.trainer:constant"),
+        "one-cycle": Entry("linear, to zero", "jeatcli.training.schedules:one_cycle"),
+        "cosine": Entry("half a cosine, to zero", "jeatcli.training.schedules:cosine"),
+        "multi-step": Entry("in steps, at the milestones", "jeatcli.training.schedules:multi_step"),
+        "constant": Entry("constant", "jeatcli.training.schedules:constant"),
     },
 )
 

@@ -1,11 +1,12 @@
 """The images, the network, the method and the trainer of a configuration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from .. import methods
 from ..acceleration.dispatch import choose
@@ -122,16 +123,8 @@ def build(
     The precision of `config` is resolved; `should_stop` is asked while speeds are measured.
     """
     train, evaluated = _images(config, data_dir, reporter)
-    extra = None
-    if config.extra:
-        x, y = labelled_archive(Path(config.extra), train.shape, len(train.classes))
-        extra = replace(train, x=x, y=y)
-    for images in _own(train, extra):
-        if count := int(torch.isin(evaluated.fingerprints, images.fingerprints).sum()):
-            reporter.warn(
-                f"{count:,} of the {len(evaluated):,} images to evaluate on are training images, "
-                "too: results on them are too optimistic"
-            )
+    extra = _extra(config, train)
+    _warn_of_shared(evaluated, _own(train, extra), reporter)
     gaussians = ClassGaussians.fit(train.x, train.y, len(train.classes))
     meta = _meta(config, train, extra)
     train, evaluated = train.to(device), evaluated.to(device)
@@ -146,14 +139,8 @@ def build(
         extra_share=config.extra_share,
     )
     check_share(classifier, loader)
-    outliers = None
-    if (name := config.options.get("ood")) == config.dataset:
-        raise UsageProblem(
-            f"`ood` is `{name}`, the data set that is trained on",
-            "name another one, or leave it out: then outliers start from noise",
-        )
-    if name:
-        outliers = unlabelled(name, train.shape, data_dir=data_dir, reporter=reporter).to(device)
+    outliers = _outliers(config, train, data_dir, reporter)
+    if outliers is not None:
         loader.others = tensor_digest(outliers)
     context = MethodContext(train.x, gaussians, loader.share, config.seed, outliers)
     method = _method(config, context, ranks)
@@ -189,6 +176,39 @@ def _images(
             "be learned"
         )
     return train, evaluated
+
+
+def _extra(config: TrainConfig, train: Images) -> Images | None:
+    """Return the images of `config.extra`, if it names a file."""
+    if not config.extra:
+        return None
+    x, y = labelled_archive(Path(config.extra), train.shape, len(train.classes))
+    return replace(train, x=x, y=y)
+
+
+def _outliers(
+    config: TrainConfig, train: Images, data_dir: str | Path | None, reporter: Reporter
+) -> Tensor | None:
+    """Return the images of the option `ood`, uint8 (n, C, H, W) where `train` is, if it is set."""
+    if not (name := config.options.get("ood")):
+        return None
+    if name == config.dataset:
+        raise UsageProblem(
+            f"`ood` is `{name}`, the data set that is trained on",
+            "name another one, or leave it out: then outliers start from noise",
+        )
+    images = unlabelled(name, train.shape, data_dir=data_dir, reporter=reporter)
+    return images.to(train.x.device)
+
+
+def _warn_of_shared(evaluated: Images, trained: Sequence[Images], reporter: Reporter) -> None:
+    """Warn if a run is evaluated on images that it is trained on."""
+    for images in trained:
+        if count := int(torch.isin(evaluated.fingerprints, images.fingerprints).sum()):
+            reporter.warn(
+                f"{count:,} of the {len(evaluated):,} images to evaluate on are training images, "
+                "too: results on them are too optimistic"
+            )
 
 
 def _own(images: Images, extra: Images | None) -> list[Images]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ from ..errors import JeatError
 from ..runtime.files import link_or_copy, replacing
 from .divergence import Divergence
 from .identity import foreign_settings, identity
-from .trainer import Callback, Metrics, Trainer, load_optimizer_tensors, optimizer_tensors
+from .optimizers import load_optimizer_tensors, optimizer_tensors
+from .trainer import Callback, Metrics, Trainer
 
 
 def save_state(path: Path, trainer: Trainer, parts: Mapping[str, Callback]) -> None:
@@ -59,6 +60,24 @@ def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Callback]) -> N
         there = before != path and before.is_file()
         fix = f"go back to the save before by `mv {before} {path}`" if there else "copy it again"
         raise JeatError(problem.message, f"{fix}, or {start_over}") from problem
+    _check_owner(path, header, trainer, start_over)
+    # On the CPU, for Apple's devices have no float64; each goes where its like is.
+    try:
+        trainer.model.load_state_dict(under_prefix("model.", tensors))
+        trainer.average.model.load_state_dict(under_prefix("average.", tensors))
+        load_optimizer_tensors(trainer.optimizer, under_prefix("optimizer.", tensors))
+        trainer.method.load_state(_part(trainer, under_prefix("method.", tensors)))
+        trainer.step, trainer.attempt = header["step"], header["attempt"]
+        if not (0 <= trainer.step <= trainer.steps and trainer.attempt >= 0):
+            raise ValueError(f"step {trainer.step:,} of {trainer.steps:,}")
+        for name, part in parts.items():
+            part.load_state(under_prefix(f"extra.{name}.", tensors))
+    except (RuntimeError, KeyError, ValueError, TypeError, IndexError, ArithmeticError) as problem:
+        raise JeatError(f"`{path}` does not fit this run: {problem}", start_over) from problem
+
+
+def _check_owner(path: Path, header: Mapping[str, Any], trainer: Trainer, start_over: str) -> None:
+    """Refuse the state of a run with other settings or other images."""
     if other := foreign_settings(trainer.config, header.get("settings", {})):
         raise JeatError(
             f"`{path}` is the state of another run: it has {other}",
@@ -79,19 +98,6 @@ def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Callback]) -> N
             f"the images of {named} are not those that `{path.parent}` was started on{why}",
             f"put those back, or {start_over}",
         )
-    # On the CPU, for Apple's devices have no float64; each goes where its like is.
-    try:
-        trainer.model.load_state_dict(under_prefix("model.", tensors))
-        trainer.average.model.load_state_dict(under_prefix("average.", tensors))
-        load_optimizer_tensors(trainer.optimizer, under_prefix("optimizer.", tensors))
-        trainer.method.load_state(_part(trainer, under_prefix("method.", tensors)))
-        trainer.step, trainer.attempt = header["step"], header["attempt"]
-        if not (0 <= trainer.step <= trainer.steps and trainer.attempt >= 0):
-            raise ValueError(f"step {trainer.step:,} of {trainer.steps:,}")
-        for name, part in parts.items():
-            part.load_state(under_prefix(f"extra.{name}.", tensors))
-    except (RuntimeError, KeyError, ValueError, TypeError, IndexError, ArithmeticError) as problem:
-        raise JeatError(f"`{path}` does not fit this run: {problem}", start_over) from problem
 
 
 def _whole(trainer: Trainer) -> dict[str, Tensor]:

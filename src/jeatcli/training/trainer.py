@@ -1,12 +1,10 @@
-"""The training loop, the optimisers and schedules, and the average of the weights."""
+"""The training loop; what happens around it are callbacks."""
 
 from __future__ import annotations
 
 import copy
 import inspect
-import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +15,11 @@ from ..core.models.classifier import Classifier
 from ..core.rng import BatchRng, drawing_by, mix
 from ..data.loader import Loader
 from ..runtime.distributed import SINGLE, ProcessGroup
+from .average import Average
 from .contract import checked_loss
-from .settings import OPTIMIZERS, SCHEDULES, TrainConfig
+from .optimizers import begin_momenta, build_optimizer
+from .schedules import lr_factor
+from .settings import TrainConfig
 
 Metrics = dict[str, Tensor]
 
@@ -69,7 +70,7 @@ class Trainer:
     ) -> None:
         self.config, self.model, self.method, self.loader = config, model, method, loader
         self.ranks, self.objective = ranks, ranks.wrap(Objective(method, model))
-        self.optimizer = optimizer(config, model)
+        self.optimizer = build_optimizer(config, model)
         self.average = Average(model, copy.deepcopy(model), config.ema)
         self.step, self.attempt = 0, 0
 
@@ -164,136 +165,3 @@ def numbers(metrics: Metrics) -> dict[str, float]:
 def due(trainer: Trainer, every: int) -> bool:
     """Return whether something done every few epochs is due; at the end it always is."""
     return bool(every) and (trainer.epoch % every == 0 or trainer.finished)
-
-
-# The optimisers. `groups` are parameter groups with their weight decay.
-
-
-def optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Build the optimiser; biases and normalisation layers decay only if `config.decay_norms`."""
-    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
-        # torch keeps these from its compiler, and imports it for that (2 s): they stay as they are.
-        function = inspect.unwrap(getattr(torch.optim.Optimizer, name))
-        setattr(function, "__dynamo_disable", function)
-    weights = [weight for weight in model.parameters() if weight.ndim > 1]
-    rest = [weight for weight in model.parameters() if weight.ndim <= 1]
-    groups = [
-        {"params": weights, "weight_decay": config.weight_decay},
-        {"params": rest, "weight_decay": config.weight_decay if config.decay_norms else 0.0},
-    ]
-    fused = next(model.parameters()).device.type in ("cuda", "cpu")
-    built: torch.optim.Optimizer = OPTIMIZERS.load(config.optimizer)(config, groups, fused)
-    return built
-
-
-def sgd(config: TrainConfig, groups: Any, fused: bool) -> torch.optim.Optimizer:
-    """Return SGD with Nesterov momentum."""
-    nesterov = config.momentum > 0
-    return torch.optim.SGD(groups, config.lr, config.momentum, nesterov=nesterov, fused=fused)
-
-
-def heavy_ball(config: TrainConfig, groups: Any, fused: bool) -> torch.optim.Optimizer:
-    """Return SGD with plain (heavy-ball) momentum."""
-    return torch.optim.SGD(groups, config.lr, config.momentum, fused=fused)
-
-
-def adamw(config: TrainConfig, groups: Any, fused: bool) -> torch.optim.Optimizer:
-    """Return AdamW (Loshchilov and Hutter 2019)."""
-    return torch.optim.AdamW(groups, config.lr, (config.momentum, 0.999), fused=fused)
-
-
-def begin_momenta(optimizer: torch.optim.Optimizer) -> None:
-    """Let weights whose first gradient comes late (stochastic depth) begin with a momentum of zero.
-
-    It is what SGD's first step amounts to; its fused form refuses some with and some without one.
-    """
-    slot = "momentum_buffer"
-    for group in optimizer.param_groups if isinstance(optimizer, torch.optim.SGD) else ():
-        moved = [weight for weight in group["params"] if weight.grad is not None]
-        late = [weight for weight in moved if optimizer.state[weight].get(slot) is None]
-        if group["momentum"] and len(late) < len(moved):
-            for weight in late:
-                optimizer.state[weight][slot] = torch.zeros_like(weight)
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
-    """Yield the optimiser's tensors by the index of their weight and their name."""
-    for index, slots in optimizer.state_dict()["state"].items():
-        for name, value in slots.items():
-            if value is not None:
-                yield f"{index}.{name}", torch.as_tensor(value)
-
-
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Restore what `optimizer_tensors` yielded.
-
-    Each tensor takes the memory layout of its weight: fused kernels go through both in step.
-    """
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        weight = weights[int(index)]
-        laid_out = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value
-        state.setdefault(int(index), {})[name] = laid_out
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
-
-# The schedules: the learning rate as a fraction of its peak. `done` is the fraction of the run that
-# is over, `after` that of the part after the warm-up.
-
-
-def lr_factor(config: TrainConfig, done: float) -> float:
-    """Return the learning rate as a fraction of its peak; it first rises linearly."""
-    if done < config.warmup:
-        return done / config.warmup
-    after = (done - config.warmup) / max(1 - config.warmup, 1e-12)
-    return float(SCHEDULES.load(config.schedule)(config, done, after))
-
-
-def one_cycle(config: TrainConfig, done: float, after: float) -> float:
-    """Fall linearly to zero (Smith 2018)."""
-    return 1 - after
-
-
-def cosine(config: TrainConfig, done: float, after: float) -> float:
-    """Fall to zero as half a cosine (Loshchilov and Hutter 2017)."""
-    return (1 + math.cos(math.pi * after)) / 2
-
-
-def multi_step(config: TrainConfig, done: float, after: float) -> float:
-    """Decay by `lr_decay` at each of the `milestones`, fractions of the whole run."""
-    return config.lr_decay ** sum(done >= milestone for milestone in config.milestones)
-
-
-def constant(config: TrainConfig, done: float, after: float) -> float:
-    """Return 1: the rate after the warm-up does not change."""
-    return 1.0
-
-
-class Average:
-    """The exponential moving average of a model's weights, which is what a run saves.
-
-    The decay is ramped up, min(decay, (1 + t) / (10 + t)), so that the first weights are soon
-    forgotten. Running statistics are averaged like the weights that they belong to; counts are
-    copied.
-    """
-
-    def __init__(self, model: Classifier, average: Classifier, decay: float) -> None:
-        self.model = average.eval().requires_grad_(False)
-        # It is what is evaluated and sampled from, and reported figures are float32's.
-        self.model.autocast = None
-        self.decay = decay
-        ours, theirs = ((*net.parameters(), *net.buffers()) for net in (self.model, model))
-        pairs = list(zip(ours, theirs, strict=True))
-        self._pairs = [pair for pair in pairs if pair[0].is_floating_point()]
-        self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Move the average toward the weights as they are after `step` steps."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        averages, weights = zip(*self._pairs, strict=True)
-        torch._foreach_lerp_(averages, weights, 1 - decay)
-        for ours, theirs in self._counts:
-            ours.copy_(theirs)
