@@ -27,7 +27,7 @@ INTRODUCTION = """\
 The functions behind the commands, `from jeatcli import attack, sample`. Each takes a run by name or
 path, or a model from `load` or `wrap`; images are tensors or arrays (n, C, H, W), floats in
 [0, 1] or uint8, or a DataLoader. Every setting of a command is a keyword here: `--batch-size 64` is
-`batch_size=64`. Importing the package does not import torch.
+`batch_size=64`, and `device` may be a `torch.device`. Importing the package does not import torch.
 Calls from several threads take turns.
 
 A function says nothing but warnings; `reporter=Terminal()`, from `jeatcli.cli.terminal`, prints

@@ -19,6 +19,15 @@ def test_one_value_stands_for_a_list_of_one(given: object) -> None:
     assert AttackSettings.of({"attacks": given}).attacks == ("pgd",)
 
 
+@pytest.mark.parametrize("settings", [AttackSettings, SampleSettings, ScoreSettings])
+def test_a_device_of_torch_is_a_device(settings: type[Settings]) -> None:
+    for device in ("cpu", "cuda:1"):
+        chosen = settings.of({"device": torch.device(device)})
+        assert chosen == settings.of({"device": device})
+    with pytest.raises(UsageProblem, match="`device` cannot be torch"):
+        settings.of({"device": torch.float32})
+
+
 @pytest.mark.parametrize(
     ("settings", "name", "values"),
     [
@@ -60,6 +69,9 @@ def test_an_error_shows_the_beginning_of_a_long_value() -> None:
     with pytest.raises(UsageProblem) as caught:
         SampleSettings(image=torch.zeros(3, 32, 32))  # type: ignore[arg-type]
     assert caught.value.message.startswith("`image` cannot be [[[0.0, 0.0")
+    assert len(caught.value.message) < 120
+    with pytest.raises(UsageProblem, match="unknown reference `") as caught:
+        ScoreSettings(reference=torch.zeros(3, 32, 32))  # type: ignore[arg-type]
     assert len(caught.value.message) < 120
 
 

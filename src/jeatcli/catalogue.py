@@ -5,8 +5,9 @@ know them without importing torch, and so that a row can be added from outside t
 """
 
 import importlib
+import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -29,6 +30,26 @@ def load(target: str) -> Any:
     if not hasattr(module, name or "__name__"):
         raise _wrong(target, f"the module `{module_name}` has no `{name}`")
     return getattr(module, name) if name else module
+
+
+def check_call(called: Callable[..., Any], named: str, *given: object, **options: object) -> None:
+    """Refuse a function or class, which may be the user's own, that cannot be called like this.
+
+    Raises:
+        UsageProblem: If it does not take these arguments, or is a class that lacks methods.
+    """
+    if lacking := sorted(getattr(called, "__abstractmethods__", ())):
+        listed = " and ".join(f"`{name}`" for name in lacking)
+        raise UsageProblem(f"{named} has no {listed}", "define it in the class")
+    try:
+        inspect.signature(called).bind(*given, **options)
+    except ValueError:  # of what is built in, there is no signature
+        return
+    except TypeError as problem:
+        raise UsageProblem(
+            f"{named} does not take what it is called with: {problem}",
+            "give it the arguments of docs/extending.md",
+        ) from None
 
 
 def _wrong(target: str, why: str) -> UsageProblem:

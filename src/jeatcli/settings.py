@@ -152,9 +152,11 @@ def _checked(name: str, value: Any, about: Setting, kinds: Sequence[Any]) -> Any
     value = value.tolist() if hasattr(value, "tolist") else value  # a number of numpy's, an array
     if value is None and type(None) in kinds:
         return None
+    if about.kind == "device" and type(value).__name__ == "device":
+        value = str(value)  # of torch's, which is not imported here
     if choices := about.choices or tuple(_words(kinds)):
         if value not in list(choices):  # in which a table of TOML can be looked for, too
-            raise unknown(name.replace("_", " "), str(value), choices)
+            raise unknown(name.replace("_", " "), str(value)[:80], choices)
         return value
     sequence = next((kind for kind in kinds if get_origin(kind) in (tuple, Sequence)), None)
     if sequence is not None:

@@ -58,7 +58,7 @@ def test_a_pickle_that_would_run_code(
     ("content", "words"),
     [
         (b"<!DOCTYPE html><html>Quota exceeded</html>" * 9, "is a web page"),
-        (b"", "is damaged"),
+        (b"", "is empty"),
         (b"PK\x03\x04" + bytes(99), "is damaged"),
         (b"\x80\x02}q\x00.", "is damaged"),
         (gzip.compress(b"x", mtime=0), "is compressed by gzip"),

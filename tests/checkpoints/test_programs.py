@@ -17,6 +17,7 @@ from helpers.strangers import DESCRIBED, Net, exported
 from torch import nn
 
 from jeatcli import Foreign, JeatError, load
+from jeatcli.checkpoints import program
 
 
 def test_a_program_for_one_size_of_batches_is_refused(tmp_path: Path) -> None:
@@ -66,6 +67,21 @@ def test_a_program_in_training_mode_is_refused(
 class Named(Dropped):
     def forward(self, x: torch.Tensor) -> Any:
         return {"logits": super().forward(x)}
+
+
+def test_a_program_with_attention_is_read(tmp_path: Path) -> None:
+    """The sizes in its graph are products with the open size of the batch."""
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    net = nn.Sequential(nn.Flatten(2), nn.Flatten(0, 1), nn.Unflatten(1, (8, 8)), layer)
+    net = nn.Sequential(net, nn.Flatten(), nn.Linear(64, 10)).eval()
+    model = load(exported(net, tmp_path / "net.pt2", (1, 8, 8)), device="cpu", foreign=PROGRAM)
+    x = torch.rand(3, 1, 8, 8)
+    torch.testing.assert_close(model.classifier(x), net(x))
+
+
+@pytest.mark.parametrize("text", ["1" * 60 + "!", "Mod" * 40 + "!", "Integer(9)**Integer(9)"])
+def test_an_expression_is_refused_at_once(text: str) -> None:
+    assert not program._EXPRESSION.fullmatch(text)
 
 
 def test_a_program_that_returns_a_dictionary_is_named(tmp_path: Path) -> None:
@@ -187,12 +203,10 @@ def test_a_pickled_module_is_refused_and_nothing_runs(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-def test_a_program_takes_no_other_network(tmp_path: Path) -> None:
+def test_a_program_takes_no_other_network_and_no_entry(tmp_path: Path) -> None:
     path = exported(Net().eval(), tmp_path / "net.pt2", (1, 8, 8))
-    refused(
-        here("attack", path, *DESCRIBED, "--arch", "small"),
-        2,
-        "an exported program, contains its network",
-    )
+    for option in (("--arch", "small"), ("--entry", "ema")):
+        said = here("attack", path, *DESCRIBED, *option)
+        refused(said, 2, "an exported program, contains its network", option[0])
     refused(here("attack", path), 2, "does not say what its classes are", "--dataset")
     refused(here("attack", path, "--dataset", "digits"), 2, "the normalisation of `", "--mean")

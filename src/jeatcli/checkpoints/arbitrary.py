@@ -216,9 +216,10 @@ def load_unknown(
 def load_program(path: Path, kind: str, foreign: Foreign, device: torch.device) -> Model:
     """Load a file that brings its network."""
     named = f"`{path}`, {_KINDS[kind]},"
-    if foreign.arch is not None or (foreign.norm_layer, foreign.activation) != ("batch", "relu"):
+    if foreign != Foreign(dataset=foreign.dataset, mean=foreign.mean, std=foreign.std):
         raise UsageProblem(
-            f"{named} contains its network", "leave out `--arch`, `--norm-layer` and `--activation`"
+            f"{named} contains its network and weights",
+            "leave out `--arch`, `--norm-layer`, `--activation` and `--entry`",
         )
     if foreign.dataset is None:
         raise UsageProblem(

@@ -1,7 +1,7 @@
 """A model as a file: saved, and loaded again. Never a pickle."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -107,19 +107,29 @@ def load_each(
             models.append(load_foreign(path, foreign, place, reporter))
         else:
             models.append(_ours(path, header, place))
-    refuse_unused(foreign, *models)
+    refuse_unused(foreign, zip(chosen, models, strict=True))
     return [ready(model, reporter) for model in models]
 
 
-def refuse_unused(foreign: Foreign | None, *models: Model) -> None:
-    """Refuse a description of a third-party checkpoint that no model needed."""
-    if foreign is None or any(model.foreign for model in models):
+def refuse_unused(foreign: Foreign | None, models: Iterable[tuple[object, Model]]) -> None:
+    """Refuse a description of a third-party checkpoint that no model needed.
+
+    Each model comes with what it was asked for by, which may be the loaded model.
+    """
+    pairs = [*models]
+    read = [model for given, model in pairs if not isinstance(given, Model)]
+    if foreign is None or any(model.foreign for model in read):
         return
-    ours = f"`{models[0].path}` was written by `jeat train`, and says itself what it is"
-    raise UsageProblem(
-        ours if models else "there is no third-party checkpoint to describe",
-        "leave out the options that describe one, such as `--arch`",
-    )
+    if read:
+        problem = f"`{read[0].path}` was written by `jeat train`, and says itself what it is"
+    elif pairs:
+        raise UsageProblem(
+            f"`{pairs[0][1].name}` is loaded already, so `foreign` would change nothing",
+            "describe the file where it is loaded: `load(FILE, foreign=Foreign(...))`",
+        )
+    else:
+        problem = "there is no third-party checkpoint to describe"
+    raise UsageProblem(problem, "leave out the options that describe one, such as `--arch`")
 
 
 def _ours(path: Path, header: dict[str, Any], device: torch.device) -> Model:

@@ -25,7 +25,7 @@ _LARGEST_SIDE = 1 << 16
 _LARGEST_INT = 2**63 - 1
 # What others' files are called; `state_dict` says what each of them is.
 FOREIGN_ENDINGS = (".pt", ".pth", ".th", ".ckpt", ".pt2", ".onnx", ".npy", ".npz", ".h5")
-_MAGIC = (b"PK\x03\x04", b"\x93NUMPY", b"\x89HDF")
+_MAGIC = (b"PK\x03\x04", b"\x93NUMPY", b"\x89HDF", b"\x1f\x8b")
 # Options of methods that other commands go by.
 _NUMBERS = {"eps", "sgld_step_size", "sgld_noise", "sgld_clip", "chain_steps", "chain_step_size"}
 MERGE = "name the file with the weights; save those of several files as one state dict"
@@ -126,7 +126,7 @@ def read_header(path: Path) -> dict[str, Any]:
         )
     # The first byte alone may be that of the length of a header of ours.
     pickled = start.startswith(_MAGIC) or (start[:1] == b"\x80" and length > _LONGEST)
-    if pickled or path.suffix.lower() in FOREIGN_ENDINGS:
+    if pickled or path.suffix.lower() in (*FOREIGN_ENDINGS, ".tar"):
         raise NotOurs(f"`{path}` was not written by `jeat train`", _NAME_OURS)
     if size < 8 or size - 8 < length <= _LONGEST:
         raise _cut_short(path, size)

@@ -26,8 +26,9 @@ def chosen(
     if own is None:
         return None
     if not found.applied:
+        words = _words(*own) if own[0] else "as arrays of numpy's"
         raise UsageProblem(
-            f"`{path}` records a normalisation, {_words(*own)}, which its network may not apply",
+            f"`{path}` records a normalisation, {words}, which its network may not apply",
             "give `--mean` and `--std`: these, or 0 and 1",
         )
     try:

@@ -32,8 +32,10 @@ _TARGET = re.compile(
     r"|_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|eq|ne|lt|le|gt|ge|and_|or_|not_)"
 )
 _SYMBOL = re.compile(r"Symbol\('[a-z]+\d+'(, [a-z]+=(True|False))*\)")
+# Never backtracks, which would take for ever on a long number before what is not allowed.
 _EXPRESSION = re.compile(
-    r"([a-z]{1,4}\d+|Mod|FloorDiv|Max|Min|Eq|Ne|Le|Lt|Ge|Gt|True|False|\d{1,12}|\*(?!\*)|[\s()+\-/,<>=])*"
+    r"(?:[a-z]{1,4}\d+|(?:Python)?Mod|(?:Floor|Clean|Ceil)Div|Max|Min|Eq|Ne|Le|Lt|Ge|Gt|True|False"
+    r"|Add|Mul|Integer|\d{1,12}|\*(?!\*)|[\s()+\-/,<>=])*+"
 )
 
 

@@ -126,7 +126,7 @@ def _without_model(path: Path) -> JeatError:
 def _missing(path: Path) -> NoSuchRun:
     """Say which runs there are where this one is not."""
     hint: str | None
-    if re.search(r"/https?:/", path.as_posix()):
+    if re.search(r"/[a-z][a-z0-9]+:/", path.as_posix()):
         hint = "download the file, or name a model of the hub by `hf-hub:OWNER/NAME`"
     elif code := re.search(r"\.py(:\w+)?$", path.name):
         arch = path.name if code[1] else f"{path.name}:FUNCTION"

@@ -4,7 +4,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ..errors import JeatError, UsageProblem, unknown
 from ..runtime.progress import SILENT, Reporter
-from .unpickle import Refused, read_tensors_alone
+from .recorded import normalisations, recorded
+from .unpickle import Array, Refused, read_tensors_alone
 
 Tensors = Mapping[str, Tensor]
 
@@ -28,11 +29,10 @@ ENTRIES = (
 )
 # What training scripts call the accuracy on clean test images, as a share or in per cent.
 _ACCURACIES = ("clean_acc", "nat_acc", "test_acc", "best_prec1", "best_acc1", "best_acc", "acc")
-# How code calls a normalisation, a word such as `new_` or `data_` before both.
-_MEAN, _STDS = r"(.*\.)?((\w+_)?_?)(means?|mu)", ("std", "stds", "sd", "sds", "sigma", "stddev")
 # Counts of training steps, which nothing reads in eval mode.
 COUNTER = "num_batches_tracked"
 _LOAD = 'torch.load("{}", map_location="cpu", weights_only=False)'
+_PLAIN = 'pickle.load(open("{}", "rb"))'  # without `torch.save`
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class StateDict:
     """The weights of a file, and the normalisation that it holds.
 
     `applied` is whether that is a part of the function. MAIR notes one that is not; nobody knows
-    it of one among settings.
+    it of one among settings, which is empty if it consists of arrays of numpy's.
     """
 
     tensors: Tensors  # by name, as in the file, without the normalisation
@@ -66,45 +66,16 @@ def read(path: Path, entry: str | None = None, reporter: Reporter = SILENT) -> S
     every = dict(tensors)
     mean = std = None
     applied = True
-    for names in _normalisations(tensors):
+    for names in normalisations(tensors):
         values = [tuple(tensors[name].flatten().tolist()) for name in names]
         if mean is None:
             mean, std = values
             applied = f"{names[0].rpartition('.')[0]}.n_classes".lstrip(".") not in tensors
         if values == [mean, std]:  # another one is none that we know to apply
             tensors = {key: value for key, value in tensors.items() if key not in names}
-    if mean is None and (noted := _noted(content)):
+    if mean is None and (noted := recorded(content)):
         (mean, std), applied = noted, False
     return StateDict(tensors, every, mean, std, _accuracy(content), applied)
-
-
-def _noted(content: Any, depth: int = 4) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Return a mean and a standard deviation that stand among the settings beside the weights."""
-    if not isinstance(content, Mapping) or not depth:
-        return None
-    mean, std = (_channels(content.get(name)) for name in ("mean", "std"))
-    if mean and std and len(mean) == len(std):
-        return mean, std
-    inner = (_noted(value, depth - 1) for value in content.values())
-    return next((found for found in inner if found), None)
-
-
-def _channels(value: Any) -> tuple[float, ...]:
-    """Return a number for each channel, or nothing if it is something else."""
-    numbers = value.flatten().tolist() if isinstance(value, Tensor) else value
-    if not isinstance(numbers, list | tuple) or not 1 <= len(numbers) <= 4:
-        return ()
-    return tuple(map(float, numbers)) if all(isinstance(n, int | float) for n in numbers) else ()
-
-
-def _normalisations(tensors: Tensors) -> Iterator[tuple[str, str]]:
-    """Yield the names of a mean and a standard deviation of channels, for each that there are."""
-    for key, mean in tensors.items():
-        if found := re.fullmatch(_MEAN, key):
-            for name in _STDS:
-                std = f"{found[1] or ''}{found[2]}{name}"
-                if std in tensors and mean.numel() == tensors[std].numel() <= 4:
-                    yield key, std
 
 
 def _accuracy(content: Any) -> float | None:
@@ -132,7 +103,8 @@ def _content(path: Path) -> Any:
             except pickle.UnpicklingError:
                 return read_tensors_alone(path)
     except Refused as problem:
-        load = _LOAD.format(path)
+        plain = str(problem) == "torch.storage._load_from_bytes"
+        load = (_PLAIN if plain else _LOAD).format(path)
         raise JeatError(
             f"`{path}` holds more than tensors (`{problem}`), and reading it could run code",
             "if you trust its origin, save only the weights, where the code it needs can be "
@@ -148,7 +120,9 @@ def _content(path: Path) -> Any:
 def _check_format(path: Path) -> bytes:
     """Return how a file begins; refuse one of another kind, and say how its weights come out."""
     with path.open("rb") as handle:
-        start = handle.read(64)
+        start = handle.read(512)
+    if not start:
+        raise JeatError(f"`{path}` is empty", "copy or download the file again")
     # A file of safetensors may begin with that sign, too: with the length of its header.
     if re.match(rb"\s*<[!?a-zA-Z]{3}", start):
         raise JeatError(
@@ -168,7 +142,11 @@ def _check_format(path: Path) -> bytes:
     elif start.startswith(b"\x89HDF"):
         kind = "an HDF5 file, as Keras writes it"
     elif start.startswith(b"\x1f\x8b"):
-        kind, fix = "compressed by gzip", "save a file that `gunzip` has unpacked"
+        kind, fix = "compressed by gzip", "name a file that `gunzip` or `tar -x` has unpacked"
+    elif start[257:262] == b"ustar":
+        kind, fix = "a tar archive", "unpack it, and name the file of the weights"
+    elif names and not any(name.endswith("data.pkl") for name in names):
+        kind, fix = "a zip archive of other files", "unpack it, and name the file of the weights"
     else:
         return start
     raise JeatError(f"`{path}` is {kind}, not a state dict", fix)
@@ -187,8 +165,10 @@ def _state_dicts(value: Any, name: str, visited: set[int]) -> dict[str, Tensors]
     for key, item in named.items():
         if not key.startswith("optim"):
             found |= _state_dicts(item, f"{name}.{key}" if name else key, visited)
-    tensors = {key: item for key, item in named.items() if isinstance(item, Tensor)}
+    tensors: dict[str, Any] = {k: item for k, item in named.items() if isinstance(item, Tensor)}
     layers = any("." in key and item.ndim > 1 for key, item in tensors.items())
+    if layers:  # weights, too, which are refused
+        tensors |= {k: item for k, item in named.items() if isinstance(item, Array) and "." in k}
     return {name: tensors} | found if tensors and (layers or not found) else found
 
 
@@ -200,9 +180,11 @@ def _choose(
             f"`{path}` holds no named tensors",
             "name the file of a state dict: tensors by name, neither a list nor arrays of numpy",
         )
-    names = [name for name in found if name]
-    if entry in names:
+    if entry and entry in found:
         return found[entry]
+    # Single numbers, such as the scores of callbacks, are no network.
+    found = {name: each for name, each in found.items() if _has_vectors(each)} or found
+    names = [name for name in found if name]
     customary = [name for name in ENTRIES if name in found]
     if entry is not None:
         # The prefix of names in a dictionary, of which the customary one comes first.
@@ -227,6 +209,10 @@ def _choose(
         used = f"`{chosen}` of" if chosen else "the weights at the top of"
         reporter.say(f"using {used} `{path.name}`; `--entry` names {' or '.join(others)}")
     return found[chosen]
+
+
+def _has_vectors(tensors: Tensors) -> bool:
+    return any(isinstance(each, Tensor) and each.ndim > 0 for each in tensors.values())
 
 
 def check_kinds(path: Path, tensors: Tensors, expected: Tensors) -> None:
@@ -260,7 +246,9 @@ def _check_tensors(path: Path, tensors: Tensors) -> None:
     """Refuse tensors that a network of float32 cannot take as they are."""
     for name, tensor in tensors.items():
         kind = fix = ""
-        if tensor.is_meta:
+        if isinstance(tensor, Array):
+            kind, fix = "an array of numpy's", "save `torch.from_numpy(array)` in its place"
+        elif tensor.is_meta:
             kind, fix = "without content (on the meta device)", "save the weights from a device"
         elif tensor.is_quantized:
             kind, fix = "quantised", "save `tensor.dequantize()` in its place"

@@ -1,8 +1,8 @@
 """A reader of `torch.save`'s files that builds tensors and containers, and calls nothing else.
 
 torch's own weights-only reader knows neither pickle's protocols 4 and 5 nor numpy's numbers and
-argparse's arguments, which many training scripts save beside their weights. This one allows the
-same functions, for every protocol; numbers of numpy's, arguments and paths are passed over.
+argparse's arguments, which many training scripts save beside their weights. This one builds the
+same tensors, for every protocol, and passes over numbers of numpy's, devices, dates, sets, paths.
 """
 
 from __future__ import annotations
@@ -17,14 +17,23 @@ from typing import Any
 
 import torch
 
-_REBUILD = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
-_NUMPY = ("scalar", "dtype", "_reconstruct", "ndarray", "_frombuffer")
-# Besides, the bytes of a numpy number in protocol 2, and how paths of Python 3.13 are called.
-_PASSED_OVER = (
-    *(("_codecs", "encode"), ("argparse", "Namespace")),
-    *(("pathlib", name) for name in ("Path", "PosixPath", "WindowsPath")),
-    *(("pathlib._local", name) for name in ("Path", "PosixPath", "WindowsPath")),
-)
+_REBUILD = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter")
+_NUMPY, _ARRAY = ("scalar", "dtype"), ("_reconstruct", "ndarray", "_frombuffer")
+# Of the standard library and torch, by module; `__builtin__` and its `xrange` are of protocol 2.
+_BUILTINS = ("set", "frozenset", "range", "xrange", "slice", "complex", "bytearray")
+_FACTORIES = ("int", "long", "float", "bool", "str", "list", "dict")  # of a `defaultdict`
+_PATHS = ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")
+_PASSED_OVER = {
+    "_codecs": ("encode",),  # the bytes of a numpy number in protocol 2
+    "__builtin__": _BUILTINS + _FACTORIES,
+    "builtins": _BUILTINS + _FACTORIES,
+    "collections": ("Counter", "deque"),
+    "datetime": ("datetime", "date", "time", "timedelta", "timezone"),
+    "pathlib": _PATHS,
+    "pathlib._local": _PATHS,  # of Python 3.13
+    "torch": ("device",),
+    "torch.torch_version": ("TorchVersion",),
+}
 
 
 class Refused(Exception):
@@ -57,19 +66,47 @@ class _Ignored:
     def __setstate__(self, state: Any) -> None:
         return None
 
+    def append(self, item: Any) -> None:
+        return None
+
+    def extend(self, items: Any) -> None:
+        return None
+
+
+class Array(_Ignored):
+    """Stands for an array of numpy's, whose numbers are passed over."""
+
+    __slots__ = ()
+
+
+class _Arguments(dict[str, Any]):
+    """The attributes of a namespace, such as the arguments of a command."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):
+            self.update(state)
+
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
+        if (module, name) == ("collections", "defaultdict"):
+            return _Call(lambda *arguments: {})
+        if (module, name) in (("argparse", "Namespace"), ("types", "SimpleNamespace")):
+            return _Arguments
         if module == "torch._utils" and name in _REBUILD:
             return _Call(getattr(torch._utils, name))
         if (module, name) == ("torch", "Size"):
             return _Call(torch.Size)
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
-        numpy = module.partition(".")[0] == "numpy" and name in _NUMPY
-        if numpy or (module, name) in _PASSED_OVER:
+        numpy = module.partition(".")[0] == "numpy"
+        if numpy and name in _ARRAY:
+            return Array
+        if (numpy and name in _NUMPY) or name in _PASSED_OVER.get(module, ()):
             return _Ignored
         raise Refused(f"{module}.{name}")
 

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import traceback
+from pathlib import Path
 
 from ..errors import Interrupted, JeatError, no_memory
 from ..runtime.files import FULL
@@ -23,7 +25,6 @@ def let_go_of_stdout() -> None:
 
 def translate(problem: BaseException) -> JeatError:
     """Return an exception as an error that names the fix."""
-    text = str(problem)
     match problem:
         case JeatError():
             return problem
@@ -47,6 +48,13 @@ def translate(problem: BaseException) -> JeatError:
             )
         case MemoryError():
             return JeatError("out of memory", "use a smaller `--batch-size` or fewer images")
+    return _in_own_code(problem) or _of_a_library(problem) or _internal(problem)
+
+
+def _of_a_library(problem: BaseException) -> JeatError | None:
+    """Return what is wrong with the installation, if it is that."""
+    text = str(problem)
+    match problem:
         case ModuleNotFoundError(name=str(name)) if not name.startswith("jeatcli"):
             return JeatError(f"the package `{name}` is not installed", "run `pip install jeat-cli`")
         case ImportError() if ".so" in text or "DLL" in text:
@@ -64,9 +72,33 @@ def translate(problem: BaseException) -> JeatError:
                 "torch and torchvision come from different builds",
                 "install the two together: `pip install --force-reinstall torch torchvision`",
             )
-    line = text.strip().partition("\n")[0]
+    return None
+
+
+def _internal(problem: BaseException) -> JeatError:
+    line = str(problem).strip().partition("\n")[0]
     ours = ", unless it is in a module of `JEAT_PLUGINS`" if os.environ.get("JEAT_PLUGINS") else ""
     return JeatError(
         f"internal: {type(problem).__name__}{': ' if line else ''}{line}",
         f"run it again with `JEAT_DEBUG=1` to see the traceback, and report it{ours}",
     )
+
+
+def _in_own_code(problem: BaseException) -> JeatError | None:
+    """Name the line of the user's own code, a plugin or of `--arch`, that it was raised in."""
+    names = [name.strip() for name in os.environ.get("JEAT_PLUGINS", "").split(",")]
+    plugins = [Path(name).stem if name.endswith(".py") else name for name in names if name]
+    own = {
+        getattr(module, "__file__", None)
+        for name, module in [*sys.modules.items()]
+        if name in plugins or name.startswith("jeat_own_")
+    }
+    for frame in reversed(traceback.extract_tb(problem.__traceback__)):
+        if frame.filename in own:
+            kind = f"{type(problem).__name__}: {str(problem).strip().partition(chr(10))[0]}"
+            return JeatError(
+                f"`{Path(frame.filename).name}`, line {frame.lineno}, failed: "
+                f"{kind.removesuffix(': ')}",
+                "correct it; `JEAT_DEBUG=1` shows the traceback",
+            )
+    return None

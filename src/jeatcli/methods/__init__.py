@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..catalogue import Catalogue, Entry
+from ..catalogue import Catalogue, Entry, check_call
 from ..data.facts import PHOTO_EPS, DatasetFacts
 from ..errors import UsageProblem, unknown
 from ..settings import declared, read_value
@@ -92,6 +92,8 @@ def _class_of(name: str) -> type[Method]:
                 f"the field `{each.name}` of {named} is not declared",
                 f'write `{each.name}: ... = setting(DEFAULT, "what it is")`',
             )
+    check_call(method, named)
+    check_call(method.loss, f"`loss` of {named}", None, "model", "x", "y", "rng")
     return method
 
 

@@ -18,6 +18,7 @@ from ..core import energy, objectives, pgd
 from ..core.models.classifier import Classifier, Normalize, frozen
 from ..core.threat import Threat
 from ..errors import JeatError
+from ..runtime.words import counted
 from .attacks import ATTACKS
 from .attacks.attack import Attack
 from .attacks.batch import Batch
@@ -43,6 +44,15 @@ class Flag:
 
     def __str__(self) -> str:
         return f"{self.text} (docs/attacks.md#{self.name})"
+
+
+def lost_to_gradients(name: str, lost: int, gradients: int) -> None:
+    """Refuse images of NaN though no gradient was NaN: they would count as robust."""
+    if lost and not gradients:
+        raise JeatError(
+            f"attack `{name}` returned {counted(lost, 'image')} with pixels that are NaN",
+            "look for divisions by zero if it is your own; otherwise please report it",
+        )
 
 
 def inside_ball(name: str, batch: Batch, moved: Tensor, threat: Threat) -> None:

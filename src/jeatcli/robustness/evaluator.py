@@ -192,7 +192,9 @@ class Evaluator:
         batch = Batch(x, y, target, self.indices.to(x.device)[index])
         moved = attack(surrogate, batch, self.options)
         # An attack whose gradients were NaN has not moved the image.
-        moved = torch.where(moved.isnan().flatten(1).any(1).view(-1, 1, 1, 1), x, moved)
+        lost = moved.isnan().flatten(1).any(1)
+        checks.lost_to_gradients(attack.name, int(lost.sum()), surrogate.nan)
+        moved = torch.where(lost.view(-1, 1, 1, 1), x, moved)
         checks.inside_ball(attack.name, batch, moved, self.options.threat)
         with torch.no_grad():
             broken = batch.broken(self.classifier(moved)).nonzero().squeeze(1)

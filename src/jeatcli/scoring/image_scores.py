@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..catalogue import check_call
 from ..checkpoints.model import Model
 from ..data.images import Images
 from ..data.provenance import Provenance
@@ -22,6 +23,7 @@ from ..runtime.usual_state import in_usual_state
 from ..sampling.settings import SamplerSettings
 from ..settings import declared
 from . import features, fidelity
+from .contract import checked_metric
 from .features import Features
 from .inputs import ScoreInputs, class_indices, images_of, of_same_classes, resolve
 from .intervals import intervals_of
@@ -195,7 +197,8 @@ def _metrics(
     few = min(len(images.values), len(reference.values))
     for name in names:
         score = METRICS.load(name)
-        found = current().from_main(partial(score, images, reference))
+        check_call(score, f"metric `{name}`", images, reference)
+        found = checked_metric(name, current().from_main(partial(score, images, reference)), values)
         needed = getattr(METRICS[name], "needs", 0)
         if few < needed:
             note = f"few: {few:,} images, where `{name}` is for {needed:,} or more"

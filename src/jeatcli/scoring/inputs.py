@@ -64,8 +64,10 @@ def resolve(
             foreign = replace(foreign, dataset=artist.meta.dataset)
         _doubt_grey(artist, settings, reporter)
     judge = _judge(settings, foreign, reporter)
-    models = [model for model in (artist, judge) if isinstance(model, Model)]
-    refuse_unused(settings.foreign, *models)
+    pairs = ((source, artist), (settings.features, judge))
+    asked = [(given, model) for given, model in pairs if isinstance(model, Model)]
+    refuse_unused(settings.foreign, asked)
+    models = [model for _, model in asked]
     reference = _reference(path, models, settings, real, reporter)
     for model in models:
         model.accepts(reference, any_classes=True)
@@ -233,8 +235,8 @@ def _stored(source: str | Path | Model) -> Path | None:
 def _open(
     source: str | Path | Model, foreign: Foreign | None, settings: ScoreSettings, reporter: Reporter
 ) -> Model:
-    """Load a model; the description is only for those that `jeat train` did not write."""
-    if not (isinstance(source, Model) or runs.is_foreign(runs.resolve(source))):
+    """Load a model; the description is only for files that `jeat train` did not write."""
+    if isinstance(source, Model) or not runs.is_foreign(runs.resolve(source)):
         foreign = None
     (model,) = load_each([source], device=settings.device, foreign=foreign, reporter=reporter)
     model.warn_if_unfinished(reporter)

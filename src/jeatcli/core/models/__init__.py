@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...catalogue import Catalogue, Entry, load
+from ...catalogue import Catalogue, Entry, check_call, load
 from ...errors import JeatError
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ def build(arch: str, shape: Shape) -> Network:
 
     entry, numbers = ARCHITECTURES.match(arch)
     make: Callable[..., Network] = entry.load()
+    check_call(make, f"`{entry.target}` of the network `{arch}`", shape, *numbers)
     made = make(shape, *numbers)
     if not isinstance(made, Network):
         raise JeatError(

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ...catalogue import check_call
 from ...core import objectives
 from ...core.models.classifier import Classifier
 from ...core.threat import Threat
@@ -55,7 +56,9 @@ class Attack:
         settings = self.in_numbers(options.threat)
         # An attack that changes its images in place would be measured against what it made of them.
         given = replace(batch, x=batch.x.clone())
-        moved: object = self.entry.load()(surrogate, given, options, **settings)
+        search = self.entry.load()
+        check_call(search, f"attack `{self.name}`", surrogate, given, options, **settings)
+        moved: object = search(surrogate, given, options, **settings)
         if not isinstance(moved, Tensor) or _described(moved) != _described(batch.x):
             found = _described(moved) if isinstance(moved, Tensor) else type(moved).__name__
             raise JeatError(
