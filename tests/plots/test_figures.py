@@ -152,6 +152,18 @@ def test_a_colour_map_that_changes_nothing_is_refused(kind: str, tmp_path: Path)
         draw(landscape, tmp_path / "a.png", cmap="gray")
 
 
+def test_dots_per_inch_are_for_pixels(tmp_path: Path) -> None:
+    model = load_run("run")
+    curves = energy_landscape([model], kind="path", num=2)
+    with pytest.raises(UsageProblem, match=r"`--dpi` does nothing for .*a\.svg"):
+        draw(curves, tmp_path / "a.svg", dpi=50)
+    # The colours of a plane are pixels in a vector file, too.
+    plane = energy_landscape([model], grid=5)
+    coarse, fine = (draw(plane, tmp_path / f"{dpi}.svg", dpi=dpi) for dpi in (50, 400))
+    assert coarse.stat().st_size < fine.stat().st_size / 2
+    PlotSettings(dpi=50).check_dots(tmp_path / "a.svg", tmp_path / "a.png")
+
+
 GRID = np.linspace(-4, 4, 41)
 
 

@@ -171,6 +171,7 @@ def test_the_command_prints_and_draws(tmp_path: Path) -> None:
         (["--ood", "digits", "--features", "judge"], "`--features` is for the scores of images"),
         (["--calibration", "judge"], "cannot draw into `judge`"),
         (["--calibration", "--dpi", 50], "the look of the picture are for the diagram"),
+        (["--calibration", "x.svg", "--dpi", 50], "`--dpi` does nothing for `x.svg`"),
         (["--calibration", "x.png", "--style", "none"], "unknown style `none`"),
     ],
 )

@@ -131,6 +131,7 @@ class _Files:
 
     def check(self, runs: int, radii: int, norms: int) -> None:
         """Refuse files that may not be written, and one file for several results."""
+        self.look.check_dots(self.plot, self.page)
         if self.plot is not None and norms > 1 and not self.minimum_norm:
             raise UsageProblem(
                 "`--plot` draws the accuracy over the radius of one norm", "give one `--norm`"

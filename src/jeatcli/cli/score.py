@@ -114,6 +114,8 @@ def command(
     fix = "name its file with `--calibration FILE` or `--corruptions FILE`"
     drawn = any(wanted) or bool(wanted and out)
     look = take_look(options, drawn, "the diagram and the heat map", fix)
+    places = [Path(file) for file in (*wanted, out) if file]
+    look.check_dots(*places, pixels=corruptions is not None)
     if out is not None:
         check_output(out, report_of("score"))
     import_torch()
