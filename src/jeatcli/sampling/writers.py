@@ -157,7 +157,10 @@ def save_npz(plan: SamplingPlan, path: Path, reporter: Reporter = SILENT) -> Non
             check_writable(path)
             part = stack.enter_context(_locked(_part_of(path), reporter))
             # Another process may have written it in the meantime.
-            return _record(path) == record
+            if _record(path) == record:
+                return True
+            _refuse_other_part(part, plan.identity, path)
+            return False
 
         if current().from_main(is_there):
             reporter.say(f"the images are in `{path}` already")
@@ -244,6 +247,20 @@ def _whole_images(part: IO[bytes], header: Mapping[str, Any], size: int) -> tupl
     part.truncate()
     _write(part, line := json.dumps(header).encode() + b"\n")
     return len(line), 0
+
+
+def _refuse_other_part(part: IO[bytes], header: Mapping[str, Any], path: Path) -> None:
+    """Refuse to throw away images of other settings that an interrupted command has drawn."""
+    first = part.readline()
+    there = parsed(first) if first.endswith(b"\n") else {}
+    drawn = part.seek(0, os.SEEK_END) - len(first)
+    part.seek(0)
+    if there not in ({}, header) and drawn:
+        raise JeatError(
+            f"an unfinished drawing for `{path}` has other settings or weights",
+            "resume it with its own command, name another file with `-o`, or give it up by "
+            f"removing `{_part_of(path)}`",
+        )
 
 
 def _write(file: IO[bytes], content: bytes) -> None:
