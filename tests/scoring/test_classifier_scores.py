@@ -144,6 +144,23 @@ def test_other_kinds_must_have_the_shape(judge: Model, tmp_path: Path, mnist_roo
         classifier_scores(judge, ood=["digist"])
 
 
+@pytest.mark.parametrize("prefix", ["", "npz:"])
+def test_the_first_of_others_in_the_order_of_their_classes_are_told(
+    judge: Model, tmp_path: Path, prefix: str
+) -> None:
+    train = load_images("digits", "train")
+    order = train.y.argsort(stable=True)
+    file = tmp_path / "others.npz"
+    pixels, labels = train.x[order].permute(0, 2, 3, 1).numpy(), train.y[order].numpy()
+    np.savez(file, arr_0=pixels, arr_1=labels)
+    for num, told in ((150, ["the first 150 are of 2 of 10 classes"]), (None, [])):
+        heard = Listener()
+        ask = {"ood": [f"{prefix}{file}"], "num": num, "calibrated": False}
+        classifier_scores(judge, reporter=heard, **ask)
+        sorted_ = [text for text in heard.said if "in the order of their classes" in text]
+        assert all(words in text for words, text in zip(told, sorted_, strict=True))
+
+
 def test_the_command_prints_and_draws(tmp_path: Path) -> None:
     save_run("judge")
     save_images(torch.rand(5, 1, 8, 8), tmp_path / "noise")

@@ -187,8 +187,8 @@ def _other(name: str, model: Model, settings: ClassifierSettings, reporter: Repo
     path = expand(name)
     named = name in DATASETS or own_path(name) is not None
     if not named and (path.is_dir() or path.suffix.lower() == ".npz"):
-        pixels, _ = read_images(path, model.meta.shape, None, reporter)
-        return torch.from_numpy(pixels)[: settings.num]
+        pixels, _ = read_images(path, model.meta.shape, reporter=reporter, most=settings.num)
+        return torch.from_numpy(pixels)
     images = load_images(name, "test", data_dir=settings.data_dir, reporter=reporter)
     model.accepts(images, any_classes=True)
     return images.first(min(settings.num or len(images), len(images)), reporter).x
