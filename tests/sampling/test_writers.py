@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import time
@@ -177,6 +179,22 @@ def test_a_killed_command_goes_on_to_the_same_images(tmp_path: Path) -> None:
     done(*ask, tmp_path / "whole")
     there = {path.name: path.read_bytes() for path in (tmp_path / "killed").glob("*.png")}
     assert there == contents(tmp_path / "whole")
+
+
+def test_a_full_disk_leaves_no_empty_directory(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(writers, "_write", full)
+    monkeypatch.setattr(writers.pictures, "save_png", full)
+    plan = prepare(model, num=4, steps=1)
+    with pytest.raises(JeatError, match="No space left"):
+        writers.save_npz(plan, tmp_path / "new" / "deep" / "x.npz")
+    with pytest.raises(OSError, match="No space left"):
+        writers.save_folder(plan, tmp_path / "images" / "deep")
+    assert not list(tmp_path.glob("[in]*"))
 
 
 def test_images_of_another_drawing_do_not_stay_beside_these(model: Model, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from ..data import pictures, stored
 from ..data.provenance import CLASSES, IMAGES, TEXT
 from ..errors import Interrupted, JeatError
 from ..runtime.distributed import current
-from ..runtime.files import check_writable, writing
+from ..runtime.files import check_writable, made, writing
 from ..runtime.outputs import SAMPLE_PICTURE, check_output
 from ..runtime.plain import parsed
 from ..runtime.progress import SILENT, Reporter
@@ -205,7 +205,7 @@ def _locked(path: Path, reporter: Reporter) -> Iterator[IO[bytes]]:
     It has no buffer: what does not fit on the disk is not tried again when it is closed.
     """
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    with ExitStack() as stack:
+    with made(path.parent), ExitStack() as stack:
         while True:
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
