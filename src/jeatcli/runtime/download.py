@@ -47,7 +47,7 @@ def fetch(
     trouble = _trouble(target, expected)
     if trouble is None:
         return target
-    failures = []
+    failures: list[str] = []
     if download:
         if target.exists():
             reporter.warn(f"{trouble}: downloading it again")
