@@ -144,6 +144,20 @@ def test_other_kinds_must_have_the_shape(judge: Model, tmp_path: Path, mnist_roo
         classifier_scores(judge, ood=["digist"])
 
 
+def test_images_that_are_among_the_test_images_are_told(judge: Model, tmp_path: Path) -> None:
+    test = load_images("digits", "test").first(60)
+    save_images(torch.cat([test.x[:2] / 255, torch.rand(58, 1, 8, 8)]), tmp_path / "some")
+    heard = Listener()
+    ask = {"ood": ["digits", str(tmp_path / "some")], "num": 60, "calibrated": False}
+    classifier_scores(judge, reporter=heard, **ask)
+    text = "{} of the 60 images of `{}` are among the test images: these cannot be told apart"
+    assert text.format(60, "digits") in heard.said
+    assert text.format(2, tmp_path / "some") in heard.said
+    heard = Listener()
+    energy_landscape([judge], kind="histogram", num=6, against="digits", reporter=heard)
+    assert text.replace("60", "6").format(6, "digits") in heard.said
+
+
 @pytest.mark.parametrize("prefix", ["", "npz:"])
 def test_the_first_of_others_in_the_order_of_their_classes_are_told(
     judge: Model, tmp_path: Path, prefix: str
