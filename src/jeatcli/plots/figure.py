@@ -50,6 +50,8 @@ STYLE: dict[str, Any] = {
 NORMS = {"linf": r"\infty", "l2": "2", "l1": "1"}
 # Okabe and Ito (2008): told apart by the colour-blind, in this order also in grey.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Pixels of a picture, of four bytes each.
+_MOST_PIXELS = 250e6
 # Inches by which nothing that is read reaches over an edge.
 _SLACK = 0.03
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)))
@@ -157,7 +159,19 @@ def check_path(path: Path | str) -> str:
 def check_look(settings: PlotSettings) -> None:
     """Refuse a style or a colour map that `styled` could not use."""
     with styled(settings):
-        pass
+        if not _size_by_content():
+            _check_pixels(*rcParams["figure.figsize"])
+
+
+def _check_pixels(width: float, height: float) -> None:
+    """Refuse a size in inches that would take all the memory, at the dots per inch of the style."""
+    dpi = float(rcParams["figure.dpi"])
+    if (pixels := width * height * dpi**2) > _MOST_PIXELS:
+        raise UsageProblem(
+            f"a picture of {width:.3g} x {height:.3g} inches at {dpi:g} dots per inch would have "
+            f"{pixels / 1e6:,.0f} million pixels",
+            f"lower `--figsize` or `--dpi` to {_MOST_PIXELS / 1e6:.0f} million",
+        )
 
 
 @contextmanager
@@ -285,6 +299,8 @@ def save(
     }
     # A picture of a size that was asked for is neither cropped nor made to fit.
     box = {"bbox_inches": "tight", "pad_inches": 0.06} if _size_by_content() else {}
+    if kind == "png":
+        _check_pixels(*figure.get_size_inches())
     # In memory first: on a full disk the writer of PDFs fails in ways that do not say so.
     content = io.BytesIO()
     figure.savefig(content, format=kind, metadata=described[kind], **box)
