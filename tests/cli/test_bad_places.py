@@ -56,6 +56,32 @@ def test_a_place_without_permission(
     refused(said, 1, "Error: cannot write `", "no permission in `", "Hint: name another place")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["score", LATEST, "--calibration"],
+        ["score", LATEST, "--features", "standard", "-n", "60", "--steps", "1"],
+        ["attack", LATEST, "-n", "4", "--attack", "fgsm"],
+        ["attack", LATEST, "-n", "4", "--attack", "fgsm", "-o", "x.json"],
+    ],
+    ids=" ".join,
+)
+def test_a_run_that_may_not_be_written_keeps_no_result(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    run, access = home / LATEST, os.access
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path) != run and bool(access(path, mode))
+    )
+    with untouched(run):
+        said = here(*arguments, "--json")
+    assert said.exit_code == 0, said.stderr
+    text = f"no permission to write in `{run}`: the result is not kept with the run"
+    assert said.stderr.count(text) == 1
+    assert text in [flag["text"] for flag in json.loads(said.stdout)["warnings"]]
+
+
 def test_a_working_directory_that_is_gone(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,5 +119,6 @@ def test_a_draw_is_mean_directions_and_rest() -> None:
 
 
 def test_all_statistics_go_to_the_device() -> None:
-    statistics = ClassGaussians(torch.rand(2, 1, 2, 2), torch.rand(2, 3, 1, 2, 2), torch.rand(2))
+    x, y = torch.randint(256, (9, 1, 2, 2), dtype=torch.uint8), torch.arange(9) % 2
+    statistics = ClassGaussians.fit(x, y, 2)
     assert {each.device.type for each in vars(statistics.to("meta")).values()} == {"meta"}

@@ -30,6 +30,12 @@ PUBLIC = (
         (["-o", "plane"], "`.pdf` or `.html` file, not `plane`", "ends in `.png`"),
         (["--cmap", "virids"], "unknown colour map `virids`", "did you mean `viridis`?"),
         (["--kind", "sharpness", "--cmap", "gray"], "`--cmap` does nothing for `--kind sh", "out"),
+        (
+            ["--kind", "path", "--dpi", 80, "-o", "p.svg"],
+            "`--dpi` does nothing for `p.svg`",
+            ".png",
+        ),
+        (["--kind", "histogram", "--dpi", 80, "-o", "h.html"], "`--dpi` does nothing", ".png"),
         (["--figsize", 3, 0], "Invalid value for '--figsize'", ""),
         (["--dpi", 0], "Invalid value for '--dpi'", ""),
         (["--kind", "countour"], "unknown kind `countour`", "did you mean `contour`?"),

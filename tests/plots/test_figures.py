@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.cli import here, one
+from helpers.cli import here, one, refused
 from helpers.figures import cut_off
 from helpers.runs import load_run, save_run
 from matplotlib.colors import Normalize
@@ -150,6 +150,28 @@ def test_a_colour_map_that_changes_nothing_is_refused(kind: str, tmp_path: Path)
     landscape = energy_landscape([load_run("run")], kind=kind, num=2)
     with pytest.raises(UsageProblem, match=f"`--cmap` does nothing for `--kind {kind}`"):
         draw(landscape, tmp_path / "a.png", cmap="gray")
+
+
+def test_dots_per_inch_are_for_pixels(tmp_path: Path) -> None:
+    model = load_run("run")
+    curves = energy_landscape([model], kind="path", num=2)
+    with pytest.raises(UsageProblem, match=r"`--dpi` does nothing for .*a\.svg"):
+        draw(curves, tmp_path / "a.svg", dpi=50)
+    # The colours of a plane are pixels in a vector file, too.
+    plane = energy_landscape([model], grid=5)
+    coarse, fine = (draw(plane, tmp_path / f"{dpi}.svg", dpi=dpi) for dpi in (50, 400))
+    assert coarse.stat().st_size < fine.stat().st_size / 2
+    PlotSettings(dpi=50).check_dots(tmp_path / "a.svg", tmp_path / "a.png")
+
+
+def test_a_picture_beyond_the_memory_is_refused(tmp_path: Path) -> None:
+    save_run("run")
+    ask = ("landscape", "run", "--grid", 3, "-o", tmp_path / "x.png", "--dpi", 2400, "--figsize")
+    text = "100 x 50 inches at 2400 dots per inch would have 28,800 million pixels"
+    refused(here(*ask, 100, 50), 2, text, "lower `--figsize` or `--dpi`")
+    with figure.styled(PlotSettings(dpi=2400)), pytest.raises(UsageProblem, match="million"):
+        figure.save(figure.new_figure(16, 9), tmp_path / "y.png", "", "")
+    assert not list(tmp_path.glob("*.png"))
 
 
 GRID = np.linspace(-4, 4, 41)

@@ -46,6 +46,13 @@ def test_the_numbers_over_two_contours_are_apart(size: tuple[float, float] | Non
     assert any(",\nrise" in text.get_text() for text in drawing.findobj(Text)) == (size == LOW)
 
 
+@pytest.mark.parametrize("size", [(12, 2), (4.5, 2.8), (9, 2.2)])
+def test_the_numbers_over_three_small_contours_are_apart(size: tuple[float, float]) -> None:
+    notes = boxes(drawn(3, size, grid=17), "at the image")
+    assert len(notes) == 3
+    assert not any(one.overlaps(two) for one, two in itertools.pairwise(notes))
+
+
 @pytest.mark.parametrize("surface", [False, True])
 def test_the_words_around_a_low_picture_are_apart(surface: bool) -> None:
     drawing = drawn(2, (3.3, 2.6), grid=5, surface=surface)

@@ -149,6 +149,7 @@ def test_saved_images_are_those_that_broke_the_model(run: Path, tmp_path: Path) 
         (("other", "--save", "x.safetensors"), "`--save` is for one RUN, `--norm` and `--eps`"),
         (("other", "-o", "x.json"), "`--out` is for one RUN"),
         (("--plot", "x.doc"), "not `x.doc`"),
+        (("--plot", "x.pdf", "--dpi", 80), "`--dpi` does nothing for `x.pdf`"),
         (("-o", "x.csv"), "`-o` writes a `.json` or `.html` file"),
         (("--class", "x"), "unknown class `x`"),
         (("--attack", "autoattack-plus", "--target", 3), "`fab` cannot target a class"),

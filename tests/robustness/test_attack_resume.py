@@ -16,12 +16,13 @@ import pytest
 import torch
 from helpers.cli import EXECUTABLE, done, environment, here
 from helpers.forked import Forked
-from helpers.runs import load_run, save_run
+from helpers.runs import Listener, load_run, save_run
 from safetensors.torch import load_file
 
 from jeatcli.acceleration.ways import Way, Work
 from jeatcli.checkpoints.runs import MODEL_FILE
-from jeatcli.robustness import evaluate, evaluator, state
+from jeatcli.errors import JeatError
+from jeatcli.robustness import certificate, evaluate, evaluator, state
 from jeatcli.robustness.attacks import surrogate
 from jeatcli.robustness.attacks.attack import Attack
 from jeatcli.robustness.attacks.batch import Batch
@@ -291,3 +292,44 @@ def test_an_attack_goes_on_in_smaller_batches(
     # Images that are not classified correctly leave a batch smaller.
     assert 0 < max(runs) <= (smaller or 8)
     assert resumed.samples == whole.samples
+
+
+def test_another_process_at_the_same_attack_is_told(tmp_path: Path) -> None:
+    """This one goes its own way to the same verdicts, and leaves the other's state alone."""
+    run = save_run("model", gain=2.0).parent
+    ask = ("attack", "model", "-n", 8, "--attack", "fgsm", "--json")
+    alone = json.loads(done(*ask))
+    files, heard = StateFiles(run, alone["key"]), Listener()
+    with state.own_state(files, heard) as own:
+        assert own is files
+        files.folder.joinpath(state.STATE).write_text("theirs")
+        said = here(*ask)
+        assert "another process is running the same attack" in said.stderr
+        assert "resuming" not in said.stderr
+        found = json.loads(said.stdout)
+        assert found["robust"] == alone["robust"]
+        assert files.folder.joinpath(state.STATE).read_text() == "theirs"
+    files.remove()
+    with state.own_state(files, heard) as own:
+        assert own is files
+    assert not files.folder.exists()
+    assert heard.said == []
+
+
+def test_a_certificate_goes_on_where_the_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    save_run("model", gain=2.0)
+    ask = ("attack", "model", "--certify", "-n", 4, "--certify-draws", 50, "--alpha", 0.1)
+    usual = json.loads(done(*ask, "--json"))
+    write = certificate.write_atomic
+
+    def full(path: Path, fill: Any) -> Path:
+        if path.name == certificate._FILE:
+            raise JeatError(f"cannot write `{path}`: No space left on device")
+        return write(path, fill)
+
+    monkeypatch.setattr(certificate, "write_atomic", full)
+    said = here(*ask, "--json")
+    assert said.exit_code == 0
+    assert said.stderr.count("No space left on device; the certificate cannot be resumed") == 1
+    found = json.loads(said.stdout)
+    assert (found["certificate"], found["robust"]) == (usual["certificate"], usual["robust"])

@@ -91,6 +91,17 @@ def test_examples_of_a_model_of_other_classes_are_refused(run: Path, tmp_path: P
     refused(said, 1, "their classes differ", "--transfer-from")
 
 
+def test_examples_of_the_model_itself_are_no_transfer(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    for same in ("model", run / MODEL_FILE, copy):
+        said = here("attack", "model", *QUICK, "--transfer-from", same)
+        refused(said, 2, "has the weights of `model` itself", "name another run")
+    save_run("other", gain=2.0, seed=1)
+    found = attack("model", "other", *QUICK, "--transfer-from", copy)
+    (warned,) = [flag["text"] for flag in found["warnings"] if "no transfer" in flag["text"]]
+    assert warned.startswith("`model` has the weights of `--transfer-from copy`")
+
+
 def test_a_curve_of_two_norms_says_which_is_which(run: Path, tmp_path: Path) -> None:
     found = [evaluate.attack("model", attacks=["fgsm"], norm=each, num=20) for each in NORMS]
     drawn = plot(found, ["one", "two", "three"], tmp_path / "c.svg", 1).read_text(encoding="utf-8")

@@ -101,6 +101,7 @@ def test_mirrors_are_tried_in_turn(server: _Server, url: str, tmp_path: Path) ->
     assert [name for name, _ in server.asked] == ["/absent", "/truncated", "/damaged", "/good"]
     assert {agent for _, agent in server.asked} == {"jeat-cli"}
     absent, truncated, damaged = log.lines
+    assert damaged.endswith("; trying address 4 of 5")
     assert "HTTP 404" in absent
     assert "127.0.0.1" in absent
     assert "broke after 128,000 of 256,000 bytes" in truncated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -168,3 +169,16 @@ def test_a_name_from_a_file_is_one_part_of_a_path(text: str, name: str) -> None:
 def test_a_home_directory_of_nobody() -> None:
     with pytest.raises(UsageProblem, match="is not the home directory of any user"):
         expand("~nobody-of-that-name/x")
+
+
+def test_a_failed_write_leaves_no_directory(tmp_path: Path) -> None:
+    def full(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "there").mkdir()
+    for place in ("new/deeper/x.png", "there/x.png"):
+        with pytest.raises(JeatError, match="No space left"):
+            write_atomic(tmp_path / place, full)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+    assert write_atomic(tmp_path / "new/x.png", lambda path: path.write_bytes(b"")).exists()

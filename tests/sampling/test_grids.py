@@ -133,3 +133,19 @@ def test_grids_have_their_classes_above_them(tmp_path: Path) -> None:
             # White letters in the middle of each column, and nothing at its edges.
             assert all(strip[:, 66 * k + 24 : 66 * k + 44].max() > 200 for k in range(columns))
             assert set(strip[:, :20].flatten().tolist()) == {96}
+
+
+@pytest.mark.parametrize(
+    ("more", "size"),
+    [
+        (("-n", 64, "--scale", 1000), "64 images of 8,000x8,000 pixels would take 4 GB"),
+        (("-n", 2, "--scale", 700, "--trace", "t.gif"), "66 images of 5,600x5,600 pixels"),
+    ],
+)
+def test_a_picture_beyond_the_memory_is_refused_before_it_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[object, ...], size: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_run("jeat", method="jeat")
+    monkeypatch.setattr("jeatcli.sampling.plan.SamplingPlan.draw", None)
+    refused(here("sample", "jeat", "-o", "x.png", *more), 2, size, "lower `--scale`")

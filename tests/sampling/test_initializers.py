@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.runs import Listener
 from helpers.training import run
 from safetensors import safe_open
 from torch import Tensor
 
-from jeatcli.checkpoints.checkpoint import load
+from jeatcli.checkpoints.checkpoint import load, save_model
 from jeatcli.checkpoints.model import Model
+from jeatcli.core.class_gaussians import ClassGaussians
 from jeatcli.core.rng import ImageRng
 from jeatcli.data.images import load_images
 from jeatcli.errors import JeatError
@@ -97,6 +99,41 @@ def test_data_of_a_class_without_a_training_image(
     monkeypatch.setattr(initializers, "load_images", lambda *_, **__: few)
     with pytest.raises(JeatError, match="no training image of `3`"):
         drawn("data", model, 50)
+
+
+def test_a_class_without_training_images_is_told(model: Model, tmp_path: Path) -> None:
+    training = load_images("digits", "train")
+    few = training.take((training.y != 3).nonzero().flatten())
+    statistics = ClassGaussians.fit(few.x, few.y, 10)
+    path = tmp_path / "lacks-3.safetensors"
+    save_model(path, model.classifier, model.meta, statistics)
+    text = "no training image of `3`: `{}` starts there from the statistics of all images"
+    for init in ("gaussian", "pca"):
+        heard = Listener()
+        ask = {"num": 20, "steps": 0, "init": init, "batch_size": 4, "reporter": heard}
+        sample.sample(load(path), classes=["2", "4"], **ask)
+        assert heard.said == []
+        sample.sample(load(path), **ask)
+        assert heard.said == [text.format(init)]
+    # Files of early versions do not say how many images there were.
+    assert model.statistics is not None
+    early = ClassGaussians(model.statistics.mean, model.statistics.factor, model.statistics.ridge)
+    save_model(path, model.classifier, model.meta, early)
+    assert load(path).statistics.absent == []  # type: ignore[union-attr]
+
+
+def test_a_class_that_the_buffer_lacks_is_told(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = load_images("digits", "train").first(1).x / 255
+    (there,) = model.classifier(pool).argmax(1).tolist()
+    monkeypatch.setattr(initializers, "_replay_buffer", lambda _: pool)
+    heard = Listener()
+    sample.sample(model, num=20, steps=0, init="buffer", reporter=heard)
+    names = ", ".join(f"`{label}`" for label in range(10) if label != there)
+    assert heard.said == [
+        f"the model takes no image of the replay buffer for {names}: `buffer` starts there from any"
+    ]
 
 
 def test_buffer_gives_ends_of_chains_that_the_model_takes_for_the_class(model: Model) -> None:

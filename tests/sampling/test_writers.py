@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import time
@@ -137,12 +139,27 @@ def test_an_unfinished_archive_keeps_its_name(model: Model, tmp_path: Path) -> N
     assert writers.free_path(path, other) == tmp_path / "images-2.npz"
 
 
-def test_a_part_of_another_drawing_is_not_used(model: Model, tmp_path: Path) -> None:
-    beside = tmp_path / ".images.npz.part"
-    beside.write_bytes(b'{"seed": 7}\n' + bytes(64 * 9))
+@pytest.mark.parametrize("part", [b'{"seed": 7}\n', b'{"see', b"[7]\n" + bytes(64 * 9), b""])
+def test_a_part_without_images_is_not_used(model: Model, tmp_path: Path, part: bytes) -> None:
+    (tmp_path / ".images.npz.part").write_bytes(part)
     writers.save_npz(prepare(model, num=10, steps=1), tmp_path / "images.npz")
     with np.load(tmp_path / "images.npz") as found:
         assert found["arr_0"].any((1, 2, 3)).all()
+
+
+def test_an_unfinished_drawing_of_other_settings_is_not_lost(model: Model, tmp_path: Path) -> None:
+    path, beside = tmp_path / "images.npz", tmp_path / ".images.npz.part"
+    plan = prepare(model, num=10, steps=3, batch_size=4)
+    with stopped_after(2), pytest.raises(Interrupted):
+        writers.save_npz(plan, path)
+    drawn = beside.read_bytes()
+    with pytest.raises(JeatError, match=r"unfinished drawing for .* has other settings") as refusal:
+        writers.save_npz(prepare(model, num=10, steps=3, seed=1), path)
+    assert str(beside) in str(refusal.value.hint)
+    assert beside.read_bytes() == drawn
+    with stopped_after(1):
+        writers.save_npz(plan, path)
+    assert not beside.exists()
 
 
 def test_a_killed_command_goes_on_to_the_same_images(tmp_path: Path) -> None:
@@ -162,6 +179,22 @@ def test_a_killed_command_goes_on_to_the_same_images(tmp_path: Path) -> None:
     done(*ask, tmp_path / "whole")
     there = {path.name: path.read_bytes() for path in (tmp_path / "killed").glob("*.png")}
     assert there == contents(tmp_path / "whole")
+
+
+def test_a_full_disk_leaves_no_empty_directory(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(writers, "_write", full)
+    monkeypatch.setattr(writers.pictures, "save_png", full)
+    plan = prepare(model, num=4, steps=1)
+    with pytest.raises(JeatError, match="No space left"):
+        writers.save_npz(plan, tmp_path / "new" / "deep" / "x.npz")
+    with pytest.raises(OSError, match="No space left"):
+        writers.save_folder(plan, tmp_path / "images" / "deep")
+    assert not list(tmp_path.glob("[in]*"))
 
 
 def test_images_of_another_drawing_do_not_stay_beside_these(model: Model, tmp_path: Path) -> None:

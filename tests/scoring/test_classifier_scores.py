@@ -144,6 +144,37 @@ def test_other_kinds_must_have_the_shape(judge: Model, tmp_path: Path, mnist_roo
         classifier_scores(judge, ood=["digist"])
 
 
+def test_images_that_are_among_the_test_images_are_told(judge: Model, tmp_path: Path) -> None:
+    test = load_images("digits", "test").first(60)
+    save_images(torch.cat([test.x[:2] / 255, torch.rand(58, 1, 8, 8)]), tmp_path / "some")
+    heard = Listener()
+    ask = {"ood": ["digits", str(tmp_path / "some")], "num": 60, "calibrated": False}
+    classifier_scores(judge, reporter=heard, **ask)
+    text = "{} of the 60 images of `{}` are among the test images: these cannot be told apart"
+    assert text.format(60, "digits") in heard.said
+    assert text.format(2, tmp_path / "some") in heard.said
+    heard = Listener()
+    energy_landscape([judge], kind="histogram", num=6, against="digits", reporter=heard)
+    assert text.replace("60", "6").format(6, "digits") in heard.said
+
+
+@pytest.mark.parametrize("prefix", ["", "npz:"])
+def test_the_first_of_others_in_the_order_of_their_classes_are_told(
+    judge: Model, tmp_path: Path, prefix: str
+) -> None:
+    train = load_images("digits", "train")
+    order = train.y.argsort(stable=True)
+    file = tmp_path / "others.npz"
+    pixels, labels = train.x[order].permute(0, 2, 3, 1).numpy(), train.y[order].numpy()
+    np.savez(file, arr_0=pixels, arr_1=labels)
+    for num, told in ((150, ["the first 150 are of 2 of 10 classes"]), (None, [])):
+        heard = Listener()
+        ask = {"ood": [f"{prefix}{file}"], "num": num, "calibrated": False}
+        classifier_scores(judge, reporter=heard, **ask)
+        sorted_ = [text for text in heard.said if "in the order of their classes" in text]
+        assert all(words in text for words, text in zip(told, sorted_, strict=True))
+
+
 def test_the_command_prints_and_draws(tmp_path: Path) -> None:
     save_run("judge")
     save_images(torch.rand(5, 1, 8, 8), tmp_path / "noise")
@@ -171,6 +202,7 @@ def test_the_command_prints_and_draws(tmp_path: Path) -> None:
         (["--ood", "digits", "--features", "judge"], "`--features` is for the scores of images"),
         (["--calibration", "judge"], "cannot draw into `judge`"),
         (["--calibration", "--dpi", 50], "the look of the picture are for the diagram"),
+        (["--calibration", "x.svg", "--dpi", 50], "`--dpi` does nothing for `x.svg`"),
         (["--calibration", "x.png", "--style", "none"], "unknown style `none`"),
     ],
 )

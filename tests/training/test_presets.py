@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 from helpers.cli import done, here, refused
+from helpers.runs import Listener
 
 from jeatcli.errors import UsageProblem
 from jeatcli.training import presets
 from jeatcli.training.resolve import read_config, resolve
 from jeatcli.training.schedules import lr_factor
 from jeatcli.training.settings import TrainConfig
+from jeatcli.training.train import train
 
 
 @pytest.mark.parametrize("name", presets.PRESETS.summaries())
@@ -134,6 +136,51 @@ def test_a_file_of_ones_own_is_no_other_than_a_preset(section: str, tmp_path: Pa
         assert "set to the default" in found.stderr
         options = tomllib.loads(found.stdout)["options"]
         assert (options["eps"], options["attack_step_size"]) == pytest.approx((eps, size))
+
+
+@pytest.mark.parametrize(
+    ("said", "expected", "held_out", "told"),
+    [
+        (("--dataset", "digits"), (0.15, 0.0375), 0, 2),
+        (("--dataset", "digits", "--eps", 0.1, "--val-split", 50), (0.1, 0.025), 50, 1),
+        (("--dataset", "digits", "--norm", "l2"), (0.6, 0.15), 0, 2),
+        (("--dataset", "mnist"), (0.3, 0.075), 1000, 1),
+        (("--dataset", "cifar100"), (8 / 255, 2 / 255), 1000, 0),
+        (("--dataset", "folder:pets"), (8 / 255, 2 / 255), 1000, 0),
+    ],
+)
+@pytest.mark.parametrize("source", ["--preset", "-c"])
+def test_a_recipe_for_another_data_set_has_the_radius_of_this_one(
+    said: tuple[object, ...],
+    expected: tuple[float, float],
+    held_out: int,
+    told: int,
+    source: str,
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "rice.toml"
+    file.write_text(presets.file("rice2020").read_text(encoding="utf-8"))
+    recipe = "rice2020" if source == "--preset" else file
+    found = here("train", source, recipe, *said, "--dry-run")
+    assert found.exit_code == 0, found.stderr
+    config = tomllib.loads(found.stdout)
+    options = config["options"]
+    assert (options["eps"], options["attack_step_size"]) == pytest.approx(expected)
+    assert config["val_split"] == held_out
+    assert found.stderr.count("set to the default") == told
+
+
+def test_fewer_images_to_train_on_than_held_out_are_told(tmp_path: Path) -> None:
+    heard = Listener()
+    settings = {"method": "standard", "dataset": "digits", "val_split": 1000, "epochs": 1}
+    train(resolve(settings), tmp_path / "run", reporter=heard, device="cpu")
+    text = "1,000 images are held out, and only 400 left to train on: lower `--val-split`"
+    assert text in heard.said
+
+
+def test_labels_that_teach_nothing_are_refused() -> None:
+    said = here("train", "--dataset", "digits", "--label-smoothing", 1, "--dry-run")
+    refused(said, 2, "--label-smoothing", "0.99")
 
 
 def test_a_preset_of_another_method_gives_what_both_have() -> None:

@@ -44,6 +44,8 @@ def save_model(
         "statistics.factor": statistics.factor.half(),
         "statistics.ridge": statistics.ridge,
     }
+    if statistics.counts is not None:
+        tensors["statistics.counts"] = statistics.counts
     if trained_on is not None:
         tensors[_FINGERPRINTS] = trained_on
     write_tensors(path, tensors, asdict(meta))
@@ -188,7 +190,10 @@ def _statistics(tensors: Mapping[str, Tensor], meta: Meta) -> ClassGaussians | N
         and all(part.is_floating_point() for part in (mean, factor, ridge))
         and bool((ridge >= 0).all())  # a variance
     )
-    return ClassGaussians(mean.float(), factor.float(), ridge.float()) if fit else None
+    counts = parts.get("counts")
+    if counts is not None and (counts.shape != (classes,) or counts.dtype != torch.int64):
+        counts = None
+    return ClassGaussians(mean.float(), factor.float(), ridge.float(), counts) if fit else None
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:

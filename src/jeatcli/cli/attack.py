@@ -25,7 +25,7 @@ from .attack_report import as_json_object, costs, report, section
 from .from_settings import foreign_options, options_of, plot_settings, take
 from .options import Command, file_option, option, output_options
 from .page import Page, Picture, headline, is_page
-from .record import keep, typed
+from .record import keep, tell_unkept, typed
 from .types import RUN, SHARE
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ class _Files:
 
     def check(self, runs: int, radii: int, norms: int) -> None:
         """Refuse files that may not be written, and one file for several results."""
+        self.look.check_dots(self.plot, self.page)
         if self.plot is not None and norms > 1 and not self.minimum_norm:
             raise UsageProblem(
                 "`--plot` draws the accuracy over the radius of one norm", "give one `--norm`"
@@ -224,8 +225,7 @@ def _subject(path: Path, out: Path | None, kind: str, terminal: ui.Terminal) -> 
     run = path.parent
     ours = not is_foreign(path) and (run / MODEL_FILE).is_file()
     writable = os.access(run, os.W_OK)
-    if ours and not writable and out is None:
-        terminal.warn(f"no permission to write in `{run}`: the result is only printed")
+    tell_unkept(path, terminal)
     if not (ours and writable):
         return Subject(path, out, progress=cache_dir() / "attacks")
     which = "" if path.name == MODEL_FILE else f"-{path.stem}"

@@ -14,7 +14,8 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from ..core.options import ChainOptions, InnerAttackOptions, LossOptions, OutlierOptions
-from ..core.threat import parse_number
+from ..core.threat import NORMS, parse_number
+from ..data.facts import customary_eps, dataset_facts
 from ..errors import UsageProblem, unknown
 from ..methods import METHODS, options_of
 from ..settings import declared
@@ -36,7 +37,10 @@ FLAGS = tuple(
     if about.section
 )
 # Which settings the default of an option of the attack depends on.
-_DEPENDS = {"eps": ("norm",), "attack_step_size": ("norm", "eps", "attack_steps")}
+_DEPENDS = {
+    "eps": ("norm", "data set"),
+    "attack_step_size": ("norm", "eps", "attack_steps", "data set"),
+}
 # The option that makes one method of another.
 _IDENTITY = "attack_objective"
 
@@ -48,6 +52,8 @@ class Layer:
     options: dict[str, Any]
     file: str | None = None  # what the source is called, if it is a file
     method: str | None = None  # that the file names
+    dataset: str | None = None  # likewise
+    holds_out: bool = False  # whether it says how many images to hold out
 
 
 class KeyValue(ParamType):
@@ -149,22 +155,40 @@ def _settings(ctx: click.Context, path: Path, name: str) -> tuple[dict[str, Any]
         texts = list(map(str, value if isinstance(value, list) else [value]))
         settings[str(target.name)] = texts if target.multiple else ",".join(texts)
     options = {key.replace("-", "_"): value for key, value in options.items()}
-    return settings, Layer(options, name, settings.get("method", "").lower() or None)
+    method, dataset = settings.get("method", "").lower() or None, settings.get("dataset")
+    return settings, Layer(options, name, method, dataset, "val_split" in settings)
 
 
 def method_settings(ctx: click.Context, say: Callable[[str], object]) -> dict[str, Any]:
     """Merge the method's options; say which of a file's are left out, and why.
 
     Of a file for another method the options that this one does not have are left out, and with
-    them the attack's objective, which would make this one that. An eps in another norm, and a
-    step size for another ball or number of steps, give way to the defaults.
+    them the attack's objective, which would make this one that. An eps in another norm or for a
+    data set of another scale, and a step size for another ball or number of steps, give way to
+    the defaults.
     """
     layers = _layers(ctx)
     for index, layer in enumerate(layers):
         if layer.file is not None:
             _drop_other_methods(layer, ctx.params["method"], say)
-            _drop_outdated(layer, _merged(layers[index + 1 :]), say)
+            _drop_outdated(layer, _merged(layers[index + 1 :]), ctx.params["dataset"], say)
     return _merged(layers)
+
+
+def held_out(ctx: click.Context, say: Callable[[str], object]) -> int | None:
+    """Return how many images to hold out; None where a file of another data set says too many."""
+    given: int | None = ctx.params["val_split"]
+    layers = [ctx.meta[key] for key in (_CONFIG, _PRESET) if key in ctx.meta]
+    layer = next((layer for layer in layers if layer.holds_out), None)
+    if layer is None or ctx.get_parameter_source("val_split") is not ParameterSource.DEFAULT_MAP:
+        return given
+    name = ctx.params["dataset"]
+    facts = dataset_facts(name) if name else None
+    usual = given if facts is None else facts.defaults.get("val_split", given)
+    if layer.dataset in (None, name) or given == usual:
+        return given
+    say(f"{layer.file} is for {layer.dataset}; set to the default of {name}: val_split")
+    return None
 
 
 def _merged(layers: list[Layer]) -> dict[str, Any]:
@@ -214,15 +238,23 @@ def _drop_other_methods(layer: Layer, method: str, say: Callable[[str], object])
         say(f"{layer.file} is for `{layer.method}`; ignored for `{method}`: {', '.join(others)}")
 
 
-def _drop_outdated(layer: Layer, above: Mapping[str, Any], say: Callable[[str], object]) -> None:
-    """Remove what belongs to a ball, or a number of steps, that a higher source has changed."""
+def _drop_outdated(
+    layer: Layer, above: Mapping[str, Any], dataset: str | None, say: Callable[[str], object]
+) -> None:
+    """Remove what belongs to a ball, steps or a data set that a higher source has changed."""
     # A radius without a norm is one of linf.
     lower = {"norm": "linf", **layer.options}
-    changed = {
+    changed: set[str] = {
         key
         for key in ("norm", "eps", "attack_steps")
         if key in above and key in lower and _value(above[key]) != _value(lower[key])
     }
+    norm = str(above.get("norm", lower["norm"]))
+    if layer.dataset and dataset and norm in NORMS:
+        # A data set of the same scale keeps the radius that the recipe was published with.
+        usual, theirs = customary_eps(dataset)[norm], customary_eps(layer.dataset)[norm]
+        if usual != theirs:
+            changed.add("data set")
     outdated = [
         key
         for key, on in _DEPENDS.items()

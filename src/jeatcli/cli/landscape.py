@@ -84,7 +84,7 @@ def command(
     from ..landscapes.landscape import energy_landscape, save_numbers
     from ..plots.landscape import check_colours, draw
 
-    check_colours(kind, look)
+    check_colours(kind, path, look)
     result = energy_landscape(models, settings, reporter=terminal)
     drawn, numbers = "report" if is_page(path) else "picture", path.with_suffix(".npz")
     files = output.Files(**{drawn: path, "numbers": numbers})

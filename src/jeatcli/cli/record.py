@@ -43,6 +43,14 @@ def keep(model: Path, results: Sequence[Mapping[str, Any]], terminal: Terminal) 
         terminal.warn(f"{problem.message}; the result is only printed")
 
 
+def tell_unkept(model: Path, terminal: Terminal) -> None:
+    """Warn, before the result is shown, that the model's run cannot keep it."""
+    if is_of_run(model) and not os.access(model.parent, os.W_OK):
+        terminal.warn(
+            f"no permission to write in `{model.parent}`: the result is not kept with the run"
+        )
+
+
 def typed(model: Path) -> str:
     """Return the running command as it is typed, with the run where none was named."""
     ctx = click.get_current_context()

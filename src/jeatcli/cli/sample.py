@@ -161,6 +161,7 @@ def _draw_grid(
     from ..sampling.sample import draw_all
 
     frames = grids.frames_for(files.trace) if files.trace else 0
+    grids.check_size(plan, files.scale, frames)
     try:
         samples = draw_all(plan, frames, terminal)
     except KeyboardInterrupt:

@@ -24,7 +24,7 @@ from . import terminal as ui
 from .from_settings import foreign_options, options_of, plot_settings, used
 from .options import Command, F, file_option, option, output_options
 from .page import Page, Picture
-from .record import keep, typed
+from .record import keep, tell_unkept, typed
 from .reports import SCORE_NAMES, classifier_sections, score_sections
 from .types import RUN
 
@@ -114,6 +114,8 @@ def command(
     fix = "name its file with `--calibration FILE` or `--corruptions FILE`"
     drawn = any(wanted) or bool(wanted and out)
     look = plot_settings(options, drawn, "the diagram and the heat map", fix)
+    places = [Path(file) for file in (*wanted, out) if file]
+    look.check_dots(*places, pixels=corruptions is not None)
     if out is not None:
         check_output(out, report_of("score"))
     import_torch()
@@ -141,6 +143,7 @@ def _score_images(
     from ..scoring.image_scores import image_scores
 
     result = image_scores(source, reporter=terminal, **settings)
+    tell_unkept(result.path, terminal)
     values = plain(result) | {"warnings": _warnings(result)}
     picture = result.neighbours.picture if result.neighbours else None
     outputs = output.Files(neighbours=picture, report=out)
@@ -209,6 +212,7 @@ def _score_classifier(
     from ..scoring.classifier_scores import classifier_scores
 
     result = classifier_scores(run, settings, reporter=terminal)
+    tell_unkept(result.path, terminal)
     figures = _figures(result, look) if launch.first() else {}
     outputs = output.Files(**{_KINDS[name]: file for name, file in files.items()}, report=page)
     for name, (draw, _) in figures.items():

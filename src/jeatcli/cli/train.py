@@ -33,7 +33,7 @@ from ..training.settings import (
 )
 from . import output
 from . import terminal as ui
-from .config_layers import FLAGS, layer_options, method_settings
+from .config_layers import FLAGS, held_out, layer_options, method_settings
 from .from_settings import options_of, take
 from .interrupts import answered_by
 from .options import Command, F, combine, output_options
@@ -105,6 +105,7 @@ def command(ctx: click.Context, /, as_json: bool, quiet: bool, verbose: bool, **
     if call.dry_run and as_json:
         raise UsageProblem("`--dry-run` prints TOML, not JSON", "leave `--json` out")
     settings = {name: given[name] for name in declared(TrainConfig)}
+    settings["val_split"] = held_out(ctx, terminal.say)
     import_torch()
     config = resolve(settings | {"options": method_settings(ctx, terminal.say)})
     _check_given(ctx, config, call)

@@ -29,6 +29,12 @@ class ClassGaussians:
     mean: Tensor  # (K, C, H, W)
     factor: Tensor  # (K, rank, C, H, W): principal directions times standard deviations
     ridge: Tensor  # (K,)
+    counts: Tensor | None = None  # (K,), images of each class; None in files of early versions
+
+    @property
+    def absent(self) -> list[int]:
+        """The classes that had no images, and have the statistics of all."""
+        return [] if self.counts is None else (self.counts == 0).nonzero().flatten().tolist()
 
     @classmethod
     def fit(cls, x: Tensor, y: Tensor, num_classes: int, rank: int | None = None) -> ClassGaussians:
@@ -47,7 +53,8 @@ class ClassGaussians:
             means.append(mean.view(x.shape[1:]))
             factors.append(factor.view(-1, *x.shape[1:]))
             ridges.append(ridge)
-        return cls(torch.stack(means), torch.stack(factors), torch.stack(ridges))
+        counts = torch.bincount(y.cpu(), minlength=num_classes)
+        return cls(torch.stack(means), torch.stack(factors), torch.stack(ridges), counts)
 
     def draw(self, y: Tensor, like: Tensor, rng: Rng) -> Tensor:
         """Return one sample for each label of y (n,), clipped to [0, 1], shaped as `like`."""
@@ -72,7 +79,10 @@ class ClassGaussians:
 
     def to(self, device: torch.device | str) -> ClassGaussians:
         """Return the statistics on another device."""
-        return ClassGaussians(self.mean.to(device), self.factor.to(device), self.ridge.to(device))
+        parts = (self.mean, self.factor, self.ridge)
+        mean, factor, ridge = (each.to(device) for each in parts)
+        counts = None if self.counts is None else self.counts.to(device)
+        return ClassGaussians(mean, factor, ridge, counts)
 
 
 def start_at(

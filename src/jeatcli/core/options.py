@@ -43,7 +43,8 @@ class LossOptions(Settings):
         "Fraction of each label spread over all classes, in the loss only",
         section=OPTIMISATION,
         low=0,
-        high=1,
+        # At 1 no label is left to learn.
+        high=0.99,
         metavar="SHARE",
     )
 

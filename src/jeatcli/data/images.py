@@ -45,11 +45,7 @@ class Images:
     @cached_property
     def fingerprints(self) -> Tensor:
         """A number for the content of each image, rounded to bytes, int64 (n,)."""
-        _, height, width = self.shape
-        pixels = torch.from_numpy(to_uint8(self.x))
-        colours = pixels.expand(-1, 3, height, width).permute(0, 2, 3, 1).numpy()
-        digests = [int(fingerprint(pixels)[:15], 16) for pixels in colours]
-        return torch.tensor(digests, dtype=torch.int64)
+        return fingerprints(self.x)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -70,6 +66,24 @@ class Images:
             labels = self.y.cpu().numpy()
             warn_of_sorted(self.name, labels, labels[:n], reporter)
         return replace(self, x=self.x[:n], y=self.y[:n])
+
+
+def fingerprints(x: Tensor) -> Tensor:
+    """Return a number for the content of each image of x (n, C, H, W), rounded to bytes, (n,)."""
+    _, _, height, width = x.shape
+    pixels = torch.from_numpy(to_uint8(x))
+    colours = pixels.expand(-1, 3, height, width).permute(0, 2, 3, 1).numpy()
+    digests = [int(fingerprint(pixels)[:15], 16) for pixels in colours]
+    return torch.tensor(digests, dtype=torch.int64)
+
+
+def warn_of_shared(name: str, others: Tensor, own: Tensor, reporter: Reporter) -> None:
+    """Warn of `others` (m, C, H, W), to be told from `own` (n, C, H, W), that are among them."""
+    if count := int(torch.isin(fingerprints(others), fingerprints(own)).sum()):
+        reporter.warn(
+            f"{count:,} of the {len(others):,} images of `{name}` are among the test images: these "
+            "cannot be told apart"
+        )
 
 
 def hold_out(images: Images, count: int) -> tuple[Images, Images]:

@@ -69,19 +69,24 @@ def holds_pictures(path: Path) -> bool:
 
 
 def read_images(
-    path: Path, shape: tuple[int, int, int], num: int | None = None, reporter: Reporter = SILENT
+    path: Path,
+    shape: tuple[int, int, int],
+    num: int | None = None,
+    reporter: Reporter = SILENT,
+    *,
+    most: int | None = None,
 ) -> tuple[NDArray[np.uint8], Provenance]:
     """Read a directory of pictures or an `.npz`: uint8 (n,C,H,W), and the provenance.
 
     Nothing is resized or converted, as that would change scores: all images must have `shape`,
     (C,H,W). Pictures of one drawing of `jeat sample` come in the order in which they were drawn,
     others in that of a digest of their pixels: a score does not depend on the files' names.
-    `num` takes the first ones.
+    `num` takes the first ones, which must be there, and `most` so many or all there are.
     """
     if path.suffix.lower() != ".npz":
-        return _directory(path, shape, num, reporter)
+        return _directory(path, shape, num, most, reporter)
     pixels, labels, names, text = archive(path, shape)
-    check_number(path, len(pixels), num)
+    num = _number(path, len(pixels), num, most)
     labelled = labels.shape == (len(pixels),) and labels.dtype.kind in "iu"
     known = of_archive(text, labels.tolist(), num, names) if labelled else Provenance()
     if labelled:
@@ -120,8 +125,15 @@ def check_number(name: object, there: int, num: int | None) -> None:
         )
 
 
+def _number(path: Path, there: int, num: int | None, most: int | None) -> int | None:
+    if most is not None:
+        return min(most, there)
+    check_number(path, there, num)
+    return num
+
+
 def _directory(
-    path: Path, shape: tuple[int, int, int], num: int | None, reporter: Reporter
+    path: Path, shape: tuple[int, int, int], num: int | None, most: int | None, reporter: Reporter
 ) -> tuple[NDArray[np.uint8], Provenance]:
     listing = Listing(path)
     left_out = describe_left_out(listing.left_out)
@@ -130,7 +142,7 @@ def _directory(
             f"`{path}` itself holds no pictures{left_out}",
             f"name a directory with the images directly in it, as {', '.join(ENDINGS)}",
         )
-    check_number(path, len(listing.pictures), num)
+    num = _number(path, len(listing.pictures), num, most)
     images = [read_exact(file, shape) for file in listing.pictures]
     texts = [(embedded_text(file) or {}).get(TEXT) for file in listing.pictures]
     numbers = image_numbers(texts)

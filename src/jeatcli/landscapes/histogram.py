@@ -15,7 +15,7 @@ from ..checkpoints.model import Model
 from ..core import energy, pgd
 from ..core.rng import ImageRng, mix
 from ..core.threat import Threat
-from ..data.images import load_images, to_unit_range
+from ..data.images import load_images, to_unit_range, warn_of_shared
 from ..runtime.progress import Bar
 from ..sampling import sample
 from . import view
@@ -76,7 +76,7 @@ def measure_histogram(inputs: LandscapeInputs, settings: HistogramSettings) -> H
     """Evaluate both energies of every set, for each run."""
     threat = inputs.threat(settings.norm, settings.eps)
     x, y = inputs.first(settings.num, usual=USUAL)
-    other = _other(inputs, settings, len(x))
+    other = _other(inputs, settings, x)
     names = [name for name in SETS if name != "against" or other is not None]
     values: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
     runs = view.describe_models(inputs.models)
@@ -92,14 +92,16 @@ def measure_histogram(inputs: LandscapeInputs, settings: HistogramSettings) -> H
     return HistogramResult(runs, settings, threat, stacked)
 
 
-def _other(inputs: LandscapeInputs, settings: HistogramSettings, num: int) -> Tensor | None:
-    """Return the first `num` images of the other data set, or all if there are fewer, in [0, 1]."""
+def _other(inputs: LandscapeInputs, settings: HistogramSettings, x: Tensor) -> Tensor | None:
+    """Return the first images of the other data set, in [0, 1]: as many as x, if there are."""
     name, data_dir = settings.against, settings.data_dir
     if name is None:
         return None
     images = load_images(name, "test", data_dir=data_dir, reporter=inputs.reporter)
     inputs.models[0].accepts(images, any_classes=True)
-    return to_unit_range(images.first(min(num, len(images)), inputs.reporter).x).to(inputs.device)
+    images = images.first(min(len(x), len(images)), inputs.reporter)
+    warn_of_shared(name, images.x, x, inputs.reporter)
+    return to_unit_range(images.x).to(inputs.device)
 
 
 Set = tuple[Tensor, Tensor | None]

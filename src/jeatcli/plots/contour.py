@@ -232,18 +232,21 @@ def _mark(axis: Any, result: ContourResult, panel: Panel) -> None:
 
 
 def name_panel(axis: Any, panel: Panel) -> None:
-    """Put the run's name and its two numbers over the panel, on two lines if it is narrow."""
+    """Put the run's name and its two numbers over the panel, on several lines if it is narrow."""
     grid = axis.get_subplotspec().get_gridspec()
     width, height = axis.figure.get_size_inches()
     # A panel is square.
-    narrow = min(width / grid.ncols, (height - 0.8) / grid.nrows - _HEADER) < 2.2
-    axis.set_title(
-        plain_text(panel.run.label), pad=6 + (2.2 if narrow else 1.25) * rcParams["font.size"]
-    )
-    parts = [f"at the image {figure_text(panel.centre)}"]
+    high = (height - 0.8) / grid.nrows - _HEADER
+    narrow = min(width / grid.ncols, high) < 2.2
+    # The first number with its words is as wide as this, in inches at the usual size.
+    apart = min((width - _MARGIN) / grid.ncols, high + 0.1)
+    words = "at the image\n" if apart < 1.1 * rcParams["font.size"] / 9 else "at the image "
+    parts = [f"{words}{figure_text(panel.centre)}"]
     if panel.rise is not None:
         parts.append(f"rise {figure_text(panel.rise, signed=True)}")
     text = (",\n" if narrow else ", ").join(parts)
+    lines = 1.25 + 0.95 * text.count("\n")
+    axis.set_title(plain_text(panel.run.label), pad=6 + lines * rcParams["font.size"])
     look = label_above(5) | faint(0.7)
     note = axis.annotate(text, (0.5, 1), xycoords="axes fraction", **look)
     # The title reserves the height, and the layout must not take the width into account.

@@ -20,6 +20,7 @@ from matplotlib.style import library
 from ..core.threat import Threat, fraction
 from ..errors import PictureWarning, UsageProblem, unknown
 from ..runtime.files import expand, write_atomic
+from .limits import check_pixels, warn_if_cut
 from .settings import PLAIN, PlotSettings
 from .words import rename
 
@@ -50,8 +51,6 @@ STYLE: dict[str, Any] = {
 NORMS = {"linf": r"\infty", "l2": "2", "l1": "1"}
 # Okabe and Ito (2008): told apart by the colour-blind, in this order also in grey.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-# Inches by which nothing that is read reaches over an edge.
-_SLACK = 0.03
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)))
 _MARKS = ("o", "s", "^", "D", "v", "P", "X")
 DOTTED: dict[str, Any] = {"color": "0.45", "linewidth": 0.8, "linestyle": (0, (2, 2))}
@@ -157,7 +156,8 @@ def check_path(path: Path | str) -> str:
 def check_look(settings: PlotSettings) -> None:
     """Refuse a style or a colour map that `styled` could not use."""
     with styled(settings):
-        pass
+        if not _size_by_content():
+            check_pixels(*rcParams["figure.figsize"])
 
 
 @contextmanager
@@ -256,20 +256,6 @@ def _wrap_titles(figure: Any) -> None:
             axis.title.set_text("\n".join(lines))
 
 
-def _warn_if_cut(figure: Any) -> None:
-    """Warn if words reach over an edge of a figure that has been drawn."""
-    drawn, whole = figure.get_tightbbox(), figure.bbox_inches
-    over = (whole.x0 - drawn.x0, whole.y0 - drawn.y0, drawn.x1 - whole.x1, drawn.y1 - whole.y1)
-    if max(over) > _SLACK:
-        width, height = figure.get_size_inches()
-        warnings.warn(
-            f"{width:g} x {height:g} inches are too small for the words of the picture, some of "
-            "which are cut off: choose a larger `--figsize`, or a smaller `font.size` by `--style`",
-            PictureWarning,
-            stacklevel=2,
-        )
-
-
 def save(
     figure: Any, path: Path, title: str, description: str, settings: PlotSettings = PLAIN
 ) -> Path:
@@ -285,9 +271,11 @@ def save(
     }
     # A picture of a size that was asked for is neither cropped nor made to fit.
     box = {"bbox_inches": "tight", "pad_inches": 0.06} if _size_by_content() else {}
+    if kind == "png":
+        check_pixels(*figure.get_size_inches())
     # In memory first: on a full disk the writer of PDFs fails in ways that do not say so.
     content = io.BytesIO()
     figure.savefig(content, format=kind, metadata=described[kind], **box)
     if not box:
-        _warn_if_cut(figure)
+        warn_if_cut(figure)
     return write_atomic(path, lambda beside: beside.write_bytes(content.getvalue()))

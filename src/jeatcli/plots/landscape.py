@@ -30,17 +30,20 @@ FIGURES = Catalogue[Entry](
 )
 
 
-def check_colours(kind: str, settings: PlotSettings) -> None:
-    """Refuse a colour map for a figure of ours that has none.
+def check_colours(kind: str, path: Path, settings: PlotSettings) -> None:
+    """Refuse a colour map, and dots per inch, for a figure of ours that has none.
 
     Raises:
-        UsageProblem: If it would change nothing.
+        UsageProblem: If one of them would change nothing.
     """
     figure = FIGURES.get(kind)
-    if settings.cmap is not None and isinstance(figure, FigureEntry) and not figure.coloured:
+    if not isinstance(figure, FigureEntry) or figure.coloured:
+        return
+    if settings.cmap is not None:
         raise UsageProblem(
             f"`--cmap` does nothing for `--kind {kind}`, which has no colour map", "leave it out"
         )
+    settings.check_dots(path)
 
 
 def draw(
@@ -59,7 +62,8 @@ def draw(
         JeatError: If the file cannot be written.
     """
     settings = settings.with_changes(changes)
-    check_colours(landscape.kind, settings)
+    path = Path(path)
+    check_colours(landscape.kind, path, settings)
     with styled(settings):
         figure = FIGURES.load(landscape.kind)(landscape.result)
-        return save(figure, Path(path), landscape.result.title, landscape.text(), settings)
+        return save(figure, path, landscape.result.title, landscape.text(), settings)

@@ -1,6 +1,7 @@
 """How figures look."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..errors import UsageProblem
@@ -40,7 +41,10 @@ class PlotSettings(Settings):
         high=100,
     )
     dpi: int | None = _look(
-        "Dots per inch of a PNG", shown="the style's, else 200", low=10, high=2400
+        "Dots per inch of a PNG, and of the colours of a map in other files",
+        shown="the style's, else 200",
+        low=10,
+        high=2400,
     )
 
     def __post_init__(self) -> None:
@@ -48,6 +52,25 @@ class PlotSettings(Settings):
         for words in self.label:
             if not words.partition("=")[0] or "=" not in words:
                 raise UsageProblem(f"`{words}` is not of the form OLD=NEW")
+
+    def check_dots(self, *files: Path | None, pixels: bool = False) -> None:
+        """Refuse dots per inch where no file has them.
+
+        Args:
+            files: Those in which the figure is drawn; None is none.
+            pixels: Whether a part of the figure is pixels in every kind of file.
+
+        Raises:
+            UsageProblem: If `dpi` would change nothing.
+        """
+        drawn = [file for file in files if file is not None]
+        has_dots = pixels or any(file.suffix.lower() == ".png" for file in drawn)
+        if self.dpi is not None and drawn and not has_dots:
+            names = " and ".join(f"`{file}`" for file in drawn)
+            raise UsageProblem(
+                f"`--dpi` does nothing for {names}: this figure is lines and text, without pixels",
+                "leave it out, or name a .png file",
+            )
 
 
 PLAIN = PlotSettings()

@@ -19,6 +19,7 @@ from ..acceleration.twins import accelerate
 from ..core.models.classifier import Classifier
 from ..core.rng import ImageRng, mix
 from ..data.images import to_unit_range
+from ..errors import JeatError
 from ..runtime.digests import digest
 from ..runtime.distributed import current
 from ..runtime.files import write_atomic
@@ -102,7 +103,11 @@ def certified(
             bar(1)
             if path and (len(rows) % 16 == 0 or len(rows) == len(images)):
                 text = json.dumps({"rows": rows, "digest": digest(rows=rows)})
-                write_atomic(path, partial(Path.write_text, data=text, encoding="utf-8"))
+                try:
+                    write_atomic(path, partial(Path.write_text, data=text, encoding="utf-8"))
+                except JeatError as problem:
+                    reporter.warn(f"{problem.message}; the certificate cannot be resumed")
+                    path = None
     return rows
 
 

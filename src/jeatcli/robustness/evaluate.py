@@ -29,7 +29,7 @@ from .evaluation import Evaluation, load_models, prepare
 from .evaluator import Evaluator
 from .result import Robustness, beside_published, corruption_errors, save_images
 from .settings import AttackSettings
-from .state import StateFiles
+from .state import StateFiles, own_state
 from .subset import spread
 
 # This many images show what is wrong with a network; with a third-party one, if as many are
@@ -104,6 +104,13 @@ def run_evaluation(
     the caller removes; the result's seconds count from `began`.
     """
     began = time.perf_counter() if began is None else began
+    with own_state(files, reporter) as own:
+        return _run(evaluation, own, reporter, began)
+
+
+def _run(
+    evaluation: Evaluation, files: StateFiles | None, reporter: Reporter, began: float
+) -> tuple[Robustness, JeatError | None]:
     model, settings = evaluation.model, evaluation.settings
     noisy = certificate.base_classifier(evaluation) if settings.certify else None
     evaluator = _evaluator(evaluation, noisy, files, reporter)
@@ -219,7 +226,7 @@ def _evaluator(
         wish=wish,
         source=seen,
         keep=settings.images_to is not None or settings.certify,
-        files=files if current().is_main else None,
+        files=files,
         reporter=reporter,
     )
 

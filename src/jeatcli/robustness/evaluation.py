@@ -79,7 +79,27 @@ def load_models(
     transfer_from = cast("str | Path | Model | None", settings.transfer_from)
     names = [*runs] if transfer_from is None else [*runs, transfer_from]
     models = load_each(names, device=settings.device, foreign=foreign, reporter=reporter)
-    return models[: len(runs)], models[len(runs)] if len(models) > len(runs) else None
+    if transfer_from is None:
+        return models, None
+    *attacked, source = models
+    _check_transfer(attacked, source, reporter)
+    return attacked, source
+
+
+def _check_transfer(attacked: Sequence[Model], source: Model, reporter: Reporter) -> None:
+    """Refuse examples of the model's own as those of another; of several models, tell them."""
+    own = [model.name for model in attacked if model.fingerprint == source.fingerprint]
+    if own and len(attacked) == 1:
+        raise UsageProblem(
+            f"`--transfer-from {source.name}` has the weights of `{own[0]}` itself: the attack "
+            "would see the network that it attacks",
+            "name another run, or leave `--transfer-from` out",
+        )
+    if own:
+        reporter.warn(
+            f"`{own[0]}` has the weights of `--transfer-from {source.name}`: its robust accuracy "
+            "is that under an attack that sees it, and no transfer"
+        )
 
 
 def prepare(

@@ -6,7 +6,10 @@ before the state that counts on them: only the current batch is lost.
 """
 
 import json
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +22,9 @@ from torch import Tensor
 
 from ..acceleration.ways import KERNELS, LIBRARY
 from ..runtime.digests import digest, tensor_digest
-from ..runtime.files import write_atomic
+from ..runtime.distributed import current
+from ..runtime.files import made, write_atomic
+from ..runtime.progress import Reporter
 
 UNBROKEN = -1
 STATE = "progress.json"
@@ -118,6 +123,7 @@ class StateFiles:
     def __init__(self, folder: Path, key: str) -> None:
         self.folder = folder / f"attack-{key}"
         self.key = key + " " + version("jeat-cli")
+        self.taken = False  # whether another process is at it
 
     def read(
         self, images: int, attacks: int, attacked: Tensor | None = None
@@ -172,8 +178,48 @@ class StateFiles:
         write_atomic(self._part(part), lambda beside: save_file(named, beside, about))
 
     def remove(self) -> None:
-        """Remove the directory: the result is written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the directory, unless it is another process's: the result is written."""
+        if not self.taken:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _part(self, part: int) -> Path:
         return self.folder / f"{part:06d}.safetensors"
+
+
+@contextmanager
+def own_state(files: StateFiles | None, reporter: Reporter) -> Iterator[StateFiles | None]:
+    """Give a state's files to this process alone, or None: to do without.
+
+    Where another process has them, that is told; the system frees the lock of one that died. Of
+    several processes that work together the first has them.
+    """
+    if files is None or not current().is_main:
+        yield None
+        return
+    with ExitStack() as held:
+        files.taken = not _locked(files.folder, held)
+        if files.taken:
+            reporter.warn(
+                f"another process is running the same attack, and has its state in "
+                f"`{files.folder}`: this one starts from the beginning, and cannot be resumed"
+            )
+        yield None if files.taken else files
+
+
+def _locked(folder: Path, held: ExitStack) -> bool:
+    """Lock a directory while `held` is open; return False if another process has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks
+        return True
+    # What keeps it from being made is told by who writes into it; some file systems have no locks.
+    with suppress(OSError):
+        held.enter_context(made(folder))
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        held.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True

@@ -47,16 +47,20 @@ def fetch(
     trouble = _trouble(target, expected)
     if trouble is None:
         return target
-    failures = []
+    failures: list[str] = []
     if download:
         if target.exists():
             reporter.warn(f"{trouble}: downloading it again")
-        for url in mirrors:
+        for number, url in enumerate(mirrors):
+            if failures:
+                reporter.say(
+                    f"cannot download `{name}` from {failures[-1]}; trying address {number + 1} of "
+                    f"{len(mirrors)}"
+                )
             try:
                 _download(url, target, expected, reporter)
             except _MirrorFailed as failure:
                 failures.append(f"{urlsplit(url).netloc}: {failure}")
-                reporter.say(f"cannot download `{name}` from {failures[-1]}")
             else:
                 return target
     tried = "; ".join(dict.fromkeys(failures))

@@ -98,22 +98,35 @@ def replacing(path: Path, elsewhere: str = "name another place") -> Iterator[Pat
     and links out of its way.
     """
     folder = temporary_beside(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent.absolute())
-        folder.mkdir()
-        yield folder / path.name
+    with made(path.parent):
         try:
-            os.replace(folder / path.name, path)
-        except OSError as problem:
-            if problem.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not path.is_dir():
-                raise
-    except Exception as problem:
-        if reason := _disk_trouble(problem):
-            raise unwritable(path, reason, elsewhere) from problem
-        raise
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sweep(path.parent.absolute())
+            folder.mkdir()
+            yield folder / path.name
+            try:
+                os.replace(folder / path.name, path)
+            except OSError as problem:
+                if problem.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not path.is_dir():
+                    raise
+        except Exception as problem:
+            if reason := _disk_trouble(problem):
+                raise unwritable(path, reason, elsewhere) from problem
+            raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """Remove what is made of a directory and its parents meanwhile if nothing is put there."""
+    new = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
+    try:
+        yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for each in new:  # the innermost first
+            with suppress(OSError):
+                each.rmdir()
 
 
 def temporary_beside(path: Path) -> Path:

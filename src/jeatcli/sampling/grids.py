@@ -12,6 +12,8 @@ import torch
 
 from ..data import pictures
 from ..data.provenance import TEXT
+from ..errors import UsageProblem
+from .plan import SamplingPlan, Trace
 from .sample import Samples
 
 if TYPE_CHECKING:
@@ -23,6 +25,26 @@ _ANIMATION_FRAMES = 33
 _SIDE = 64
 # More classes have no column each.
 _MOST_COLUMNS = 20
+# Bytes of the pixels of one picture, of which a few copies are in memory at once.
+_LARGEST = 10**9
+
+
+def check_size(plan: SamplingPlan, scale: int | None = None, frames: int = 0) -> None:
+    """Refuse a picture that would take too much memory, before its images are drawn.
+
+    `frames` states of the first images are in a picture of their own.
+    """
+    channels, height, width = plan.model.meta.shape
+    scale = scale or max(1, _SIDE // width)
+    images = len(plan.labels) + (plan.origin is not None)
+    most = max(images, frames * min(len(plan.labels), Trace.images))
+    if (size := most * channels * height * width * scale**2) > _LARGEST:
+        raise UsageProblem(
+            f"a picture of {most:,} images of {width * scale:,}x{height * scale:,} pixels would "
+            f"take {size / 1e9:.0f} GB several times over",
+            "lower `--scale`, or draw fewer images in it: `--format png` and `--format npz` have "
+            "no such limit",
+        )
 
 
 def save_grid(

@@ -1,6 +1,6 @@
 """Where images start: noise, the distribution of the class's training images, or stored images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -48,7 +48,15 @@ def of_class(
     """A start of `core.class_gaussians.STARTS`, by the statistics of the class if it needs them."""
     if name != "uniform":
         model = with_statistics(model, data_dir, reporter)
-    return lambda y, like, rng: start_at(name, model.statistics, y, like, rng)
+    gaussians = model.statistics
+
+    def start(y: Tensor, like: Tensor, rng: Rng) -> Tensor:
+        return start_at(name, gaussians, y, like, rng)
+
+    if name == "uniform" or gaussians is None:
+        return start
+    text = f"no training image of {{}}: `{name}` starts there from the statistics of all images"
+    return _telling(start, gaussians.absent, text, model, reporter)
 
 
 uniform, gaussian, pca = (partial(of_class, name) for name in STARTS)
@@ -60,7 +68,9 @@ def buffer(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Ini
     with torch.no_grad():
         parts = torch.split(images.to(model.device), _BATCH)
         classes = torch.cat([model.classifier(part).argmax(1) for part in parts]).cpu()
-    return partial(draw_from, images, classes)
+    absent = set(range(len(model.meta.classes))) - set(classes.tolist())
+    text = "the model takes no image of the replay buffer for {}: `buffer` starts there from any"
+    return _telling(partial(draw_from, images, classes), absent, text, model, reporter)
 
 
 def data(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Initializer:
@@ -78,6 +88,25 @@ def data(model: Model, data_dir: str | Path | None, reporter: Reporter) -> Initi
         return draw_from(training.x, training.y, y, like, rng)
 
     return start
+
+
+def _telling(
+    start: Initializer, absent: Collection[int], text: str, model: Model, reporter: Reporter
+) -> Initializer:
+    """Return a start that warns, once of each class, of those for which it has nothing of theirs.
+
+    `{}` in the text stands for their names.
+    """
+    untold = set(absent)
+
+    def telling(y: Tensor, like: Tensor, rng: Rng) -> Tensor:
+        if absent_here := sorted(untold & set(y.tolist())):
+            untold.difference_update(absent_here)
+            names = ", ".join(f"`{model.meta.classes[label]}`" for label in absent_here)
+            reporter.warn(text.format(names))
+        return start(y, like, rng)
+
+    return telling
 
 
 def with_statistics(

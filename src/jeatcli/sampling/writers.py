@@ -18,7 +18,7 @@ from ..data import pictures, stored
 from ..data.provenance import CLASSES, IMAGES, TEXT
 from ..errors import Interrupted, JeatError
 from ..runtime.distributed import current
-from ..runtime.files import check_writable, writing
+from ..runtime.files import check_writable, made, writing
 from ..runtime.outputs import SAMPLE_PICTURE, check_output
 from ..runtime.plain import parsed
 from ..runtime.progress import SILENT, Reporter
@@ -157,7 +157,10 @@ def save_npz(plan: SamplingPlan, path: Path, reporter: Reporter = SILENT) -> Non
             check_writable(path)
             part = stack.enter_context(_locked(_part_of(path), reporter))
             # Another process may have written it in the meantime.
-            return _record(path) == record
+            if _record(path) == record:
+                return True
+            _refuse_other_part(part, plan.identity, path)
+            return False
 
         if current().from_main(is_there):
             reporter.say(f"the images are in `{path}` already")
@@ -202,7 +205,7 @@ def _locked(path: Path, reporter: Reporter) -> Iterator[IO[bytes]]:
     It has no buffer: what does not fit on the disk is not tried again when it is closed.
     """
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    with ExitStack() as stack:
+    with made(path.parent), ExitStack() as stack:
         while True:
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -244,6 +247,20 @@ def _whole_images(part: IO[bytes], header: Mapping[str, Any], size: int) -> tupl
     part.truncate()
     _write(part, line := json.dumps(header).encode() + b"\n")
     return len(line), 0
+
+
+def _refuse_other_part(part: IO[bytes], header: Mapping[str, Any], path: Path) -> None:
+    """Refuse to throw away images of other settings that an interrupted command has drawn."""
+    first = part.readline()
+    there = parsed(first) if first.endswith(b"\n") else {}
+    drawn = part.seek(0, os.SEEK_END) - len(first)
+    part.seek(0)
+    if there not in ({}, header) and drawn:
+        raise JeatError(
+            f"an unfinished drawing for `{path}` has other settings or weights",
+            "resume it with its own command, name another file with `-o`, or give it up by "
+            f"removing `{_part_of(path)}`",
+        )
 
 
 def _write(file: IO[bytes], content: bytes) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..checkpoints.checkpoint import load_each
 from ..checkpoints.model import Model
 from ..data.facts import DATASETS, own_path
-from ..data.images import Images, load_images
+from ..data.images import Images, load_images, warn_of_shared
 from ..data.stored import read_images
 from ..data.tensors import Own, Pixels, given_images
 from ..runtime.files import expand
@@ -104,6 +104,8 @@ def classifier_scores(
     test = _images(model, own, settings, reporter)
     others = {name: _other(name, model, settings, reporter) for name in settings.ood}
     _warn_of_few(len(test), settings.calibrated, others, reporter)
+    for name, other in others.items():
+        warn_of_shared(name, other, test.x, reporter)
     size = settings.batch_size or model.images_at_once()
     logits = classify(model, test, size)
     highest = logits.softmax(1).max(1)
@@ -187,8 +189,8 @@ def _other(name: str, model: Model, settings: ClassifierSettings, reporter: Repo
     path = expand(name)
     named = name in DATASETS or own_path(name) is not None
     if not named and (path.is_dir() or path.suffix.lower() == ".npz"):
-        pixels, _ = read_images(path, model.meta.shape, None, reporter)
-        return torch.from_numpy(pixels)[: settings.num]
+        pixels, _ = read_images(path, model.meta.shape, reporter=reporter, most=settings.num)
+        return torch.from_numpy(pixels)
     images = load_images(name, "test", data_dir=settings.data_dir, reporter=reporter)
     model.accepts(images, any_classes=True)
     return images.first(min(settings.num or len(images), len(images)), reporter).x

@@ -164,6 +164,11 @@ def _images(
     train = read("train")
     if config.val_split:
         train, evaluated = hold_out(train, config.val_split)
+        if len(evaluated) > len(train):
+            reporter.warn(
+                f"{len(evaluated):,} images are held out, and only {len(train):,} left to train "
+                "on: lower `--val-split`"
+            )
     train = train.first(config.limit) if config.limit else train
     if not config.val_split:
         test = read("test")
