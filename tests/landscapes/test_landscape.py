@@ -12,6 +12,7 @@ import torch
 from helpers.runs import load_run, save_run
 from PIL import Image
 
+from jeatcli.checkpoints.checkpoint import load
 from jeatcli.checkpoints.model import Model
 from jeatcli.data.images import load_images
 from jeatcli.errors import JeatError, UsageProblem
@@ -206,6 +207,13 @@ def test_summary_is_of_the_points_inside_the_ball(small: Landscape) -> None:
     assert figures["mean"] == pytest.approx(inside.mean())
     assert figures["rise"] == pytest.approx(inside.mean() - figures["centre"])
     assert (figures["min"], figures["max"]) == (inside.min(), inside.max())
+    plane, model = panel.plane, load("one", device="cpu")
+    points = torch.cartesian_prod(plane.axis.float(), plane.axis.float())
+    outside = plane.points(points) != plane.points(points).clamp(0, 1)
+    assert figures["outside_pixel_range"] == pytest.approx(outside.double().mean().item())
+    confidence, predicted = model.classifier(plane.x[None]).double().softmax(1).max(1)
+    assert figures["confidence"] == pytest.approx(confidence.item(), rel=1e-4)
+    assert figures["prediction"] == str(predicted.item())
     assert figures["plane_min"] <= figures["min"] <= figures["max"] <= figures["plane_max"]
 
 

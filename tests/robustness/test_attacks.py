@@ -164,9 +164,9 @@ def test_fab_ends_at_the_nearest_point_of_the_boundary() -> None:
 
 
 def test_sides_of_the_squares_follow_the_schedule() -> None:
-    queries = (0, 10, 11, 50, 51, 201, 501, 1001, 2001, 4001, 4999)
+    queries = (0, 10, 11, 50, 51, 201, 501, 1001, 2001, 4001, 6000, 6001, 8000, 8001)
     sides = [squares.side(query, 32, 32) for query in queries]
-    assert sides == [29, 29, 20, 20, 14, 10, 7, 5, 4, 3, 3]
+    assert sides == [29, 29, 20, 20, 14, 10, 7, 5, 4, 3, 3, 2, 2, 1]
     assert squares.side(0, 8, 8, least=3) == 7
     assert squares.side(4999, 8, 8, least=3) == 3
 
@@ -209,7 +209,7 @@ def test_a_target_is_reached_or_the_image_counts_as_robust() -> None:
     images = batch(model, 30)
     target = (images.y + 1) % 5
     aimed = Batch(images.x, images.y, target, images.index)
-    for name in ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square"):
+    for name in ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "fmn", "malt", "square"):
         plan = AttackOptions(Threat("linf", 0.3), queries=200 if name == "square" else None)
         moved = make_attack(name, plan)(model, aimed, plan)
         least = 0.15 if name == "square" else 0.3

@@ -142,6 +142,12 @@ def test_a_radius_of_linf_under_l2() -> None:
         assert (found is not None) == seen, eps
 
 
+def test_a_radius_of_l1_is_a_sum_over_pixels() -> None:
+    for eps, size in ((0.5, "small: 0.0415/255"), (12.0, None), (2000.0, "large: 166/255")):
+        found = checks.scale(Threat("l1", eps), 3 * 32 * 32) or ""
+        assert size in found if size else not found, eps
+
+
 def test_inputs_of_another_range() -> None:
     """A network for pixels in 0..255, without the normalisation that would have divided them."""
     assert names(classifier(Prototypes(), std=255.0)) == ["inputs-of-another-range"]

@@ -137,8 +137,12 @@ def test_the_result_is_the_distribution(tmp_path: Path) -> None:
     assert (radii[~correct] == 0).all()
     assert summary["median"] == pytest.approx(np.median(radii[correct]))
     assert summary["upper_quartile"] == pytest.approx(np.quantile(radii[correct], 0.75))
-    assert summary["curve"]["robust"][0] == found["clean"]
-    assert summary["curve"]["robust"][-1] == 0
+    curve = summary["curve"]
+    assert curve["robust"][0] == found["clean"]
+    assert curve["robust"] == [np.mean(radii > eps) for eps in np.float32(curve["eps"])]
+    assert curve["eps"] == pytest.approx(np.linspace(0, radii.max(), len(curve["eps"])))
+    broken = [name is not None for name in record["samples"]["broken_by"]]
+    assert broken == (correct & (radii <= 0.05)).tolist()
     assert found["robust"] == (radii > 0.05).mean()
     both = found["per_attack"].values()
     left = 30 * found["clean"]

@@ -179,6 +179,26 @@ def test_a_rarer_function_must_be_clearly_better(
     assert words in (likelier(model, torch.zeros_like(y), x, y, 100) or "")
 
 
+@pytest.mark.parametrize(
+    ("n", "gained", "lost", "better"),
+    [
+        # Three standard errors of the difference, sqrt(gained + lost).
+        (100, 9, 0, False),
+        (100, 10, 0, True),
+        (100, 20, 4, True),
+        (100, 20, 6, False),
+        # And three of a hundred images.
+        (1000, 30, 0, False),
+        (1000, 31, 0, True),
+    ],
+)
+def test_a_function_is_better_beyond_chance(n: int, gained: int, lost: int, better: bool) -> None:
+    right, found = torch.zeros(2, n, dtype=torch.bool)
+    found[:gained] = True
+    right[gained : gained + lost] = True
+    assert plausibility._better(found, right) is better
+
+
 def test_a_network_trained_here_with_exchanged_classes(ours: Trained, tmp_path: Path) -> None:
     content = torch.load(ours.file, weights_only=True)
     for key in ("linear.weight", "linear.bias"):

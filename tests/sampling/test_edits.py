@@ -122,6 +122,21 @@ def test_a_way_leads_from_class_to_class(model: Model) -> None:
     torch.testing.assert_close(drawn.images, batches.images, atol=1e-4, rtol=0)
 
 
+def test_a_way_is_straight_in_its_starts_and_its_energies(model: Model) -> None:
+    settings = {"num": 5, "interpolate": (1, 7)}
+    starts = sample.sample(model, steps=0, **settings).images
+    ends = [sample.sample(model, steps=0, num=1, classes=[end]).images for end in (1, 7)]
+    shares = torch.linspace(0, 1, 5).view(-1, 1, 1, 1)
+    torch.testing.assert_close(starts, torch.lerp(*ends, shares))
+    x = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    plan = sample.prepare(model, **settings)
+    found = plan.energy_of(torch.arange(5), plan.labels)(x)
+    logits = model.classifier(x)
+    for k in range(5):
+        expected = -(4 - k) / 4 * logits[k, 1] - k / 4 * logits[k, 7]
+        torch.testing.assert_close(found[k], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_best_of_keeps_the_lowest_energy_and_starts_with_the_image_itself(model: Model) -> None:
     settings = {"num": 12, "steps": 3, "init": "uniform"}
     alone = sample.sample(model, **settings)

@@ -213,6 +213,15 @@ def test_what_is_held_does_not_change() -> None:
         assert not torch.equal(end[..., 2:, :], images()[..., 2:, :])
 
 
+def test_what_suits_images_of_cifar_is_what_was_published() -> None:
+    """JEM's steps of 1 with noise of 0.01, in [-1, 1], are a quarter and a half in [0, 1]."""
+    model = load_run("colour", dataset="cifar10")
+    assert Sgld.suited(model) == Sgld(steps=100, step_size=1 / 4, noise=0.01 / 2, clip=1.0)
+    assert Ascent.suited(model) == Ascent(steps=33, step_size=0.2)
+    assert Pgd.suited(model) == Pgd(steps=60, step_size=0.5, eps=30.0)
+    assert DirectAscent.suited(model) == DirectAscent(steps=60, step_size=0.5, noise=0.1)
+
+
 def resolved(model: Model, given: dict[str, object]) -> Sampler:
     settings = SamplerSettings.of(given)
     return samplers.resolve(settings.sampler or "sgld", model, settings)

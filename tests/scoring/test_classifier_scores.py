@@ -13,6 +13,7 @@ from helpers.pictures import save_images
 from helpers.runs import Listener, load_run, save_run
 from PIL import Image
 
+from jeatcli import wrap
 from jeatcli.checkpoints.model import Model
 from jeatcli.data import pictures
 from jeatcli.data.images import load_images
@@ -52,6 +53,11 @@ def test_ece_is_that_of_a_plain_loop(bins: int) -> None:
     assert [c is None for c in found.confidence] == [n == 0 for n in found.counts]
 
 
+def test_a_bin_includes_its_upper_edge() -> None:
+    edges = torch.tensor([0.25, 0.5, 0.5, 0.75, 1.0])
+    assert calibrate(edges, edges > 0, 4).counts == [1, 2, 1, 1]
+
+
 def test_a_sure_and_a_doubting_classifier() -> None:
     half = torch.tensor([True, False] * 50)
     assert calibrate(torch.ones(100), half).ece == pytest.approx(0.5)
@@ -89,6 +95,22 @@ def test_scores_are_those_of_the_logits(judge: Model) -> None:
         assert -found["gradient_norm"][k].item() == pytest.approx(rise.item() / 0.02, rel=0.01)
 
 
+def test_probabilities_near_one_are_told_apart() -> None:
+    """In float32 all would be 1, and rank no image before another."""
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    for weight, values in zip(net.parameters(), ([8 / 64, 0, 0], [18, 0, 0]), strict=True):
+        weight.data = (
+            torch.tensor(values).view(-1, *[1] * (weight.ndim - 1)).expand_as(weight) * 1.0
+        )
+    images = load_images("digits", "test").x[:50]
+    sure = wrap(net, classes=3, shape=(1, 8, 8), mean=0, std=1)
+    found = ood.own_scores(sure, images)["max_probability"]
+    # The first class leads the two others by so much.
+    lead = 18 + 8 * images.double().mean((1, 2, 3)) / 255
+    torch.testing.assert_close(1 - found, 2 / (lead.exp() + 2), rtol=1e-4, atol=0)
+    assert (found.float() == 1).all()
+
+
 def test_against_a_folder_by_pairs(judge: Model, tmp_path: Path) -> None:
     test = load_images("digits", "test")
     other = torch.rand(30, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -99,6 +121,8 @@ def test_against_a_folder_by_pairs(judge: Model, tmp_path: Path) -> None:
     assert found.accuracy == pytest.approx(correct.double().mean().item())
     areas = found.ood[str(tmp_path / "noise")]
     assert areas["n"] == 30
+    few = classifier_scores(judge, ood=[str(tmp_path / "noise")], num=20, calibrated=False)
+    assert few.ood[str(tmp_path / "noise")]["n"] == 20
     stored = torch.from_numpy(pictures.to_uint8(other))
     ours = ood.own_scores(judge, test.x)
     theirs = ood.own_scores(judge, stored)

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import pickle
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from jeatcli.checkpoints.model import Model
 from jeatcli.scoring.density import density_coverage
 from jeatcli.scoring.features import Features
 from jeatcli.scoring.image_scores import image_scores
-from jeatcli.scoring.intervals import Estimate, bootstrapped, jackknifed
+from jeatcli.scoring.intervals import Estimate, bootstrapped, group_of, jackknifed
 from jeatcli.scoring.mind import mind
 from jeatcli.scoring.neighbours import authpct
 from jeatcli.scoring.settings import METRICS
@@ -122,6 +123,9 @@ def test_authpct_by_a_loop() -> None:
     found = authpct(features(ours), features(REAL))["authpct"]
     assert found == pytest.approx(100 * np.mean(authentic))
     assert found < 100 * 31 / 45
+    # A copy of an image that the reference holds twice is as near as these are to each other.
+    twice = features(REAL.repeat(2, 1))
+    assert authpct(twice, twice)["authpct"] == 0
 
 
 def test_intervals_hold_what_they_are_for() -> None:
@@ -130,6 +134,10 @@ def test_intervals_hold_what_they_are_for() -> None:
     assert share == pytest.approx(0.3)
     half = 1.96 * math.sqrt(0.3 * 0.7 / 100)
     assert (share.low, share.high) == pytest.approx((0.3 - half, 0.3 + half), abs=0.02)
+    values = normal(400, 1).flatten()
+    share, half = bootstrapped(values), 1.96 * values.std().item() / 20
+    ends = (share - half, share + half)
+    assert (share.low, share.high) == pytest.approx(ends, abs=0.1 * half)
     # Of a mean the jackknife's deviation is that of the mean of the groups.
     groups = normal(10, 1).flatten()
     without = [(groups.sum() - each).item() / 9 for each in groups]
@@ -142,6 +150,22 @@ def test_intervals_hold_what_they_are_for() -> None:
         one = mind(features(normal(400, 6, 20 + seed) + 0.5), features(normal(400, 6, 60 + seed)))
         hits += one["mind"].low <= exact <= one["mind"].high
     assert hits >= 16
+
+
+@pytest.mark.parametrize(("score", "name"), [(mind, "mind"), (vendi, "vendi")])
+def test_intervals_are_the_jackknife_of_ten_groups(
+    score: Callable[[Features, Features], dict[str, Estimate]], name: str
+) -> None:
+    """Each left out in turn: of n groups the variance is (n - 1) / n times the sum of squares."""
+    ours, theirs, group = normal(83, 6, 9) + 0.5, normal(83, 6, 10), group_of(83)
+    assert sorted(group.bincount().tolist()) == [8] * 7 + [9] * 3
+    # At random, for images may be in the order of their classes.
+    assert not torch.equal(group, torch.arange(83) % 10)
+    kept = [group != k for k in range(10)]
+    without = np.array([score(features(ours[k]), features(theirs[k]))[name] for k in kept])
+    spread = 1.96 * math.sqrt(0.9 * np.square(without - without.mean()).sum())
+    found = score(features(ours), features(theirs))[name]
+    assert (found.low, found.high) == pytest.approx((found - spread, found + spread), rel=1e-6)
 
 
 def test_a_number_with_its_interval_goes_from_one_process_to_another() -> None:

@@ -54,6 +54,16 @@ def test_density_and_coverage_of_known_sets() -> None:
     assert copies["coverage"] < 0.2
 
 
+def test_density_and_coverage_of_four_real_images() -> None:
+    """The balls reach to the third neighbour: their radii are 7, 6, 4 and 7."""
+    real = features(torch.tensor([[0.0], [1.0], [3.0], [7.0]]))
+    # One lies in all four balls, one in the last alone.
+    found = density_coverage(features(torch.tensor([[2.5], [10.0]])), real)
+    assert found == {"density": pytest.approx(5 / (3 * 2)), "coverage": 1.0}
+    apart = density_coverage(features(torch.tensor([[10.0], [20.0]])), real)
+    assert apart == {"density": pytest.approx(1 / (3 * 2)), "coverage": 0.25}
+
+
 def test_the_median_distance_lies_between_the_two_in_the_middle(tmp_path: Path) -> None:
     images = Images("digits", torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.arange(3), ())
     drawn, real = torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [100.0], [300.0]])
@@ -76,7 +86,7 @@ def test_a_temperature_is_found_again() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(40_000, 5, generator=generator, dtype=torch.float64)
     y = torch.multinomial(logits.softmax(1), 1, generator=generator).flatten()
-    for factor in (0.1, 1.0, 7.0):
+    for factor in (0.002, 0.1, 1.0, 7.0, 500.0):
         assert fit_temperature(factor * logits, y) == pytest.approx(factor, rel=0.03)
     found = rescale(7 * logits, y)
     assert found is not None
@@ -96,6 +106,8 @@ def test_a_temperature_has_the_closed_form_of_two_classes() -> None:
     logits = torch.tensor([[2.0, 0.0]]).repeat(10, 1)
     y = torch.tensor([0] * 8 + [1] * 2)
     assert fit_temperature(logits, y) == pytest.approx(2 / math.log(4), rel=1e-6)
+    # At q = 1/2 it would be infinite.
+    assert fit_temperature(logits, torch.arange(10) % 2) is None
 
 
 def test_no_temperature_is_best_for_logits_that_are_always_right_or_tell_nothing() -> None:
@@ -117,7 +129,11 @@ def test_no_temperature_is_best_for_logits_that_are_always_right_or_tell_nothing
 def test_why_there_is_no_temperature_is_said(judge: Model) -> None:
     images = load_images("digits", "test").x[:200].float() / 255
     predicted = judge.classifier(images).argmax(1)
+    # Those at odd places are for the judgement.
+    one_is_wrong = predicted.clone()
+    one_is_wrong[1] = (predicted[1] + 1) % 10
     for labels, num, words in (
+        (one_is_wrong, 200, "the 100 images that it is fitted to: all are classified correctly"),
         (predicted, 200, "the 100 images that it is fitted to: all are classified correctly"),
         (predicted, 19, "fewer than 20 images"),
         (judge.classifier(images).argmin(1), 200, "the logits tell nothing of the images' classes"),

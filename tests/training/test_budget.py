@@ -79,6 +79,16 @@ def test_an_evaluation_takes_the_passes_of_its_attack(
     assert seen == [min(256, len(ready.evaluated))] * 3
 
 
+def test_a_step_takes_the_mean_of_five_after_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = setup.build(config(), tmp_path / "run", torch.device("cpu"))
+    ends = iter([100.0, 101.0, 103.0, 106.0, 110.0, 115.0])
+    monkeypatch.setattr(budget.time, "perf_counter", lambda: next(ends))
+    assert budget._seconds_per_step(ready) == (115 - 100) / 5
+    assert next(ends, None) is None
+
+
 def test_a_budget_is_recorded_as_epochs_and_resumed_with_them(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,20 @@ from jeatcli.training.train import train
 from jeatcli.training.trainer import Metrics, Trainer
 
 
+@pytest.mark.parametrize(
+    ("name", "limit"), [("energy", 1e4), ("energy_sgld", 1e4), ("energy_gap", 1e3), ("loss", 3e38)]
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_runs_away(name: str, limit: float, sign: int) -> None:
+    look = divergence.Divergence()
+    look.latest = {name: torch.tensor(0.99 * sign * limit)}
+    look.check()
+    for value in (1.2 * sign * limit, torch.inf, torch.nan):
+        look.latest = {name: torch.tensor(value)}
+        with pytest.raises(divergence.Diverging, match=f"{name} is"):
+            look.check()
+
+
 def test_a_collapse_is_noticed_rolled_back_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

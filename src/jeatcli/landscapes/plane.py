@@ -67,7 +67,7 @@ class Plane:
         toward = np.stack([np.cos(angles), np.sin(angles)], axis=1)
         directions = self.directions.flatten(1).cpu().double().numpy()
         # Step by step: all of them at once would not fit into memory.
-        order = {"linf": np.inf, "l1": 1}.get(norm, 2)
+        order = np.inf if norm == "linf" else 2
         lengths = np.stack([np.linalg.norm(step @ directions, order) for step in toward])
         return toward * (radius / lengths)[:, None]
 

@@ -64,7 +64,7 @@ def look_up(
     count = min(len(_HEADINGS) - 1, len(training))
     distances, indices = nearest(values, theirs, count)
     even = torch.linspace(0, len(theirs) - 1, min(_QUERIES, len(theirs))).round().long()
-    own, _ = nearest(theirs[even], theirs, min(2, len(theirs)))
+    own, _ = nearest(theirs[even], theirs, 2)
     first = zip(images[:_SHOWN], indices[:_SHOWN], strict=True)
     rows = torch.cat([torch.cat([image[None], training.x[near]]) for image, near in first])
     scale = max(1, _SIDE // images.shape[-1])
@@ -93,5 +93,5 @@ def authpct(images: Features, reference: Features) -> dict[str, Estimate]:
     distance, index = nearest(images.values, real, 1)
     chosen, back = index[:, 0].unique(return_inverse=True)
     # The nearest of a real image is itself, or its copy.
-    own = nearest(real[chosen], real, min(2, len(real)))[0][:, -1]
+    own = nearest(real[chosen], real, 2)[0][:, -1]
     return {"authpct": bootstrapped(100 * (distance[:, 0] > own[back]).double())}

@@ -25,11 +25,9 @@ def _score(values: Tensor) -> Estimate:
     sizes = group.bincount().tolist()
     total, num = torch.stack(grams).sum(0), len(values)
     without = [
-        _diversity(total - gram, num - size)
-        for gram, size in zip(grams, sizes, strict=True)
-        if size < num
+        _diversity(total - gram, num - size) for gram, size in zip(grams, sizes, strict=True)
     ]
-    return jackknifed(_diversity(total, num), without or [1.0])
+    return jackknifed(_diversity(total, num), without)
 
 
 def _diversity(gram: Tensor, num: int) -> float:
