@@ -10,6 +10,7 @@ import sys
 import click
 import pytest
 from click.testing import CliRunner
+from helpers.cli import here
 
 from jeatcli.cli import LazyGroup
 from jeatcli.cli.failures import translate
@@ -72,6 +73,14 @@ def test_a_failure_that_the_first_process_reports_is_not_repeated(
     result = CliRunner().invoke(failing(problem), ["attack"])
     assert result.exit_code == 1
     assert ("the disk is full" in result.stderr) is not reported
+
+
+@pytest.mark.parametrize(("local", "told"), [("0", True), ("1", False)])
+def test_a_mistyped_option_is_told_once_on_each_machine(local: str, told: bool) -> None:
+    number = {"WORLD_SIZE": "4", "RANK": str(2 + int(local)), "LOCAL_RANK": local}
+    result = here("train", "--val-split", "0.1", **number)
+    assert result.exit_code == 2
+    assert ("--val-split" in result.stderr) is told
 
 
 def test_an_error_is_two_lines_and_no_traceback():

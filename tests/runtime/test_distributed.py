@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.cli import STANDARD, done, environment, pixels
+from helpers.cli import STANDARD, done, environment, here, pixels
 from helpers.compare_runs import lines
 from helpers.forked import Forked
 from safetensors.torch import load_file
@@ -211,6 +211,17 @@ def test_two_processes_find_what_one_finds(verb: tuple[object, ...], run: Path) 
     assert two.keys() == one.keys()
     for key, value in one.items():
         assert two[key] == (pytest.approx(value) if isinstance(value, float) else value), key
+
+
+def test_a_gate_ends_no_process_before_the_first_has_reported(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`torchrun` ends the first process as soon as another one fails."""
+    gate = ("attack", run, "-n", 4, "--steps", 1, "--fail-under", 1, "--eps", 1, "--device", "cpu")
+    assert here(*gate).exit_code == 4
+    monkeypatch.setattr("jeatcli.runtime.launch.first", lambda: False)
+    other = here(*gate)
+    assert (other.exit_code, other.stdout) == (0, "")
 
 
 @pytest.mark.slow

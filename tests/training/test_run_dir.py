@@ -21,7 +21,7 @@ from PIL import Image
 from jeatcli.checkpoints import runs
 from jeatcli.checkpoints.checkpoint import load
 from jeatcli.errors import Interrupted, JeatError, UsageProblem
-from jeatcli.training import setup
+from jeatcli.training import run_dir, setup
 from jeatcli.training.resolve import read_config, resolve, to_toml
 from jeatcli.training.train import train
 
@@ -82,6 +82,15 @@ def test_another_configuration_is_refused_by_name_unless_forced(tmp_path: Path) 
     train(config("at", epochs=1), tmp_path / "run", force=True)
     assert load(tmp_path / "run").meta.epochs == 1
     assert load(tmp_path / "run~1").meta.epochs == 2
+
+
+def test_the_command_that_goes_on_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
+    folder = tmp_path / "two words"
+    run_dir.create(folder, config())
+    with pytest.raises(JeatError) as caught:
+        run_dir.compare(folder, config(seed=1))
+    again = f"jeat train -c '{folder}/config.toml' -o '{folder}'"
+    assert f"`{again}`" in str(caught.value.hint)
 
 
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:

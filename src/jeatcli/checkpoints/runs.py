@@ -1,6 +1,7 @@
 """Finding runs and checkpoints, and reading their headers, without torch."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -116,7 +117,8 @@ def _without_model(path: Path) -> JeatError:
     """Say how a directory without a model can become a run, or that it is none."""
     if (path / CONFIG_FILE).is_file():
         what = "training has not saved a model there yet"
-        fix = f"train it further with `jeat train -c {path / CONFIG_FILE} -o {path}`"
+        again = shlex.join(["jeat", "train", "-c", str(path / CONFIG_FILE), "-o", str(path)])
+        fix = f"train it further with `{again}`"
     else:
         what = "it is not a run" if any(path.iterdir()) else "empty"
         fix = f"name the directory of a run or a `{MODEL_FILE}` that `jeat train` wrote"

@@ -114,6 +114,9 @@ def _in_words() -> Iterator[None]:
     try:
         yield
     except click.ClickException as problem:
+        # One process says it on each machine, as a file may be missing on one of them alone.
+        if launch.local_number():
+            raise click.exceptions.Exit(problem.exit_code) from None
         from .failures import clean
 
         message = clean(problem.format_message())

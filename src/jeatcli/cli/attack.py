@@ -101,6 +101,8 @@ def command(
     import_torch()
     subjects = [_subject(path, files.record, _kind(norm, eps), terminal) for path in paths]
     found = _attack(subjects, norm, eps, settings, foreign, terminal)
+    if not launch.first():
+        return  # `torchrun` ends the first process, which reports, as soon as another one fails
     each = [subject for subject in subjects for _ in range(radii)]
     there = [first for first in range(0, len(each), radii) if not each[first].moved]
     names = distinct_names([result.run for result in found.results], [one.path for one in each])
@@ -111,9 +113,7 @@ def command(
         objects = document.get("results", [document])
         for first in there:
             keep(each[first].path, objects[first : first + radii], terminal)
-    if failure is not None:
-        raise failure
-    _check_gate(min([*found.unions, *(result.robust for result in found.results)]), fail_under)
+    _check(found, failure, fail_under)
     if not is_foreign(paths[0]):
         terminal.hint(ui.next_command("sample", runs[0] if runs else None))
 
@@ -159,8 +159,6 @@ class _Files:
         """Write curve and page; return what `--json` prints, and what could not be written."""
         outputs = {"images": self.images, "plot": self.plot, "report": self.page}
         failure = next(iter(found.unwritten.values()), None)
-        if not launch.first():
-            return as_json_object(found, each, outputs), failure
         from ..plots.robust_accuracy import plot as draw
 
         def curve(path: Path) -> Path:
@@ -206,11 +204,13 @@ def _attack(
         ) from None
 
 
-def _check_gate(lowest: float, fail_under: float | None) -> None:
+def _check(found: Comparison, failure: JeatError | None, fail_under: float | None) -> None:
+    """Fail, once the result is shown, for what could not be written or is below the gate."""
+    if failure is not None:
+        raise failure
+    lowest = min([*found.unions, *(result.robust for result in found.results)])
     if fail_under is not None and lowest < fail_under:
-        missed = BelowGate(f"robust accuracy {lowest:.4f} is below {fail_under:g}")
-        missed.reported = not launch.first()
-        raise missed
+        raise BelowGate(f"robust accuracy {lowest:.4f} is below {fail_under:g}")
 
 
 def _kind(norms: Sequence[str], eps: Sequence[float]) -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shlex
 import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -88,13 +89,14 @@ def _other_run(folder: Path, values: Mapping[str, tuple[Any, Any]]) -> JeatError
     """Say which settings differ, with both values, and what can be done."""
     name = folder.name if runs.place(folder.name) == folder else folder
     new = "start a new run with `-o NAME`"
+    typed = shlex.quote(str(name))
+    again = shlex.join(["jeat", "train", "-c", f"{folder}/config.toml", "-o", str(name)])
     if "epochs" in values or "max_steps" in values:
-        new += f" (from the weights of this one with `--init-from {name}`; its schedule is over)"
+        new += f" (from the weights of this one with `--init-from {typed}`; its schedule is over)"
     different = difference_text({key: (theirs, ours) for key, (ours, theirs) in values.items()})
     return JeatError(
         f"`{name}` is a run with other settings: it has {different}",
-        f"{new}, continue this one with `jeat train -c {folder}/config.toml -o {name}`, "
-        "or start it over with `--force`",
+        f"{new}, continue this one with `{again}`, or start it over with `--force`",
     )
 
 
@@ -151,7 +153,8 @@ def _check_resumable(folder: Path) -> None:
         return
     fix = f"copy `{runs.STATE_FILE}` back"
     if runs.STATE_BEFORE_FILE in left:
-        fix = f"go back to the save before by `mv {folder / runs.STATE_BEFORE_FILE} {state}`"
+        move = shlex.join(["mv", str(folder / runs.STATE_BEFORE_FILE), str(state)])
+        fix = f"go back to the save before by `{move}`"
     elif runs.MODEL_FILE in left:
         fix += f", start another run with `-o NAME` from its weights with `--init-from {folder}/`"
     raise JeatError(

@@ -1,5 +1,6 @@
 """What an exact resume needs, and when it is saved."""
 
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -58,7 +59,8 @@ def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Callback]) -> N
     except (CutShort, Damaged) as problem:
         before = path.with_name(runs.STATE_BEFORE_FILE)
         there = before != path and before.is_file()
-        fix = f"go back to the save before by `mv {before} {path}`" if there else "copy it again"
+        move = shlex.join(["mv", str(before), str(path)])
+        fix = f"go back to the save before by `{move}`" if there else "copy it again"
         raise JeatError(problem.message, f"{fix}, or {start_over}") from problem
     _check_owner(path, header, trainer, start_over)
     # On the CPU, for Apple's devices have no float64; each goes where its like is.
