@@ -39,8 +39,9 @@ def test_beside_a_loaded_model_it_is_refused(
 
 
 def test_it_may_be_of_a_file_beside_a_loaded_model(tmp_path: Path) -> None:
-    path = written(tmp_path, weights())
-    model = load(path)
+    model = load(written(tmp_path, weights()))
+    others = {name: each + 1 if each.dim() else each for name, each in weights().items()}
+    path = written(tmp_path, others, "others.pt")
     settings = {"images": X, "labels": LABELS, "attacks": "fgsm", "foreign": PLAIN}
     found = attack(model, transfer_from=path, device="cpu", **settings)
-    assert found.transfer_from == "theirs"
+    assert found.transfer_from == "others"
