@@ -294,8 +294,8 @@ def test_programs_are_named_for_what_they_are(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", np.zeros(3))
     for name, kind, way in (
         ("traced.pt", "a TorchScript program", "torch.jit.load("),
-        ("a.npy", "a file of numpy's", "torch.save"),
-        ("a.npz", "a file of numpy's", "torch.save"),
+        ("a.npy", "a NumPy file", "torch.save"),
+        ("a.npz", "a NumPy file", "torch.save"),
     ):
         said = here("attack", tmp_path / name, *DESCRIBED)
         refused(said, 1, f"{name}` is {kind}, not a state dict", "Hint: ", way)

@@ -57,7 +57,7 @@ def test_a_weight_that_is_an_array_of_numpy_is_named(tmp_path: Path) -> None:
     """Without it the others might fit a network without normalisation."""
     mixed: dict[str, Any] = weights()
     mixed["bn1.running_mean"] = mixed["bn1.running_mean"].numpy()
-    with pytest.raises(JeatError, match=r"holds `bn1\.running_mean`, which is an array of numpy's"):
+    with pytest.raises(JeatError, match=r"holds `bn1\.running_mean`, which is a NumPy array"):
         load(written(tmp_path, mixed))
 
 
@@ -67,7 +67,7 @@ def test_a_weight_that_is_an_array_of_numpy_is_named(tmp_path: Path) -> None:
         ({"mu": torch.tensor([0.5]).view(1, 1, 1, 1), "sigma": torch.tensor([0.2])}, "--mean 0.5"),
         ({"config": {"data_mean": [0.5], "data_std": [0.2]}}, "--std 0.2"),
         ({"args": argparse.Namespace(mean=[0.5], std=[0.2])}, "--mean 0.5"),
-        ({"mean": np.array([0.5]), "std": np.array([0.2])}, "as arrays of numpy's"),
+        ({"mean": np.array([0.5]), "std": np.array([0.2])}, "as NumPy arrays"),
     ],
     ids=["mu", "data", "arguments", "arrays"],
 )

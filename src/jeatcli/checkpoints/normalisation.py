@@ -26,7 +26,7 @@ def chosen(
     if own is None:
         return None
     if not found.applied:
-        words = _words(*own) if own[0] else "as arrays of numpy's"
+        words = _words(*own) if own[0] else "as NumPy arrays"
         raise UsageProblem(
             f"`{path}` records a normalisation, {words}, which its network may not apply",
             "give `--mean` and `--std`: these, or 0 and 1",

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
+from ..runtime import locks
 from ..runtime.files import write_atomic
 from ..runtime.outputs import RUN_RESULTS, check_output
 from ..runtime.plain import parsed
@@ -93,11 +94,9 @@ def _file_names(value: object) -> object:
 def _locked(folder: Path) -> Iterator[None]:
     """Keep two commands on one run from losing each other's results."""
     with ExitStack() as held:
-        # Windows and some network file systems have no such locks.
-        with suppress(ImportError, OSError):
-            import fcntl
-
+        # Windows opens no directory, and some network file systems have no such locks.
+        with suppress(OSError):
             descriptor = os.open(folder, os.O_RDONLY)
             held.callback(os.close, descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            locks.take(descriptor, wait=True)
         yield

@@ -138,7 +138,7 @@ def _check_format(path: Path) -> bytes:
         kind, load = "a TorchScript program", f'torch.jit.load("{path}")'
         fix = f'save only its weights: `torch.save({load}.state_dict(), "weights.pt")`'
     elif start.startswith(b"\x93NUMPY") or any(name.endswith(".npy") for name in names):
-        kind = "a file of numpy's"
+        kind = "a NumPy file"
     elif start.startswith(b"\x89HDF"):
         kind = "an HDF5 file, as Keras writes it"
     elif start.startswith(b"\x1f\x8b"):
@@ -247,7 +247,7 @@ def _check_tensors(path: Path, tensors: Tensors) -> None:
     for name, tensor in tensors.items():
         kind = fix = ""
         if isinstance(tensor, Array):
-            kind, fix = "an array of numpy's", "save `torch.from_numpy(array)` in its place"
+            kind, fix = "a NumPy array", "save `torch.from_numpy(array)` in its place"
         elif tensor.is_meta:
             kind, fix = "without content (on the meta device)", "save the weights from a device"
         elif tensor.is_quantized:

@@ -20,7 +20,7 @@ def check_pixels(width: float, height: float) -> None:
         raise UsageProblem(
             f"a picture of {width:.3g} x {height:.3g} inches at {dpi:g} dots per inch would have "
             f"{pixels / 1e6:,.0f} million pixels",
-            f"lower `--figsize` or `--dpi` to {_MOST_PIXELS / 1e6:.0f} million",
+            f"lower `--figsize` or `--dpi`: at most {_MOST_PIXELS / 1e6:.0f} million are drawn",
         )
 
 

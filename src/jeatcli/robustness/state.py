@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..acceleration.ways import KERNELS, LIBRARY
+from ..runtime import locks
 from ..runtime.digests import digest, tensor_digest
 from ..runtime.distributed import current
 from ..runtime.files import made, write_atomic
@@ -208,18 +209,12 @@ def own_state(files: StateFiles | None, reporter: Reporter) -> Iterator[StateFil
 
 def _locked(folder: Path, held: ExitStack) -> bool:
     """Lock a directory while `held` is open; return False if another process has it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows has no such locks
-        return True
-    # What keeps it from being made is told by who writes into it; some file systems have no locks.
+    # What keeps it from being made is told by who writes into it; Windows opens no directory, and
+    # some file systems have no locks.
     with suppress(OSError):
         held.enter_context(made(folder))
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
         held.callback(os.close, descriptor)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
+        return locks.take(descriptor)
     return True

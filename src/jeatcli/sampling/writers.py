@@ -17,6 +17,7 @@ import numpy as np
 from ..data import pictures, stored
 from ..data.provenance import CLASSES, IMAGES, TEXT
 from ..errors import Interrupted, JeatError
+from ..runtime import locks
 from ..runtime.distributed import current
 from ..runtime.files import check_writable, made, writing
 from ..runtime.outputs import SAMPLE_PICTURE, check_output
@@ -225,14 +226,9 @@ def _locked(path: Path, reporter: Reporter) -> Iterator[IO[bytes]]:
 
 def _wait_for_lock(file: IO[bytes], path: Path, reporter: Reporter) -> None:
     try:
-        import fcntl
-    except ImportError:  # Windows has no such locks
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        reporter.say(f"waiting for another process, which holds `{path}`")
-        fcntl.flock(file, fcntl.LOCK_EX)
+        if not locks.take(file):
+            reporter.say(f"waiting for another process, which holds `{path}`")
+            locks.take(file, wait=True)
     except OSError as problem:
         reporter.warn(f"`{path}` cannot be locked ({problem.strerror}); start no second process")
 

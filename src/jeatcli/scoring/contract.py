@@ -17,7 +17,7 @@ def checked_metric(name: str, returned: object, taken: Collection[str]) -> dict[
         for key, value in returned.items():
             number = _number(value)
             if not isinstance(key, str) or number is None:
-                problem = f"`{key}`, which is no name of a number"
+                problem = f"`{key}`, which is not a name, or has no number"
             elif key in taken:
                 problem = f"`{key}`, which another metric returns"
             else:

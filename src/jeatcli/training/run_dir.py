@@ -15,6 +15,7 @@ from ..checkpoints.checkpoint import read_tensors
 from ..checkpoints.header import CutShort, Damaged, read_header
 from ..data.facts import image_size, own_path
 from ..errors import JeatError, UsageProblem
+from ..runtime import locks
 from ..runtime.files import TEMPORARY, expand, runs_dir, write_atomic, writing
 from ..runtime.progress import SILENT, Reporter
 from .identity import UNMEASURED, difference_text, differing, foreign_settings, unmeasured
@@ -169,20 +170,14 @@ def locked(folder: Path, reporter: Reporter = SILENT) -> Iterator[None]:
 
     Some network and FUSE file systems have no locks: the reporter warns, and the run goes on.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows has no such locks
-        yield
-        return
     with ExitStack() as held:
         with writing(folder / _LOCK):
             handle = held.enter_context((folder / _LOCK).open("a"))
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise JeatError(
-                f"another process is training `{folder}`", "wait for it, or name another `-o`"
-            ) from None
+            if not locks.take(handle):
+                raise JeatError(
+                    f"another process is training `{folder}`", "wait for it, or name another `-o`"
+                )
         except OSError as problem:
             reporter.warn(
                 f"`{folder}` cannot be locked ({problem.strerror}); start only one process there"
