@@ -134,7 +134,7 @@ METHOD_ARGS, ATTACK_ARGS = "self, model, x, y, rng", "surrogate, batch, options"
         ("metric", IMAGES, "images.nothing", "", (*LINE, "AttributeError")),
         ("metric", "images", "{'x': 1.0}", "", ("metric `odd`", CALLED)),
         ("metric", IMAGES, "3.0", "", ("metric `odd` returned float",)),
-        ("metric", IMAGES, "{'x': 'high'}", "", ("returned `x`, which is no name of a",)),
+        ("metric", IMAGES, "{'x': 'high'}", "", ("returned `x`, which is not a name",)),
         ("metric", IMAGES, "{}", "", ("metric `odd` returned no numbers",)),
         ("data", "request", "None", "", ("data set `odd` returned a NoneType", "(n, C, H, W)")),
         ("data", "request", "x, y", "", ("returned a tuple of length 2",)),
