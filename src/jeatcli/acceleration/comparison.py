@@ -17,6 +17,8 @@ from ..errors import JeatError
 # The largest differences that are rounding, as shares of the features and of their gradient by the
 # images. In bfloat16 both sides round, and cut off what is near zero differently.
 _ROUNDING = {torch.float32: (0.01, 0.05), torch.bfloat16: (0.2, 0.8)}
+# The same between an image alone and beside another one: libraries add up in another order.
+_BESIDE = 0.02
 # What is as small as this is no difference.
 _NOTHING = 1e-6
 _IMAGES = 2
@@ -49,6 +51,22 @@ def check_same(name: str, ours: Function, theirs: Function, x: Tensor, dtype: to
             f"leave `foldable = True` out of `{name}` if it is your own: it may have gradients of "
             "its own making, or draw; otherwise use `--kernel library`, and report it",
         )
+
+
+@torch.no_grad()
+def independent(function: Function, x: Tensor) -> bool:
+    """Return whether an image's result is the same, to rounding, alone and beside another image.
+
+    Args:
+        function: Of images (n, C, H, W).
+        x: At least one image; not changed.
+    """
+    pair = torch.cat([x[:1], 1 - x[:1]])
+    together, alone = function(pair.clone()), torch.cat([function(each) for each in pair.split(1)])
+    if together.shape != alone.shape:
+        return False
+    size, difference = together.float().norm(), (together.float() - alone.float()).norm()
+    return bool(difference <= _BESIDE * size + _NOTHING)
 
 
 def _difference(ours: Function, theirs: Function, x: Tensor, rounding: tuple[float, float]) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..core.models.classifier import Network
-from .comparison import check_same
+from .comparison import check_same, independent
 from .fused import FusedConv, fusible
 from .native.amx import AmxConv, fits_tiles
 from .native.convolution import WinogradConv, fits
@@ -122,6 +122,9 @@ class Rewritten(Network):
             )
             dtype = torch.bfloat16 if half else torch.float32
             check_same(type(self.net).__name__, self._features, self.net.features, x, dtype)
+            passes = self.passes
+            if passes is not None and passes.independent is None:
+                passes.independent = independent(self._features, x)
         return self._features(x)
 
     def _features(self, x: Tensor) -> Tensor:

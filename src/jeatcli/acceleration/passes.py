@@ -1,11 +1,13 @@
 """A rewritten network, forward and backward, in little more than the passes of its convolutions.
 
 Where autograd takes a pass over memory for each ReLU, normalisation and sum, here these are done
-while the result of the convolution before, or backward of the one after, is in registers.
+while the result of the convolution before, or backward of the one after, is in registers. Of a
+large batch so many images are taken at a time that the next layer finds them in the cache.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +16,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, fx, nn
 
+from .pieces import IMAGES, together
 from .record import Record
 from .steps import Affine, Convolve, Other, Slice, Step
 from .swapped import SwappedConv, is_plain
@@ -51,6 +54,9 @@ class Passes:
         self.kept = {name for step in self.steps for name in step.kept}
         ends.pop(self.out, None)
         self.updates = 0
+        # Whether an image's result is the same without the others; None if nobody has looked.
+        self.independent: bool | None = None
+        self._together: dict[torch.Size, int] = {}
         self.ends = [
             [name for name in step.inputs if ends.get(name) is step] for step in self.steps
         ]
@@ -67,7 +73,13 @@ class Passes:
             out: Tensor = _Passes.apply(x, self)
             return out
         with torch.no_grad():
-            return self.forward(x, Record(wanted=False))
+            parts = [self.forward(piece, Record(wanted=False)) for piece in self.pieces(x)]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def pieces(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the images in the pieces that go through the layers one after the other."""
+        count = round(len(x) / self._together.get(x.shape[1:], IMAGES)) if self.independent else 1
+        return x.tensor_split(count) if count > 1 else (x,)
 
     def forward(self, x: Tensor, record: Record) -> Tensor:
         """Return the result; leave in the record what the backward pass needs."""
@@ -77,6 +89,13 @@ class Passes:
             for name in ends:
                 if not record.wanted or name not in self.kept:
                     del record.values[name]
+        if len(x) and x.shape[1:] not in self._together:
+            sizes = (
+                math.prod(each) * record.dtypes[name].itemsize
+                for name, each in record.shapes.items()
+            )
+            # A new one: another thread may read the old.
+            self._together = {x.shape[1:]: together(max(sizes) // len(x))}
         out: Tensor = record.values[self.out]
         return out
 
@@ -91,30 +110,51 @@ class Passes:
 class _Passes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, passes: Passes) -> Tensor:
-        record = Record()
-        out = passes.forward(x, record)
-        ctx.names = [*passes.kept]
-        kept = (record.values[name] for name in ctx.names)
-        ctx.save_for_backward(*kept, *record.saved.tensors)
-        record.values, record.saved.tensors = {}, []
-        ctx.record, ctx.passes, ctx.updates = record, passes, passes.updates
-        return out
+        names, pieces, out = [*passes.kept], passes.pieces(x), []
+        tensors: list[Tensor] = []
+        ctx.records, ctx.sizes = [], [len(piece) for piece in pieces]
+        for piece in pieces:
+            record = Record()
+            out.append(passes.forward(piece, record))
+            kept = [*(record.values[name] for name in names), *record.saved.tensors]
+            record.values, record.saved.tensors = {}, []
+            ctx.records.append((record, slice(len(tensors), len(tensors) + len(kept))))
+            tensors += kept
+        ctx.save_for_backward(*tensors)
+        ctx.names, ctx.passes, ctx.updates = names, passes, passes.updates
+        return torch.cat(out) if len(out) > 1 else out[0]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None]:
         if ctx.updates != ctx.passes.updates:
             raise RuntimeError("the weights were updated between the forward and the backward pass")
-        before: Record = ctx.record
-        count, tensors = len(ctx.names), ctx.saved_tensors
-        values = dict(zip(ctx.names, tensors[:count], strict=True))
-        before.saved.tensors = [*tensors[count:]]
-        try:
-            # There may be several backward passes, even at once.
-            record = replace(before, values=values, gradients={}, cut=set())
-            return ctx.passes.backward(gradient, record), None
-        finally:
-            before.saved.tensors = []
+        pieces = zip(ctx.records, gradient.split(ctx.sizes), strict=True)
+        parts = [
+            _back(ctx.passes, piece, record, ctx.names, ctx.saved_tensors[kept])
+            for (record, kept), piece in pieces
+        ]
+        found = [part for part in parts if part is not None]
+        return (torch.cat(found) if len(found) > 1 else found[0]) if found else None, None
+
+
+def _back(
+    passes: Passes,
+    gradient: Tensor,
+    before: Record,
+    names: Sequence[str],
+    tensors: Sequence[Tensor],
+) -> Tensor | None:
+    """Go back through the layers, with the results of these names and what autograd has saved."""
+    count = len(names)
+    before.saved.tensors = [*tensors[count:]]
+    try:
+        # There may be several backward passes, even at once.
+        values = dict(zip(names, tensors[:count], strict=True))
+        record = replace(before, values=values, gradients={}, cut=set())
+        return passes.backward(gradient, record)
+    finally:
+        before.saved.tensors = []
 
 
 def _steps(body: fx.GraphModule) -> Iterable[Step]:
