@@ -59,6 +59,27 @@ def test_a_linear_classifier_has_the_radius_in_all_but_alpha_of_cases() -> None:
     assert np.corrcoef(found, exact)[0, 1] > 0.95
 
 
+class Rooted(torch.nn.Module):
+    """Class 0 where the first pixel is above -3, else NaN."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        root = (x.flatten(1)[:, 0] + 3).sqrt()
+        return torch.stack([1 + root, 0 * root, 0 * root], 1)
+
+
+def test_logits_of_nan_are_votes_for_no_class() -> None:
+    """`argmax` takes them for the largest: all draws would be for class 0, at any distance."""
+    model = wrap(Rooted(), classes=3, shape=SHAPE, mean=0, std=1)
+    x = torch.linspace(0, 1, 20).view(20, 1, 1, 1).expand(20, *SHAPE)
+    counts = Sampler(model.classifier, 3.0, 0, 64).counts(x[0], 4000, 1)
+    share = norm.cdf(1.0)
+    assert counts.tolist() == [counts[0], 0, 0, 4000 - counts[0]]
+    assert counts[0] / 4000 == pytest.approx(share, abs=4 * (share * (1 - share) / 4000) ** 0.5)
+    found = evaluate.attack(model, images=x, labels=[0] * 20, **few(num=None, sigma=3.0, steps=1))
+    for r, pixel in zip(found.samples["radius"], x[:, 0, 0, 0].tolist(), strict=True):
+        assert r is None or r < pixel + 3
+
+
 def few(**changes: object) -> dict[str, object]:
     return {"num": 40, "certify": True, "sigma": 0.2, "certify_draws": 100, "steps": 4} | changes
 

@@ -237,3 +237,21 @@ def test_functions_that_are_rare(tmp_path: Path, settings: dict[str, Any], words
     plain = {"mean": (0.0,), "std": (1.0,)} if "before" in settings else {}
     described = replace(theirs.described, **plain)
     assert words in said(load(theirs.file, device="cpu", foreign=described), theirs.images)
+
+
+class Bright(nn.Module):
+    """Class 0 where the mean is above a half: of pixels out of range always."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        away = x.mean((1, 2, 3)) - 0.5
+        return torch.stack([away, 0 * away, -away, 0 * away - 1], 1)
+
+
+def test_what_predicts_one_class_is_not_likelier_on_images_of_that_class() -> None:
+    model = wrap(Bright(), classes=4, shape=(1, 8, 8), mean=0, std=1)
+    x = torch.linspace(0.1, 0.9, 60).view(60, 1, 1, 1).expand(60, 1, 8, 8)
+    found = attack(model, images=x, labels=[0] * 60, attacks=("fgsm",))
+    assert found.clean == 0.5
+    flags = [flag["name"] for flag in found.warnings]
+    assert NAME not in flags
+    assert "inputs-of-another-range" not in flags

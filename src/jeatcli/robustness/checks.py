@@ -261,7 +261,9 @@ def _normalisation(
         moved = theirs(x) * ours.std + ours.mean
         there[described(mean, std)] = _accuracy(classifier, moved, y)
     best = max(there, key=lambda words: there[words])
-    if there[best] < max(0.5, here + 4 * math.sqrt(0.25 / len(x))):
+    # One class for all images, which pixels out of range often get, is no sign of a better one.
+    constant = float((y == y.mode().values).float().mean())
+    if there[best] < max(0.5, max(here, constant) + 4 * math.sqrt(0.25 / len(x))):
         return None
     return (
         f"{100 * here:.0f} % of the images are classified correctly, but {100 * there[best]:.0f} % "

@@ -96,15 +96,17 @@ def likelier(model: Model, predicted: Tensor, x: Tensor, y: Tensor, size: int) -
     `size` images are computed at a time.
     """
     right = predicted == y
+    # What always predicts one class is no better, however many images are of it.
+    constant = y == y.mode().values
     best, words = right, None
     # What an option describes goes before what takes code, and that before other classes: the
     # rarer one must be better than the one before by as much as that is better than the model.
     for others in (_by_options(model), _by_code(model)):
         found, name = _most_right(others, right, x, y, size)
-        if _better(found, best):
+        if _better(found, best) and _better(found, constant):
             best, words = found, f"with {name}"
     renamed, exchanged = _renamed(model, predicted, y)
-    if _better(renamed, best):
+    if _better(renamed, best) and _better(renamed, constant):
         best, words = renamed, f"with its classes in another order ({exchanged})"
     if words is None:
         return None
