@@ -255,3 +255,14 @@ def test_what_predicts_one_class_is_not_likelier_on_images_of_that_class() -> No
     flags = [flag["name"] for flag in found.warnings]
     assert NAME not in flags
     assert "inputs-of-another-range" not in flags
+
+
+def test_another_order_is_not_told_by_images_of_one_class() -> None:
+    """All are right if each predicted class is that one; of two classes not all would be."""
+    y = torch.zeros(60, dtype=torch.int64)
+    said = low_accuracy(y + 1, y, 3, None)
+    assert said is not None
+    assert "the classes are in another order" in said
+    assert "with the classes reordered" not in said
+    y[:20] = 1
+    assert "100 % are right with the classes reordered" in (low_accuracy(1 - y, y, 3, None) or "")
