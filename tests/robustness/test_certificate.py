@@ -17,6 +17,7 @@ from scipy.stats import binom, binomtest, norm
 
 from jeatcli import wrap
 from jeatcli.cli.attack_report import report
+from jeatcli.core.rng import ImageRng
 from jeatcli.data.images import to_unit_range
 from jeatcli.robustness import certificate, evaluate
 from jeatcli.robustness.certificate import Sampler, lower_bound, radius
@@ -134,6 +135,24 @@ def test_the_batches_change_no_certificate() -> None:
     model = load_run("model", gain=2.0)
     first, second = (evaluate.attack(model, batch_size=size, **few()) for size in (7, 64))
     assert first.samples == second.samples
+
+
+def test_no_draw_serves_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that select a class would bias its bound, and those that an attack saw its verdict."""
+    counted, calls = Sampler.counts, []
+
+    def recorded(self: Sampler, x: torch.Tensor, draws: int, *purpose: int) -> torch.Tensor:
+        calls.append(purpose)
+        return counted(self, x, draws, *purpose)
+
+    monkeypatch.setattr(certificate.Sampler, "counts", recorded)
+    found = evaluate.attack(load_run("model", gain=2.0), **few(num=8, eps=3.0, steps=10))
+    assert len(calls) > 2 * 8
+    assert len({*calls}) == len(calls)
+    assert found.certificate is not None
+    victim, seen = certificate.smoothed(Sampler(linear(), 0.1, 0, 8))
+    noises = [ImageRng([net.net.seed]).normal(torch.empty(1, 9)) for net in (victim, seen)]
+    assert not torch.equal(*noises)
 
 
 def test_the_saved_images_are_those_whose_break_was_confirmed(tmp_path: Path) -> None:
