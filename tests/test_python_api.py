@@ -274,6 +274,25 @@ def test_of_log_probabilities_no_energy_is_believed(model: Model) -> None:
         energy(wrap(net, mean=0, std=1, classes=3, shape=(1, 8, 8)), X)
 
 
+def test_of_probabilities_no_confidence_is_believed() -> None:
+    """The calibration error would be that of a second softmax."""
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3), torch.nn.Softmax(1))
+    told = wrap(net, mean=0, std=1, classes=3, shape=(1, 8, 8))
+    own: dict[str, Any] = {"images": X, "labels": Y}
+    for call in (
+        lambda: energy(told, X),
+        lambda: jeatcli.classifier_scores(told, **own),
+        lambda: jeatcli.energy_landscape(told, **own, grid=5),
+        lambda: jeatcli.image_scores(X, real=X, features=told),
+        lambda: jeatcli.sample(told, num=1, steps=1, init="uniform"),
+    ):
+        with pytest.warns(JeatWarning, match="are probabilities, not logits, so energies"):
+            call()
+    with pytest.warns(JeatWarning, match="outputs are probabilities") as warned:
+        jeatcli.attack(told, **own, attacks=["fgsm"])
+    assert sum("are probabilities" in str(each.message) for each in warned) == 1
+
+
 def test_settings_of_another_type(model: Model) -> None:
     own = {"images": X, "labels": Y}
     calls: dict[str, Callable[[Any], object]] = {

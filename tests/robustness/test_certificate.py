@@ -17,6 +17,7 @@ from scipy.stats import binom, binomtest, norm
 
 from jeatcli import wrap
 from jeatcli.cli.attack_report import report
+from jeatcli.core.rng import ImageRng
 from jeatcli.data.images import to_unit_range
 from jeatcli.robustness import certificate, evaluate
 from jeatcli.robustness.certificate import Sampler, lower_bound, radius
@@ -57,6 +58,27 @@ def test_a_linear_classifier_has_the_radius_in_all_but_alpha_of_cases() -> None:
     assert over <= alpha + 3 * (alpha * (1 - alpha) / 400) ** 0.5
     assert over > 0.01
     assert np.corrcoef(found, exact)[0, 1] > 0.95
+
+
+class Rooted(torch.nn.Module):
+    """Class 0 where the first pixel is above -3, else NaN."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        root = (x.flatten(1)[:, 0] + 3).sqrt()
+        return torch.stack([1 + root, 0 * root, 0 * root], 1)
+
+
+def test_logits_of_nan_are_votes_for_no_class() -> None:
+    """`argmax` takes them for the largest: all draws would be for class 0, at any distance."""
+    model = wrap(Rooted(), classes=3, shape=SHAPE, mean=0, std=1)
+    x = torch.linspace(0, 1, 20).view(20, 1, 1, 1).expand(20, *SHAPE)
+    counts = Sampler(model.classifier, 3.0, 0, 64).counts(x[0], 4000, 1)
+    share = norm.cdf(1.0)
+    assert counts.tolist() == [counts[0], 0, 0, 4000 - counts[0]]
+    assert counts[0] / 4000 == pytest.approx(share, abs=4 * (share * (1 - share) / 4000) ** 0.5)
+    found = evaluate.attack(model, images=x, labels=[0] * 20, **few(num=None, sigma=3.0, steps=1))
+    for r, pixel in zip(found.samples["radius"], x[:, 0, 0, 0].tolist(), strict=True):
+        assert r is None or r < pixel + 3
 
 
 def few(**changes: object) -> dict[str, object]:
@@ -113,6 +135,24 @@ def test_the_batches_change_no_certificate() -> None:
     model = load_run("model", gain=2.0)
     first, second = (evaluate.attack(model, batch_size=size, **few()) for size in (7, 64))
     assert first.samples == second.samples
+
+
+def test_no_draw_serves_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that select a class would bias its bound, and those that an attack saw its verdict."""
+    counted, calls = Sampler.counts, []
+
+    def recorded(self: Sampler, x: torch.Tensor, draws: int, *purpose: int) -> torch.Tensor:
+        calls.append(purpose)
+        return counted(self, x, draws, *purpose)
+
+    monkeypatch.setattr(certificate.Sampler, "counts", recorded)
+    found = evaluate.attack(load_run("model", gain=2.0), **few(num=8, eps=3.0, steps=10))
+    assert len(calls) > 2 * 8
+    assert len({*calls}) == len(calls)
+    assert found.certificate is not None
+    victim, seen = certificate.smoothed(Sampler(linear(), 0.1, 0, 8))
+    noises = [ImageRng([net.net.seed]).normal(torch.empty(1, 9)) for net in (victim, seen)]
+    assert not torch.equal(*noises)
 
 
 def test_the_saved_images_are_those_whose_break_was_confirmed(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.cli import done, here, one, refused
-from helpers.linear_model import Linear, batch, distances, linear
+from helpers.linear_model import SHAPE, Linear, batch, distances, linear
 from helpers.runs import load_run, save_run
 from torch import Tensor
 
@@ -68,6 +68,23 @@ def test_fab_goes_on_from_the_first_it_finds(name: str, norm: str) -> None:
     assert (nearest > 0).all()
     assert (nearest <= first + 1e-6).all()
     assert (nearest < 0.95 * first).sum() > 20
+
+
+def test_the_evaluation_lets_fab_go_on_to_the_nearest() -> None:
+    model = Classifier(Waves(), (0.0,), (1.0,))
+    images, options = batch(model), AttackOptions(Threat("l2", EVERYTHING["l2"]))
+    moved = make_attack("fab", nearest=True)(model, images, options)
+    exact = pgd.ball(options.threat).distance(moved, images.x)
+    found = evaluate.attack(
+        wrap(model, classes=5, shape=SHAPE, mean=0, std=1),
+        images=images.x,
+        labels=images.y,
+        attacks=["fab"],
+        minimum_norm=True,
+        norm="l2",
+        exact=True,
+    )
+    assert found.samples["distance"] == pytest.approx(exact.tolist(), rel=1e-4)
 
 
 @pytest.mark.parametrize("norm", EVERYTHING)

@@ -237,3 +237,32 @@ def test_functions_that_are_rare(tmp_path: Path, settings: dict[str, Any], words
     plain = {"mean": (0.0,), "std": (1.0,)} if "before" in settings else {}
     described = replace(theirs.described, **plain)
     assert words in said(load(theirs.file, device="cpu", foreign=described), theirs.images)
+
+
+class Bright(nn.Module):
+    """Class 0 where the mean is above a half: of pixels out of range always."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        away = x.mean((1, 2, 3)) - 0.5
+        return torch.stack([away, 0 * away, -away, 0 * away - 1], 1)
+
+
+def test_what_predicts_one_class_is_not_likelier_on_images_of_that_class() -> None:
+    model = wrap(Bright(), classes=4, shape=(1, 8, 8), mean=0, std=1)
+    x = torch.linspace(0.1, 0.9, 60).view(60, 1, 1, 1).expand(60, 1, 8, 8)
+    found = attack(model, images=x, labels=[0] * 60, attacks=("fgsm",))
+    assert found.clean == 0.5
+    flags = [flag["name"] for flag in found.warnings]
+    assert NAME not in flags
+    assert "inputs-of-another-range" not in flags
+
+
+def test_another_order_is_not_told_by_images_of_one_class() -> None:
+    """All are right if each predicted class is that one; of two classes not all would be."""
+    y = torch.zeros(60, dtype=torch.int64)
+    said = low_accuracy(y + 1, y, 3, None)
+    assert said is not None
+    assert "the classes are in another order" in said
+    assert "with the classes reordered" not in said
+    y[:20] = 1
+    assert "100 % are right with the classes reordered" in (low_accuracy(1 - y, y, 3, None) or "")

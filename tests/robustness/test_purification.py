@@ -10,12 +10,20 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.cli import done, here, one, refused
+from helpers.linear_model import SHAPE, linear
 from helpers.runs import load_run, save_run
 from torch import Tensor
 
 from jeatcli.core.sgld import Chain, langevin
 from jeatcli.robustness import evaluate, evaluator
-from jeatcli.robustness.purification import Purification, Through, Walk, content, defended
+from jeatcli.robustness.purification import (
+    Purification,
+    Randomised,
+    Through,
+    Walk,
+    content,
+    defended,
+)
 
 CHAIN = Chain(7, 0.5, 0.01, clip=1.0)
 
@@ -71,6 +79,40 @@ def test_the_chain_is_that_of_the_core() -> None:
     ours = Walk(classifier, still, [1, 2, 3]).run(x)
     energy = lambda x: -classifier(x).logsumexp(1)  # noqa: E731
     torch.testing.assert_close(ours, langevin(energy, x, still, None))  # type: ignore[arg-type]
+
+
+def test_the_noise_is_fresh_at_each_step_and_of_each_image() -> None:
+    """Without a gradient the end is normal, K variances from the start; and not K^2."""
+    flat = linear(gain=0.0)
+    middle = torch.full((300, *SHAPE), 0.5)
+    moved = Walk(flat, Chain(9, 1.0, 0.02), list(range(300))).run(middle) - middle
+    assert moved.std().item() == pytest.approx(0.06, rel=0.02)
+    assert moved.mean().item() == pytest.approx(0, abs=0.002)
+    # The mean of the images has their deviation over its root.
+    assert moved.mean(0).std().item() == pytest.approx(0.06 / 300**0.5, rel=0.25)
+
+
+class Recorded(Randomised):
+    """It keeps the seeds of its draws."""
+
+    asked: tuple[int, ...] = ()
+
+    def drawn(self, x: Tensor, seeds: list[int]) -> Tensor:
+        self.asked += (*seeds,)
+        return torch.zeros(len(x), 2)
+
+
+def test_each_draw_of_each_image_has_a_seed_of_its_own() -> None:
+    first, again, other = (Recorded(linear(), seed, 3) for seed in (0, 0, 1))
+    for net in (first, again, other):
+        net(images(4))
+    assert first.asked == again.asked
+    assert len({*first.asked, *other.asked}) == 24
+
+
+def test_an_attack_does_not_know_the_noise_of_the_verdict() -> None:
+    victim, seen = defended(load_run("model"), 2, "exact", 1, seed=0)
+    assert not torch.equal(victim(images()), seen(images()))
 
 
 def test_what_it_returns_depends_on_the_image_alone() -> None:

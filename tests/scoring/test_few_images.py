@@ -12,7 +12,9 @@ import torch
 from helpers.cli import done, here, refused
 from helpers.pictures import save_images
 from helpers.runs import Listener, load_run, save_run
+from torch_fidelity.metric_isc import isc_features_to_metric
 
+from jeatcli import wrap
 from jeatcli.checkpoints.model import Model
 from jeatcli.data import stored
 from jeatcli.data.images import load_images
@@ -20,6 +22,7 @@ from jeatcli.errors import JeatError
 from jeatcli.runtime.files import runs_dir
 from jeatcli.sampling import writers
 from jeatcli.sampling.sample import prepare
+from jeatcli.scoring import fidelity
 from jeatcli.scoring.features import Features
 from jeatcli.scoring.fidelity import Numbers
 from jeatcli.scoring.image_scores import image_scores
@@ -42,6 +45,34 @@ def test_one_image_a_split_is_no_score(artist: Model, judge: Model) -> None:
         "too few: 2 images a split for 10 classes, so 2 at most"
     )
     assert image_scores(artist, features=judge, num=100, steps=1).notes.keys() == {"fid", "kid"}
+
+
+def test_logits_far_apart_have_a_score() -> None:
+    """Of probabilities that are 0 in float64 the library takes 0 log 0, which is NaN."""
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.arange(60) % 3
+    logits = 1e4 * torch.nn.functional.one_hot(classes, 10).double()
+    ours = Features(torch.randn(60, 4, generator=generator).double(), logits)
+    numbers = Numbers.of(ours, ours, 1, 1, 2)
+    assert fidelity.compute(ours, ours, numbers)["inception_score"] == pytest.approx(3)
+    # What is less far apart is as it was.
+    usual = Features(ours.values, 30 * torch.randn(60, 10, generator=generator).double())
+    found = fidelity.compute(usual, ours, replace(numbers, splits=4))
+    library = isc_features_to_metric(usual.logits, 4, rng_seed=2020)
+    assert found["inception_score"] == library["inception_score_mean"]
+
+
+def test_a_judge_that_tells_no_images_apart_is_refused() -> None:
+    """All distances would be 0: a Fréchet distance of 0, precision and recall of 1."""
+    net = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(64, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3)
+    )
+    judge = wrap(net, classes=3, shape=(1, 8, 8), mean=0, std=1)
+    real, drawn = torch.rand(2, 40, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert image_scores(drawn, real=real, features=judge).fid > 0
+    judge.classifier.net.module[1].bias.fill_(-100)
+    with pytest.raises(JeatError, match="gives all 40 images of tensors the same features"):
+        image_scores(drawn, real=real, features=judge)
 
 
 @pytest.mark.parametrize(("num", "references", "rank"), [(5, 300, 4), (300, 5, 4), (64, 300, 63)])

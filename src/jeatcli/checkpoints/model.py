@@ -20,7 +20,7 @@ from ..runtime.progress import SILENT, Reporter
 from ..runtime.usual_state import in_usual_state
 from . import runs
 from .header import FOREIGN, Meta, read_header
-from .networks import checked_logits, make_network
+from .networks import checked_logits, doubtful_outputs, make_network
 from .robustbench import Published
 
 # As near to zero is E(x) of log-probabilities.
@@ -115,10 +115,14 @@ class Model:
             "`jeat train` with the same options finishes it"
         )
 
-    def warn_if_unfinished(self, reporter: Reporter) -> None:
-        """Say that the training of the last weights of a run did not come to its end."""
-        if self.unfinished:
-            reporter.warn(self.unfinished)
+    def warn_of_doubts(self, reporter: Reporter) -> None:
+        """Say that a run did not come to its end, or that its outputs are no logits.
+
+        Attacks look closer, and say both themselves.
+        """
+        outputs = doubtful_outputs(self.classifier, self.meta.shape, self.name, self.device)
+        for doubt in filter(None, (self.unfinished, outputs)):
+            reporter.warn(doubt)
 
     def accepts(
         self, images: Images, reporter: Reporter = SILENT, *, any_classes: bool = False

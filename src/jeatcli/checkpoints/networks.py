@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from ..core.models import build
 from ..core.models.classifier import Network
 from ..core.models.layers import Shape
 from ..core.models.wrapped import Wrapped, noise
+from ..core.rng import drawing_by
 from ..errors import JeatError, UsageProblem, needs, unknown
 from ..runtime.digests import digest
 from ..runtime.files import expand
@@ -25,6 +26,7 @@ from ..runtime.usual_state import in_usual_state
 from .naming import check_network, is_code, is_library
 
 # Logits of an image alone and among others may differ so much by rounding, relative to the largest.
+_PROBABLE = 1e-5
 _ROUNDING = 1e-3
 _IMPORTED = (
     "it must import on its own; name code of a package `PACKAGE.MODULE:FUNCTION`, from the "
@@ -259,6 +261,29 @@ def checked_logits(logits: object, images: int, classes: int, name: str) -> Tens
             _reshaped(logits, images, classes),
         )
     return logits
+
+
+def probabilities(logits: Tensor) -> str | None:
+    """Return the last layer of a network whose outputs (n, K) are probabilities, else None."""
+    if logits.min() < -_PROBABLE or logits.max() > 1 + _PROBABLE:
+        return None
+    return "softmax" if (logits.sum(1) - 1).abs().max() <= _PROBABLE else "sigmoid"
+
+
+@torch.no_grad()
+def doubtful_outputs(
+    classifier: nn.Module, shape: Sequence[int], name: str, device: torch.device
+) -> str | None:
+    """Say that a classifier of images of a shape ends in a softmax, else None."""
+    images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+    with drawing_by(0, device):  # what is computed next draws as without this
+        outputs = classifier(images.to(device))
+    if probabilities(outputs) != "softmax":
+        return None
+    return (
+        f"the outputs of `{name}` are probabilities, not logits, so energies and confidences are "
+        "wrong; remove the softmax from the network"
+    )
 
 
 def _reshaped(logits: Tensor, count: int, classes: int) -> str:

@@ -15,6 +15,7 @@ from ..data.facts import TENSORS
 from ..data.images import Images, batches
 from ..data.tensors import Own, Pixels, own_images, own_pixels
 from ..errors import UsageProblem
+from ..runtime.progress import SILENT
 from ..runtime.usual_state import in_usual_state
 
 
@@ -59,6 +60,7 @@ def energy(
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise UsageProblem(f"`batch_size` must be a whole number from 1, not {batch_size!r}")
     (model,) = load_each([run], device=device, foreign=foreign)
+    model.warn_of_doubts(SILENT)
     if isinstance(images, Tensor | np.ndarray) and labels is None:
         x, _ = own_pixels(images)
         given = Images(TENSORS, x, torch.zeros(len(x), dtype=torch.int64), model.meta.classes)

@@ -99,7 +99,7 @@ def energy_landscape(
     foreign = settings.foreign
     models = tuple(load_each(runs, device=settings.device, foreign=foreign, reporter=reporter))
     for model in models:
-        model.warn_if_unfinished(reporter)
+        model.warn_of_doubts(reporter)
     _check_dataset(models)
     own = given_images(images, labels, models[0].meta.classes, settings.on)
     if own is not None:

@@ -24,6 +24,7 @@ from ..runtime.digests import digest
 from ..runtime.distributed import current
 from ..runtime.files import write_atomic
 from ..runtime.progress import Reporter
+from .attacks.batch import predictions
 from .evaluation import Evaluation
 from .evaluator import Evaluator
 from .purification import Randomised, bare
@@ -66,14 +67,19 @@ class Sampler:
 
     @torch.no_grad()
     def counts(self, x: Tensor, draws: int, *purpose: int) -> Tensor:
-        """Return how often each class is predicted for one image x (C, H, W) under noise."""
+        """Return how often each class is predicted for one image x (C, H, W) under noise, (K + 1,).
+
+        The last number is of the draws whose logits are NaN, which are no prediction.
+        """
         seeds = [mix(self.seed, *purpose, draw) for draw in range(draws)]
         found = []
         for first in range(0, draws, self.batch_size):
             rng = ImageRng(seeds[first : first + self.batch_size])
             noise = rng.normal(x.expand(len(rng.generators), *x.shape))
             logits = self.classifier(x + self.sigma * noise)
-            found.append(logits.argmax(1).bincount(minlength=logits.shape[1]).cpu())
+            classes = logits.shape[1]
+            predicted = predictions(logits) % (classes + 1)  # -1 is NaN
+            found.append(predicted.bincount(minlength=classes + 1).cpu())
         return torch.stack(found).sum(0)
 
 
@@ -98,7 +104,7 @@ def certified(
     with reporter.track("certificate", len(images), done=len(rows)) as bar:
         for k in range(len(rows), len(images)):
             x, index = to_unit_range(images.x[k]), int(evaluation.indices[k])
-            top = int(sampler.counts(x, SELECTION, _SELECT, index).argmax())
+            top = int(sampler.counts(x, SELECTION, _SELECT, index)[:-1].argmax())
             rows.append((top, int(sampler.counts(x, draws, _BOUND, index)[top])))
             bar(1)
             if path and (len(rows) % 16 == 0 or len(rows) == len(images)):
@@ -122,8 +128,9 @@ class Smoothed(Randomised):
         logits: Tensor = self.classifier(x + self.sigma * ImageRng(seeds).normal(x))
         if not self.votes:
             return logits
-        hard = torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]).float()
-        return hard.clamp_min(1e-12).log()
+        classes = torch.arange(logits.shape[1], device=x.device)
+        # NaN is a vote for none.
+        return (predictions(logits)[:, None] == classes).float().clamp_min(1e-12).log()
 
 
 def base_classifier(evaluation: Evaluation) -> Sampler:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..checkpoints.model import Model
+from ..checkpoints.networks import probabilities
 from ..core import energy, objectives, pgd
 from ..core.models.classifier import Classifier, Normalize, frozen
 from ..core.threat import Threat
@@ -26,7 +27,6 @@ from .plausibility import PIXEL_RANGES, Statistics, described, likelier, low_acc
 
 _PASSES = 5
 _RANDOM = 1e-4
-_PROBABLE = 1e-5
 # Square may break this many more images than the others before it is suspicious: 0.2 points.
 _SQUARE = 0.002
 # Radii beyond these are probably of another pixel scale: as the RMS change of a pixel, and for l2,
@@ -188,9 +188,8 @@ def _randomised(classifier: Classifier, x: Tensor) -> str | None:
 
 
 def _probabilities(logits: Tensor) -> str | None:
-    if logits.min() < -_PROBABLE or logits.max() > 1 + _PROBABLE:
+    if (last := probabilities(logits)) is None:
         return None
-    last = "softmax" if (logits.sum(1) - 1).abs().max() <= _PROBABLE else "sigmoid"
     return (
         "the outputs are probabilities, not logits, so cross-entropy and energies are wrong; "
         f"remove the {last} from the network"
@@ -261,7 +260,9 @@ def _normalisation(
         moved = theirs(x) * ours.std + ours.mean
         there[described(mean, std)] = _accuracy(classifier, moved, y)
     best = max(there, key=lambda words: there[words])
-    if there[best] < max(0.5, here + 4 * math.sqrt(0.25 / len(x))):
+    # One class for all images, which pixels out of range often get, is no sign of a better one.
+    constant = float((y == y.mode().values).float().mean())
+    if there[best] < max(0.5, max(here, constant) + 4 * math.sqrt(0.25 / len(x))):
         return None
     return (
         f"{100 * here:.0f} % of the images are classified correctly, but {100 * there[best]:.0f} % "

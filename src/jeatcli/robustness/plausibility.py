@@ -56,8 +56,9 @@ def low_accuracy(predicted: Tensor, y: Tensor, classes: int, stated: float | Non
     """Judge the clean accuracy by chance, and by what the file says of it."""
     n, clean = len(y), float((predicted == y).float().mean())
     sizes = y.bincount(minlength=classes)
+    constant = float(sizes.max()) / n
     # Of one class alone nothing is known of a network that always predicts it.
-    chance = float(sizes.max()) / n if (sizes > 0).sum() > 1 else 1 / classes
+    chance = constant if constant < 1 else 1 / classes
     stated_error = 3 * math.sqrt(0.25 / n) + _BELOW
     if clean < 1 and clean <= chance + 3 * math.sqrt(chance * (1 - chance) / n):
         beside = f"chance: {100 * chance:.0f} %"
@@ -68,10 +69,12 @@ def low_accuracy(predicted: Tensor, y: Tensor, classes: int, stated: float | Non
     # What could be had if each predicted class were another one: the most common true one.
     pairs = (predicted * classes + y).bincount(minlength=classes * classes)
     renamed = float(pairs.view(classes, classes).amax(1).sum()) / n
+    # With the most common class in place of all predictions, that many are right anyway.
+    telling = renamed > max(0.6, 2 * clean, (1 + constant) / 2)
     cause = (
         f"{100 * renamed:.0f} % are right with the classes reordered: their order is not the "
         "network's"
-        if n >= 5 * classes and renamed >= max(0.6, 2 * clean)
+        if n >= 5 * classes and telling
         else "the network is another one with the same shapes (`--arch`, `--activation`), the "
         "normalisation (`--mean`, `--std`) or the pixel range is wrong, or the classes are in "
         "another order"
@@ -96,15 +99,17 @@ def likelier(model: Model, predicted: Tensor, x: Tensor, y: Tensor, size: int) -
     `size` images are computed at a time.
     """
     right = predicted == y
+    # What always predicts one class is no better, however many images are of it.
+    constant = y == y.mode().values
     best, words = right, None
     # What an option describes goes before what takes code, and that before other classes: the
     # rarer one must be better than the one before by as much as that is better than the model.
     for others in (_by_options(model), _by_code(model)):
         found, name = _most_right(others, right, x, y, size)
-        if _better(found, best):
+        if _better(found, best) and _better(found, constant):
             best, words = found, f"with {name}"
     renamed, exchanged = _renamed(model, predicted, y)
-    if _better(renamed, best):
+    if _better(renamed, best) and _better(renamed, constant):
         best, words = renamed, f"with its classes in another order ({exchanged})"
     if words is None:
         return None

@@ -240,7 +240,7 @@ def _labels(classes: Sequence[int], settings: SampleSettings) -> Tensor:
 
 
 def _warn(plan: SamplingPlan, settings: SampleSettings, reporter: Reporter) -> None:
-    plan.model.warn_if_unfinished(reporter)
+    plan.model.warn_of_doubts(reporter)
     model = plan.model
     devices.tell_if_emulated(settings.precision, model.device, reporter)
     at_32 = devices.images_at_once((32, 32), model.device)

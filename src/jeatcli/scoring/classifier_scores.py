@@ -99,7 +99,7 @@ def classifier_scores(
     began = time.perf_counter()
     settings = ClassifierSettings.accept(settings).with_changes(changes)
     (model,) = load_each([run], device=settings.device, foreign=settings.foreign, reporter=reporter)
-    model.warn_if_unfinished(reporter)
+    model.warn_of_doubts(reporter)
     own = given_images(images, labels, model.meta.classes, settings.on)
     test = _images(model, own, settings, reporter)
     others = {name: _other(name, model, settings, reporter) for name in settings.ood}

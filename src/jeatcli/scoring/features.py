@@ -25,6 +25,9 @@ WORTH_KEEPING = 5000
 # sizes, relative to the largest.
 _TRIED, _ROUNDING = 4, 1e-3
 
+# Features that differ by less, relative to the largest, are the same.
+_SAME = 1e-6
+
 # What turns images into features: a classifier or a published network.
 Judge = Model | Extractor
 
@@ -59,9 +62,8 @@ def extract(images: Tensor, judge: Judge, batch_size: int, reporter: Reporter = 
     shares = [part for share in group.collect(parts) for part in share]
     values, logits = (torch.cat(rows) for rows in zip(*shares, strict=True))
     if not (values.isfinite().all() and logits.isfinite().all()):
-        name = judge.name if isinstance(judge, Model) else str(judge.path)
         raise JeatError(
-            f"the features of the images from `{name}` are not finite",
+            f"the features of the images from `{_named(judge)}` are not finite",
             "the classifier of `--features` may have diverged",
         )
     return Features(values, logits)
@@ -72,7 +74,27 @@ def of_reference(
 ) -> Features:
     """Return the features of a data set, from the cache where they were taken once.
 
-    The file's name is a digest of all that they depend on, pixels and weights among them.
+    Raises:
+        JeatError: If one is not finite, or all images have the same, as of a network that has
+            collapsed: any images would score as perfect.
+    """
+    features = _kept(reference, split, judge, batch_size, reporter)
+    values = features.values
+    if (values - values[0]).abs().max() <= _SAME * values.abs().max():
+        raise JeatError(
+            f"`{_named(judge)}` gives all {len(values):,} images of {reference.name} the same "
+            "features",
+            "it tells no images apart: give `--features` another network, or other real images",
+        )
+    return features
+
+
+def _kept(
+    reference: Images, split: str, judge: Judge, batch_size: int, reporter: Reporter
+) -> Features:
+    """Return the features of a data set, of a file whose name is a digest of all that decides them.
+
+    Pixels and weights are among that.
     """
     if len(reference) < WORTH_KEEPING:
         return extract(reference.x, judge, batch_size, reporter)
@@ -136,3 +158,7 @@ def _outputs(judge: Judge, images: Tensor) -> tuple[Tensor, Tensor]:
 def coloured(images: Tensor) -> Tensor:
     """Repeat grey images in three channels, which is all that published networks read."""
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+
+def _named(judge: Judge) -> str:
+    return judge.name if isinstance(judge, Model) else str(judge.path)

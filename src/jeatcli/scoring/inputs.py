@@ -239,7 +239,7 @@ def _open(
     if isinstance(source, Model) or not runs.is_foreign(runs.resolve(source)):
         foreign = None
     (model,) = load_each([source], device=settings.device, foreign=foreign, reporter=reporter)
-    model.warn_if_unfinished(reporter)
+    model.warn_of_doubts(reporter)
     return model
 
 
