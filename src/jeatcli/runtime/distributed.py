@@ -13,6 +13,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import JeatError, RankLost, UsageProblem
+from . import spokesman
 
 T = TypeVar("T")
 # How long one process may save or download while the others wait.
@@ -184,7 +185,9 @@ def joined(device: torch.device) -> Iterator[ProcessGroup]:
         distributed.init_process_group(
             backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE
         )
+    spokesman.meet(store)
     yield current()
+    spokesman.meet(None)
     # Not after a failure: destroying the group may wait for a dead process for ever.
     distributed.destroy_process_group()
 
