@@ -14,11 +14,11 @@ from click.testing import CliRunner
 from helpers.cli import here
 
 from jeatcli.cli import main, terminal
-from jeatcli.cli.interrupts import answered_by
 from jeatcli.cli.sample import destination
 from jeatcli.cli.train import stop_on_signal
 from jeatcli.cli.types import BY_KIND, RUN
 from jeatcli.errors import UsageProblem
+from jeatcli.runtime.interrupts import answered_by
 from jeatcli.sampling.settings import SampleOutput
 
 DIGITS = ["train", "--dataset", "digits", "--dry-run"]

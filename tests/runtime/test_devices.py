@@ -26,6 +26,10 @@ def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert devices.pick() == torch.device("cuda:1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    with pytest.raises(UsageProblem):  # in the first process too, which is the one to say it
+        devices.pick()
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(UsageProblem, match=r"CUDA devices \(2\)") as caught:
         devices.pick()

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -29,6 +30,7 @@ from jeatcli.data import loader
 from jeatcli.data.images import load_images
 from jeatcli.errors import Interrupted, JeatError, UsageProblem
 from jeatcli.runtime import distributed
+from jeatcli.runtime.interrupts import answered_by
 from jeatcli.training.resolve import read_config
 from jeatcli.training.train import train
 
@@ -108,6 +110,22 @@ def alone(monkeypatch: pytest.MonkeyPatch, message: str, variables: dict[str, st
     ):
         pass
     assert "unset `WORLD_SIZE`" in str(caught.value.hint)
+
+
+def test_a_process_that_waits_for_others_hears_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of `torchrun` where another one has failed: it kills what does not end by it."""
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    told = {"RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    for name, value in {"WORLD_SIZE": "2", "TORCHELASTIC_USE_AGENT_STORE": "True", **told}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed, "_MEETING", timedelta(seconds=60))
+    ended = threading.Timer(1, os.kill, [os.getpid(), signal.SIGTERM])
+    began = time.monotonic()
+    ended.start()
+    joined = distributed.joined(torch.device("cpu"))
+    with answered_by(), pytest.raises(KeyboardInterrupt), joined:
+        pass
+    assert time.monotonic() - began < 30
 
 
 def test_a_second_attempt_does_not_meet_the_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -252,6 +252,20 @@ def test_a_network_of_nan_draws_nothing(model: Model) -> None:
             sample.sample(replace(model, classifier=broken), num=2, sampler=sampler)
 
 
+def test_a_stop_that_no_image_reaches_is_told(model: Model) -> None:
+    for stop, told in ((-1e6, True), (1e6, False)):
+        listener = Listener()
+        sample.sample(model, num=3, steps=2, batch_size=2, stop=stop, reporter=listener)
+        assert [line.partition(":")[0] for line in listener.said] == (
+            ["no image reached `stop` -1e+06"] if told else []
+        )
+    plan = sample.prepare(model, num=3, steps=1, stop=-1e6)
+    plan = replace(plan, initializer=lambda y, like, rng: torch.full_like(like, 0.5))
+    sample.draw_all(plan)
+    energies = plan.class_energy(plan.labels)(torch.full((3, *model.meta.shape), 0.5))
+    assert plan.lowest.value == pytest.approx(energies.min().item(), rel=1e-4)
+
+
 def test_an_unfinished_training_is_warned_of(model: Model) -> None:
     listener = Listener()
     meta = replace(model.meta, finished=False, epoch=2, epochs=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from jeatcli.checkpoints.model import Model
 from jeatcli.data import pictures, stored
 from jeatcli.data.images import load_images
 from jeatcli.errors import JeatError, UsageProblem
-from jeatcli.runtime import digests
+from jeatcli.runtime import digests, distributed
 from jeatcli.runtime.files import cache_dir
+from jeatcli.runtime.progress import BarContext, Silent
 from jeatcli.sampling.sample import sample
 from jeatcli.scoring import features
 from jeatcli.scoring.image_scores import image_scores
@@ -305,3 +307,25 @@ def test_runs_that_do_not_fit(judge: Model, tmp_path: Path) -> None:
         image_scores("colour", features=judge, dataset="digits", num=4)
     with pytest.raises(JeatError, match="no run"):
         image_scores("nothing", features=judge)
+
+
+def test_progress_counts_the_images_of_all_processes(
+    judge: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two, of which the second takes what the first does: here the first has its part twice."""
+
+    class Two(distributed.ProcessGroup):
+        def collect(self, value: Any) -> list[Any]:
+            return [value, value]
+
+    monkeypatch.setattr(features, "current", lambda: Two(0, 2))
+    counted: list[float] = []
+
+    class Counting(Silent):
+        def track(self, label: str, total: int, unit: str = "image", done: int = 0) -> BarContext:
+            counted.append(-total)
+            return nullcontext(lambda amount, **figures: counted.append(amount))
+
+    found = features.extract(load_images("digits", "test").x[:10], judge, 2, Counting())
+    assert counted == [-10, 4, 4, 2]
+    assert len(found.values) == 10

@@ -8,14 +8,14 @@ import errno
 import importlib
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 
-from ..errors import Diverged, Interrupted, JeatWarning, UsageProblem, unknown
-from ..runtime import launch
+from ..errors import JeatWarning, UsageProblem, unknown
+from ..runtime import interrupts, launch, spokesman
 
 # The first lines of the commands' docstrings, so that `jeat --help` need not import them.
 COMMANDS = {
@@ -84,6 +84,12 @@ class LazyGroup(click.Group):
         click.Command.format_options(self, ctx, formatter)
         self.format_epilog(ctx, formatter)
 
+    def main(self, args: Sequence[str] | None = None, *more: Any, **settings: Any) -> Any:
+        """Run the command; that of this process has no other use for Ctrl-C than to end it."""
+        if args is None:
+            interrupts.end_at_once()
+        return super().main(args, *more, **settings)
+
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse the options of the group; `--help` and `--version` print here already."""
         with _in_words():
@@ -111,47 +117,45 @@ class LazyGroup(click.Group):
 @contextmanager
 def _in_words() -> Iterator[None]:
     """Say what goes wrong in words, and exit with the code that belongs to it."""
-    try:
-        yield
-    except click.ClickException as problem:
-        # One process says it on each machine, as a file may be missing on one of them alone.
-        if launch.local_number():
-            raise click.exceptions.Exit(problem.exit_code) from None
-        from .failures import clean
-
-        message = clean(problem.format_message())
-        if isinstance(problem, click.NoSuchOption):
-            from .mistakes import advise
-
-            message = clean(advise(problem))
-        command = getattr(getattr(problem, "ctx", None), "info_name", None)
-        if "unexpected extra argument" in message and command == "train":
-            message += ": settings are options, such as `--dataset digits --method at`"
-        # No message of ours ends in a full stop; of click's, some do.
-        message = message.removesuffix(".")
-        if message == problem.format_message():
+    with interrupts.answered_by():
+        try:
+            yield
+        except click.ClickException as problem:
+            # One process says it on each machine, as a file may be missing on one of them alone.
+            if launch.local_number():
+                spokesman.wait_for_first()
+                raise click.exceptions.Exit(problem.exit_code) from None
+            with interrupts.unheard():
+                _reword(problem)
             raise
+        except (click.Abort, click.exceptions.Exit):
+            raise
+        except (Exception, KeyboardInterrupt) as problem:
+            if isinstance(problem, OSError) and problem.errno == errno.EPIPE:
+                raise  # the reader of our pipe has gone: click ends silently
+            with interrupts.unheard():
+                from .failures import report
+
+                code = report(problem)
+            raise click.exceptions.Exit(code) from None
+
+
+def _reword(problem: click.ClickException) -> None:
+    """Raise an error of click's in our words, if these differ; click shows it as it ends."""
+    from .failures import clean
+
+    message = clean(problem.format_message())
+    if isinstance(problem, click.NoSuchOption):
+        from .mistakes import advise
+
+        message = clean(advise(problem))
+    command = getattr(getattr(problem, "ctx", None), "info_name", None)
+    if "unexpected extra argument" in message and command == "train":
+        message += ": settings are options, such as `--dataset digits --method at`"
+    # No message of ours ends in a full stop; of click's, some do.
+    message = message.removesuffix(".")
+    if message != problem.format_message():
         raise click.UsageError(message, getattr(problem, "ctx", None)) from None
-    except (click.Abort, click.exceptions.Exit):
-        raise
-    except (Exception, KeyboardInterrupt) as problem:
-        if isinstance(problem, OSError) and problem.errno == errno.EPIPE:
-            raise  # the reader of our pipe has gone: click ends silently
-        from .failures import clean, let_go_of_stdout, translate
-
-        let_go_of_stdout()
-        if os.environ.get("JEAT_DEBUG", "").lower() not in ("", "0", "false", "no", "off"):
-            import traceback
-
-            click.echo(clean(traceback.format_exc()), err=True, nl=False)
-        failure = translate(problem)
-        # Processes of one command meet most errors together: the first one reports them.
-        together = isinstance(failure, UsageProblem | Diverged | Interrupted)
-        if launch.first() or not (failure.reported or together):
-            click.echo(clean(f"Error: {failure.message}"), err=True)
-            if failure.hint:
-                click.echo(clean(f"Hint: {failure.hint}"), err=True)
-        raise click.exceptions.Exit(failure.exit_code) from None
 
 
 def _check_variables() -> None:

@@ -5,7 +5,10 @@ import sys
 import traceback
 from pathlib import Path
 
+import click
+
 from ..errors import Interrupted, JeatError, no_memory
+from ..runtime import interrupts, spokesman
 from ..runtime.files import FULL
 from . import output
 
@@ -21,6 +24,22 @@ def let_go_of_stdout() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def report(problem: BaseException) -> int:
+    """Say what went wrong, in one of the processes that meet it, and return the exit code."""
+    failure = translate(problem)
+    if interrupts.was_interrupted() and not isinstance(problem, JeatError):
+        failure = translate(KeyboardInterrupt())  # which it follows from
+    let_go_of_stdout()
+    if os.environ.get("JEAT_DEBUG", "").lower() not in ("", "0", "false", "no", "off"):
+        click.echo(clean("".join(traceback.format_exception(problem))), err=True, nl=False)
+    if spokesman.speaks(failure):
+        click.echo(clean(f"Error: {failure.message}"), err=True)
+        if failure.hint:
+            click.echo(clean(f"Hint: {failure.hint}"), err=True)
+        spokesman.told(failure)
+    return failure.exit_code
 
 
 def translate(problem: BaseException) -> JeatError:

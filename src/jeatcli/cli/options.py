@@ -11,7 +11,6 @@ from click.core import ParameterSource
 from ..errors import NoSuchRun, UsageProblem, nearest
 from ..runtime import launch
 from ..runtime.quick_start import import_torch
-from .interrupts import answered_by
 
 F = TypeVar("F", bound=Callable[..., Any])
 # For each heading a function that returns names and their summaries.
@@ -164,13 +163,12 @@ class Command(click.Command):
             raise UsageProblem("the working directory is gone", hint) from problem
         if not (self.shared and launch.several()):
             # The first process works alone and joins no group: nothing would answer it.
-            with answered_by():
-                return self._work(ctx) if launch.first() else None
+            return self._work(ctx) if launch.first() else None
         import_torch()
         from ..runtime.devices import pick
         from ..runtime.distributed import joined
 
-        with joined(pick(ctx.params.get("device") or "auto")), answered_by():
+        with joined(pick(ctx.params.get("device") or "auto")):
             return self._work(ctx)
 
     def _work(self, ctx: click.Context) -> Any:

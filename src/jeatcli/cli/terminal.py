@@ -22,9 +22,9 @@ from click.core import ParameterSource
 
 from ..checkpoints.runs import is_name
 from ..errors import PictureWarning, UsageProblem
-from ..runtime import launch
+from ..runtime import interrupts, launch
 from ..runtime.files import runs_dir
-from ..runtime.progress import SILENT, Bar, BarContext
+from ..runtime.progress import Bar, BarContext, Watched
 from . import output
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Task:
 
     def advance(self, amount: float, figures: Mapping[str, float | str]) -> None:
         """Count `amount` units as done, with the latest figures."""
+        interrupts.go_on()
         self.done += amount
         self.figures.update(figures)
         if amount and self.first is None:
@@ -120,7 +121,7 @@ class Terminal:
     def track(self, label: str, total: int, unit: str = "image", done: int = 0) -> BarContext:
         """Open a bar; one that is opened within another vanishes when it is done."""
         if self.quiet:
-            return SILENT.track(label, total)
+            return Watched(interrupts.go_on).track(label, total)
         task = Task(label, total, unit, done)
         return self._lines(task) if self.verbose or not is_terminal() else self._bar(task)
 

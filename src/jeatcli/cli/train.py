@@ -1,6 +1,5 @@
 """`jeat train`."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from ..core.models import ARCHITECTURES
 from ..core.options import ChainOptions, InnerAttackOptions, LossOptions, OutlierOptions
 from ..errors import UsageProblem
 from ..methods import METHODS
-from ..runtime import launch
+from ..runtime.interrupts import answered_by, interrupt
 from ..runtime.plain import plain
 from ..runtime.quick_start import import_torch
 from ..settings import Settings, declared
@@ -35,13 +34,10 @@ from . import output
 from . import terminal as ui
 from .config_layers import FLAGS, held_out, layer_options, method_settings
 from .from_settings import options_of, take
-from .interrupts import answered_by
 from .options import Command, F, combine, output_options
 from .record import keep
 from .types import datasets
 
-# Seconds within which a signal comes again that was sent once.
-_ECHO = 5.0
 # Networks that take a CPU months, and are a default.
 _FOR_GPUS = ("wrn-28-10",)
 
@@ -190,21 +186,15 @@ def _check_cpu(ctx: click.Context, config: TrainConfig, call: TrainCall) -> None
 
 @contextmanager
 def stop_on_signal(terminal: ui.Terminal) -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a wish to stop, the next into an interrupt.
-
-    One of several processes gets each signal twice, from the terminal or the scheduler and from
-    `torchrun`, which hands it on: what follows the first at once is no second wish.
-    """
-    first: float | None = None
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a wish to stop, the next into an interrupt."""
+    wished = False
 
     def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal first
-        now = time.monotonic()
-        if first is None:
-            first = now
-            terminal.say("stopping and saving; press again to stop without saving")
-        elif not launch.several() or now - first > _ECHO:
-            raise KeyboardInterrupt
+        nonlocal wished
+        if wished:
+            interrupt(number, frame)
+        wished = True
+        terminal.say("stopping and saving; press again to stop without saving")
 
     with answered_by(ask):
-        yield lambda: first is not None
+        yield lambda: wished

@@ -45,7 +45,7 @@ def _own_cuda() -> torch.device:
     if not launch.several():
         return torch.device("cuda")
     number, count = launch.local_number(), torch.cuda.device_count()
-    if number >= count:
+    if launch.local_size() > count:  # in all of them, of which the first one says it
         raise UsageProblem(
             f"there are more processes on this machine than CUDA devices ({count})",
             f"use `torchrun --nproc-per-node {count}`, or `--device cpu`",

@@ -1,11 +1,13 @@
 """The processes of one run, as `torchrun` starts them: one a device, or a single one."""
 
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar, cast
 
 import torch
@@ -13,12 +15,13 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import JeatError, RankLost, UsageProblem
+from . import spokesman
 
 T = TypeVar("T")
 # How long one process may save or download while the others wait.
 _PATIENCE = timedelta(hours=2)
 # How long the first to come waits for all others.
-_MEETING = timedelta(minutes=10)
+_MEETING, _PART = timedelta(minutes=10), timedelta(seconds=0.5)
 _TORCHRUN = (
     "start all processes by `torchrun`, which sets `RANK`, `MASTER_ADDR` and `MASTER_PORT`; "
     "for a single one, unset `WORLD_SIZE`"
@@ -165,7 +168,7 @@ def joined(device: torch.device) -> Iterator[ProcessGroup]:
         store = PrefixStore(f"attempt {attempt}", store)
         # Where `torchrun` serves the store, coming to it is not yet a meeting.
         store.set(f"rank {rank}", "here")
-        store.wait([f"rank {each}" for each in range(size)], _MEETING)
+        _wait(partial(store.wait, [f"rank {each}" for each in range(size)]))
         store.set_timeout(_PATIENCE)
     except (distributed.DistError, TimeoutError) as problem:
         why = str(problem).partition("\n")[0]
@@ -184,9 +187,23 @@ def joined(device: torch.device) -> Iterator[ProcessGroup]:
         distributed.init_process_group(
             backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE
         )
+    spokesman.meet(store)
     yield current()
+    spokesman.meet(None)
     # Not after a failure: destroying the group may wait for a dead process for ever.
     distributed.destroy_process_group()
+
+
+def _wait(for_all: Callable[[timedelta], object]) -> None:
+    """Wait until all processes have come, in parts: a signal is answered after each of them."""
+    until = time.monotonic() + _MEETING.total_seconds()
+    while True:
+        try:
+            for_all(_PART)
+            return
+        except distributed.DistStoreError:
+            if time.monotonic() > until:
+                raise
 
 
 def lost(problem: BaseException) -> bool:

@@ -21,6 +21,11 @@ def local_number() -> int:
     return _number("LOCAL_RANK", 0)
 
 
+def local_size() -> int:
+    """Return the number of processes on this machine, as far as this one is told."""
+    return max(_number("LOCAL_WORLD_SIZE", 1), local_number() + 1)
+
+
 def leave(code: object) -> NoReturn:
     """End this process at once, with the exit code of a `SystemExit`.
 

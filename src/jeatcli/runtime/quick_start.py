@@ -7,6 +7,8 @@ import os
 import sys
 from contextlib import suppress
 
+from .interrupts import put_off
+
 # The parameters of glibc's `mallopt`.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
@@ -39,7 +41,8 @@ def import_torch() -> None:
     if "torch" not in sys.modules:
         gc.disable()
         try:
-            import torch
+            with put_off():
+                import torch
         finally:
             gc.freeze()
             gc.enable()

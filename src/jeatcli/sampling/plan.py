@@ -5,8 +5,9 @@ Each image has a generator of its own, so it is the same in any batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -21,7 +22,7 @@ from ..core.rng import ImageRng, drawing_by, mix
 from ..runtime.distributed import current
 from ..runtime.progress import SILENT, Bar, Reporter
 from .initializers import Initializer
-from .samplers import Hold, Sampler, Watch, descend
+from .samplers import Hold, Lowest, Sampler, Watch, descend
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class SamplingPlan:
     origin: Tensor | None = None  # the picture (C, H, W) that is changed, if there is one
     way: Way = LIBRARY  # of computing the network, which rounds the images but does not decide them
     twin: Classifier | None = None  # a faster one of the model's classifier; None is its own
+    lowest: Lowest = field(default_factory=Lowest, compare=False)  # of the images drawn so far
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -76,6 +78,15 @@ class SamplingPlan:
                 assert images is not None
                 yield index, images
                 bar(steps.left)
+        self._tell_of_stop(reporter)
+
+    def _tell_of_stop(self, reporter: Reporter) -> None:
+        """Say so if images were to stop at an energy, and none of those drawn came down to it."""
+        if (stop := self.sampler.stop) is None:
+            return
+        lowest = min(current().collect(self.lowest.value))
+        if stop < lowest < math.inf:  # infinite where all images were there already
+            reporter.say(f"no image reached `stop` {stop:g}: the lowest objective was {lowest:.4g}")
 
     def draw(self, index: Tensor, y: Tensor, watch: Watch | None = None) -> Tensor:
         """Return the images of the numbers `index` (n,) and classes y (n,), (n, C, H, W).
@@ -135,7 +146,7 @@ class SamplingPlan:
         rng = self.rng(index, candidate)
         start = self.start(index, y, rng, candidate)
         name = f"`{self.model.name}`"
-        return descend(self.sampler, objective, start, rng, self.hold, watch, name)
+        return descend(self.sampler, objective, start, rng, self.hold, watch, name, self.lowest)
 
 
 class _Steps:

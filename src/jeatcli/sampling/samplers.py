@@ -202,6 +202,13 @@ def resolve(name: str, model: Model, settings: SamplerSettings) -> Sampler:
     return kind.suited(model).changed(explicit)
 
 
+@dataclass
+class Lowest:
+    """The lowest objective that any image has had at a step, where images stop at one."""
+
+    value: float = math.inf
+
+
 def descend(
     sampler: Sampler,
     energy: PerImage,
@@ -210,11 +217,13 @@ def descend(
     hold: Hold | None = None,
     watch: Watch | None = None,
     name: str = "the network",
+    lowest: Lowest | None = None,
 ) -> Tensor:
     """Lower `energy` from `start` by a sampler and return where the images end, detached.
 
     `hold` restores, after each step, the pixels that must not change; `watch` is called with the
-    number of the step and the images, the start being 0; `name` is that of the model.
+    number of the step and the images, the start being 0; `name` is that of the model; `lowest`
+    takes the lowest energy that the sampler compares with its `stop`.
     """
     last, watched = start.detach(), 0
     going = torch.ones(len(start), dtype=torch.bool, device=start.device)
@@ -233,6 +242,8 @@ def descend(
         if sampler.stop is not None:
             # Once and for all: where the sampler disturbs the images, a value may rise again.
             going = going & (values > sampler.stop)
+            if lowest:
+                lowest.value = min(lowest.value, values.min().item())
             last = torch.where(going.view(-1, 1, 1, 1), last, x)
             if not going.any():
                 return None

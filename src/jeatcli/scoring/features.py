@@ -46,21 +46,21 @@ class Features:
 def extract(images: Tensor, judge: Judge, batch_size: int, reporter: Reporter = SILENT) -> Features:
     """Return the features of uint8 images (n, C, H, W), of a classifier the penultimate ones.
 
-    Where several processes have joined, each takes those of a part, and all get them all.
+    Where several processes have joined, each takes those of a part of every batch, and all get
+    them all.
 
     Raises:
         JeatError: If a feature is not finite.
     """
     group = current()
-    own = group.share(images)
-    parts = []
-    with reporter.track("features", len(own)) as bar, torch.no_grad():
-        # torch.split of an empty tensor returns one empty part.
-        for batch in torch.split(own, batch_size) if len(own) else ():
-            parts.append(_outputs(judge, batch))
+    parts: list[tuple[Tensor, Tensor]] = []
+    with reporter.track("features", len(images)) as bar, torch.no_grad():
+        for batch in torch.split(images, batch_size * group.size):
+            own = group.share(batch)
+            shares = group.collect(_outputs(judge, own) if len(own) else None)
+            parts += [share for share in shares if share is not None]
             bar(len(batch))
-    shares = [part for share in group.collect(parts) for part in share]
-    values, logits = (torch.cat(rows) for rows in zip(*shares, strict=True))
+    values, logits = (torch.cat(rows) for rows in zip(*parts, strict=True))
     if not (values.isfinite().all() and logits.isfinite().all()):
         raise JeatError(
             f"the features of the images from `{_named(judge)}` are not finite",

@@ -160,6 +160,7 @@ class Saver(Callback):
         began = time.monotonic()
         self.save_state(trainer)
         self.save_model()
+        trainer.ranks.wait()  # for the first process, which `torchrun` ends once another has ended
         self._clock(began)
         self.overdue = False
 
