@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -28,8 +29,10 @@ FOREIGN_ENDINGS = (".pt", ".pth", ".th", ".ckpt", ".pt2", ".onnx", ".npy", ".npz
 _MAGIC = (b"PK\x03\x04", b"\x93NUMPY", b"\x89HDF", b"\x1f\x8b")
 # Options of methods that other commands go by.
 _NUMBERS = {"eps", "sgld_step_size", "sgld_noise", "sgld_clip", "chain_steps", "chain_step_size"}
+CONFIG_FILE = "config.toml"
 MERGE = "name the file with the weights; save those of several files as one state dict"
 REWRITTEN = "copy the file again, or resume the run with `jeat train`, which rewrites it"
+_COPY = "copy the file again, or download it anew"
 _NAME_OURS = "name a run directory or a `model.safetensors` that `jeat train` wrote"
 
 
@@ -113,7 +116,7 @@ def read_header(path: Path) -> dict[str, Any]:
         with path.open("rb") as handle:
             start = handle.read(8)
             length = int.from_bytes(start, "little") if len(start) == 8 else 0
-            raw = handle.read(length) if 0 < length <= min(size, _LONGEST) else b""
+            raw = handle.read(min(length, size)) if 0 < length <= _LONGEST else b""
     except OSError as problem:
         raise JeatError(
             f"cannot read `{path}`: {problem.strerror}", "check the path and its permissions"
@@ -126,17 +129,19 @@ def read_header(path: Path) -> dict[str, Any]:
         )
     # The first byte alone may be that of the length of a header of ours.
     pickled = start.startswith(_MAGIC) or (start[:1] == b"\x80" and length > _LONGEST)
+    pickled = pickled or is_web_page(start)
     if pickled or path.suffix.lower() in (*FOREIGN_ENDINGS, ".tar"):
         raise NotOurs(f"`{path}` was not written by `jeat train`", _NAME_OURS)
     if size < 8 or size - 8 < length <= _LONGEST:
-        raise _cut_short(path, size)
+        raise _cut_short(path, size, raw)
     header = parsed(raw)
     about = header.pop("__metadata__", {}) if header else None
     ends = [_end(entry) for entry in header.values()]
     if not isinstance(about, dict) or None in ends:
-        raise JeatError(f"`{path}` is not a jeat checkpoint", _NAME_OURS)
+        again = f"; if it is a third-party checkpoint, {_COPY}" if raw[:1] == b"{" else ""
+        raise JeatError(f"`{path}` is not a jeat checkpoint", _NAME_OURS + again)
     if 8 + length + max((end for end in ends if end), default=0) > size:
-        raise _cut_short(path, size)
+        raise _cut_short(path, size, raw)
     if "jeat" not in about:
         raise NotOurs(f"`{path}` was not written by `jeat train`", _NAME_OURS)
     return _checked(path, parsed(about["jeat"]))
@@ -231,8 +236,13 @@ def _impossible(header: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _cut_short(path: Path, size: int) -> CutShort:
-    return CutShort(
-        f"`{path}` is cut short at {size:,} bytes",
-        REWRITTEN,
-    )
+def is_web_page(start: bytes) -> bool:
+    """Tell whether a file begins as a web page, which file hosts may send in its place."""
+    # A file of safetensors may begin with that sign, too: with the length of its header.
+    return re.match(rb"\s*<[!?a-zA-Z]{3}", start) is not None
+
+
+def _cut_short(path: Path, size: int, raw: bytes) -> CutShort:
+    """Say that a file is cut short, and whether more than a copy helps: if it is of a run."""
+    ours = b'"jeat":' in raw or (path.parent / CONFIG_FILE).is_file()
+    return CutShort(f"`{path}` is cut short at {size:,} bytes", REWRITTEN if ours else _COPY)

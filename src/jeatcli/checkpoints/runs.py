@@ -11,6 +11,7 @@ from ..errors import JeatError, NoSuchRun, UsageProblem, nearest, unknown
 from ..runtime.files import expand, runs_dir
 from ..runtime.plain import parsed
 from ..runtime.progress import SILENT, Reporter
+from .header import CONFIG_FILE as CONFIG_FILE
 from .header import FOREIGN_ENDINGS, NotOurs, read_header
 from .hub import download, is_downloaded, is_hub
 
@@ -18,7 +19,6 @@ MODEL_FILE = "model.safetensors"
 BEST_FILE = "best.safetensors"
 STATE_FILE = "state.safetensors"
 STATE_BEFORE_FILE = "state-before.safetensors"
-CONFIG_FILE = "config.toml"
 LOG_FILE = "metrics.jsonl"
 # The package's own network, a RUN name as any other.
 PRETRAINED = Path(__file__).with_name("assets") / "pretrained.safetensors"

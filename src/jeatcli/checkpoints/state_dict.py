@@ -1,7 +1,6 @@
 """Reading the weights of others: tensors and their names, and nothing that could run."""
 
 import pickle
-import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from ..errors import JeatError, UsageProblem, unknown
 from ..runtime.progress import SILENT, Reporter
+from .header import is_web_page
 from .recorded import normalisations, recorded
 from .unpickle import Array, Refused, read_tensors_alone
 
@@ -123,8 +123,7 @@ def _check_format(path: Path) -> bytes:
         start = handle.read(512)
     if not start:
         raise JeatError(f"`{path}` is empty", "copy or download the file again")
-    # A file of safetensors may begin with that sign, too: with the length of its header.
-    if re.match(rb"\s*<[!?a-zA-Z]{3}", start):
+    if is_web_page(start):
         raise JeatError(
             f"`{path}` is a web page, not a checkpoint",
             "download it again: file hosts may send such a page instead of a large file",
