@@ -12,6 +12,7 @@ from ..errors import JeatError, UsageProblem
 from ..runtime.progress import Reporter
 from .arbitrary import description, load_program, load_unknown, placed
 from .filling import fill
+from .folding import folded
 from .header import MERGE, Meta
 from .key_match import KeyMatch
 from .matching import guess, match
@@ -51,12 +52,13 @@ def load_foreign(
     if kind := kind_of(path):
         return load_program(path, kind, foreign, device)
     found = read(path, foreign.entry, reporter)
+    if foreign.arch and (is_library(foreign.arch) or is_code(foreign.arch)) and foreign.dataset:
+        return load_unknown(path, foreign, found, device, reporter)
+    found = folded(found, path, reporter)
     if (foreign.arch or "").startswith(PREFIX):
         return _published(path, foreign, found, device, reporter)
     if foreign.arch is None or foreign.dataset is None:
         raise _undescribed(path, foreign, found)
-    if is_library(foreign.arch) or is_code(foreign.arch):
-        return load_unknown(path, foreign, found, device, reporter)
     pixels = chosen(path, foreign, found, reporter)
     pixels = pixels or customary(path, foreign.dataset, reporter)
     meta = description(foreign, *pixels)

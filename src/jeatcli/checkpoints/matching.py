@@ -26,6 +26,9 @@ _RENAMINGS = (
     (r"\bdownsample\b", "shortcut"),
     (r"^(fc|classifier|head|last_linear)\b", "linear"),
     (r"^(linear|classifier|head|last_linear)\b", "fc"),
+    # Weight normalisation before torch had parametrizations, whose hook renames them, too.
+    (r"(\w+)_g$", r"parametrizations.\1.original0"),
+    (r"(\w+)_v$", r"parametrizations.\1.original1"),
 )
 # What is saved beside a network whose names have no prefix: losses, metrics, copies.
 _BESIDE = (
