@@ -75,9 +75,9 @@ def test_what_is_no_checkpoint(tmp_path: Path, content: bytes, words: str) -> No
         refused(here("attack", path), 1, f"`{path}` {words}", way)
 
 
-def test_an_index_of_several_files(tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors.index.json"
-    path.write_text('{"weight_map": {}}')
+def test_json_that_is_no_index(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text("{}")
     refused(here("attack", path, *DESCRIBED), 1, f"`{path}` is JSON", "as one state dict")
 
 

@@ -13,7 +13,7 @@ from ..runtime.progress import Reporter
 from .arbitrary import description, load_program, load_unknown, placed
 from .filling import fill
 from .folding import folded
-from .header import MERGE, Meta
+from .header import INDEX_ENDING, MERGE, Meta
 from .key_match import KeyMatch
 from .matching import guess, match
 from .model import Model, network
@@ -48,7 +48,9 @@ def load_foreign(
     foreign = foreign or Foreign()
     if (part := re.search(_PART, path.name)) and int(part[2]) > 1:
         number, count = map(int, part.groups())
-        raise JeatError(f"`{path}` is {number} of {count} files of a checkpoint", MERGE)
+        index = next(path.parent.glob(f"*{INDEX_ENDING}"), None)
+        hint = f"name all of them by `{index}`" if index else MERGE
+        raise JeatError(f"`{path}` is {number} of {count} files of a checkpoint", hint)
     if kind := kind_of(path):
         return load_program(path, kind, foreign, device)
     found = read(path, foreign.entry, reporter)

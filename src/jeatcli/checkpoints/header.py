@@ -25,12 +25,18 @@ _LONGEST = 100_000_000
 _LARGEST_SIDE = 1 << 16
 _LARGEST_INT = 2**63 - 1
 # What others' files are called; `state_dict` says what each of them is.
-FOREIGN_ENDINGS = (".pt", ".pth", ".th", ".ckpt", ".pt2", ".onnx", ".npy", ".npz", ".h5")
+WEIGHT_ENDINGS = (".pt", ".pth", ".th", ".ckpt", ".pt2", ".onnx")
+FOREIGN_ENDINGS = (*WEIGHT_ENDINGS, ".npy", ".npz", ".h5")
 _MAGIC = (b"PK\x03\x04", b"\x93NUMPY", b"\x89HDF", b"\x1f\x8b")
 # Options of methods that other commands go by.
 _NUMBERS = {"eps", "sgld_step_size", "sgld_noise", "sgld_clip", "chain_steps", "chain_step_size"}
 CONFIG_FILE = "config.toml"
-MERGE = "name the file with the weights; save those of several files as one state dict"
+# Of the list of files that a large checkpoint consists of.
+INDEX_ENDING = ".index.json"
+MERGE = (
+    "name the file with the weights; of several files their `*.index.json`, or save them as one "
+    "state dict"
+)
 REWRITTEN = "copy the file again, or resume the run with `jeat train`, which rewrites it"
 _COPY = "copy the file again, or download it anew"
 _NAME_OURS = "name a run directory or a `model.safetensors` that `jeat train` wrote"
@@ -121,6 +127,8 @@ def read_header(path: Path) -> dict[str, Any]:
         raise JeatError(
             f"cannot read `{path}`: {problem.strerror}", "check the path and its permissions"
         ) from problem
+    if path.name.endswith(INDEX_ENDING):
+        raise NotOurs(f"`{path}` was not written by `jeat train`", _NAME_OURS)
     if start == b"version " or path.suffix.lower() == ".json":
         pointer = start == b"version "
         raise JeatError(

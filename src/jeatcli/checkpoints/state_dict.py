@@ -15,8 +15,9 @@ from torch import Tensor
 
 from ..errors import JeatError, UsageProblem, unknown
 from ..runtime.progress import SILENT, Reporter
-from .header import is_web_page
+from .header import INDEX_ENDING, is_web_page
 from .recorded import normalisations, recorded
+from .shards import read_shards
 from .unpickle import Array, Refused, read_tensors_alone
 
 Tensors = Mapping[str, Tensor]
@@ -91,6 +92,8 @@ def _accuracy(content: Any) -> float | None:
 
 def _content(path: Path) -> Any:
     """Return what is in a file; refuse one that cannot be read without running what is in it."""
+    if path.name.endswith(INDEX_ENDING):
+        return read_shards(path, _content)
     start = _check_format(path)
     try:
         if start[8:9] == b"{":  # whatever its name: the header of safetensors
