@@ -128,3 +128,13 @@ def test_a_file_of_another_save_is_noticed(tmp_path: Path) -> None:
     save_file(weights(), tmp_path / TWO)
     with pytest.raises(JeatError, match=f"{TWO}` has besides what"):
         load(tmp_path)
+
+
+def test_the_index_is_not_taken_for_the_weights_of_a_judge(tmp_path: Path) -> None:
+    """Two checkpoints with other weights may have the same index."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    sharded(folder)
+    run = (folder, *DESCRIBED, "--device", "cpu", "-n", "20", "--features", folder, "--json")
+    features = json.loads(done("score", *run))["protocol"]["features"]
+    assert (features["run"], features["sha256"]) == ("theirs", None)

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import JeatError, UsageProblem, unknown
 from ..runtime.progress import SILENT, Reporter
 from .header import INDEX_ENDING, is_web_page
-from .recorded import normalisations, recorded
+from .recorded import beside, normalisations, recorded
 from .shards import read_shards
 from .unpickle import Array, Refused, read_tensors_alone
 
@@ -41,7 +41,7 @@ class StateDict:
     """The weights of a file, and the normalisation that it holds.
 
     `applied` is whether that is a part of the function. MAIR notes one that is not; nobody knows
-    it of one among settings, which is empty if it consists of arrays of numpy's.
+    it of one among settings, which is empty if its numbers are not read.
     """
 
     tensors: Tensors  # by name, as in the file, without the normalisation
@@ -50,6 +50,7 @@ class StateDict:
     std: tuple[float, ...] | None
     accuracy: float | None = None  # on clean images, as the file states
     applied: bool = True
+    where: str = ""  # the file that has the normalisation
 
 
 def read(path: Path, entry: str | None = None, reporter: Reporter = SILENT) -> StateDict:
@@ -67,16 +68,18 @@ def read(path: Path, entry: str | None = None, reporter: Reporter = SILENT) -> S
     every = dict(tensors)
     mean = std = None
     applied = True
-    for names in normalisations(tensors):
-        values = [tuple(tensors[name].flatten().tolist()) for name in names]
+    for names, values in normalisations(tensors):
         if mean is None:
             mean, std = values
-            applied = f"{names[0].rpartition('.')[0]}.n_classes".lstrip(".") not in tensors
-        if values == [mean, std]:  # another one is none that we know to apply
+            applied = f"{min(names).rpartition('.')[0]}.n_classes".lstrip(".") not in tensors
+        if values == (mean, std):  # another one is none that we know to apply
             tensors = {key: value for key, value in tensors.items() if key not in names}
-    if mean is None and (noted := recorded(content)):
-        (mean, std), applied = noted, False
-    return StateDict(tensors, every, mean, std, _accuracy(content), applied)
+    where = path.name
+    for place, told in ((path.name, content), *beside(path)) if mean is None else ():
+        if noted := recorded(told):
+            (mean, std), applied, where = noted, False, place
+            break
+    return StateDict(tensors, every, mean, std, _accuracy(content), applied, where)
 
 
 def _accuracy(content: Any) -> float | None:
