@@ -26,6 +26,8 @@ from .state_dict import StateDict, read
 
 # Names of what torch's `parametrize`, `weight_norm` and `prune` compute weights from.
 _COMPUTED = r"(^|\.)(parametrizations\.|\w+_(g|v|orig|mask)$)"
+# Names of torch's quantised layers.
+_QUANTISED = r"(^|\.)(zero_point|_packed_params)$"
 # What batch norms measure in training; parameters alone, without them, fit group norms.
 _MEASURED = r"(^|\.)running_(mean|var)$"
 _LACKS = (
@@ -150,6 +152,8 @@ def _fix(keys: KeyMatch) -> str:
             "weights are computed from others: call torch's `remove_weight_norm`, `prune.remove` "
             "or `parametrize.remove_parametrizations`, and save it again"
         )
+    if any(re.search(_QUANTISED, name) for name in keys.unexpected):
+        return "its layers are quantised: save the weights as they were before"
     if keys.missing or keys.mismatched:
         return _none_fits()
     return "if these are no part of its function, save a state dict without them"

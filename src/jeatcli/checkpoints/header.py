@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -16,6 +15,7 @@ from ..core.threat import NORMS, Threat
 from ..data.facts import customary_eps, dataset_facts
 from ..errors import JeatError, UsageProblem
 from ..runtime.plain import parsed
+from .formats import is_known
 from .naming import check_arch
 
 SCHEMA = 1
@@ -27,7 +27,6 @@ _LARGEST_INT = 2**63 - 1
 # What others' files are called; `state_dict` says what each of them is.
 WEIGHT_ENDINGS = (".pt", ".pth", ".th", ".ckpt", ".pt2", ".onnx")
 FOREIGN_ENDINGS = (*WEIGHT_ENDINGS, ".npy", ".npz", ".h5")
-_MAGIC = (b"PK\x03\x04", b"\x93NUMPY", b"\x89HDF", b"\x1f\x8b")
 # Options of methods that other commands go by.
 _NUMBERS = {"eps", "sgld_step_size", "sgld_noise", "sgld_clip", "chain_steps", "chain_step_size"}
 CONFIG_FILE = "config.toml"
@@ -136,9 +135,8 @@ def read_header(path: Path) -> dict[str, Any]:
             "fetch the file itself: `git lfs pull`" if pointer else MERGE,
         )
     # The first byte alone may be that of the length of a header of ours.
-    pickled = start.startswith(_MAGIC) or (start[:1] == b"\x80" and length > _LONGEST)
-    pickled = pickled or is_web_page(start)
-    if pickled or path.suffix.lower() in (*FOREIGN_ENDINGS, ".tar"):
+    pickled = start.startswith(b"PK\x03\x04") or (start[:1] == b"\x80" and length > _LONGEST)
+    if pickled or is_known(path, start) or path.suffix.lower() in (*FOREIGN_ENDINGS, ".tar"):
         raise NotOurs(f"`{path}` was not written by `jeat train`", _NAME_OURS)
     if size < 8 or size - 8 < length <= _LONGEST:
         raise _cut_short(path, size, raw)
@@ -146,7 +144,8 @@ def read_header(path: Path) -> dict[str, Any]:
     about = header.pop("__metadata__", {}) if header else None
     ends = [_end(entry) for entry in header.values()]
     if not isinstance(about, dict) or None in ends:
-        again = f"; if it is a third-party checkpoint, {_COPY}" if raw[:1] == b"{" else ""
+        theirs = raw[:1] == b"{" or path.suffix.lower() == ".safetensors"
+        again = f"; if it is a third-party checkpoint, {_COPY}" if theirs else ""
         raise JeatError(f"`{path}` is not a jeat checkpoint", _NAME_OURS + again)
     if 8 + length + max((end for end in ends if end), default=0) > size:
         raise _cut_short(path, size, raw)
@@ -242,12 +241,6 @@ def _impossible(header: Mapping[str, Any]) -> str | None:
     except UsageProblem as problem:
         return problem.message
     return None
-
-
-def is_web_page(start: bytes) -> bool:
-    """Tell whether a file begins as a web page, which file hosts may send in its place."""
-    # A file of safetensors may begin with that sign, too: with the length of its header.
-    return re.match(rb"\s*<[!?a-zA-Z]{3}", start) is not None
 
 
 def _cut_short(path: Path, size: int, raw: bytes) -> CutShort:

@@ -11,6 +11,7 @@ from ..errors import JeatError, NoSuchRun, UsageProblem, nearest, unknown
 from ..runtime.files import expand, runs_dir
 from ..runtime.plain import parsed
 from ..runtime.progress import SILENT, Reporter
+from .formats import of_directory
 from .header import CONFIG_FILE as CONFIG_FILE
 from .header import FOREIGN_ENDINGS, INDEX_ENDING, WEIGHT_ENDINGS, NotOurs, read_header
 from .hub import download, is_downloaded, is_hub
@@ -127,6 +128,8 @@ def _without_model(path: Path) -> JeatError:
         what = "training has not saved a model there yet"
         again = shlex.join(["jeat", "train", "-c", str(path / CONFIG_FILE), "-o", str(path)])
         fix = f"train it further with `{again}`"
+    elif other := of_directory(path):
+        what, fix = f"it is {other[0]}", other[1]
     else:
         what = "it is not a run" if any(path.iterdir()) else "empty"
         fix = f"name the directory of a run or a `{MODEL_FILE}` that `jeat train` wrote"
