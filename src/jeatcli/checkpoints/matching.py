@@ -35,7 +35,7 @@ _BESIDE = (
     r"(criterion|loss|loss_fn|metrics?|teacher|(\w+_)?(ema|swa|averaged)(_\w+)?|avg_model"
     r"|(train|val|valid|test)_\w+)\."
 )
-_DEEPEST_PREFIX = 4
+_DEEPEST_PREFIX = 6
 # What torch puts into the names of modules that it compiles, shards or recomputes.
 _WRAPPERS = r"(^|\.)_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)(?=\.)"
 
