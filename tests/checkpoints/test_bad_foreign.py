@@ -75,9 +75,9 @@ def test_what_is_no_checkpoint(tmp_path: Path, content: bytes, words: str) -> No
         refused(here("attack", path), 1, f"`{path}` {words}", way)
 
 
-def test_an_index_of_several_files(tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors.index.json"
-    path.write_text('{"weight_map": {}}')
+def test_json_that_is_no_index(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text("{}")
     refused(here("attack", path, *DESCRIBED), 1, f"`{path}` is JSON", "as one state dict")
 
 
@@ -117,8 +117,26 @@ def test_a_checkpoint_cut_short(tmp_path: Path) -> None:
         refused(here("attack", path, *DESCRIBED), 1, f"`{path}` is damaged")
     path = tmp_path / "theirs.safetensors"
     save_file(weights(), path)
-    path.write_bytes(path.read_bytes()[:-9])
-    refused(here("attack", path, *DESCRIBED), 1, f"`{path}` is cut short")
+    whole = path.read_bytes()
+    for length in (len(whole) - 9, 500, 9, 3, 0):
+        path.write_bytes(whole[:length])
+        said = here("attack", path, *DESCRIBED)
+        refused(said, 1, f"`{path}` is cut short", "or download it anew")
+        assert "resume the run" not in said.stderr
+
+
+def test_a_web_page_in_the_place_of_a_file(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "theirs.bin"):
+        path = tmp_path / name
+        path.write_bytes(b"\n<!DOCTYPE html><html>Quota exceeded</html>" * 9)
+        refused(here("attack", path), 1, f"`{path}` is a web page", "download it again")
+
+
+def test_a_header_of_safetensors_that_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.safetensors"
+    save_file(weights(), path)
+    path.write_bytes(path.read_bytes().replace(b"data_offsets", b"data_offsetz", 1))
+    refused(here("attack", path), 1, "is not a jeat checkpoint", "or download it anew")
 
 
 def test_a_header_whose_length_looks_like_a_web_page(tmp_path: Path) -> None:

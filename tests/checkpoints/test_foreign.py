@@ -53,7 +53,10 @@ def test_places_in_the_file(tmp_path: Path, wrap: Callable[[dict[str, Any]], Any
 
 @pytest.mark.parametrize(
     "prefix",
-    ["module.", "model.", "net.", "_orig_mod.", "module.model.", "_orig_mod.module.", "1.module."],
+    [
+        *("module.", "model.", "net.", "_orig_mod.", "module.model.", "_orig_mod.module."),
+        *("1.module.", "_forward_module.module.model.encoder.net."),  # Fabric, DeepSpeed, Lightning
+    ],
 )
 def test_prefixes(tmp_path: Path, prefix: str) -> None:
     is_ours(load(written(tmp_path, weights(prefix=prefix))))

@@ -15,6 +15,9 @@ from helpers.checkpoints import written
 from helpers.cli import here, refused
 from helpers.strangers import DESCRIBED, Net, exported
 from torch import nn
+from torch._higher_order_ops.map import map as torch_map
+from torch._higher_order_ops.scan import scan
+from torch._higher_order_ops.while_loop import while_loop
 
 from jeatcli import Foreign, JeatError, load
 from jeatcli.checkpoints import program
@@ -77,6 +80,57 @@ def test_a_program_with_attention_is_read(tmp_path: Path) -> None:
     model = load(exported(net, tmp_path / "net.pt2", (1, 8, 8)), device="cpu", foreign=PROGRAM)
     x = torch.rand(3, 1, 8, 8)
     torch.testing.assert_close(model.classifier(x), net(x))
+
+
+class Branching(nn.Module):
+    """Linear layers of which a condition of the weights chooses, and a loop over the result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(64, 10), nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch_map(lambda x: x + 1, x.flatten(1))
+        x, added = scan(lambda sum, x: (sum + x, 2 * sum), x, torch.stack([x, -2 * x]), dim=0)
+        x = x + added[1]
+        x = torch.cond(x.shape[0] > 3, lambda x: 1 * x, lambda x: 1 * x, (x,))
+        positive = self.one.weight.sum() > 0
+        logits = torch.cond(positive, lambda x: self.one(x), lambda x: self.other(x), (x,))
+        start = (torch.tensor(0), logits)
+        looped: torch.Tensor = while_loop(lambda i, _: i < 3, lambda i, x: (i + 1, x * 0.9), start)[
+            1
+        ]
+        return looped
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+@pytest.mark.filterwarnings("ignore")
+def test_a_program_with_branches_and_loops_is_read(tmp_path: Path, sign: float) -> None:
+    net = Branching().eval()
+    net.one.weight.data = sign * net.one.weight.data.abs()
+    model = load(exported(net, tmp_path / "net.pt2", (1, 8, 8)), device="cpu", foreign=PROGRAM)
+    x, y = (torch.rand(5, 1, 8, 8).requires_grad_() for _ in range(2))
+    y.data = x.data
+    for image in (x, x[:1], x[:4]):
+        torch.testing.assert_close(model.classifier(image), net(image))
+    ours = torch.autograd.grad(model.classifier(x).square().sum(), x)
+    torch.testing.assert_close(ours, torch.autograd.grad(net(y).square().sum(), y))
+    parts = [part for part in model.classifier.modules() if isinstance(part, torch.fx.GraphModule)]
+    targets = {type(node.target) for part in parts for node in part.graph.nodes}
+    assert not {kind for kind in targets if issubclass(kind, torch._ops.HigherOrderOperator)}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_operation_in_a_branch_is_checked(tmp_path: Path) -> None:
+    """Whatever is inside of one is as good as outside."""
+    path = exported(Branching().eval(), tmp_path / "net.pt2", (1, 8, 8))
+    harmful = tmp_path / "harmful.pt2"
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(harmful, "w") as changed:
+        for name in archive.namelist():
+            content = archive.read(name)
+            changed.writestr(name, content.replace(b"torch.ops.aten.linear.default", b"os.system"))
+    with pytest.raises(JeatError, match=r"holds the operation `os\.system`"):
+        load(harmful, device="cpu", foreign=PROGRAM)
 
 
 @pytest.mark.parametrize("text", ["1" * 60 + "!", "Mod" * 40 + "!", "Integer(9)**Integer(9)"])

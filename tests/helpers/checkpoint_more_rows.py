@@ -160,7 +160,7 @@ MORE = [
     Row("metrics-beside", R18, ones("metrics.total", "val_acc.total", "criterion.weight")),
     Row("ensemble", R20, ensemble, verdict="several such networks"),
     Row("ensemble-chosen", R20, ensemble, {"entry": "models.0"}),
-    Row("pruned", R20, pruned, verdict="does not fit"),
+    Row("pruned", R20, pruned),
     Row(
         "one-block-more",
         W34,

@@ -20,9 +20,8 @@ from ..errors import JeatError, UsageProblem
 from ..runtime.digests import checksum
 from ..runtime.progress import Reporter
 from ..runtime.usual_state import in_usual_state
-from .filling import fill
+from .filling import compare, fill
 from .header import FOREIGN, Meta
-from .matching import match
 from .model import Model, network
 from .networks import check, wrapped
 from .normalisation import chosen, stated
@@ -192,13 +191,7 @@ def load_unknown(
             "which are no tensors",
             "of a file only tensors are read: set that in the code, without `get_extra_state`",
         )
-    keys = match(found.every, expected)
-    if not keys.fits:
-        # A normalisation that lies beside the network in the file is none of its weights.
-        keys = match(found.tensors, expected)
-    elif len(found.every) > len(found.tensors):
-        # One of the network's own; whether there is another before it, the file cannot tell.
-        found = replace(found, mean=None, std=None)
+    found, keys = compare(found, expected, path, reporter)
     exactly = "name the function that makes exactly the network of these weights"
     fill(module, keys, path, draft.arch, f"{exactly}, without arguments", reporter)
     pixels = chosen(path, foreign, found, reporter) or stated(path, None, None)

@@ -1,15 +1,42 @@
 """Loading the weights of a file into a network: all of them, each under its name, or none."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from ..errors import JeatError
-from ..runtime.progress import Reporter
+from ..runtime.progress import SILENT, Reporter
+from .folding import folded
 from .key_match import KeyMatch, list_names
-from .state_dict import check_kinds
+from .matching import match
+from .state_dict import StateDict, check_kinds
+
+
+def compare(
+    found: StateDict, expected: Mapping[str, torch.Tensor], path: Path, reporter: Reporter
+) -> tuple[StateDict, KeyMatch]:
+    """Compare a file with a network, which may have weights in parts, as the file, or whole."""
+    found, keys = _compared(found, expected)
+    if not keys.fits:
+        whole, keys_of_whole = _compared(folded(found, path, SILENT), expected)
+        if keys_of_whole.fits:
+            folded(found, path, reporter)  # again, to be told
+            return whole, keys_of_whole
+    return found, keys
+
+
+def _compared(found: StateDict, expected: Mapping[str, torch.Tensor]) -> tuple[StateDict, KeyMatch]:
+    keys = match(found.every, expected)
+    if not keys.fits:
+        # A normalisation that lies beside the network in the file is none of its weights.
+        return found, match(found.tensors, expected)
+    if len(found.every) > len(found.tensors):
+        # One of the network's own; whether there is another before it, the file cannot tell.
+        return replace(found, mean=None, std=None), keys
+    return found, keys
 
 
 def fill(

@@ -12,7 +12,8 @@ from ..errors import JeatError, UsageProblem
 from ..runtime.progress import Reporter
 from .arbitrary import description, load_program, load_unknown, placed
 from .filling import fill
-from .header import MERGE, Meta
+from .folding import folded
+from .header import INDEX_ENDING, MERGE, Meta
 from .key_match import KeyMatch
 from .matching import guess, match
 from .model import Model, network
@@ -25,6 +26,8 @@ from .state_dict import StateDict, read
 
 # Names of what torch's `parametrize`, `weight_norm` and `prune` compute weights from.
 _COMPUTED = r"(^|\.)(parametrizations\.|\w+_(g|v|orig|mask)$)"
+# Names of torch's quantised layers.
+_QUANTISED = r"(^|\.)(zero_point|_packed_params)$"
 # What batch norms measure in training; parameters alone, without them, fit group norms.
 _MEASURED = r"(^|\.)running_(mean|var)$"
 _LACKS = (
@@ -47,16 +50,19 @@ def load_foreign(
     foreign = foreign or Foreign()
     if (part := re.search(_PART, path.name)) and int(part[2]) > 1:
         number, count = map(int, part.groups())
-        raise JeatError(f"`{path}` is {number} of {count} files of a checkpoint", MERGE)
+        index = next(path.parent.glob(f"*{INDEX_ENDING}"), None)
+        hint = f"name all of them by `{index}`" if index else MERGE
+        raise JeatError(f"`{path}` is {number} of {count} files of a checkpoint", hint)
     if kind := kind_of(path):
         return load_program(path, kind, foreign, device)
     found = read(path, foreign.entry, reporter)
+    if foreign.arch and (is_library(foreign.arch) or is_code(foreign.arch)) and foreign.dataset:
+        return load_unknown(path, foreign, found, device, reporter)
+    found = folded(found, path, reporter)
     if (foreign.arch or "").startswith(PREFIX):
         return _published(path, foreign, found, device, reporter)
     if foreign.arch is None or foreign.dataset is None:
         raise _undescribed(path, foreign, found)
-    if is_library(foreign.arch) or is_code(foreign.arch):
-        return load_unknown(path, foreign, found, device, reporter)
     pixels = chosen(path, foreign, found, reporter)
     pixels = pixels or customary(path, foreign.dataset, reporter)
     meta = description(foreign, *pixels)
@@ -146,6 +152,8 @@ def _fix(keys: KeyMatch) -> str:
             "weights are computed from others: call torch's `remove_weight_norm`, `prune.remove` "
             "or `parametrize.remove_parametrizations`, and save it again"
         )
+    if any(re.search(_QUANTISED, name) for name in keys.unexpected):
+        return "its layers are quantised: save the weights as they were before"
     if keys.missing or keys.mismatched:
         return _none_fits()
     return "if these are no part of its function, save a state dict without them"

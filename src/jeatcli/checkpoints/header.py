@@ -15,6 +15,7 @@ from ..core.threat import NORMS, Threat
 from ..data.facts import customary_eps, dataset_facts
 from ..errors import JeatError, UsageProblem
 from ..runtime.plain import parsed
+from .formats import is_known
 from .naming import check_arch
 
 SCHEMA = 1
@@ -24,12 +25,19 @@ _LONGEST = 100_000_000
 _LARGEST_SIDE = 1 << 16
 _LARGEST_INT = 2**63 - 1
 # What others' files are called; `state_dict` says what each of them is.
-FOREIGN_ENDINGS = (".pt", ".pth", ".th", ".ckpt", ".pt2", ".onnx", ".npy", ".npz", ".h5")
-_MAGIC = (b"PK\x03\x04", b"\x93NUMPY", b"\x89HDF", b"\x1f\x8b")
+WEIGHT_ENDINGS = (".pt", ".pth", ".th", ".ckpt", ".pt2", ".onnx")
+FOREIGN_ENDINGS = (*WEIGHT_ENDINGS, ".npy", ".npz", ".h5")
 # Options of methods that other commands go by.
 _NUMBERS = {"eps", "sgld_step_size", "sgld_noise", "sgld_clip", "chain_steps", "chain_step_size"}
-MERGE = "name the file with the weights; save those of several files as one state dict"
+CONFIG_FILE = "config.toml"
+# Of the list of files that a large checkpoint consists of.
+INDEX_ENDING = ".index.json"
+MERGE = (
+    "name the file with the weights; of several files their `*.index.json`, or save them as one "
+    "state dict"
+)
 REWRITTEN = "copy the file again, or resume the run with `jeat train`, which rewrites it"
+_COPY = "copy the file again, or download it anew"
 _NAME_OURS = "name a run directory or a `model.safetensors` that `jeat train` wrote"
 
 
@@ -113,11 +121,13 @@ def read_header(path: Path) -> dict[str, Any]:
         with path.open("rb") as handle:
             start = handle.read(8)
             length = int.from_bytes(start, "little") if len(start) == 8 else 0
-            raw = handle.read(length) if 0 < length <= min(size, _LONGEST) else b""
+            raw = handle.read(min(length, size)) if 0 < length <= _LONGEST else b""
     except OSError as problem:
         raise JeatError(
             f"cannot read `{path}`: {problem.strerror}", "check the path and its permissions"
         ) from problem
+    if path.name.endswith(INDEX_ENDING):
+        raise NotOurs(f"`{path}` was not written by `jeat train`", _NAME_OURS)
     if start == b"version " or path.suffix.lower() == ".json":
         pointer = start == b"version "
         raise JeatError(
@@ -125,18 +135,20 @@ def read_header(path: Path) -> dict[str, Any]:
             "fetch the file itself: `git lfs pull`" if pointer else MERGE,
         )
     # The first byte alone may be that of the length of a header of ours.
-    pickled = start.startswith(_MAGIC) or (start[:1] == b"\x80" and length > _LONGEST)
-    if pickled or path.suffix.lower() in (*FOREIGN_ENDINGS, ".tar"):
+    pickled = start.startswith(b"PK\x03\x04") or (start[:1] == b"\x80" and length > _LONGEST)
+    if pickled or is_known(path, start) or path.suffix.lower() in (*FOREIGN_ENDINGS, ".tar"):
         raise NotOurs(f"`{path}` was not written by `jeat train`", _NAME_OURS)
     if size < 8 or size - 8 < length <= _LONGEST:
-        raise _cut_short(path, size)
+        raise _cut_short(path, size, raw)
     header = parsed(raw)
     about = header.pop("__metadata__", {}) if header else None
     ends = [_end(entry) for entry in header.values()]
     if not isinstance(about, dict) or None in ends:
-        raise JeatError(f"`{path}` is not a jeat checkpoint", _NAME_OURS)
+        theirs = raw[:1] == b"{" or path.suffix.lower() == ".safetensors"
+        again = f"; if it is a third-party checkpoint, {_COPY}" if theirs else ""
+        raise JeatError(f"`{path}` is not a jeat checkpoint", _NAME_OURS + again)
     if 8 + length + max((end for end in ends if end), default=0) > size:
-        raise _cut_short(path, size)
+        raise _cut_short(path, size, raw)
     if "jeat" not in about:
         raise NotOurs(f"`{path}` was not written by `jeat train`", _NAME_OURS)
     return _checked(path, parsed(about["jeat"]))
@@ -231,8 +243,7 @@ def _impossible(header: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _cut_short(path: Path, size: int) -> CutShort:
-    return CutShort(
-        f"`{path}` is cut short at {size:,} bytes",
-        REWRITTEN,
-    )
+def _cut_short(path: Path, size: int, raw: bytes) -> CutShort:
+    """Say that a file is cut short, and whether more than a copy helps: if it is of a run."""
+    ours = b'"jeat":' in raw or (path.parent / CONFIG_FILE).is_file()
+    return CutShort(f"`{path}` is cut short at {size:,} bytes", REWRITTEN if ours else _COPY)

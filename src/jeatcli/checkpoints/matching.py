@@ -26,13 +26,16 @@ _RENAMINGS = (
     (r"\bdownsample\b", "shortcut"),
     (r"^(fc|classifier|head|last_linear)\b", "linear"),
     (r"^(linear|classifier|head|last_linear)\b", "fc"),
+    # Weight normalisation before torch had parametrizations, whose hook renames them, too.
+    (r"(\w+)_g$", r"parametrizations.\1.original0"),
+    (r"(\w+)_v$", r"parametrizations.\1.original1"),
 )
 # What is saved beside a network whose names have no prefix: losses, metrics, copies.
 _BESIDE = (
     r"(criterion|loss|loss_fn|metrics?|teacher|(\w+_)?(ema|swa|averaged)(_\w+)?|avg_model"
     r"|(train|val|valid|test)_\w+)\."
 )
-_DEEPEST_PREFIX = 4
+_DEEPEST_PREFIX = 6
 # What torch puts into the names of modules that it compiles, shards or recomputes.
 _WRAPPERS = r"(^|\.)_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)(?=\.)"
 

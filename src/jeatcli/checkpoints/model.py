@@ -69,7 +69,7 @@ class Model:
     def name(self) -> str:
         """The run's name, `RUN/best` of another file of a run, or the file's."""
         run = self.path.resolve().parent
-        if self.path.name == runs.MODEL_FILE:
+        if self.path.name in (runs.MODEL_FILE, *runs.FOLDER_FILES):
             return run.name
         if self.foreign and not self.path.is_absolute():
             return str(self.path)  # of a network that was wrapped, in which a dot is a dot

@@ -26,9 +26,10 @@ def chosen(
     if own is None:
         return None
     if not found.applied:
-        words = _words(*own) if own[0] else "as NumPy arrays"
+        words = _words(*own) if own[0] else "as NumPy arrays or words"
+        where = path.with_name(found.where)
         raise UsageProblem(
-            f"`{path}` records a normalisation, {words}, which its network may not apply",
+            f"`{where}` records a normalisation, {words}, which its network may not apply",
             "give `--mean` and `--std`: these, or 0 and 1",
         )
     try:

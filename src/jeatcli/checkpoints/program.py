@@ -19,6 +19,7 @@ from torch import fx, nn
 
 from ..core.models.wrapped import Program
 from ..errors import JeatError, needs
+from .control_flow import run_by_python
 
 _NEEDED = re.compile(
     r"archive_(format|version)|byteorder|\.data/(version|serialization_id)|models/model\.json"
@@ -28,13 +29,14 @@ _NEEDED = re.compile(
 _TEXT = re.compile(r"[\w.:/+-]*")  # names, devices, versions: nothing that could close a quote
 _TARGET = re.compile(
     r"torch\.ops\.aten\.(?!(from_file|save|load|_print|warn)\b)\w+\.\w+"
-    r"|torch\.ops\.higher_order\.wrap_with_(autocast|set_grad_enabled)|torch\.sym_(int|max|min|not)"
+    r"|torch\.ops\.higher_order\.(wrap_with_(autocast|set_grad_enabled)|cond|while_loop|map_impl|scan)|torch\.sym_(int|max|min|not)"
     r"|_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|eq|ne|lt|le|gt|ge|and_|or_|not_)"
 )
 _SYMBOL = re.compile(r"Symbol\('[a-z]+\d+'(, [a-z]+=(True|False))*\)")
 # Never backtracks, which would take for ever on a long number before what is not allowed.
 _EXPRESSION = re.compile(
     r"(?:[a-z]{1,4}\d+|(?:Python)?Mod|(?:Floor|Clean|Ceil)Div|Max|Min|Eq|Ne|Le|Lt|Ge|Gt|True|False"
+    r"|(?:Strict)?(?:Greater|Less)Than|(?:Une|E)quality|And|Or|Not"
     r"|Add|Mul|Integer|\d{1,12}|\*(?!\*)|[\s()+\-/,<>=])*+"
 )
 
@@ -61,6 +63,7 @@ def read_program(path: Path, kind: str, device: torch.device) -> nn.Module:
         return _onnx(path)
     graph = _exported(path, device)
     _check_evaluation(path, graph)
+    run_by_python(graph)
     return Program(graph)
 
 

@@ -11,14 +11,21 @@ from ..errors import JeatError, NoSuchRun, UsageProblem, nearest, unknown
 from ..runtime.files import expand, runs_dir
 from ..runtime.plain import parsed
 from ..runtime.progress import SILENT, Reporter
-from .header import FOREIGN_ENDINGS, NotOurs, read_header
+from .formats import of_directory
+from .header import CONFIG_FILE as CONFIG_FILE
+from .header import FOREIGN_ENDINGS, INDEX_ENDING, WEIGHT_ENDINGS, NotOurs, read_header
 from .hub import download, is_downloaded, is_hub
 
 MODEL_FILE = "model.safetensors"
 BEST_FILE = "best.safetensors"
+# What the Hugging Face libraries call the weights in a directory, beside a `model.safetensors`.
+FOLDER_FILES = (
+    f"{MODEL_FILE}{INDEX_ENDING}",
+    "pytorch_model.bin",
+    f"pytorch_model.bin{INDEX_ENDING}",
+)
 STATE_FILE = "state.safetensors"
 STATE_BEFORE_FILE = "state-before.safetensors"
-CONFIG_FILE = "config.toml"
 LOG_FILE = "metrics.jsonl"
 # The package's own network, a RUN name as any other.
 PRETRAINED = Path(__file__).with_name("assets") / "pretrained.safetensors"
@@ -58,7 +65,7 @@ def place(name: str | Path) -> Path:
 
 def is_name(text: str) -> bool:
     """Tell whether a text is the name of a run, and not a path."""
-    checkpoint = text.lower().endswith((".safetensors", *FOREIGN_ENDINGS))
+    checkpoint = text.lower().endswith((".safetensors", *FOREIGN_ENDINGS, INDEX_ENDING))
     return not (checkpoint or "/" in text or "\\" in text or text[:1] == "~" or text in (".", ".."))
 
 
@@ -83,9 +90,10 @@ def resolve(
     if run == PRETRAINED.stem and not (path / MODEL_FILE).is_file():
         return PRETRAINED
     if path.is_dir():
-        if not (path / MODEL_FILE).is_file():
-            raise _without_model(path)
-        return path / MODEL_FILE
+        for name in (MODEL_FILE, *FOLDER_FILES):
+            if (path / name).is_file():
+                return path / name
+        raise _without_model(path)
     if path.is_file() and path.suffix != ".py":
         return path
     parent, _, name = str(run).rpartition("/")
@@ -110,7 +118,8 @@ def results_dir(path: Path) -> Path:
     directory of that name in the working directory.
     """
     elsewhere = path == PRETRAINED or is_downloaded(path) or is_foreign(path)
-    return Path.cwd() / path.stem if elsewhere else path.parent
+    own = path.name.partition(".")[0] if path.name in FOLDER_FILES else path.stem
+    return Path.cwd() / own if elsewhere else path.parent
 
 
 def _without_model(path: Path) -> JeatError:
@@ -119,10 +128,20 @@ def _without_model(path: Path) -> JeatError:
         what = "training has not saved a model there yet"
         again = shlex.join(["jeat", "train", "-c", str(path / CONFIG_FILE), "-o", str(path)])
         fix = f"train it further with `{again}`"
+    elif other := of_directory(path):
+        what, fix = f"it is {other[0]}", other[1]
     else:
         what = "it is not a run" if any(path.iterdir()) else "empty"
         fix = f"name the directory of a run or a `{MODEL_FILE}` that `jeat train` wrote"
+        weights = [each for each in sorted(path.iterdir()) if _may_be_weights(each)]
+        if weights:
+            fix = f"name the file with the weights, such as `{weights[0]}`"
     return JeatError(f"`{path}` holds no `{MODEL_FILE}` ({what})", fix)
+
+
+def _may_be_weights(path: Path) -> bool:
+    state = path.name in (STATE_FILE, STATE_BEFORE_FILE)
+    return path.suffix.lower() in (".safetensors", ".bin", *WEIGHT_ENDINGS) and not state
 
 
 def _missing(path: Path) -> NoSuchRun:

@@ -1,11 +1,8 @@
 """Reading the weights of others: tensors and their names, and nothing that could run."""
 
 import pickle
-import re
 import warnings
-import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,10 @@ from torch import Tensor
 
 from ..errors import JeatError, UsageProblem, unknown
 from ..runtime.progress import SILENT, Reporter
-from .recorded import normalisations, recorded
+from .formats import check_format
+from .header import INDEX_ENDING
+from .recorded import beside, normalisations, recorded
+from .shards import read_shards
 from .unpickle import Array, Refused, read_tensors_alone
 
 Tensors = Mapping[str, Tensor]
@@ -40,7 +40,7 @@ class StateDict:
     """The weights of a file, and the normalisation that it holds.
 
     `applied` is whether that is a part of the function. MAIR notes one that is not; nobody knows
-    it of one among settings, which is empty if it consists of arrays of numpy's.
+    it of one among settings, which is empty if its numbers are not read.
     """
 
     tensors: Tensors  # by name, as in the file, without the normalisation
@@ -49,6 +49,7 @@ class StateDict:
     std: tuple[float, ...] | None
     accuracy: float | None = None  # on clean images, as the file states
     applied: bool = True
+    where: str = ""  # the file that has the normalisation
 
 
 def read(path: Path, entry: str | None = None, reporter: Reporter = SILENT) -> StateDict:
@@ -61,21 +62,25 @@ def read(path: Path, entry: str | None = None, reporter: Reporter = SILENT) -> S
         UsageProblem: If it has no such entry.
     """
     content = _content(path)
+    if isinstance(content, list | tuple):  # `torch.save((net.state_dict(), ...), ...)`
+        content = {str(k): each for k, each in enumerate(content) if isinstance(each, Mapping)}
     tensors = dict(_choose(path, _state_dicts(content, "", set()), entry, reporter))
     _check_tensors(path, tensors)
     every = dict(tensors)
     mean = std = None
     applied = True
-    for names in normalisations(tensors):
-        values = [tuple(tensors[name].flatten().tolist()) for name in names]
+    for names, values in normalisations(tensors):
         if mean is None:
             mean, std = values
-            applied = f"{names[0].rpartition('.')[0]}.n_classes".lstrip(".") not in tensors
-        if values == [mean, std]:  # another one is none that we know to apply
+            applied = f"{min(names).rpartition('.')[0]}.n_classes".lstrip(".") not in tensors
+        if values == (mean, std):  # another one is none that we know to apply
             tensors = {key: value for key, value in tensors.items() if key not in names}
-    if mean is None and (noted := recorded(content)):
-        (mean, std), applied = noted, False
-    return StateDict(tensors, every, mean, std, _accuracy(content), applied)
+    where = path.name
+    for place, told in ((path.name, content), *beside(path)) if mean is None else ():
+        if noted := recorded(told):
+            (mean, std), applied, where = noted, False, place
+            break
+    return StateDict(tensors, every, mean, std, _accuracy(content), applied, where)
 
 
 def _accuracy(content: Any) -> float | None:
@@ -91,7 +96,9 @@ def _accuracy(content: Any) -> float | None:
 
 def _content(path: Path) -> Any:
     """Return what is in a file; refuse one that cannot be read without running what is in it."""
-    start = _check_format(path)
+    if path.name.endswith(INDEX_ENDING):
+        return read_shards(path, _content)
+    start = check_format(path)
     try:
         if start[8:9] == b"{":  # whatever its name: the header of safetensors
             return load_file(path)
@@ -115,41 +122,6 @@ def _content(path: Path) -> Any:
         raise JeatError(
             f"`{path}` is damaged, or not a PyTorch checkpoint", "copy or download the file again"
         ) from problem
-
-
-def _check_format(path: Path) -> bytes:
-    """Return how a file begins; refuse one of another kind, and say how its weights come out."""
-    with path.open("rb") as handle:
-        start = handle.read(512)
-    if not start:
-        raise JeatError(f"`{path}` is empty", "copy or download the file again")
-    # A file of safetensors may begin with that sign, too: with the length of its header.
-    if re.match(rb"\s*<[!?a-zA-Z]{3}", start):
-        raise JeatError(
-            f"`{path}` is a web page, not a checkpoint",
-            "download it again: file hosts may send such a page instead of a large file",
-        )
-    names: list[str] = []
-    if start.startswith(b"PK"):
-        with suppress(zipfile.BadZipFile, OSError, ValueError), zipfile.ZipFile(path) as archive:
-            names = [name.partition("/")[2] or name for name in archive.namelist()]
-    fix = "save a dictionary of tensors by name with `torch.save` or safetensors"
-    if any(name == "constants.pkl" or name.startswith("code/") for name in names):
-        kind, load = "a TorchScript program", f'torch.jit.load("{path}")'
-        fix = f'save only its weights: `torch.save({load}.state_dict(), "weights.pt")`'
-    elif start.startswith(b"\x93NUMPY") or any(name.endswith(".npy") for name in names):
-        kind = "a NumPy file"
-    elif start.startswith(b"\x89HDF"):
-        kind = "an HDF5 file, as Keras writes it"
-    elif start.startswith(b"\x1f\x8b"):
-        kind, fix = "compressed by gzip", "name a file that `gunzip` or `tar -x` has unpacked"
-    elif start[257:262] == b"ustar":
-        kind, fix = "a tar archive", "unpack it, and name the file of the weights"
-    elif names and not any(name.endswith("data.pkl") for name in names):
-        kind, fix = "a zip archive of other files", "unpack it, and name the file of the weights"
-    else:
-        return start
-    raise JeatError(f"`{path}` is {kind}, not a state dict", fix)
 
 
 def _state_dicts(value: Any, name: str, visited: set[int]) -> dict[str, Tensors]:

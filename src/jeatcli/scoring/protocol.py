@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from ..checkpoints.header import INDEX_ENDING
 from ..checkpoints.model import Model
 from ..data.images import Images
 from ..data.provenance import Provenance
@@ -63,8 +64,9 @@ class Protocol:
         judge = self.judge
         about = {"path": str(judge.path)}
         if isinstance(judge, Model):
-            # A network of the caller's own is in no file.
-            sha256 = digests.checksum(judge.path) if judge.path.is_file() else None
+            # A network of the caller's own is in no file, one of several files not in its index.
+            one = judge.path.is_file() and not judge.path.name.endswith(INDEX_ENDING)
+            sha256 = digests.checksum(judge.path) if one else None
             return {"kind": "run", "run": judge.name, **about, "sha256": sha256}
         grey = "repeated in three channels" if self.reference.shape[0] == 1 else None
         return {"kind": judge.name, **about, "sha256": judge.sha256, "grey": grey}
