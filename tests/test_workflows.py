@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 
 import pytest
 from helpers.documents import ROOT
@@ -34,6 +35,23 @@ def test_publishing_needs_no_token_and_a_checked_build() -> None:
     assert text.index("twine check --strict") < text.index("id-token: write")
     assert text.count("id-token: write") == 1
     assert "needs: build" in text
+
+
+def test_the_versions_of_python_that_are_named_are_tested() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    tested = re.findall(r"\d\.\d+", re.findall(r"python: \[(.*)\]", text)[0])
+    assert named == tested[: len(named)]
+    assert {"3.12", "3.13"} <= {*named}
+    assert project["requires-python"] == f">={named[0]}"
+
+
+def test_the_source_archive_has_what_the_tests_read() -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]
+    archived = {*build["build"]["targets"]["sdist"]["include"], "pyproject.toml", "README.md"}
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    assert {*re.findall(r'ROOT / "([\w.-]+)"', tests)} <= archived
 
 
 def test_issues_ask_for_the_machine() -> None:

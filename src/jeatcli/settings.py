@@ -50,6 +50,14 @@ class Setting:
         parts += [] if high is None else [f"at most {_short(high)}"]
         return " and ".join(parts) or "finite"
 
+    def read(self, text: str) -> float:
+        """Read a number, or raise a ValueError that suggests a fraction only where one is usual."""
+        try:
+            return parse_number(text)
+        except ValueError:
+            usual = " or a fraction such as 8/255" if self.metavar == "FRACTION" else ""
+            raise ValueError(f"`{text}` is not a number{usual}") from None
+
     def allows(self, number: float) -> bool:
         """Tell whether a number is finite, fits into torch's types and lies within the bounds."""
         return (
@@ -131,7 +139,7 @@ def read_value(name: str, value: object, about: Setting, kinds: tuple[Any, ...])
         value = {"true": True, "false": False}.get(value.lower(), value)
     elif isinstance(value, str) and not about.choices and (int in kinds or float in kinds):
         try:
-            value = parse_number(value)
+            value = about.read(value)
         except ValueError as problem:
             raise UsageProblem(f"`{name}`: {problem}") from None
     if int in kinds and isinstance(value, float) and value.is_integer():

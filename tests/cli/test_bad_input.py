@@ -28,7 +28,7 @@ LATEST = "digits-jeat-small"
         (
             [*STANDARD, "-O", "eps=0.1"],
             "method `standard` has no option `eps`",
-            "known: label_smoothing",
+            "leave it out, or choose a method that has it: `at`, `dat`, ",
         ),
         (
             ["train", *QUICK, "-O", "lamda=1"],
@@ -118,21 +118,38 @@ def test_values_that_are_taken_for_a_run(home: Path, arguments: list[str], advic
             ["attack", "--norm", "linf,l2"],
             "'linf', 'l2', 'l1'; for several values, repeat `--norm`",
         ),
-        (["train", "--seed", -1], "-1 is not in the range from 0 up"),
+        (["train", "--seed", -1], "must be at least 0, not -1"),
         (["--sort", "foo"], "'fd', 'size'"),
-        (["attack", "--eps", 2000], "2000 is not at least 0 and at most 1,000"),
+        (["attack", "--eps", 2000], "must be at least 0 and at most 1,000, not 2000"),
         (
             ["sample", LATEST, "--class", 3, 8, 9],
             "(8 9); for several values, write `--class 3 --class 8 --class 9`",
         ),
-        (["sample", LATEST, "other"], "Got unexpected extra argument (other)"),
+        (["sample", LATEST, "other"], "argument (other): `jeat sample` takes one RUN"),
+        (["landscape", LATEST, "--figsize", "12"], "requires 2 arguments: `--figsize W H`"),
+        (["landscape", "--figsize", "12x2", "2"], "`12x2` is not a number; write `--figsize W H`"),
     ],
-    ids=["list", "seed", "sort", "eps", "classes", "two runs"],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
 def test_values_that_do_not_fit(arguments: list[str], words: str) -> None:
     said = here(*arguments)
     refused(said, 2, words)
     assert not said.stderr.rstrip().endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usual"),
+    [
+        (["sample", "--guidance", "x"], False),
+        (["train", "-O", "lambda=x", "--dry-run"], False),
+        (["train", "-O", "eps=x", "--dry-run"], True),
+        (["landscape", "--unit", "x"], True),
+    ],
+)
+def test_a_fraction_is_suggested_where_it_is_usual(arguments: list[str], usual: bool) -> None:
+    said = here(*arguments)
+    refused(said, 2, "`x` is not a number")
+    assert ("or a fraction such as 8/255" in said.stderr) is usual
 
 
 @pytest.mark.parametrize("verb", ["train", "attack", "sample", "score"])
@@ -232,13 +249,15 @@ def test_a_misspelt_variable_of_all_commands_is_refused(home: Path) -> None:
     for words in (("--runs",), ("attack",)):
         said = here(*words, JEAT_RUN_DIR="elsewhere")
         refused(said, 2, "`JEAT_RUN_DIR` in the environment means nothing", "`JEAT_RUNS_DIR`?")
+    said = here("attack", JEAT_ATTAK_EPS="0.1")
+    refused(said, 2, "`JEAT_ATTAK_EPS` in the environment means nothing", "`JEAT_ATTACK_EPS`?")
     done("--runs", JEAT_OTHER="is for another program")
 
 
 def test_a_value_of_a_file_is_named_by_it(home: Path, tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text("epochs = true")
     said = here("train", "-c", tmp_path / "settings.toml", "--preset", "rice2020")
-    refused(said, 2, "'True' is not a valid whole number (in `", "settings.toml`)")
+    refused(said, 2, "`True` is not a whole number (in `", "settings.toml`)")
 
 
 @pytest.mark.parametrize(
@@ -267,13 +286,13 @@ def test_the_executable_refuses_before_it_loads_torch(
         (("sample", "--class", "9" * 5000), "unknown class `999"),
         (
             ("sample", "-n", 1, "--scale", 2**63),
-            "'--scale': 9223372036854775808 is not in the range from 1 to ",
+            "'--scale': must be from 1 to 1,000, not 9223372036854775808",
         ),
         (
             ("landscape", "--style", "~nobody-of-that-name/x"),
             "is not the home directory of any user",
         ),
-        (("score", "--features", "standard", "--kid-subsets", 10**9), "not in the range"),
+        (("score", "--features", "standard", "--kid-subsets", 10**9), "must be from 1 to 100,000"),
     ],
     ids=["class", "scale", "style", "subsets"],
 )

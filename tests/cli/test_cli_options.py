@@ -117,7 +117,7 @@ def test_verbose_tells_who_set_what(toml):
     [
         ("epoch = 1", "unknown key `epoch` in `"),
         ("epoch = 1", "did you mean `epochs`?"),
-        ("epochs = 1.5", "'1.5' is not a valid whole number"),
+        ("epochs = 1.5", "`1.5` is not a whole number"),
         ("epochs = [1]", "`epochs` in `"),
         ("options = 3", "`options` in `"),
         ("compile = 'yes'", "must be true or false, not 'yes'"),
@@ -144,7 +144,7 @@ def test_bad_files(toml, text, words):
         (["--device", "gpu"], "unknown device `gpu` Hint: known: auto, cpu"),
         (["--dataset", "cifar10", "--eps", "8"], "did you mean 8/255?"),
         (["--eps", "8/0"], "not a number or a fraction"),
-        (["--eps", "nan"], "nan is not at least 0"),
+        (["--eps", "nan"], "must be at least 0 and at most 1,000, not nan"),
         (["--reinit", "1.5"], "at most 1"),
         (["--lr", "0"], "above 0"),
         (["--json"], "`--dry-run` prints TOML, not JSON"),
@@ -192,6 +192,8 @@ def test_completion(monkeypatch):
     assert offered(RUN, "digits-j") == ["digits-jeat"]
     assert offered(BY_KIND["method"], "je") == ["jeat", "jem", "jem++"]
     assert offered(BY_KIND["dataset"], "fo") == ["folder:PATH"]
+    assert offered(BY_KIND["images"], "mn") == ["mnist"]
+    assert [item.type for item in BY_KIND["images"].shell_complete(None, None, "t")] == ["file"]
     assert {"wrn-28-10", "cifar-resnet-20", "resnet-18-v1"} <= set(offered(BY_KIND["arch"], ""))
     assert offered(BY_KIND["device"], "cu") == ["cuda"]
     assert [item.type for item in RUN.shell_complete(None, None, "./d")] == ["file"]

@@ -202,6 +202,8 @@ def test_where_there_is_nothing(tmp_path):
 
 def test_the_options_go_without_a_command(home):
     refused(here("--json", "train"), 2, "cannot be followed by a command", "after its name")
+    refused(here("--runs", "--info"), 2, "`--runs` and `--info` exclude each other")
+    refused(here("--runs", "--json", "lr*"), 2, "write `jeat --runs 'lr*'`, its PATTERN first")
     refused(here("--json"), 2, "belong to `--runs` or `--info`", "add one of the two")
     assert here("--runs", "--sort", "x").exit_code == 2
     refused(here("runs"), 2, "unknown command `runs`", "did you mean `jeat --runs`?")

@@ -52,4 +52,4 @@ def test_both_curves_of_a_certificate_have_one_scale(
     found = drawn_curves(
         [a_result(eps=16 / 255, certificate=sure)], 1, tmp_path / "a.svg", monkeypatch
     )
-    assert found["a"][-1] == found["a, certified"][-1] == 16
+    assert found["a, fmn"][-1] == found["a, certified"][-1] == 16

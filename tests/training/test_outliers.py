@@ -70,7 +70,7 @@ def test_ood_is_a_flag_of_dat_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     pictures(tmp_path / "photos")
     given = ("train", "--dataset", "digits", "--ood", "folder:photos", "--dry-run")
     assert f'ood = "folder:{tmp_path / "photos"}"' in done(*given, "--method", "dat")
-    refused(here(*given, "--method", "at"), 2, "method `at` has no option `ood`")
+    refused(here(*given, "--method", "at"), 2, "method `at` has no option `ood`", "has it: `dat`")
 
 
 def test_the_training_images_are_no_outliers(tmp_path: Path) -> None:

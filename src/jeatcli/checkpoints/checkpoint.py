@@ -123,7 +123,7 @@ def refuse_unused(foreign: Foreign | None, models: Iterable[tuple[object, Model]
     if foreign is None or any(model.foreign for model in read):
         return
     if read:
-        problem = f"`{read[0].path}` was written by `jeat train`, and says itself what it is"
+        problem = f"`{read[0].path}` was written by `jeat train` and describes itself"
     elif pairs:
         raise UsageProblem(
             f"`{pairs[0][1].name}` is loaded already, so `foreign` would change nothing",
@@ -131,7 +131,7 @@ def refuse_unused(foreign: Foreign | None, models: Iterable[tuple[object, Model]
         )
     else:
         problem = "there is no third-party checkpoint to describe"
-    raise UsageProblem(problem, "leave out the options that describe one, such as `--arch`")
+    raise UsageProblem(problem, "leave out `--arch` and what else describes such a checkpoint")
 
 
 def _ours(path: Path, header: dict[str, Any], device: torch.device) -> Model:

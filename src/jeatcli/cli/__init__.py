@@ -7,6 +7,7 @@ The only room with click and rich. May import every room; torch only inside func
 import errno
 import importlib
 import os
+import shlex
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -68,6 +69,9 @@ class LazyGroup(click.Group):
         if args[0] in _ASKED:
             hint = f"did you mean `jeat --{_ASKED[args[0]]}`?"
             raise UsageProblem(f"unknown command `{args[0]}`", hint)
+        if args[0] not in COMMANDS and ctx.params.get("runs") == "":
+            known = f"to list some runs, write `jeat --runs {shlex.quote(args[0])}`"
+            raise UsageProblem(f"unknown command `{args[0]}`", f"{known}, its PATTERN first")
         if args[0] not in COMMANDS and not ctx.resilient_parsing:
             raise unknown("command", args[0], [*COMMANDS, "help"])
         return super().resolve_command(ctx, args)
@@ -149,9 +153,6 @@ def _reword(problem: click.ClickException) -> None:
         from .mistakes import advise
 
         message = clean(advise(problem))
-    command = getattr(getattr(problem, "ctx", None), "info_name", None)
-    if "unexpected extra argument" in message and command == "train":
-        message += ": settings are options, such as `--dataset digits --method at`"
     # No message of ours ends in a full stop; of click's, some do.
     message = message.removesuffix(".")
     if message != problem.format_message():
@@ -165,11 +166,11 @@ def _check_variables() -> None:
         ending = name.removeprefix("JEAT_")
         if name == ending or ending in _VARIABLES or ending.startswith(commands):
             continue
-        from difflib import get_close_matches
+        from .mistakes import variable
 
-        if near := get_close_matches(ending, _VARIABLES, 1, 0.8):
+        if near := variable(ending, _VARIABLES):
             raise UsageProblem(
-                f"`{name}` in the environment means nothing", f"did you mean `JEAT_{near[0]}`?"
+                f"`{name}` in the environment means nothing", f"did you mean `JEAT_{near}`?"
             )
 
 
@@ -283,6 +284,8 @@ def main(ctx: click.Context, runs: str | None, sort: str | None, info: bool, jso
                 "`--runs`, `--sort`, `--info` and `--json` cannot be followed by a command",
                 f"put the options of `jeat {ctx.invoked_subcommand}` after its name",
             )
+    elif runs is not None and info:
+        raise UsageProblem("`--runs` and `--info` exclude each other", "leave one of the two out")
     elif runs is not None:
         from .runs_table import show
 

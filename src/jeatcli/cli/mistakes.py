@@ -86,6 +86,15 @@ def _listed(names: list[str], before: str, last: str) -> str:
     return last.join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
 
 
+def variable(ending: str, shared: Sequence[str]) -> str | None:
+    """Return the variable that was probably meant, of all commands or of one; after `JEAT_`."""
+    if near := get_close_matches(ending, shared, 1, 0.8):
+        return near[0]
+    verb, _, rest = ending.partition("_")
+    verbs = get_close_matches(verb.lower(), COMMANDS, 1, 0.8)
+    return f"{verbs[0].upper()}_{rest}" if verbs and rest else None
+
+
 def from_environment(ctx: click.Context, problem: UsageProblem) -> UsageProblem:
     """Return the error of a command with the variables that set what it names, which nobody typed.
 
@@ -133,11 +142,19 @@ def _arguments(ctx: click.Context) -> Iterator[str]:
             yield from map(str, value if isinstance(value, tuple | list) else [value])
 
 
-def one_by_one(ctx: click.Context, problem: click.UsageError, typed: Sequence[str]) -> str | None:
-    """Return how to write arguments beyond the RUNs that are further values of an option."""
+def completed(ctx: click.Context, problem: click.UsageError, typed: Sequence[str]) -> str | None:
+    """Return click's error with what it leaves out: how to write the option, or the arguments."""
+    if isinstance(problem, click.BadOptionUsage) and "arguments" in problem.message:
+        option = next(each for each in ctx.command.params if problem.option_name in each.opts)
+        return f"{problem.message.removesuffix('.')}: `{problem.option_name} {option.metavar}`"
     found = re.search(r"unexpected extra arguments? \((.+)\)", problem.message)
-    repeated = _repeated(ctx, found[1].split()[-1], typed) if found else None
-    return f"for several values, write `{repeated}`" if repeated else None
+    if found is None:
+        return None
+    if repeated := _repeated(ctx, found[1].split()[-1], typed):
+        return f"{problem.message}; for several values, write `{repeated}`"
+    if ctx.info_name == "train":
+        return f"{problem.message}: settings are options, such as `--dataset digits --method at`"
+    return f"{problem.message}: `{ctx.command_path}` takes one RUN"
 
 
 def _repeated(ctx: click.Context, text: str, typed: Sequence[str]) -> str | None:

@@ -133,10 +133,10 @@ class Command(click.Command):
         try:
             rest = super().parse_args(ctx, args)
         except click.UsageError as problem:
-            from .mistakes import one_by_one
+            from .mistakes import completed
 
-            if fix := one_by_one(ctx, problem, typed):
-                raise click.UsageError(f"{problem.message}; {fix}", ctx) from None
+            if message := completed(ctx, problem, typed):
+                raise click.UsageError(message, ctx) from None
             raise
         if not ctx.resilient_parsing:
             self._check_environment(ctx)

@@ -17,7 +17,6 @@ from ..checkpoints import naming, runs
 from ..checkpoints.header import read_header
 from ..checkpoints.hub import is_hub
 from ..core.models import ARCHITECTURES
-from ..core.threat import parse_number
 from ..data.facts import DATASETS, OWN, dataset_facts
 from ..errors import JeatError, UsageProblem
 from ..landscapes import KINDS
@@ -118,9 +117,17 @@ class Whole(click.IntRange):
 
     name = "whole number"
 
-    def _describe_range(self) -> str:  # click's `1<=x<=1000000` is none that a user writes
-        low, high = ("" if end is None else f"{end:,}" for end in (self.min, self.max))
-        return f"from {low} to {high}" if low and high else f"from {low} up" if low else high
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """Return the number; the error has the bounds in words, not click's `1<=x<=100`."""
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"`{value}` is not a {self.name}", param, ctx)
+        low, high = self.min, self.max
+        if (low is not None and number < low) or (high is not None and number > high):
+            bounds = f"at least {low:,}" if high is None else f"from {low or 0:,} to {high:,}"
+            self.fail(f"must be {bounds}, not {value}", param, ctx)
+        return number
 
 
 class Number(ParamType):
@@ -133,11 +140,13 @@ class Number(ParamType):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
         try:
-            number = value if isinstance(value, float) else parse_number(str(value))
+            number = value if isinstance(value, float) else self.about.read(str(value))
         except ValueError as problem:
-            self.fail(str(problem), param, ctx)
+            several = getattr(param, "nargs", 1) > 1
+            fix = f"; write `{param.opts[0]} {param.metavar}`" if several else ""
+            self.fail(f"{problem}{fix}", param, ctx)
         if not self.about.allows(number):
-            self.fail(f"{value} is not {self.about.bounds(number)}", param, ctx)
+            self.fail(f"must be {self.about.bounds(number)}, not {value}", param, ctx)
         return number
 
 
@@ -198,6 +207,16 @@ class Run(ParamType):
         return [CompletionItem(incomplete, type="file")] if path else names
 
 
+class Images(ParamType):
+    """A data set, or a folder or archive of images, which is looked up when it is read."""
+
+    name = "images"
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        """Offer the data sets, or files where none begins so."""
+        return starting(incomplete, datasets()) or [CompletionItem(incomplete, type="file")]
+
+
 class ClassOfRun(ParamType):
     """A class by name or index, which the RUN looks up."""
 
@@ -252,6 +271,7 @@ BY_KIND: dict[str, ParamType] = {
     "sampler": _row_of(SAMPLERS),
     "style": Look("style", partial(_known_to_plots, "styles"), str),
     "colour map": Look("colour map", partial(_known_to_plots, "colour_maps"), str),
+    "images": Images(),
     "existing file": click.Path(exists=True, dir_okay=False, path_type=Path),
     "kind": _row_of(KINDS),
     "method": _row_of(METHODS),

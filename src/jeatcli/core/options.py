@@ -99,6 +99,7 @@ class OutlierOptions(Settings):
         "Start the negatives of dat at images of another data set, or at pictures",
         section="Data",
         metavar="DATASET|folder:PATH",
+        kind="images",
         shown="noise, by -O chain_start",
     )
 

@@ -63,9 +63,11 @@ def make_settings(kind: str, changes: Mapping[str, object]) -> LandscapeSettings
     for key, value in changes.items():
         if key not in known and value is not None:
             own = [name for name in known if name not in LandscapeSettings.__dataclass_fields__]
+            others = [each for each in KINDS if key in KINDS[each].settings.__dataclass_fields__]
+            theirs = f"it is for `--kind {'|'.join(others)}`; " if others else ""
             raise UsageProblem(
                 f"`--{_option(key)}` does nothing for `--kind {kind}`",
-                f"its settings are: {', '.join(map(_option, own))}",
+                f"{theirs}`{kind}` has {', '.join(map(_option, own))}",
             )
     return settings.of({key: value for key, value in changes.items() if key in known})
 

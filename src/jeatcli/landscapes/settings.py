@@ -25,13 +25,13 @@ UNIT_NORMS = ("rms", "l2", "linf")
 # The KL divergence is least at the image, where the path begins: its gradient is zero there.
 PATH_OBJECTIVES = tuple(name for name in OBJECTIVES if name != "kl")
 
-_UNIT = "Size of a distance of 1, in the [0, 1] pixel scale (contour, sharpness)"
+_UNIT = "Size of a distance of 1, pixels in [0, 1] (contour, sharpness)"
 _NUM = "Use the first N test images (path, histogram, sharpness)"
 # Images that are measured without a number, where there are as many.
 USUAL_PATHS, USUAL = 100, 200
 _EACH = f"{USUAL_PATHS} (path), {USUAL} (histogram, sharpness); all if there are fewer"
 _NORM = "Norm of the ball of attacks and worst rises"
-_EPS = "Radius of that ball in the [0, 1] pixel scale"
+_EPS = "Radius of that ball, pixels in [0, 1]"
 _picture = partial(setting, section="Picture")
 _plane = partial(setting, section="Plane (--kind contour)")
 _other = partial(setting, section="Other kinds")

@@ -5,13 +5,13 @@ No file knows another. May import `core` and `data.facts`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..catalogue import Catalogue, Entry, check_call
 from ..data.facts import PHOTO_EPS, DatasetFacts
-from ..errors import UsageProblem, unknown
+from ..errors import JeatError, UsageProblem, unknown
 from ..settings import declared, read_value
 
 if TYPE_CHECKING:
@@ -130,6 +130,8 @@ def options_of(
     for key in given:
         if _field(key) not in options:
             hint = unknown("option", key, map(_shown, options)).hint
+            if others := [f"`{each}`" for each in METHODS if _field(key) in _fields_of(each)]:
+                hint = f"leave it out, or choose a method that has it: {', '.join(others)}"
             raise UsageProblem(f"method `{name}` has no option `{key}`", hint)
     replaced = table.keys() - method.own
     values: dict[str, Any] = {key: table[key] for key in options if key in replaced}
@@ -139,6 +141,14 @@ def options_of(
         customary = facts.eps if facts else PHOTO_EPS
         values["eps"] = customary.get(str(values.get("norm")), customary["linf"])
     return {_shown(key): value for key, value in asdict(method(**values)).items()}
+
+
+def _fields_of(name: str) -> Collection[str]:
+    """Return the options of a method, none if it is a plugin's that cannot be loaded."""
+    try:
+        return declared(_class_of(name)).keys()
+    except JeatError:
+        return ()
 
 
 def _shown(key: str) -> str:

@@ -4,6 +4,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
 from ..core.threat import fraction
 from ..robustness.result import Robustness
 from .figure import NORMS, legend_below, line, mark, new_figure, plain_text, save, styled, tidy
@@ -30,6 +33,10 @@ def plot(
     several = len(symbols) > 1
     # A smallest radius an image gives a curve by itself.
     radii = 1 if results[0].minimum_norm else radii
+    attacks = " + ".join(results[0].attacks)
+    # Beside certified accuracies, which no attack measures, the legend says which is which.
+    certified = any(result.certificate is not None for result in results)
+    attacked = f", {attacks}" if certified else ""
     with styled(settings):
         figure = new_figure(4.2, 3.0)
         axis = figure.add_subplot()
@@ -40,7 +47,7 @@ def plot(
             axis.plot(
                 [scale * radius for radius in eps],
                 [100 * share for share in robust],
-                label=plain_text(names[begin]) + norm,
+                label=plain_text(names[begin]) + norm + attacked,
                 # Marks at the ends are whole, not cut by the frame.
                 clip_on=False,
                 zorder=3,
@@ -55,18 +62,22 @@ def plot(
                 )
         ball = "" if several else f"{next(iter(symbols.values()))} "
         axis.set_xlabel(f"{ball}radius" + " (1/255)" * in_levels)
-        axis.set_ylabel(f"accuracy under {' + '.join(results[0].attacks)} (%)")
+        axis.set_ylabel("accuracy (%)" if certified else f"accuracy under {attacks} (%)")
         axis.set_ylim(0, 100)
         axis.set_xlim(left=0)
         axis.locator_params(axis="x", nbins=5)
         tidy(axis)
-        handles, labels = axis.get_legend_handles_labels()
-        # Few short names are beside the curves, others would cover them.
-        if len(labels) <= 5 and max(map(len, labels)) <= 32:
-            axis.legend(frameon=False)
-        else:
-            legend_below(figure, (handles, labels), most=2)
+        _name_curves(figure, axis)
         return save(figure, path, "Accuracy under attack", json.dumps(about), settings)
+
+
+def _name_curves(figure: Figure, axis: Axes) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    # Few short names are beside the curves, others would cover them.
+    if len(labels) <= 5 and max(map(len, labels)) <= 32:
+        axis.legend(frameon=False)
+    else:
+        legend_below(figure, (handles, labels), most=2)
 
 
 def _points(curve: Sequence[Robustness]) -> tuple[list[float], list[float]]:

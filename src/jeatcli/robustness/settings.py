@@ -76,14 +76,14 @@ class AttackSettings(Settings):
     )
     # Repeatable on the command line, where several make a curve.
     eps: float | None = _radius(
-        "Radius of the ball in the [0, 1] pixel scale: 8/255 or 0.03; repeatable, for a curve",
+        "Radius of the ball, pixels in [0, 1]: 8/255 or 0.03; repeatable, for a curve",
         low=0,
         multiple=True,
         shown="the run's, else by data set",
     )
     steps: int | None = _count("Gradient steps", shown="by attack")
     step_size: float | None = _radius(
-        "Step size of pgd and cw in the [0, 1] pixel scale", above=0, shown="2.5 eps / steps"
+        "Step size of pgd and cw, pixels in [0, 1]", above=0, shown="2.5 eps / steps"
     )
     restarts: int | None = _count("Random starts; the worst for each image counts", shown="1")
     queries: int | None = _count("Queries of square", high=100_000_000, shown="5000")

@@ -124,7 +124,7 @@ class ClassifierSettings(Settings):
     calibrated: bool = setting(True, "Compute the calibration")
     corrupted: bool = setting(False, "Compute the accuracy on corrupted images")
     ood: tuple[str, ...] = _classifier(
-        (), _OOD, metavar="DATASET|FOLDER", multiple=True, distinct=True
+        (), _OOD, metavar="DATASET|FOLDER", kind="images", multiple=True, distinct=True
     )
     on: str | None = on_setting(_CLASSIFIER)
     data_dir: Path | None = data_dir_setting()
