@@ -17,8 +17,9 @@ from ..runtime.quick_start import import_torch
 from ..settings import Settings, declared
 from . import output
 from . import terminal as ui
+from .command import Command
 from .from_settings import foreign_options, options_of, plot_settings, used
-from .options import Command, F, combine, file_option, option, output_options
+from .options import F, combine, file_option, option, output_options
 from .page import Page, Picture, headline, is_page
 from .record import keep, typed
 from .reports import landscape_report, landscape_sections
