@@ -17,18 +17,14 @@ from contextlib import ExitStack
 import torch
 
 from ..core.models.classifier import Classifier, frozen
-from ..errors import Interrupted, JeatError
+from ..errors import Interrupted
 from ..runtime.devices import thread_clock
 from ..runtime.progress import SILENT, Reporter
+from . import possible
 from .choices import Place, Speeds
-from .fused import fusible
-from .native.amx import fits_tiles
-from .native.convolution import fits
-from .native.direct import direct
 from .native.kernel import is_built
-from .native.learning_tiles import fits_wgrad
 from .twins import accelerate, learn_by
-from .ways import KERNELS, Way, Wish, Work, compilable
+from .ways import KERNELS, Way, Wish, Work
 
 # The share of the work that finding its fastest way may take.
 _SHARE = 0.03
@@ -56,16 +52,20 @@ def choose(
     reporter: Reporter = SILENT,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Way:
-    """Return the fastest way of those that are wished for; on a CPU it is measured.
+    """Return the fastest way of those that are wished for and possible; on a CPU it is measured.
 
     The classifier is as it is before anything is accelerated, and not changed; a `dtype` of None is
     float32; the reporter hears what was chosen and why.
 
     Raises:
         Interrupted: If `should_stop` returns True, which is asked between the passes.
+        UsageProblem: If the wish needs a C++ compiler, and the variable `CXX` is no command.
     """
-    usual, device = wish.unmeasured, classifier.normalize.mean.device
-    if device.type != "cpu" or (wish.kernel != "auto" and wish.compiled is not None):
+    usual = _unmeasured(classifier, dtype, work, wish, reporter)
+    if wish.kernel != "auto":
+        wish = wish._replace(kernel=usual.kernel)
+    on_cpu = classifier.normalize.mean.device.type == "cpu"
+    if not on_cpu or (wish.kernel != "auto" and wish.compiled is not None):
         return usual
     total = work.passes + work.updates
     work = work._replace(batch=min(work.batch, _BATCH))
@@ -80,16 +80,39 @@ def choose(
         place = Place(classifier, dtype, work)
         speeds, kept = _measured(bench, ways, place.read())
         best = min(ways, key=lambda way: speeds.seconds[str(way)])
+        compiled = bench.computed(best._replace(compiled=True))
         if wish.compiled:
-            chosen = Way(compilable(best.kernel), compiled=True)
+            chosen = compiled
         elif wish.compiled is False:
             chosen = best
         else:
-            kernels = dict.fromkeys([compilable(best.kernel), "library"])
+            kernels = dict.fromkeys([compiled.kernel, "library"])
             chosen = _compiled(bench, best, kernels, speeds, total)
         place.write(speeds)
     reporter.detail(_told(chosen, speeds, "kept, and checked" if kept else "measured"))
     return chosen
+
+
+def _unmeasured(
+    classifier: Classifier,
+    dtype: torch.dtype | None,
+    work: Work,
+    wish: Wish,
+    reporter: Reporter,
+) -> Way:
+    """Return what is possible of the way without a measurement; say so if it is not the wish."""
+    asked, learns = wish.unmeasured, bool(work.updates)
+    way = possible.computed(classifier, dtype, asked, learns)
+    if wish.kernel == "auto":
+        return way
+    if way != asked:
+        why = possible.why_not(classifier, dtype, asked, learns)
+        reporter.say(
+            f"`--kernel {asked.kernel}` is not possible here ({why}); `{way.kernel}` computes the "
+            "convolutions"
+        )
+    reporter.detail(f"convolutions: {way} (not measured)")
+    return way
 
 
 def _kernels(bench: _Bench, wish: Wish, total: float) -> list[str]:
@@ -100,7 +123,7 @@ def _kernels(bench: _Bench, wish: Wish, total: float) -> list[str]:
         return ["library"]
     if not is_built() and _SHARE * total * bench.seconds(Way(), 1) < _BUILDING:
         return ["library"]  # the others would have it built
-    distinct = {bench.swapped(kernel): kernel for kernel in reversed(KERNELS)}
+    distinct = {bench.swapped(Way(kernel)): kernel for kernel in reversed(KERNELS)}
     return list(reversed(distinct.values()))
 
 
@@ -190,25 +213,13 @@ class _Bench:
         # How often an image goes through the network in a way, and the function that does it once.
         self._runs: dict[Way, list[tuple[float, Callable[[], None]]]] = {}
 
-    def swapped(self, kernel: str) -> tuple[str, int]:
-        """Return what computes convolutions of the network for that kernel, and how many."""
-        (least, amx, wgrad, fused), dtype = KERNELS[kernel], self.dtype or torch.float32
-        modules = [*self.classifier.modules()]
-        if amx:
-            tiled = [module for module in modules if fits_tiles(module, dtype)]
-            learns = wgrad and self.work.updates and any(map(fits_wgrad, tiled))
-            return ("amx-wgrad" if learns else "amx", len(tiled)) if tiled else ("library", 0)
-        if least is None:
-            fuses = fused and any(fusible(module, dtype) for module in modules)
-            return ("fused" if fuses else "library", 0)
-        try:
-            count = sum(
-                fits(module, dtype, least) or direct(module, dtype) is not None
-                for module in modules
-            )
-        except JeatError:  # `CXX` is no command
-            count = 0
-        return ("winograd", count) if count else ("library", 0)
+    def swapped(self, way: Way) -> tuple[str, int]:
+        """Return what computes convolutions of the network in that way, and how many."""
+        return possible.swapped(self.classifier, self.dtype, way, bool(self.work.updates))
+
+    def computed(self, way: Way) -> Way:
+        """Return the way in which the network is computed if that one is asked for."""
+        return possible.computed(self.classifier, self.dtype, way, bool(self.work.updates))
 
     def alternate(self, ways: list[Way], rounds: int) -> dict[str, float]:
         """Return the least seconds of an image in each way, all ways taken in turn."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..acceleration.ways import instead_of
 from ..checkpoints import runs
 from ..errors import Diverged, JeatError, UsageProblem, no_memory
 from ..robustness.attacks.batch import AttackOptions
@@ -95,7 +96,7 @@ def train(
     check_trackers(config.track)
     here, ranks = devices.pick(device), current()
     reporter = reporter if ranks.is_main else SILENT
-    folder, config, epochs = ranks.from_main(partial(_find, config, out, here, force))
+    folder, config, epochs = ranks.from_main(partial(_find, config, out, here, force, reporter))
     seen, already_done = 0, epochs is not None
     if already_done:
         reporter.say(f"`{folder}` is done; `--force` starts it over")
@@ -124,7 +125,11 @@ def train(
 
 
 def _find(
-    config: TrainConfig, out: str | Path | None, device: torch.device, force: bool
+    config: TrainConfig,
+    out: str | Path | None,
+    device: torch.device,
+    force: bool,
+    reporter: Reporter,
 ) -> tuple[Path, TrainConfig, int | None]:
     """Return the run's directory, the settings to continue with, and its epochs if it is done."""
     folder = run_dir.new_place(out, config, force)
@@ -132,10 +137,13 @@ def _find(
         raise UsageProblem(
             f"`{folder}` cannot start over with its own weights", "start another run with `-o NAME`"
         )
+    asked = config.kernel
     config = config if force else run_dir.compare(folder, config)
     epochs = None if force else run_dir.epochs_done(folder, config)
     if epochs is None:
         check_writable(folder / runs.CONFIG_FILE)
+        if config.kernel in instead_of(asked):
+            reporter.say(f"the run goes on as it began, with `--kernel {config.kernel}`")
     dtype = devices.autocast_type(config.precision, device)
     return folder, replace(config, precision=devices.precision_name(dtype)), epochs
 
