@@ -26,7 +26,7 @@ from .from_settings import foreign_options, options_of, plot_settings, used
 from .options import F, file_option, option, output_options
 from .page import Page, Picture
 from .record import keep, tell_unkept, typed
-from .reports import SCORE_NAMES, classifier_sections, score_sections
+from .score_report import SCORE_NAMES, classifier_sections, score_sections
 from .types import RUN
 
 if TYPE_CHECKING:
