@@ -15,7 +15,7 @@ import pytest
 from helpers.networks import classifier
 from helpers.speeds import Clock, asked
 
-from jeatcli.acceleration import dispatch, possible
+from jeatcli.acceleration import bench, dispatch, possible
 from jeatcli.acceleration.native import amx, kernel
 from jeatcli.acceleration.ways import Way
 
@@ -133,5 +133,5 @@ def clock(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Clock:
             raise RuntimeError("no compiler")
         return speeds[str(way)]
 
-    monkeypatch.setattr(dispatch._Bench, "seconds", seconds)
+    monkeypatch.setattr(bench.Bench, "seconds", seconds)
     return speeds

@@ -16,7 +16,7 @@ from helpers.runs import Listener
 from helpers.speeds import AUTO, EAGER, LITTLE, MUCH, SHAPE, Clock, asked, chosen
 from torch import Tensor, nn
 
-from jeatcli.acceleration import dispatch, possible
+from jeatcli.acceleration import bench, dispatch, possible
 from jeatcli.acceleration.choices import Place, Speeds
 from jeatcli.acceleration.dispatch import choose
 from jeatcli.acceleration.native import amx, convolution, direct, finish
@@ -46,7 +46,7 @@ def test_a_long_measurement_is_announced_and_may_be_stopped(
     choose(model, None, long, AUTO, listener)
     (said,) = listener.said  # once, and what is quick is not announced
     assert said.startswith("compiling the network to see whether it pays: up to minutes")
-    monkeypatch.setattr(dispatch, "_LONG", -1.0)
+    monkeypatch.setattr(bench, "_LONG", -1.0)
     shutil.rmtree(Path(os.environ["JEAT_CACHE_DIR"]), ignore_errors=True)
     listener.said.clear()
     choose(model, None, long, AUTO, listener)
@@ -159,7 +159,7 @@ def test_a_slow_kernel_is_not_chosen_by_the_real_clock(
     model, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The library's way is slowed down, then that of the kernel, in the network itself."""
-    real = dispatch.accelerate
+    real = bench.accelerate
     slow = ""
 
     def slowed(seen, dtype, way: Way):
@@ -173,7 +173,7 @@ def test_a_slow_kernel_is_not_chosen_by_the_real_clock(
 
         return forward
 
-    monkeypatch.setattr(dispatch, "accelerate", slowed)
+    monkeypatch.setattr(bench, "accelerate", slowed)
     monkeypatch.setattr(dispatch, "is_built", lambda: True)
     kinds = {"library": "library", "winograd": "winograd"}
     monkeypatch.setattr(

@@ -7,7 +7,6 @@ the work at most; with less to do, the usual way is taken unmeasured.
 
 from __future__ import annotations
 
-import copy
 import math
 import statistics
 import time
@@ -16,21 +15,17 @@ from contextlib import ExitStack
 
 import torch
 
-from ..core.models.classifier import Classifier, frozen
-from ..errors import Interrupted
-from ..runtime.devices import thread_clock
+from ..core.models.classifier import Classifier
 from ..runtime.progress import SILENT, Reporter
 from . import possible
+from .bench import Bench
 from .choices import Place, Speeds
 from .native.kernel import is_built
-from .twins import accelerate, learn_by
 from .ways import KERNELS, Way, Wish, Work
 
 # The share of the work that finding its fastest way may take.
 _SHARE = 0.03
 _ROUNDS = 5
-# What is slower than the fastest by this factor after a round is not timed again.
-_LOST = 1.25
 # Larger batches take no longer for each image, beside one another.
 _BATCH = 64
 # Kept speeds stand until another way is faster by more than the clock's noise.
@@ -40,8 +35,6 @@ _LEARNT = 0.25
 _LEAST = 1e-12  # seconds
 # Seconds, with margin: of the C++ compiler on the kernel, of torch's on a network.
 _BUILDING, _COMPILING = 15.0, 90.0
-# A wait of more seconds is announced.
-_LONG = 3.0
 
 
 def choose(
@@ -73,7 +66,7 @@ def choose(
     if each * len(KERNELS) >= _SHARE * total:  # also of no work at all
         return usual
     with ExitStack() as held:
-        bench = _Bench(classifier, dtype, work, held, reporter, should_stop)
+        bench = Bench(classifier, dtype, work, held, reporter, should_stop)
         ways = [Way(kernel) for kernel in _kernels(bench, wish, total)]
         if len(ways) == 1 and wish.compiled is not None:
             return Way(ways[0].kernel, wish.compiled)
@@ -115,7 +108,7 @@ def _unmeasured(
     return way
 
 
-def _kernels(bench: _Bench, wish: Wish, total: float) -> list[str]:
+def _kernels(bench: Bench, wish: Wish, total: float) -> list[str]:
     """Return the kernels that differ on this network, the usual one first."""
     if wish.kernel != "auto":
         return [wish.kernel]
@@ -127,7 +120,7 @@ def _kernels(bench: _Bench, wish: Wish, total: float) -> list[str]:
     return list(reversed(distinct.values()))
 
 
-def _measured(bench: _Bench, ways: list[Way], known: Speeds | None) -> tuple[Speeds, bool]:
+def _measured(bench: Bench, ways: list[Way], known: Speeds | None) -> tuple[Speeds, bool]:
     """Return the seconds of the ways, and whether those that were known are still true."""
     names = [str(way) for way in ways]
     if known is None or not set(names) <= known.seconds.keys():
@@ -155,9 +148,7 @@ def _moved(known: Speeds, now: dict[str, float]) -> Speeds:
     return Speeds(seconds, known.compiling)
 
 
-def _compiled(
-    bench: _Bench, best: Way, kernels: Iterable[str], speeds: Speeds, total: float
-) -> Way:
+def _compiled(bench: Bench, best: Way, kernels: Iterable[str], speeds: Speeds, total: float) -> Way:
     """Return the best way, or a compiled one where the work repays the compiler's time."""
     chosen, least, told = best, speeds.seconds[str(best)], False
     for way in (Way(kernel, compiled=True) for kernel in kernels):
@@ -188,98 +179,3 @@ def _told(way: Way, speeds: Speeds, how: str) -> str:
     """Say what was chosen: `winograd-32, of library 452, winograd 588 images/s (measured)`."""
     rates = [f"{name} {1 / max(value, _LEAST):,.0f}" for name, value in speeds.seconds.items()]
     return f"convolutions: {way}; images/s: {', '.join(rates)} ({how})"
-
-
-class _Bench:
-    """A network that computes in any of the ways, and a clock.
-
-    The clock is that of the processor in this thread, which other processes do not advance.
-    """
-
-    def __init__(
-        self,
-        classifier: Classifier,
-        dtype: torch.dtype | None,
-        work: Work,
-        held: ExitStack,
-        reporter: Reporter,
-        should_stop: Callable[[], bool],
-    ) -> None:
-        self.reporter, self.should_stop = reporter, should_stop
-        self.learner = copy.deepcopy(classifier) if work.updates else classifier
-        self.classifier = held.enter_context(frozen(classifier))
-        self.dtype, self.work = dtype, work
-        self.x = torch.rand(work.batch, *work.shape, generator=torch.Generator().manual_seed(0))
-        # How often an image goes through the network in a way, and the function that does it once.
-        self._runs: dict[Way, list[tuple[float, Callable[[], None]]]] = {}
-
-    def swapped(self, way: Way) -> tuple[str, int]:
-        """Return what computes convolutions of the network in that way, and how many."""
-        return possible.swapped(self.classifier, self.dtype, way, bool(self.work.updates))
-
-    def computed(self, way: Way) -> Way:
-        """Return the way in which the network is computed if that one is asked for."""
-        return possible.computed(self.classifier, self.dtype, way, bool(self.work.updates))
-
-    def alternate(self, ways: list[Way], rounds: int) -> dict[str, float]:
-        """Return the least seconds of an image in each way, all ways taken in turn."""
-        for number, way in enumerate(ways):
-            self.go_on()
-            began = time.perf_counter()
-            self.seconds(way, 0)
-            left = (time.perf_counter() - began) * (len(ways) * (rounds + 1) - 1)
-            if number == 0 and left > _LONG:
-                self.reporter.say(
-                    f"measuring how this processor computes the network fastest: {left:.0f} s or "
-                    "so (`--kernel library --no-compile` does without)"
-                )
-        least = dict.fromkeys(ways, math.inf)
-        for _ in range(rounds):
-            limit = _LOST * min(least.values())
-            for way in [way for way in ways if least[way] <= limit]:
-                self.go_on()
-                least[way] = min(least[way], self.seconds(way, 1))
-        return {str(way): seconds for way, seconds in least.items()}
-
-    def go_on(self) -> None:
-        """Stop here if the user has asked for it: nothing has begun yet."""
-        if self.should_stop():
-            raise Interrupted(
-                "stopped before anything was computed", "run the same command again to begin"
-            )
-
-    def seconds(self, way: Way, rounds: int) -> float:
-        """Return the least seconds per image of some rounds; the first call warms up."""
-        if way not in self._runs:
-            kinds = ((self.work.passes, self._pass), (self.work.updates, self._update))
-            self._runs[way] = [(times, make(way)) for times, make in kinds if times]
-            self._weighed(way)
-        return min((self._weighed(way) for _ in range(rounds)), default=0.0)
-
-    def _weighed(self, way: Way) -> float:
-        spent = 0.0
-        for times, run in self._runs[way]:
-            began = thread_clock()
-            run()
-            spent += times * (thread_clock() - began)
-        return spent / (self.work.passes + self.work.updates) / self.work.batch
-
-    def _pass(self, way: Way) -> Callable[[], None]:
-        twin = accelerate(self.classifier, self.dtype, way)
-
-        def run() -> None:
-            x = self.x.clone().requires_grad_(True)
-            torch.autograd.grad(twin(x).logsumexp(1).sum(), x)
-
-        return run
-
-    def _update(self, way: Way) -> Callable[[], None]:
-        learner = copy.deepcopy(self.learner).train()
-        learner.autocast = self.dtype
-        learn_by(learner, way)
-
-        def run() -> None:
-            learner.zero_grad()
-            learner(self.x).logsumexp(1).sum().backward()
-
-        return run
