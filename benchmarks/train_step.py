@@ -39,9 +39,9 @@ from jeatcli.errors import Interrupted
 from jeatcli.runtime import devices
 from jeatcli.training import setup
 from jeatcli.training.resolve import resolve
+from jeatcli.training.run import TrainingRun
 from jeatcli.training.settings import TrainConfig
 from jeatcli.training.state import Saver
-from jeatcli.training.train import TrainingRun
 from jeatcli.training.trainer import Callback, Metrics, Trainer
 
 Step = Callable[[], object]

@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .checkpoints.arbitrary import wrap as wrap
     from .checkpoints.checkpoint import load as load
     from .checkpoints.settings import Foreign as Foreign
+    from .checkpoints.wrapping import wrap as wrap
     from .core.threat import Threat as Threat
     from .errors import JeatError as JeatError
     from .landscapes.energies import energy as energy
@@ -37,7 +37,7 @@ _HOMES = {
     "load": "checkpoints.checkpoint",
     "sample": "sampling.sample",
     "train": "training.train",
-    "wrap": "checkpoints.arbitrary",
+    "wrap": "checkpoints.wrapping",
 }
 
 __all__ = list(_HOMES)

@@ -15,9 +15,9 @@ import pytest
 from helpers.networks import classifier
 from helpers.speeds import Clock, asked
 
-from jeatcli.acceleration import dispatch
+from jeatcli.acceleration import bench, dispatch, possible
 from jeatcli.acceleration.native import amx, kernel
-from jeatcli.acceleration.ways import KERNELS, Way
+from jeatcli.acceleration.ways import Way
 
 
 @contextmanager
@@ -121,7 +121,9 @@ def clock(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Clock:
     }
     monkeypatch.setattr(dispatch, "is_built", lambda: True)
     monkeypatch.setattr(
-        dispatch._Bench, "swapped", lambda _, kernel: list(reversed(KERNELS)).index(kernel)
+        possible,
+        "swapped",
+        lambda _, dtype, way, learns: (way.kernel, 1),
     )
     asked.clear()
 
@@ -131,5 +133,5 @@ def clock(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Clock:
             raise RuntimeError("no compiler")
         return speeds[str(way)]
 
-    monkeypatch.setattr(dispatch._Bench, "seconds", seconds)
+    monkeypatch.setattr(bench.Bench, "seconds", seconds)
     return speeds

@@ -33,7 +33,7 @@ from PIL import Image
 from torch import Tensor
 
 from jeatcli.acceleration.compiled import CPU_SIZES, SIZES
-from jeatcli.cli import reports
+from jeatcli.cli import score_report
 from jeatcli.scoring.image_scores import Scores
 
 SCORES = ("inception_score", "inception_score_std", "fid", "kid", "kid_std")
@@ -284,7 +284,7 @@ def test_scores_are_called_what_they_are(kind: str, names: list[str]) -> None:
     protocol = {"features": {"kind": kind}}
     values = (2.0, 0.1, 3.0, 4.0, 0.2, 0.5, 0.6)
     found = Scores("run", Path("run"), *values, {}, {}, {}, None, protocol, 1.0, "cpu", 0, "0")
-    lines = reports.score_sections(found)[0].text().splitlines()
+    lines = score_report.score_sections(found)[0].text().splitlines()
     assert [line.partition("  ")[0] for line in lines[:3]] == names
 
 

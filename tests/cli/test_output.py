@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jeatcli.cli import output, reports
+from jeatcli.cli import landscape_report, output
 from jeatcli.runtime.plain import plain
 
 
@@ -94,7 +94,7 @@ def test_the_numbers_of_a_column_have_the_same_decimals(values, written):
 )
 def test_the_numbers_of_an_interval_have_the_same_decimals(numbers, written):
     interval = dict(zip(("mean", "low", "high"), numbers, strict=True))
-    assert reports.interval_text(interval) == written
+    assert landscape_report.interval_text(interval) == written
 
 
 def test_numbers_that_are_text_or_missing_stand_to_the_right_too():

@@ -10,7 +10,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from jeatcli.cli import main, output
+from jeatcli.cli import bars, main, output, task
 from jeatcli.cli import terminal as ui
 from jeatcli.errors import JeatError
 from jeatcli.runtime import files
@@ -29,7 +29,7 @@ class Clock:
 @pytest.fixture
 def time(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(ui.time, "monotonic", clock)
+    monkeypatch.setattr(task.time, "monotonic", clock)
     return clock
 
 
@@ -165,15 +165,15 @@ def test_a_bar_of_training_fits_on_its_line(columns, monkeypatch, capsys, time):
 
 @pytest.mark.parametrize(("columns", "rows"), [(100, 2), (70, 2), (50, 4), (30, 6)])
 def test_bars_erase_the_rows_into_which_a_narrower_terminal_breaks_them(columns, rows):
-    bars = ui._progress()
-    bars.live.console.width = columns
-    drawn = bars.live._live_render
+    shown = bars.new_bars()
+    shown.live.console.width = columns
+    drawn = shown.live._live_render
     assert drawn.position_cursor().segment.text == ""
     drawn._shape = (70, 2)
     assert drawn.position_cursor().segment.text.count("\x1b[2K") == rows
     assert drawn.last_render_height == 2
-    with bars:
-        assert drawn is bars.live._live_render
+    with shown:
+        assert drawn is shown.live._live_render
 
 
 def test_nothing_that_is_printed_commands_the_terminal(capsys):
@@ -211,7 +211,7 @@ def test_quiet_and_verbose_exclude_each_other():
 
 
 def test_clock():
-    assert [ui.clock(s) for s in (0.4, 59.6, 3600, 90061)] == [
+    assert [task.clock(s) for s in (0.4, 59.6, 3600, 90061)] == [
         "0:00",
         "1:00",
         "1:00:00",

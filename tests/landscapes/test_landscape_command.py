@@ -10,7 +10,7 @@ import pytest
 from helpers.cli import LATEST, done, here, jeat, parsed, pixels, refused, settings, untouched
 from helpers.runs import save_run
 
-from jeatcli.cli.reports import landscape_sections
+from jeatcli.cli.landscape_report import sections
 
 PUBLIC = (
     *("--arch", "cifar-resnet-20", "--dataset", "cifar10"),
@@ -107,13 +107,13 @@ def test_the_sharpness_of_many_runs_is_told_below_one_another(count: int, parts:
         for k, name in enumerate(names, 100)
     ]
     about = {"kind": "sharpness", "n": 5, "unit": 0.15, "norm": "linf", "eps": 0.15}
-    sections = landscape_sections({**about, "results": results})
-    headers = [section.rows[0] for section in sections]
+    tables = sections({**about, "results": results})
+    headers = [table.rows[0] for table in tables]
     assert [len(header) - 1 for header in headers] == parts
     assert [name for header in headers for name in header[1:]] == names
-    assert {section.rows[1][0] for section in sections} == {"E(x,y) at the data"}
-    assert sections[-1].rows[1][-1] == f"{count + 99} [{count + 99}, {count + 99}]"
-    assert [len(section.notes) for section in sections] == [0] * (len(parts) - 1) + [1]
+    assert {table.rows[1][0] for table in tables} == {"E(x,y) at the data"}
+    assert tables[-1].rows[1][-1] == f"{count + 99} [{count + 99}, {count + 99}]"
+    assert [len(table.notes) for table in tables] == [0] * (len(parts) - 1) + [1]
 
 
 def test_one_image_is_in_the_singular(home: Path) -> None:

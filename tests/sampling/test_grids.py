@@ -96,15 +96,15 @@ def test_pictures_by_the_command(tmp_path: Path) -> None:
 def test_a_preview_is_shown_on_a_terminal_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from jeatcli.cli import terminal
+    from jeatcli.cli import preview
 
     picture = Image.new("RGB", (200, 10), (1, 2, 3))
-    terminal.show(picture)
+    preview.show(picture)
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr(terminal, "is_terminal", lambda: True)
+    monkeypatch.setattr(preview, "is_terminal", lambda: True)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "40")
-    terminal.show(picture)
+    preview.show(picture)
     out, err = capsys.readouterr()
     assert out == ""
     lines = err.splitlines()

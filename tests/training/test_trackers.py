@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -19,7 +20,9 @@ from helpers.training import config, run
 from PIL import Image
 from safetensors.torch import load_file
 
+from jeatcli.errors import JeatError
 from jeatcli.plots import curves
+from jeatcli.runtime.files import append
 from jeatcli.training import trackers
 from jeatcli.training.settings import TRACKERS, Tracker
 from jeatcli.training.train import train
@@ -143,6 +146,50 @@ def test_the_table_has_a_row_for_each_line_of_the_log(tmp_path):
     with Image.open(folder / "curves.png") as picture:
         assert json.loads(picture.info["jeat"]) == {"epochs": 3}
     assert not [*folder.glob(".*.tmp")]
+
+
+def followed(folder: Path, lines: list[dict[str, float]], sink: trackers.Sink) -> tuple[int, str]:
+    """Return which file the table is after it was told of these epochs, and what it holds."""
+    sink(lines)
+    table = folder / trackers.TABLE
+    return table.stat().st_ino, table.read_text("utf-8")
+
+
+def test_a_row_is_added_and_the_table_rewritten_only_if_that_does_not_do(tmp_path):
+    lines = [{"epoch": epoch, "loss": 0.5} for epoch in range(1, 4)]
+    tell = partial(followed, tmp_path)
+    with trackers.table(trackers.Tracked(tmp_path, "", 0, 9, config())) as sink:
+        first, _ = tell(lines[:1], sink)
+        again, text = tell(lines[:2], sink)
+        assert (again, text) == (first, "epoch,loss\n1,0.5\n2,0.5\n")
+        lines[2] = {"epoch": 3, "test_robust": 0.25}
+        wider, text = tell(lines, sink)
+        assert text == "epoch,loss,test_robust\n1,0.5,\n2,0.5,\n3,,0.25\n"
+        lines.append({"epoch": 4, "loss": 0.125})
+        longer, text = tell(lines, sink)
+        assert (longer, text.splitlines()[-1]) == (wider, "4,0.125,")
+        assert wider != first
+        # Rolled back: epoch 2 comes again.
+        assert tell([lines[0], {"epoch": 2, "loss": 9.0}], sink)[1] == "epoch,loss\n1,0.5\n2,9.0\n"
+    # A kill may leave a part of a row; the resumed run does not go on behind it.
+    (tmp_path / trackers.TABLE).write_text("epoch,loss\n1,0.5\n2,9", "utf-8")
+    with trackers.table(trackers.Tracked(tmp_path, "", 0, 9, config())) as sink:
+        assert tell(lines[:2], sink)[1] == "epoch,loss\n1,0.5\n2,0.5\n"
+
+
+def test_a_row_that_does_not_fit_on_the_disk_is_none(tmp_path, monkeypatch):
+    lines = [{"epoch": epoch, "loss": 0.25} for epoch in (1, 2)]
+
+    def full(path: Path, text: str) -> None:
+        append(path, text[:4])
+        raise JeatError("no space left on the disk")
+
+    with trackers.table(trackers.Tracked(tmp_path, "", 0, 9, config())) as sink:
+        _, text = followed(tmp_path, lines[:1], sink)
+        monkeypatch.setattr(trackers, "append", full)
+        with pytest.raises(JeatError, match="no space"):
+            sink(lines)
+    assert (tmp_path / trackers.TABLE).read_text("utf-8") == text
 
 
 def test_a_run_killed_at_its_end_has_curves_once_it_is_finished(tmp_path, monkeypatch):

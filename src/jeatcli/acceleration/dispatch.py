@@ -7,7 +7,6 @@ the work at most; with less to do, the usual way is taken unmeasured.
 
 from __future__ import annotations
 
-import copy
 import math
 import statistics
 import time
@@ -16,25 +15,17 @@ from contextlib import ExitStack
 
 import torch
 
-from ..core.models.classifier import Classifier, frozen
-from ..errors import Interrupted, JeatError
-from ..runtime.devices import thread_clock
+from ..core.models.classifier import Classifier
 from ..runtime.progress import SILENT, Reporter
+from . import possible
+from .bench import Bench
 from .choices import Place, Speeds
-from .fused import fusible
-from .native.amx import fits_tiles
-from .native.convolution import fits
-from .native.direct import direct
 from .native.kernel import is_built
-from .native.learning_tiles import fits_wgrad
-from .twins import accelerate, learn_by
-from .ways import KERNELS, Way, Wish, Work, compilable
+from .ways import KERNELS, Way, Wish, Work
 
 # The share of the work that finding its fastest way may take.
 _SHARE = 0.03
 _ROUNDS = 5
-# What is slower than the fastest by this factor after a round is not timed again.
-_LOST = 1.25
 # Larger batches take no longer for each image, beside one another.
 _BATCH = 64
 # Kept speeds stand until another way is faster by more than the clock's noise.
@@ -44,8 +35,6 @@ _LEARNT = 0.25
 _LEAST = 1e-12  # seconds
 # Seconds, with margin: of the C++ compiler on the kernel, of torch's on a network.
 _BUILDING, _COMPILING = 15.0, 90.0
-# A wait of more seconds is announced.
-_LONG = 3.0
 
 
 def choose(
@@ -56,16 +45,20 @@ def choose(
     reporter: Reporter = SILENT,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Way:
-    """Return the fastest way of those that are wished for; on a CPU it is measured.
+    """Return the fastest way of those that are wished for and possible; on a CPU it is measured.
 
     The classifier is as it is before anything is accelerated, and not changed; a `dtype` of None is
     float32; the reporter hears what was chosen and why.
 
     Raises:
         Interrupted: If `should_stop` returns True, which is asked between the passes.
+        UsageProblem: If the wish needs a C++ compiler, and the variable `CXX` is no command.
     """
-    usual, device = wish.unmeasured, classifier.normalize.mean.device
-    if device.type != "cpu" or (wish.kernel != "auto" and wish.compiled is not None):
+    usual = _unmeasured(classifier, dtype, work, wish, reporter)
+    if wish.kernel != "auto":
+        wish = wish._replace(kernel=usual.kernel)
+    on_cpu = classifier.normalize.mean.device.type == "cpu"
+    if not on_cpu or (wish.kernel != "auto" and wish.compiled is not None):
         return usual
     total = work.passes + work.updates
     work = work._replace(batch=min(work.batch, _BATCH))
@@ -73,26 +66,49 @@ def choose(
     if each * len(KERNELS) >= _SHARE * total:  # also of no work at all
         return usual
     with ExitStack() as held:
-        bench = _Bench(classifier, dtype, work, held, reporter, should_stop)
+        bench = Bench(classifier, dtype, work, held, reporter, should_stop)
         ways = [Way(kernel) for kernel in _kernels(bench, wish, total)]
         if len(ways) == 1 and wish.compiled is not None:
             return Way(ways[0].kernel, wish.compiled)
         place = Place(classifier, dtype, work)
         speeds, kept = _measured(bench, ways, place.read())
         best = min(ways, key=lambda way: speeds.seconds[str(way)])
+        compiled = bench.computed(best._replace(compiled=True))
         if wish.compiled:
-            chosen = Way(compilable(best.kernel), compiled=True)
+            chosen = compiled
         elif wish.compiled is False:
             chosen = best
         else:
-            kernels = dict.fromkeys([compilable(best.kernel), "library"])
+            kernels = dict.fromkeys([compiled.kernel, "library"])
             chosen = _compiled(bench, best, kernels, speeds, total)
         place.write(speeds)
     reporter.detail(_told(chosen, speeds, "kept, and checked" if kept else "measured"))
     return chosen
 
 
-def _kernels(bench: _Bench, wish: Wish, total: float) -> list[str]:
+def _unmeasured(
+    classifier: Classifier,
+    dtype: torch.dtype | None,
+    work: Work,
+    wish: Wish,
+    reporter: Reporter,
+) -> Way:
+    """Return what is possible of the way without a measurement; say so if it is not the wish."""
+    asked, learns = wish.unmeasured, bool(work.updates)
+    way = possible.computed(classifier, dtype, asked, learns)
+    if wish.kernel == "auto":
+        return way
+    if way != asked:
+        why = possible.why_not(classifier, dtype, asked, learns)
+        reporter.say(
+            f"`--kernel {asked.kernel}` is not possible here ({why}); `{way.kernel}` computes the "
+            "convolutions"
+        )
+    reporter.detail(f"convolutions: {way} (not measured)")
+    return way
+
+
+def _kernels(bench: Bench, wish: Wish, total: float) -> list[str]:
     """Return the kernels that differ on this network, the usual one first."""
     if wish.kernel != "auto":
         return [wish.kernel]
@@ -100,11 +116,11 @@ def _kernels(bench: _Bench, wish: Wish, total: float) -> list[str]:
         return ["library"]
     if not is_built() and _SHARE * total * bench.seconds(Way(), 1) < _BUILDING:
         return ["library"]  # the others would have it built
-    distinct = {bench.swapped(kernel): kernel for kernel in reversed(KERNELS)}
+    distinct = {bench.swapped(Way(kernel)): kernel for kernel in reversed(KERNELS)}
     return list(reversed(distinct.values()))
 
 
-def _measured(bench: _Bench, ways: list[Way], known: Speeds | None) -> tuple[Speeds, bool]:
+def _measured(bench: Bench, ways: list[Way], known: Speeds | None) -> tuple[Speeds, bool]:
     """Return the seconds of the ways, and whether those that were known are still true."""
     names = [str(way) for way in ways]
     if known is None or not set(names) <= known.seconds.keys():
@@ -132,9 +148,7 @@ def _moved(known: Speeds, now: dict[str, float]) -> Speeds:
     return Speeds(seconds, known.compiling)
 
 
-def _compiled(
-    bench: _Bench, best: Way, kernels: Iterable[str], speeds: Speeds, total: float
-) -> Way:
+def _compiled(bench: Bench, best: Way, kernels: Iterable[str], speeds: Speeds, total: float) -> Way:
     """Return the best way, or a compiled one where the work repays the compiler's time."""
     chosen, least, told = best, speeds.seconds[str(best)], False
     for way in (Way(kernel, compiled=True) for kernel in kernels):
@@ -165,110 +179,3 @@ def _told(way: Way, speeds: Speeds, how: str) -> str:
     """Say what was chosen: `winograd-32, of library 452, winograd 588 images/s (measured)`."""
     rates = [f"{name} {1 / max(value, _LEAST):,.0f}" for name, value in speeds.seconds.items()]
     return f"convolutions: {way}; images/s: {', '.join(rates)} ({how})"
-
-
-class _Bench:
-    """A network that computes in any of the ways, and a clock.
-
-    The clock is that of the processor in this thread, which other processes do not advance.
-    """
-
-    def __init__(
-        self,
-        classifier: Classifier,
-        dtype: torch.dtype | None,
-        work: Work,
-        held: ExitStack,
-        reporter: Reporter,
-        should_stop: Callable[[], bool],
-    ) -> None:
-        self.reporter, self.should_stop = reporter, should_stop
-        self.learner = copy.deepcopy(classifier) if work.updates else classifier
-        self.classifier = held.enter_context(frozen(classifier))
-        self.dtype, self.work = dtype, work
-        self.x = torch.rand(work.batch, *work.shape, generator=torch.Generator().manual_seed(0))
-        # How often an image goes through the network in a way, and the function that does it once.
-        self._runs: dict[Way, list[tuple[float, Callable[[], None]]]] = {}
-
-    def swapped(self, kernel: str) -> tuple[str, int]:
-        """Return what computes convolutions of the network for that kernel, and how many."""
-        (least, amx, wgrad, fused), dtype = KERNELS[kernel], self.dtype or torch.float32
-        modules = [*self.classifier.modules()]
-        if amx:
-            tiled = [module for module in modules if fits_tiles(module, dtype)]
-            learns = wgrad and self.work.updates and any(map(fits_wgrad, tiled))
-            return ("amx-wgrad" if learns else "amx", len(tiled)) if tiled else ("library", 0)
-        if least is None:
-            fuses = fused and any(fusible(module, dtype) for module in modules)
-            return ("fused" if fuses else "library", 0)
-        try:
-            count = sum(
-                fits(module, dtype, least) or direct(module, dtype) is not None
-                for module in modules
-            )
-        except JeatError:  # `CXX` is no command
-            count = 0
-        return ("winograd", count) if count else ("library", 0)
-
-    def alternate(self, ways: list[Way], rounds: int) -> dict[str, float]:
-        """Return the least seconds of an image in each way, all ways taken in turn."""
-        for number, way in enumerate(ways):
-            self.go_on()
-            began = time.perf_counter()
-            self.seconds(way, 0)
-            left = (time.perf_counter() - began) * (len(ways) * (rounds + 1) - 1)
-            if number == 0 and left > _LONG:
-                self.reporter.say(
-                    f"measuring how this processor computes the network fastest: {left:.0f} s or "
-                    "so (`--kernel library --no-compile` does without)"
-                )
-        least = dict.fromkeys(ways, math.inf)
-        for _ in range(rounds):
-            limit = _LOST * min(least.values())
-            for way in [way for way in ways if least[way] <= limit]:
-                self.go_on()
-                least[way] = min(least[way], self.seconds(way, 1))
-        return {str(way): seconds for way, seconds in least.items()}
-
-    def go_on(self) -> None:
-        """Stop here if the user has asked for it: nothing has begun yet."""
-        if self.should_stop():
-            raise Interrupted(
-                "stopped before anything was computed", "run the same command again to begin"
-            )
-
-    def seconds(self, way: Way, rounds: int) -> float:
-        """Return the least seconds per image of some rounds; the first call warms up."""
-        if way not in self._runs:
-            kinds = ((self.work.passes, self._pass), (self.work.updates, self._update))
-            self._runs[way] = [(times, make(way)) for times, make in kinds if times]
-            self._weighed(way)
-        return min((self._weighed(way) for _ in range(rounds)), default=0.0)
-
-    def _weighed(self, way: Way) -> float:
-        spent = 0.0
-        for times, run in self._runs[way]:
-            began = thread_clock()
-            run()
-            spent += times * (thread_clock() - began)
-        return spent / (self.work.passes + self.work.updates) / self.work.batch
-
-    def _pass(self, way: Way) -> Callable[[], None]:
-        twin = accelerate(self.classifier, self.dtype, way)
-
-        def run() -> None:
-            x = self.x.clone().requires_grad_(True)
-            torch.autograd.grad(twin(x).logsumexp(1).sum(), x)
-
-        return run
-
-    def _update(self, way: Way) -> Callable[[], None]:
-        learner = copy.deepcopy(self.learner).train()
-        learner.autocast = self.dtype
-        learn_by(learner, way)
-
-        def run() -> None:
-            learner.zero_grad()
-            learner(self.x).logsumexp(1).sum().backward()
-
-        return run

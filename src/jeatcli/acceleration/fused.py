@@ -75,12 +75,12 @@ def fusible(conv: nn.Module, dtype: torch.dtype) -> bool:
         and (conv.weight.device.type, conv.weight.dtype) == ("cpu", torch.float32)
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, _UNARY)
-        and _computes(dtype)
+        and fuses_in(dtype)
     )
 
 
 @cache
-def _computes(dtype: torch.dtype) -> bool:
+def fuses_in(dtype: torch.dtype) -> bool:
     """Return whether the library does so in that type on this processor.
 
     Of bfloat16 without the instructions it has convolutions, but none with post-operations.

@@ -35,6 +35,19 @@ def compilable(kernel: str) -> str:
     return kernel if KERNELS[kernel].winograd is not None else "library"
 
 
+def instead_of(kernel: str) -> tuple[str, ...]:
+    """Return those that may have to take its place, the nearest first."""
+    if kernel in ("auto", "library"):
+        return ()
+    tiles = ("amx",) if kernel == "amx-wgrad" else ()
+    return (*tiles, *(("fused",) if kernel != "fused" else ()), "library")
+
+
+def in_float32(kernel: str) -> str:
+    """Return the one that takes its place in float32, which matrix tiles do not multiply."""
+    return "fused" if KERNELS[kernel].amx else kernel
+
+
 class Way(NamedTuple):
     """A way of computing a network: the same function, to rounding."""
 

@@ -168,7 +168,7 @@ def _check_variables() -> None:
             continue
         from .mistakes import variable
 
-        if near := variable(ending, _VARIABLES):
+        if near := variable(ending, _VARIABLES, COMMANDS):
             raise UsageProblem(
                 f"`{name}` in the environment means nothing", f"did you mean `JEAT_{near}`?"
             )

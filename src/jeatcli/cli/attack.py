@@ -22,8 +22,9 @@ from ..runtime.quick_start import import_torch
 from . import output
 from . import terminal as ui
 from .attack_report import as_json_object, costs, report, section
+from .command import Command
 from .from_settings import foreign_options, options_of, plot_settings, take
-from .options import Command, file_option, option, output_options
+from .options import file_option, option, output_options
 from .page import Page, Picture, headline, is_page
 from .record import keep, tell_unkept, typed
 from .types import RUN, SHARE

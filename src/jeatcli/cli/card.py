@@ -16,7 +16,7 @@ from ..checkpoints.runs import MODEL_FILE
 from ..core.threat import fraction
 from ..methods import METHODS
 from ..runtime.files import write_atomic
-from . import attack_report, output, reports
+from . import attack_report, landscape_report, output, score_report
 from .output import Section
 
 CARD = "README.md"
@@ -158,14 +158,14 @@ def _attack(results: list[Result]) -> list[Section]:
 def _score(results: list[Result]) -> list[Section]:
     result: Any = _Object(results[-1])
     if "accuracy" in results[-1]:
-        return reports.classifier_sections(result)
+        return score_report.classifier_sections(result)
     features = {k: v for k, v in result.protocol["features"].items() if k not in ("path", "sha256")}
     result.protocol = {**result.protocol, "features": features}
-    return reports.score_sections(result)
+    return score_report.score_sections(result)
 
 
 def _landscape(results: list[Result]) -> list[Section]:
-    return reports.landscape_sections({**results[0], "results": results})
+    return landscape_report.sections({**results[0], "results": results})
 
 
 def _sample(results: list[Result]) -> list[Section]:

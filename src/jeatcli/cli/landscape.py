@@ -17,11 +17,12 @@ from ..runtime.quick_start import import_torch
 from ..settings import Settings, declared
 from . import output
 from . import terminal as ui
+from .command import Command
 from .from_settings import foreign_options, options_of, plot_settings, used
-from .options import Command, F, combine, file_option, option, output_options
+from .landscape_report import report, sections
+from .options import F, combine, file_option, option, output_options
 from .page import Page, Picture, headline, is_page
 from .record import keep, typed
-from .reports import landscape_report, landscape_sections
 from .types import BY_KIND, RUN
 
 _OUT = "Picture (.png, .svg, .pdf) or report (.html); the numbers go beside it as .npz"
@@ -94,7 +95,7 @@ def command(
             shown = Picture.drawn(lambda place: draw(result, place, look), result.result.title)
             names = [found["run"] for found in summary["results"]]
             title = f"{result.result.title}: {headline(names)}"
-            tables = landscape_sections(summary)
+            tables = sections(summary)
             Page(title, typed(models[0]), summary, tables, [shown]).write(path)
         else:
             draw(result, path, look)
@@ -103,7 +104,7 @@ def command(
     # Anew, with what the picture was warned of.
     summary = output.document("landscape", result.summary() | output.written(**files.written))
     try:
-        output.emit(summary, as_json, lambda: landscape_report(summary))
+        output.emit(summary, as_json, lambda: report(summary))
     finally:
         _keep_each(models, summary, terminal)
     files.end()

@@ -2,13 +2,14 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 
 import click
 
 from ..errors import NoSuchRun, UsageProblem
-from . import COMMANDS, main
+from ..methods import METHODS
+from ..settings import declared
 from .options import Option
 from .types import Look, Name
 
@@ -59,13 +60,22 @@ def _meant(ctx: click.Context, typed: str, name: str) -> str | None:
         return f"an option of a method is written `-O {option}=VALUE`"
     if near := sorted(flag for flag in here if name in flag.split("-")):
         return f"did you mean {_listed(near, '--', ' or ')}?"
-    if verbs := [verb for verb in COMMANDS if typed in _flags(main.get_command(ctx, verb))]:
-        if ctx.command is main:
+    if verbs := _verbs_with(ctx.find_root(), typed):
+        if ctx.parent is None:
             after = f"`jeat {verbs[0]}`" if len(verbs) == 1 else "the command"
             return f"write it after {after}"
         return f"it is an option of {_listed(verbs, 'jeat ', ' and ')}"
     near = get_close_matches(name, here, 1, _GUESS)
     return f"did you mean `--{near[0]}`?" if near else None
+
+
+def _verbs_with(root: click.Context, flag: str) -> list[str]:
+    """Return the commands of the group that have an option."""
+    group = root.command
+    assert isinstance(group, click.Group)
+    return [
+        verb for verb in group.list_commands(root) if flag in _flags(group.get_command(root, verb))
+    ]
 
 
 def _flags(command: click.Command | None) -> set[str]:
@@ -75,9 +85,6 @@ def _flags(command: click.Command | None) -> set[str]:
 
 def _of_methods() -> set[str]:
     """Return the options of all methods, which takes torch."""
-    from ..methods import METHODS
-    from ..settings import declared
-
     return {key.rstrip("_") for name in METHODS for key in declared(METHODS.load(name))}
 
 
@@ -86,12 +93,12 @@ def _listed(names: list[str], before: str, last: str) -> str:
     return last.join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
 
 
-def variable(ending: str, shared: Sequence[str]) -> str | None:
+def variable(ending: str, shared: Sequence[str], commands: Iterable[str]) -> str | None:
     """Return the variable that was probably meant, of all commands or of one; after `JEAT_`."""
     if near := get_close_matches(ending, shared, 1, 0.8):
         return near[0]
     verb, _, rest = ending.partition("_")
-    verbs = get_close_matches(verb.lower(), COMMANDS, 1, 0.8)
+    verbs = get_close_matches(verb.lower(), commands, 1, 0.8)
     return f"{verbs[0].upper()}_{rest}" if verbs and rest else None
 
 

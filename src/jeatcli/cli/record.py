@@ -14,7 +14,7 @@ from ..errors import JeatError
 from ..runtime import launch
 from ..runtime.plain import plain
 from .card import write_card
-from .options import ARGUMENTS
+from .command import ARGUMENTS
 from .terminal import BEGAN, Terminal, next_command
 
 # The name of RUN in the commands.

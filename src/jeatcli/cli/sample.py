@@ -26,8 +26,9 @@ from ..sampling.settings import (
 from ..settings import declared
 from . import output
 from . import terminal as ui
+from .command import Command
 from .from_settings import foreign_options, options_of, take
-from .options import Command, output_options
+from .options import output_options
 from .record import keep
 from .types import RUN
 
@@ -175,7 +176,9 @@ def _draw_grid(
             with beside.writing("trace"):
                 grids.save_trace(samples, files.trace, files.scale, files.headings)
         if files.preview:
-            ui.show(picture)
+            from .preview import show
+
+            show(picture)
     return target, samples.distance
 
 

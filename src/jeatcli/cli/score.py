@@ -21,11 +21,12 @@ from ..sampling.settings import SamplerSettings
 from ..scoring.settings import METRICS, ClassifierSettings, ScoreSettings
 from . import output
 from . import terminal as ui
+from .command import Command
 from .from_settings import foreign_options, options_of, plot_settings, used
-from .options import Command, F, file_option, option, output_options
+from .options import F, file_option, option, output_options
 from .page import Page, Picture
 from .record import keep, tell_unkept, typed
-from .reports import SCORE_NAMES, classifier_sections, score_sections
+from .score_report import SCORE_NAMES, classifier_sections, score_sections
 from .types import RUN
 
 if TYPE_CHECKING:

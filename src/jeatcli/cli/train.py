@@ -32,9 +32,10 @@ from ..training.settings import (
 )
 from . import output
 from . import terminal as ui
+from .command import Command
 from .config_layers import FLAGS, held_out, layer_options, method_settings
 from .from_settings import options_of, take
-from .options import Command, F, combine, output_options
+from .options import F, combine, output_options, source_of
 from .record import keep
 from .types import datasets
 
@@ -145,7 +146,7 @@ def _with_sources(ctx: click.Context, config: TrainConfig) -> str:
     lines = []
     for line in to_toml(config).splitlines():
         key = line.partition(" = ")[0]
-        source = ui.source_of(ctx, "option" if key in pairs else key)
+        source = source_of(ctx, "option" if key in pairs else key)
         lines.append(f"{line}  # {source}" if source else line)
     return "\n".join(lines)
 
@@ -154,14 +155,14 @@ def _check_given(ctx: click.Context, config: TrainConfig, call: TrainCall) -> No
     """Refuse options that would change nothing beside the others."""
     for name in ("epochs", "max_steps"):
         # A recipe has a length, which is what the budget is to replace.
-        if call.budget and ui.source_of(ctx, name) not in (None, "file"):
+        if call.budget and source_of(ctx, name) not in (None, "file"):
             option = name.replace("_", "-")
             raise UsageProblem(
                 f"`--budget` and `--{option}` exclude each other", "leave one of the two out"
             )
     for name in ("milestones", "lr_decay"):
         # Every file of settings has them.
-        if ui.source_of(ctx, name) not in (None, "file") and config.schedule != "multi-step":
+        if source_of(ctx, name) not in (None, "file") and config.schedule != "multi-step":
             option = name.replace("_", "-")
             raise UsageProblem(
                 f"`--{option}` is for `--schedule multi-step`, and this one is `{config.schedule}`",
@@ -171,7 +172,7 @@ def _check_given(ctx: click.Context, config: TrainConfig, call: TrainCall) -> No
 
 def _check_cpu(ctx: click.Context, config: TrainConfig, call: TrainCall) -> None:
     """Refuse to begin what was not asked for by name and no CPU will finish."""
-    if config.arch not in _FOR_GPUS or ui.source_of(ctx, "arch") or ui.source_of(ctx, "preset"):
+    if config.arch not in _FOR_GPUS or source_of(ctx, "arch") or source_of(ctx, "preset"):
         return
     from ..runtime import devices
     from ..training.run_dir import run_name

@@ -61,6 +61,8 @@ def fit_to_budget(
         if way == before:
             break
         measured = _seconds_per_step(ready), _seconds_per_validation(ready)
+        if config.kernel != "auto":  # what is not possible is said once
+            config = replace(config, kernel=way[0])
         step, validation = ranks.from_main(partial(tuple, measured))
         room, epoch = (1 - _RESERVE) * seconds, len(ready.trainer.loader) * step
         epochs = _epochs(room, epoch, validation, config.eval_every)

@@ -8,6 +8,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from ..acceleration.ways import in_float32
 from ..checkpoints.runs import read_log
 from ..core import energy
 from ..core.models.classifier import evaluating
@@ -161,7 +162,7 @@ class Grids(Callback):
             classes=tuple(range(columns)),
             init=model.meta.options.get("chain_start"),
             batch_size=min(model.images_at_once(), trainer.loader.share),
-            kernel=trainer.config.kernel,
+            kernel=in_float32(trainer.config.kernel),
             compiled=False,
             reporter=self.reporter,
         )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from ..acceleration.ways import instead_of
 from .settings import TrainConfig
 
 # Settings that do not change what a run computes.
@@ -52,4 +53,7 @@ def differing(ours: TrainConfig, theirs: TrainConfig) -> dict[str, tuple[Any, An
         values[key] = ours.options.get(key), theirs.options.get(key)
     for name in unmeasured(ours):
         del values[name]
+    # A run has the one that was possible, and goes on with it.
+    if theirs.kernel in instead_of(ours.kernel):
+        values.pop("kernel", None)
     return {key: values[key] for key in sorted(values) if values[key][0] != values[key][1]}

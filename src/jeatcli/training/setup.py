@@ -1,12 +1,11 @@
 """The images, the network, the method and the trainer of a configuration."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from .. import methods
 from ..acceleration.dispatch import choose
@@ -20,14 +19,21 @@ from ..core.class_gaussians import ClassGaussians
 from ..core.jeat import Method, MethodContext
 from ..core.models.classifier import Classifier
 from ..core.rng import mix
-from ..data.arrays import labelled_archive
 from ..data.facts import dataset_facts
-from ..data.images import Images, hold_out, load_images, unlabelled
+from ..data.images import Images
 from ..data.loader import Loader
-from ..errors import JeatError, UsageProblem
+from ..errors import JeatError
 from ..runtime.digests import tensor_digest
 from ..runtime.distributed import SINGLE, ProcessGroup
 from ..runtime.progress import SILENT, Reporter
+from .images import (
+    own_images,
+    pixel_statistics,
+    read_extra,
+    read_images,
+    read_outliers,
+    warn_of_shared,
+)
 from .network import check_share, new_classifier
 from .settings import TrainConfig
 from .trainer import Trainer
@@ -36,9 +42,6 @@ from .trainer import Trainer
 _DESCRIBED = ("arch", "dataset", "norm_layer", "activation")
 # The options of methods that say how often an image goes through the network with frozen weights.
 _INNER_STEPS = ("attack_steps", "sgld_steps", "chain_steps")
-# The most test images that a run without a held-out split is evaluated on, and the most for each
-# training image: a trial on few images should not spend its time on evaluations.
-EVALUATED, EVALUATED_SHARE = 500, 2
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Setup:
         """Write the averaged model into the run's directory, in the first process."""
         if self.trainer.ranks.is_main:
             model, loader = self.model(), self.trainer.loader
-            own = [images.fingerprints for images in _own(loader.images, loader.extra)]
+            own = [images.fingerprints for images in own_images(loader.images, loader.extra)]
             trained_on = torch.cat(own) if own else None
             path = self.folder / name
             checkpoint.save_model(path, model.classifier, model.meta, self.gaussians, trained_on)
@@ -122,9 +125,9 @@ def build(
 
     The precision of `config` is resolved; `should_stop` is asked while speeds are measured.
     """
-    train, evaluated = _images(config, data_dir, reporter)
-    extra = _extra(config, train)
-    _warn_of_shared(evaluated, _own(train, extra), reporter)
+    train, evaluated = read_images(config, data_dir, reporter)
+    extra = read_extra(config, train)
+    warn_of_shared(evaluated, own_images(train, extra), reporter)
     gaussians = ClassGaussians.fit(train.x, train.y, len(train.classes))
     meta = _meta(config, train, extra)
     train, evaluated = train.to(device), evaluated.to(device)
@@ -139,7 +142,7 @@ def build(
         extra_share=config.extra_share,
     )
     check_share(classifier, loader)
-    outliers = _outliers(config, train, data_dir, reporter)
+    outliers = read_outliers(config, train, data_dir, reporter)
     if outliers is not None:
         loader.others = tensor_digest(outliers)
     context = MethodContext(train.x, gaussians, loader.share, config.seed, outliers)
@@ -154,75 +157,6 @@ def build(
     if not ranks.from_main((folder / runs.STATE_FILE).exists):
         ready.first_network()  # which is refused before there is a run
     return ready
-
-
-def _images(
-    config: TrainConfig, data_dir: str | Path | None, reporter: Reporter
-) -> tuple[Images, Images]:
-    """Return the images to train on, and those to evaluate on."""
-    read = partial(load_images, config.dataset, data_dir=data_dir, reporter=reporter)
-    train = read("train")
-    if config.val_split:
-        train, evaluated = hold_out(train, config.val_split)
-        if len(evaluated) > len(train):
-            reporter.warn(
-                f"{len(evaluated):,} images are held out, and only {len(train):,} left to train "
-                "on: lower `--val-split`"
-            )
-    train = train.first(config.limit) if config.limit else train
-    if not config.val_split:
-        test = read("test")
-        evaluated = test.first(min(EVALUATED, EVALUATED_SHARE * len(train), len(test)), reporter)
-    present = set(train.y.tolist())
-    absent = [f"`{name}`" for label, name in enumerate(train.classes) if label not in present]
-    if absent and (config.limit or config.val_split):
-        reporter.warn(
-            f"`limit` and `val_split` leave no training image of {', '.join(absent)}: they cannot "
-            "be learned"
-        )
-    return train, evaluated
-
-
-def _extra(config: TrainConfig, train: Images) -> Images | None:
-    """Return the images of `config.extra`, if it names a file."""
-    if not config.extra:
-        return None
-    x, y = labelled_archive(Path(config.extra), train.shape, len(train.classes))
-    return replace(train, x=x, y=y)
-
-
-def _outliers(
-    config: TrainConfig, train: Images, data_dir: str | Path | None, reporter: Reporter
-) -> Tensor | None:
-    """Return the images of the option `ood`, uint8 (n, C, H, W) where `train` is, if it is set."""
-    if not (name := config.options.get("ood")):
-        return None
-    if name == config.dataset:
-        raise UsageProblem(
-            f"`ood` is `{name}`, the data set that is trained on",
-            "name another one, or leave it out: then outliers start from noise",
-        )
-    images = unlabelled(name, train.shape, data_dir=data_dir, reporter=reporter)
-    return images.to(train.x.device)
-
-
-def _warn_of_shared(evaluated: Images, trained: Sequence[Images], reporter: Reporter) -> None:
-    """Warn if a run is evaluated on images that it is trained on."""
-    for images in trained:
-        if count := int(torch.isin(evaluated.fingerprints, images.fingerprints).sum()):
-            reporter.warn(
-                f"{count:,} of the {len(evaluated):,} images to evaluate on are training images, "
-                "too: results on them are too optimistic"
-            )
-
-
-def _own(images: Images, extra: Images | None) -> list[Images]:
-    """Return the training images that may be among those that a run is evaluated on.
-
-    Nobody mixes the training images of published data sets with their test images.
-    """
-    published = dataset_facts(images.name) is not None
-    return [each for each in (extra, None if published else images) if each]
 
 
 def _fastest(
@@ -254,7 +188,7 @@ def _method(config: TrainConfig, context: MethodContext, ranks: ProcessGroup) ->
 
 def _meta(config: TrainConfig, images: Images, extra: Images | None) -> Meta:
     facts = dataset_facts(config.dataset)
-    mean, std = (facts.mean, facts.std) if facts else _pixel_statistics(images)
+    mean, std = (facts.mean, facts.std) if facts else pixel_statistics(images)
     return Meta(
         arch=config.arch,
         norm_layer=config.norm_layer,
@@ -279,13 +213,3 @@ def _meta(config: TrainConfig, images: Images, extra: Images | None) -> Meta:
         if extra
         else {},
     )
-
-
-def _pixel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation by channel, pixels in [0, 1], of at least 5,000 images.
-
-    They are taken from the whole set, as arrays may be sorted by class.
-    """
-    pixels = images.x[:: max(1, len(images) // 5000)].double() / 255
-    mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp_min(1e-3)
-    return tuple(mean.tolist()), tuple(std.tolist())

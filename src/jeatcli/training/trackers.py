@@ -21,7 +21,7 @@ from typing import Any
 from ..catalogue import load
 from ..checkpoints.runs import read_log
 from ..errors import JeatError
-from ..runtime.files import write_atomic
+from ..runtime.files import append, write_atomic
 from ..runtime.progress import SILENT, Reporter
 from .settings import TRACKERS, TrainConfig
 from .trainer import Callback, Trainer
@@ -56,17 +56,42 @@ class Tracked:
 
 @contextmanager
 def table(run: Tracked) -> Iterator[Sink]:
-    """Write the epochs as a table with a column for each figure."""
+    """Write the epochs as a table with a column for each figure.
+
+    An epoch adds its row to what this process has written. It is written anew for another column,
+    after a rollback or a resume, and if anything else has changed it.
+    """
+    path, columns = run.folder / TABLE, list[str]()
+    written: Lines = []
+    size = 0
 
     def write(lines: Lines) -> None:
-        text = io.StringIO()
-        columns = list(dict.fromkeys(name for line in lines for name in line))
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-        write_atomic(run.folder / TABLE, lambda beside: beside.write_text(text.getvalue(), "utf-8"))
+        nonlocal columns, written, size
+        ours = path.is_file() and path.stat().st_size == size
+        if ours and written == lines[:-1] and lines[-1].keys() <= {*columns}:
+            _add_row(path, _rows(columns, lines[-1:]), size)
+        else:
+            columns = list(dict.fromkeys(name for line in lines for name in line))
+            text = _rows(columns, [{name: name for name in columns}, *lines])
+            write_atomic(path, lambda beside: beside.write_text(text, "utf-8"))
+        written, size = list(lines), path.stat().st_size
 
     yield write
+
+
+def _rows(columns: Sequence[str], lines: Lines) -> str:
+    text = io.StringIO()
+    csv.DictWriter(text, columns, lineterminator="\n").writerows(lines)
+    return text.getvalue()
+
+
+def _add_row(path: Path, row: str, size: int) -> None:
+    """Add a row to a file of that size, or none: a part of one would end in a wrong number."""
+    try:
+        append(path, row)
+    except JeatError:
+        os.truncate(path, size)
+        raise
 
 
 @contextmanager
