@@ -3,11 +3,11 @@
     python benchmarks/batch_sizes.py --arch small wrn-16-2 wrn-16-4 cifar-resnet-20
 
 For each network, of random weights, and for each batch: forward and backward passes with frozen
-weights on the copy that attacks and chains run on, in the precision that is chosen by itself, and
-forward passes of the plain network in float32, as scores and landscapes take them. The batches take
-turns, `--rounds` times, and the clock is the processor's; told is the best round of each, and the
-ratio of the default batch to the largest. All that once while glibc returns freed memory as it does
-by itself, and once while it is kept, as in a `jeat` command.
+weights on the copy that attacks and chains run on, in the precision that is chosen by itself or by
+`--precision`, and forward passes of the plain network in float32, as scores and landscapes take
+them. The batches take turns, `--rounds` times, and the clock is the processor's; told is the best
+round of each, and the ratio of the default batch to the largest. All that once while glibc returns
+freed memory as it does by itself, and once while it is kept, as in a `jeat` command.
 """
 
 from __future__ import annotations
@@ -60,10 +60,12 @@ def main() -> None:
     parser.add_argument("--norm-layer", default="batch")
     parser.add_argument("--batches", nargs="+", type=int, default=[16, 32, 64, 128, 256, 512])
     parser.add_argument("--kernel", default="winograd-32", choices=KERNELS)
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     device = torch.device("cpu")
-    dtype, usual = devices.autocast_type("auto", device), devices.images_at_once((32, 32), device)
+    dtype = devices.autocast_type(given.precision, device)
+    usual = devices.images_at_once((32, 32), device)
     heads = " | ".join(f"{batch}" for batch in given.batches)
     print(f"| network | passes | memory | {heads} | {usual} : {given.batches[-1]} |")
     print("| --- | --- | --- |" + " ---: |" * (len(given.batches) + 1))

@@ -252,7 +252,7 @@ def test_a_run_needs_no_description(home: Path) -> None:
     with untouched(home):
         for verb in ("attack", "sample"):
             said = here(verb, "standard", *DESCRIBED)
-            refused(said, 2, "was written by `jeat train`", "such as `--arch`")
+            refused(said, 2, "was written by `jeat train`", "leave out `--arch`")
         said = here("score", "standard", "--features", "digits-jeat-small", "--arch", "small")
         refused(said, 2, "was written by `jeat train`")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.checkpoints import DIGITS, written
+from helpers.checkpoints import weights, written
 from helpers.cli import (
     JEAT,
     LATEST,
@@ -34,7 +34,6 @@ from torch import Tensor
 
 from jeatcli.acceleration.compiled import CPU_SIZES, SIZES
 from jeatcli.cli import score_report
-from jeatcli.core.models import build
 from jeatcli.scoring.image_scores import Scores
 
 SCORES = ("inception_score", "inception_score_std", "fid", "kid", "kid_std")
@@ -253,7 +252,7 @@ def test_every_setting_of_a_sampler_arrives(home: Path, tmp_path: Path) -> None:
 
 
 def test_a_judge_of_others_is_of_the_run_s_data_set(home: Path, tmp_path: Path) -> None:
-    theirs = written(tmp_path, build("wrn-10-1", DIGITS).state_dict())
+    theirs = written(tmp_path, weights())
     described = ("--arch", "wrn-10-1", "--mean", "0", "--std", "1")
     said = done("score", LATEST, "-n", 10, "--steps", 1, "--features", theirs, *described, "--json")
     protocol = json.loads(said)["protocol"]
