@@ -83,7 +83,7 @@ def work() -> None:
     """
     answers, sys.stdout = sys.stdout, sys.stderr
     # Of this checkout on both sides: the other may have none.
-    run_path(str(HERE / "jeatcli/runtime/quick_start.py"))["keep_freed_memory"]()
+    run_path(str(HERE / "jeatcli/runtime/freed_memory.py"))["keep_freed_memory"]()
     step: Step = list
     for line in sys.stdin:
         task, answer = json.loads(line), import_module("jeatcli").__file__

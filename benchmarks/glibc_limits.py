@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from contextlib import suppress
 
-from jeatcli.runtime.quick_start import MMAP_THRESHOLD, TRIM_THRESHOLD, keep_freed_memory
+from jeatcli.runtime.freed_memory import MMAP_THRESHOLD, TRIM_THRESHOLD, keep_freed_memory
 
 OURS = ("jeat", "sample")
 

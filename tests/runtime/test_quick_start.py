@@ -29,7 +29,7 @@ print(json.dumps([collections, gc.get_freeze_count(), gc.isenabled()]))
 HELD = """
 import json
 from pathlib import Path
-from jeatcli.runtime.quick_start import keep_freed_memory
+from jeatcli.runtime.freed_memory import keep_freed_memory
 keep_freed_memory()
 import torch
 

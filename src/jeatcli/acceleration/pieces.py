@@ -8,7 +8,7 @@ import torch
 # fills a thread's share of the caches, in bytes.
 IMAGES = 64
 CACHE = 4 << 20
-# Of blocks of memory as large as this none is kept for the next layer (`runtime.quick_start`): a
+# Of blocks of memory as large as this none is kept for the next layer (`runtime.freed_memory`): a
 # piece has fewer images than fill one, but so many.
 BLOCK, LEAST = 32 << 20, 8
 
