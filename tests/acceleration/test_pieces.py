@@ -128,9 +128,9 @@ def test_the_largest_result_decides(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("threads", "largest", "count"),
     [
-        (1, MEBI // 16, 64),  # what the cache holds
-        (2, MEBI // 16, 128),
-        (1, MEBI // 4, 64),  # 16 would be too few for the weights
+        (1, MEBI // 16, 96),  # what the cache holds
+        (2, MEBI // 16, 192),
+        (1, MEBI // 4, 64),  # 24 would be too few for the weights
         (8, MEBI // 4, 127),  # 128 would be a block that is not kept
         (1, 2 * MEBI, 15),
         (1, 64 * MEBI, 8),

@@ -7,7 +7,7 @@ import torch
 # A piece has so many images, since each reads all weights, or more: so many that a layer's result
 # fills a thread's share of the caches, in bytes.
 IMAGES = 64
-CACHE = 4 << 20
+CACHE = 6 << 20
 # Of blocks of memory as large as this none is kept for the next layer (`runtime.freed_memory`): a
 # piece has fewer images than fill one, but so many.
 BLOCK, LEAST = 32 << 20, 8
