@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -66,6 +67,29 @@ def test_kernels_results_are_the_same_to_the_bit(small: Callable[[int], None]) -
     twin = accelerate(model, None, Way("winograd"))
     assert all(map(torch.equal, both(twin, x), whole))
     assert len(in_pieces(twin).pieces(x)) == 2
+
+
+@needs_compiler
+def test_no_pass_takes_more_than_a_piece(
+    small: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(2)
+    twin, x = accelerate(network("wrn-10-1"), None, Way("winograd")), images(5)
+    twin(x[:2])
+    sizes: list[int] = []
+    for name in ("forward", "backward"):
+        plain = getattr(Passes, name)
+
+        def counted(self: Passes, *given: Any, plain: Any = plain) -> Any:
+            sizes.append(len(given[0]))
+            return plain(self, *given)
+
+        monkeypatch.setattr(Passes, name, counted)
+    with torch.no_grad():
+        twin(x)
+    assert sizes == [3, 2]
+    both(twin, x)
+    assert sizes == [3, 2] * 3  # forward, and backward
 
 
 @needs_compiler

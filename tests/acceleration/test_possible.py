@@ -112,7 +112,7 @@ def test_what_is_named_is_what_computes(arch: str, dtype: torch.dtype | None) ->
 def test_a_record_names_what_computed_and_one_line_says_why(home: Path, tmp_path: Path) -> None:
     asked, nowhere = ("--kernel", "winograd", "--no-compile"), {"CXX": "/nonexistent/g++"}
     line = (
-        "`--kernel winograd` is not possible here (there is no C++ compiler that builds our "
+        "`--kernel winograd` is not available here (there is no C++ compiler that builds our "
         f"kernel); `{FUSED}` computes the convolutions\n"
     )
     attack = jeat("attack", "-n", 20, "--steps", 2, *asked, "--json", **nowhere)
@@ -123,4 +123,4 @@ def test_a_record_names_what_computed_and_one_line_says_why(home: Path, tmp_path
     assert f'kernel = "{FUSED}"' in (run / "config.toml").read_text()
     # The same command is the same run, whatever is possible by now.
     assert "is done" in jeat(*settings, "-o", run).stderr
-    assert "not possible" not in jeat(*settings, "-o", run).stderr
+    assert "not available" not in jeat(*settings, "-o", run).stderr

@@ -101,7 +101,7 @@ def _unmeasured(
     if way != asked:
         why = possible.why_not(classifier, dtype, asked, learns)
         reporter.say(
-            f"`--kernel {asked.kernel}` is not possible here ({why}); `{way.kernel}` computes the "
+            f"`--kernel {asked.kernel}` is not available here ({why}); `{way.kernel}` computes the "
             "convolutions"
         )
     reporter.detail(f"convolutions: {way} (not measured)")
