@@ -16,6 +16,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, fx, nn
 
+from .chain import parts_of
 from .pieces import IMAGES, together
 from .record import Record
 from .steps import Affine, Convolve, Other, Slice, Step
@@ -57,9 +58,8 @@ class Passes:
         # Whether an image's result is the same without the others; None if nobody has looked.
         self.independent: bool | None = None
         self._together: dict[torch.Size, int] = {}
-        self.ends = [
-            [name for name in step.inputs if ends.get(name) is step] for step in self.steps
-        ]
+        over = [[name for name in step.inputs if ends.get(name) is step] for step in self.steps]
+        self.parts = [*parts_of(self.steps, over, self.kept)]
 
     def refresh(self) -> None:
         """Update what depends on the weights."""
@@ -67,6 +67,8 @@ class Passes:
         for step in self.steps:
             if isinstance(step, Affine):
                 step.refresh()
+        for part in self.parts:
+            part.refresh()
 
     def __call__(self, x: Tensor) -> Tensor:
         if x.requires_grad and torch.is_grad_enabled():
@@ -84,11 +86,8 @@ class Passes:
     def forward(self, x: Tensor, record: Record) -> Tensor:
         """Return the result; leave in the record what the backward pass needs."""
         record.keep(self.x, x)
-        for step, ends in zip(self.steps, self.ends, strict=True):
-            step.forward(record)
-            for name in ends:
-                if not record.wanted or name not in self.kept:
-                    del record.values[name]
+        for part in self.parts:
+            part.forward(record)
         if len(x) and x.shape[1:] not in self._together:
             sizes = (
                 math.prod(each) * record.dtypes[name].itemsize
@@ -102,8 +101,8 @@ class Passes:
     def backward(self, gradient: Tensor, record: Record) -> Tensor | None:
         """Return the gradient by the images of what has that gradient by the result."""
         record.gradients[self.out] = gradient
-        for step in reversed(self.steps):
-            step.backward(record)
+        for part in reversed(self.parts):
+            part.backward(record)
         return record.gradients.get(self.x)
 
 

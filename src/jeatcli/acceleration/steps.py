@@ -153,8 +153,13 @@ class Affine(Step):
         assert norm.running_var is not None
         weight = 1.0 if norm.weight is None else norm.weight.detach()
         bias = 0.0 if norm.bias is None else norm.bias.detach()
-        self.scale = weight * (norm.running_var + norm.eps).rsqrt()
-        self.shift = bias - norm.running_mean * self.scale
+        scale = weight * (norm.running_var + norm.eps).rsqrt()
+        shift = bias - norm.running_mean * scale
+        if self.scale is None or self.shift is None:
+            self.scale, self.shift = scale, shift
+        else:  # where the kernel's calls find them
+            self.scale.copy_(scale)
+            self.shift.copy_(shift)
 
     def forward(self, record: Record) -> None:
         if not self.is_made:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from ctypes import byref
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from ...errors import JeatError
 from .after import After, is_last
 from .kernel import kernel
+from .tape import Call
 
 _FINISH = {torch.float32: "finish", torch.bfloat16: "finish_bf16"}
 
@@ -21,7 +21,7 @@ def finish(x: Tensor, after: After) -> Tensor:
     if all(each is None for each in parts):
         return x
     out = torch.empty_like(x)
-    if _run(x, out.data_ptr(), after):
+    if _run(x, out, after):
         return out
     assert after.mask is None, "what the kernel has not masked, it need not finish"
     if after.residual is not None:
@@ -58,7 +58,7 @@ def _affine(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
     return torch.addcmul(shift[:, None, None], x, scale[:, None, None])
 
 
-def _run(x: Tensor, out: int | None, after: After) -> bool:
+def _run(x: Tensor, out: Tensor | None, after: After) -> bool:
     """Let the kernel do it; return whether it can.
 
     It is built if need be, not only used where it lies in the cache: the same run would otherwise
@@ -70,8 +70,9 @@ def _run(x: Tensor, out: int | None, after: After) -> bool:
             library = kernel()
     if library is None or x.shape[1] % library.lanes():
         return False
-    run = getattr(library, _FINISH.get(x.dtype, ""), None)
-    if run is None:
+    name = _FINISH.get(x.dtype, "")
+    if not hasattr(library, name):
         return False
-    run(x.data_ptr(), out, byref(after.struct(x)), x.numel() // max(x.shape[1], 1), x.shape[1])
+    pixels = x.numel() // max(x.shape[1], 1)
+    Call(name, x, None, out, after, (pixels, x.shape[1])).make(library)
     return True

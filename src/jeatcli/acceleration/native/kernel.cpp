@@ -4,6 +4,7 @@
 #include "amx_functions.h"
 #include "norm.h"
 #include "point.h"
+#include "replay.h"
 #include "stem.h"
 #include "weights.h"
 #include "wgrad.h"
@@ -14,6 +15,11 @@ extern "C" long lanes() { return LANES; }
 
 // How many outputs lie side by side in `u`, for a layer of so many.
 extern "C" long panel(long outputs) { return vectors(outputs) * LANES; }
+
+// So many calls, of n images in these blocks of memory.
+extern "C" void replay(const Call *calls, void *const *blocks, long count, long n) {
+    for (long i = 0; i < count; i++) replay(calls[i], blocks, n);
+}
 
 namespace {
 

@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import tempfile
 from contextlib import suppress
-from ctypes import byref
 from functools import cache, partial
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from ...errors import JeatError, UsageProblem
 from ...runtime import files, own_files
 from ...runtime.digests import checksum
 from .after import NOTHING, After, last
+from .tape import Call
 
 # Predictive commoning trades a load that a multiplication has for free for several moves.
 _FLAGS = (
@@ -44,6 +44,7 @@ _WGRAD = ("same_wgrad", "down_wgrad", "amx_same_wgrad", "amx_down_wgrad")
 _FUNCTIONS = {
     **dict.fromkeys((*_CONVOLUTIONS, *_AMX), (4, 5)),
     **dict.fromkeys(_WGRAD, (3, 5)),
+    "replay": (2, 2),
     **dict.fromkeys(("finish", "norm", "norm_back", "to_points", "from_points"), (3, 2)),
 }
 
@@ -82,14 +83,14 @@ def call(name: str, x: Tensor, weights: Tensor, out: Tensor, after: After = NOTH
 
     x (n, C, H, W) has the type that the function takes, `weights` are as it reads them.
     """
-    x, run = last(x), getattr(kernel(), name)
+    x, library = last(x), kernel()
+    assert library is not None
     (n, inputs, *sides), (_, outputs, *others) = x.shape, out.shape
     height, width = max(sides, others)  # the larger ones, with a stride of 2
     bias = after.bias
     if bias is not None and not bias.is_contiguous():  # it may be a part of other numbers
         after = after._replace(bias=bias.contiguous())
-    pointers = x.data_ptr(), weights.data_ptr(), out.data_ptr()
-    run(*pointers, byref(after.struct(out)), n, height, width, inputs, outputs)
+    Call(name, x, weights, out, after, (n, height, width, inputs, outputs)).make(library)
     return out
 
 
