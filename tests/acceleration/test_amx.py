@@ -90,21 +90,21 @@ def test_what_follows_is_done_in_any_tile(
     fast = tiled(side, 48, 48, stride)
     x = pixels(fast, *size)
     exact = copy.deepcopy(fast.conv).double()(x.double())
-    for each in every(fast.empty(x), ("residual", "too", "scale_too", "silu")):
+    for each in every(fast.empty(x), ("residual", "too", "scale_too", "silu", "keep_slope")):
         for after in (each, each._replace(relu=True)):
             result, too = followed(exact, after)
             close(fast.run(x, after), result)
             if after.too is not None:
                 close(after.too, too)
     gradient = torch.randn(exact.shape).to(HALF)
-    for after in every(x, ("residual", "cut", "scale", "more", "silu", "of_cut")):
+    for after in every(x, ("residual", "cut", "slope", "scale", "more", "silu", "of_cut")):
         found, wanted = backward(fast, gradient, x, after)
         close(found, followed(wanted, after)[0])
 
 
 def part_of(after: After, part: slice) -> After:
     """Return what follows some images."""
-    names = ("residual", "cut", "more", "too")
+    names = ("residual", "cut", "slope", "more", "too")
     given = {name: value for name in names if (value := getattr(after, name)) is not None}
     return after._replace(**{name: value[part] for name, value in given.items()})
 
@@ -118,7 +118,7 @@ def test_an_image_does_not_depend_on_those_beside_it(
     x = pixels(fast, *size)
     gradient = last(torch.randn(fast.shape(x)), HALF)
     parts = (slice(0, 1), slice(size[0] - 1, None), slice(1, 4))
-    for after in every(fast.empty(x), ("residual", "scale_too", "silu")):
+    for after in every(fast.empty(x), ("residual", "scale_too", "silu", "keep_slope")):
         whole = fast.run(x, after)
         for part in parts:
             alone = part_of(after, part)
@@ -126,7 +126,7 @@ def test_an_image_does_not_depend_on_those_beside_it(
                 alone = alone._replace(too=torch.full_like(alone.too, torch.nan))
             assert torch.equal(fast.run(x[part], alone), whole[part])
             assert alone.too is None or torch.equal(alone.too, after.too[part])
-    for after in every(x, ("residual", "cut", "scale", "more", "silu", "of_cut")):
+    for after in every(x, ("residual", "cut", "slope", "scale", "more", "silu", "of_cut")):
         whole = fast.back(gradient, x.shape, None, after)
         for part in parts:
             alone = part_of(after, part)
@@ -246,16 +246,18 @@ def test_a_copy_may_go_to_another_process(tmp_path: Path) -> None:
 
 
 @needs_compiler
-def test_silu_is_in_their_pass_alone() -> None:
-    """Vectors take longer for it there than torch in a pass over memory."""
+def test_silu_is_in_the_pass_of_the_kernel_alone() -> None:
     model = classifier("wrn-10-1", "batch", activation="silu").eval().requires_grad_(False)
     # Without tiles nothing of the network may be left to swap in bfloat16.
-    for name, dtype in [("winograd", None), *([("amx", HALF)] if has_tiles() else [])]:
+    ways = [("winograd", None), ("fused", None), *([("amx", HALF)] if has_tiles() else [])]
+    for name, dtype in ways:
         twin = accelerate(model, dtype, Way(name))
         assert isinstance(twin.net, Rewritten)
         assert twin.net.passes is not None
         found = [step for step in twin.net.passes.steps if isinstance(step, Affine) and step.silu]
-        assert bool(found) == (name == "amx")
+        assert bool(found) == (name != "fused")
+        # What a block adds its result to is read again; of the others the slope is kept.
+        assert sum(step.has_slope for step in found) == (0 if name == "fused" else 6)
 
 
 def test_a_network_that_learns_lends_a_twin_of_them() -> None:

@@ -68,7 +68,7 @@ def test_what_follows_is_done_with_it(make: Make) -> None:
     x = pixels(fast, 2, 5, 9)
     exact = copy.deepcopy(fast.conv).double()(x.double())
     for relu in (False, True):
-        for each in every(fast.empty(x), ("residual", "too", "scale_too", "silu")):
+        for each in every(fast.empty(x), ("residual", "too", "scale_too", "silu", "keep_slope")):
             after = each._replace(relu=relu)
             result, too = followed(exact, after)
             close(fast.run(x, after), result)
@@ -82,7 +82,7 @@ def test_what_follows_the_gradient_is_done_with_it(make: Make) -> None:
     fast.relu = True  # the gradient has passed it
     x = pixels(fast, 2, 5, 9)
     gradient = torch.randn(fast.shape(x)).to(fast.dtype)
-    for after in every(x, ("residual", "cut", "scale", "more", "silu", "of_cut")):
+    for after in every(x, ("residual", "cut", "slope", "scale", "more", "silu", "of_cut")):
         found, exact = backward(fast, gradient, x, after)
         close(found, followed(exact, after)[0])
 
@@ -135,12 +135,12 @@ def test_nor_does_what_follows(stride: int, dtype: torch.dtype) -> None:
     fast = swap(nn.Conv2d(48, 48, 1, stride).requires_grad_(False), dtype)
     x = pixels(fast, 7, 5, 9)
     gradient = last(torch.randn(fast.shape(x)), dtype)
-    for after in every(x, ("residual", "cut", "scale", "more", "silu")):
+    for after in every(x, ("residual", "cut", "slope", "scale", "more", "silu")):
         whole = fast.back(gradient, x.shape, None, after)
         for part in (slice(0, 1), slice(3, 4), slice(2, 7)):
             given = {
                 key: value[part]
-                for key in ("residual", "cut", "more")
+                for key in ("residual", "cut", "slope", "more")
                 if (value := getattr(after, key)) is not None
             }
             alone = fast.back(gradient[part], x[part].shape, None, after._replace(**given))

@@ -116,7 +116,8 @@ def test_a_network_of_them_is_as_good_as_the_librarys_in_bf16(arch: str, activat
     for ours, theirs, wanted in zip(both(twin, x), library, exact, strict=True):
         assert ours.dtype is torch.float32
         # Where a shortcut has no weights, torch's autocast keeps its way in float32; we round it.
-        assert error(ours, wanted) < 3 * error(theirs, wanted) + 0.002
+        # So do we the slope of SiLU.
+        assert error(ours, wanted) < 3 * error(theirs, wanted) + 0.0025
 
 
 @needs_bf16

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from jeatcli.acceleration.native.after import After, last
 
-_PIXELS = ("residual", "cut", "more")
+_PIXELS = ("residual", "cut", "slope", "more")
 _CHANNELS = ("scale", "scale_too", "shift_too")
 
 
@@ -35,11 +35,15 @@ def followed(x: Tensor, after: After) -> tuple[Tensor, Tensor]:
         x = torch.ops.aten.silu_backward(x, normalised(after.cut.double()))
     elif after.cut is not None:
         x = torch.ops.aten.threshold_backward(x, after.cut.double(), 0)
+    if after.slope is not None:
+        x = x * after.slope.double()
     if after.scale is not None:
         x = x * by_channel(after.scale)
     if after.more is not None:
         x = x + after.more.double()
     second = normalised(x)
+    if after.keep_slope:
+        x = torch.ops.aten.silu_backward(torch.ones_like(second), second)
     return x, nn.functional.silu(second) if after.silu else second.relu()
 
 
@@ -63,4 +67,9 @@ def every(like: Tensor, names: tuple[str, ...]) -> Iterator[After]:
         after = after._replace(silu="silu" in taken)
         if "too" in taken or "scale_too" in taken:
             after = after._replace(too=torch.full_like(like, torch.nan))
+        if not after.silu:
+            after = after._replace(slope=None)
+        after = after._replace(
+            keep_slope="keep_slope" in taken and after.silu and after.too is not None
+        )
         yield after

@@ -129,6 +129,7 @@ class Affine(Step):
         self.shift: Tensor | None = None
         self.dtype: torch.dtype | None = None  # of the convolutions that alone use it
         self.is_made = False  # whether a convolution computes it
+        self.is_alone = False  # whether nothing else reads x
         self.refresh()
 
     @property
@@ -171,8 +172,17 @@ class Affine(Step):
         gradient = record.gradients.pop(self.out, None)
         if gradient is not None:  # else the first user has passed it on
             after = self.after(record).last()
-            dtype = None if after.cut is None else after.cut.dtype
+            given = after.slope if after.cut is None else after.cut
+            dtype = None if given is None else given.dtype
             record.add(self.x, finish(last(gradient, dtype), after))
+
+    @property
+    def has_slope(self) -> bool:
+        """Whether the convolution that computes it gives the SiLU's slope, as nothing else is used.
+
+        It is kept in the place of x, which takes no more memory.
+        """
+        return self.is_made and self.silu and self.is_alone
 
     def made(self, too: Tensor, record: Record) -> After:
         """Return what fills `too` with the result, after a convolution that makes x."""
@@ -180,7 +190,8 @@ class Affine(Step):
         if self.has_mask and record.wanted:
             positive = record.values[mask_of(self.out)] = bits_as(too.shape, too.device)
         made = After(scale_too=self.scale, shift_too=self.shift, too=too, silu=self.silu)
-        return made._replace(positive=positive)
+        keep_slope = self.has_slope and record.wanted
+        return made._replace(positive=positive, keep_slope=keep_slope)
 
     def after(self, record: Record, residual: Tensor | None = None) -> After:
         """Return what makes the gradient by x of that by the result, a share of it being given."""
@@ -189,6 +200,9 @@ class Affine(Step):
             return After(residual=residual, mask=mask, scale=self.scale)
         if not self.silu:
             return After(residual=residual, cut=record.values[self.out], scale=self.scale)
+        if self.has_slope:
+            slope = record.values[self.x]
+            return After(residual=residual, slope=slope, scale=self.scale, silu=True)
         cut, scale, shift = record.values[self.x], self.scale, self.shift
         given = After(residual=residual, cut=cut, scale=scale, silu=True)
         return given._replace(scale_too=scale, shift_too=shift)

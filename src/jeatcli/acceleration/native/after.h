@@ -12,6 +12,7 @@ struct After {
     const float *bias;       // one for each output, added
     const Number *residual;  // as y, added
     const Number *cut;       // as y; where it is not positive, the result becomes zero
+    const Number *slope;     // as y, multiplied
     const float *scale;      // one for each output, multiplied
     const Number *more;      // as y, added to the product
     // Of a second result, the ReLU of a multiple and a sum; backward with SiLU, of `cut`.
@@ -22,7 +23,10 @@ struct After {
     const Bits *mask;
     Bits *positive;
     long relu;  // whether what is negative becomes zero, before anything is cut
-    long silu;  // whether the second result is the SiLU, and its slope at `cut` is multiplied
+    // Whether the second result is the SiLU; backward, whether its slope is multiplied, which is
+    // `slope` or that at `cut`.
+    long silu;
+    long keep_slope;  // whether y becomes the slope of that SiLU
 
     // Finish and store the values of the outputs from `k` on, of a pixel whose outputs begin there.
     void operator()(Vector value, Number *y, long pixel, long k) const {
@@ -50,12 +54,13 @@ struct After {
     // The same of several pixels, of which those are stored that have their bit in `valid`; the
     // others' outputs must begin where there is memory.
     template <int COUNT, bool SILU>
-    void all(Vector (&value)[COUNT], Number *y, const long *pixel, long k,
+    inline __attribute__((always_inline)) void all(Vector (&value)[COUNT], Number *y, const long *pixel, long k,
              unsigned valid = (1u << COUNT) - 1) const {
         if (bias) each<COUNT>([&](int i) { value[i] += load(bias + k); });
         if (residual) each<COUNT>([&](int i) { value[i] += load(residual + pixel[i] + k); });
         if (relu) each<COUNT>([&](int i) { value[i] = value[i] < 0 ? Vector{} : value[i]; });
         if (cut) pass<COUNT, SILU>(value, pixel, k);
+        if (SILU && slope) each<COUNT>([&](int i) { value[i] *= load(slope + pixel[i] + k); });
         if (mask)
             each<COUNT>([&](int i) {
                 value[i] = masked(value[i], mask[(pixel[i] + k) / LANES]);
@@ -72,11 +77,13 @@ struct After {
                 if (valid >> i & 1) store(to + pixel[i] + k, value[i]);
             });
         };
-        if (y) put(y);
+        if (y && !keep_slope) put(y);
         if (too) {
             if (scale_too) each<COUNT>([&](int i) { value[i] = normalised(value[i], k); });
             if (SILU)
-                each<COUNT>([&](int i) { value[i] = ::silu<Number>(value[i]); });
+                activate<COUNT>(value, [&](int i, Vector slope) {
+                    if (keep_slope && valid >> i & 1) store(y + pixel[i] + k, slope);
+                });
             else
                 each<COUNT>([&](int i) { value[i] = value[i] < 0 ? Vector{} : value[i]; });
             put(too);
@@ -87,17 +94,45 @@ struct After {
             });
     }
 
-  private:
-    // Cold, so that registers are saved where it is called and nowhere else; but not optimised for
-    // size, as what is cold is. Of a copy: this one has no address that a store might be to.
-    __attribute__((noinline, cold)) static void one_apart(After after, Vector value, Number *y,
-                                                          long pixel, long k) {
-        one_with_silu(after, value, y, pixel, k);
+    // The same of several pixels with SiLU, which at once take half the time; those that have no bit
+    // in `valid` need no memory. It is called for a copy: an address that is known elsewhere might be
+    // that of a store.
+    // Cold, so that registers are saved where it is called and nowhere else; what it calls is hot, as
+    // what is cold is optimised for size.
+    template <int COUNT>
+    __attribute__((noinline, cold)) void some(const Vector *value, Number *y, const long *pixels,
+                                              long k, unsigned valid) const {
+        some_with_silu<COUNT>(value, y, pixels, k, valid);
     }
-    __attribute__((noinline)) static void one_with_silu(const After &after, Vector value,
-                                                        Number *y, long pixel, long k) {
-        Vector values[1] = {value};
-        after.template all<1, true>(values, y, &pixel, k);
+
+  private:
+    template <int COUNT>
+    __attribute__((noinline, hot)) void some_with_silu(const Vector *value, Number *y,
+                                                  const long *pixels, long k,
+                                                  unsigned valid) const {
+        Vector values[COUNT];
+        long places[COUNT];
+        for (int i = 0; i < COUNT; i++) {
+            values[i] = value[i];
+            places[i] = pixels[valid >> i & 1 ? i : __builtin_ctz(valid)];
+        }
+        all<COUNT, true>(values, y, places, k, valid);
+    }
+
+    static __attribute__((noinline, cold)) void one_apart(After after, Vector value, Number *y,
+                                                          long pixel, long k) {
+        after.template some_with_silu<1>(&value, y, &pixel, k, 1);
+    }
+
+    // Take values to their SiLU; put(number, slope).
+    template <int COUNT, class Put>
+    static inline void activate(Vector (&value)[COUNT], const Put &put) {
+        Vector share[COUNT];
+        each<COUNT>([&](int i) { share[i] = logistic<Number>(value[i]); });
+        each<COUNT>([&](int i) {
+            put(i, slope_of(value[i], share[i]));
+            value[i] *= share[i];
+        });
     }
 
     Vector normalised(Vector value, long k) const {

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-_NAMES = ("bias", "residual", "cut", "scale", "more", "scale_too", "shift_too", "too")
+_NAMES = ("bias", "residual", "cut", "slope", "scale", "more", "scale_too", "shift_too", "too")
 _BITS = ("mask", "positive")
-_FLAGS = ("relu", "silu")
+FLAGS = ("relu", "silu", "keep_slope")
 _LAST = torch.channels_last
 
 
@@ -21,7 +21,7 @@ class Struct(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in (*_NAMES, *_BITS)),
-        *((name, ctypes.c_long) for name in _FLAGS),
+        *((name, ctypes.c_long) for name in FLAGS),
     )
 
 
@@ -35,6 +35,7 @@ class After(NamedTuple):
     bias: Tensor | None = None  # (K,), added
     residual: Tensor | None = None  # as the result (n, K, H, W), added
     cut: Tensor | None = None  # as the result: where it is not positive, the result becomes zero
+    slope: Tensor | None = None  # as the result, multiplied: that of a SiLU
     scale: Tensor | None = None  # (K,), multiplied
     more: Tensor | None = None  # as the result, added to the product
     scale_too: Tensor | None = None  # (K,), of a second result, the ReLU of a multiple and a sum
@@ -45,25 +46,22 @@ class After(NamedTuple):
     mask: Tensor | None = None
     positive: Tensor | None = None
     relu: bool = False  # whether what is negative becomes zero, after the residual
-    # Whether the activation is SiLU: it makes the second result, and its slope at `cut`, or at its
-    # multiple and the sum, is multiplied.
+    # Whether the activation is SiLU: it makes the second result. Backward `slope` is multiplied, or
+    # the slope at `cut`, or at its multiple and the sum.
     silu: bool = False
+    keep_slope: bool = False  # whether the first result becomes the slope of that SiLU
 
     def last(self) -> After:
         """Return the same with the channels of pixels side by side."""
-        residual, cut, more = self.residual, self.cut, self.more
-        if residual is None and cut is None and more is None:
-            return self
-        return self._replace(
-            residual=None if residual is None else last(residual),
-            cut=None if cut is None else last(cut),
-            more=None if more is None else last(more),
-        )
+        names = ("residual", "cut", "slope", "more")
+        found = {name: getattr(self, name) for name in names}
+        turned: Any = {name: last(each) for name, each in found.items() if each is not None}
+        return self._replace(**turned) if turned else self
 
     def struct(self, result: Tensor) -> Struct:
         """Return the pointers; the tensors of pixels are as the result, their channels last."""
         shape, dtype = result.shape, result.dtype
-        for each in (self.residual, self.cut, self.more, self.too):
+        for each in (self.residual, self.cut, self.slope, self.more, self.too):
             if each is not None:
                 assert each.shape == shape
                 assert each.dtype is dtype
@@ -73,7 +71,7 @@ class After(NamedTuple):
                 assert each.numel() * 8 == result.numel()
         tensors = cast("tuple[Tensor | None, ...]", self[: len(_NAMES) + len(_BITS)])
         pointers = (None if each is None else each.data_ptr() for each in tensors)
-        return Struct(*pointers, self.relu, self.silu)
+        return Struct(*pointers, self.relu, self.silu, self.keep_slope)
 
 
 NOTHING = After()

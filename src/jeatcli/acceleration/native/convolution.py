@@ -38,6 +38,8 @@ class WinogradConv(KernelConv):
         dtype: The type of its arithmetic and its output.
     """
 
+    has_silu = True
+
     def __init__(self, conv: nn.Conv2d, dtype: torch.dtype = torch.float32) -> None:
         stride = conv.stride[0]
         super().__init__(conv, dtype, (FORWARD[dtype][stride], BACKWARD[dtype][stride]))

@@ -17,7 +17,7 @@ _FINISH = {torch.float32: "finish", torch.bfloat16: "finish_bf16"}
 
 def finish(x: Tensor, after: After) -> Tensor:
     """Return what follows x (n, K, H, W), a gradient: neither bias, ReLU nor second result."""
-    parts = (after.residual, after.cut, after.mask, after.scale, after.more)
+    parts = (after.residual, after.cut, after.slope, after.mask, after.scale, after.more)
     if all(each is None for each in parts):
         return x
     out = torch.empty_like(x)
@@ -28,6 +28,8 @@ def finish(x: Tensor, after: After) -> Tensor:
         x = x + after.residual
     if after.cut is not None:
         x = _passed(x, after.cut, after)
+    if after.slope is not None:
+        x = x * after.slope
     if after.scale is not None:
         x = x * after.scale[:, None, None]
     return (x if after.more is None else x + after.more).to(out.dtype)

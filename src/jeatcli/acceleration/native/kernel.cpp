@@ -26,10 +26,21 @@ namespace {
 template <class Number>
 void finish_all(const Number *x, Number *y, const After<Number> &after, long pixels,
                 long channels) {
+    constexpr int EACH = 4;
 #pragma omp parallel for
-    for (long pixel = 0; pixel < pixels; pixel++)
-        for (long k = 0; k < channels; k += LANES)
-            after(load(x + pixel * channels + k), y, pixel * channels, k);
+    for (long first = 0; first < pixels; first += EACH) {
+        const int there = std::min<long>(EACH, pixels - first);
+        for (long k = 0; k < channels; k += LANES) {
+            Vector value[EACH] = {};
+            long pixels[EACH];
+            for (int i = 0; i < EACH; i++) pixels[i] = (first + i) * channels;
+            for (int i = 0; i < there; i++) value[i] = load(x + pixels[i] + k);
+            if (after.silu)
+                after.template some<EACH>(value, y, pixels, k, (1u << there) - 1);
+            else
+                for (int i = 0; i < there; i++) after(value[i], y, pixels[i], k);
+        }
+    }
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ from ctypes import Structure, c_long, c_void_p, cast
 import torch
 from torch import Tensor
 
-from .after import Struct
+from .after import FLAGS, Struct
 from .kernel import kernel
 from .layout import Layout
 from .tape import Call
@@ -31,7 +31,7 @@ class _Call(Structure):
         ("function", c_void_p),
         ("is_convolution", c_long),
         ("spots", _Spot * (3 + len(_TENSORS))),
-        ("flags", c_long * 2),
+        ("flags", c_long * len(FLAGS)),
         ("numbers", c_long * _NUMBERS),
     )
 
@@ -94,6 +94,6 @@ def _struct(call: Call, n: int, layout: Layout) -> _Call:
     tensors = [call.x, call.weights, call.out, *(getattr(call.after, name) for name in _TENSORS)]
     spots = (_Spot * len(tensors))(*(_Spot(*layout.place(each)) for each in tensors))
     function = cast(getattr(kernel(), call.function), c_void_p)
-    flags = (c_long * 2)(call.after.relu, call.after.silu)
+    flags = (c_long * len(FLAGS))(*(getattr(call.after, name) for name in FLAGS))
     numbers = (c_long * _NUMBERS)(first // n, *others)
     return _Call(function, call.weights is not None, spots, flags, numbers)

@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include "after.h"
+
 namespace {
 
 // Where numbers lie: in that block of memory, or, where it is 0, at that address.
@@ -10,18 +12,20 @@ struct Spot {
     void *address;
 };
 
-// What `After` points to, but of numbers of any type.
+// `After`, but of numbers of any type.
+constexpr int POINTERS = 11, FLAGS = 3;
 struct Pointers {
-    const void *pointers[10];
-    long flags[2];
+    const void *pointers[POINTERS];
+    long flags[FLAGS];
 };
+static_assert(sizeof(Pointers) == sizeof(After<float>));
 
 // A convolution, or what finishes one: of x, the weights, the result, and what `After` points to.
 struct Call {
     void *function;
     long is_convolution;
-    Spot x, weights, y, after[10];
-    long flags[2];
+    Spot x, weights, y, after[POINTERS];
+    long flags[FLAGS];
     long numbers[5];  // the arguments after these, of which the first is for each image
 };
 
@@ -34,8 +38,8 @@ inline void replay(const Call &call, void *const *blocks, long n) {
         return spot.block ? blocks[spot.block] : spot.address;
     };
     Pointers after;
-    for (int i = 0; i < 10; i++) after.pointers[i] = at(call.after[i]);
-    for (int i = 0; i < 2; i++) after.flags[i] = call.flags[i];
+    for (int i = 0; i < POINTERS; i++) after.pointers[i] = at(call.after[i]);
+    for (int i = 0; i < FLAGS; i++) after.flags[i] = call.flags[i];
     const long *const other = call.numbers + 1;
     if (call.is_convolution)
         reinterpret_cast<Convolution>(call.function)(at(call.x), at(call.weights), at(call.y),

@@ -64,6 +64,17 @@ void stem(const Shape &s, const float *x, const float *u, Number *y, const After
                         for (int p = 0; p < PIXELS; p++) sum[p] += from[p * CHANNELS + j] * weight;
                     }
                 }
+                if (__builtin_expect(after.silu, 0)) {
+                    constexpr int EACH = 4;
+                    for (int p = 0; p < count; p += EACH) {
+                        long pixels[EACH];
+                        for (int e = 0; e < EACH; e++)
+                            pixels[e] = (line * s.width + left + p + e) * s.outputs;
+                        const long there = std::min<long>(EACH, count - p);
+                        after.template some<EACH>(sum + p, y, pixels, k, (1u << there) - 1);
+                    }
+                    continue;
+                }
 #pragma GCC unroll 16
                 for (int p = 0; p < PIXELS; p++)
                     if (p < count) after(sum[p], y, (line * s.width + left + p) * s.outputs, k);

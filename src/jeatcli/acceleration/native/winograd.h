@@ -32,7 +32,7 @@ constexpr long CACHE = 300000, HELD = 1 << 20;
 // Points of a tile, side by side, to those of its pixels that are inside the image.
 template <class Kind, int WIDTH, class Number>
 void gather(const Shape &s, const Grid &g, const float *m, const After<Number> after,
-            const Place &at, Number *y, int part, long first) {
+            const After<Number> &apart, const Place &at, Number *y, int part, long first) {
     constexpr int SIDE = Kind::SIDE, TILE = Kind::TILE, STEP = Kind::STEP;
     const long height = STEP == 1 ? g.height : s.height, width = STEP == 1 ? g.width : s.width;
     const long top = STEP * at.top + Kind::row(part), left = STEP * at.left + Kind::column(part);
@@ -41,7 +41,7 @@ void gather(const Shape &s, const Grid &g, const float *m, const After<Number> a
     // Beyond the end of a line the tiles of the next ones follow.
     const bool ends = left + AHEAD * TILE * STEP >= width;
     const long soon = pixel + AHEAD * TILE * right + ends * (STEP * TILE - 1) * width * s.outputs;
-    for (const Number *array : {after.residual, after.cut, after.more})
+    for (const Number *array : {after.residual, after.cut, after.slope, after.more})
         for (int i = 0; array && i < TILE; i++)
             for (int j = 0; j < TILE; j++)
                 fetch(array + soon + i * below + j * right + first, WIDTH);
@@ -62,6 +62,22 @@ void gather(const Shape &s, const Grid &g, const float *m, const After<Number> a
 #pragma GCC unroll 4
         for (int i = 0; i < TILE; i++)
             Transform<SIDE>::transform_points(half + SIDE * i, out + TILE * i, 1);
+        if (__builtin_expect(after.silu, 0)) {
+            // Of a larger tile row by row.
+            constexpr int EACH = 4;
+            for (int t = 0; t < TILE * TILE; t += EACH) {
+                long pixels[EACH];
+                unsigned valid = 0;
+                for (int e = 0; e < EACH; e++) {
+                    const int i = (t + e) / TILE, j = (t + e) % TILE;
+                    pixels[e] = pixel + i * below + j * right;
+                    if (whole || (top + STEP * i < height && left + STEP * j < width))
+                        valid |= 1u << e;
+                }
+                if (valid) apart.template some<EACH>(out + t, y, pixels, first + k, valid);
+            }
+            continue;
+        }
 #pragma GCC unroll 4
         for (int i = 0; i < TILE; i++)
 #pragma GCC unroll 4
@@ -140,6 +156,7 @@ void convolve(const Shape &s, const Number *x, const Number *u, Number *y,
         static thread_local Kept<float> kept_m;
         Number *const v = kept_v.get(rows * next);
         float *const m = kept_m.get(rows * NEXT);
+        const After<Number> apart = after;
 #pragma omp for schedule(dynamic)
         for (long block = 0; block < blocks; block++) {
             const long first = block * rows, count = std::min(rows, tiles - first);
@@ -165,7 +182,7 @@ void convolve(const Shape &s, const Number *x, const Number *u, Number *y,
                     }
                     at = Place(g, first);
                     for (long t = 0; t < count; t++, at.go_on(g))
-                        gather<Kind, WIDTH>(s, g, m + t * NEXT, after, at, y, part, k);
+                        gather<Kind, WIDTH>(s, g, m + t * NEXT, after, apart, at, y, part, k);
                 }
         }
     }
