@@ -31,14 +31,12 @@ def followed(x: Tensor, after: After) -> tuple[Tensor, Tensor]:
         x = x + after.residual.double()
     if after.relu:
         x = x.relu()
-    if after.cut is not None and after.silu:
-        x = torch.ops.aten.silu_backward(x, normalised(after.cut.double()))
-    elif after.cut is not None:
-        x = torch.ops.aten.threshold_backward(x, after.cut.double(), 0)
-    if after.slope is not None:
-        x = x * after.slope.double()
-    if after.scale is not None:
-        x = x * by_channel(after.scale)
+    if after.cut is not None:
+        cut = after.cut.double()
+        silu, relu = torch.ops.aten.silu_backward, torch.ops.aten.threshold_backward
+        x = silu(x, normalised(cut)) if after.silu else relu(x, cut, 0)
+    for factor in (after.slope, None if after.scale is None else by_channel(after.scale)):
+        x = x if factor is None else x * factor.double()
     if after.more is not None:
         x = x + after.more.double()
     second = normalised(x)
