@@ -104,6 +104,8 @@ def command(run: str | None, as_json: bool, quiet: bool, verbose: bool, **option
         writers.save_npz(plan, target, terminal)
     result = _result(plan, files.format, distance, began)
     result |= output.written(images=target, **beside.written)
+    if trace := beside.written.get("trace"):
+        terminal.say(f"descent in `{trace}`")
     try:
         output.emit(output.document("sample", result), as_json, lambda: str(target))
     finally:

@@ -177,7 +177,9 @@ def _outcome(
     def alone(number: int) -> Evaluator:
         beside = files and StateFiles(files.folder, str(number))
         attacks = evaluation.attacks[number : number + 1]
-        return replace(evaluator, attacks=attacks, options=options, keep=True, files=beside)
+        return replace(
+            evaluator, attacks=attacks, options=options, keep=True, files=beside, left="unbroken"
+        )
 
     return minimum_norm.measure(alone, evaluation.attacks, threat.eps)
 

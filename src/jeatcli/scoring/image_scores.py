@@ -201,7 +201,7 @@ def _metrics(
         found = checked_metric(name, current().from_main(partial(score, images, reference)), values)
         needed = getattr(METRICS[name], "needs", 0)
         if few < needed:
-            note = f"few: {few:,} images, where `{name}` is for {needed:,} or more"
+            note = f"few: {few:,} images; `{name}` is meant for {needed:,} or more"
             notes |= dict.fromkeys(found, note)
             reporter.warn(note)
         values |= found
