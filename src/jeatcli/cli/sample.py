@@ -104,8 +104,6 @@ def command(run: str | None, as_json: bool, quiet: bool, verbose: bool, **option
         writers.save_npz(plan, target, terminal)
     result = _result(plan, files.format, distance, began)
     result |= output.written(images=target, **beside.written)
-    if trace := beside.written.get("trace"):
-        terminal.say(f"descent in `{trace}`")
     try:
         output.emit(output.document("sample", result), as_json, lambda: str(target))
     finally:
@@ -177,6 +175,7 @@ def _draw_grid(
         if files.trace:
             with beside.writing("trace"):
                 grids.save_trace(samples, files.trace, files.scale, files.headings)
+                terminal.say(f"descent in `{files.trace}`")
         if files.preview:
             from .preview import show
 
