@@ -184,7 +184,7 @@ def test_the_command_prints_interval_and_need(judge: Model, artist: Model) -> No
     for name, value in found.metrics.items():
         low, high = found.intervals[name]
         assert low <= value <= high
-        assert "few: 20 images; `" in found.notes[name]
+        assert "few: 20 images, and `" in found.notes[name]
     assert "`mind` is meant for 5,000 or more" in " ".join(listener.said)
     assert "`mind` is meant for 5,000 or more" in found.protocol["comparable"]
 
