@@ -32,9 +32,9 @@ class TrainResult:
 
     Args:
         run: The run's directory.
-        epochs: That the run has behind it; one within which it ended counts as one.
-        images: That the network has seen, all attempts of this call counted.
-        seconds: Of this call.
+        epochs: How many the run has completed; one within which it ended counts too.
+        images: How many the network has seen, in all attempts of this call.
+        seconds: How long this call took.
         metrics: The last line of `metrics.jsonl`.
         device, precision, kernel, compiled, seed, version: What the run was trained with.
         already_done: Whether there was nothing left to do.
