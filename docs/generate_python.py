@@ -27,8 +27,9 @@ INTRODUCTION = """\
 These are the functions behind the commands: `from jeatcli import attack, sample`. Each takes the
 name or path of a run, or a model from `load` or `wrap`. Images are tensors or arrays
 (n, C, H, W), as floats in [0, 1] or uint8, or a DataLoader. Every setting of a command is a
-keyword here, listed below each function: `--batch-size 64` becomes `batch_size=64`. `device` may be a `torch.device`. Importing the
-package does not import torch. Calls from several threads take turns.
+keyword here, listed below each function: `--batch-size 64` becomes `batch_size=64`. `device` may
+be a `torch.device`. Importing the package does not import torch. Calls from several threads take
+turns.
 
 The functions print nothing but warnings. To see the same progress as on the command line, pass
 `reporter=Terminal()`, from `jeatcli.cli.terminal`. The traceback of an error ends with its hint.

@@ -51,9 +51,9 @@ class Robustness:
             the `gradient` by which it was attacked, and over how many `draws` it was averaged.
         certificate: If the classifier was smoothed by noise (`clean` and `robust` are then those
             of the smoothed one): `sigma`, the draws `n0` and `n`, `alpha`, the `largest` radius
-            that these can certify, how many images `abstained`, the share `certified` at `eps` and its `curve`,
-            and how many images within their radius an attack `contradicted`. `samples` then has
-            what was `predicted` and the `radius`, or None.
+            that these can certify, how many images `abstained`, the share `certified` at `eps` and
+            its `curve`, and how many images within their radius an attack `contradicted`.
+            `samples` then has what was `predicted` and the `radius`, or None.
         minimum_norm: If the smallest radius was looked for: its `median` and quartiles over the
             images that are classified correctly, how many stayed `unbroken`, and the `curve` of
             robust accuracy over `eps` down to zero. `samples` then has the `distance` of each
