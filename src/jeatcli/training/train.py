@@ -71,8 +71,7 @@ def train(
     Args:
         config: Every setting; or some by name, the others at their defaults for these.
         out: The run's name or path; by default `DATASET-METHOD-ARCH` in the runs directory.
-        data_dir, device, reporter: Where the data sets are, where to compute, and what receives the
-            progress.
+        data_dir, device, reporter: Where the data are, where to compute, what gets the progress.
         force, profile: Start over, the old run kept as `NAME~1`; measure where the time goes.
         should_stop: Asked between steps, also of attacks and chains; True saves and stops.
 
