@@ -24,17 +24,18 @@ PAGE = Path(__file__).with_name("python.md")
 INTRODUCTION = """\
 # Python API
 
-The functions behind the commands, `from jeatcli import attack, sample`. Each takes a run by name or
-path, or a model from `load` or `wrap`; images are tensors or arrays (n, C, H, W), floats in
-[0, 1] or uint8, or a DataLoader. Every setting of a command is a keyword here: `--batch-size 64` is
-`batch_size=64`, and `device` may be a `torch.device`. Importing the package does not import torch.
-Calls from several threads take turns.
+These are the functions behind the commands: `from jeatcli import attack, sample`. Each takes the
+name or path of a run, or a model from `load` or `wrap`. Images are tensors or arrays
+(n, C, H, W), as floats in [0, 1] or uint8, or a DataLoader. Every setting of a command is a
+keyword here, listed below each function: `--batch-size 64` becomes `batch_size=64`. `device` may
+be a `torch.device`. Importing the package does not import torch. Calls from several threads take
+turns.
 
-A function says nothing but warnings; `reporter=Terminal()`, from `jeatcli.cli.terminal`, prints
-progress as the command does. The traceback of an error ends with its hint.
+The functions print nothing but warnings. To see the same progress as on the command line, pass
+`reporter=Terminal()`, from `jeatcli.cli.terminal`. The traceback of an error ends with its hint.
 
-This page is written by `docs/generate_python.py` (`make docs`) from signatures and docstrings, and
-a test runs its examples.
+`docs/generate_python.py` (`make docs`) writes this page from signatures and docstrings, and a test
+runs its examples.
 """
 # In the order in which a notebook meets them; the others follow.
 FIRST = ("load", "wrap", "attack", "sample", "energy", "energy_landscape", "image_scores")

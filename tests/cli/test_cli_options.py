@@ -195,6 +195,13 @@ def test_completion(monkeypatch):
     assert offered(BY_KIND["images"], "mn") == ["mnist"]
     assert [item.type for item in BY_KIND["images"].shell_complete(None, None, "t")] == ["file"]
     assert {"wrn-28-10", "cifar-resnet-20", "resnet-18-v1"} <= set(offered(BY_KIND["arch"], ""))
+    assert offered(BY_KIND["features"], "") == [
+        "inception",
+        "dinov2",
+        "clip",
+        "digits-at",
+        "digits-jeat",
+    ]
     assert offered(BY_KIND["device"], "cu") == ["cuda"]
     assert [item.type for item in RUN.shell_complete(None, None, "./d")] == ["file"]
     style, cmap = BY_KIND["style"], BY_KIND["colour map"]

@@ -166,7 +166,9 @@ def test_a_trace_that_cannot_be_written_loses_no_grid(
     assert "Error: cannot write `trace.gif`: No space left on device" in said.stderr
     assert json.loads(said.stdout)["outputs"] == {"images": "grid.png"}
     assert read_results(home / LATEST)["sample"][-1]["n"] == 2
-    assert "trace.gif" in json.loads(done(*ask, "--json"))["outputs"]["trace"]
+    said = here(*ask, "--json")
+    assert "trace.gif" in json.loads(said.stdout)["outputs"]["trace"]
+    assert "descent in `trace.gif`" in said.stderr
 
 
 def test_a_full_disk_keeps_the_images_that_are_drawn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,3 +114,49 @@ def test_numbers_that_are_text_or_missing_stand_to_the_right_too():
 def test_table_counts_the_columns_of_a_terminal():
     rows = [("run", "clean"), ("数字", "1 %"), ("e\u0301te", "22 %")]
     assert output.table(rows).splitlines() == ["run   clean", "数字    1 %", "e\u0301te    22 %"]
+
+
+ACCURACIES = output.Section(
+    [
+        ("run", "eps", "clean", "robust"),
+        ("digits-jeat-small", "linf 0.15", "98.33 %", "88.33 %"),
+        ("at", "linf 0.15", "98.33 %", "86.67 %"),
+    ],
+    ["pgd, n = 60, searched in bf16, which is a note too wide"],
+)
+SCORES = output.Section(
+    [("FID", "122.923", "too few: 200 images, a note too wide"), ("recall", "0.86", "")],
+    header=False,
+)
+
+
+@pytest.mark.parametrize("section", [ACCURACIES, SCORES], ids=["header", "labels"])
+@pytest.mark.parametrize("width", [30, 40, 44])
+def test_a_table_too_wide_for_the_terminal_is_broken_at_spaces(section, width, monkeypatch):
+    whole = section.text()
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((width, 24)))
+    assert section.text() == whole  # not a terminal
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    shown = section.text()
+    assert max(map(len, shown.splitlines())) <= width
+    assert sorted(set(shown.split())) == sorted(set(whole.split()))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((80, 24)))
+    assert section.text() == whole
+
+
+def test_a_narrow_terminal_shows_a_block_for_each_row(monkeypatch):
+    monkeypatch.setattr(output, "room", lambda: 30)
+    first, second = ACCURACIES.text().split("\n\n")
+    assert first.splitlines() == [
+        "run     digits-jeat-small",
+        "eps     linf 0.15",
+        "clean   98.33 %",
+        "robust  88.33 %",
+    ]
+    assert second.splitlines()[0] == "run     at"
+    monkeypatch.setattr(output, "room", lambda: 44)
+    assert SCORES.text().splitlines() == [
+        "FID     122.923  too few: 200 images, a note",
+        "                 too wide",
+        "recall  0.86",
+    ]

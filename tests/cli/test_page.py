@@ -143,7 +143,7 @@ def test_a_score_in_doubt_has_the_name_of_the_table(runs: None) -> None:
 
 def test_a_landscape_and_scores(runs: None, tmp_path: Path) -> None:
     few = ("-n", "20", "--kid-subset-size", "10", "--kid-subsets", "2", "--splits", "2")
-    near = ("--neighbours", tmp_path / "near.png", "--steps", "1")
+    near = ("--neighbours", tmp_path / "near.png", "--steps", "1", "--metric", "vendi")
     commands = {
         "landscape": ("landscape", "first", "--grid", "3"),
         "images": ("score", "first", "--features", "second", *few, *near),
@@ -152,6 +152,9 @@ def test_a_landscape_and_scores(runs: None, tmp_path: Path) -> None:
     for name, words in commands.items():
         page = tmp_path / f"{name}.html"
         assert str(page) in done(*words, "-o", page, "--json")
+        shown = done(*words, "-o", page)
+        assert shown.splitlines()[-1] == str(page)
+        assert ("\nvendi reference " in shown) == (name == "images")
         found = read(page)
         assert [tag for tag, _ in found.tags].count("img") == 1
         assert "How it was measured" in found.text

@@ -14,6 +14,7 @@ from helpers.runs import save_run
 from jeatcli.core.models import ARCHITECTURES
 from jeatcli.methods import METHODS
 from jeatcli.robustness.attacks import ATTACKS
+from jeatcli.sampling.settings import INITIALIZERS
 from jeatcli.scoring.settings import METRICS
 
 PAGE = ROOT / "docs" / "extending.md"
@@ -23,7 +24,7 @@ MINE = "\n".join(block for block in blocks(PAGE, "python") if '"mine:' in block)
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Restores the tables and the import path, and is the working directory."""
-    for table in (ARCHITECTURES, ATTACKS, METHODS, METRICS):
+    for table in (ARCHITECTURES, ATTACKS, INITIALIZERS, METHODS, METRICS):
         monkeypatch.setattr(table, "_entries", dict(table))
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "mine", raising=False)
@@ -53,8 +54,11 @@ def test_the_plugin_of_the_page_trains_and_attacks(home: Path, place: Path, file
     few = ("-n", 20, "--steps", 1, "--kid-subset-size", 10, "--kid-subsets", 2, "--splits", 2)
     found = one("score", "wide", "--features", "flat", *few, "--metric", "mean-gap", **mine)
     assert found["metrics"]["mean_gap"] > 0
+    grey = one("sample", "flat", "--init", "grey", "--steps", 1, "-n", 1, **mine)
+    assert grey["settings"]["init"] == "grey"
     METHODS.remove("flat")
     ATTACKS.remove("fog")
+    INITIALIZERS.remove("grey")
     ARCHITECTURES.remove("hidden-W")
     METRICS.remove("mean-gap")
     refused(here("attack", "wide"), 1, "unknown architecture `hidden-16`", "in `JEAT_PLUGINS`")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jeatcli.scoring.extractors import EXTRACTORS
+from jeatcli.scoring.settings import EXTRACTORS
 
 
 def publish(patch: pytest.MonkeyPatch, name: str, **changes: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from helpers.figures import cut_off
+from matplotlib.colors import to_rgba
 
 from jeatcli.plots import corruptions, reliability
 from jeatcli.plots.settings import PlotSettings
@@ -54,3 +55,32 @@ def test_a_heat_map_is_written_as_in_print(tmp_path: Path) -> None:
     assert NAME in "".join(found)
     corruptions.save_heat_map(FOUND, path, NAME, PlotSettings(title="Above"))
     assert "Above" in words(path)
+
+
+def test_the_numbers_of_a_heat_map_stand_out_from_their_fields(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr(corruptions, "save", lambda figure, path, *_: figures.append(figure))
+    accuracies = {kind: [k / 95 + j / 5 for j in range(5)] for k, kind in enumerate(CORRUPTIONS)}
+    corruptions.save_heat_map(Corrupted(100, accuracies, 0.5), tmp_path / "heat.svg", NAME)
+    axis = figures[0].axes[0]
+    (drawn,) = axis.images
+    for text in axis.texts:
+        x, y = text.get_position()
+        field = drawn.cmap(drawn.norm(drawn.get_array()[y, x]))
+        ours, other = (contrast(field, to_rgba(ink)) for ink in (text.get_color(), "black"))
+        assert ours > 4.4
+        assert ours >= 0.9 * other
+
+
+def contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """Return the contrast ratio of WCAG 2, from 1 to 21."""
+    dark, light = sorted(
+        sum(
+            weight * (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4)
+            for weight, v in zip((0.2126, 0.7152, 0.0722), colour[:3], strict=True)
+        )
+        for colour in (one, other)
+    )
+    return (light + 0.05) / (dark + 0.05)

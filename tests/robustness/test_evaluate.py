@@ -194,6 +194,22 @@ class Bars(Silent):
         yield lambda amount, **figures: counted.append(amount)
 
 
+def test_a_bar_of_nearest_images_does_not_call_the_others_robust(model: Model) -> None:
+    said: set[str] = set()
+
+    class Figures(Silent):
+        @contextmanager
+        def track(
+            self, label: str, total: int, unit: str = "image", done: int = 0
+        ) -> Iterator[Bar]:
+            yield lambda amount, **figures: said.update(figures)
+
+    settings: dict[str, Any] = {"steps": 2, "num": 20, "reporter": Figures()}
+    evaluate.attack(model, attacks=["fmn"], minimum_norm=True, **settings)
+    assert "unbroken" in said
+    assert "robust" not in said
+
+
 def test_a_bar_says_which_attack_runs_and_moves_with_its_steps(model: Model) -> None:
     bars = Bars()
     settings: dict[str, Any] = {"steps": 10, "restarts": 2, "queries": 30, "num": 60}

@@ -172,7 +172,7 @@ def test_the_result_is_the_distribution(tmp_path: Path) -> None:
     shown = done(*ask, "--steps", 5)
     radii = r"an image \(linf\): median [\d.e-]+ \([\d.]+/255\), quartiles [\d.e-]+ and [\d.e-]+, "
     assert re.search(radii, shown)
-    assert "passes an image" in shown
+    assert "passes per image" in shown
 
 
 def test_an_image_that_stays_unbroken_has_no_distance_in_the_record() -> None:
@@ -219,8 +219,8 @@ def test_the_report_says_what_there_is_no_radius_of() -> None:
 def test_a_resumed_attack_is_not_said_to_have_taken_less_than_its_part() -> None:
     """The seconds of attacks are those of all calls, the others of the last one."""
     found = evaluate.attack(load_run("model"), num=4, minimum_norm=True, steps=1)
-    assert "s, of which" in told(replace(found, seconds=1e3))
-    assert "0.0 s after an interruption, " in told(replace(found, seconds=0.0))
+    assert "1000.0 s (" in told(replace(found, seconds=1e3))
+    assert "0.0 s since the interruption, " in told(replace(found, seconds=0.0))
 
 
 def told(found: Robustness) -> str:

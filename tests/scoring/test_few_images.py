@@ -42,7 +42,7 @@ def test_one_image_a_split_is_no_score(artist: Model, judge: Model) -> None:
     assert six.inception_score is not None
     assert 1 <= six.inception_score <= 2
     assert six.notes["inception_score"] == (
-        "too few: 2 images a split for 10 classes, so 2 at most"
+        "too few: 2 images per split for 10 classes, so at most 2"
     )
     assert image_scores(artist, features=judge, num=100, steps=1).notes.keys() == {"fid", "kid"}
 
@@ -81,7 +81,7 @@ def test_a_covariance_without_full_rank_is_said(num: int, references: int, rank:
         return Features(torch.zeros(n, 64), torch.zeros(n, 10))
 
     note = Numbers.of(features(num), features(references), 1, 1, 2).notes()["fid"]
-    assert f"in 64 dimensions, so a covariance of rank {rank} " in note
+    assert f"in 64 dimensions, the covariance has rank {rank} " in note
     assert "fid" not in Numbers.of(features(65), features(65), 1, 1, 2).notes()
 
 

@@ -184,9 +184,9 @@ def test_the_command_prints_interval_and_need(judge: Model, artist: Model) -> No
     for name, value in found.metrics.items():
         low, high = found.intervals[name]
         assert low <= value <= high
-        assert "few: 20 images, where" in found.notes[name]
-    assert "`mind` is for 5,000 or more" in " ".join(listener.said)
-    assert "`mind` is for 5,000 or more" in found.protocol["comparable"]
+        assert "few: 20 images, and `" in found.notes[name]
+    assert "`mind` is meant for 5,000 or more" in " ".join(listener.said)
+    assert "`mind` is meant for 5,000 or more" in found.protocol["comparable"]
 
 
 def test_json_has_numbers_alone() -> None:

@@ -329,3 +329,18 @@ def test_progress_counts_the_images_of_all_processes(
     found = features.extract(load_images("digits", "test").x[:10], judge, 2, Counting())
     assert counted == [-10, 4, 4, 2]
     assert len(found.values) == 10
+
+
+def test_bars_say_whose_features_they_count(artist: Model, judge: Model) -> None:
+    labels: list[str] = []
+
+    class Labels(Silent):
+        def track(self, label: str, total: int, unit: str = "image", done: int = 0) -> BarContext:
+            labels.append(label)
+            return nullcontext(lambda amount, **figures: None)
+
+    image_scores(artist, features=judge, num=20, steps=1, reporter=Labels())
+    assert [label for label in labels if "features" in label] == [
+        "image features",
+        "reference features",
+    ]

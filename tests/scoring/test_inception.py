@@ -19,8 +19,9 @@ from jeatcli.data.images import Images
 from jeatcli.errors import JeatError, UsageProblem
 from jeatcli.runtime import digests, download, files
 from jeatcli.scoring import features, inputs, networks
-from jeatcli.scoring.extractors import EXTRACTORS, load_extractor
+from jeatcli.scoring.extractors import load_extractor
 from jeatcli.scoring.image_scores import image_scores
+from jeatcli.scoring.settings import EXTRACTORS
 
 Floats = NDArray[np.float64]
 FILE = EXTRACTORS["inception"].file

@@ -12,9 +12,10 @@ import torch
 from jeatcli.checkpoints.model import Model
 from jeatcli.data.images import Images
 from jeatcli.data.provenance import Provenance
-from jeatcli.scoring.extractors import EXTRACTORS, Extractor
+from jeatcli.scoring.extractors import Extractor
 from jeatcli.scoring.fidelity import Numbers
 from jeatcli.scoring.protocol import Protocol
+from jeatcli.scoring.settings import EXTRACTORS
 
 CLASSES = tuple("0123456789")
 TRAINING = Images("cifar10", torch.zeros(10, 3, 2, 2, dtype=torch.uint8), torch.arange(10), CLASSES)

@@ -217,6 +217,17 @@ def test_a_radius_of_another_scale_is_said_before_training(
 
 
 @pytest.mark.parametrize(
+    ("method", "kind"), [("standard", "clean"), ("noise", "noisy"), ("at", "robust")]
+)
+def test_an_epoch_says_which_accuracy_it_had(method: str, kind: str, tmp_path: Path) -> None:
+    listener = Listener()
+    train(config(method, epochs=1, limit=64, eval_every=1), tmp_path / "run", reporter=listener)
+    (line,) = (text for text in listener.said if text.startswith("epoch 1/1"))
+    assert f" % {kind}  test " in line
+    assert len(line) <= 80
+
+
+@pytest.mark.parametrize(
     ("most", "length"), [(3, "the first 3 steps of 2 epochs"), (8, "2 epochs")]
 )
 def test_the_summary_says_where_a_run_ends(most: int, length: str, tmp_path: Path) -> None:

@@ -64,11 +64,11 @@ def load(
     Args:
         run: A run's name, a path to a run or to a file; None is the latest finished run.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-        foreign: What a checkpoint is that `jeat train` did not write.
-        reporter: Hears what was decided for such a checkpoint.
+        foreign: Describes a checkpoint that `jeat train` did not write.
+        reporter: Is told what was assumed about such a checkpoint.
 
     Raises:
-        JeatError: If there is none, or the file is damaged, would run code, or does not fit.
+        JeatError: If there is no such run, or its file is damaged, would run code, or does not fit.
         UsageProblem: If the checkpoint needs a description and has none, or the reverse.
 
     Examples:

@@ -34,8 +34,8 @@ class Model:
     Args:
         classifier: In eval mode, float32, its weights frozen.
         meta: What the checkpoint says of itself.
-        statistics: Of the training images, by class, on the classifier's device; None in the
-            checkpoints of others, which have none.
+        statistics: Those of the training images, by class, on the classifier's device; None for
+            third-party checkpoints, which have none.
         path: The file that it came from.
         stated_accuracy: The clean accuracy that the file says it has, or None.
         trained_on: The fingerprints of the training images that are not of a published data set,

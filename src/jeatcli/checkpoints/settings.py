@@ -21,7 +21,7 @@ _NORMALISATION = "the file's, else the data set's"
 class Foreign(Settings):
     """A description of a checkpoint that `jeat train` did not write.
 
-    `mean` and `std` are one number a channel, or one for all, of pixels in [0, 1].
+    `mean` and `std` are one number per channel, or one for all, for pixels in [0, 1].
 
     Raises:
         UsageProblem: If only one of mean and std is given, or they are for another pixel scale.

@@ -45,11 +45,11 @@ def wrap(
             data set.
         shape: Channels, height and width of the images; by default those of the data set, or
             3x32x32.
-        dataset: Whose test images and customary radius are meant where none are given, if any.
-        name: What it is called in tables and figures; by default as its class.
+        dataset: The data set whose test images and customary radius are used where none are given.
+        name: Its name in tables and figures; by default that of its class.
 
     Raises:
-        JeatError: If the network lacks something, which is named.
+        JeatError: If the network lacks something; the message says what.
         UsageProblem: If the description does not say enough.
 
     Examples:

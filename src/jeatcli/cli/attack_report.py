@@ -92,9 +92,9 @@ def _one(result: Robustness) -> output.Section:
     ]
     threat = Threat(result.norm, result.eps)
     attacks = sum(outcome["seconds"] for outcome in result.per_attack.values())
-    seconds = f"{result.seconds:.1f} s, of which {attacks:.1f} s of attacks"
+    seconds = f"{result.seconds:.1f} s ({attacks:.1f} s attacking)"
     if attacks > result.seconds:  # those before an interruption count too
-        seconds = f"{result.seconds:.1f} s after an interruption, {attacks:.1f} s of attacks in all"
+        seconds = f"{result.seconds:.1f} s since the interruption, {attacks:.1f} s attacking in all"
     about = f"{threat}, {_about(result)}, {seconds}"
     return output.Section(rows, [about, *_measured(result), *_published(result)], header=False)
 
@@ -120,7 +120,7 @@ def _minimum_norm(result: Robustness) -> list[str]:
     attacked = max(1, round(result.clean * result.n))
     return [
         f"smallest radius that breaks an image ({result.norm}): median {median}, quartiles {lower} "
-        f"and {upper}, {found['unbroken']:,} unbroken; {passes / attacked:,.0f} passes an image"
+        f"and {upper}, {found['unbroken']:,} unbroken; {passes / attacked:,.0f} passes per image"
     ]
 
 

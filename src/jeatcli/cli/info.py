@@ -117,4 +117,4 @@ def report(about: dict[str, Any]) -> str:
     ]
     rows += [(_ABSENT, ", ".join(absent))] if absent else []
     rows += [(name, value) for name, value in about["environment"].items()]
-    return output.table(rows)
+    return output.Section(rows, header=False).text()

@@ -8,7 +8,9 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ _NUMBER = re.compile(r"[+-]?\d[\d,]*(\.\d+)?( (%|[kMG]?B))?")
 _MISSING = ("-", "none", "not finite")
 # Between these the largest number of a column needs no exponent.
 _SMALL, _LARGE = 1e-4, 1e7
+# The last column of a table for a narrow terminal has at least this width.
+_ROOM = 20
 # Of the objects that `--json` prints; docs/files.md lists the keys that all share.
 SCHEMA = 1
 # What the running command has warned of on stderr, where `--quiet` and scripts do not look.
@@ -46,8 +50,13 @@ class Section:
     header: bool = True  # whether the first row is one; else the first column names each row
 
     def text(self) -> str:
-        """Write it for a terminal."""
-        return "\n".join([table(self.rows), *self.notes])
+        """Write it; where it is too wide for the terminal, in blocks and broken at spaces."""
+        width, text = room(), table(self.rows)
+        if width is None:
+            return "\n".join([text, *self.notes])
+        if any(columns(line) > width for line in text.splitlines()):
+            text = _narrow(self, width)
+        return "\n".join([text, *(_broken(note, width, "") for note in self.notes)])
 
 
 def document(command: str, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,6 +126,12 @@ class Files:
             raise self.failure
 
 
+def room() -> int | None:
+    """Return the width of the terminal on stdout, None where that is a file or a pipe."""
+    there = sys.stdout and sys.stdout.isatty()
+    return shutil.get_terminal_size().columns if there else None
+
+
 def lay_out(sections: Iterable[Section]) -> str:
     """Write tables for a terminal."""
     return "\n\n".join(section.text() for section in sections)
@@ -133,6 +148,37 @@ def table(rows: Sequence[Sequence[object]]) -> str:
             for cell, width, flush in zip(line, widths, right, strict=True)
         ).rstrip()
         for line in cells
+    )
+
+
+def _narrow(section: Section, width: int) -> str:
+    """Write a table for a narrow terminal: a block for each row below a header."""
+    cells = cell_texts(section.rows)
+    if not section.header:
+        return _labelled(cells, width)
+    titles, *rows = cells
+    return "\n\n".join(_labelled(list(zip(titles, row, strict=True)), width) for row in rows)
+
+
+def _labelled(cells: Sequence[Sequence[str]], width: int) -> str:
+    """Write rows whose last cell is broken at spaces, as is the whole row where it has no room."""
+    widths = [max(map(columns, column)) for column in [*zip(*cells, strict=True)][:-1]]
+    left = sum(widths) + 2 * len(widths)
+    if width - left < _ROOM:
+        return "\n".join(_broken("  ".join(filter(None, row)), width, "    ") for row in cells)
+    lines = []
+    for *first, last in cells:
+        padded = [c + " " * (most - columns(c)) for c, most in zip(first, widths, strict=True)]
+        lines.append(_broken("  ".join([*padded, last]).rstrip(), width, " " * left))
+    return "\n".join(lines)
+
+
+def _broken(text: str, width: int, indent: str) -> str:
+    """Break a line at spaces where it is wider than the terminal; names and paths stay whole."""
+    if columns(text) <= width:
+        return text
+    return textwrap.fill(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
 
 

@@ -1,7 +1,5 @@
 """`jeat --runs`: a table of the runs, or one JSON object."""
 
-import shutil
-import sys
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import takewhile
@@ -20,7 +18,7 @@ _COLUMNS = (
     *("clean", "robust", "under", "FD", "size", "date"),
 )
 # The columns that a narrow terminal has no room for, the least important first.
-_DISPENSABLE = ("size", "network", "data", "date", "FD", "method", "under")
+_DISPENSABLE = ("size", "network", "data", "date", "FD", "method", "under", "epochs")
 _LONGEST = 32
 
 
@@ -39,9 +37,7 @@ def show(pattern: str | None, key: str, as_json: bool) -> None:
         raise JeatError(f"{what}{where}", "`jeat --runs` lists all" if pattern else make)
     results = {"results": plain(runs), "seeds": plain(over_seeds(runs))}
     document = output.document("runs", results)
-    terminal = sys.stdout and sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else None
-    output.emit(document, as_json, lambda: table(runs, width))
+    output.emit(document, as_json, lambda: table(runs, output.room()))
 
 
 def table(runs: Sequence[RunSummary], width: int | None = None) -> str:

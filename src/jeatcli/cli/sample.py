@@ -175,6 +175,7 @@ def _draw_grid(
         if files.trace:
             with beside.writing("trace"):
                 grids.save_trace(samples, files.trace, files.scale, files.headings)
+                terminal.say(f"descent in `{files.trace}`")
         if files.preview:
             from .preview import show
 

@@ -24,6 +24,7 @@ from . import terminal as ui
 from .command import Command
 from .from_settings import foreign_options, options_of, plot_settings, used
 from .options import F, file_option, option, output_options
+from .output import Section
 from .page import Page, Picture
 from .record import keep, tell_unkept, typed
 from .score_report import SCORE_NAMES, classifier_sections, score_sections
@@ -156,8 +157,9 @@ def _score_images(
         with outputs.writing("report"):
             page.write(out)
     written = output.written(**outputs.written)
+    tables = score_sections(result)
     try:
-        output.emit(document | written, as_json, lambda: output.lay_out(score_sections(result)))
+        output.emit(document | written, as_json, lambda: _laid_out(tables, outputs))
     finally:
         keep(result.path, [values | written], terminal)
     outputs.end()
@@ -171,7 +173,10 @@ def _warnings(result: Scores) -> list[dict[str, str]]:
     names = SCORE_NAMES[result.protocol["features"]["kind"]]
     named = dict(zip(("inception_score", "fid", "kid"), names, strict=True))
     return [
-        {"name": "how-few-images-are-enough", "text": f"{named.get(score, score)}: {note}"}
+        {
+            "name": "how-few-images-are-enough",
+            "text": f"{named.get(score, score.replace('_', ' '))}: {note}",
+        }
         for score, note in result.notes.items()
     ]
 
@@ -230,7 +235,7 @@ def _score_classifier(
     diagram, heat_map = (outputs.written.get(kind) for kind in _KINDS.values())
     sections = classifier_sections(result, diagram, heat_map)
     try:
-        output.emit(document | written, as_json, lambda: output.lay_out(sections))
+        output.emit(document | written, as_json, lambda: _laid_out(sections, outputs))
     finally:
         keep(result.path, [plain(result) | written], terminal)
     outputs.end()
@@ -255,3 +260,9 @@ def _figures(
             "Accuracy on corrupted images, in per cent",
         )
     return figures
+
+
+def _laid_out(sections: list[Section], outputs: output.Files) -> str:
+    """Return the tables as text, below them the path of the report."""
+    report = [str(path) for kind, path in outputs.written.items() if kind == "report"]
+    return "\n".join([output.lay_out(sections), *report])

@@ -35,7 +35,7 @@ def score_sections(result: Scores) -> list[Section]:
         ("precision", f"{result.precision:.4f}", "precision"),
         ("recall", f"{result.recall:.4f}", "recall"),
         *(
-            (name, _between(value, result.intervals.get(name)), name)
+            (name.replace("_", " "), _between(value, result.intervals.get(name)), name)
             for name, value in result.metrics.items()
         ),
         *((name, value, "") for name, value in _nearest(result.neighbours)),

@@ -24,7 +24,7 @@ from ..methods import METHODS
 from ..robustness.attacks import summaries as attacks
 from ..robustness.attacks import unknown_attack
 from ..sampling.settings import INITIALIZERS, SAMPLERS
-from ..scoring.settings import METRICS
+from ..scoring.settings import EXTRACTORS, METRICS
 from ..settings import Setting
 from ..training import presets
 from ..training.settings import TRACKERS
@@ -207,6 +207,15 @@ class Run(ParamType):
         return [CompletionItem(incomplete, type="file")] if path else names
 
 
+class Judge(Run):
+    """A network by whose features images are scored: a published one, or a run."""
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        """Offer the published networks and the runs; after `clip:`, files."""
+        found = super().shell_complete(ctx, param, incomplete)
+        return starting(incomplete, EXTRACTORS.summaries()) + found
+
+
 class Images(ParamType):
     """A data set, or a folder or archive of images, which is looked up when it is read."""
 
@@ -272,6 +281,7 @@ BY_KIND: dict[str, ParamType] = {
     "style": Look("style", partial(_known_to_plots, "styles"), str),
     "colour map": Look("colour map", partial(_known_to_plots, "colour_maps"), str),
     "images": Images(),
+    "features": Judge(),
     "existing file": click.Path(exists=True, dir_okay=False, path_type=Path),
     "kind": _row_of(KINDS),
     "method": _row_of(METHODS),
@@ -282,4 +292,5 @@ BY_KIND: dict[str, ParamType] = {
     "tracker": _row_of(TRACKERS),
 }
 # What stands for the value in the help, where it is not the kind in capitals.
-METAVARS = {"directory": "DIR", "existing file": "FILE", "init": "START", "picture": "IMAGE|N"}
+METAVARS = {"directory": "DIR", "existing file": "FILE", "features": "RUN", "init": "START"}
+METAVARS["picture"] = "IMAGE|N"

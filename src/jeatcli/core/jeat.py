@@ -54,12 +54,15 @@ class Method(LossOptions, ABC):
         own: The options whose defaults hold for every data set and network.
         sampling: The sampler and the objective by which images are drawn unless others are asked
             for; docs/sampling.md has the reasons, and what was measured.
+        accuracy: Which accuracy on the training images `classify` logs: `clean`, `robust` (under
+            the inner attack) or `noisy`.
     """
 
     per_rank: ClassVar[tuple[str, ...]] = ()
     kept: ClassVar[tuple[str, ...]] = ()
     own: ClassVar[tuple[str, ...]] = ()
     sampling: ClassVar[tuple[str, str]] = ("pgd", "ce")
+    accuracy: ClassVar[str] = "clean"
 
     # Called before each evaluation of an attack or a chain; what it raises abandons the step.
     on_inner_step = staticmethod(lambda: None)
@@ -113,6 +116,8 @@ class AdversarialExamples(InnerAttackOptions, Method):
         room: The ball within which the attack stays, the same unless a method says otherwise.
         latest: The last images attacked, and their adversarial examples.
     """
+
+    accuracy = "robust"
 
     awp: float = option(
         0.0, "Size of the weight perturbation, relative to each layer's norm (AWP)", low=0, high=10

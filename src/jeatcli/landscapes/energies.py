@@ -41,7 +41,7 @@ def energy(
         marginal: Whether to return E(x) even where there are labels.
         batch_size: Images at once; by default as many as suit the device.
         device: Where a model that is not loaded yet computes.
-        foreign: What the model is, if `jeat train` did not write it.
+        foreign: Describes the model, if `jeat train` did not write it.
 
     Raises:
         JeatError: If the run is at fault.

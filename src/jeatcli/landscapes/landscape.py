@@ -67,7 +67,7 @@ def energy_landscape(
         kind: Whose default settings to take where there are no `settings`: `contour`, `path`,
             `histogram` or `sharpness`.
         images, labels: As `attack` takes them, in place of the test images.
-        reporter: Listens to the progress.
+        reporter: Receives the progress.
         changes: Settings by name, such as `seed`, `batch_size`, `num`.
 
     Raises:

@@ -18,6 +18,7 @@ class Noise(Method):
     """
 
     sampling = ("sgld", "ce")
+    accuracy = "noisy"
 
     noise: str = option("gaussian", "Distribution of the noise", choices=("gaussian", "uniform"))
     sigma: float = option(

@@ -22,7 +22,8 @@ def save_heat_map(found: Corrupted, path: Path, title: str, settings: PlotSettin
         axis.spines[:].set_visible(False)
         for y, row in enumerate(rows):
             for x, value in enumerate(row):
-                colour = "white" if value < 55 else "black"
+                # Whichever stands out more from its field.
+                colour = "white" if value < 46 else "black"
                 # Halves up, not to the even number as Python writes them.
                 text = f"{math.floor(value + 0.5 + 1e-9)}"
                 axis.text(x, y, text, ha="center", va="center", fontsize="small", color=colour)

@@ -57,10 +57,10 @@ def attack(
         images: (n, C, H, W) in [0, 1] or uint8, or a DataLoader of them and their labels, in
             place of the test images of the model's data set.
         labels: Indices of the classes (n,), unless a DataLoader has them.
-        foreign: What the model is, if `jeat train` did not write it.
-        progress: A directory that keeps the state meanwhile, so that a call that was killed goes
-            on where it stopped, to the same result.
-        reporter: Listens to the progress.
+        foreign: Describes the model, if `jeat train` did not write it.
+        progress: A directory for the state, so that a call that was killed can resume where it
+            stopped, with the same result.
+        reporter: Receives the progress.
         changes: Single settings by name, such as `eps=8 / 255`; `transfer_from` may be a loaded
             model.
 
@@ -177,7 +177,9 @@ def _outcome(
     def alone(number: int) -> Evaluator:
         beside = files and StateFiles(files.folder, str(number))
         attacks = evaluation.attacks[number : number + 1]
-        return replace(evaluator, attacks=attacks, options=options, keep=True, files=beside)
+        return replace(
+            evaluator, attacks=attacks, options=options, keep=True, files=beside, left="unbroken"
+        )
 
     return minimum_norm.measure(alone, evaluation.attacks, threat.eps)
 

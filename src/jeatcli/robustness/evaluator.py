@@ -49,6 +49,7 @@ class Evaluator:
     keep: bool = False  # whether to keep the adversarial images
     known: Sequence[bool] | None = None  # which images are classified correctly, if that is known
     files: StateFiles | None = None  # where the state goes
+    left: str = "robust"  # what images are called that no attack has broken
     reporter: Reporter = SILENT
     attacked: Tensor | None = field(init=False, default=None)
 
@@ -171,7 +172,7 @@ class Evaluator:
                 state.counts[number]["seconds"] += time.perf_counter() - began
                 state.done += len(index)
                 self._save(state)
-                steps.finish(robust=f"{100 * state.robust:.1f} %")
+                steps.finish(**{self.left: f"{100 * state.robust:.1f} %"})
         state.finish(number)
         self._save(state)
 

@@ -23,9 +23,9 @@ class Robustness:
 
     Args:
         run: The model's name.
-        dataset: Whose test images were attacked.
-        method: That trained the model, or `foreign`.
-        attacks: What was asked for: `fast` and `quick` are parts of AutoAttack, not AutoAttack.
+        dataset: The data set whose test images were attacked.
+        method: The method that trained the model, or `foreign`.
+        attacks: As asked for; `fast` and `quick` are parts of AutoAttack, not AutoAttack.
         n: Number of images.
         clean: Share that is classified correctly.
         robust: Share that is classified correctly and that no attack broke.
@@ -41,19 +41,19 @@ class Robustness:
             `seconds`, and its options. An
             attack sees only the images that those before it left.
         warnings: Reasons to doubt the result: `name`, the section of docs/attacks.md, and `text`.
-        seconds, device, seed, version: Of the computation.
+        seconds, device, seed, version: How long it took, and with what.
         key: A digest of the weights, the images and the settings.
         samples: Per image: `index` in the test set, `correct`, and `broken_by` with the attack's
             name or None.
-        published: Of an entry of RobustBench its `name`, its `clean` and `robust` accuracy, and how
-            far the measured ones are above them; the latter is None under another threat model.
+        published: For an entry of RobustBench its `name`, its `clean` and `robust` accuracy, and
+            how far the measured ones are above them; the latter is None under another threat model.
         purification: If images were purified before they were classified: `steps` of the chain,
             the `gradient` by which it was attacked, and over how many `draws` it was averaged.
-        certificate: If the classifier was smoothed by noise, which `clean` and `robust` then are
-            of: `sigma`, the draws `n0` and `n`, `alpha`, the `largest` radius that these can
-            certify, how many images `abstained`, the share `certified` at `eps` and its `curve`,
-            and how many images within their radius an attack `contradicted`. `samples` then has
-            what was `predicted` and the `radius`, or None.
+        certificate: If the classifier was smoothed by noise (`clean` and `robust` are then those
+            of the smoothed one): `sigma`, the draws `n0` and `n`, `alpha`, the `largest` radius
+            that these can certify, how many images `abstained`, the share `certified` at `eps` and
+            its `curve`, and how many images within their radius an attack `contradicted`.
+            `samples` then has what was `predicted` and the `radius`, or None.
         minimum_norm: If the smallest radius was looked for: its `median` and quartiles over the
             images that are classified correctly, how many stayed `unbroken`, and the `curve` of
             robust accuracy over `eps` down to zero. `samples` then has the `distance` of each
@@ -61,7 +61,7 @@ class Robustness:
             `per_attack` the median of each attack.
         corruption_errors: On `cifar10-c:all` the error under each corruption, and their `mean`: the
             mean corruption error; else None.
-        epoch: Of the weights, which a run in training replaces; None if they are not of a run.
+        epoch: The epoch of the weights, which training replaces; None if they are not a run's.
     """
 
     run: str

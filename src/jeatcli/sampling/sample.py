@@ -38,10 +38,10 @@ class Samples:
     Args:
         images: (n, C, H, W) in [0, 1], float32, on the CPU.
         labels, classes: Their classes (n,), and the names of the model's.
-        settings: Every setting that went into them.
-        seconds, device: Of the computation.
+        settings: Every setting that they depend on.
+        seconds, device: How long it took, and on what.
         trace: The first images at some steps, (frames, m, C, H, W), and the numbers of the steps.
-        origin: The picture (C, H, W) that they were made of, if they were.
+        origin: The picture (C, H, W) that they were made from, if any.
     """
 
     images: Tensor
@@ -80,9 +80,9 @@ def sample(
     Args:
         run: A run's name, path or loaded model; None is the latest finished run.
         settings: What to draw and how.
-        foreign: What the model is, if `jeat train` did not write it.
+        foreign: Describes the model, if `jeat train` did not write it.
         frames: States of the first ten images to keep, along their descent.
-        reporter: Listens to the progress.
+        reporter: Receives the progress.
         changes: Single settings, such as `num`, `classes`, `sampler`, `seed`.
 
     Raises:

@@ -36,17 +36,17 @@ class ClassifierScores:
 
     Args:
         run, path: The model's name and file.
-        dataset, n: Whose test images were classified, and how many.
+        dataset, n: The data set whose test images were classified, and their number.
         accuracy: Share that was classified correctly.
         calibration, temperature: The calibration, and what a temperature would change of it, if
             they were asked for. The latter is None where no temperature is best.
         ood: For each other data set or folder the number of images `n`; by each of `ood.SCORES`
             the area under the ROC curve; and under `fpr95` and `aupr` the false positive rate
             at 95 % true positives and the average precision by each of them. The test images
-            are the positive ones.
+            are the positives.
         corruptions: The accuracy on corrupted images, if it was asked for.
-        seconds, device, version: Of the computation.
-        epoch: Of the weights, which a run in training replaces; None if they are not of a run.
+        seconds, device, version: How long it took, and on what.
+        epoch: The epoch of the weights, which training replaces; None if they are not a run's.
     """
 
     run: str
@@ -80,7 +80,7 @@ def classifier_scores(
         run: A run's name, path or loaded model; None is the latest finished run.
         settings: Which scores, on which images.
         images, labels: As `attack` takes them, in place of the test images.
-        reporter: Listens to the progress.
+        reporter: Receives the progress.
         changes: Settings by name: `calibrated`, `ood`, `on`, `num`, `device`.
 
     Raises:

@@ -1,6 +1,7 @@
 """The features and logits of images; those of a data set are kept on disk."""
 
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -43,7 +44,13 @@ class Features:
     logits: Tensor
 
 
-def extract(images: Tensor, judge: Judge, batch_size: int, reporter: Reporter = SILENT) -> Features:
+def extract(
+    images: Tensor,
+    judge: Judge,
+    batch_size: int,
+    reporter: Reporter = SILENT,
+    label: str = "image features",
+) -> Features:
     """Return the features of uint8 images (n, C, H, W), of a classifier the penultimate ones.
 
     Where several processes have joined, each takes those of a part of every batch, and all get
@@ -54,7 +61,7 @@ def extract(images: Tensor, judge: Judge, batch_size: int, reporter: Reporter = 
     """
     group = current()
     parts: list[tuple[Tensor, Tensor]] = []
-    with reporter.track("features", len(images)) as bar, torch.no_grad():
+    with reporter.track(label, len(images)) as bar, torch.no_grad():
         for batch in torch.split(images, batch_size * group.size):
             own = group.share(batch)
             shares = group.collect(_outputs(judge, own) if len(own) else None)
@@ -96,8 +103,9 @@ def _kept(
 
     Pixels and weights are among that.
     """
+    compute = partial(extract, reference.x, judge, batch_size, reporter, "reference features")
     if len(reference) < WORTH_KEEPING:
-        return extract(reference.x, judge, batch_size, reporter)
+        return compute()
     about = {"images": tensor_digest(reference.x), "device": judge.device.type}
     if isinstance(judge, Model):
         key = digest(model=judge.fingerprint, **about)
@@ -109,7 +117,7 @@ def _kept(
     group = current()
     if stored := group.from_main(lambda: _stored(path, reference.x, judge)):
         return stored
-    features = extract(reference.x, judge, batch_size, reporter)
+    features = compute()
     if group.is_main:
         try:
             write_atomic(path, lambda beside: save_file(vars(features), beside))

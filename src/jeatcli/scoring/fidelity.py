@@ -76,12 +76,12 @@ class Numbers:
             )
         elif part < self.classes:
             notes["inception_score"] = (
-                f"too few: {part} images a split for {self.classes} classes, so {part} at most"
+                f"too few: {part} images per split for {self.classes} classes, so at most {part}"
             )
         if least <= self.width:
             notes["fid"] = (
-                f"too few: {least:,} images in {self.width:,} dimensions, so a covariance of rank "
-                f"{least - 1:,} and a distance that is biased"
+                f"too few: with {least:,} images in {self.width:,} dimensions, the covariance has "
+                f"rank {least - 1:,} and the distance is biased upward"
             )
         if self.kid_subset_size in (self.num, self.references):
             whose = "images" if self.kid_subset_size == self.num else "reference"

@@ -36,7 +36,7 @@ DEFAULTS = ScoreSettings()
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of images; one that so few images do not have is None.
+    """The scores of images; one that so few images cannot have is None.
 
     Args:
         run, path: The model's name and file, or the path of the images.
@@ -49,9 +49,9 @@ class Scores:
         notes: For which scores the images are too few, and why.
         neighbours: The training images nearest to the images, if they were asked for.
         protocol: Everything that the numbers depend on, and whether they compare with others'.
-        seconds, device, version: Of the computation.
+        seconds, device, version: How long it took, and on what.
         seed: Of the drawing, None for stored images.
-        epoch: Of the weights, which a run in training replaces; None if they are not of a run.
+        epoch: The epoch of the weights, which training replaces; None if they are not a run's.
     """
 
     run: str
@@ -92,7 +92,7 @@ def image_scores(
             to 8 bits. None is the latest finished run, other than that of `features`.
         settings: Of the scores.
         real: Images to compare with, in place of the data set.
-        reporter: Listens to the progress.
+        reporter: Receives the progress.
         changes: Settings by name, of the scores or, for a run, of its sampler: `features`, `num`,
             `sampler`, `steps`.
 
@@ -201,7 +201,7 @@ def _metrics(
         found = checked_metric(name, current().from_main(partial(score, images, reference)), values)
         needed = getattr(METRICS[name], "needs", 0)
         if few < needed:
-            note = f"few: {few:,} images, where `{name}` is for {needed:,} or more"
+            note = f"few: {few:,} images, and `{name}` is meant for {needed:,} or more"
             notes |= dict.fromkeys(found, note)
             reporter.warn(note)
         values |= found

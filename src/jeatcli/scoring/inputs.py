@@ -24,9 +24,9 @@ from ..errors import JeatError, UsageProblem, nearest
 from ..runtime.files import expand
 from ..runtime.progress import Reporter
 from ..sampling.sample import prepare
-from .extractors import EXTRACTORS, load_extractor, named
+from .extractors import load_extractor, named
 from .features import Judge
-from .settings import ScoreSettings
+from .settings import EXTRACTORS, ScoreSettings
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from ..data.provenance import Provenance
 from ..runtime import digests
 from ..runtime.words import counted
 from . import fidelity
-from .extractors import EXTRACTORS
 from .features import Judge
+from .settings import EXTRACTORS
 
 # What the published numbers on CIFAR-10 are taken with.
 PUBLISHED_NUM = 50_000

@@ -52,6 +52,55 @@ METRICS = Catalogue(
     },
 )
 
+
+@dataclass(frozen=True)
+class ExtractorEntry(Entry):
+    """A row of the table of networks; its target builds one from the content of a file."""
+
+    # The published weights and where they are.
+    file: str = ""
+    sha256: str = ""
+    mirrors: tuple[str, ...] = ()
+
+
+_HERE = "jeatcli.scoring.networks"
+_INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
+_DINO, _CLIP = "dinov2_vitl14_pretrain.pth", "ViT-B-32.pt"
+_CLIP_SHA256 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
+
+# What `--features` knows beside runs.
+EXTRACTORS = Catalogue(
+    "extractor",
+    {
+        "inception": ExtractorEntry(
+            "the 2015 Inception network",
+            f"{_HERE}:inception",
+            _INCEPTION,
+            "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+            # Two releases of the same file, byte for byte: torch-fidelity's and pytorch-fid's.
+            (
+                f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{_INCEPTION}",
+                "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+                "pt_inception-2015-12-05-6726825d.pth",
+            ),
+        ),
+        "dinov2": ExtractorEntry(
+            "DINOv2",
+            f"{_HERE}:dinov2",
+            _DINO,
+            "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
+            (f"https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/{_DINO}",),
+        ),
+        "clip": ExtractorEntry(
+            "CLIP",
+            f"{_HERE}:clip",
+            _CLIP,
+            _CLIP_SHA256,
+            (f"https://openaipublic.azureedge.net/clip/models/{_CLIP_SHA256}/{_CLIP}",),
+        ),
+    },
+)
+
 _OOD = "AUROC of the test images against another data set, folder or .npz; repeatable"
 _WHOSE = "Data set of the reference, for a FOLDER, an .npz or a third-party checkpoint"
 _FEATURES = "inception, dinov2, clip, one of these with :FILE, or a RUN whose features are used"
@@ -74,7 +123,7 @@ class ScoreSettings(Settings):
     """
 
     num: int | None = _score(None, "Images to score", flags=("-n", "--num"), shown=_MANY, low=1)
-    features: object = _score("inception", _FEATURES, kind="run")
+    features: object = _score("inception", _FEATURES, kind="features")
     reference: Literal["train", "test"] = _score("train", "Split of the real images")
     reference_classes: Literal["same", "all"] = _score(
         "same", "Classes of the real images: those of the images where they are known, or all"

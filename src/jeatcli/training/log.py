@@ -140,8 +140,9 @@ def _shown(trainer: Trainer, means: Mapping[str, float]) -> dict[str, float | st
     if "loss" in means:
         shown["loss"] = means["loss"]
     if "accuracy" in means:
-        kind = "robust accuracy" if "attack_steps" in trainer.config.options else "accuracy"
-        shown[f"{kind} (training)"] = f"{means['accuracy']:.1%}".replace("%", " %")
+        shown[f"{trainer.method.accuracy} accuracy (training)"] = (
+            f"{means['accuracy']:.1%}".replace("%", " %")
+        )
     if "energy_gap" in means:
         shown["energy gap"] = means["energy_gap"]
     return shown
@@ -149,13 +150,13 @@ def _shown(trainer: Trainer, means: Mapping[str, float]) -> dict[str, float | st
 
 def _epoch_line(trainer: Trainer, line: Mapping[str, Any]) -> str:
     """Write what an epoch has come to, short enough for a terminal of 80 columns."""
-    parts = [f"epoch {trainer.epoch}/{trainer.config.epochs}", f"loss {line['loss']:.4g}"]
+    parts = [f"epoch {trainer.epoch}/{trainer.config.epochs}", f"loss {line['loss']:.3g}"]
     if "accuracy" in line:
-        parts.append(f"training {100 * line['accuracy']:.1f} %")
-    for name, images in (("test", "test"), ("val", "held out")):
+        parts.append(f"train {100 * line['accuracy']:.1f} % {trainer.method.accuracy}")
+    for name in ("test", "val"):
         if f"{name}_clean" in line:
             clean, robust = 100 * line[f"{name}_clean"], 100 * line[f"{name}_robust"]
-            parts.append(f"{images} {clean:.1f} % clean, {robust:.1f} % robust")
+            parts.append(f"{name} {clean:.1f} % clean, {robust:.1f} % robust")
     return "  ".join(parts)
 
 

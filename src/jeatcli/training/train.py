@@ -32,11 +32,11 @@ class TrainResult:
 
     Args:
         run: The run's directory.
-        epochs: That the run has behind it; one within which it ended counts as one.
-        images: That the network has seen, all attempts of this call counted.
-        seconds: Of this call.
+        epochs: How many the run has completed; one within which it ended counts too.
+        images: How many the network has seen, in all attempts of this call.
+        seconds: How long this call took.
         metrics: The last line of `metrics.jsonl`.
-        device, precision, kernel, compiled, seed, version: Of the computation.
+        device, precision, kernel, compiled, seed, version: What the run was trained with.
         already_done: Whether there was nothing left to do.
     """
 
@@ -71,12 +71,12 @@ def train(
     Args:
         config: Every setting; or some by name, the others at their defaults for these.
         out: The run's name or path; by default `DATASET-METHOD-ARCH` in the runs directory.
-        data_dir, device, reporter: Where the data sets are, where to compute, and who is told.
+        data_dir, device, reporter: Where the data are, where to compute, what gets the progress.
         force, profile: Start over, the old run kept as `NAME~1`; measure where the time goes.
         should_stop: Asked between steps, also of attacks and chains; True saves and stops.
 
     Raises:
-        JeatError: If the run is there with other settings, or data or device are at fault.
+        JeatError: If the run exists with other settings, or the data or the device is at fault.
         Diverged, Interrupted, RankLost: If it diverged too often, was stopped, or lost a process.
 
     Examples:
