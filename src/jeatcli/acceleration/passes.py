@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from .chain import parts_of
+from .known import known
 from .pieces import IMAGES, together
 from .record import Record
-from .steps import Affine, Convolve, Other, Slice, Step
+from .steps import Affine, Convolve, Other, Step
 from .swapped import SwappedConv, is_plain
 
 
@@ -177,18 +178,8 @@ def _steps(body: fx.GraphModule) -> Iterable[Step]:
             yield step
         elif activation := _activation(node, modules, kinds):
             yield Affine(node, None, activation is nn.SiLU)
-        elif _is_slice(node):
-            yield Slice(node)
         else:
-            yield Other(node, body)
-
-
-def _is_slice(node: fx.Node) -> bool:
-    """Return whether it is a part by slices whose ends are numbers, not results of the graph."""
-    if node.target is not operator.getitem or len(node.all_input_nodes) > 1:
-        return False
-    index = node.args[1]
-    return isinstance(index, tuple) and all(type(each) is slice for each in index)
+            yield known(node, body) or Other(node, body)
 
 
 def _is_affine(module: nn.Module | None) -> TypeGuard[nn.BatchNorm2d]:

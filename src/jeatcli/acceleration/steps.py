@@ -5,13 +5,13 @@ from __future__ import annotations
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 
-from .native.after import NOTHING, After, bits_as, empty_as, last
+from .native.after import NOTHING, After, bits_as, last
 from .native.finish import finish, normalise
 from .record import Record, mask_of
 from .swapped import SwappedConv, fits_in
@@ -208,27 +208,6 @@ class Affine(Step):
         return given._replace(scale_too=scale, shift_too=shift)
 
 
-class Slice(Step):
-    """A part of images, by slices; autograd's gradient would have another order in memory."""
-
-    def __init__(self, node: fx.Node) -> None:
-        super().__init__(node)
-        self.x, self.index = self.inputs[0], cast("tuple[slice, ...]", node.args[1])
-
-    def forward(self, record: Record) -> None:
-        x = record.values[self.x]
-        if not isinstance(x, Tensor):
-            raise Unsuited
-        record.keep(self.out, x[self.index].detach())
-
-    def backward(self, record: Record) -> None:
-        gradient = record.gradients.pop(self.out, None)
-        if gradient is not None:
-            whole = empty_as(record.shapes[self.x], gradient).zero_()
-            whole[self.index] = gradient
-            record.add(self.x, whole)
-
-
 class Other(Step):
     """Anything else, by autograd."""
 
@@ -246,7 +225,7 @@ class Other(Step):
                     values[name] = _Enter.apply(_TOKEN, values[name])
                     edges[name] = get_gradient_edge(values[name])
             versions = [values[name]._version for name in edges]
-            out = _call(self.node, self.body, values)
+            out = call(self.node, self.body, values)
         if isinstance(out, tuple | list) and any(isinstance(each, Tensor) for each in out):
             raise Unsuited
         if versions != [values[name]._version for name in edges]:
@@ -284,7 +263,8 @@ class _Enter(torch.autograd.Function):
 _TOKEN = torch.empty(0, requires_grad=True)
 
 
-def _call(node: fx.Node, body: fx.GraphModule, values: Mapping[str, Any]) -> Any:
+def call(node: fx.Node, body: fx.GraphModule, values: Mapping[str, Any]) -> Any:
+    """Return the result of an operation, given those that it takes by their names."""
     args = fx.map_arg(node.args, lambda each: values[each.name])
     kwargs = fx.map_arg(node.kwargs, lambda each: values[each.name])
     if node.op == "call_module":
