@@ -138,4 +138,5 @@ def test_torch_finds_nothing_wrong_with_the_operators(stride: int) -> None:
         given_all = (given, fast.forward_weights, fast.backward_weights, *rest[:2], stride, rest[2])
         torch.library.opcheck(convolution._convolve, given_all)
     weight = fast.conv.weight.clone().requires_grad_()
-    torch.library.opcheck(learning._learn, (given, weight, stride))
+    for each in (None, bias.requires_grad_()):
+        torch.library.opcheck(learning._learn, (given, weight, each, stride))

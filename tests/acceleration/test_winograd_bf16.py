@@ -161,7 +161,9 @@ def test_torch_finds_nothing_wrong_with_the_operators() -> None:
     for rest in ((None, None, False), (plain.bias, residual, True)):
         given_all = (given, fast.forward_weights, fast.backward_weights, *rest[:2], 1, rest[2])
         torch.library.opcheck(convolution._convolve, given_all)
-    torch.library.opcheck(learning._learn, (given, plain.weight.clone().requires_grad_(), 1))
+    weight = plain.weight.clone().requires_grad_()
+    for bias in (None, torch.randn(32).requires_grad_()):
+        torch.library.opcheck(learning._learn, (given, weight, bias, 1))
 
 
 @needs_bf16

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .after import empty_as
+from .after import After, empty_as
 from .convolution import BACKWARD, FORWARD, empty, fits
 from .kernel import call, wgrad
 from .points import PRODUCTS, backward_weights, forward_weights, weight_gradient
@@ -25,10 +25,10 @@ class LearningConv(nn.Conv2d):
     dtype: torch.dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.weight.dtype is not torch.float32:  # it may have been changed since
-            return super().forward(x)
-        out: Tensor = _learn(x.to(self.dtype), self.weight, self.stride[0])
-        return out if self.bias is None else out + self.bias.to(self.dtype)[:, None, None]
+        if any(each.dtype is not torch.float32 for each in self.parameters()):
+            return super().forward(x)  # they may have been changed since
+        out: Tensor = _learn(x.to(self.dtype), self.weight, self.bias, self.stride[0])
+        return out
 
 
 def install(net: nn.Module, dtype: torch.dtype = torch.float32, least: int = 0) -> None:
@@ -42,13 +42,14 @@ def install(net: nn.Module, dtype: torch.dtype = torch.float32, least: int = 0) 
 
 # As in `convolution`, an operator whose backward pass changes needs another name.
 @torch.library.custom_op(
-    "jeat::winograd_training",
+    "jeat::winograd_learning",
     mutates_args=(),
-    schema="(Tensor x, Tensor weight, int stride) -> Tensor",
+    schema="(Tensor x, Tensor weight, Tensor? bias, int stride) -> Tensor",
 )
-def _learn(x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    out = empty(x, len(weight), stride)
-    return call(FORWARD[x.dtype][stride], x, forward_weights(weight, stride, x.dtype), out)
+def _learn(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    points = forward_weights(weight, stride, x.dtype)
+    after = After(bias=bias)
+    return call(FORWARD[x.dtype][stride], x, points, empty(x, len(weight), stride), after)
 
 
 @torch.library.custom_op(
@@ -74,7 +75,7 @@ def _learn_weight(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> T
 
 
 @_learn.register_fake
-def _(x: Tensor, weight: Tensor, stride: int) -> Tensor:
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
     return empty(x, len(weight), stride)
 
 
@@ -89,16 +90,18 @@ def _(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
 
 
 def _keep_learning(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, ctx.stride = inputs
+    x, weight, _, ctx.stride = inputs
     ctx.save_for_backward(x, weight)
 
 
-def _learn_from(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-    given, (by_x, by_weight, _) = (gradient, *ctx.saved_tensors, ctx.stride), ctx.needs_input_grad
+def _learn_from(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    given = (gradient, *ctx.saved_tensors, ctx.stride)
+    by_x, by_weight, by_bias, _ = ctx.needs_input_grad
     # In an attack on the network as it learns, the weights are frozen.
     return (
         _learn_backward(*given) if by_x else None,
         _learn_weight(*given) if by_weight else None,
+        gradient.sum((0, 2, 3), dtype=torch.float32) if by_bias else None,
         None,
     )
 
@@ -113,7 +116,7 @@ def _from_images(ctx: Any, by_images: Tensor) -> tuple[Tensor | None, ...]:
     (gradient, _, weight), stride = ctx.saved_tensors, ctx.stride
     by_gradient, _, by_weight, _ = ctx.needs_input_grad
     return (
-        _learn(by_images, weight, stride) if by_gradient else None,
+        _learn(by_images, weight, None, stride) if by_gradient else None,
         None,
         _learn_weight(gradient, by_images, weight, stride) if by_weight else None,
         None,
@@ -124,7 +127,7 @@ def _from_weight(ctx: Any, by_slope: Tensor) -> tuple[Tensor | None, ...]:
     (gradient, x, _), stride = ctx.saved_tensors, ctx.stride
     by_gradient, by_x, _, _ = ctx.needs_input_grad
     return (
-        _learn(x, by_slope, stride) if by_gradient else None,
+        _learn(x, by_slope, None, stride) if by_gradient else None,
         _learn_backward(gradient, x, by_slope, stride) if by_x else None,
         None,
         None,
