@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,24 +33,25 @@ def images(n: int = 3) -> Tensor:
     return torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-class OfApple(Tensor):
-    """Images on a device without float64."""
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("mps")
-
-    def double(self) -> Tensor:
-        raise TypeError("MPS has no float64")
-
-    def cpu(self) -> Tensor:
-        return self.as_subclass(Tensor)
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
-def test_the_number_of_an_image_is_the_same_on_a_device_without_float64() -> None:
-    x = torch.rand(3, 1, 4, 4)
-    assert content(x.as_subclass(OfApple)) == content(x)
-    assert len({*content(x)}) == 3
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("side", [4, 224])
+def test_the_number_of_an_image_is_the_same_in_any_batch(side: int) -> None:
+    """Of one large image the threads share the pixels, of several the images."""
+    x = torch.rand(6, 3, side, side, generator=torch.Generator().manual_seed(0))
+    numbers = content(x)
+    assert len({*numbers}) == 6
+    assert numbers == [number for part in x.split([1, 4, 1]) for number in content(part)]
+    assert numbers == content(x.to(memory_format=torch.channels_last))
+    zeros = torch.zeros(1, 1, 2, 2)
+    assert content(-zeros) == content(zeros)
 
 
 def plainly(walk: Walk, x: Tensor) -> Tensor:

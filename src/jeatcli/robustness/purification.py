@@ -158,10 +158,8 @@ class Through(torch.autograd.Function):
 
 
 def content(x: Tensor) -> list[int]:
-    """Return a number of each image's pixels."""
-    flat = x.detach().flatten(1)
-    # Apple's devices have no float64.
-    flat = (flat.cpu() if flat.device.type == "mps" else flat).double()
-    weights = torch.arange(1, flat.shape[1] + 1, dtype=flat.dtype, device=flat.device)
-    numbers: list[int] = (flat * weights).sum(1).cpu().view(torch.int64).tolist()
+    """Return a number of each image's pixels, the same in any batch, on any device."""
+    # Whole numbers: a sum of floats depends on how threads share it. Adding 0 makes -0 a 0.
+    bits = (x.detach().cpu().flatten(1).float() + 0.0).view(torch.int32).long()
+    numbers: list[int] = (bits @ torch.arange(1, bits.shape[1] + 1)).tolist()
     return numbers
