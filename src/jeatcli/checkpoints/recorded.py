@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..runtime.plain import parsed
-from .header import INDEX_ENDING
+from .header import CONFIG_FILES, INDEX_ENDING
 from .unpickle import Array
 
 Channels = tuple[float, ...]
@@ -31,8 +31,6 @@ _OTHERS = r".*(acc|loss|metric|result|score|optim|sched|callback|history|init).*
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?:\s*/\s*\d+(?:\.\d*)?)?"
 _NUMBERS = rf"[\s\[({{]*{_NUMBER}(?:[\s,;]+{_NUMBER}){{0,3}}[\s\])}},;]*"
 _TRANSFORM = re.compile(rf"mean\s*[=:]({_NUMBERS})[^\d]*?std\s*[=:]({_NUMBERS})", re.IGNORECASE)
-# What the Hugging Face libraries write beside the weights.
-_BESIDE = ("config.json", "preprocessor_config.json")
 
 
 def normalisations(tensors: Mapping[str, Tensor]) -> Iterator[tuple[set[str], Normalisation]]:
@@ -93,7 +91,7 @@ def beside(path: Path) -> Iterator[tuple[str, object]]:
                 yield path.name, file.metadata()
         except (SafetensorError, OSError):  # a pickle
             pass
-    for name in _BESIDE:
+    for name in CONFIG_FILES:
         place = path.parent / name
         if place.is_file() and place.stat().st_size < 1 << 24:
             yield name, parsed(place.read_bytes())
