@@ -11,6 +11,7 @@ from ..core.models.classifier import Classifier
 from ..errors import JeatError, UsageProblem
 from ..runtime.progress import Reporter
 from .arbitrary import description, load_program, load_unknown, placed
+from .described import architecture, warn_of_contradictions
 from .filling import fill
 from .folding import folded
 from .header import INDEX_ENDING, MERGE, Meta
@@ -47,7 +48,12 @@ def load_foreign(
         JeatError: If the file cannot be read, would run code, or does not fit its network.
         UsageProblem: If the description does not say enough.
     """
-    foreign = foreign or Foreign()
+    model = _loaded(path, foreign or Foreign(), device, reporter)
+    warn_of_contradictions(path, model.meta, reporter)
+    return model
+
+
+def _loaded(path: Path, foreign: Foreign, device: torch.device, reporter: Reporter) -> Model:
     if (part := re.search(_PART, path.name)) and int(part[2]) > 1:
         number, count = map(int, part.groups())
         index = next(path.parent.glob(f"*{INDEX_ENDING}"), None)
@@ -126,6 +132,8 @@ def _undescribed(path: Path, foreign: Foreign, found: StateDict) -> UsageProblem
     fitting = guess(found.tensors)
     arch = fitting[0] if len(fitting) == 1 else "--arch ARCH"
     known = f"; its names fit {_either(fitting)}" if fitting else f"; {_none_fits()}"
+    said = architecture(path)
+    known += f"; {said}" if said else ""
     if fitting and all(option.endswith(" group") for option in fitting):
         known += f", unless {_LACKS}"
     return UsageProblem(

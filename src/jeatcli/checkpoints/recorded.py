@@ -10,7 +10,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..runtime.plain import parsed
-from .header import CONFIG_FILES, INDEX_ENDING
+from .described import configurations
+from .header import INDEX_ENDING
 from .unpickle import Array
 
 Channels = tuple[float, ...]
@@ -91,10 +92,7 @@ def beside(path: Path) -> Iterator[tuple[str, object]]:
                 yield path.name, file.metadata()
         except (SafetensorError, OSError):  # a pickle
             pass
-    for name in CONFIG_FILES:
-        place = path.parent / name
-        if place.is_file() and place.stat().st_size < 1 << 24:
-            yield name, parsed(place.read_bytes())
+    yield from configurations(path)
 
 
 def _pairs(named: Mapping[Any, Any]) -> Iterator[tuple[str, str, Callable[[float], float]]]:
