@@ -24,6 +24,7 @@ from .normalisation import chosen, stated
 from .program import read_program
 from .settings import Foreign, per_channel
 from .state_dict import StateDict
+from .telltale import told_by_names
 
 _KINDS = {"exported": "an exported program", "onnx": "an ONNX program"}
 
@@ -50,7 +51,8 @@ def load_unknown(
         hint = f"check `--dataset`, of whose classes and images it is made, or {exactly}: "
         hint += "`--arch FILE.py:FUNCTION`"
     said = architecture(path)
-    fill(module, keys, path, draft.arch, f"{hint}; {said}" if said else hint, reporter)
+    hint = told_by_names(keys) or (f"{hint}; {said}" if said else hint)
+    fill(module, keys, path, draft.arch, hint, reporter)
     pixels = chosen(path, foreign, found, reporter) or stated(path, None, None)
     meta = description(foreign, *pixels)
     whole = Classifier(classifier.net, meta.mean, meta.std)

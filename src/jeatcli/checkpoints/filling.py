@@ -51,6 +51,7 @@ def fill(
     check_kinds(path, keys.weights, net.state_dict())
     net.load_state_dict(keys.weights, strict=False)
     _check_filled(net.state_dict(), keys, path, arch)
+    _check_finite({name for name, _ in net.named_parameters()}, keys, path)
     if _is_unmeasured(keys.weights):
         reporter.warn(
             f"all batch norms of `{path.name}` have mean 0 and variance 1, as before training; if "
@@ -58,6 +59,22 @@ def fill(
         )
     if keys.ignored:
         reporter.say(f"`{path.name}`: ignored, beside the network: {list_names(keys.ignored)}")
+
+
+def _check_finite(parameters: set[str], keys: KeyMatch, path: Path) -> None:
+    """Refuse weights and running statistics with NaN or infinity, which may only dull a channel."""
+    bad = [
+        name
+        for name, value in keys.weights.items()
+        if (name in parameters or name.endswith(("running_mean", "running_var")))
+        and not bool(value.isfinite().all())
+    ]
+    if bad:
+        raise JeatError(
+            f"`{path}` holds NaN or infinity in {list_names(bad)}",
+            "its training may have diverged, so use an earlier one; or float16, which ends at "
+            "65,504, could not hold the numbers: save them in float32",
+        )
 
 
 def _is_unmeasured(weights: Mapping[str, torch.Tensor]) -> bool:
