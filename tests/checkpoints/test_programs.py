@@ -172,6 +172,21 @@ def test_an_onnx_program_in_training_mode_or_half_precision_is_named(tmp_path: P
         load(tmp_path / "bad.onnx", device="cpu", foreign=PROGRAM)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_the_weights_of_an_onnx_program_may_be_missing(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnx2torch")
+    axes = {"dynamo": False, "input_names": ["x"], "dynamic_axes": {"x": {0: "n"}}}
+    whole, path = tmp_path / "whole.onnx", tmp_path / "apart.onnx"
+    torch.onnx.export(Dropped().eval(), (torch.rand(2, 1, 8, 8),), whole, **axes, opset_version=13)
+    apart = {"save_as_external_data": True, "location": "apart.data", "size_threshold": 0}
+    onnx.save(onnx.load(whole), path, **apart)
+    assert load(path, device="cpu", foreign=PROGRAM).foreign
+    (tmp_path / "apart.data").unlink()
+    with pytest.raises(JeatError, match=r"lacks the file of its weights: .*apart\.data"):
+        load(path, device="cpu", foreign=PROGRAM)
+
+
 class Bomb:
     """Writes a marker when it is unpickled."""
 

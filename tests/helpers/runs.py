@@ -77,9 +77,11 @@ class Listener(Silent):
 
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.warned: list[str] = []
 
     def say(self, text: str) -> None:
         self.said.append(text)
 
     def warn(self, text: str) -> None:
         self.said.append(text)
+        self.warned.append(text)

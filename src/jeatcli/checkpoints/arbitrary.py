@@ -14,14 +14,17 @@ from ..data.images import load_images
 from ..errors import JeatError, UsageProblem
 from ..runtime.digests import checksum
 from ..runtime.progress import Reporter
+from .described import architecture
 from .filling import compare, fill
 from .header import FOREIGN, Meta
 from .model import Model, network
+from .naming import is_library
 from .networks import check
 from .normalisation import chosen, stated
 from .program import read_program
 from .settings import Foreign, per_channel
 from .state_dict import StateDict
+from .telltale import told_by_names
 
 _KINDS = {"exported": "an exported program", "onnx": "an ONNX program"}
 
@@ -43,7 +46,13 @@ def load_unknown(
         )
     found, keys = compare(found, expected, path, reporter)
     exactly = "name the function that makes exactly the network of these weights"
-    fill(module, keys, path, draft.arch, f"{exactly}, without arguments", reporter)
+    hint = f"{exactly}, without arguments"
+    if is_library(draft.arch):
+        hint = f"check `--dataset`, of whose classes and images it is made, or {exactly}: "
+        hint += "`--arch FILE.py:FUNCTION`"
+    said = architecture(path)
+    hint = told_by_names(keys) or (f"{hint}; {said}" if said else hint)
+    fill(module, keys, path, draft.arch, hint, reporter)
     pixels = chosen(path, foreign, found, reporter) or stated(path, None, None)
     meta = description(foreign, *pixels)
     whole = Classifier(classifier.net, meta.mean, meta.std)

@@ -11,7 +11,7 @@ from ..errors import JeatError
 from ..runtime.progress import SILENT, Reporter
 from .folding import folded
 from .key_match import KeyMatch, list_names
-from .matching import match
+from .matching import match_inside
 from .state_dict import StateDict, check_kinds
 
 
@@ -29,10 +29,10 @@ def compare(
 
 
 def _compared(found: StateDict, expected: Mapping[str, torch.Tensor]) -> tuple[StateDict, KeyMatch]:
-    keys = match(found.every, expected)
+    keys = match_inside(found.every, expected)
     if not keys.fits:
         # A normalisation that lies beside the network in the file is none of its weights.
-        return found, match(found.tensors, expected)
+        return found, match_inside(found.tensors, expected)
     if len(found.every) > len(found.tensors):
         # One of the network's own; whether there is another before it, the file cannot tell.
         return replace(found, mean=None, std=None), keys
@@ -51,8 +51,38 @@ def fill(
     check_kinds(path, keys.weights, net.state_dict())
     net.load_state_dict(keys.weights, strict=False)
     _check_filled(net.state_dict(), keys, path, arch)
+    _check_finite({name for name, _ in net.named_parameters()}, keys, path)
+    if _is_unmeasured(keys.weights):
+        reporter.warn(
+            f"all batch norms of `{path.name}` have mean 0 and variance 1, as before training; if "
+            "only the parameters were averaged, measure them by `torch.optim.swa_utils.update_bn`"
+        )
     if keys.ignored:
         reporter.say(f"`{path.name}`: ignored, beside the network: {list_names(keys.ignored)}")
+
+
+def _check_finite(parameters: set[str], keys: KeyMatch, path: Path) -> None:
+    """Refuse weights and running statistics with NaN or infinity, which may only dull a channel."""
+    bad = [
+        name
+        for name, value in keys.weights.items()
+        if (name in parameters or name.endswith(("running_mean", "running_var")))
+        and not bool(value.isfinite().all())
+    ]
+    if bad:
+        raise JeatError(
+            f"`{path}` holds NaN or infinity in {list_names(bad)}",
+            "its training may have diverged, so use an earlier one; or float16, which ends at "
+            "65,504, could not hold the numbers: save them in float32",
+        )
+
+
+def _is_unmeasured(weights: Mapping[str, torch.Tensor]) -> bool:
+    """Tell whether the running statistics of all batch norms are as they are at first."""
+    first = {"running_mean": 0.0, "running_var": 1.0}
+    kinds = {name: name.rpartition(".")[2] for name in weights}
+    measured = [(weights[name], first[kind]) for name, kind in kinds.items() if kind in first]
+    return bool(measured) and all(bool((value == at).all()) for value, at in measured)
 
 
 def _check_filled(held: Mapping[str, torch.Tensor], keys: KeyMatch, path: Path, arch: str) -> None:

@@ -11,6 +11,7 @@ from ..core.models.classifier import Classifier
 from ..errors import JeatError, UsageProblem
 from ..runtime.progress import Reporter
 from .arbitrary import description, load_program, load_unknown, placed
+from .described import architecture, warn_of_contradictions
 from .filling import fill
 from .folding import folded
 from .header import INDEX_ENDING, MERGE, Meta
@@ -23,17 +24,8 @@ from .program import kind_of
 from .robustbench import PREFIX, find
 from .settings import Foreign
 from .state_dict import StateDict, read
+from .telltale import LACKS, lacks_statistics, told_by_names
 
-# Names of what torch's `parametrize`, `weight_norm` and `prune` compute weights from.
-_COMPUTED = r"(^|\.)(parametrizations\.|\w+_(g|v|orig|mask)$)"
-# Names of torch's quantised layers.
-_QUANTISED = r"(^|\.)(zero_point|_packed_params)$"
-# What batch norms measure in training; parameters alone, without them, fit group norms.
-_MEASURED = r"(^|\.)running_(mean|var)$"
-_LACKS = (
-    "it lacks the running statistics of batch norms: save `net.state_dict()`, not its parameters "
-    "alone"
-)
 # How the files of a checkpoint are numbered that is too large for one.
 _PART = r"-(\d{5})-of-(\d{5})\."
 
@@ -47,7 +39,12 @@ def load_foreign(
         JeatError: If the file cannot be read, would run code, or does not fit its network.
         UsageProblem: If the description does not say enough.
     """
-    foreign = foreign or Foreign()
+    model = _loaded(path, foreign or Foreign(), device, reporter)
+    warn_of_contradictions(path, model.meta, reporter)
+    return model
+
+
+def _loaded(path: Path, foreign: Foreign, device: torch.device, reporter: Reporter) -> Model:
     if (part := re.search(_PART, path.name)) and int(part[2]) > 1:
         number, count = map(int, part.groups())
         index = next(path.parent.glob(f"*{INDEX_ENDING}"), None)
@@ -109,10 +106,9 @@ def _fitted(
     classifier = network(meta)
     keys = match(found.tensors, classifier.net.state_dict()).known_unused()
     hint = _what_fits(meta, fitting or guess(found.tensors))
-    measured = [name for name in keys.missing if re.search(_MEASURED, name)]
-    if measured and measured == keys.missing and not keys.mismatched:
-        hint = f"{hint}, unless {_LACKS}" if hint else _LACKS
-    hint = hint or _fix(keys)
+    if hint and lacks_statistics(keys):
+        hint += f", unless {LACKS}"
+    hint = hint or told_by_names(keys) or _fix(keys)
     fill(classifier.net, keys, path, meta.arch, hint, reporter)
     return classifier
 
@@ -126,8 +122,10 @@ def _undescribed(path: Path, foreign: Foreign, found: StateDict) -> UsageProblem
     fitting = guess(found.tensors)
     arch = fitting[0] if len(fitting) == 1 else "--arch ARCH"
     known = f"; its names fit {_either(fitting)}" if fitting else f"; {_none_fits()}"
+    said = architecture(path)
+    known += f"; {said}" if said else ""
     if fitting and all(option.endswith(" group") for option in fitting):
-        known += f", unless {_LACKS}"
+        known += f", unless {LACKS}"
     return UsageProblem(
         f"`{path}` was not written by `jeat train`, and does not say what it is",
         f"describe it: `{arch} --dataset {foreign.dataset or 'DATASET'}`{known}",
@@ -147,13 +145,6 @@ def _what_fits(meta: Meta, fitting: list[str]) -> str | None:
 
 def _fix(keys: KeyMatch) -> str:
     """Say what makes a state dict fit that fits no other network, either."""
-    if any(re.search(_COMPUTED, name) for name in keys.unexpected):
-        return (
-            "weights are computed from others: call torch's `remove_weight_norm`, `prune.remove` "
-            "or `parametrize.remove_parametrizations`, and save it again"
-        )
-    if any(re.search(_QUANTISED, name) for name in keys.unexpected):
-        return "its layers are quantised: save the weights as they were before"
     if keys.missing or keys.mismatched:
         return _none_fits()
     return "if these are no part of its function, save a state dict without them"

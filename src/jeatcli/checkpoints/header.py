@@ -30,8 +30,17 @@ FOREIGN_ENDINGS = (*WEIGHT_ENDINGS, ".npy", ".npz", ".h5")
 # Options of methods that other commands go by.
 _NUMBERS = {"eps", "sgld_step_size", "sgld_noise", "sgld_clip", "chain_steps", "chain_step_size"}
 CONFIG_FILE = "config.toml"
+# What the Hugging Face libraries write beside the weights.
+CONFIG_FILES = ("config.json", "preprocessor_config.json")
 # Of the list of files that a large checkpoint consists of.
 INDEX_ENDING = ".index.json"
+MODEL_FILE = "model.safetensors"
+# What the Hugging Face libraries call the weights in a directory, beside a `model.safetensors`.
+FOLDER_FILES = (
+    f"{MODEL_FILE}{INDEX_ENDING}",
+    "pytorch_model.bin",
+    f"pytorch_model.bin{INDEX_ENDING}",
+)
 MERGE = (
     "name the file with the weights; of several files their `*.index.json`, or save them as one "
     "state dict"

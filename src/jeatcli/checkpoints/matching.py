@@ -53,6 +53,30 @@ def match(found: Tensors, expected: Tensors) -> KeyMatch:
     return replace(keys, weights={names[key]: value for key, value in keys.weights.items()})
 
 
+def match_inside(found: Tensors, expected: Tensors) -> KeyMatch:
+    """Compare a state dict with that of a network, which may lie in another module in the code.
+
+    Of such a module, as one that returns the `logits` of what a library returns, all names begin
+    with the same word, which those in the file may not have.
+    """
+    keys = match(found, expected)
+    for outer in _outer(expected) if not keys.holds else ():
+        inside = match(found, {key.removeprefix(outer): expected[key] for key in expected})
+        if inside.fits:
+            return replace(inside, weights={outer + key: v for key, v in inside.weights.items()})
+    return keys
+
+
+def _outer(expected: Tensors) -> Iterator[str]:
+    """Yield what the names of all tensors begin with, word by word."""
+    first = next(iter(expected), "").split(".")[:-1]
+    for depth in range(1, len(first) + 1):
+        outer = ".".join(first[:depth]) + "."
+        # Of a single layer any other one may be taken for it.
+        if all(key.startswith(outer) and "." in key.removeprefix(outer) for key in expected):
+            yield outer
+
+
 def _unwrapped(tensors: Tensors) -> Tensors:
     """Return tensors by their names without what torch put into these."""
     named: Tensors = {re.sub(_WRAPPERS, "", key).lstrip("."): tensors[key] for key in tensors}

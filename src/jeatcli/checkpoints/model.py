@@ -20,6 +20,7 @@ from ..runtime.progress import SILENT, Reporter
 from ..runtime.usual_state import in_usual_state
 from . import runs
 from .header import FOREIGN, Meta, read_header
+from .hub import is_downloaded
 from .networks import checked_logits, doubtful_outputs, make_network
 from .robustbench import Published
 
@@ -69,7 +70,8 @@ class Model:
     def name(self) -> str:
         """The run's name, `RUN/best` of another file of a run, or the file's."""
         run = self.path.resolve().parent
-        if self.path.name in (runs.MODEL_FILE, *runs.FOLDER_FILES):
+        whole = self.path.name in (runs.MODEL_FILE, *runs.FOLDER_FILES)
+        if whole or is_downloaded(self.path):
             return run.name
         if self.foreign and not self.path.is_absolute():
             return str(self.path)  # of a network that was wrapped, in which a dot is a dot

@@ -220,6 +220,11 @@ def _onnx(path: Path) -> nn.Module:
                 f"`{path}` was exported in training mode",
                 "export `net.eval()`, without `training=`",
             ) from problem
+        if "should be stored in" in str(problem):
+            raise JeatError(
+                f"`{path}` lacks the file of its weights: {_first_line(problem)}",
+                "copy or download that file too, into the directory of the program",
+            ) from problem
         raise JeatError(
             f"`{path}` cannot be read as an ONNX program: {_first_line(problem)}",
             "export it again with a lower opset: `torch.onnx.export(..., opset_version=13, "

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..runtime.plain import parsed
+from .described import configurations
 from .header import INDEX_ENDING
 from .unpickle import Array
 
@@ -31,8 +32,6 @@ _OTHERS = r".*(acc|loss|metric|result|score|optim|sched|callback|history|init).*
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?:\s*/\s*\d+(?:\.\d*)?)?"
 _NUMBERS = rf"[\s\[({{]*{_NUMBER}(?:[\s,;]+{_NUMBER}){{0,3}}[\s\])}},;]*"
 _TRANSFORM = re.compile(rf"mean\s*[=:]({_NUMBERS})[^\d]*?std\s*[=:]({_NUMBERS})", re.IGNORECASE)
-# What the Hugging Face libraries write beside the weights.
-_BESIDE = ("config.json", "preprocessor_config.json")
 
 
 def normalisations(tensors: Mapping[str, Tensor]) -> Iterator[tuple[set[str], Normalisation]]:
@@ -93,10 +92,7 @@ def beside(path: Path) -> Iterator[tuple[str, object]]:
                 yield path.name, file.metadata()
         except (SafetensorError, OSError):  # a pickle
             pass
-    for name in _BESIDE:
-        place = path.parent / name
-        if place.is_file() and place.stat().st_size < 1 << 24:
-            yield name, parsed(place.read_bytes())
+    yield from configurations(path)
 
 
 def _pairs(named: Mapping[Any, Any]) -> Iterator[tuple[str, str, Callable[[float], float]]]:

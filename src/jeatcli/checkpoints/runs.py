@@ -13,17 +13,12 @@ from ..runtime.plain import parsed
 from ..runtime.progress import SILENT, Reporter
 from .formats import of_directory
 from .header import CONFIG_FILE as CONFIG_FILE
+from .header import FOLDER_FILES as FOLDER_FILES
 from .header import FOREIGN_ENDINGS, INDEX_ENDING, WEIGHT_ENDINGS, NotOurs, read_header
+from .header import MODEL_FILE as MODEL_FILE
 from .hub import download, is_downloaded, is_hub
 
-MODEL_FILE = "model.safetensors"
 BEST_FILE = "best.safetensors"
-# What the Hugging Face libraries call the weights in a directory, beside a `model.safetensors`.
-FOLDER_FILES = (
-    f"{MODEL_FILE}{INDEX_ENDING}",
-    "pytorch_model.bin",
-    f"pytorch_model.bin{INDEX_ENDING}",
-)
 STATE_FILE = "state.safetensors"
 STATE_BEFORE_FILE = "state-before.safetensors"
 LOG_FILE = "metrics.jsonl"
@@ -119,6 +114,7 @@ def results_dir(path: Path) -> Path:
     """
     elsewhere = path == PRETRAINED or is_downloaded(path) or is_foreign(path)
     own = path.name.partition(".")[0] if path.name in FOLDER_FILES else path.stem
+    own = path.parent.name if is_downloaded(path) else own
     return Path.cwd() / own if elsewhere else path.parent
 
 

@@ -13,11 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import JeatError
-from ..runtime.plain import parsed
-from .header import INDEX_ENDING, NotOurs, read_header
+from .header import NotOurs, read_header
+from .index import AGAIN, weight_map
 from .key_match import list_names
-
-_AGAIN = "copy or download the index and its files again, from one save"
 
 
 def read_shards(index: Path, read: Callable[[Path], Any]) -> dict[str, Tensor]:
@@ -27,7 +25,7 @@ def read_shards(index: Path, read: Callable[[Path], Any]) -> dict[str, Tensor]:
         JeatError: If the index or a file is damaged, a file is missing, or holds other names than
             the index says.
     """
-    places = _weight_map(index)
+    places = weight_map(index)
     files = dict.fromkeys(places.values())
     if missing := [name for name in files if not (index.parent / name).is_file()]:
         raise JeatError(
@@ -48,25 +46,6 @@ def read_shards(index: Path, read: Callable[[Path], Any]) -> dict[str, Tensor]:
         ):
             if names:
                 said = f"`{path}` {problem} what `{index.name}` says: {list_names(sorted(names))}"
-                raise JeatError(said, _AGAIN)
+                raise JeatError(said, AGAIN)
         found |= held
     return {key: found[key] for key in places}
-
-
-def _weight_map(index: Path) -> dict[str, str]:
-    """Return the file of each tensor, all of them in the directory of the index."""
-    places = parsed(index.read_bytes()).get("weight_map")
-    if not isinstance(places, dict) or not places:
-        raise JeatError(f"`{index}` is damaged: it has no `weight_map`", _AGAIN)
-    for name in places.values():
-        if (
-            not isinstance(name, str)
-            or Path(name).name != name
-            or name.endswith(INDEX_ENDING)
-            or "\\" in name
-            or "\0" in name
-        ):
-            raise JeatError(
-                f"`{index}` names `{str(name)[:80]}`, which is no file of its directory", _AGAIN
-            )
-    return places

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import JeatError, UsageProblem, unknown
 from ..runtime.progress import SILENT, Reporter
@@ -226,5 +226,11 @@ def _check_tensors(path: Path, tensors: Tensors) -> None:
             kind, fix = "quantised", "save `tensor.dequantize()` in its place"
         elif tensor.layout != torch.strided:
             kind, fix = "sparse", "save `tensor.to_dense()` in its place"
+        elif type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
+            kind = f"of the class `{type(tensor).__name__}`"
+            fix = "save a plain tensor in its place, of a DTensor `tensor.full_tensor()`"
+        elif tensor.is_floating_point() and tensor.dtype.itemsize == 1:
+            kind = f"quantised ({str(tensor.dtype).removeprefix('torch.')})"
+            fix = "save the weights as they were before"
         if kind:
             raise JeatError(f"`{path}` holds `{name}`, which is {kind}", fix)
