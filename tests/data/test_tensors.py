@@ -68,6 +68,8 @@ PAIRS = list(zip(X, Y.tolist(), strict=True))
         (X * 2 - 1, Y, "not in [0, 1]"),
         (X / 0, Y, "not in [0, 1]"),
         (X / 255, Y, "are black"),
+        (X.round() / 255, Y, "are black"),  # white among them: 1/255 in float32 is above 1/255
+        (X.round().double() / 255, Y, "are black"),
         (X[:0], Y[:0], "there are no images"),
         (X[0], Y, "have the shape 1x8x8"),
         (X.permute(0, 2, 3, 1), Y, "channels last"),

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import click
 
 from ..errors import JeatWarning, UsageProblem, unknown
-from ..runtime import interrupts, launch, spokesman
+from ..runtime import interrupts, launch, spokesman, streams
 
 # The first lines of the commands' docstrings, so that `jeat --help` need not import them.
 COMMANDS = {
@@ -91,6 +91,7 @@ class LazyGroup(click.Group):
     def main(self, args: Sequence[str] | None = None, *more: Any, **settings: Any) -> Any:
         """Run the command; that of this process has no other use for Ctrl-C than to end it."""
         if args is None:
+            streams.open_closed()
             interrupts.end_at_once()
         return super().main(args, *more, **settings)
 
@@ -130,8 +131,10 @@ def _in_words() -> Iterator[None]:
                 spokesman.wait_for_first()
                 raise click.exceptions.Exit(problem.exit_code) from None
             with interrupts.unheard():
-                _reword(problem)
-            raise
+                from .failures import show
+
+                code = show(problem)
+            raise click.exceptions.Exit(code) from None
         except (click.Abort, click.exceptions.Exit):
             raise
         except (Exception, KeyboardInterrupt) as problem:
@@ -142,21 +145,6 @@ def _in_words() -> Iterator[None]:
 
                 code = report(problem)
             raise click.exceptions.Exit(code) from None
-
-
-def _reword(problem: click.ClickException) -> None:
-    """Raise an error of click's in our words, if these differ; click shows it as it ends."""
-    from .failures import clean
-
-    message = clean(problem.format_message())
-    if isinstance(problem, click.NoSuchOption):
-        from .mistakes import advise
-
-        message = clean(advise(problem))
-    # No message of ours ends in a full stop; of click's, some do.
-    message = message.removesuffix(".")
-    if message != problem.format_message():
-        raise click.UsageError(message, getattr(problem, "ctx", None)) from None
 
 
 def _check_variables() -> None:

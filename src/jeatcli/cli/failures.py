@@ -10,6 +10,7 @@ import click
 from ..errors import Interrupted, JeatError, no_memory
 from ..runtime import interrupts, spokesman
 from ..runtime.files import FULL
+from ..runtime.streams import last_words, let_go
 from . import output
 
 
@@ -18,12 +19,20 @@ def clean(text: str) -> str:
     return output.clean(text, sys.stderr)
 
 
-def let_go_of_stdout() -> None:
-    """Drop what a full disk did not take of stdout, or Python tries again at the end, and fails."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def show(problem: click.ClickException) -> int:
+    """Say an error of click's in our words, if these differ, and return the exit code."""
+    message = clean(problem.format_message())
+    if isinstance(problem, click.NoSuchOption):
+        from .mistakes import advise
+
+        message = clean(advise(problem))
+    # No message of ours ends in a full stop; of click's, some do.
+    message = message.removesuffix(".")
+    if message != problem.format_message():
+        problem = click.UsageError(message, getattr(problem, "ctx", None))
+    with last_words():
+        problem.show()
+    return problem.exit_code
 
 
 def report(problem: BaseException) -> int:
@@ -31,13 +40,15 @@ def report(problem: BaseException) -> int:
     failure = translate(problem)
     if interrupts.was_interrupted() and not isinstance(problem, JeatError):
         failure = translate(KeyboardInterrupt())  # which it follows from
-    let_go_of_stdout()
+    let_go(sys.stdout)
     if os.environ.get("JEAT_DEBUG", "").lower() not in ("", "0", "false", "no", "off"):
-        click.echo(clean("".join(traceback.format_exception(problem))), err=True, nl=False)
+        with last_words():
+            click.echo(clean("".join(traceback.format_exception(problem))), err=True, nl=False)
     if spokesman.speaks(failure):
-        click.echo(clean(f"Error: {failure.message}"), err=True)
-        if failure.hint:
-            click.echo(clean(f"Hint: {failure.hint}"), err=True)
+        with last_words():
+            click.echo(clean(f"Error: {failure.message}"), err=True)
+            if failure.hint:
+                click.echo(clean(f"Hint: {failure.hint}"), err=True)
         spokesman.told(failure)
     return failure.exit_code
 

@@ -61,7 +61,7 @@ def pixels(x: Tensor, where: str = "the images") -> Tensor:
             f"{where} have pixels from {low:g} to {high:g}, not in [0, 1]",
             "divide pixels 0..255 by 255; undo a normalisation, and give it as mean and std",
         )
-    if 0 < high <= 1 / 255:
+    if 0 < high <= (1 + _ROUNDING) / 255:  # white, divided twice, is 1/255 rounded up
         raise UsageProblem(
             f"no pixel of {where} is above {high:.2g}: they are black",
             "divide pixels 0..255 by 255 once",
