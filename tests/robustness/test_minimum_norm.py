@@ -212,7 +212,7 @@ def test_the_report_says_what_there_is_no_radius_of() -> None:
     infinite = minimum_norm._quantiles(torch.tensor([0.1, torch.inf]))
     far = replace(found, minimum_norm={**infinite, "unbroken": 1})
     assert "median infinite, quartiles infinite and infinite, 1 unbroken" in told(far)
-    wrong = replace(found, samples={**found.samples, "correct": [False] * 12})
+    wrong = replace(found, clean=0.0)
     assert told(wrong).endswith("breaks an image: no image is classified correctly")
 
 
