@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import is_dataclass
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
+import torch
 from helpers.cli import done, one
 from helpers.runs import save_run
 
 from jeatcli.checkpoints.results import RESULTS_FILE, add_results
-from jeatcli.cli.card import CARD, write_card
+from jeatcli.cli.card import _NESTED, CARD, _score, write_card
+from jeatcli.cli.score_report import classifier_sections
+from jeatcli.robustness.result import Robustness
+from jeatcli.runtime.plain import plain
+from jeatcli.scoring.calibration import Rescaled, calibrate
+from jeatcli.scoring.classifier_scores import ClassifierScores
+from jeatcli.scoring.corruptions import Corrupted
+from jeatcli.scoring.image_scores import Scores
 
 WARNINGS = [{"name": "zero-gradients", "text": "flat"}, {"name": "other", "text": "few images"}]
 
@@ -57,6 +68,59 @@ def test_every_command_adds_what_it_measured(run: Path) -> None:
     ]
     # The other run has a card of its own.
     assert "jeat attack a_run other" in (run.parent / "other" / CARD).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("title", "words"),
+    [
+        ("Accuracy", ("attack", "--steps", "1", "--minimum-norm", "--attack", "fmn")),
+        ("Accuracy", ("attack", "--steps", "9", "--minimum-norm", "--attack", "fmn")),
+        ("Accuracy", ("attack", "--steps", "1", "--certify", "--certify-draws", "20")),
+        ("Accuracy", ("attack", "--steps", "1", "--purify", "1")),
+        ("Accuracy", ("attack", "--steps", "1", "--norm", "linf", "--norm", "l2")),
+        ("Energy", ("landscape", "--kind", "path", "--steps", "1", "--chain", "1")),
+        ("Energy", ("landscape", "--kind", "histogram", "--against", "digits")),
+        ("Energy", ("landscape", "--kind", "sharpness", "--directions", "2")),
+        ("Scores", ("score", "--calibration", "--ood", "digits")),
+    ],
+)
+def test_every_form_of_a_result_is_on_it(run: Path, title: str, words: tuple[str, ...]) -> None:
+    shown = done(words[0], "a_run", "-n", "12", *words[1:])
+    card = (run / CARD).read_text(encoding="utf-8")
+    section = card.partition(f"\n## {title}\n")[2].partition("\n## ")[0].replace("\\", "")
+    numbers = re.findall(
+        r"\d+\.\d+", "".join(line for line in shown.splitlines() if "/" not in line)
+    )
+    assert len(numbers) > 1
+    assert not set(numbers) - set(re.findall(r"\d+\.\d+", section))
+
+
+def test_what_is_an_object_within_a_result_is_one_on_the_card() -> None:
+    """Else the report looks for its parts in a dictionary, and the card leaves the result out."""
+    objects = set()
+    for kind in (Robustness, Scores, ClassifierScores):
+        for name, hint in get_type_hints(kind).items():
+            if any(map(is_dataclass, (hint, *get_args(hint)))):
+                objects.add(name)
+    assert objects == set(_NESTED)
+    found = ClassifierScores(
+        run="a_run",
+        path=Path("model.safetensors"),
+        dataset="cifar10",
+        n=40,
+        accuracy=0.9,
+        calibration=calibrate(torch.tensor([0.7, 0.9]), torch.tensor([True, False])),
+        temperature=Rescaled(1.5, 20, 0.2, 0.1, 0.9, 0.8),
+        ood={},
+        corruptions=Corrupted(40, {"fog": [0.9, 0.8, 0.7, 0.6, 0.5]}, 0.3),
+        seconds=1.0,
+        device="cpu",
+        version="1",
+    )
+    kept = json.loads(json.dumps(plain(found)))
+    assert [vars(each) for each in _score([kept])] == [
+        vars(each) for each in classifier_sections(found)
+    ]
 
 
 def test_commands_with_the_same_results_share_a_table(run: Path) -> None:

@@ -207,12 +207,33 @@ def test_a_quantile_beside_an_unbroken_image_is_infinite(
     assert found["lower_quartile"] <= found["median"]
 
 
+def test_what_two_attacks_break_counts_for_the_first() -> None:
+    model = linear(gain=3.0)
+    images = batch(model)
+    eps = distances(model, images, "l2").median().item()
+    found = evaluate.attack(
+        wrap(model, classes=5, shape=SHAPE, mean=0, std=1),
+        images=images.x,
+        labels=images.y,
+        attacks=["fab", "fmn"],
+        minimum_norm=True,
+        norm="l2",
+        eps=eps,
+        exact=True,
+    )
+    left, n = found.clean, found.n
+    for each in found.per_attack.values():
+        left -= each["broken"] / n
+        assert each["robust"] == pytest.approx(left)
+    assert found.per_attack["fab"]["broken"] > n / 4
+
+
 def test_the_report_says_what_there_is_no_radius_of() -> None:
     found = evaluate.attack(load_run("model"), num=12, minimum_norm=True, steps=1)
     infinite = minimum_norm._quantiles(torch.tensor([0.1, torch.inf]))
     far = replace(found, minimum_norm={**infinite, "unbroken": 1})
     assert "median infinite, quartiles infinite and infinite, 1 unbroken" in told(far)
-    wrong = replace(found, samples={**found.samples, "correct": [False] * 12})
+    wrong = replace(found, clean=0.0)
     assert told(wrong).endswith("breaks an image: no image is classified correctly")
 
 

@@ -108,13 +108,14 @@ def _minimum_norm(result: Robustness) -> list[str]:
     """Say at which radii the images break, and at what price."""
     if (found := result.minimum_norm) is None:
         return []
-    if not any(result.samples["correct"]):
+    if not result.clean:
         return ["smallest radius that breaks an image: no image is classified correctly"]
+    # In a run's records, which the model card shows, None stands for infinite.
+    radii = [found[name] for name in ("lower_quartile", "median", "upper_quartile")]
     lower, median, upper = (
-        f"{found[name]:.4g}" if math.isfinite(found[name]) else "infinite"
-        for name in ("lower_quartile", "median", "upper_quartile")
+        "infinite" if radius is None or math.isinf(radius) else f"{radius:.4g}" for radius in radii
     )
-    if result.norm == "linf" and math.isfinite(found["median"]):
+    if result.norm == "linf" and median != "infinite":
         median += f" ({255 * found['median']:.4g}/255)"
     passes = sum(count["forward"] + count["backward"] for count in result.per_attack.values())
     attacked = max(1, round(result.clean * result.n))

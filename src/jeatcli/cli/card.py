@@ -182,14 +182,17 @@ _SECTIONS: Sequence[tuple[str, str, Any]] = (
 )
 
 
+# What is an object of its own within a result.
+_NESTED = ("neighbours", "calibration", "temperature", "corruptions")
+
+
 class _Object(SimpleNamespace):
     """A result of `results.json` as the object that it was; what is missing is None."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        nested = ("neighbours", "calibration", "temperature")
         super().__init__(
             **{
-                key: _Object(value) if key in nested and isinstance(value, Mapping) else value
+                key: _Object(value) if key in _NESTED and isinstance(value, Mapping) else value
                 for key, value in values.items()
             }
         )
