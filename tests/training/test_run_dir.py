@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -250,6 +251,42 @@ def test_a_state_of_another_run_is_not_resumed(tmp_path: Path) -> None:
     state.write_bytes((tmp_path / "other" / runs.STATE_FILE).read_bytes())
     with pytest.raises(JeatError, match="the state of another run: it has seed=1, not seed=0"):
         run(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("stop", "change"),
+    [
+        (True, {"lr": 0.5}),
+        (True, {"epochs": 9}),
+        (True, {"augment": "crop"}),
+        (True, {"schedule": "multi-step", "milestones": (0.1, 0.2)}),
+        (False, {"epochs": 9}),
+    ],
+)
+def test_settings_changed_in_the_run_are_refused(
+    stop: bool, change: dict[str, Any], tmp_path: Path
+) -> None:
+    """A run that is half of each would be recorded as if all of it had the new ones."""
+    folder = tmp_path / "run"
+    with pytest.raises(Interrupted) if stop else nullcontext():
+        train(config(), folder, should_stop=StopAfter(3 if stop else 10**6))
+    own = (folder / runs.CONFIG_FILE).read_text(encoding="utf-8")
+    changed = replace(read_config(folder / runs.CONFIG_FILE), **change)
+    (folder / runs.CONFIG_FILE).write_text(to_toml(changed), encoding="utf-8")
+    before = everything(tmp_path)
+    with pytest.raises(JeatError, match="the state of another run: it has ") as caught:
+        train(changed, folder)
+    assert all(f"{name}=" in str(caught.value) for name in change)
+    assert "put these back into `config.toml`" in (caught.value.hint or "")
+    assert everything(tmp_path) == before
+    (folder / runs.CONFIG_FILE).write_text(own, encoding="utf-8")
+    assert train(config(), folder).epochs == config().epochs
+
+
+def test_what_only_watches_a_run_may_change(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(config(), tmp_path / "run", should_stop=StopAfter(3))
+    assert train(config(save_every=7, retries=1), tmp_path / "run").epochs == config().epochs
 
 
 @pytest.mark.parametrize(

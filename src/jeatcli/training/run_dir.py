@@ -18,7 +18,15 @@ from ..errors import JeatError, UsageProblem
 from ..runtime import locks
 from ..runtime.files import TEMPORARY, expand, runs_dir, write_atomic, writing
 from ..runtime.progress import SILENT, Reporter
-from .identity import UNMEASURED, difference_text, differing, foreign_settings, unmeasured
+from .identity import (
+    UNMEASURED,
+    check_settings,
+    difference_text,
+    differing,
+    foreign_settings,
+    of_model,
+    unmeasured,
+)
 from .resolve import read_config, to_toml
 from .settings import TrainConfig
 
@@ -125,13 +133,14 @@ def epochs_done(folder: Path, config: TrainConfig) -> int | None:
     model, header = folder / runs.MODEL_FILE, {}
     try:
         header = read_header(model) if model.is_file() else {}
-        if other := foreign_settings(config, {**header, **header.get("options", {})}):
+        if other := foreign_settings(of_model(config), {**header, **header.get("options", {})}):
             raise JeatError(
                 f"`{model}` is the model of another run: it has {other}",
                 "move it away; the same command writes that of this run from its state",
             )
         if header.get("finished") is True:
             read_tensors(model, header)
+            _check_last_state(folder, config)
             return int(header["epoch"])
     except CutShort:
         pass  # the state writes it anew
@@ -140,6 +149,16 @@ def epochs_done(folder: Path, config: TrainConfig) -> int | None:
             raise
     _check_resumable(folder)
     return None
+
+
+def _check_last_state(folder: Path, config: TrainConfig) -> None:
+    """Refuse settings that were changed since; a model knows only some of those it came by."""
+    path = folder / runs.STATE_FILE
+    try:
+        header = read_header(path)
+    except JeatError:  # a finished run can do without
+        return
+    check_settings(path, header, config)
 
 
 def _check_resumable(folder: Path) -> None:

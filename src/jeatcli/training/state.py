@@ -17,7 +17,7 @@ from ..checkpoints.header import SCHEMA, CutShort, Damaged, read_header
 from ..errors import JeatError
 from ..runtime.files import link_or_copy, replacing
 from .divergence import Divergence
-from .identity import foreign_settings, identity
+from .identity import check_settings, of_state
 from .optimizers import load_optimizer_tensors, optimizer_tensors
 from .trainer import Callback, Metrics, Trainer
 
@@ -43,7 +43,7 @@ def save_state(path: Path, trainer: Trainer, parts: Mapping[str, Callback]) -> N
         "step": trainer.step,
         "attempt": trainer.attempt,
         "images": trainer.loader.digest,
-        "settings": identity(trainer.config),
+        "settings": of_state(trainer.config),
         "schema": SCHEMA,
         "version": version("jeat-cli"),
     }
@@ -62,7 +62,8 @@ def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Callback]) -> N
         move = shlex.join(["mv", str(before), str(path)])
         fix = f"go back to the save before by `{move}`" if there else "copy it again"
         raise JeatError(problem.message, f"{fix}, or {start_over}") from problem
-    _check_owner(path, header, trainer, start_over)
+    check_settings(path, header, trainer.config)
+    _check_images(path, header, trainer, start_over)
     # On the CPU, for Apple's devices have no float64; each goes where its like is.
     try:
         trainer.model.load_state_dict(under_prefix("model.", tensors))
@@ -78,13 +79,8 @@ def load_state(path: Path, trainer: Trainer, parts: Mapping[str, Callback]) -> N
         raise JeatError(f"`{path}` does not fit this run: {problem}", start_over) from problem
 
 
-def _check_owner(path: Path, header: Mapping[str, Any], trainer: Trainer, start_over: str) -> None:
-    """Refuse the state of a run with other settings or other images."""
-    if other := foreign_settings(trainer.config, header.get("settings", {})):
-        raise JeatError(
-            f"`{path}` is the state of another run: it has {other}",
-            f"copy its own back, or {start_over}",
-        )
+def _check_images(path: Path, header: Mapping[str, Any], trainer: Trainer, start_over: str) -> None:
+    """Refuse the state of a run with other images."""
     images = trainer.loader.digest
     if header.get("images", images) != images:
         config = trainer.config
