@@ -157,6 +157,23 @@ def test_what_all_images_share_is_told_from_what_one_has(one_by_one) -> None:
         assert equal(both(net, x[:count]), both(plain, x[:count]))
 
 
+def test_torchs_default_device_is_not_the_kernels() -> None:
+    net = Rewritten(Wired(convolutions_alone).eval(), torch.float32)
+    x = torch.randn(2, 16, 7, 5)
+    expected = net(x)
+    with torch.device("meta"):
+        assert torch.equal(net(x), expected)
+
+
+def test_images_of_ever_new_sides_are_forgotten() -> None:
+    net = Rewritten(Wired(convolutions_alone).eval(), torch.float32)
+    for side in range(1, 41):
+        both(net, torch.randn(2, 16, side, 3))
+    (chain,) = chains(net)
+    assert len(chain._forward) == len(chain._backward) == 16
+    assert ((16, 40, 3), torch.float32) in {given for _, given in chain._forward}
+
+
 @pytest.mark.parametrize("wire", [convolution_and_residual, residual_of_images])
 def test_two_threads_may_pass_at_once(wire: Wire, one_by_one) -> None:
     net = Rewritten(Wired(wire).eval(), torch.float32)

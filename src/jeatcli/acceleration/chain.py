@@ -20,6 +20,9 @@ from .steps import Affine, Convolve, Step, Unsuited
 # Of so many images the calls are recorded: of one alone much lies side by side that otherwise does
 # not, or has the shape of what all images share.
 _TWO = 2
+# So many kinds of images are known at once, and those alone that came last.
+_KINDS = 16
+_NEW = object()
 
 
 class _Forward(NamedTuple):
@@ -79,7 +82,8 @@ class Chain(Part):
 
     def __init__(self, steps: Sequence[Step], ends: Sequence[list[str]], kept: set[str]) -> None:
         super().__init__(steps, ends, kept)
-        outs = [step.out for step in steps]
+        # A normalisation is given what a convolution of an earlier chain has made of it.
+        outs = [name for step in steps for name in _made(step)]
         given = dict.fromkeys(name for step in steps for name in step.inputs)
         self.inputs = {name: self._takes(name) for name in given if name not in outs}
         self.gone = [name for name in self.inputs if any(name in each for each in ends)]
@@ -88,7 +92,7 @@ class Chain(Part):
         # What may have gradients, and what these are made with.
         before = (name for maker in makers for name in maker.inputs)
         self.outside = [name for name in dict.fromkeys([*self.inputs, *before]) if name not in outs]
-        self.reached = [*outs, *self.outside]
+        self.reached = [*dict.fromkeys([*(step.out for step in steps), *self.outside])]
         self.read = dict.fromkeys(name for step in self.parties for name in step.kept)
         self._forward: dict[object, _Forward | None] = {}
         self._backward: dict[object, _Backward | None] = {}
@@ -106,12 +110,13 @@ class Chain(Part):
 
     def forward(self, record: Record) -> None:
         given = [_last(record.values[name], dtype) for name, dtype in self.inputs.items()]
-        found = None
+        found: Any = None
         if n := _count(given):
             key = (record.wanted, *((each.shape[1:], each.dtype) for each in given))
-            if key not in self._forward:
-                self._forward[key] = self._record_forward(given, record.wanted)
-            found = self._forward[key]
+            found = self._forward.get(key, _NEW)
+            if found is _NEW:
+                found = self._record_forward(given, record.wanted)
+                self._forward = _with(self._forward, key, found)
         if found is None:
             super().forward(record)
             return
@@ -123,15 +128,17 @@ class Chain(Part):
     def backward(self, record: Record) -> None:
         names = [name for name in self.reached if name in record.gradients]
         given = [_last(record.gradients[name]) for name in names]
-        found, n = None, _count(given)
+        found: Any = None
+        n = _count(given)
         outside = [(record.shapes.get(name, ()), name) for name in self.outside]
         if n and all(len(shape) == 4 and shape[0] == n for shape, _ in outside):
             given += [_last(record.values[name]) for name in self.read]
             kinds = [(shape[1:], record.dtypes.get(name)) for shape, name in outside]
             key = (*names, frozenset(record.cut.intersection(self.reached)), *kinds)
-            if key not in self._backward:
-                self._backward[key] = self._record_backward(names, given, record)
-            found = self._backward[key]
+            found = self._backward.get(key, _NEW)
+            if found is _NEW:
+                found = self._record_backward(names, given, record)
+                self._backward = _with(self._backward, key, found)
         if found is None:
             super().backward(record)
             return
@@ -204,6 +211,19 @@ def _chained(step: Step) -> bool:
     if isinstance(step, Convolve):
         return step.swap.is_kernel
     return isinstance(step, Affine) and step.is_made
+
+
+def _made(step: Step) -> list[str]:
+    """Return the results that an operation of a chain makes."""
+    if not isinstance(step, Convolve):
+        return []
+    following = step.normalised
+    return [step.out] if following is None else [step.out, following.out]
+
+
+def _with(known: dict[object, Any], key: object, found: Any) -> dict[object, Any]:
+    """Return one more kind; a new dictionary, as another thread may read the old."""
+    return {**dict([*known.items()][1 - _KINDS :]), key: found}
 
 
 def _last(value: Any, dtype: torch.dtype | None = None) -> Any:

@@ -53,7 +53,8 @@ class Passes:
                 step.live = [name for name in step.inputs if name in live]
             if isinstance(step, Affine):
                 _join(step, makers.get(step.x), step.out == self.out)
-                step.is_alone = step.is_made and makers[step.x].users == [step]
+                alone = step.is_made and makers[step.x].users == [step]
+                step.is_alone = alone and step.x != self.out
         self.kept = {name for step in self.steps for name in step.kept}
         ends.pop(self.out, None)
         self.updates = 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from ctypes import Structure, c_long, c_void_p, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,7 +70,7 @@ class Plan:
     def run(self, n: int, given: Sequence[Tensor]) -> list[Tensor]:
         """Return the results of so many images, of which these are given."""
         tensors = [*given, *(_empty(n, *each) for each in self._made)]
-        room = [torch.empty(n * size, dtype=torch.uint8) for size in self._room]
+        room = [_empty(n, (size,), torch.uint8) for size in self._room]
         blocks = [None, *(each.data_ptr() for each in (*tensors, *room))]
         library = kernel()
         assert library is not None
@@ -84,9 +85,10 @@ def _of_image(tensor: Tensor, n: int) -> tuple[int, ...]:
 
 
 def _empty(n: int, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    kind: Any = {"dtype": dtype, "device": "cpu"}  # whatever torch's default device is
     if len(shape) == 1:
-        return torch.empty(n * shape[0], dtype=dtype)
-    return torch.empty((n, *shape), dtype=dtype, memory_format=torch.channels_last)
+        return torch.empty(n * shape[0], **kind)
+    return torch.empty((n, *shape), **kind, memory_format=torch.channels_last)
 
 
 def _struct(call: Call, n: int, layout: Layout) -> _Call:
