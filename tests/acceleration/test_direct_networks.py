@@ -12,7 +12,7 @@ from helpers.sliced import IN_PLACE, POINTS, SLICED, ends_are_computed, result_i
 from helpers.wired import Wire, Wired, check, exact, randomise
 from torch import Tensor, nn
 
-from jeatcli.acceleration import steps
+from jeatcli.acceleration import known
 from jeatcli.acceleration.folding import Rewritten
 from jeatcli.acceleration.fused import FusedConv
 from jeatcli.acceleration.native import direct as direct_module
@@ -163,9 +163,9 @@ def test_any_graph_has_the_same_gradients(
 @pytest.mark.parametrize("wire", SLICED)
 def test_slices_are_taken_without_autograd(monkeypatch, wire: Wire) -> None:
     taken = []
-    take = steps.Slice.forward
+    take = known.Known.forward
     monkeypatch.setattr(
-        steps.Slice, "forward", lambda step, record: taken.append(step) or take(step, record)
+        known.Known, "forward", lambda step, record: taken.append(step) or take(step, record)
     )
     Rewritten(Wired(wire).eval(), torch.float32)(torch.randn(2, 16, 7, 5))
     assert bool(taken) == (wire is not ends_are_computed)

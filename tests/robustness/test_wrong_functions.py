@@ -141,6 +141,15 @@ def test_a_strangers_file_of_nan_is_refused(tmp_path: Path) -> None:
     next(iter(tensors.values())).fill_(torch.nan)
     theirs = written(tmp_path, tensors)
     described = ("--arch", "wrn-10-1", "--dataset", "digits", "--mean", 0, "--std", 1)
+    refused(here("attack", theirs, *described), 1, "holds NaN or infinity in conv1.weight")
+
+
+def test_a_strangers_file_whose_logits_overflow_is_refused(tmp_path: Path) -> None:
+    tensors = weights()
+    [*tensors.values()][-1].fill_(3e38)
+    [*tensors.values()][-2].fill_(3e38)
+    theirs = written(tmp_path, tensors)
+    described = ("--arch", "wrn-10-1", "--dataset", "digits", "--mean", 0, "--std", 1)
     refused(here("attack", theirs, *described), 1, "gives logits that are NaN or infinite")
 
 
