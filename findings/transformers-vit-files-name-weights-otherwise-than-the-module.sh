@@ -16,7 +16,7 @@ place="$(mktemp -d)"
 trap 'rm -rf "$place"' EXIT
 python3 -m venv "$place/venv"
 "$place/venv/bin/pip" install --quiet torch==2.14.1 transformers==5.24.0 safetensors==0.8.0 numpy==2.4.6
-"$place/venv/bin/python" - "$place/model" 2>"$place/log" <<'PY'
+"$place/venv/bin/python" - "$place/model" <<'PY'
 import sys
 from importlib.metadata import version
 
