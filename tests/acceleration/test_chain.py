@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from jeatcli.acceleration.chain import Chain, Part
 from jeatcli.acceleration.folding import Rewritten
 from jeatcli.acceleration.native.after import After
-from jeatcli.acceleration.native.layout import Layout, Unknown
+from jeatcli.acceleration.native.layout import Layout, Recording, Unknown
 from jeatcli.acceleration.native.plan import Plan
 from jeatcli.acceleration.native.tape import Call
 from jeatcli.acceleration.twins import accelerate
@@ -223,7 +223,7 @@ def test_a_larger_one_enlarges_room_that_is_free() -> None:
         call(small, end, After(more=small)),
         Call("point", end, None, large, After(), (2, 4, 4, 16, 32)),
     ]
-    assert Layout(calls, 2, [x], [], [end]).room == [4 * 32 * 16]
+    assert Layout(Recording(calls, 2, [x], [], [end])).room == [4 * 32 * 16]
 
 
 def test_of_free_room_the_one_that_fits_is_taken() -> None:
@@ -234,7 +234,7 @@ def test_of_free_room_the_one_that_fits_is_taken() -> None:
         call(thin, other),
         Call("point", thin, None, end, After(), (2, 4, 4, 16, 32)),
     ]
-    layout = Layout(calls, 2, [x], [], [])
+    layout = Layout(Recording(calls, 2, [x], [], []))
     assert layout.room == [4 * 32 * 16, 4 * 16 * 16]
     assert layout.blocks[end.data_ptr()] == layout.blocks[wide.data_ptr()] == 2
 
@@ -250,12 +250,12 @@ def test_what_else_was_done_is_noticed(what: str) -> None:
     }
     calls, results = given[what]
     with pytest.raises(Unknown):
-        Plan(calls, 2, [x], [], results)
+        Plan(Recording(calls, 2, [x], [], results))
 
 
 def test_weights_live_as_long_as_their_addresses() -> None:
     x, out, scale = images(), images(), torch.full((16,), 2.0)
-    plan = Plan([call(x, out, After(scale=scale))], 2, [x], [scale], [out])
+    plan = Plan(Recording([call(x, out, After(scale=scale))], 2, [x], [scale], [out]))
     scale.data = torch.zeros(16)
     _ = [torch.zeros(16) for _ in range(100)]
     (found,) = plan.run(2, [x])

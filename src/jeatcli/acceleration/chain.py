@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .native.after import last
-from .native.layout import Unknown
+from .native.layout import Recording, Unknown
 from .native.plan import Plan
 from .native.tape import recorded
 from .record import Record
@@ -157,7 +157,7 @@ class Chain(Part):
                 super().forward(trial)
             names = [name for name in trial.values if name not in self.inputs]
             results = [trial.values[name] for name in names]
-            plan = Plan(calls, _TWO, images, self._weights(), results)
+            plan = Plan(Recording(calls, _TWO, images, [*self._weights()], results))
         except (Unknown, Unsuited):
             return None
         kinds = {
@@ -182,7 +182,8 @@ class Chain(Part):
         with recorded() as calls:
             super().backward(trial)
         try:
-            plan = Plan(calls, _TWO, images, self._weights(), [*gradients.values()])
+            found = [*gradients.values()]
+            plan = Plan(Recording(calls, _TWO, images, [*self._weights()], found))
         except Unknown:
             return None
         return _Backward(plan, [*gradients], trial.cut.intersection(self.reached))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -16,17 +17,20 @@ class Unknown(Exception):
     """Something else has made a part of what the calls read, or they have changed it in place."""
 
 
+class Recording(NamedTuple):
+    """What was done for some images."""
+
+    calls: Sequence[Call]  # as they were made
+    n: int  # of so many images
+    given: Sequence[Tensor]  # what they read of these, of which each has as much memory
+    fixed: Sequence[Tensor]  # what they read whatever the images
+    results: Sequence[Tensor]  # what is wanted of what they have made, or been given
+
+
 class Layout:
     """The blocks: 0 is none, then come those given, those that result, and room for the others.
 
     What nothing reads any more leaves its room to what is made after.
-
-    Args:
-        calls: As they were made.
-        n: Of so many images.
-        given: What they read of these images.
-        fixed: What they read whatever the images.
-        results: What is wanted of all that.
 
     Attributes:
         blocks: By address, the number of the block.
@@ -37,14 +41,8 @@ class Layout:
         Unknown: If the calls are not all that was done.
     """
 
-    def __init__(
-        self,
-        calls: Sequence[Call],
-        n: int,
-        given: Sequence[Tensor],
-        fixed: Iterable[Tensor],
-        results: Sequence[Tensor],
-    ) -> None:
+    def __init__(self, recording: Recording) -> None:
+        calls, n, given, fixed, results = recording
         self.blocks = {each.data_ptr(): number for number, each in enumerate(given, 1)}
         made = {each.data_ptr(): each for each in results if each.data_ptr() not in self.blocks}
         self.made = [*made.values()]

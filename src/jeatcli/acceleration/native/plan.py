@@ -5,7 +5,7 @@ They are recorded of a few images, and made again of any number of images.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from ctypes import Structure, c_long, c_void_p, cast
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .after import FLAGS, Struct
 from .kernel import kernel
-from .layout import Layout
+from .layout import Layout, Recording
 from .tape import Call
 
 _TENSORS = [name for name, kind, *_ in Struct._fields_ if kind is c_void_p]
@@ -40,28 +40,15 @@ class _Call(Structure):
 class Plan:
     """Calls of any number of images, as they were made of some.
 
-    Args:
-        calls: As they were made.
-        n: Of so many images.
-        given: What they read of these images; each image has as much memory.
-        fixed: What they read whatever the images.
-        results: What is wanted of what they have made, or been given.
-
     Raises:
         Unknown: If something else has made a part of what they read.
     """
 
-    def __init__(
-        self,
-        calls: Sequence[Call],
-        n: int,
-        given: Sequence[Tensor],
-        fixed: Iterable[Tensor],
-        results: Sequence[Tensor],
-    ) -> None:
+    def __init__(self, recording: Recording) -> None:
+        calls, n, _, _, results = recording
         # Alive as long as their addresses are known, even if their numbers lie elsewhere by then.
-        self._fixed = [each.detach() for each in fixed]
-        layout = Layout(calls, n, given, self._fixed, results)
+        self._fixed = [each.detach() for each in recording.fixed]
+        layout = Layout(recording)
         self._made = [(_of_image(each, n), each.dtype) for each in layout.made]
         self._room = layout.room
         self._found = [layout.blocks[each.data_ptr()] - 1 for each in results]
